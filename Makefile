@@ -1,0 +1,69 @@
+# Every command a reader or CI needs. `make help` lists them.
+PYTHON ?= python3
+PROFILE ?= mini
+DATA ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Byte-compiling half a million lines that are never run takes longer than installing them.
+INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
+MINI := $(BACKBONES)/smollm2_135m/manifest.json
+OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test lint type tables publish clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  ARGS='row/e2e=lora seed=0'"
+
+setup: $(INSTALLED) $(MINI) ## build .venv and fetch the mini backbone (once; then instant)
+
+test: setup ## run the test suite
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(INSTALLED_DEV) ## ruff
+	@$(PY) -m ruff check .
+
+type: $(INSTALLED_DEV) ## mypy
+	@$(PY) -m mypy
+
+# The table is printed even if a run failed; the target fails if either did.
+reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
+	@status=0; \
+	$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
+	$(PY) -m experiments.$(subst -,_,$*) profile=$(PROFILE) || status=$$?; \
+	exit $$status
+
+publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)
+	@$(PY) -m lora_repro.publish profile=$(PROFILE)
+
+tables: $(INSTALLED) ## re-render every published table and figure from results/, offline
+	@for script in experiments/*.py; do \
+	  $(PY) -m experiments.$$(basename $$script .py) --published || exit $$?; \
+	done
+
+clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
+	@rm -rf $(VENV) build outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find lora_repro experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is too old; lora_repro needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	@echo "building $(VENV) (some minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --no-compile --upgrade pip
+	@$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	@$(INSTALL) --editable '.[test,dev]'
+	@touch $@
+
+$(MINI): conf/backbone/smollm2_135m.yaml | $(INSTALLED)
+	@$(PY) -m lora_repro.fetch smollm2_135m
+	@touch $@

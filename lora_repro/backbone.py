@@ -1,0 +1,334 @@
+"""Pretrained (or random) backbones, and the one table that says where each architecture keeps its parts.
+
+Everything above this file speaks of query, key, value, output, MLP, layers and head; only this file knows that GPT-2
+fuses query, key and value into one Conv1D (`attn.c_attn`), that Llama shares keys and values between heads, or that a
+BERT layer has its output projections in two places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.pytorch_utils import Conv1D
+
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.fetch import backbone_folder
+from lora_repro.wheel import file_sha256
+
+KINDS = ("query", "key", "value", "output", "mlp")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where one family of models keeps its parts, as attribute paths.
+
+    `query`, `key` and `value` are (path in a layer, part index): the index counts equal thirds of a fused matrix, and
+    is None where the matrix stands alone. `mlp` lists the matrices in forward order; the last one writes to the residual.
+    """
+
+    layers: str
+    query: tuple[str, int | None]
+    key: tuple[str, int | None]
+    value: tuple[str, int | None]
+    output: str
+    mlp: tuple[str, ...]
+    layer_norms: tuple[str, ...]
+    embedding: str
+    heads: dict[str, str]
+    dropouts: tuple[str, ...] = ()
+
+
+_BERT = Architecture(
+    layers="encoder.layer",
+    query=("attention.self.query", None),
+    key=("attention.self.key", None),
+    value=("attention.self.value", None),
+    output="attention.output.dense",
+    mlp=("intermediate.dense", "output.dense"),
+    layer_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    embedding="embeddings.word_embeddings",
+    heads={"classification": "classifier"},
+    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture(
+        layers="h",
+        query=("attn.c_attn", 0),
+        key=("attn.c_attn", 1),
+        value=("attn.c_attn", 2),
+        output="attn.c_proj",
+        mlp=("mlp.c_fc", "mlp.c_proj"),
+        layer_norms=("ln_1", "ln_2"),
+        embedding="wte",
+        heads={"lm": "lm_head", "classification": "score"},
+        dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
+    ),
+    "llama": Architecture(
+        layers="layers",
+        query=("self_attn.q_proj", None),
+        key=("self_attn.k_proj", None),
+        value=("self_attn.v_proj", None),
+        output="self_attn.o_proj",
+        mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+        layer_norms=("input_layernorm", "post_attention_layernorm"),
+        embedding="embed_tokens",
+        heads={"lm": "lm_head", "classification": "score"},
+        dropouts=("attention_dropout",),
+    ),
+    "bert": _BERT,
+    "roberta": _BERT,
+}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One weight matrix: rows [start, start + size) of the output of the Linear or Conv1D at `parent.attribute`."""
+
+    parent: nn.Module
+    attribute: str
+    start: int
+    size: int
+
+    @property
+    def module(self) -> nn.Module:
+        return getattr(self.parent, self.attribute)  # type: ignore[no-any-return]
+
+    @property
+    def in_features(self) -> int:
+        return features(self.module)[0]
+
+    def replace(self, module: nn.Module) -> None:
+        """Put `module` where the projection's own module stood."""
+        setattr(self.parent, self.attribute, module)
+
+
+def features(module: nn.Module) -> tuple[int, int]:
+    """(in, out) of a Linear, whose weight is (out, in), or of GPT-2's Conv1D, whose weight is (in, out)."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return (weight.shape[0], weight.shape[1]) if isinstance(module, Conv1D) else (weight.shape[1], weight.shape[0])
+
+
+class Backbone:
+    """A frozen model with its tokenizer and the addresses of its parts.
+
+    Attributes: `model` (with its head), `decoder` (the body, without the head), `tokenizer`, `separator` (token ids
+    between input and completion), `eos`, `pad`, `architecture`, `n_layers`, `hidden_size` d, `n_kv_heads`, `head_dim`,
+    `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v), `layers`, `head`, `embedding`, `label`, `sha256`.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: PreTrainedTokenizerFast, separator: str, eos: str, pad: str, label: str = ""
+    ) -> None:
+        config: PretrainedConfig = model.config  # type: ignore[assignment]
+        if config.model_type not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/backbone.py")
+        self.model = model.eval()
+        self.model.requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.separator: list[int] = tokenizer.encode(separator, add_special_tokens=False)
+        self.eos = self._token(eos)
+        self.pad = self._token(pad)
+        self.label = label
+        self.sha256 = ""
+        self.architecture: str = config.model_type
+        self.table = ARCHITECTURES[config.model_type]
+        self.hidden_size: int = config.hidden_size
+        self.n_heads: int = config.num_attention_heads
+        self.n_kv_heads: int = getattr(config, "num_key_value_heads", None) or self.n_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.n_heads
+        self.kv_size = self.n_kv_heads * self.head_dim
+        self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
+        self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
+        self.head = self._head()
+
+    def _token(self, text: str) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(text)
+        unknown = self.tokenizer.unk_token_id
+        if not isinstance(index, int) or (index == unknown and text != self.tokenizer.unk_token):
+            raise UserError(f"the tokenizer of this backbone has no token {text!r}; mend its yaml in conf/backbone")
+        return index
+
+    def _head(self) -> Projection:
+        """The final matrix: of a classification head the dense layer that gives the class scores."""
+        for path in self.table.heads.values():
+            if hasattr(self.model, path):
+                module = getattr(self.model, path)
+                parent, attribute = (module, "out_proj") if hasattr(module, "out_proj") else (self.model, path)
+                return Projection(parent, attribute, 0, features(getattr(parent, attribute))[1])
+        raise UserError(f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}")
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return list(self.decoder.get_submodule(self.table.layers).children())
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    def set_layer(self, layer: int, module: nn.Module) -> None:
+        self.decoder.get_submodule(self.table.layers)[layer] = module  # type: ignore[operator]
+
+    def _projection(self, layer: int, path: str, part: int | None = None) -> Projection:
+        parent_path, _, attribute = path.rpartition(".")
+        parent = self.layers[layer].get_submodule(parent_path)
+        module = getattr(parent, attribute)
+        # A matrix wrapped by a method keeps its own one under `base`.
+        out = features(getattr(module, "base", module))[1]
+        return Projection(parent, attribute, 0, out) if part is None else Projection(parent, attribute, part * out // 3, out // 3)
+
+    def projections(self, layer: int, kind: str) -> list[Projection]:
+        """The matrices of one kind in one layer; `mlp` gives every matrix of the MLP.
+
+        Raises UserError for an unknown kind.
+        """
+        if kind == "mlp":
+            return [self._projection(layer, path) for path in self.table.mlp]
+        if kind == "output":
+            return [self._projection(layer, self.table.output)]
+        if kind not in KINDS:
+            raise UserError(f"unknown target matrix {kind!r}; choose from {', '.join(KINDS)}")
+        path, part = getattr(self.table, kind)
+        return [self._projection(layer, path, part)]
+
+    def residual_outputs(self, layer: int) -> tuple[Projection, Projection]:
+        """The two matrices whose outputs are added to the residual stream: after attention, after the MLP."""
+        return self._projection(layer, self.table.output), self._projection(layer, self.table.mlp[-1])
+
+    def to(self, device: torch.device) -> Backbone:
+        self.model.to(device)
+        return self
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a byte and no file behind it, for random models: ids 0..255 and `<|endoftext|>` = 256."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False)
+    return fast
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone as its yaml names it; `load()` builds it.
+
+    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro.fetch NAME`
+    fills, described by `wheel`) or `random` (an untrained model of the given `shape`, for tests and first steps).
+    `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
+    lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
+    `dropout` is the backbone's own; the paper's GPT-2 code has none.
+    """
+
+    name: str
+    label: str
+    source: Literal["hub", "wheel", "random"]
+    separator: str
+    eos: str
+    pad: str
+    hub_id: str | None = None
+    revision: str | None = None
+    wheel: dict[str, Any] | None = None
+    shape: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    head: Literal["lm", "classification"] = "lm"
+    n_labels: int = 2
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.source not in ("hub", "wheel", "random"):
+            raise UserError(f"backbone.source must be hub, wheel or random, not {self.source!r}")
+        if self.source == "hub" and not (self.hub_id and self.revision):
+            raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned revision")
+        if self.source == "random" and "model_type" not in self.shape:
+            raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
+
+    def load(self) -> Backbone:
+        """Build the backbone in float32, frozen, every weight accounted for.
+
+        Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
+        """
+        return self._random() if self.source == "random" else self._pretrained()
+
+    def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
+        for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
+            setattr(config, name, self.dropout)
+        if self.head == "classification":
+            config.num_labels = self.n_labels
+        return config
+
+    def _auto(self) -> Any:
+        return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
+
+    def _random(self) -> Backbone:
+        tokenizer = byte_tokenizer()
+        shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
+        config = self._settings(AutoConfig.for_model(**shape))
+        backbone = Backbone(
+            self._auto().from_config(config, dtype=torch.float32), tokenizer, self.separator, self.eos, self.pad, self.label
+        )
+        return backbone
+
+    def _pretrained(self) -> Backbone:
+        where: dict[str, Any]
+        if self.source == "wheel":
+            folder = backbone_folder(self.name)
+            if not (folder / "model.safetensors").is_file():
+                raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}")
+            name, where = str(folder), {"local_files_only": True}
+        else:
+            name, where = str(self.hub_id), {"revision": self.revision}
+        try:
+            config = self._settings(AutoConfig.from_pretrained(name, **where))
+            tokenizer = AutoTokenizer.from_pretrained(name, **where)
+            model, info = self._auto().from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **where
+            )
+        except (OSError, ConnectionError) as error:
+            if self.source == "wheel":
+                raise UserError(
+                    f"the cached backbone {self.name} cannot be read; delete {name} and run: python -m lora_repro.fetch {self.name}"
+                ) from error
+            raise NotAvailable(
+                f"cannot get {self.hub_id} at {str(self.revision)[:8]} from the model hub; connect, or use a local profile (mini, laptop)"
+            ) from error
+        check_loading(self.name, info, self.head)
+        backbone = Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
+        if self.source == "wheel":
+            backbone.sha256 = file_sha256(Path(name) / "model.safetensors")
+        else:
+            backbone.sha256 = f"{self.hub_id}@{self.revision}"
+        return backbone
+
+
+def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
+    """Raise UserError if any backbone weight was left out, left over or misfitting (a silent `strict=False` scores BLEU 0).
+
+    The new classification head is the only weight that may be missing.
+    """
+    new = ("classifier", "score", "pooler") if head == "classification" else ()
+    missing = sorted(key for key in info.get("missing_keys", ()) if not key.startswith(new or ("\0",)))
+    for what, keys in (
+        ("missing", missing),
+        ("unexpected", sorted(info.get("unexpected_keys", ())) if head == "lm" else []),
+        ("misshapen", sorted(str(key) for key in info.get("mismatched_keys", ()))),
+    ):
+        if keys:
+            raise UserError(f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model")

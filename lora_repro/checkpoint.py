@@ -1,0 +1,84 @@
+"""Training state on disk: complete, verified, and never half-written.
+
+A checkpoint is a folder `step_00000064` with `state.safetensors` (trained weights, optimizer moments, RNG states) and
+`state.json` (step, losses so far, and the SHA-256 of the tensors). It is written under another name, synced, and renamed, so a
+kill at any moment leaves the previous one whole. The two newest are kept: if the newest does not match its own hash, the
+one before is used and a line says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+KEPT = 2
+
+
+def sync(path: Path) -> None:
+    """Have the operating system write a file or folder through to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors to a safetensors file atomically (temporary file, sync, rename)."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
+    """Write checkpoint `step` under `folder` and drop all but the newest two. Returns its path."""
+    target, temporary = folder / f"step_{step:08d}", folder / f".step_{step:08d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
+        text = json.dumps({"step": step, "sha256": _sha256(temporary / "state.safetensors"), **facts}, indent=1)
+        (temporary / "state.json").write_text(text, encoding="utf-8")
+        for path in (temporary / "state.safetensors", temporary / "state.json", temporary):
+            sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in sorted(folder.glob("step_*"))[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed."""
+    for path in sorted(folder.glob("step_*"), reverse=True):
+        try:
+            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if _sha256(path / "state.safetensors") != facts["sha256"]:
+                raise ValueError("its tensors do not match their hash")
+            return load_file(path / "state.safetensors"), facts
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            print(f"checkpoint {path.name} is damaged ({reason}); falling back to the one before", file=sys.stderr)
+            shutil.rmtree(path)
+    return None

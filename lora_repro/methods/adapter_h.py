@@ -1,0 +1,69 @@
+"""AdapterH (Houlsby et al. 2019, arXiv 1902.00751; here Section 5.1): two bottlenecks in every block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size, check_settings
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+class AdaptedProjection(nn.Module):
+    """adapter(base(x)): the bottleneck on a projection's output, before the residual addition."""
+
+    def __init__(self, base: nn.Module, adapter: Bottleneck):
+        super().__init__()
+        self.base = base
+        self.adapter = adapter
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.adapter(self.base(x))
+        return out
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdapterH(AbstractMethod):
+    """h + up(act(down(h))) on the output of the attention and of the MLP, before each residual addition.
+
+    `normal` starts near the identity as the source does: N(0, std^2) cut off at two std, std 0.01, biases
+    zero; `zero_up` starts exactly at it. No LayerNorm is trained: with L_LN = 0 the paper's formula gives its
+    printed counts. The source says only "nonlinearity"; its released code uses GELU. Count: 2 L (2 d b + b +
+    d).
+    """
+
+    name: str = "adapter_h"
+    bottleneck: int = 112
+    activation: str = "gelu"
+    init: str = "normal"
+    std: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_settings(self.bottleneck, self.activation, self.init, self.std)
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        parameters: list[nn.Parameter] = []
+        for layer in range(backbone.n_layers):
+            for found in backbone.residual_outputs(layer):
+                adapter = Bottleneck(
+                    backbone.hidden_size,
+                    self.bottleneck,
+                    self.activation,
+                    self.init,
+                    self.std,
+                    truncate=True,
+                    device=backbone.embedding.weight.device,
+                )
+                found.replace(AdaptedProjection(found.module, adapter))
+                parameters += adapter.parameters()
+        return Trainable(method=named(backbone.model, parameters))
+
+    def count(self, shape: Shape) -> int:
+        return 2 * shape.n_layers * bottleneck_size(shape.hidden_size, self.bottleneck)

@@ -1,0 +1,62 @@
+"""AdapterL (Lin et al. 2020, arXiv 2004.03829; here Section 5.1): one bottleneck a block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size, check_settings
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+def adapt_output(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    """Forward hook of a block: its adapter on the hidden states it returns, alone or first in a tuple."""
+    adapter = layer.get_submodule("adapter")
+    if isinstance(output, torch.Tensor):
+        return adapter(output)
+    return (adapter(output[0]), *output[1:])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdapterL(AbstractMethod):
+    """x + up(act(down(LN(x)))) on the output x of every block: after the MLP and its residual addition.
+
+    As in the source's code the weights start N(0, std^2), std 0.02, with zero biases, and nothing makes the
+    start an identity; `zero_up` does. ReLU is the source's. Count: L (2 d b + b + d + 2 d).
+    """
+
+    name: str = "adapter_l"
+    bottleneck: int = 6
+    activation: str = "relu"
+    init: str = "normal"
+    std: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_settings(self.bottleneck, self.activation, self.init, self.std)
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        parameters: list[nn.Parameter] = []
+        for layer in backbone.layers:
+            adapter = Bottleneck(
+                backbone.hidden_size,
+                self.bottleneck,
+                self.activation,
+                self.init,
+                self.std,
+                norm=True,
+                device=backbone.embedding.weight.device,
+            )
+            layer.add_module("adapter", adapter)
+            layer.register_forward_hook(adapt_output)
+            parameters += adapter.parameters()
+        return Trainable(method=named(backbone.model, parameters))
+
+    def count(self, shape: Shape) -> int:
+        return shape.n_layers * bottleneck_size(shape.hidden_size, self.bottleneck, norm=True)

@@ -1,0 +1,177 @@
+"""What every adaptation method offers: change a frozen backbone in place and declare what is trained."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, final
+
+import torch
+from torch import nn
+
+from lora_repro.errors import UserError
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+KINDS = ("query", "key", "value", "output", "mlp")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UserError(message) unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Raise UserError unless value is a whole number >= least (a bool is not a number here)."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(whole, f"{name} must be a whole number >= {least}, not {value!r}")
+
+
+def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise UserError unless value is one of the choices."""
+    known = list(choices)
+    require(value in known, f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The given parameters under their names in the model, in the model's order; a tied one appears once.
+
+    Raises ValueError when one of them is not registered in the model: it would be neither moved nor saved
+    with it.
+    """
+    wanted = {id(parameter) for parameter in parameters}
+    found = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
+    if len(found) != len(wanted):
+        raise ValueError(f"{len(wanted) - len(found)} declared parameters are not registered in the model")
+    return found
+
+
+def biases(module: nn.Module) -> list[nn.Parameter]:
+    """The bias vectors of all linear, convolution and normalisation modules inside `module`."""
+    own = (getattr(part, "bias", None) for part in module.modules())
+    return [bias for bias in own if isinstance(bias, nn.Parameter)]
+
+
+def size(parameters: Iterable[torch.Tensor]) -> int:
+    """Number of values in all the tensors together."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def weight_of(module: nn.Module) -> torch.Tensor:
+    """Weight (out, in) of an nn.Linear or of a transformers Conv1D, which stores it transposed; a view."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight if isinstance(module, nn.Linear) else weight.T
+
+
+def matched(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """x in the dtype of the weights it meets; unchanged under autocast, which chooses by itself."""
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(dtype)
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What a method trains, by name in the model: its own parameters, and the prediction head's apart."""
+
+    method: dict[str, nn.Parameter] = field(default_factory=dict)
+    head: dict[str, nn.Parameter] = field(default_factory=dict)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that is trained, the method's first."""
+        return [*self.method.values(), *self.head.values()]
+
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        """Trained values {method, head} and all values of the adapted model {total}, tied ones once."""
+        return {
+            "method": size(self.method.values()),
+            "head": size(self.head.values()),
+            "total": size(model.parameters()),
+        }
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a backbone that the parameter-count formulas use; take it before a method is applied.
+
+    Every transformer block is assumed to have the shape of the first. Symbols: L = n_layers, d = hidden_size.
+    """
+
+    n_layers: int
+    hidden_size: int
+    kv_size: int  # width of the keys (and of the values): n_kv_heads * head_dim
+    matrices: dict[str, tuple[tuple[int, int], ...]]  # kind -> (d_in, d_out) of each such matrix in one block
+    layer_parameters: int  # all values of one block; GPT-2: 12 d^2 + 13 d
+    layer_biases: int  # of which biases, LayerNorms' included; 0 where the architecture has none
+    other_biases: int  # outside the blocks (final LayerNorm, embedding LayerNorm, pooler), without the head's
+    parameters: int  # all values of the model, tied ones once
+    head_parameters: int  # of the final prediction layer, its bias included, tied or not
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Shape:
+        """Read the sizes of a backbone."""
+        layer = backbone.layers[0]
+        matrices = {
+            kind: tuple((weight_of(p.module).shape[1], p.size) for p in backbone.projections(0, kind))
+            for kind in KINDS
+        }
+        per_layer = size(biases(layer))
+        return cls(
+            n_layers=backbone.n_layers,
+            hidden_size=backbone.hidden_size,
+            kv_size=backbone.kv_size,
+            matrices=matrices,
+            layer_parameters=size(layer.parameters()),
+            layer_biases=per_layer,
+            other_biases=size(biases(backbone.decoder)) - backbone.n_layers * per_layer,
+            parameters=size(backbone.model.parameters()),
+            head_parameters=size(backbone.head.module.parameters()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractMethod(abc.ABC):
+    """One way to adapt a frozen backbone. Subclasses are final; their constructor is the schema."""
+
+    name: str = ""  # the stem of its file; informational
+    needs_model: ClassVar[bool] = True  # False: the row is no model's output
+
+    @property
+    def virtual_tokens(self) -> tuple[int, int]:
+        """(prefix, infix): placeholder positions that each sequence leaves before and after its context."""
+        return (0, 0)
+
+    @abc.abstractmethod
+    def insert(self, backbone: Backbone) -> Trainable:
+        """Change backbone.model in place and return what is trained. New values are drawn from torch's global
+
+        generator, so the caller's torch.manual_seed fixes them. Called by `apply` on a frozen model."""
+
+    @abc.abstractmethod
+    def count(self, shape: Shape) -> int:
+        """Closed-form number of trained method parameters, the head's not included."""
+
+    def count_head(self, shape: Shape) -> int:
+        """Closed-form number of trained parameters of the prediction head."""
+        return 0
+
+    def note(self, shape: Shape) -> str:
+        """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
+        return ""
+
+    @final
+    def apply(self, backbone: Backbone) -> Trainable:
+        """Freeze the model, insert the method, and leave requires_grad on exactly the declared parameters.
+
+        Raises UserError when the method does not fit the backbone. Apply once: methods do not undo each
+        other.
+        """
+        backbone.model.requires_grad_(False)
+        trainable = self.insert(backbone)
+        named(backbone.model, trainable.parameters())  # each of them must be part of the model
+        backbone.model.requires_grad_(False)  # parameters that `insert` created but did not declare
+        for parameter in trainable.parameters():
+            parameter.requires_grad_(True)
+        return trainable

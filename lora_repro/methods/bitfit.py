@@ -1,0 +1,50 @@
+"""BitFit (Ben-Zaken et al. 2021, arXiv 2106.10199; here Section 5.1): train only the biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods.base import KINDS, AbstractMethod, Shape, Trainable, biases, named
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BitFit(AbstractMethod):
+    """Every bias vector of the body is trained: of linear layers and of LayerNorms, the final one included.
+
+    A backbone whose blocks have no biases (Llama) gets a zero-initialised one on each of their matrices;
+    `note` says so. Either way the output is unchanged at step 0. Count: all existing biases, or L * (sum of
+    the matrices' d_out).
+    """
+
+    name: str = "bitfit"
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        if not any(biases(layer) for layer in backbone.layers):
+            self.add_biases(backbone)
+        return Trainable(method=named(backbone.model, biases(backbone.decoder)))
+
+    def add_biases(self, backbone: Backbone) -> None:
+        """Give every matrix of every block (each an nn.Linear) a zero bias of its weight's dtype."""
+        for layer in range(backbone.n_layers):
+            for kind in KINDS:
+                for found in backbone.projections(layer, kind):
+                    weight = found.module.weight
+                    assert isinstance(weight, torch.Tensor)
+                    found.module.bias = nn.Parameter(weight.new_zeros(found.size))
+
+    def count(self, shape: Shape) -> int:
+        if shape.layer_biases:
+            return shape.n_layers * shape.layer_biases + shape.other_biases
+        added = sum(outputs for kind in KINDS for _, outputs in shape.matrices[kind])
+        return shape.n_layers * added + shape.other_biases
+
+    def note(self, shape: Shape) -> str:
+        return "" if shape.layer_biases else "zero-initialised biases added: the backbone has none"

@@ -1,0 +1,25 @@
+"""Full fine-tuning (FT): every parameter of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Full(AbstractMethod):
+    """All parameters are trained, embeddings and prediction layer included; a tied weight counts once."""
+
+    name: str = "full"
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        return Trainable(method=named(backbone.model, backbone.model.parameters()))
+
+    def count(self, shape: Shape) -> int:
+        return shape.parameters

@@ -1,0 +1,120 @@
+"""PreLayer (prefix-layer tuning, Section 5.1; Li & Liang 2021): virtual tokens trained in every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods._key_value import KeyValuePrefix
+from lora_repro.methods._slots import LayerActivations, random_tokens
+from lora_repro.methods.base import (
+    AbstractMethod,
+    Shape,
+    Trainable,
+    named,
+    require,
+    require_choice,
+    require_whole,
+)
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+FORMS = ("activations", "key_value")
+INITS = ("activations", "gaussian")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PreLayer(AbstractMethod):
+    """Trained values at `prefix` positions before and `infix` positions after the context.
+
+    `activations` (the paper's): the input of every layer at these positions is trained, and what the layer
+    below computed there is dropped. Count: L d (l_p + l_i).
+
+    `key_value` (Li & Liang): trained keys and values in front of the sequence, a prefix only; through an MLP
+    of width `mid` if `reparametrise`. Count: n d + (d + 1) mid + (mid + 1) 2 L kv, with n = l_p and
+    kv = kv_size. Without the MLP, and once it has been applied (`served`): n 2 L kv.
+
+    `init`: `activations` are the frozen backbone's own at these positions for random vocabulary tokens (or
+    its keys and values), `gaussian` is N(0, std^2); neither is in the paper. An MLP-made prefix starts from
+    N(0, 1) embeddings whatever `init` is.
+    """
+
+    name: str = "prelayer"
+    form: str = "activations"
+    prefix: int = 8
+    infix: int = 8
+    init: str = "activations"
+    std: float = 0.02
+    reparametrise: bool = True
+    mid: int = 512
+
+    def __post_init__(self) -> None:
+        require_choice("PreLayer form", self.form, FORMS)
+        require_whole("PreLayer prefix", self.prefix, 0)
+        require_whole("PreLayer infix", self.infix, 0)
+        require(self.prefix + self.infix > 0, "PreLayer needs a prefix or an infix; set method.prefix")
+        require_choice("PreLayer init", self.init, INITS)
+        require(self.std > 0, f"PreLayer std must be > 0, not {self.std}")
+        require_whole("PreLayer mid", self.mid, 1)
+        if self.form == "key_value":
+            require(self.infix == 0, "PreLayer form key_value has no infix; set method.infix=0")
+
+    @property
+    def virtual_tokens(self) -> tuple[int, int]:
+        return (self.prefix, self.infix) if self.form == "activations" else (0, 0)
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        module = self.activations(backbone) if self.form == "activations" else self.key_value(backbone)
+        backbone.decoder.add_module("prelayer", module)
+        return Trainable(method=named(backbone.model, module.parameters()))
+
+    @torch.no_grad()
+    def start(self, backbone: Backbone) -> Any:
+        """The frozen backbone's output for random tokens, one per slot, with its cache or hidden states."""
+        tokens = random_tokens(backbone.embedding, self.prefix + self.infix)
+        return backbone.decoder(
+            input_ids=tokens[None], use_cache=self.form == "key_value", output_hidden_states=True
+        )
+
+    def activations(self, backbone: Backbone) -> nn.Module:
+        n, device = self.prefix + self.infix, backbone.embedding.weight.device
+        if self.init == "gaussian":
+            values = torch.randn(backbone.n_layers, n, backbone.hidden_size, device=device) * self.std
+        else:  # hidden state l is what enters layer l
+            values = torch.cat(self.start(backbone).hidden_states[: backbone.n_layers])
+        return LayerActivations(values, backbone.decoder, backbone.layers)
+
+    def key_value(self, backbone: Backbone) -> nn.Module:
+        decodes = backbone.architecture not in ("bert", "roberta")
+        require(decodes, "PreLayer form key_value needs a decoder backbone; set method.form=activations")
+        sizes = (self.prefix, backbone.n_layers, backbone.n_kv_heads, backbone.head_dim)
+        device, initial = backbone.embedding.weight.device, None
+        if not self.reparametrise and self.init == "gaussian":
+            out = 2 * backbone.n_layers * backbone.kv_size
+            initial = torch.randn(self.prefix, out, device=device) * self.std
+        elif not self.reparametrise:
+            cache = self.start(backbone).past_key_values
+            pairs = torch.stack([torch.cat([layer.keys, layer.values]) for layer in cache.layers])
+            initial = pairs.permute(3, 0, 1, 2, 4).flatten(1)  # (L, 2, heads, n, head_dim) -> (n, 2 L kv)
+        module = KeyValuePrefix(*sizes, backbone.hidden_size, self.mid, initial, device)
+        backbone.decoder.register_forward_pre_hook(module.prepend, with_kwargs=True)
+        return module
+
+    def served(self, shape: Shape) -> int:
+        """Values that a served model keeps: the MLP of the key_value form is needed in training only."""
+        if self.form == "activations":
+            return self.count(shape)
+        return self.prefix * 2 * shape.n_layers * shape.kv_size
+
+    def count(self, shape: Shape) -> int:
+        if self.form == "activations":
+            return shape.n_layers * shape.hidden_size * (self.prefix + self.infix)
+        if not self.reparametrise:
+            return self.served(shape)
+        out = 2 * shape.n_layers * shape.kv_size
+        return self.prefix * shape.hidden_size + (shape.hidden_size + 1) * self.mid + (self.mid + 1) * out

@@ -1,0 +1,36 @@
+"""FT-Top2 (Li & Liang 2021, arXiv 2101.00190; here Section 5.1): fine-tune only the last two blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require, require_whole
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TopLayers(AbstractMethod):
+    """The last `n` blocks are trained whole; final LayerNorm, prediction layer and embeddings stay frozen.
+
+    Count: n (12 d^2 + 13 d) on GPT-2; the medium model's 25,192,448 are the 25.19M printed in Table 3.
+    """
+
+    name: str = "top_layers"
+    n: int = 2
+
+    def __post_init__(self) -> None:
+        require_whole("number of top layers", self.n, 1)
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        require(
+            self.n <= backbone.n_layers, f"top layers: {self.n} asked, the backbone has {backbone.n_layers}"
+        )
+        parameters = [parameter for layer in backbone.layers[-self.n :] for parameter in layer.parameters()]
+        return Trainable(method=named(backbone.model, parameters))
+
+    def count(self, shape: Shape) -> int:
+        return self.n * shape.layer_parameters

@@ -1,0 +1,25 @@
+"""The untouched backbone: what the task scores before any training, a floor for every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Untuned(AbstractMethod):
+    """Nothing is inserted and nothing is trained; the model only decodes."""
+
+    name: str = "untuned"
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        return Trainable()
+
+    def count(self, shape: Shape) -> int:
+        return 0

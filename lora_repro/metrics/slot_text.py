@@ -1,0 +1,74 @@
+"""Text as the slot matcher reads it: lower-case words, accents and tokenisation gone, venue names taken out."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+NAME = "nameslot"  # stands where a venue name of the MR was
+SAME = 0.82  # two spellings this alike (difflib ratio) are one name: "Fitzbilles" passes, another venue does not
+GENERIC = frozenset("cafe house hotel bar inn hall green blue golden palace king express taste".split())  # alone, no venue's name
+CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".split())
+
+
+def words(text: str) -> list[str]:
+    """Lower-case ASCII words, whole numbers and stops of raw or tokenised text: "£20-25." and "£ 20 - 25 ." -> 20 25 .
+
+    Negated verbs are split alike: "isn't", "is n't" -> is not.
+    """
+    text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'")).lower()
+    text = "".join(character for character in text if not unicodedata.combining(character))
+    text = re.sub(r"\b(can|is|are|was|do|does|did|has|have|would|should|could|wo) ?n'?t\b", r"\1 not", text)
+    text = re.sub(r"\bcan'?t\b|\bcannot\b", "can not", text)
+    text = re.sub(r"(?<=\d),(?=\d\d\d)|(?<=\d)\.\d\d?\b", "", text)  # £10.50 -> 10
+    text = re.sub(r" ?'s\b|'", "", text)
+    return re.findall(r"[a-z]+|\d+|[.,;!?]", text)
+
+
+def _exact(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
+    size = len(name)
+    starts = (i for i in range(len(text) - size + 1) if list(text[i : i + size]) == list(name))
+    start = next(starts, None)
+    return None if start is None else (start, start + size)
+
+
+def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
+    """The span most like `name` if it is `SAME` or more; a blank too many or too few is allowed."""
+    best, span = SAME, None
+    matcher = SequenceMatcher(None, autojunk=False)
+    matcher.set_seq2(" ".join(name))
+    for width in {max(1, len(name) - 1), len(name), len(name) + 1}:
+        for start in range(len(text) - width + 1):
+            matcher.set_seq1(" ".join(text[start : start + width]))
+            if matcher.real_quick_ratio() >= best and matcher.quick_ratio() >= best and matcher.ratio() >= best:
+                best, span = matcher.ratio(), (start, start + width)
+    return span
+
+
+def mask(text: list[str], name: str) -> tuple[list[str], bool]:
+    """`text` with every mention of a venue name replaced by NAME, and whether there was one.
+
+    A mention is the name with or without "the"; failing that one similar spelling, or the name without its last or first word.
+    """
+    full = [word for word in words(name) if word != "the"] or words(name)
+    shorter = [part for part in (full[:-1], full[1:]) if len("".join(part)) >= 4 and not GENERIC.issuperset(part)]
+    spans = (*(lambda text, part=part: _exact(part, text) for part in (full,)), lambda text: _similar(full, text))
+    for find in (*spans, *(lambda text, part=part: _exact(part, text) for part in shorter)):
+        found = False
+        while span := find(text):
+            text = [*text[: span[0]], NAME, *text[span[1] :]]
+            found = True
+        if found:
+            return text, True
+    return text, False
+
+
+def clause(text: Sequence[str], start: int, end: int) -> tuple[list[str], list[str]]:
+    """The words of the same clause before position `start`, nearest first, and from `end` on."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    for side, part in zip(sides, (reversed(text[:start]), text[end:]), strict=True):
+        for word in part:
+            if word in CLAUSE_END:
+                break
+            side.append(word)
+    return sides

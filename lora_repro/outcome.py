@@ -1,0 +1,72 @@
+"""How a training ended, kept beside the run until its record is written; and what counts as a collapsed model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from lora_repro import checkpoint
+from lora_repro.record import finite, write_json
+from lora_repro.train import Trained
+
+ADAPTER = "adapter.safetensors"
+FACTS = "trained.json"
+
+
+def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
+    """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
+    checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
+    values = asdict(trained)
+    write_json(folder / FACTS, {**values, "dev_loss": finite(trained.dev_loss)})
+
+
+def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:
+    """Load a finished training's weights back, if this run got that far. A damaged file means training goes on instead."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        tensors = load_file(folder / ADAPTER)
+    except (OSError, ValueError, SafetensorError):
+        return None
+    if set(tensors) != set(parameters):
+        return None
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+    facts["dev_losses"] = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
+    facts["dev_loss"] = math.nan if facts["dev_loss"] is None else facts["dev_loss"]
+    return Trained(**facts)
+
+
+def facts(trained: Trained) -> dict[str, Any]:
+    """What the record says of the training."""
+    return {
+        "status": trained.status,
+        "dev_loss": finite(trained.dev_loss),
+        "dev_losses": [list(pair) for pair in trained.dev_losses],
+        "best_step": trained.best_step,
+        "steps": trained.steps,
+        "train_tokens": trained.tokens,
+        "train_seconds": round(trained.seconds, 1),
+    }
+
+
+def judge(status: str, outputs: list[str]) -> str:
+    """`collapsed` if a finished model says one and the same thing to every input."""
+    if status == "finished" and len(outputs) > 1 and len(set(outputs)) == 1:
+        return "collapsed"
+    return status
+
+
+def clean(folder: Path) -> None:
+    """Drop what only an unfinished run needs. The adapter stays."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / FACTS).unlink(missing_ok=True)

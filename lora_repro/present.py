@@ -1,0 +1,111 @@
+"""The command line of experiments/*.py: show a table in the terminal, or render what is published again."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import figure
+from lora_repro.artefact import Artefact, tables
+from lora_repro.errors import UserError
+from lora_repro.latex import latex
+from lora_repro.rows import Block, declared
+from lora_repro.stores import Store, own, published, records_of
+from lora_repro.table import Table, comma_separated, markdown, terminal
+
+
+def main(artefact: Artefact, about: str, arguments: Sequence[str] | None, root: Path) -> int:
+    """Parse the command line and act; returns the exit status. `root`: the folder that holds runs/ and results/."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.{artefact.name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--published", action="store_true", help="re-render everything under results/")
+    parser.add_argument(
+        "overrides", nargs="*", help="profile=mini (default) and the training command's others"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        if given.published:
+            render_published(artefact, root, given.overrides)
+        else:
+            show(artefact, root, given.overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = ()) -> None:
+    """Re-render tables and figures of every profile under results/, from records alone."""
+    if overrides:
+        raise UserError("--published takes no overrides: it renders what is published as it is")
+    profiles = sorted(path.parent.name for path in (root / "results").glob("*/records"))
+    if not profiles:
+        print("nothing is published under results/ yet")
+    for profile in profiles:
+        folder = root / "results" / profile
+        blocks, store = declared(artefact.name, profile), published(folder)
+        paths = write(artefact, tables(artefact, blocks, [store], profile), folder)
+        print(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
+
+
+def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
+    """Print this checkout's lines beside the published and the paper's; keep its own table under runs/."""
+    if bad := [item for item in overrides if "=" not in item]:
+        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
+    profile = next((item.split("=", 1)[1] for item in overrides if item.startswith("profile=")), "mini")
+    extra = [item for item in overrides if not item.startswith("profile=")]
+    blocks = declared(artefact.name, profile, extra)
+    folder = root / str(blocks[0].config["paths"]["runs"]) / profile  # an absolute paths.runs replaces root
+    ours = own(folder)
+    stores = [ours, published(root / "results" / profile)]
+    print(terminal(tables(artefact, blocks, stores, profile, extra)))
+    paths = []
+    if not extra and records_of(blocks, ours):  # an ad-hoc selection must not overwrite the whole table
+        paths = write(artefact, tables(artefact, blocks, [ours], profile), folder)
+    print(f"{_short(folder, root)}: {_found(blocks, ours)}{_wrote(paths, root)}")
+
+
+def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]:
+    """Write tables/<name>.{md,csv,tex} and, where anything is measured, figures/<name>.{svg,png} in `folder`."""
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, render in ((".md", markdown), (".csv", comma_separated), (".tex", latex)):
+        path = folder / "tables" / f"{artefact.name}{suffix}"
+        path.write_text(render(made), encoding="utf-8", newline="\n")
+        paths.append(path)
+    panels = [panel(artefact, table) for table in made]
+    drawn = [panel for panel in panels if any(not point.quoted for point in panel.points)]
+    stem = folder / "figures" / artefact.name
+    return [*paths, *(figure.save(drawn, artefact.compared.label, stem) if drawn else [])]
+
+
+def panel(artefact: Artefact, table: Table) -> figure.Panel:
+    """Measured points; on a backbone of the paper's also the paper's (elsewhere they would not compare)."""
+    points = []
+    for line in table.lines:
+        cell = line.cells.get(artefact.compared.key)
+        if cell is None:
+            continue
+        if line.method_parameters is not None:
+            x = line.method_parameters + (line.head_parameters or 0)
+            points.append(figure.Point(line.label, x, cell.mean, cell.sd, single=cell.n == 1))
+        elif line.printed_millions is not None and table.backbone in artefact.paper:
+            x = round(1e6 * line.printed_millions)
+            points.append(figure.Point(line.label, x, cell.mean, cell.sd, quoted=True))
+    return figure.Panel(". ".join(table.facts[:2]) + "\n" + ". ".join(table.facts[2:4]), tuple(points))
+
+
+def _found(blocks: Sequence[Block], store: Store) -> str:
+    asked = sum(len(row.asked) for block in blocks for row in block.rows)
+    return f"{len(records_of(blocks, store))} of {asked} declared cells (rows x seeds) have a record"
+
+
+def _wrote(paths: Sequence[Path], root: Path) -> str:
+    return f"; wrote {', '.join(_short(path, root) for path in paths)}" if paths else ""
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -1,0 +1,95 @@
+"""Where a run happened: code, versions, machine, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "evaluate", "hydra-core", "pycocoevalcap")
+# What can change a number. Results, documents and tests cannot, so they leave a run clean.
+SCIENCE = ("lora_repro", "conf", "experiments", "pyproject.toml")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def code() -> dict[str, Any]:
+    """Commit and whether the science files differ from it. Without git both are unknown, and unknown counts as dirty."""
+    sha = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", *SCIENCE)
+    return {"git_sha": sha, "dirty": sha is None or changes is None or changes != ""}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """GPU name, or CPU model and the number of threads torch uses."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{cpu}, {torch.get_num_threads()} threads"
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def where(device: torch.device, autocast: torch.dtype | None) -> dict[str, Any]:
+    """What a record says of the place it was measured in."""
+    return {
+        **code(),
+        "finished_at": now(),
+        "versions": versions(),
+        "device": device_name(device),
+        "precision": "fp32" if autocast is None else "bf16 autocast",
+    }
+
+
+def reset_peak_memory() -> None:
+    """Start the peak anew, so that a run in a sweep does not inherit the peak of the run before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        pass  # not Linux: the peak is then that of the whole process
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """Peak memory in MiB: of the GPU's allocator, or the resident set of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
+    try:
+        for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) // 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,0 +1,132 @@
+"""Copy this checkout's finished, clean records to results/<profile>/, then render every published table.
+
+    python -m lora_repro.publish profile=mini    (--force or FORCE=1 replaces published records that differ)
+
+Says what it left out and why. A published record is never replaced by a different one unless forced.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro.errors import UserError
+from lora_repro.record import load_predictions, load_records, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+# A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
+PRIVATE = ("input", "target", "references")
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Publish one profile; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lora_repro.publish",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace published records that differ (or FORCE=1)"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        key, _, profile = given.profile.partition("=")
+        if key != "profile" or not profile or "/" in profile:
+            raise UserError(f"{given.profile!r}: write profile=mini")
+        force = given.force or os.environ.get("FORCE", "") not in ("", "0")
+        publish(root / "runs" / profile, root / "results" / profile, force)
+        render(root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
+    """Copy what may be published; returns signature -> what became of it, and prints the same.
+
+    Raises UserError where there is no record at all.
+    """
+    records = load_records(runs)
+    if not records:
+        raise UserError(f"no record under {runs}; run something first")
+    outcome = {}
+    for signature, record in sorted(records.items()):
+        reason = refusal(record, runs / signature / "predictions.jsonl")
+        outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
+        row = record.get("row") or {}
+        print(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
+    return outcome
+
+
+def refusal(record: dict[str, Any], predictions: Path) -> str | None:
+    """Why this run may not be published, or None."""
+    if record["status"] != "finished":
+        return f"status is {record['status']}"
+    if record["where"].get("dirty") is not False:
+        return "it ran on uncommitted changes"
+    if bad := _not_finite(record["measured"], "measured"):
+        return f"{bad} is not a finite number"
+    if not record["measured"].get("scores"):
+        return "it has no scores"
+    if not predictions.is_file():
+        return "its predictions are missing"
+    lines = load_predictions(predictions)
+    if not lines:
+        return "its predictions are empty"
+    for line in lines:
+        if bad := _not_finite(line, "predictions"):
+            return f"{bad} is not a finite number"
+        if leaked := [key for key in PRIVATE if key in line]:
+            return f"its predictions hold the data's own text ({leaked[0]})"
+    return None
+
+
+def _not_finite(value: object, path: str) -> str | None:
+    """The path of the first NaN or infinity inside nested JSON values."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((bad for key, item in items if (bad := _not_finite(item, f"{path}.{key}"))), None)
+
+
+def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str:
+    """Write predictions first, the record last: a published record is always complete."""
+    signature = str(record["signature"])
+    target = results / "records" / f"{signature}.json"
+    texts = (
+        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        (runs / signature / "predictions.jsonl").read_text(encoding="utf-8"),
+    )
+    copied = (target, results / "predictions" / f"{signature}.jsonl")
+    if all(
+        path.is_file() and path.read_text(encoding="utf-8") == text
+        for path, text in zip(copied, texts, strict=True)
+    ):
+        return "published already"
+    replaced = target.exists()
+    if replaced and not force:
+        return "left out: a different record is published; FORCE=1 replaces it"
+    for path, text in reversed(list(zip(copied, texts, strict=True))):
+        write_text(path, text)
+    return "replaced" if replaced else "published"
+
+
+def render(root: Path) -> None:
+    """Run each script of experiments/ with --published, in its own process: the library imports none.
+
+    Raises UserError naming the first that fails.
+    """
+    for script in sorted((root / "experiments").glob("[!_]*.py")):
+        if subprocess.run([sys.executable, str(script), "--published"], cwd=root, check=False).returncode:
+            raise UserError(f"{script.name} --published failed; see above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The cells a table declares in conf/ (experiment, rows, seeds), each with the signature it is looked up by.
+
+A record is never chosen by its label or folder, so an ad-hoc run cannot slip into a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro.compose import CONF, compose
+from lora_repro.errors import UserError
+from lora_repro.record import signature
+
+
+@dataclass(frozen=True)
+class Row:
+    """A declared row.
+
+    asked: seed -> (signature, resolved configuration).
+    paper, reruns: backbone -> printed numbers and their source.
+    compare: whether its texts are scored against the same references as the other rows'.
+    """
+
+    name: str
+    label: str
+    order: int
+    compare: bool
+    paper: dict[str, dict[str, Any]]
+    reruns: dict[str, dict[str, Any]]
+    asked: dict[int, tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one backbone (its name in conf/backbone); `config`: a resolved cell, for what all share."""
+
+    backbone: str
+    config: dict[str, Any]
+    rows: tuple[Row, ...]
+
+
+def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Block]:
+    """Compose every declared row x seed of conf/experiment/<table>.yaml, one block per backbone swept.
+
+    `overrides` are those of the training command: row/<table>=, backbone= and seed= (comma lists) narrow the
+    table, all others change every cell. Raises UserError for a row or profile that does not exist.
+    """
+    given = dict(item.split("=", 1) for item in overrides if "=" in item)
+    narrowing = (f"row/{table}", "backbone", "seed", "profile")
+    rest = [item for item in overrides if item.split("=", 1)[0] not in narrowing]
+    stems = sorted(path.stem for path in (CONF / "row" / table).glob("*.yaml"))
+    wanted = _split(given.get(f"row/{table}")) or stems
+    if unknown := sorted(set(wanted) - set(stems)):
+        raise UserError(f"no row {unknown[0]!r} in table {table}; choose from {', '.join(stems)}")
+    seeds = [int(seed) for seed in _split(given.get("seed"))]
+    blocks = []
+    for backbone in _split(given.get("backbone")) or _swept_backbones(profile, table) or [""]:
+        choice = [f"backbone={backbone}"] if backbone else []
+        base = [f"experiment={table}", f"profile={profile}", *choice, *rest]
+        rows = [_declare([*base, f"row/{table}={stem}"], seeds) for stem in wanted]
+        configs = [config for row in rows for _, config in row.asked.values()]
+        if not configs:
+            raise UserError(f"no row of table {table} asks for seed {given.get('seed')}")
+        ordered = tuple(sorted(rows, key=lambda row: (row.order, row.name)))
+        blocks.append(Block(str(configs[0]["backbone"]["name"]), configs[0], ordered))
+    return blocks
+
+
+def _split(value: str | None) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()] if value else []
+
+
+def _swept_backbones(profile: str, table: str) -> list[str]:
+    """The backbones that the training command sweeps; the profile's list replaces the experiment's."""
+    for path in (CONF / "profile" / f"{profile}.yaml", CONF / "experiment" / f"{table}.yaml"):
+        swept = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.exists() else None
+        if swept is not None and swept.get("backbone"):
+            return _split(str(swept.backbone))
+    return []
+
+
+def _declare(overrides: list[str], seeds: list[int]) -> Row:
+    config = compose(overrides)
+    row = OmegaConf.to_container(config.row, resolve=True)
+    assert isinstance(row, dict)
+    asked = {}
+    for seed in range(int(row["seeds"])):
+        if seeds and seed not in seeds:
+            continue
+        config.seed = seed  # the same as composing with seed=..., at a fraction of the time
+        resolved = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(resolved, dict)
+        named = {str(key): value for key, value in resolved.items()}
+        asked[seed] = (signature(named), named)
+    return Row(
+        str(row["name"]),
+        str(row["label"]),
+        int(row["order"]),
+        bool(row.get("compare", True)),
+        row.get("paper") or {},
+        row.get("reruns") or {},
+        asked,
+    )

@@ -1,0 +1,190 @@
+"""Lines of a table as terminal text, Markdown and CSV (LaTeX: latex.py), `—` for no value."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora_repro.report import Cell, Line, Metric
+
+EMPTY, SINGLE = "—", "†"
+WIDTH = 120  # of the prose around a terminal table
+ARROW = {1: "↑", -1: "↓"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One backbone's lines, caption and footnotes; `compared` minus `reference` is the difference column.
+
+    facts: the caption's sentences, experiment and profile, backbone, data, n, then how, last the command.
+    """
+
+    profile: str
+    backbone: str
+    facts: tuple[str, ...]
+    lines: tuple[Line, ...]
+    footnotes: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    compared: Metric
+    reference: str
+
+    @property
+    def caption(self) -> str:
+        return ". ".join(self.facts)
+
+
+def cell_text(cell: Cell | None, digits: int) -> str:
+    """`mean ± sd`; `mean†` for a single seed; `mean` where the source states no spread; `—` for no value."""
+    if cell is None:
+        return EMPTY
+    spread = "" if cell.sd is None else f" ± {cell.sd:.{digits}f}"
+    return f"{cell.mean:.{digits}f}{spread}{SINGLE if cell.n == 1 else ''}"
+
+
+def header(table: Table) -> list[str]:
+    """Column titles; arrows say which direction is better."""
+    scores = [f"{metric.label} {ARROW[metric.direction]}" for metric in table.metrics]
+    versus = f"{table.compared.label} − {table.reference} [95 %]"
+    return ["Method", "Source", "Params: method", "head", *scores, "n", versus, "Notes"]
+
+
+def alignment(table: Table) -> str:
+    """One letter a column: l for words, r for numbers."""
+    return "ll" + "r" * (4 + len(table.metrics)) + "l"
+
+
+def texts(table: Table) -> list[list[str]]:
+    """The cells of every line, as printed. The method's name stands on the first of its lines only."""
+    rows, previous = [], ""
+    for line in table.lines:
+        printed = EMPTY if line.printed_millions is None else f"{line.printed_millions:.2f}M"
+        method = printed if line.method_parameters is None else f"{line.method_parameters:,}"
+        head = EMPTY if line.head_parameters is None else f"{line.head_parameters:,}"
+        scores = [cell_text(line.cells.get(metric.key), metric.digits) for metric in table.metrics]
+        rows.append(
+            [
+                line.label if line.label != previous else "",
+                line.source,
+                method,
+                head,
+                *scores,
+                EMPTY if line.n is None else str(line.n),
+                _versus(line, table.compared.digits),
+                "; ".join(line.notes),
+            ]
+        )
+        previous = line.label
+    return rows
+
+
+def _versus(line: Line, digits: int) -> str:
+    if line.difference is None:
+        return EMPTY
+    mean, low, high = (
+        f"{value:+.{digits}f}".replace("-", "−")
+        for value in (line.difference.mean, line.difference.low, line.difference.high)
+    )
+    return f"{mean} [{low}, {high}]{SINGLE if line.difference.n == 1 else ''}"
+
+
+def terminal(tables: Sequence[Table]) -> str:
+    """Aligned columns for a terminal; notes come last, so that a narrow window loses only those."""
+    parts = []
+    for table in tables:
+        rows = [header(table), *texts(table)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        sides = alignment(table)
+        lines = [
+            "  ".join(
+                text.rjust(width) if side == "r" else text.ljust(width)
+                for text, width, side in zip(row, widths, sides, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "-" * len(lines[0]))
+        above = [
+            textwrap.fill(". ".join(table.facts[:-1]) + ".", WIDTH),
+            table.facts[-1],
+        ]  # a command stays whole
+        below = [textwrap.fill(text, WIDTH) for text in table.footnotes]
+        parts.append("\n".join([*above, "", *lines, "", *below]))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """GitHub Markdown, one section a backbone."""
+    parts = []
+    for table in tables:
+        rule = ["---:" if side == "r" else "---" for side in alignment(table)]
+        rows = [header(table), rule, *[[text.replace("|", "\\|") for text in row] for row in texts(table)]]
+        parts.append(
+            "\n".join(
+                [
+                    f"**{table.caption}**",
+                    "",
+                    *["| " + " | ".join(row) + " |" for row in rows],
+                    "",
+                    *[f"- {note}" for note in table.footnotes],
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """CSV, one line per line of the table, numbers in printed units (six digits), missing values empty."""
+    keys = [name for metric in tables[0].metrics for name in (metric.key, f"{metric.key}_sd")]
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    write.writerow(
+        [
+            "profile",
+            "backbone",
+            "row",
+            "label",
+            "source",
+            "method_parameters",
+            "head_parameters",
+            "printed_parameters_m",
+            *keys,
+            "n",
+            "difference",
+            "difference_low",
+            "difference_high",
+            "difference_n",
+            "notes",
+        ]
+    )
+    for table in tables:
+        for line in table.lines:
+            cells = [line.cells.get(metric.key) for metric in table.metrics]
+            scores = [value for cell in cells for value in ((cell.mean, cell.sd) if cell else (None, None))]
+            versus = line.difference
+            write.writerow(
+                [
+                    table.profile,
+                    table.backbone,
+                    line.row,
+                    line.label,
+                    line.source,
+                    _plain(line.method_parameters),
+                    _plain(line.head_parameters),
+                    _plain(line.printed_millions),
+                    *map(_plain, scores),
+                    _plain(line.n),
+                    *(
+                        [_plain(value) for value in (versus.mean, versus.low, versus.high, versus.n)]
+                        if versus
+                        else [""] * 4
+                    ),
+                    "; ".join(line.notes),
+                ]
+            )
+    return out.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

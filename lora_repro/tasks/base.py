@@ -1,0 +1,74 @@
+"""What a task hands to the rest of the suite, and what it gets back.
+
+A task knows files and metrics; it knows no tokenizer and no model. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def example_key(text: str) -> str:
+    """Short id of an input: the first 12 hexadecimal digits of sha256(text, UTF-8)."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts."""
+
+    key: str
+    input: str
+    target: str
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of a task.
+
+    train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input,
+    in first-seen order, its references in file order. caption: what tables print about the data.
+    hashes: file name -> sha256 of its bytes (or of the generated rows).
+    """
+
+    train: list[Example]
+    dev: list[Example]
+    test: list[Example]
+    caption: str
+    hashes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Corpus-level `values` (fractions; NIST in its own unit) and their ingredients.
+
+    per_input: for each test input, in order, the JSON-able statistics from which a bootstrap recomputes them.
+    """
+
+    values: dict[str, float]
+    per_input: list[dict[str, object]]
+
+
+class AbstractTask(abc.ABC):
+    """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order."""
+
+    directions: ClassVar[dict[str, int]]
+
+    @abc.abstractmethod
+    def load(self, folder: str | None) -> Splits:
+        """Read the splits; `folder` is where local files lie. Raises UserError on any bad input."""
+
+    @abc.abstractmethod
+    def score(self, outputs: list[str], examples: list[Example]) -> Scores:
+        """Score one output per example, in order, against the example's references."""
+
+    @abc.abstractmethod
+    def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
+        """Each input's last reference as an output, and the examples with the others as references.
+
+        Inputs with fewer than two references are left out.
+        """

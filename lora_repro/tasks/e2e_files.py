@@ -1,0 +1,149 @@
+"""The real E2E NLG files: reading, linearising, and proving that they are the original set.
+
+Source: Novikova et al. 2017, "The E2E Dataset" (CSV, v1.0), and the linearised text files that the LoRA
+authors released (one `input||text ` per line). LoRA paper, section 5.3, uses the original set.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from pathlib import Path
+
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.tasks.e2e_original import (
+    CLEANED_COLUMNS,
+    CLEANED_FILES,
+    CLEANED_REASON,
+    Row,
+    check,
+    refuse_cleaned,
+)
+
+SPLITS = ("train", "dev", "test")
+NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "raw": {
+        "train": ("train.csv", "trainset.csv"),
+        "dev": ("dev.csv", "devset.csv"),
+        "test": ("test.csv", "testset_w_refs.csv"),
+    },
+    "tokenised": {"train": ("train.txt",), "dev": ("valid.txt",), "test": ("test.txt",)},
+}
+
+HUB_ID = "tuetschek/e2e_nlg"
+# The default branch holds a loading script, which `datasets` no longer runs. This commit of the hub's own
+# conversion (refs/convert/parquet) holds default/<split>/0000.parquet; the rows are checked like a CSV's.
+HUB_REVISION = "5061e4307d2e553f9b51ccb73998d7039fe6ed90"
+HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+
+_SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
+_RENAMED = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+
+
+def linearise(mr: str) -> str:
+    """`name[X], eatType[pub]` -> `name : X | Type : pub`: slots renamed, order and values untouched.
+
+    Raises UserError when `mr` is not a list of `slot[value]`.
+    """
+    slots = [(slot.strip(), value) for slot, value in _SLOT.findall(mr)]
+    if not slots or ", ".join(f"{slot}[{value}]" for slot, value in slots) != mr.strip():
+        raise UserError(f"not an E2E meaning representation: {mr[:60]!r}; expected name[...], eatType[...]")
+    return " | ".join(f"{_RENAMED.get(slot, slot)} : {value}" for slot, value in slots)
+
+
+def _tidy(text: str) -> str:
+    # Two training texts hold a line break, written \r\n or \n depending on how the file travelled.
+    return text.replace("\r\n", "\n").strip()
+
+
+def _parse_csv(text: str, path: Path) -> list[Row]:
+    try:
+        header, *body = [fields for fields in csv.reader(io.StringIO(text, newline="")) if fields]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV file ({error}); download it again") from error
+    if CLEANED_COLUMNS & set(header):
+        raise UserError(f"{path} {CLEANED_REASON}")
+    if header != ["mr", "ref"]:
+        raise UserError(f"{path}: columns {','.join(header)[:60]}, expected mr,ref")
+    for number, fields in enumerate(body, start=1):
+        if len(fields) != 2:
+            raise UserError(f"{path}: row {number} has {len(fields)} columns, expected mr,ref")
+    try:
+        return [(linearise(mr), _tidy(ref)) for mr, ref in body]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _parse_lines(text: str, path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        context, bar, completion = line.partition("||")
+        if not bar:
+            raise UserError(f"{path}: line {number} has no '||'; expected input||text")
+        rows.append((context.strip(), completion.strip()))
+    return rows
+
+
+def read_file(path: Path, form: str) -> tuple[list[Row], str]:
+    """Rows of one file, ends stripped, and the sha256 of its bytes. Raises UserError if unreadable."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start}); download it again") from error
+    if not text.strip():
+        raise UserError(f"{path}: empty file; download it again")
+    rows = _parse_csv(text, path) if form == "raw" else _parse_lines(text, path)
+    return rows, hashlib.sha256(data).hexdigest()
+
+
+def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Checked rows of each split from local files of one text form, and file hashes. Raises UserError."""
+    if folder is None:
+        raise UserError("task.source=folder needs a folder: pass DATA=/path/to/e2e")
+    refuse_cleaned(folder)
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"no such folder: {folder}; pass DATA=/path/to/e2e")
+    for name in CLEANED_FILES:
+        if (root / name).exists():
+            raise UserError(f"{root / name} {CLEANED_REASON}")
+    splits, hashes = {}, {}
+    for split in SPLITS:
+        names = NAMES[form][split]
+        path = next((root / name for name in names if (root / name).exists()), None)
+        if path is None:
+            raise UserError(f"no {' or '.join(names)} in {folder} (task.text_form={form})")
+        splits[split], hashes[path.name] = read_file(path, form)
+        check(splits[split], form, split, str(path))
+    return splits, hashes
+
+
+def load_hub() -> dict[str, list[Row]]:
+    """Raw rows of each split from the hub's pinned parquet files, held to the same checks as the CSV files.
+
+    Raises NotAvailable when the hub can't be reached, UserError when its rows are not the original ones.
+    """
+    files = {name: f"default/{name}/0000.parquet" for name in HUB_SPLITS.values()}
+    try:
+        # Lazy: slow to import, and no other source needs it.
+        from datasets import load_dataset  # type: ignore[import-untyped]
+
+        loaded = load_dataset(HUB_ID, revision=HUB_REVISION, data_files=files)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise NotAvailable(f"E2E not loaded: {reason}; use task.source=folder DATA=/path/to/e2e") from error
+    splits = {}
+    for split, name in HUB_SPLITS.items():
+        part = loaded[name]
+        if not {"meaning_representation", "human_reference"} <= set(part.column_names):
+            raise UserError(f"{HUB_ID}: columns {','.join(part.column_names)[:60]}; use task.source=folder")
+        pairs = zip(part["meaning_representation"], part["human_reference"], strict=True)
+        splits[split] = [(linearise(mr), _tidy(text)) for mr, text in pairs]
+        check(splits[split], "raw", split, f"{HUB_ID} {split}")
+    return splits

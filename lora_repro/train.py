@@ -1,0 +1,271 @@
+"""The training loop. It knows no method and no task: rows of token ids in, trained weights and losses out."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from tqdm import tqdm
+
+from lora_repro import checkpoint
+from lora_repro.backbone import Backbone
+from lora_repro.data import Encoded, collate, epoch_order, evaluation_batches
+from lora_repro.errors import Preempted, UserError
+from lora_repro.objective import summed_loss, validation_loss
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' code.
+
+    `batch_size` is the global batch, always: `micro_batch_size` only splits it (the loss stays the mean over all scored
+    tokens of the global batch). `warmup` below 1 is a share of all steps, otherwise a number of steps. `select`: `best`
+    keeps the weights with the lowest dev loss, `last` the final ones. `precision`: `auto` is bf16 autocast where the
+    device computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
+    """
+
+    lr: float
+    epochs: int = 5
+    batch_size: int = 8
+    micro_batch_size: int | None = None
+    warmup: float = 500
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-6
+    label_smoothing: float = 0.1
+    clip: float | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    select: Literal["best", "last"] = "best"
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    eval_batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs", "batch_size", "eval_batch_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"train.{name} must be positive, not {getattr(self, name)}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise UserError(f"train.micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+        for name, choices in (("precision", ("auto", "fp32", "bf16")), ("select", ("best", "last"))):
+            if getattr(self, name) not in choices:
+                raise UserError(f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it)."""
+
+    status: Literal["finished", "diverged"]
+    steps: int
+    dev_loss: float
+    best_step: int
+    tokens: int
+    seconds: float
+    dev_losses: list[tuple[int, float]]
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Linear warm-up from 0 and linear decay to 0 (Table 11): the rate of update `step`, counted from 1."""
+    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return config.lr * step / warmup
+    return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype, or None for plain fp32."""
+    if precision == "fp32":
+        return None
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = bool(torch.cpu._is_avx512_bf16_supported())
+    if precision == "bf16" or fast:
+        return torch.bfloat16
+    return None
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying in the middle of a step; a second Ctrl-C interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread: signals are someone else's business
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    backbone: Backbone,
+    parameters: dict[str, nn.Parameter],
+    train_rows: Sequence[Encoded],
+    dev_rows: Sequence[Encoded],
+    config: TrainConfig,
+    seed: int,
+    folder: Path,
+    log: Callable[[int, dict[str, float]], None],
+    label: str = "train",
+) -> Trained:
+    """Train `parameters` in place and leave the selected weights in them.
+
+    Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
+    state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
+    Ctrl-C, with a checkpoint written first.
+    """
+    device = next(iter(parameters.values())).device
+    dtype = resolve_precision(config.precision, device)
+    names, tensors = list(parameters), list(parameters.values())
+    optimizer = torch.optim.AdamW(
+        tensors, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, weight_decay=config.weight_decay, fused=True
+    )
+    per_epoch = math.ceil(len(train_rows) / config.batch_size)
+    total, eval_every = per_epoch * config.epochs, config.eval_every or per_epoch
+    checkpoint_every = config.checkpoint_every or per_epoch
+    state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
+    step = _restore(folder, names, tensors, optimizer, state, device)
+    started = time.monotonic() - state.seconds
+    order: list[list[int]] = []
+    bar = tqdm(total=total, initial=step, desc=label, unit="step", dynamic_ncols=True, mininterval=1.0)
+    with stop_signals() as caught, bar:
+        while step < total:
+            epoch, position = divmod(step, per_epoch)
+            if position == 0 or not order:
+                order = epoch_order(len(train_rows), config.batch_size, seed, epoch)
+            rows = [train_rows[i] for i in order[position]]
+            backbone.model.train()
+            with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                loss, tokens = _backward(backbone, rows, config, device)
+            if not math.isfinite(loss):
+                return state.result("diverged", step)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(tensors, config.clip)
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, total, config)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
+            log(step, {"train_loss": loss, "lr": optimizer.param_groups[0]["lr"]})
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}", dev=f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-")
+            if step % eval_every == 0 or step == total:
+                with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                    backbone.model.eval()
+                    dev = validation_loss(backbone, evaluation_batches(dev_rows, config.eval_batch_size, backbone.pad), device)
+                log(step, {"dev_loss": dev})
+                if not math.isfinite(dev):
+                    return state.result("diverged", step)
+                state.dev_losses.append((step, dev))
+                if dev < state.best_loss:
+                    state.best_loss, state.best_step = dev, step
+                    if config.select == "best" and step < total:  # at the end the live weights are the best
+                        checkpoint.save_tensors(folder / "best.safetensors", dict(zip(names, tensors, strict=True)))
+            if caught or (step < total and step % checkpoint_every == 0):
+                _save(folder, step, names, tensors, optimizer, state)
+            if caught:
+                raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", caught[0])
+    if config.select == "best" and state.best_step < total:
+        best = load_file(folder / "best.safetensors")
+        with torch.no_grad():
+            for name, tensor in zip(names, tensors, strict=True):
+                tensor.copy_(best[name])
+    backbone.model.eval()
+    return state.result("finished", step, last=config.select == "last")
+
+
+@dataclass
+class State:
+    """What a training has measured so far; goes into every checkpoint."""
+
+    dev_losses: list[tuple[int, float]]
+    tokens: int
+    seconds: float
+    best_step: int
+    best_loss: float
+
+    def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
+        chosen_step, chosen_loss = self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
+        return Trained(status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses))
+
+
+def _backward(backbone: Backbone, rows: list[Encoded], config: TrainConfig, device: torch.device) -> tuple[float, int]:
+    """Gradients of the mean loss over all scored tokens of one global batch; returns that loss and the tokens computed."""
+    micro = config.micro_batch_size or len(rows)
+    # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
+    count = sum(len(row.ids) - row.prompt_length for row in rows)
+    value, tokens = 0.0, 0
+    for start in range(0, len(rows), micro):
+        batch = collate(rows[start : start + micro], backbone.pad).to(device)
+        loss, _ = summed_loss(backbone, batch, config.label_smoothing)
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
+    return value, tokens
+
+
+def _save(
+    folder: Path, step: int, names: list[str], tensors: list[nn.Parameter], optimizer: torch.optim.AdamW, state: State
+) -> None:
+    blob: dict[str, torch.Tensor] = {"rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        blob["rng.cuda"] = torch.cuda.get_rng_state()
+    for name, tensor in zip(names, tensors, strict=True):
+        blob[f"weight.{name}"] = tensor
+        for key, value in optimizer.state.get(tensor, {}).items():
+            blob[f"adam.{key}.{name}"] = value
+    facts: dict[str, Any] = {**vars(state), "best_loss": None if math.isinf(state.best_loss) else state.best_loss}
+    checkpoint.save(folder, step, blob, facts)
+
+
+def _restore(
+    folder: Path,
+    names: list[str],
+    tensors: list[nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    state: State,
+    device: torch.device,
+) -> int:
+    """Put the newest whole checkpoint back, if there is one; returns its step, or 0."""
+    found = checkpoint.load_newest(folder)
+    if found is None:
+        return 0
+    blob, facts = found
+    with torch.no_grad():
+        for name, tensor in zip(names, tensors, strict=True):
+            tensor.copy_(blob[f"weight.{name}"])
+            moments = {key: blob.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            optimizer.state[tensor] = {
+                key: value if key == "step" and device.type == "cpu" else value.to(device)
+                for key, value in moments.items()
+                if value is not None
+            }
+    torch.set_rng_state(blob["rng.cpu"])
+    if "rng.cuda" in blob and torch.cuda.is_available():
+        torch.cuda.set_rng_state(blob["rng.cuda"])
+    state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
+    state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
+    state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
+    return int(facts["step"])

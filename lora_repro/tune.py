@@ -1,0 +1,100 @@
+"""Choose a row's learning rate on dev data: three trials a method, never more for one than for another.
+
+    python -m lora_repro.tune experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
+
+Trains with a third of, once and three times the row's own `train.lr`, on `tune.pairs` pairs, and keeps the rate with the
+lowest dev loss. Nothing is decoded and test data is not touched. The choice goes to conf/tuned/, where later runs find it,
+and the trials to results/<profile>/trials/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import provenance, record
+from lora_repro.compose import CONF, compose
+from lora_repro.errors import UserError
+from lora_repro.run import Parts, adapt
+from lora_repro.tracking import Metrics
+
+FACTORS = (1 / 3, 1.0, 3.0)
+PAIRS = 512
+
+
+def trial(config: DictConfig, lr: float) -> dict[str, Any]:
+    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
+    config = config.copy()
+    config.train.lr = lr
+    config.data.n_train = min(PAIRS, config.data.n_train or PAIRS)
+    asked: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    # Decoding is no part of a trial.
+    name = record.signature({key: value for key, value in asked.items() if key != "decode"})
+    folder = Path(config.paths.runs) / config.profile_name / "trials" / name
+    path = folder / "trial.json"
+    if path.exists():
+        return record.read(path)
+    with record.lock(folder):
+        parts = Parts.of(config)
+        _, measured = adapt(parts, parts.task.load(config.paths.data), folder, Metrics(folder / "metrics.jsonl"))
+        kept = ("status", "dev_loss", "steps", "train_seconds", "parameters")
+        result = {
+            "schema": record.SCHEMA,
+            "signature": name,
+            "row": config.row.name,
+            "lr": lr,
+            "n_train": config.data.n_train,
+            **{key: measured[key] for key in kept},
+            **provenance.code(),
+            "finished_at": provenance.now(),
+        }
+        record.write_json(path, result)
+        for heavy in ("adapter.safetensors", "trained.json"):
+            (folder / heavy).unlink(missing_ok=True)
+    return result
+
+
+def tuned_text(config: DictConfig, chosen: dict[str, Any], trials: list[dict[str, Any]]) -> str:
+    """The yaml of the choice: the rate and no more, the trials as comments."""
+    lines = ["# @package _global_", f"# Chosen by dev loss after {chosen['n_train']} training pairs, seed {config.seed}. Trials:"]
+    for found in trials:
+        loss = "diverged" if found["dev_loss"] is None else f"dev loss {found['dev_loss']:.4f}"
+        lines.append(f"#   lr {found['lr']:.3g}: {loss}")
+    return "\n".join([*lines, f"train: {{lr: {chosen['lr']:.3g}}}"]) + "\n"
+
+
+def tune(arguments: list[str]) -> Path:
+    """Run the trials and write the choice. Raises UserError if there is a choice already, or if every trial diverged."""
+    config = compose(arguments)
+    if not config.row.label:
+        raise UserError("name one row to tune, for example: experiment=e2e row/e2e=lora")
+    path = CONF / "tuned" / f"{config.profile_name}_{config.task.name}_{config.method.name}.yaml"
+    if path.exists():
+        raise UserError(f"{path.name} is there already; delete it to tune again")
+    trials = [trial(config, float(f"{config.train.lr * factor:.3g}")) for factor in FACTORS]
+    finite = [found for found in trials if found["dev_loss"] is not None]
+    if not finite:
+        raise UserError("every trial diverged; lower the row's train.lr and tune again")
+    chosen = min(finite, key=lambda found: float(found["dev_loss"]))
+    published = CONF.parent / "results" / config.profile_name / "trials"
+    record.write_json(published / f"{config.task.name}_{config.method.name}.json", {"chosen": chosen["lr"], "trials": trials})
+    record.write_text(path, tuned_text(config, chosen, trials))
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        path = tune(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(path.read_text(encoding="utf-8"), end="")
+    print(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

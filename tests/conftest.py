@@ -1,0 +1,60 @@
+"""What several test files need: tiny random backbones with a byte tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lora_repro.backbone import Backbone, BackboneSpec
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
+    "llama": {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "bert": {
+        "model_type": "bert",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+    },
+    "roberta": {
+        "model_type": "roberta",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 258,
+    },
+}
+
+
+def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
+    """A random 2-layer model of that architecture (d = 32, 4 heads, Llama: 2 KV heads) over 257 byte tokens, float32."""
+    torch.manual_seed(seed)
+    spec = BackboneSpec(
+        name=f"tiny_{architecture}",
+        label=f"random {architecture}",
+        source="random",
+        separator="\n",
+        eos="<|endoftext|>",
+        pad="<|endoftext|>",
+        shape={**SHAPES[architecture], **shape},
+        head="lm" if architecture in ("gpt2", "llama") else "classification",
+    )
+    return spec.load()
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("WANDB_MODE", "offline")

@@ -1,0 +1,147 @@
+"""AdapterH and AdapterL against literal arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny_backbone
+
+from lora_repro.errors import UserError
+from lora_repro.methods._bottleneck import Bottleneck
+from lora_repro.methods.adapter_h import AdaptedProjection, AdapterH
+from lora_repro.methods.adapter_l import AdapterL
+
+IDS = torch.arange(24).view(2, 12)
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def randomise(model: torch.nn.Module) -> list[Bottleneck]:
+    torch.manual_seed(2)
+    adapters = [module for module in model.modules() if isinstance(module, Bottleneck)]
+    for adapter in adapters:
+        for parameter in adapter.parameters():
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return adapters
+
+
+def test_bottleneck_is_its_formula() -> None:
+    torch.manual_seed(0)
+    adapter = Bottleneck(6, 3, "relu", "normal", 0.5, norm=True)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    h = torch.randn(4, 6)
+    normed = (h - h.mean(1, keepdim=True)) / (h.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    normed = normed * adapter.norm.weight + adapter.norm.bias
+    low = (normed @ adapter.down.weight.T + adapter.down.bias).clamp(min=0)
+    torch.testing.assert_close(adapter(h), h + low @ adapter.up.weight.T + adapter.up.bias, atol=1e-5, rtol=1e-5)
+
+
+def test_adapter_h_block_is_the_literal_block() -> None:
+    """A GPT-2 block written out, with an adapter before each of the two residual additions."""
+    backbone = tiny_backbone("gpt2")
+    AdapterH(bottleneck=3).apply(backbone)
+    adapters = randomise(backbone.model)
+    assert len(adapters) == 2 * backbone.n_layers
+    block: Any = backbone.layers[0]
+    x = torch.randn(2, 5, 32)
+    q, k, v = (t.view(2, 5, 4, 8).transpose(1, 2) for t in block.attn.c_attn(block.ln_1(x)).split(32, dim=2))
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(2, 5, 32)
+    h = block.attn.c_proj.base(attended)
+    h = x + (h + adapters[0].up(F.gelu(adapters[0].down(h))))
+    m = block.mlp.c_proj.base(block.mlp.act(block.mlp.c_fc(block.ln_2(h))))
+    literal = h + (m + adapters[1].up(F.gelu(adapters[1].down(m))))
+    out = block(x)
+    torch.testing.assert_close(out if isinstance(out, torch.Tensor) else out[0], literal, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
+def test_adapter_h_sits_on_both_residual_outputs(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    bases = [p.module for layer in range(2) for p in backbone.residual_outputs(layer)]
+    AdapterH(bottleneck=3).apply(backbone)
+    wrapped = [p.module for layer in range(2) for p in backbone.residual_outputs(layer)]
+    assert all(isinstance(w, AdaptedProjection) and w.base is b for w, b in zip(wrapped, bases, strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
+def test_adapter_l_follows_every_block(architecture: str) -> None:
+    """The model equals one whose blocks are called by hand with the adapter after each."""
+    backbone, plain = tiny_backbone(architecture), tiny_backbone(architecture)
+    AdapterL(bottleneck=3).apply(backbone)
+    adapters = randomise(backbone.model)
+    assert len(adapters) == backbone.n_layers and all(isinstance(a.norm, torch.nn.LayerNorm) for a in adapters)
+    for adapter, layer in zip(adapters, plain.layers, strict=True):
+        forward = layer.forward
+
+        def after(*args: Any, adapter: Any = adapter, forward: Any = forward, **kwargs: Any) -> Any:
+            out = forward(*args, **kwargs)
+            h = out if isinstance(out, torch.Tensor) else out[0]
+            h = h + adapter.up(F.relu(adapter.down(adapter.norm(h))))
+            return h if isinstance(out, torch.Tensor) else (h, *out[1:])
+
+        layer.forward = after  # type: ignore[method-assign]
+    torch.testing.assert_close(logits(backbone.model), logits(plain.model), atol=1e-5, rtol=1e-5)
+    assert (logits(backbone.model) - logits(tiny_backbone(architecture).model)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("method", [AdapterH, AdapterL])
+def test_step_zero(architecture: str, method: Any) -> None:
+    before = logits(tiny_backbone(architecture).model)
+    exact = tiny_backbone(architecture)
+    method(init="zero_up", bottleneck=5).apply(exact)
+    torch.testing.assert_close(logits(exact.model), before, rtol=0, atol=0)
+    near = tiny_backbone(architecture)
+    method(bottleneck=5).apply(near)
+    difference = float((logits(near.model) - before).abs().max())
+    assert 0 < difference < 0.05 * float(before.abs().max())  # near the identity, not at it
+
+
+def test_initialisation_as_the_sources_have_it() -> None:
+    torch.manual_seed(0)
+    backbone = tiny_backbone("gpt2")
+    AdapterH(bottleneck=500).apply(backbone)
+    weight = next(m for m in backbone.model.modules() if isinstance(m, Bottleneck)).down.weight
+    assert 0.0198 < float(weight.abs().max()) <= 0.02  # N(0, 0.01^2) cut off at two std ...
+    assert abs(float(weight.std()) - 0.0088) < 2e-4  # ... has 0.88 of its std
+    backbone = tiny_backbone("gpt2")
+    AdapterL(bottleneck=500).apply(backbone)
+    adapter = next(m for m in backbone.model.modules() if isinstance(m, Bottleneck))
+    assert abs(float(adapter.up.weight.std()) - 0.02) < 5e-4 and float(adapter.up.weight.abs().max()) > 0.05
+    assert not adapter.up.bias.any() and not adapter.down.bias.any()
+    assert bool((adapter.norm.weight == 1).all()) and not adapter.norm.bias.any()
+
+
+def test_adapter_l_passes_on_the_rest_of_a_tuple() -> None:
+    from lora_repro.methods.adapter_l import adapt_output
+
+    layer = torch.nn.Module()
+    layer.add_module("adapter", Bottleneck(4, 2, "relu", "normal", 0.5, norm=True))
+    h = torch.randn(1, 3, 4)
+    out = adapt_output(layer, (), (h, "cache"))
+    assert out[1] == "cache" and torch.equal(out[0], adapt_output(layer, (), h)) and not torch.equal(out[0], h)
+
+
+@pytest.mark.parametrize("method", [AdapterH, AdapterL])
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"bottleneck": 0}, "bottleneck"), ({"activation": "step"}, "relu"), ({"init": "x"}, "zero_up"), ({"std": 0}, "std")],
+)
+def test_nonsense_is_refused(method: Any, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        method(**settings)
+
+
+def test_half_precision_base() -> None:
+    for method in (AdapterH(bottleneck=3), AdapterL(bottleneck=3)):
+        backbone = tiny_backbone("llama")
+        backbone.model.to(torch.bfloat16)
+        method.apply(backbone)
+        assert logits(backbone.model).dtype == torch.bfloat16

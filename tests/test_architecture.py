@@ -1,0 +1,231 @@
+"""The house rules that no linter knows: which way imports point, what is never written, how long a file may be.
+
+Imports inside functions count as much as those at the top; those under `if TYPE_CHECKING:` are annotations and do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = "lora_repro"
+FILES = sorted(path for folder in (LIBRARY, "experiments") for path in (ROOT / folder).rglob("*.py"))
+NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+
+
+def live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a module but those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from [other, *live_nodes(other)]
+        else:
+            yield node
+            yield from live_nodes(node)
+
+
+def imports(tree: ast.AST, known: set[str]) -> set[str]:
+    """Dotted names of what a module imports; `from package import module` gives the module where it is one."""
+    found = set()
+    for node in live_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write imports absolute"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & known
+            if whole - known:
+                found.add(str(node.module))
+    return found
+
+
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in NAMES.items()}
+IMPORTS = {name: imports(tree, set(NAMES)) for name, tree in TREES.items()}
+
+
+def own(name: str) -> set[str]:
+    """The modules of this project that `name` imports, without the library's empty root."""
+    return {other for other in IMPORTS[name] if other in NAMES and other != LIBRARY}
+
+
+def foreign(name: str) -> set[str]:
+    """The top-level packages from elsewhere that `name` imports, standard library left out."""
+    tops = {other.partition(".")[0] for other in IMPORTS[name]}
+    return {top for top in tops if top not in sys.stdlib_module_names and top not in (LIBRARY, "experiments")}
+
+
+def reached(name: str) -> set[str]:
+    """`name` and every module of the project that it imports, directly or through others."""
+    seen, todo = set(), [name]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo += own(current)
+    return seen
+
+
+def within(package: str) -> list[str]:
+    """The modules of a package of the library, or that one module."""
+    whole = f"{LIBRARY}.{package}"
+    return [name for name in NAMES if name == whole or name.startswith(f"{whole}.")]
+
+
+def within_any(packages: str) -> set[str]:
+    return {name for package in packages.split() for name in within(package)}
+
+
+def test_the_reader_of_imports_sees_lazy_ones_and_skips_annotations() -> None:
+    source = """
+import torch.nn
+from lora_repro import record
+from lora_repro.errors import UserError
+if TYPE_CHECKING:
+    import transformers
+def f():
+    if x:
+        import wandb
+"""
+    known = {"lora_repro", "lora_repro.record", "lora_repro.errors"}
+    assert imports(ast.parse(source), known) == {"torch.nn", "lora_repro.record", "lora_repro.errors", "wandb"}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    for name in NAMES:
+        through = {other for other in own(name) if name in reached(other)}
+        assert not through, f"{name} and {', '.join(sorted(through))} import each other"
+
+
+def test_only_the_program_sees_every_stage() -> None:
+    importers = [name for name in NAMES if f"{LIBRARY}.run" in own(name)]
+    assert not importers, f"{importers} import lora_repro.run"
+
+
+# What a stage may not reach, even through others: each one receives the previous stage's value and nothing else.
+UNSEEN = {
+    "backbone": "methods tasks data train decode record compose report tracking",
+    "data": "methods tasks train decode record compose report tracking metrics",
+    "train": "methods tasks decode record compose report tracking metrics",
+    "decode": "methods tasks data train record compose report tracking metrics backbone",
+    "record": "methods tasks data train decode compose report tracking metrics backbone",
+    "report": "methods tasks data train decode tracking backbone",
+    "tracking": "methods tasks data train decode compose report metrics backbone",
+    "tasks": "methods data train decode record compose report tracking backbone",
+    "metrics": "methods tasks data train decode record compose report tracking backbone",
+    "methods": "tasks data train decode record compose report tracking metrics backbone",
+}
+
+
+@pytest.mark.parametrize("stage", sorted(UNSEEN))
+def test_no_stage_reaches_back(stage: str) -> None:
+    hidden = within_any(UNSEEN[stage])
+    for name in within(stage):
+        assert not (seen := reached(name) & hidden), f"{name} reaches {', '.join(sorted(seen))}"
+
+
+def test_experiments_read_records_and_train_nothing() -> None:
+    hidden = within_any("run methods tasks data train decode backbone tracking")
+    scripts = [name for name in NAMES if name.startswith("experiments.")]
+    assert scripts
+    for name in scripts:
+        seen = reached(name)
+        assert not seen & hidden, f"{name} reaches {', '.join(sorted(seen & hidden))}"
+        used = {top for other in seen for top in foreign(other)}
+        assert not used & {"torch", "transformers", "datasets", "wandb"}, f"{name} reaches {used}"
+        assert not {other for other in own(name) if other.startswith("experiments.")}, f"{name} imports a sibling"
+
+
+@pytest.mark.parametrize("package", ["tasks", "metrics"])
+def test_tasks_and_metrics_know_no_models(package: str) -> None:
+    for name in within(package):
+        used = {top for other in reached(name) for top in foreign(other)}
+        assert not used & {"torch", "transformers", "tokenizers", "safetensors"}, f"{name} reaches {used}"
+
+
+def test_tasks_use_metrics_and_their_own_parts_only() -> None:
+    for name in within("tasks"):
+        family = name.rsplit(".", 1)[1].partition("_")[0]  # e2e_files.py is a part of e2e.py
+        for other in own(name):
+            module = other.removeprefix(f"{LIBRARY}.")
+            mine = re.fullmatch(rf"tasks|tasks\.base|tasks\.{family}(_\w+)?", module)
+            assert mine or module == "errors" or module.startswith("metrics"), f"{name} imports {other}"
+
+
+def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
+    for name in within("methods"):
+        assert foreign(name) <= {"torch"}, f"{name} imports {foreign(name) - {'torch'}}"
+        for other in own(name):
+            allowed = re.fullmatch(r"lora_repro\.(errors|methods|methods\.base|methods\._\w+)", other)
+            assert allowed, f"{name} imports {other}; a method imports no other"
+
+
+@pytest.mark.parametrize(
+    ("package", "homes"), [("wandb", {"tracking"}), ("hydra", {"run", "compose"}), ("evaluate", set()), ("peft", set())]
+)
+def test_a_package_stays_in_its_home(package: str, homes: set[str]) -> None:
+    users = {name for name in NAMES if package in foreign(name)}
+    assert users <= {f"{LIBRARY}.{home}" for home in homes}, f"{package} is imported by {sorted(users)}"
+
+
+def test_every_imported_package_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    homes = importlib.metadata.packages_distributions()
+
+    def names(requirements: list[str]) -> set[str]:
+        return {plain(re.split(r"[<>=!~\[; ]", requirement, maxsplit=1)[0]) for requirement in requirements}
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    library = names(project["dependencies"])
+    testing = library | names(project["optional-dependencies"]["test"])
+    tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}
+    used = [(name, top, library) for name in NAMES for top in foreign(name)]
+    for name, tree in tests.items():
+        tops = {other.partition(".")[0] for other in imports(tree, set())}
+        tops -= {*sys.stdlib_module_names, *tests, LIBRARY, "experiments", "tests"}
+        used += [(name, top, testing) for top in tops]
+    for name, top, declared in used:
+        assert {plain(home) for home in homes.get(top, [top])} & declared, f"{name} imports {top}: not in pyproject.toml"
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call))
+
+
+def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
+    for name in NAMES:
+        assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & IMPORTS[name], name
+        for call in calls(name):
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            assert "trust_remote_code" not in keywords, f"{name}:{call.lineno}"
+            if ast.unparse(call.func) == "torch.load":
+                assert keywords.get("weights_only") == "True", f"{name}:{call.lineno}: torch.load(weights_only=True)"
+            assert ast.unparse(call.func) not in ("eval", "exec", "os.system"), f"{name}:{call.lineno}"
+            assert keywords.get("shell", "False") == "False", f"{name}:{call.lineno}: a shell"
+    for path in [*FILES, *(ROOT / "conf").rglob("*.yaml")]:
+        assert "trust_remote_code" not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_catch_all_handler_and_no_drawer_file() -> None:
+    for name, tree in TREES.items():
+        assert not re.search(r"utils?$|helpers?$|misc$|common$", name), name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                assert not re.search(r"Manager$|Helper$", node.name), f"{name}: {node.name}"
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                assert caught not in ("Exception", "BaseException", "everything"), f"{name}:{node.lineno}: {caught}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 250

@@ -1,0 +1,305 @@
+"""Fetching a backbone from a wheel: what is trusted, what is rebuilt, and that nothing half-made stays behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, read_spec
+from lora_repro.wheel import Wheel, find_gguf
+
+GGUF = b"not really a GGUF file\n" * 1000
+INSIDE = "fake_model/fake.gguf"
+
+
+class Cache:
+    """A cache folder whose wheels/ holds a tiny wheel, and the yaml that describes it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.conf, self.converted = root / "cache", root / "conf", 0
+        self.wheel = self.root / "wheels" / "fake_model-1.0-py3-none-any.whl"
+        self.wheel.parent.mkdir(parents=True)
+        (self.conf / "backbone").mkdir(parents=True)
+        with zipfile.ZipFile(self.wheel, "w") as archive:
+            archive.writestr(INSIDE, GGUF)
+        self.describe()
+        (self.conf / "backbone" / "other.yaml").write_text("label: Other\nsource: hub\n")
+
+    def describe(self, **changes: str) -> Wheel:
+        entry = {"package": "fake-model", "version": "1.0", "file": INSIDE}
+        entry |= {"sha256": sha(self.wheel.read_bytes()), "gguf_sha256": sha(GGUF), **changes}
+        lines = ["label: Fake", "source: wheel", "wheel:", *(f"  {key}: '{value}'" for key, value in entry.items())]
+        (self.conf / "backbone" / "fake.yaml").write_text("\n".join(lines) + "\n")
+        return Wheel(**entry)
+
+    def convert(self, gguf: Path, folder: Path) -> None:
+        self.converted += 1
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+        (folder / "config.json").write_text("{}")
+
+    def fetch(self) -> Path:
+        return fetch("fake", self.convert, self.conf)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.root.iterdir()} - {".fake.lock"}
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("pip must not be called"))
+    return Cache(tmp_path)
+
+
+def pip(monkeypatch: pytest.MonkeyPatch, deliver: Callable[[Path], None], stderr: str = "", code: int = 0) -> None:
+    """Replace pip: `deliver` gets the destination folder."""
+
+    def run(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        assert command[1:4] == ["-m", "pip", "download"] and command[-1] == "fake-model==1.0"
+        deliver(Path(command[command.index("--dest") + 1]))
+        return subprocess.CompletedProcess(command, code, "", stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_first_call_builds_second_call_only_checks(cache: Cache) -> None:
+    folder = cache.fetch()
+    assert folder == backbone_folder("fake") == cache.root / "fake"
+    assert (folder / "model.safetensors").read_bytes() == GGUF
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["label"] == "Fake" and manifest["source"]["gguf_sha256"] == sha(GGUF)
+    assert manifest["files"] == {
+        "config.json": {"bytes": 2, "sha256": sha(b"{}")},
+        "model.safetensors": {"bytes": len(GGUF), "sha256": sha(GGUF)},
+    }
+    cache.fetch()
+    assert cache.converted == 1 and cache.names() == {"wheels", "fake"}
+
+
+def spoil_byte(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"N" + GGUF[1:])
+
+
+def spoil_size(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(GGUF[:-1])
+
+
+def spoil_missing(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def spoil_no_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def spoil_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_text("[")
+
+
+def spoil_empty_manifest(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": {}}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_byte, "model.safetensors has another checksum"),
+        (spoil_size, f"has {len(GGUF) - 1} bytes instead of {len(GGUF)}"),
+        (spoil_missing, "config.json is missing"),
+        (spoil_no_manifest, "no manifest"),
+        (spoil_manifest, "manifest cannot be read"),
+        (spoil_empty_manifest, "names no weights"),
+    ],
+)
+def test_a_spoilt_copy_is_built_again_with_a_line(
+    cache: Cache, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(cache.fetch())
+    capsys.readouterr()
+    folder = cache.fetch()
+    assert said in capsys.readouterr().out.splitlines()[0]
+    assert cache.converted == 2 and (folder / "model.safetensors").read_bytes() == GGUF
+    cache.fetch()
+    assert cache.converted == 2 and cache.names() == {"wheels", "fake"}
+
+
+def test_another_wheel_in_the_yaml_makes_the_copy_stale(cache: Cache) -> None:
+    cache.fetch()
+    with zipfile.ZipFile(cache.wheel, "a") as archive:
+        archive.writestr("fake_model/readme", "a newer build of the same model")
+    cache.describe()
+    cache.fetch()
+    assert cache.converted == 2
+
+
+def test_a_failing_conversion_leaves_no_new_folder_and_keeps_the_old_one(cache: Cache) -> None:
+    def fail(gguf: Path, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("fake", fail, cache.conf)
+    assert cache.names() == {"wheels"}
+    spoil_missing(cache.fetch())
+    with pytest.raises(KeyboardInterrupt):
+        fetch("fake", fail, cache.conf)
+    assert cache.names() == {"wheels", "fake"} and (cache.root / "fake" / MANIFEST).exists()
+
+
+def test_the_rest_of_a_killed_process_is_cleared(cache: Cache) -> None:
+    (cache.root / ".fake.building-dead" / "fake").mkdir(parents=True)
+    (cache.root / ".other.building-alive").mkdir()
+    cache.fetch()
+    assert cache.names() == {"wheels", "fake", ".other.building-alive"}
+
+
+def test_two_processes_build_once(cache: Cache) -> None:
+    def slow(gguf: Path, folder: Path) -> None:
+        time.sleep(0.2)
+        cache.convert(gguf, folder)
+
+    threads = [threading.Thread(target=fetch, args=("fake", slow, cache.conf)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.converted == 1 and cache.names() == {"wheels", "fake"}
+
+
+def test_a_wrong_wheel_is_downloaded_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = cache.wheel.read_bytes()
+    cache.wheel.write_bytes(b"truncated")
+    pip(monkeypatch, lambda folder: (folder / cache.wheel.name).write_bytes(good) and None)
+    cache.fetch()
+    assert cache.converted == 1 and cache.wheel.read_bytes() == good
+
+
+def test_a_wrong_download_is_refused_and_deleted(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.wheel.unlink()
+    pip(monkeypatch, lambda folder: (folder / cache.wheel.name).write_bytes(b"tampered") and None)
+    with pytest.raises(UserError, match="another checksum"):
+        cache.fetch()
+    assert not cache.wheel.exists() and cache.converted == 0 and cache.names() == {"wheels"}
+
+
+def test_without_a_network_one_line_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.wheel.unlink()
+    pip(monkeypatch, lambda folder: None, "WARNING: retrying\nERROR: No matching distribution found\n", 1)
+    with pytest.raises(NotAvailable, match=r"fake-model==1\.0 \(No matching distribution found\)") as caught:
+        cache.fetch()
+    assert "\n" not in str(caught.value) and str(cache.root / "wheels") in str(caught.value)
+
+
+def test_a_wrong_gguf_or_a_missing_one_is_refused(cache: Cache) -> None:
+    cache.describe(gguf_sha256="0" * 64)
+    with pytest.raises(UserError, match="another checksum"):
+        cache.fetch()
+    cache.describe(file="fake_model/absent.gguf")
+    with pytest.raises(UserError, match="holds no fake_model/absent"):
+        cache.fetch()
+    assert cache.converted == 0 and cache.names() == {"wheels"}
+
+
+def test_an_installed_package_saves_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake_model-1.0.dist-info").mkdir()
+    (tmp_path / "fake_model-1.0.dist-info" / "METADATA").write_text("Name: fake-model\nVersion: 1.0\n")
+    (tmp_path / "fake_model").mkdir()
+    (tmp_path / INSIDE).write_bytes(GGUF)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    wheel = Wheel("fake-model", "1.0", "unused", INSIDE, sha(GGUF))
+    assert find_gguf(wheel, tmp_path / "wheels", tmp_path) == tmp_path / INSIDE
+
+
+def test_names_and_fields_are_checked(cache: Cache) -> None:
+    with pytest.raises(UserError, match=r"no such backbone: fak \(to fetch there is: fake\)"):
+        read_spec("fak", cache.conf)
+    with pytest.raises(UserError, match="does not come in a wheel: other"):
+        read_spec("other", cache.conf)
+    (cache.conf / "backbone" / "bad.yaml").write_text("source: wheel\nwheel: {package: x}\n")
+    with pytest.raises(UserError, match="needs package, version, sha256"):
+        read_spec("bad", cache.conf)
+
+
+def test_program_prints_one_error_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["nothing_here"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_wheel_backbone_of_the_repository_is_described_in_full() -> None:
+    label, wheel = read_spec("smollm2_135m")
+    assert "dequantised from Q4_1" in label
+    assert len(wheel.sha256) == len(wheel.gguf_sha256) == 64 and wheel.file.endswith(".gguf")
+
+
+def write_tiny_gguf(path: Path, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """A one-layer Llama (d = 32, 2 heads, 1 KV head, vocabulary 259) as llama.cpp writes it; norms and embedding
+    in float32, matrices quantised to Q8_0. Returns the embedding and one MLP matrix as they were."""
+    import gguf
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    d, inner, kv = 32, 64, 16
+    letters = sorted(ByteLevel.alphabet())
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, "th"]
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in (("vocab_size", len(tokens)), ("context_length", 64), ("embedding_length", d), ("block_count", 1),
+                       ("feed_forward_length", inner), ("head_count", 2), ("head_count_kv", 1),
+                       ("layer_norm_rms_eps", 1e-5), ("rope_freq_base", 10000.0)):
+        getattr(writer, f"add_{key}")(value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
+    writer.add_token_merges(["t h"])
+    for name, index in (("bos", 1), ("eos", 2), ("unk", 0), ("pad", 2)):
+        getattr(writer, f"add_{name}_token_id")(index)
+    shapes = {"attn_q": (d, d), "attn_k": (kv, d), "attn_v": (kv, d), "attn_output": (d, d),
+              "ffn_gate": (inner, d), "ffn_up": (inner, d), "ffn_down": (d, inner)}
+    kept = {"embedding": torch.randn(len(tokens), d, generator=generator)}
+    writer.add_tensor("token_embd.weight", kept["embedding"].numpy())
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", torch.ones(d).numpy())
+    for name, shape in shapes.items():
+        kept[name] = torch.randn(shape, generator=generator)
+        packed = gguf.quants.quantize(kept[name].numpy(), gguf.GGMLQuantizationType.Q8_0)
+        writer.add_tensor(f"blk.0.{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return kept
+
+
+def test_dequantised_model_loads_as_an_ordinary_one(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    written = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0))
+    dequantise(tmp_path / "tiny.gguf", tmp_path / "out")
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.dtype == torch.float32 and model.lm_head.weight is model.model.embed_tokens.weight
+    torch.testing.assert_close(model.model.embed_tokens.weight.data, written["embedding"], rtol=0, atol=0)
+    # Q8_0 keeps 8 bits of each block of 32: half a step is max|w| / 254, below 0.02 for these normal weights.
+    torch.testing.assert_close(model.model.layers[0].mlp.up_proj.weight.data, written["ffn_up"], rtol=0, atol=0.02)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = " the café costs £20"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+    assert len(tokenizer("the")["input_ids"]) == 2  # th, e: nothing is added around a text

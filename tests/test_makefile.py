@@ -1,0 +1,82 @@
+"""The Makefile: what `make help` lists, and which commands a target would run (`make -n` runs none of them)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    # Inside `make test` the outer make's variables and flags would leak into this one.
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "PROFILE", "DATA", "ARGS")}
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def commands(*arguments: str) -> list[str]:
+    done = make("-n", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_help_lists_every_public_target() -> None:
+    shown = make().stdout
+    assert shown == make("help").stdout
+    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "clean"):
+        assert f"make {target} " in shown
+
+
+def test_reproduce_trains_then_prints_the_table() -> None:
+    lines = commands("reproduce-e2e")
+    run = next(i for i, line in enumerate(lines) if "-m lora_repro.run experiment=e2e profile=mini" in line)
+    assert "-m experiments.e2e profile=mini" in lines[run + 1]
+    assert "paths.data" not in lines[run]
+
+
+def test_reproduce_passes_profile_data_and_arguments() -> None:
+    lines = commands("reproduce-e2e", "PROFILE=laptop", "DATA=/some where/e2e", "ARGS=row/e2e=lora seed=0")
+    run = next(line for line in lines if "lora_repro.run" in line)
+    assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
+    assert any("-m experiments.e2e profile=laptop" in line for line in lines)
+
+
+def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
+    lines = "\n".join(commands("reproduce-which-weights"))
+    assert "experiment=which_weights" in lines and "-m experiments.which_weights" in lines
+
+
+@pytest.mark.parametrize(("train", "table", "expected"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (1, 1, 2)])
+def test_the_table_comes_even_after_a_failed_run(tmp_path: Path, train: int, table: int, expected: int) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "conf" / "backbone").mkdir(parents=True)
+    (tmp_path / "conf" / "backbone" / "smollm2_135m.yaml").touch()
+    python = tmp_path / ".venv" / "bin" / "python"  # stands in for the interpreter and says what it is asked to run
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$2"\n[ "$2" = lora_repro.run ] && exit {train}\nexit {table}\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
+    manifest = tmp_path / ".cache" / "backbones" / "smollm2_135m" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    done = make("reproduce-e2e", "LORA_REPRO_CACHE=", folder=tmp_path)
+    assert done.stdout.split() == ["lora_repro.run", "experiments.e2e"]
+    assert done.returncode == expected, done.stderr
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    old = tmp_path / "python2.7"
+    old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10); $2" 2>&1\n')
+    old.chmod(0o755)
+    done = make(".venv/.installed", f"PYTHON={old}", folder=tmp_path)
+    assert done.returncode != 0 and "needs Python 3.11 or newer" in done.stdout
+    assert not (tmp_path / ".venv").exists()

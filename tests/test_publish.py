@@ -1,0 +1,123 @@
+"""What may be published and what is left out, on record folders built by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro import publish as module
+from lora_repro.errors import UserError
+from lora_repro.publish import main, publish
+
+LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
+
+
+def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None = None, **change: Any) -> Path:
+    record = {
+        "schema": 1,
+        "signature": signature,
+        "status": change.get("status", "finished"),
+        "asked": {},
+        "row": {"table": "e2e", "name": "lora", "label": "LoRA"},
+        "measured": {"scores": change.get("scores", {"bleu": 0.5, "meteor": None})},
+        "where": {"dirty": change.get("dirty", False)},
+    }
+    place = folder / "runs" / "mini" / signature
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "record.json").write_text(json.dumps(record))
+    if lines != []:
+        text = "".join(json.dumps(line) + "\n" for line in lines or [LINE])
+        (place / "predictions.jsonl").write_text(text)
+    return place
+
+
+def outcome(folder: Path, force: bool = False) -> str:
+    return publish(folder / "runs" / "mini", folder / "results" / "mini", force)["s"]
+
+
+def test_copies_record_and_predictions(tmp_path: Path) -> None:
+    place = run(tmp_path)
+    assert outcome(tmp_path) == "published"
+    results = tmp_path / "results" / "mini"
+    assert json.loads((results / "records" / "s.json").read_text()) == json.loads(
+        (place / "record.json").read_text()
+    )
+    assert (results / "predictions" / "s.jsonl").read_bytes() == (place / "predictions.jsonl").read_bytes()
+    assert sorted(path.name for path in results.rglob("*") if path.is_file()) == ["s.json", "s.jsonl"]
+    assert outcome(tmp_path) == "published already"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"status": "diverged"}, "status is diverged"),
+        ({"status": "failed"}, "status is failed"),
+        ({"dirty": True}, "uncommitted changes"),
+        ({"dirty": None}, "uncommitted changes"),
+        ({"scores": {"bleu": float("nan")}}, "measured.scores.bleu is not a finite number"),
+        ({"scores": {}}, "no scores"),
+        ({"lines": []}, "predictions are missing"),
+        ({"lines": [{**LINE, "cider": float("inf")}]}, "predictions.cider is not a finite number"),
+        ({"lines": [{**LINE, "references": ["their text"]}]}, "the data's own text"),
+    ],
+)
+def test_leaves_out_and_says_why(
+    tmp_path: Path, change: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, **change)
+    assert reason in outcome(tmp_path)
+    assert reason in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:
+    run(tmp_path)
+    outcome(tmp_path)
+    target = tmp_path / "results" / "mini" / "records" / "s.json"
+    before = target.read_bytes()
+    run(tmp_path, scores={"bleu": 0.6})
+    assert "a different record is published" in outcome(tmp_path)
+    assert target.read_bytes() == before
+    assert outcome(tmp_path, force=True) == "replaced"
+    assert json.loads(target.read_text())["measured"]["scores"]["bleu"] == 0.6
+
+
+def test_other_predictions_under_the_same_record_count_as_different(tmp_path: Path) -> None:
+    run(tmp_path)
+    outcome(tmp_path)
+    run(tmp_path, lines=[{**LINE, "output": "another"}])
+    assert "a different record is published" in outcome(tmp_path)
+
+
+def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no record under"):
+        publish(tmp_path / "runs", tmp_path / "results")
+
+
+def test_the_command_publishes_then_renders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "t.py").write_text("import sys; open('rendered', 'w').write(sys.argv[1])")
+    (tmp_path / "experiments" / "__init__.py").write_text("raise SystemExit(1)")
+    assert main(["profile=mini"], tmp_path) == 0
+    assert (tmp_path / "rendered").read_text() == "--published"
+    (tmp_path / "experiments" / "t.py").write_text("raise SystemExit(3)")
+    assert main(["profile=mini"], tmp_path) == 2
+    assert "t.py --published failed" in capsys.readouterr().err
+    assert main(["mini"], tmp_path) == main(["profile=../x"], tmp_path) == 2
+
+
+def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force))
+    monkeypatch.setattr(module, "render", lambda root: None)
+    for value in ("", "0", "1"):
+        monkeypatch.setenv("FORCE", value)
+        main(["profile=mini"], tmp_path)
+    main(["profile=mini", "--force"], tmp_path)
+    assert seen == [False, False, True, True]
