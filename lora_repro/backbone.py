@@ -1,9 +1,4 @@
-"""Pretrained (or random) backbones, and the one table that says where each architecture keeps its parts.
-
-Everything above this file speaks of query, key, value, output, MLP, layers and head; only this file knows that GPT-2
-fuses query, key and value into one Conv1D (`attn.c_attn`), that Llama shares keys and values between heads, or that a
-BERT layer has its output projections in two places.
-"""
+"""Pretrained (or random) backbones: a frozen model, its tokenizer, and the addresses of its parts."""
 
 from __future__ import annotations
 
@@ -21,106 +16,11 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.pytorch_utils import Conv1D
 
+from lora_repro.architecture import ARCHITECTURES, KINDS, Projection, features
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.fetch import backbone_folder
 from lora_repro.wheel import file_sha256
-
-KINDS = ("query", "key", "value", "output", "mlp")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Where one family of models keeps its parts, as attribute paths.
-
-    `query`, `key` and `value` are (path in a layer, part index): the index counts equal thirds of a fused matrix, and
-    is None where the matrix stands alone. `mlp` lists the matrices in forward order; the last one writes to the residual.
-    """
-
-    layers: str
-    query: tuple[str, int | None]
-    key: tuple[str, int | None]
-    value: tuple[str, int | None]
-    output: str
-    mlp: tuple[str, ...]
-    layer_norms: tuple[str, ...]
-    embedding: str
-    heads: dict[str, str]
-    dropouts: tuple[str, ...] = ()
-
-
-_BERT = Architecture(
-    layers="encoder.layer",
-    query=("attention.self.query", None),
-    key=("attention.self.key", None),
-    value=("attention.self.value", None),
-    output="attention.output.dense",
-    mlp=("intermediate.dense", "output.dense"),
-    layer_norms=("attention.output.LayerNorm", "output.LayerNorm"),
-    embedding="embeddings.word_embeddings",
-    heads={"classification": "classifier"},
-    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
-)
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": Architecture(
-        layers="h",
-        query=("attn.c_attn", 0),
-        key=("attn.c_attn", 1),
-        value=("attn.c_attn", 2),
-        output="attn.c_proj",
-        mlp=("mlp.c_fc", "mlp.c_proj"),
-        layer_norms=("ln_1", "ln_2"),
-        embedding="wte",
-        heads={"lm": "lm_head", "classification": "score"},
-        dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
-    ),
-    "llama": Architecture(
-        layers="layers",
-        query=("self_attn.q_proj", None),
-        key=("self_attn.k_proj", None),
-        value=("self_attn.v_proj", None),
-        output="self_attn.o_proj",
-        mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-        layer_norms=("input_layernorm", "post_attention_layernorm"),
-        embedding="embed_tokens",
-        heads={"lm": "lm_head", "classification": "score"},
-        dropouts=("attention_dropout",),
-    ),
-    "bert": _BERT,
-    "roberta": _BERT,
-}
-
-
-@dataclass(frozen=True)
-class Projection:
-    """One weight matrix: rows [start, start + size) of the output of the Linear or Conv1D at `parent.attribute`."""
-
-    parent: nn.Module
-    attribute: str
-    start: int
-    size: int
-
-    @property
-    def module(self) -> nn.Module:
-        return getattr(self.parent, self.attribute)  # type: ignore[no-any-return]
-
-    @property
-    def in_features(self) -> int:
-        return features(self.module)[0]
-
-    def replace(self, module: nn.Module) -> None:
-        """Put `module` where the projection's own module stood."""
-        setattr(self.parent, self.attribute, module)
-
-
-def features(module: nn.Module) -> tuple[int, int]:
-    """(in, out) of a Linear, whose weight is (out, in), or of GPT-2's Conv1D, whose weight is (in, out)."""
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    return (weight.shape[0], weight.shape[1]) if isinstance(module, Conv1D) else (weight.shape[1], weight.shape[0])
-
 
 class Backbone:
     """A frozen model with its tokenizer and the addresses of its parts.
@@ -136,7 +36,7 @@ class Backbone:
         config: PretrainedConfig = model.config  # type: ignore[assignment]
         if config.model_type not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise UserError(f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/backbone.py")
+            raise UserError(f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/architecture.py")
         self.model = model.eval()
         self.model.requires_grad_(False)
         self.tokenizer = tokenizer

@@ -62,7 +62,7 @@ class _BeamLayer(DynamicLayer):
     """Keys and values of one layer: the first `rows` rows and `length` columns of buffers (rows, heads, columns, d)."""
 
     def __init__(self, keys: Tensor, values: Tensor, capacity: int, dtype: torch.dtype | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(keys, values)
         self.rows, _, self.length, _ = keys.shape
         self.prompt = self.length
@@ -80,8 +80,10 @@ class _BeamLayer(DynamicLayer):
             self.buffers[i] = new
         self._show()
 
-    def _show(self) -> None:
-        self.keys, self.values = (buffer[: self.rows, :, : self.length] for buffer in self.buffers)
+    def _show(self) -> tuple[Tensor, Tensor]:
+        keys, values = (buffer[: self.rows, :, : self.length] for buffer in self.buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def rearrange(self, moves: Moves, capacity: int) -> None:
         """Move rows (all reads precede all writes), then make room for one more token."""
@@ -103,11 +105,10 @@ class _BeamLayer(DynamicLayer):
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: self.rows, :, self.length : end] = new
         self.length = end
-        self._show()
-        return self.keys, self.values
+        return self._show()
 
 
-class BeamCache(Cache):  # type: ignore[misc]
+class BeamCache(Cache):
     """The model's cache during a beam search."""
 
     @classmethod
@@ -124,4 +125,5 @@ class BeamCache(Cache):  # type: ignore[misc]
     def rearrange(self, moves: Moves, capacity: int) -> None:
         """Follow the beams in every layer; later growth makes room for `capacity` rows."""
         for layer in self.layers:
+            assert isinstance(layer, _BeamLayer)
             layer.rearrange(moves, capacity)

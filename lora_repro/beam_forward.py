@@ -46,7 +46,8 @@ class BeamForward:
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         out = self.model(**inputs, **{self.cache_name: self.cache}, use_cache=True, logits_to_keep=1)
         self.cache = getattr(out, self.cache_name)
-        return out.logits[:, -1]
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
     def prompt(self) -> Tensor:
         ids = self._left_padded([prompt.ids for prompt in self.prompts], self.pad)
@@ -63,7 +64,7 @@ class BeamForward:
         """Seat the beams in cache rows, run their last tokens; returns logits (R, V) and beams in row order."""
         order, moves = place(old_owner.tolist(), beams.parent.tolist(), beams.owner.tolist())
         beams = beams.rows(torch.tensor(order))
-        self.cache.rearrange(moves, capacity=int(beams.owner.unique().numel()) * self.beam)
+        self.cache.rearrange(moves, capacity=beams.prompts() * self.beam)
         generated = beams.history.shape[1]
         mask = torch.cat([self.mask[beams.owner], torch.ones(len(order), generated, dtype=torch.long)], 1)
         positions = (self.lengths[beams.owner] + generated - 1)[:, None]

@@ -37,12 +37,21 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a safetensors file through to the disk. Raises OSError, as for any other file, when there is no room."""
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    sync(path)
+
+
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write tensors to a safetensors file atomically (temporary file, sync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
-        sync(temporary)
+        _write(temporary, tensors)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -54,11 +63,11 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
+        _write(temporary / "state.safetensors", tensors)
         text = json.dumps({"step": step, "sha256": _sha256(temporary / "state.safetensors"), **facts}, indent=1)
         (temporary / "state.json").write_text(text, encoding="utf-8")
-        for path in (temporary / "state.safetensors", temporary / "state.json", temporary):
-            sync(path)
+        sync(temporary / "state.json")
+        sync(temporary)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
     except OSError:

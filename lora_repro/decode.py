@@ -1,8 +1,8 @@
 """The paper's beam search (LoRA v2, section D.3 and Table 11; behaviour as in the authors' released decoder), batched.
 
-It differs from the usual library beam search in what it ranks and what it bans: one list of `beam` slots by running
-sum, finished beams leave no longer list behind, and n-grams are counted over generated tokens only (92 % of E2E
-references share a BPE 4-gram with their own input, which must not be forbidden).
+It differs from a library's usual beam search in what it ranks and what it bans: the `beam` best continuations by running
+sum hold the slots whether they have ended or not, and n-grams are counted over generated tokens only (92 % of the E2E
+test references share a BPE 4-gram with their own input, which must not be forbidden).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class BeamSearch:
                 sums, owner = beams.sums.tolist(), beams.owner.tolist()
                 open_rows = [row for row in open_rows if sums[row] / longest > best[owner[row]].score]
             beams = beams.rows(torch.tensor(open_rows, dtype=torch.long))
-            before, live = live, int(beams.owner.unique().numel())
+            before, live = live, beams.prompts()
             if live < before:
                 progress(before - live)
             if live == 0:

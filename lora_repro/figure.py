@@ -73,7 +73,7 @@ def save(panels: Sequence[Panel], ylabel: str, stem: Path) -> list[Path]:
         for axis, panel in zip(axes, panels, strict=True):
             _label(axis, panel)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Creator": None})
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import checkpoint
+from lora_repro.progress import Trained
 from lora_repro.record import finite, write_json
-from lora_repro.train import Trained
 
 ADAPTER = "adapter.safetensors"
 FACTS = "trained.json"

@@ -63,7 +63,8 @@ def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
     stores = [ours, published(root / "results" / profile)]
     print(terminal(tables(artefact, blocks, stores, profile, extra)))
     paths = []
-    if not extra and records_of(blocks, ours):  # an ad-hoc selection must not overwrite the whole table
+    # An ad-hoc selection must not overwrite the whole table.
+    if all(item.startswith("paths.") for item in extra) and records_of(blocks, ours):
         paths = write(artefact, tables(artefact, blocks, [ours], profile), folder)
     print(f"{_short(folder, root)}: {_found(blocks, ours)}{_wrote(paths, root)}")
 

@@ -30,9 +30,10 @@ from lora_repro.decode import BeamSearch, Prompt
 from lora_repro.errors import UserError
 from lora_repro.estimate import announce
 from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.precision import autocast, resolve_precision, round_frozen
 from lora_repro.tasks.base import AbstractTask, Example, Splits
 from lora_repro.tracking import Metrics
-from lora_repro.train import TrainConfig, resolve_precision, train
+from lora_repro.train import TrainConfig, train
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def adapt(parts: Parts, splits: Splits, folder: Path, metrics: Metrics) -> tuple
     backbone.to(parts.device)  # the parameters that the method created
     measured = {"status": "finished", "parameters": trainable.counts(backbone.model), "note": parts.method.note(shape)}
     parameters = {**trainable.method, **trainable.head}
+    round_frozen(backbone.model, resolve_precision(parts.train.precision, parts.device), backbone.embedding)
     if parameters:
         trained = outcome.restore(folder, parameters)
         if trained is None:
@@ -162,9 +164,11 @@ def decode(backbone: Backbone, parts: Parts, test: list[Example], measured: dict
     prompts = [Prompt(row.ids, row.virtual) for row in encoded]
     started = time.monotonic()
     dtype = resolve_precision(parts.train.precision, parts.device)
+    backbone.model.requires_grad_(False)
+    round_frozen(backbone.model, dtype, backbone.embedding)
     with (
         tqdm(total=len(prompts), desc=f"{parts.label}: decode", unit="input", dynamic_ncols=True) as bar,
-        torch.autocast(parts.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
+        autocast(parts.device, dtype),
     ):
         decoded = parts.decoder.decode(
             backbone.model, backbone.tokenizer, prompts, backbone.eos, backbone.pad, lambda n: bar.update(n) and None

@@ -35,6 +35,10 @@ class Beams:
         zeros = torch.zeros(n, dtype=torch.long)
         return cls(torch.arange(n), zeros, torch.arange(n), zeros.double(), zeros[:, None][:, :0])
 
+    def prompts(self) -> int:
+        """How many prompts still have a beam."""
+        return len(set(self.owner.tolist()))
+
     def rows(self, index: Tensor) -> Beams:
         """The beams at `index`, in its order."""
         fields = (self.owner, self.slot, self.parent, self.sums, self.history)

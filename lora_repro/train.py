@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -22,6 +19,8 @@ from lora_repro.backbone import Backbone
 from lora_repro.data import Encoded, collate, epoch_order, evaluation_batches
 from lora_repro.errors import Preempted, UserError
 from lora_repro.objective import summed_loss, validation_loss
+from lora_repro.precision import autocast, resolve_precision
+from lora_repro.progress import State, Trained, restore_state, save_state, stop_signals
 
 
 @dataclass(frozen=True)
@@ -64,59 +63,12 @@ class TrainConfig:
                 raise UserError(f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it)."""
-
-    status: Literal["finished", "diverged"]
-    steps: int
-    dev_loss: float
-    best_step: int
-    tokens: int
-    seconds: float
-    dev_losses: list[tuple[int, float]]
-
-
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     """Linear warm-up from 0 and linear decay to 0 (Table 11): the rate of update `step`, counted from 1."""
     warmup = config.warmup * total if config.warmup < 1 else config.warmup
     if step < warmup:
         return config.lr * step / warmup
     return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype, or None for plain fp32."""
-    if precision == "fp32":
-        return None
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = bool(torch.cpu._is_avx512_bf16_supported())
-    if precision == "bf16" or fast:
-        return torch.bfloat16
-    return None
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying in the middle of a step; a second Ctrl-C interrupts at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: signals are someone else's business
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(
@@ -146,7 +98,7 @@ def train(
     total, eval_every = per_epoch * config.epochs, config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
-    step = _restore(folder, names, tensors, optimizer, state, device)
+    step = restore_state(folder, names, tensors, optimizer, state, device)
     started = time.monotonic() - state.seconds
     order: list[list[int]] = []
     bar = tqdm(total=total, initial=step, desc=label, unit="step", dynamic_ncols=True, mininterval=1.0)
@@ -157,7 +109,7 @@ def train(
                 order = epoch_order(len(train_rows), config.batch_size, seed, epoch)
             rows = [train_rows[i] for i in order[position]]
             backbone.model.train()
-            with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            with autocast(device, dtype):
                 loss, tokens = _backward(backbone, rows, config, device)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
@@ -173,7 +125,7 @@ def train(
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", dev=f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-")
             if step % eval_every == 0 or step == total:
-                with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                with autocast(device, dtype):
                     backbone.model.eval()
                     dev = validation_loss(backbone, evaluation_batches(dev_rows, config.eval_batch_size, backbone.pad), device)
                 log(step, {"dev_loss": dev})
@@ -185,7 +137,7 @@ def train(
                     if config.select == "best" and step < total:  # at the end the live weights are the best
                         checkpoint.save_tensors(folder / "best.safetensors", dict(zip(names, tensors, strict=True)))
             if caught or (step < total and step % checkpoint_every == 0):
-                _save(folder, step, names, tensors, optimizer, state)
+                save_state(folder, step, names, tensors, optimizer, state)
             if caught:
                 raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", caught[0])
     if config.select == "best" and state.best_step < total:
@@ -195,21 +147,6 @@ def train(
                 tensor.copy_(best[name])
     backbone.model.eval()
     return state.result("finished", step, last=config.select == "last")
-
-
-@dataclass
-class State:
-    """What a training has measured so far; goes into every checkpoint."""
-
-    dev_losses: list[tuple[int, float]]
-    tokens: int
-    seconds: float
-    best_step: int
-    best_loss: float
-
-    def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
-        chosen_step, chosen_loss = self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
-        return Trained(status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses))
 
 
 def _backward(backbone: Backbone, rows: list[Encoded], config: TrainConfig, device: torch.device) -> tuple[float, int]:
@@ -224,48 +161,3 @@ def _backward(backbone: Backbone, rows: list[Encoded], config: TrainConfig, devi
         (loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
     return value, tokens
-
-
-def _save(
-    folder: Path, step: int, names: list[str], tensors: list[nn.Parameter], optimizer: torch.optim.AdamW, state: State
-) -> None:
-    blob: dict[str, torch.Tensor] = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        blob["rng.cuda"] = torch.cuda.get_rng_state()
-    for name, tensor in zip(names, tensors, strict=True):
-        blob[f"weight.{name}"] = tensor
-        for key, value in optimizer.state.get(tensor, {}).items():
-            blob[f"adam.{key}.{name}"] = value
-    facts: dict[str, Any] = {**vars(state), "best_loss": None if math.isinf(state.best_loss) else state.best_loss}
-    checkpoint.save(folder, step, blob, facts)
-
-
-def _restore(
-    folder: Path,
-    names: list[str],
-    tensors: list[nn.Parameter],
-    optimizer: torch.optim.AdamW,
-    state: State,
-    device: torch.device,
-) -> int:
-    """Put the newest whole checkpoint back, if there is one; returns its step, or 0."""
-    found = checkpoint.load_newest(folder)
-    if found is None:
-        return 0
-    blob, facts = found
-    with torch.no_grad():
-        for name, tensor in zip(names, tensors, strict=True):
-            tensor.copy_(blob[f"weight.{name}"])
-            moments = {key: blob.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            optimizer.state[tensor] = {
-                key: value if key == "step" and device.type == "cpu" else value.to(device)
-                for key, value in moments.items()
-                if value is not None
-            }
-    torch.set_rng_state(blob["rng.cpu"])
-    if "rng.cuda" in blob and torch.cuda.is_available():
-        torch.cuda.set_rng_state(blob["rng.cuda"])
-    state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
-    state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
-    state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
-    return int(facts["step"])

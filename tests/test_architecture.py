@@ -161,7 +161,10 @@ def test_tasks_use_metrics_and_their_own_parts_only() -> None:
 
 def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
     for name in within("methods"):
-        assert foreign(name) <= {"torch"}, f"{name} imports {foreign(name) - {'torch'}}"
+        allowed_packages = {"torch"}
+        if name == f"{LIBRARY}.methods._key_value":
+            allowed_packages.add("transformers")  # its cache object is where keys and values go
+        assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):
             allowed = re.fullmatch(r"lora_repro\.(errors|methods|methods\.base|methods\._\w+)", other)
             assert allowed, f"{name} imports {other}; a method imports no other"
@@ -223,9 +226,12 @@ def test_no_catch_all_handler_and_no_drawer_file() -> None:
                 assert not re.search(r"Manager$|Helper$", node.name), f"{name}: {node.name}"
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"
-                assert caught not in ("Exception", "BaseException", "everything"), f"{name}:{node.lineno}: {caught}"
+                passed_on = ast.unparse(node.body[-1]) == "raise"  # tidies up, hides nothing
+                broad = caught in ("Exception", "BaseException", "everything") and not passed_on
+                assert not broad, f"{name}:{node.lineno}: catches {caught}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 250
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines < 250, f"{lines} lines: is it still one idea?"

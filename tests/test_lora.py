@@ -90,6 +90,7 @@ def test_dropout_is_one_draw_on_the_input_of_the_update_only() -> None:
     torch.testing.assert_close(update[:, :8], 2.0 * dropped @ same.A.T @ same.B.T, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft reads the old name
 def test_whole_model_equals_peft() -> None:
     """Llama, where no matrix is fused, so that peft has the same function class."""
     backbone, other = tiny_backbone("llama"), tiny_backbone("llama")
@@ -98,7 +99,9 @@ def test_whole_model_equals_peft() -> None:
     names = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=names, lora_dropout=0.0)
     theirs = peft.get_peft_model(other.model, config)
-    wanted = {id(layer): name for name, layer in backbone.model.named_modules() if isinstance(layer, LoraLinear)}
+    wanted = {
+        id(layer): name for name, layer in backbone.model.named_modules() if isinstance(layer, LoraLinear)
+    }
     for layer in layers:
         twin = theirs.base_model.model.get_submodule(wanted[id(layer)])
         twin.lora_A["default"].weight.data.copy_(layer.updates()[0].A)
@@ -139,6 +142,9 @@ def test_each_part_of_a_fused_matrix_has_its_own_a_and_b() -> None:
     assert [name.split(".", 1)[1] for name in trainable.method][:4] == [
         f"h.0.attn.c_attn.parts.{kind}.{letter}" for kind in ("query", "value") for letter in "AB"
     ]
+    backbone.model.train()
+    assert all(layer.dropout.training for layer in randomise(backbone.model))
+    backbone.model.eval()
     layer = randomise(backbone.model)[0]
     d = backbone.hidden_size
     assert [(u.start, tuple(u.A.shape), tuple(u.B.shape)) for u in layer.updates()] == [
@@ -154,10 +160,10 @@ def test_each_part_of_a_fused_matrix_has_its_own_a_and_b() -> None:
 
 def test_initialisation() -> None:
     torch.manual_seed(0)
-    uniform = LoraPart(0, 8, 400, 50, "kaiming", 0.02, torch.device("cpu")).A
+    uniform = LoraPart(0, 8, 400, 50, "kaiming", 0.02, torch.device("cpu")).A.detach()
     assert uniform.abs().max() <= 1 / math.sqrt(400) and uniform.abs().max() > 0.99 / math.sqrt(400)
     assert abs(float(uniform.std()) - 1 / math.sqrt(3 * 400)) < 5e-4  # sd of U(-a, a) is a / sqrt 3
-    gaussian = LoraPart(0, 8, 400, 50, "gaussian", 0.02, torch.device("cpu")).A
+    gaussian = LoraPart(0, 8, 400, 50, "gaussian", 0.02, torch.device("cpu")).A.detach()
     assert abs(float(gaussian.std()) - 0.02) < 5e-4 and gaussian.abs().max() > 0.06
     torch.manual_seed(1)
     first = Lora().apply(tiny_backbone("gpt2", seed=4)).parameters()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import subprocess
@@ -13,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from lora_repro import figure, report
+from lora_repro import report
 from lora_repro.errors import UserError
-from lora_repro.latex import latex
 from lora_repro.metrics.bootstrap import Interval
 from lora_repro.report import Cell, Line, Metric, measured, quoted, summarise
 from lora_repro.rows import Block, Row
 from lora_repro.stores import Store, one_origin, own, published
-from lora_repro.table import Table, cell_text, comma_separated, markdown, terminal
+from lora_repro.table import cell_text
 
 BLEU, SER = Metric("bleu", "BLEU", +1, 100, 1), Metric("slot_error_rate", "SER", -1, 100, 1)
 
@@ -45,7 +42,7 @@ def record(signature: str, bleu: float | None = 0.5, **other: Any) -> dict[str, 
 
 
 def row(name: str, order: int, signatures: list[str], compare: bool = True, **numbers: Any) -> Row:
-    asked = {seed: (key, {}) for seed, key in enumerate(signatures)}
+    asked: dict[int, tuple[str, dict[str, Any]]] = {seed: (key, {}) for seed, key in enumerate(signatures)}
     return Row(name, name.upper(), order, compare, numbers.get("paper", {}), numbers.get("reruns", {}), asked)
 
 
@@ -95,7 +92,7 @@ def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("other", [{"caption": "E2E NLG"}, {"text_form": "tokenised"}, {"sha256": "cd"}])
-def test_different_data_text_or_weights_share_no_table(tmp_path: Path, other: dict[str, str]) -> None:
+def test_different_data_text_or_weights_share_no_table(tmp_path: Path, other: dict[str, Any]) -> None:
     found = store(tmp_path, record("a"), record("b", **other))
     with pytest.raises(UserError, match=r"different .* in one table"):
         lines(Block("b", {}, (row("full", 1, ["a"]), row("lora", 2, ["b"]))), found)
@@ -180,60 +177,6 @@ def test_published_store_reads_the_published_layout(tmp_path: Path) -> None:
     (tmp_path / "records" / "s.json").write_text(json.dumps(record("s")))
     assert set(published(tmp_path).records) == {"s"}
     assert published(tmp_path).predictions("s") == tmp_path / "predictions" / "s.jsonl"
-
-
-def example_table() -> Table:
-    single = Line("lora", "LoRA & co_", "published", {"bleu": Cell(61.26, None, 1)}, 1, 230400, 0,
-                  difference=report.Difference(-0.5, -1.0, 0.2, 1), notes=("a | b",))  # fmt: skip
-    several = Line("lora", "LoRA & co_", "paper (P)", {"bleu": Cell(70.4, 0.1, 3)}, 3, printed_millions=0.35)
-    facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds a row: n = 1")
-    return Table("p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, "full FT")
-
-
-def test_renderings_agree_and_mark_a_single_seed() -> None:
-    table = example_table()
-    for text in (terminal([table]), markdown([table]), latex([table])):
-        assert "61.3" in text and "230,400" in text and "0.35M" in text and "Backbone: B" in text
-    assert "61.3†" in markdown([table]) and "70.4 ± 0.1 |" in markdown([table])
-    assert "SER ↓" in terminal([table]) and "BLEU ↑" in terminal([table])
-    assert "−0.5 [−1.0, +0.2]†" in markdown([table]) and r"a \| b" in markdown([table])
-    assert r"LoRA \& co\_" in latex([table]) and r"70.4 $\pm$ 0.1" in latex([table])
-    pipes = {
-        line.replace(r"\|", "").count("|") for line in markdown([table]).splitlines() if line.startswith("|")
-    }
-    assert len(pipes) == 1
-    rows = list(csv.DictReader(io.StringIO(comma_separated([table]))))
-    assert [rows[0][key] for key in ("bleu", "bleu_sd", "slot_error_rate", "method_parameters", "n")] == [
-        "61.26", "", "", "230400", "1"]  # fmt: skip
-    assert rows[1]["bleu_sd"] == "0.1" and rows[1]["difference"] == ""
-
-
-def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:
-    points = (figure.Point("LoRA", 2e5, 60, None, single=True), figure.Point("Full", 1e8, 61, 0.4),
-              figure.Point("Paper", 3e5, 70, 0.1, quoted=True), figure.Point("Untuned", 0, 5, None),
-              figure.Point("Human", 0, 62, None))  # fmt: skip
-    panels = [figure.Panel("title", points)]
-    first = [path.read_bytes() for path in figure.save(panels, "BLEU", tmp_path / "a" / "x")]
-    second = [path.read_bytes() for path in figure.save(panels, "BLEU", tmp_path / "b" / "x")]
-    assert first == second
-    assert b"<dc:date>" not in first[0] and b"Matplotlib v" not in first[0] and b"Software" not in first[1]
-
-
-def test_labels_of_neighbours_do_not_overlap() -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.text import Annotation, Text
-
-    axis = FigureCanvasAgg(Figure(figsize=(7, 4))).figure.subplots()
-    names = ["LoRA", "AdapterL (small)", "PreLayer", "BitFit"]
-    panel = figure.Panel(
-        "t", tuple(figure.Point(name, 2e5 + 1e4 * i, 60 + 0.3 * i, None) for i, name in enumerate(names))
-    )
-    figure._draw(axis, panel, "y")
-    figure._label(axis, panel)
-    boxes = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
-    assert len(boxes) == 4
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
 def test_reporting_imports_no_torch_wandb_or_transformers() -> None:

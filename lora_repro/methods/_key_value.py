@@ -10,6 +10,11 @@ from torch import nn
 from transformers import DynamicCache
 
 
+def cache_name(decoder: nn.Module) -> str:
+    """What this version of transformers calls the KV cache, in the decoder's keywords and in its outputs."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+
+
 class KeyValuePrefix(nn.Module):
     """Keys and values of n prefix positions in L layers: (L, 2, n_kv_heads, n, head_dim).
 
@@ -51,8 +56,6 @@ class KeyValuePrefix(nn.Module):
         mask (B, T) and position_ids (B, T), which the caller counts without the prefix, still have to be
         extended. Right or left padding is the caller's mask; the prefix is never masked.
         """
-        # transformers renamed the keyword; the one that this version's decoder declares is used.
-        name = "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
         old, new = kwargs.pop("past_key_values", None), kwargs.pop("cache", None)
         cache = old if new is None else new
         tokens = args[0] if args else kwargs["input_ids"]  # (B, T)
@@ -68,4 +71,4 @@ class KeyValuePrefix(nn.Module):
             cache = DynamicCache() if cache is None else cache
             for layer, (key, value) in enumerate(self()):
                 cache.update(key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1), layer)
-        return args, kwargs | {name: cache}
+        return args, kwargs | {cache_name(decoder): cache}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from lora_repro.methods._key_value import KeyValuePrefix
+from lora_repro.methods._key_value import KeyValuePrefix, cache_name
 from lora_repro.methods._slots import LayerActivations, random_tokens
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -98,7 +98,7 @@ class PreLayer(AbstractMethod):
             out = 2 * backbone.n_layers * backbone.kv_size
             initial = torch.randn(self.prefix, out, device=device) * self.std
         elif not self.reparametrise:
-            cache = self.start(backbone).past_key_values
+            cache = getattr(self.start(backbone), cache_name(backbone.decoder))
             pairs = torch.stack([torch.cat([layer.keys, layer.values]) for layer in cache.layers])
             initial = pairs.permute(3, 0, 1, 2, 4).flatten(1)  # (L, 2, heads, n, head_dim) -> (n, 2 L kv)
         module = KeyValuePrefix(*sizes, backbone.hidden_size, self.mid, initial, device)

@@ -1,7 +1,8 @@
 """BLEU and NIST over several references, as the Python path of the official E2E scorer defines them.
 
-Sources: Papineni et al. 2002 (BLEU); Doddington 2002 (NIST); the tokenisation and the behaviour at the edges follow mteval-v13a and
-tuetschek/e2e-metrics 1b9c4d8 (`measure_scores.py -p`), the scorer of the LoRA paper's E2E tables. Both metrics ignore case.
+Sources: Papineni et al. 2002 (BLEU); Doddington 2002 (NIST); the tokenisation and the behaviour at the edges
+follow mteval-v13a and tuetschek/e2e-metrics 1b9c4d8 (`measure_scores.py -p`), the scorer of the LoRA paper's
+E2E tables. Both metrics ignore case.
 """
 
 import math
@@ -12,9 +13,9 @@ from typing import NamedTuple
 
 ORDERS = 4  # BLEU n-gram orders
 NIST_ORDERS = 5
-NIST_BETA = -math.log(0.5) / math.log(1.5) ** 2  # an output 2/3 as long as the references keeps half of its NIST
+NIST_BETA = -math.log(0.5) / math.log(1.5) ** 2  # an output 2/3 as long as its references keeps half its NIST
 ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}  # in this order: "&amp;lt;" ends as "<"
-PUNCTUATION = re.compile("([%s])" % re.escape(' !"#$%&()*+/:;<=>?@[\\]^_`{|}~'))  # ASCII, without ' , - .
+PUNCTUATION = re.compile(r'([ !"#$%&()*+/:;<=>?@[\\\]^_`{|}~])')  # ASCII, without ' , - .
 
 Ngram = tuple[str, ...]
 
@@ -31,7 +32,8 @@ class BleuCounts(NamedTuple):
 def tokenize(text: str) -> list[str]:
     """Split one text into mteval tokens. An empty text is one empty token, as in the official scorer.
 
-    ASCII punctuation is split off; a point or comma unless it stands between digits; a hyphen only after a digit.
+    ASCII punctuation is split off; a point or comma unless it stands between digits; a hyphen only after a
+    digit.
     """
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in ENTITIES.items():
@@ -69,9 +71,11 @@ def bleu_counts(output: str, references: Sequence[str]) -> BleuCounts:
 
 
 def bleu(counts: Sequence[BleuCounts]) -> float:
-    """Corpus BLEU in [0, 1]: min(1, exp(1 - r/c)) · (Π_n matches_n / totals_n)^(1/4), counts summed over inputs.
+    """Corpus BLEU: min(1, exp(1 - r/c)) · (Π_n matches_n / totals_n)^(1/4), counts summed over inputs.
 
-    Never undefined: a zero number of matches counts as 1e-15, a total below 1e-9 as 1e-9, c = 0 as 1e-5.
+    Never undefined: a zero number of matches counts as 1e-15, a total below 1e-9 as 1e-9. In [0, 1] unless
+    outputs of fewer than 4 tokens abound: their negative totals can push it over 1, in the official scorer
+    too.
     """
     hyp_len, ref_len = sum(c.hyp_len for c in counts), sum(c.ref_len for c in counts)
     log_precision = 0.0
@@ -95,15 +99,17 @@ def _nist_matches(outputs: Sequence[list[str]], references: Sequence[list[list[s
         matched: Counter[Ngram] = Counter()
         for output, refs in zip(outputs, references, strict=True):
             matched.update(_clipped(output, refs, n + 1))
-        sums.append(sum(times * math.log2(seen[ngram[:-1]] / seen[ngram]) for ngram, times in matched.items()))
+        sums.append(
+            sum(times * math.log2(seen[ngram[:-1]] / seen[ngram]) for ngram, times in matched.items())
+        )
     return sums
 
 
 def nist(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Corpus NIST: Σ_{n=1..5} (information of matched n-grams) / (output n-grams), times a penalty for short outputs.
 
-    Penalty: exp(-β ln²(c/r)) for c < r, with c output tokens and r the summed average reference length. An order without any
-    output n-gram adds nothing (the official scorer divides by zero there).
+    Penalty: exp(-β ln²(c/r)) for c < r, with c output tokens and r the summed average reference length. An
+    order without any output n-gram adds nothing (the official scorer divides by zero there).
     """
     tokens = [_tokens(output) for output in outputs]
     refs = [[_tokens(reference) for reference in group] for group in references]

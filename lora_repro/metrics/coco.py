@@ -1,7 +1,8 @@
 """METEOR 1.5, ROUGE-L and CIDEr on PTB tokens, as the COCO caption scorers inside the official E2E scorer compute them.
 
-Sources: Denkowski & Lavie 2014 (METEOR 1.5), Lin 2004 (ROUGE-L, beta 1.2), Vedantam et al. 2015 (CIDEr: 1- to 4-grams, sigma 6,
-document frequencies from the references scored). ROUGE-L and CIDEr are pycocoevalcap's classes, equal to those of tuetschek/e2e-metrics.
+Sources: Denkowski & Lavie 2014 (METEOR 1.5), Lin 2004 (ROUGE-L, beta 1.2), Vedantam et al. 2015 (CIDEr: 1- to
+4-grams, sigma 6, document frequencies from the references scored). ROUGE-L and CIDEr are pycocoevalcap's
+classes, equal to those of tuetschek/e2e-metrics.
 """
 
 from functools import lru_cache
@@ -26,11 +27,13 @@ def _without_punctuation(line: str) -> str:
 def tokenize(texts: list[str]) -> list[str]:
     """Space-separated lower-case PTB tokens of each text, punctuation dropped.
 
-    All texts go through the tokenizer as the lines of one document, as in the official scorer: how it splits the end of a line
-    (an abbreviation's point) can depend on the next line.
+    All texts go through the tokenizer as the lines of one document, as in the official scorer: how it splits
+    the end of a line (an abbreviation's point) can depend on the next line.
     """
     lines = jvm.ask("tokenize", "\n".join(map(_one_line, texts))).split("\n")
-    if len(lines) < len(texts):  # a token swallowed a line break; the official scorer would fail or mix up lines here
+    if len(lines) < len(
+        texts
+    ):  # a token swallowed a line break; the official scorer would fail or mix up lines here
         lines = [jvm.ask("tokenize", _one_line(text)) for text in texts]
     return [_without_punctuation(line) for line in lines[: len(texts)]]
 
@@ -52,7 +55,9 @@ def meteor(outputs: Group, references: tuple[Group, ...]) -> float:
         lines.append(" ||| ".join(["SCORE", *group, hypothesis]))
     statistics = jvm.ask("meteor", "\n".join(lines) + "\n").splitlines()
     if len(statistics) != len(outputs):
-        raise UserError(f"METEOR scored {len(statistics)} of {len(outputs)} outputs; its jar may be damaged: reinstall pycocoevalcap")
+        raise UserError(
+            f"METEOR scored {len(statistics)} of {len(outputs)} outputs; its jar may be damaged: reinstall pycocoevalcap"
+        )
     replies = jvm.ask("meteor", " ||| ".join(["EVAL", *statistics]) + "\n").splitlines()
     return float(replies[-1])  # one line an output, then the corpus
 
@@ -68,7 +73,7 @@ def rouge_l(outputs: Group, references: tuple[Group, ...]) -> list[float]:
 
 @lru_cache(maxsize=4)
 def cider(outputs: Group, references: tuple[Group, ...]) -> list[float]:
-    """CIDEr of each output (0 to 10), document frequencies from all `references`. One input alone scores 0: log(1) weighs every n-gram.
+    """CIDEr of each output (0 to 10), document frequencies from all `references`. One input alone scores 0, by log(1).
 
     0 too if no reference has a token left, where the official scorer fails.
     """

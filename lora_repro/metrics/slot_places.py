@@ -18,12 +18,17 @@ DISHES = {  # words that make a cuisine likely without naming it
 TYPES = {
     "pub": (r"\b(?:pub|pubs)\b", r"\b(?:bar|tavern|inn|alehouse)\b"),
     "coffee shop": (r"\b(?:coffee ?(?:shops?|house|place|bar)|coffeeshops?|cafe|cafes)\b", r"\bcoffees?\b"),
-    "restaurant": (r"(?!)", r"\b(?:restaurants?|resturants?|restaraunts?|restraunts?|eatery|diner|bistro|dining|dine)\b"),
+    "restaurant": (
+        r"(?!)",
+        r"\b(?:restaurants?|resturants?|restaraunts?|restraunts?|eatery|diner|bistro|dining|dine)\b",
+    ),
 }
 AREAS = {
     "riverside": (r"\b(?:river|rivers|riverside|riverbank|riverfront|waterside|waterfront|thames)\b", r"\b(?:water|bank)\b"),
-    "city centre": (r"\b(?:city (?:centre|center|central)|(?:centre|center|heart|middle) of (?:the )?(?:city|town)|town cent(?:re|er))\b",
-                    r"\b(?:city|centre|center|central|centrally|downtown|town)\b"),
+    "city centre": (
+        r"\b(?:city (?:cent(?:re|er|ral))|(?:centre|center|heart|middle) of (?:the )?(?:city|town)|town cent(?:re|er))\b",
+        r"\b(?:city|centre|center|central|centrally|downtown|town)\b",
+    ),
 }  # fmt: skip
 OUTSIDE = re.compile(r"\b(?:outside|north|south|east|west|away from|not in|edge)\b")
 NEAR = re.compile(
@@ -31,7 +36,9 @@ NEAR = re.compile(
     r"|(?:[Aa]cross|[Aa]long|street|corner) from|[Oo]pposite)"
     r"\s+(?:the\s+|a\s+)?((?:[A-Z][\w'’-]*\s*)+)"
 )
-NO_VENUE = frozenset("river riverside thames customers city centre center town cambridge the area north south east west england a an it".split())
+NO_VENUE = frozenset(
+    "river riverside thames customers city centre center town cambridge the area north south east west england a an it".split()
+)
 
 
 def _patterns(text: Sequence[str], table: dict[str, tuple[str, str]]) -> Said:

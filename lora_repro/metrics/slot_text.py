@@ -5,9 +5,10 @@ import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-NAME = "nameslot"  # stands where a venue name of the MR was
-SAME = 0.82  # two spellings this alike (difflib ratio) are one name: "Fitzbilles" passes, another venue does not
-GENERIC = frozenset("cafe house hotel bar inn hall green blue golden palace king express taste".split())  # alone, no venue's name
+NAME = "#"  # stands where a venue name of the MR was; `words` never yields it, nor does anything resemble it
+SAME = 0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" passes, another venue does not
+# Alone these are no venue's name.
+GENERIC = frozenset("cafe house hotel bar inn hall green blue golden palace king express taste".split())
 CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".split())
 
 
@@ -35,12 +36,16 @@ def _exact(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
 def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
     """The span most like `name` if it is `SAME` or more; a blank too many or too few is allowed."""
     best, span = SAME, None
-    matcher = SequenceMatcher(None, autojunk=False)
+    matcher: SequenceMatcher[str] = SequenceMatcher(None, "", "", autojunk=False)
     matcher.set_seq2(" ".join(name))
     for width in {max(1, len(name) - 1), len(name), len(name) + 1}:
         for start in range(len(text) - width + 1):
             matcher.set_seq1(" ".join(text[start : start + width]))
-            if matcher.real_quick_ratio() >= best and matcher.quick_ratio() >= best and matcher.ratio() >= best:
+            if (
+                matcher.real_quick_ratio() >= best
+                and matcher.quick_ratio() >= best
+                and matcher.ratio() >= best
+            ):
                 best, span = matcher.ratio(), (start, start + width)
     return span
 
@@ -48,14 +53,18 @@ def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None
 def mask(text: list[str], name: str) -> tuple[list[str], bool]:
     """`text` with every mention of a venue name replaced by NAME, and whether there was one.
 
-    A mention is the name with or without "the"; failing that one similar spelling, or the name without its last or first word.
+    A mention is the name with or without "the"; failing that a similar spelling, or the name without its last
+    or first word. A name without Latin letters or digits counts as mentioned.
     """
     full = [word for word in words(name) if word != "the"] or words(name)
-    shorter = [part for part in (full[:-1], full[1:]) if len("".join(part)) >= 4 and not GENERIC.issuperset(part)]
-    spans = (*(lambda text, part=part: _exact(part, text) for part in (full,)), lambda text: _similar(full, text))
-    for find in (*spans, *(lambda text, part=part: _exact(part, text) for part in shorter)):
+    if not full:
+        return text, True
+    parts = [
+        part for part in (full[:-1], full[1:]) if not GENERIC.issuperset(part) and len("".join(part)) >= 4
+    ]
+    for find, part in ((_exact, full), (_similar, full), *((_exact, part) for part in parts)):
         found = False
-        while span := find(text):
+        while span := find(part, text):
             text = [*text[: span[0]], NAME, *text[span[1] :]]
             found = True
         if found:

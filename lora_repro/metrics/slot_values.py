@@ -1,18 +1,33 @@
 """Which values of price, rating, area, family friendliness, food and type a text says, by known wordings.
 
-Each function returns (firm, loose): values the text states for that slot, and values it may mean. A slot is fulfilled by either; only
-a firm value is held against the text (as wrong or invented). A price and a rating are "low", "mid" or "high", however they are put.
+Each function returns (firm, loose): values the text states for that slot, and values it may mean. A slot is
+fulfilled by either; only a firm value is held against the text (as wrong or invented). A price and a rating
+are "low", "mid" or "high", however they are put.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lora_repro.metrics.slot_text import CLAUSE_END, clause
 
 Said = tuple[set[str], set[str]]
 
-PRICE = {"cheap": "low", "less than 20": "low", "moderate": "mid", "20 25": "mid", "high": "high", "more than 30": "high"}
-RATING = {"low": "low", "1 out of 5": "low", "average": "mid", "3 out of 5": "mid", "high": "high", "5 out of 5": "high"}
+PRICE = {
+    "cheap": "low",
+    "less than 20": "low",
+    "moderate": "mid",
+    "20 25": "mid",
+    "high": "high",
+    "more than 30": "high",
+}
+RATING = {
+    "low": "low",
+    "1 out of 5": "low",
+    "average": "mid",
+    "3 out of 5": "mid",
+    "high": "high",
+    "5 out of 5": "high",
+}
 LEVELS = ("low", "mid", "high")
 
 # Word -> levels it may mean. Words of EITHER belong to the price or the rating noun that stands nearest.
@@ -20,13 +35,17 @@ PRICE_LEXICON = {
     **dict.fromkeys("cheap cheaply cheaper cheapest inexpensive inexpensively bargain".split(), ("low",)),
     **dict.fromkeys("affordable affordably budget reasonable reasonably value".split(), ("low", "mid")),
     **dict.fromkeys("midrange midpriced".split(), ("mid",)),
-    **dict.fromkeys("expensive expensively pricey pricy upscale costly upmarket overpriced".split(), ("high",)),
+    **dict.fromkeys(
+        "expensive expensively pricey pricy pricier upscale costly upmarket overpriced".split(), ("high",)
+    ),
     **dict.fromkeys("fancy classy elegant premium luxury exclusive".split(), LEVELS[1:]),
 }
 RATING_LEXICON = {
     **dict.fromkeys("poor poorly bad badly terrible worst".split(), ("low",)),
     **dict.fromkeys("mediocre decent satisfactory okay ok averagely".split(), ("mid",)),
-    **dict.fromkeys("excellent great best top well outstanding good superb popular exceptional".split(), ("high",)),
+    **dict.fromkeys(
+        "excellent great best top well outstanding good superb popular exceptional".split(), ("high",)
+    ),
 }
 EITHER_LEXICON = {
     **dict.fromkeys("low lower lowest lowly".split(), ("low",)),
@@ -39,20 +58,25 @@ RATING_NOUNS = frozenset(
     "satisfaction feedback recommended regarded reputation".split()
 )
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, **{str(n): n for n in range(1, 6)}}
+AMOUNTS = {"twenty": 20, "thirty": 30}
 STARS = {1: "low", 3: "mid", 5: "high", 2: "2 of 5", 4: "4 of 5"}
 _N = "(one|two|three|four|five|[1-5])"
 STAR_PATTERNS = (
-    re.compile(rf"\b{_N} (?:stars? )?(?:out )?of (?:a possible )?(?:five|5)\b"),
+    re.compile(rf"\b{_N} (?:stars? )?(?:(?:out|our|put) )?of (?:a possible )?(?:five|5)\b"),
     re.compile(rf"\b{_N} (?:out )?(?:five|5)\b"),
     re.compile(rf"\b{_N} stars?\b"),
-    re.compile(rf"\b(?:rating|ratings|rated|rates|rate|score|scores)(?: (?:of|is|as|a|an|at|with|only|just|by|customers))* {_N}\b"),
+    re.compile(
+        rf"\b(?:rating|ratings|rated|rates|rate|score|scores)(?: (?:of|is|as|a|an|at|with|only|just|by|customers))* {_N}\b"
+    ),
 )
 NEGATION = frozenset(
     "not no non nor never neither without unfriendly avoid unsuitable inappropriate prohibited forbidden banned excluded "
     "discouraged isnt dont doesnt cant".split()
 )
-FAMILY = frozenset("family families kid kids child children childrens childs familyfriendly kidfriendly childfriendly".split())
-ADULTS = frozenset("adult adults".split())
+FAMILY = frozenset(
+    "family families kid kids child children childrens childs familyfriendly kidfriendly childfriendly".split()
+)
+ADULTS = frozenset("adult adults grown grownups".split())
 
 
 def nearest_noun(text: Sequence[str], position: int) -> str:
@@ -64,7 +88,9 @@ def nearest_noun(text: Sequence[str], position: int) -> str:
     for i in range(max(0, position - 8), min(len(text), position + 9)):
         noun = "price" if text[i] in PRICE_NOUNS else "rating" if text[i] in RATING_NOUNS else ""
         between = text[min(i, position) + 1 : max(i, position)]
-        distance = abs(i - position) + (0.5 if i < position else 0) + 3 * sum(word in CLAUSE_END for word in between)
+        distance = (
+            abs(i - position) + (0.5 if i < position else 0) + 3 * sum(word in CLAUSE_END for word in between)
+        )
         if noun and distance < best:
             best, kind = distance, noun
     return kind
@@ -83,7 +109,7 @@ def _negated(text: Sequence[str], position: int) -> bool:
     return not {"not", "no", "never"}.isdisjoint(before[:4])
 
 
-def _levels(text: Sequence[str], slot: str, lexicon: dict[str, tuple[str, ...]], reach: bool) -> Said:
+def _levels(text: Sequence[str], slot: str, lexicon: Mapping[str, tuple[str, ...]], reach: bool) -> Said:
     """Levels said by adjectives. `reach`: the lexicon's own words are firm only if the slot's noun stands near."""
     firm: set[str] = set()
     loose: set[str] = set()
@@ -91,7 +117,9 @@ def _levels(text: Sequence[str], slot: str, lexicon: dict[str, tuple[str, ...]],
         own, either = lexicon.get(word, ()), _turned(text, i)
         noun = nearest_noun(text, i) if own or either else ""
         if _negated(text, i):
-            loose |= set(LEVELS) - set(own or either) if own or either else set()  # "not expensive": anything else
+            loose |= (
+                set(LEVELS) - set(own or either) if own or either else set()
+            )  # "not expensive": anything else
             continue
         if own:
             (firm if len(own) == 1 and (not reach or noun == slot) else loose).update(own)
@@ -103,7 +131,11 @@ def _levels(text: Sequence[str], slot: str, lexicon: dict[str, tuple[str, ...]],
 def price(text: Sequence[str]) -> Said:
     """Price levels: by amount (20, 20 to 25, 30) or by adjective."""
     firm, loose = _levels(text, "price", PRICE_LEXICON, reach=False)
-    amounts = {int(word) for word in text if word.isdigit() and int(word) >= 10}
+    amounts = {
+        AMOUNTS.get(word) or int(word)
+        for word in text
+        if word in AMOUNTS or (word.isdigit() and int(word) >= 10)
+    }
     if amounts & {20, 25, 30}:
         return {"mid" if 25 in amounts else "high" if 30 in amounts else "low"}, firm
     if amounts:

@@ -1,11 +1,19 @@
 """Slot error rate of E2E outputs: which slots of the MR a text leaves out, gets wrong or invents.
 
-Found by string matching with known wordings (`slot_values.py`), in the manner of the semantic checkers used since the E2E challenge
-(Dusek et al. 2020), but written for this project. Paraphrases of a price (cheap, less than £20) or of a rating (low, 1 out of 5)
-count as the same value, because the crowd used them so. The matcher leans to silence: what it does not understand it does not blame,
-save that a slot it cannot find is missing.
+By string matching with known wordings (`slot_values.py`, `slot_places.py`), as semantic checkers have done
+since the E2E challenge (Dusek et al. 2020); written for this project. Ways to put one price (cheap, less than
+£20) or one rating (low, 1 out of 5) count as the same value, since the crowd used them so. The matcher leans
+to silence: an unclear wording fulfils a slot and is never held against the text.
 
-MEASURED
+Its own error. Wordings were tuned on E2E's train and dev references; its test references were counted, never
+read.
+- Human references: rate 0.082 train, 0.067 dev, 0.078 test (missing 0.068, wrong 0.010, invented 0.0005).
+  Nearly all of it is real: crowd workers left out 10 % of the foods, areas and ratings they were given. Of
+  100 errors drawn from dev and read by hand, 5 were false alarms (four of their wordings have been added
+  since), so false alarms make about 0.004 of that rate.
+- Error-free test references against an MR altered in one slot: the error is found in 99.0 % (price) to 100 %
+  (name, near) of altered values and in 99.0 % or more of deleted ones; in 97 % or more of invented ones, but
+  "restaurant" is never held to be invented, as people call any venue so.
 """
 
 from collections.abc import Sequence
@@ -16,7 +24,14 @@ from lora_repro.metrics.slot_places import area, eat_type, food, near
 from lora_repro.metrics.slot_text import mask, words
 from lora_repro.metrics.slot_values import PRICE, RATING, family, price, rating
 
-VALUES = {"type": eat_type, "food": food, "price": price, "customer rating": rating, "area": area, "family friendly": family}
+VALUES = {
+    "type": eat_type,
+    "food": food,
+    "price": price,
+    "customer rating": rating,
+    "area": area,
+    "family friendly": family,
+}
 SLOTS = ("name", *VALUES, "near")
 
 
@@ -46,7 +61,9 @@ def parse_mr(mr: str) -> dict[str, str]:
         key, colon, value = part.partition(":")
         key = key.strip().lower()
         if not colon or key not in SLOTS or key in slots or not value.strip():
-            raise UserError(f"not a linearised E2E MR: {part.strip()[:60]!r} in {mr[:80]!r}; write `name : X | Type : Y`")
+            raise UserError(
+                f"not a linearised E2E MR: {part.strip()[:60]!r} in {mr[:80]!r}; write `name : X | Type : Y`"
+            )
         slots[key] = value.strip()
     return slots
 
@@ -54,8 +71,8 @@ def parse_mr(mr: str) -> dict[str, str]:
 def slot_errors(mr: str, output: str) -> SlotErrors:
     """Errors of one output (raw or tokenised text) against its linearised MR.
 
-    Per slot of the MR: missing (its value is not said), or wrong (another value is said instead). Invented: a value said for a slot
-    the MR lacks. Raises UserError if `mr` is no linearised E2E MR.
+    Per slot of the MR: missing (its value is not said), or wrong (another value is said instead). Invented: a
+    value said for a slot the MR lacks. Raises UserError if `mr` is no linearised E2E MR.
     """
     slots = parse_mr(mr)
     text, found = words(output), {}
@@ -69,7 +86,9 @@ def slot_errors(mr: str, output: str) -> SlotErrors:
     if "near" not in slots and (venue := near(output, [slots.get("name", "")])):
         details.append(f"invented near: {venue}")
     kinds = [detail.split(" ")[0] for detail in details]
-    return SlotErrors(len(slots), kinds.count("missing"), kinds.count("wrong"), kinds.count("invented"), tuple(details))
+    return SlotErrors(
+        len(slots), kinds.count("missing"), kinds.count("wrong"), kinds.count("invented"), tuple(details)
+    )
 
 
 def _value(slot: str, value: str) -> str:
@@ -84,11 +103,13 @@ def _judge(slot: str, wanted: str | None, firm: set[str], loose: set[str]) -> li
         return [f"invented {slot}: {', '.join(sorted(firm))}"] if firm else []
     if wanted in firm | loose:
         return []
-    return [f"wrong {slot}: {', '.join(sorted(firm))}, not {wanted}"] if firm else [f"missing {slot}: {wanted}"]
+    return (
+        [f"wrong {slot}: {', '.join(sorted(firm))}, not {wanted}"] if firm else [f"missing {slot}: {wanted}"]
+    )
 
 
 def slot_error_rate(errors: Sequence[SlotErrors]) -> float:
-    """Corpus rate: Σ (missing + wrong + invented) / Σ slots, a fraction that can exceed 1. Raises UserError if there are no slots."""
+    """Corpus rate: Σ (missing + wrong + invented) / Σ slots; it can exceed 1. Raises UserError without slots."""
     slots = sum(error.slots for error in errors)
     if not slots:
         raise UserError("no slots to score: give at least one output with its MR")

@@ -1,0 +1,105 @@
+"""Small models, prompts and tokenizers for the decoding tests, and the comparison with the oracle."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import beam_oracle
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.cache_utils import DynamicCache
+
+from lora_repro.decode import BeamSearch, Decoded, Prompt
+
+V, EOS, PAD = 30, 0, 1
+PIECES = ["<eos>", "<pad>", "\n", "\n\n", "a\n", "\nb", *(chr(97 + i) + " " for i in range(V - 6))]
+
+
+class Pieces:
+    """A tokenizer whose newlines come alone, doubled, and at either end of a word."""
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join(PIECES[i] for i in ids)
+
+
+def random_model(kind: str, seed: int, vocabulary: int = V, scale: float = 12.0) -> nn.Module:
+    """A two-layer model with peaked outputs (nats between tokens), so that beams differ and end at many lengths."""
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+    }
+    if kind == "gpt2":
+        dropout = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+        model: nn.Module = GPT2LMHeadModel(
+            GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=128, **dropout, **shape)
+        )
+    else:
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+        model = LlamaForCausalLM(
+            LlamaConfig(hidden_size=16, num_hidden_layers=2, intermediate_size=32, **heads, **shape)
+        )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, scale * 0.05 if "head" in name else 0.25)
+    return model.eval()
+
+
+def random_prompts(rng: random.Random, n: int, vocabulary: int = V) -> list[Prompt]:
+    lengths = [rng.randint(1, 9) for _ in range(n)]
+    return [Prompt([rng.randrange(vocabulary) for _ in range(k)], [-1] * k) for k in lengths]
+
+
+class Table(nn.Module):
+    """A model whose logits depend on the last token only: row `t` of a table. Counts its calls."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table, requires_grad=False)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(
+        self, input_ids: torch.Tensor, cache: Any = None, logits_to_keep: int = 0, **_: Any
+    ) -> SimpleNamespace:
+        self.shapes.append(tuple(input_ids.shape))
+        cache = cache if cache is not None else DynamicCache()
+        keys = input_ids[:, None, :, None].float()
+        seen, _ = cache.update(keys, keys, 0)
+        if seen.shape[2] > input_ids.shape[1]:
+            assert torch.equal(seen[:, 0, -1, 0], input_ids[:, -1].float())
+        self.seen = seen[:, 0, :, 0].long()
+        return SimpleNamespace(logits=self.table[input_ids[:, -logits_to_keep:]].clone(), cache=cache)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(
+        models.BPE({"<eos>": 0, "<pad>": 1, **{c: i + 2 for i, c in enumerate(alphabet)}}, [])
+    )
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+
+
+def agree(
+    search: BeamSearch, model: nn.Module, tokenizer: Any, prompts: list[Prompt], eos: int = EOS
+) -> Decoded:
+    """Decode, and hold every prompt against the oracle."""
+    found = search.decode(model, tokenizer, prompts, eos, PAD)
+    rule = (search.beam, search.max_new_tokens, search.length_penalty, search.no_repeat_ngram)
+    for i, prompt in enumerate(prompts):
+        tokens, score = beam_oracle.search(model, tokenizer, prompt.ids, prompt.virtual, eos, *rule)
+        assert found.tokens[i] == tokens, (search, prompt)
+        assert found.scores[i] == pytest.approx(score, abs=1e-4)
+        assert found.outputs[i] == beam_oracle.text(tokenizer, tokens, eos)
+    return found

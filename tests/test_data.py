@@ -1,0 +1,80 @@
+"""Token ids, masks and batches, against sequences written out by hand."""
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro.data import DataConfig, Encoded, collate, encode, encode_prompt, epoch_order, evaluation_batches, subset
+from lora_repro.errors import UserError
+from lora_repro.tasks.base import Example
+
+
+def example(text: str = "ab", target: str = "c") -> Example:
+    return Example(key="k", input=text, target=target)
+
+
+def test_a_golden_batch_of_ids_virtual_slots_attention_and_shifted_targets() -> None:
+    backbone = tiny_backbone("gpt2")
+    byte = {letter: backbone.tokenizer.encode(letter)[0] for letter in "ab cx\n"}
+    rows = encode([example(), example("x", "cc")], backbone, (2, 1), max_length=64)
+    eos = pad = backbone.eos
+    a, b, space, c, x, newline = (byte[letter] for letter in "ab cx\n")
+    assert rows[0].ids == [pad, pad, a, b, pad, newline, space, c, eos]
+    assert rows[0].virtual == [0, 1, -1, -1, 2, -1, -1, -1, -1]
+    batch = collate(rows, pad)
+    # The separator predicts the first completion token; the last completion token predicts EOS; EOS predicts nothing.
+    assert batch.targets.tolist() == [
+        [-100, -100, -100, -100, -100, space, c, eos, -100],
+        [-100, -100, -100, -100, space, c, c, eos, -100],
+    ]
+    assert batch.attention.tolist() == [[1] * 9, [1] * 9]
+    assert rows[1].ids == [pad, pad, x, pad, newline, space, c, c, eos]
+
+
+def test_masks_come_from_lengths_even_where_pad_is_eos() -> None:
+    batch = collate([Encoded([5, 9, 7, 9], [-1] * 4, 2), Encoded([5, 9, 7, 7, 7, 9], [-1] * 6, 2)], pad=9)
+    assert batch.attention.tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
+    assert batch.targets[0].tolist() == [-100, 7, 9, -100, -100, -100]  # the real EOS (9) is scored, the padding (9) is not
+
+
+def test_the_training_prompt_is_the_decoding_prompt() -> None:
+    backbone = tiny_backbone("llama")
+    prompt = encode_prompt("name : X", backbone, (3, 2))
+    row = encode([example("name : X")], backbone, (3, 2), 99)[0]
+    assert row.ids[: row.prompt_length] == prompt.ids and row.virtual[: row.prompt_length] == prompt.virtual
+
+
+def test_epoch_order_covers_all_fills_the_last_batch_and_depends_on_seed_and_epoch_alone() -> None:
+    order = epoch_order(10, 4, seed=3, epoch=1)
+    flat = [i for batch in order for i in batch]
+    assert [len(batch) for batch in order] == [4, 4, 4]
+    assert sorted(flat[:10]) == list(range(10)) and all(0 <= i < 10 for i in flat)
+    torch.rand(7)  # the global generator has no say
+    assert order == epoch_order(10, 4, seed=3, epoch=1)
+    assert order != epoch_order(10, 4, seed=3, epoch=2) and order != epoch_order(10, 4, seed=4, epoch=1)
+
+
+def test_subset_is_fixed_and_keeps_file_order() -> None:
+    examples = [Example(key=str(i), input=str(i), target="t") for i in range(20)]
+    chosen = subset(examples, 5, seed=0)
+    assert chosen == subset(examples, 5, seed=0) != subset(examples, 5, seed=1)
+    assert [int(e.key) for e in chosen] == sorted(int(e.key) for e in chosen)
+    with pytest.raises(UserError, match="21 examples asked for, but the split has 20"):
+        subset(examples, 21, seed=0)
+
+
+def test_evaluation_sees_every_row_once() -> None:
+    rows = [Encoded(list(range(n)), [-1] * n, 1) for n in (5, 3, 9, 2, 4)]
+    batches = list(evaluation_batches(rows, 2, pad=0))
+    assert sorted(int(n) for batch in batches for n in batch.attention.sum(1)) == [2, 3, 4, 5, 9]
+
+
+@pytest.mark.parametrize("target, length", [(" ", 64), ("c", 4)])
+def test_an_empty_or_overlong_example_is_an_error_not_a_cut(target: str, length: int) -> None:
+    with pytest.raises(UserError):
+        encode([example(target=target)], tiny_backbone("gpt2"), (0, 0), length)
+
+
+def test_sizes_below_one_are_refused() -> None:
+    with pytest.raises(UserError, match="n_train"):
+        DataConfig(n_train=0)

@@ -1,0 +1,285 @@
+"""What holds for every method: found by walking lora_repro/methods, so that a new one is tested by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from conftest import tiny_backbone
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lora_repro.backbone import Backbone
+from lora_repro.errors import UserError
+from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.adapter_l import AdapterL
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable
+from lora_repro.methods.full import Full
+from lora_repro.methods.human import Human
+from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.top_layers import TopLayers
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "lora_repro" / "methods").glob("[a-z]*.py"))
+STEMS = [file.stem for file in FILES if file.stem != "base"]
+SMALL: dict[str, Any] = {"bottleneck": 3, "prefix": 2, "infix": 1, "n": 1, "rank": 2}
+ARCHITECTURES = ["gpt2", "llama", "bert", "roberta"]
+
+
+def method_class(stem: str) -> type[AbstractMethod]:
+    module = importlib.import_module(f"lora_repro.methods.{stem}")
+    own = [x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__]
+    (found,) = [x for x in own if issubclass(x, AbstractMethod)]
+    return found
+
+
+def variants(stem: str) -> list[AbstractMethod]:
+    """The method at test size, and its other forms where it has some."""
+    cls = method_class(stem)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    small = cls(**{key: value for key, value in SMALL.items() if key in fields})
+    made = [small]
+    if stem == "lora":
+        made.append(Lora(rank=2, targets=["query", "key", "value", "output", "mlp"], init="gaussian"))
+    if stem == "prelayer":
+        forms = [
+            {"reparametrise": True, "mid": 5},
+            {"reparametrise": False},
+            {"reparametrise": False, "init": "gaussian"},
+        ]
+        made += [dataclasses.replace(small, form="key_value", infix=0, **form) for form in forms]  # type: ignore[arg-type]
+    return made
+
+
+CASES = [
+    (method, a)
+    for stem in STEMS
+    for method in variants(stem)
+    for a in ARCHITECTURES
+    if method_class(stem).needs_model
+]
+CASES = [(m, a) for m, a in CASES if not (getattr(m, "form", "") == "key_value" and a in ("bert", "roberta"))]
+each_case = pytest.mark.parametrize(
+    ("method", "architecture"), CASES, ids=[f"{m.name}-{a}" for m, a in CASES]
+)
+
+
+def batch(method: AbstractMethod) -> dict[str, torch.Tensor]:
+    ids = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(3))
+    prefix, infix = method.virtual_tokens
+    if not prefix + infix:
+        return {"input_ids": ids}
+    virtual = torch.full_like(ids, -1)
+    virtual[:, :prefix] = torch.arange(prefix)
+    virtual[:, 6 : 6 + infix] = torch.arange(prefix, prefix + infix)
+    return {"input_ids": ids, "virtual": virtual}
+
+
+def step(backbone: Backbone, method: AbstractMethod, parameters: list[torch.nn.Parameter]) -> None:
+    """Move every given parameter that has a gradient by 0.01 against its sign: far enough to show in float32."""
+    backbone.model.train()
+    logits = backbone.model(**batch(method)).logits
+    logits.float().square().mean().backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter -= 0.01 * parameter.grad.sign()
+    backbone.model.eval()
+
+
+@each_case
+def test_counts_are_the_formula(method: AbstractMethod, architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    shape = Shape.of(backbone)
+    before = shape.parameters
+    counts = method.apply(backbone).counts(backbone.model)
+    assert counts["method"] == method.count(shape)
+    assert counts["head"] == method.count_head(shape)
+    grown = counts["total"] - before
+    assert grown >= 0 and counts["method"] + counts["head"] <= counts["total"]
+    assert counts["total"] == sum(p.numel() for p in backbone.model.parameters())
+
+
+@each_case
+def test_only_declared_parameters_train(method: AbstractMethod, architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    trainable = method.apply(backbone)
+    declared = {**trainable.method, **trainable.head}
+    named = dict(backbone.model.named_parameters())
+    assert {name for name, p in named.items() if p.requires_grad} == set(declared)
+    if not declared:
+        return
+    old = {name: p.detach().clone() for name, p in named.items()}
+    step(backbone, method, trainable.parameters())
+    assert all(p.grad is None for name, p in named.items() if name not in declared)
+    changed = {name for name, p in named.items() if not torch.equal(p, old[name])}
+    assert changed and changed <= set(declared)
+    # LoRA's A waits for B to leave zero, and an unattended weight (a pooler, a last key bias) may have no gradient;
+    # whatever has one has moved.
+    assert {n for n, p in declared.items() if p.grad is not None and p.grad.any()} == changed
+
+
+@each_case
+def test_step_zero_and_mode(method: AbstractMethod, architecture: str) -> None:
+    """Methods that say so leave the output unchanged; none leaves a module in train mode."""
+    backbone, plain = tiny_backbone(architecture), tiny_backbone(architecture)
+    method.apply(backbone)
+    assert not any(module.training for module in backbone.model.modules())
+    if method.name in ("adapter_h", "adapter_l", "prelayer", "prompt_tuning"):
+        return
+    with torch.no_grad():
+        got, before = backbone.model(**batch(method)).logits, plain.model(**batch(method)).logits
+    torch.testing.assert_close(got, before, rtol=0, atol=0)
+
+
+@each_case
+def test_the_adapted_state_can_be_saved_and_loaded(method: AbstractMethod, architecture: str) -> None:
+    """A second copy of the method, given the first one's trained values by name, computes the same."""
+    one, two = tiny_backbone(architecture), tiny_backbone(architecture)
+    torch.manual_seed(1)
+    trained = method.apply(one)
+    if trained.parameters():
+        step(one, method, trained.parameters())
+    torch.manual_seed(2)
+    fresh = method.apply(two)
+    assert set(fresh.method) == set(trained.method) and set(fresh.head) == set(trained.head)
+    values = {name: p.detach() for name, p in {**trained.method, **trained.head}.items()}
+    two.model.load_state_dict(values, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            one.model(**batch(method)).logits, two.model(**batch(method)).logits, rtol=0, atol=0
+        )
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_files_and_configs_belong_together(stem: str) -> None:
+    cls = method_class(stem)
+    assert getattr(cls, "__final__", False) and cls.__bases__ == (AbstractMethod,)
+    text = (ROOT / "conf" / "method" / f"{stem}.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    assert values["_target_"] == f"lora_repro.methods.{stem}.{cls.__name__}" and values["name"] == stem
+    made = hydra.utils.instantiate(values)
+    assert made == cls()  # the yaml states every constructor value, and the defaults agree with it
+    assert set(values) - {"_target_"} == {field.name for field in dataclasses.fields(cls)}
+    with pytest.raises(TypeError):
+        cls(rnak=4)  # type: ignore[call-arg]
+
+
+def test_every_config_has_its_file() -> None:
+    assert [path.stem for path in sorted((ROOT / "conf" / "method").glob("*.yaml"))] == STEMS
+
+
+def test_methods_import_no_method() -> None:
+    for file in FILES:
+        lines = [
+            line for line in file.read_text(encoding="utf-8").splitlines() if "lora_repro.methods" in line
+        ]
+        assert not [line for line in lines for stem in STEMS if f"lora_repro.methods.{stem} " in line], file
+
+
+def gpt2_shape(size: str) -> Shape:
+    """The shape of GPT-2 medium or large, read off a model without storage."""
+    layers, width, heads = {"medium": (24, 1024, 16), "large": (36, 1280, 20)}[size]
+    config = AutoConfig.for_model("gpt2", n_layer=layers, n_embd=width, n_head=heads)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    tokenizer = tiny_backbone("gpt2").tokenizer
+    return Shape.of(Backbone(model, tokenizer, "\n", "<|endoftext|>", "<|endoftext|>"))
+
+
+@pytest.fixture(scope="module")
+def medium() -> Shape:
+    return gpt2_shape("medium")
+
+
+@pytest.fixture(scope="module")
+def large() -> Shape:
+    return gpt2_shape("large")
+
+
+def test_gpt2_shapes_are_the_closed_forms(medium: Shape, large: Shape) -> None:
+    """Block: 12 d^2 + 13 d. Model: V d + P d + L blocks + final LayerNorm 2 d; the prediction layer is tied."""
+    for shape, layers, d in ((medium, 24, 1024), (large, 36, 1280)):
+        assert shape.layer_parameters == 12 * d * d + 13 * d
+        assert shape.parameters == (50257 + 1024) * d + layers * shape.layer_parameters + 2 * d
+        assert (shape.head_parameters, shape.layer_biases, shape.other_biases) == (50257 * d, 11 * d, d)
+        assert shape.matrices["query"] == ((d, d),) and shape.matrices["mlp"] == ((d, 4 * d), (4 * d, d))
+
+
+def test_counts_of_table_3(medium: Shape, large: Shape) -> None:
+    """The closed forms of every GPT-2 row; the paper prints 0.35, 0.37, 11.09, 25.19 and 354.92 M (M), 0.77, 0.88, 23.00
+    and 774.03 M (L). Two differ by more than rounding: LoRA's, and FT's of GPT-2 M by 0.03 %."""
+    expected = [
+        (Lora(rank=4), medium, 393_216),
+        (AdapterL(bottleneck=6), medium, 368_784),
+        (AdapterL(bottleneck=224), medium, 11_089_152),
+        (AdapterH(bottleneck=112), medium, 11_064_576),
+        (TopLayers(n=2), medium, 25_192_448),
+        (Full(), medium, 354_823_168),
+        (Lora(rank=4), large, 737_280),
+        (AdapterL(bottleneck=8), large, 875_808),
+        (AdapterL(bottleneck=248), large, 23_002_848),
+        (Full(), large, 774_030_080),
+        (LinearProbe(), medium, 0),
+    ]
+    for method, shape, count in expected:
+        assert method.count(shape) == count, method
+    assert LinearProbe().count_head(medium) == 51_463_168
+
+
+def test_counts_of_table_15() -> None:
+    """GPT-3 175B: d = 12288, L = 96."""
+    d = 12288
+    kinds = ("query", "key", "value", "output")
+    shape = Shape(96, d, d, dict.fromkeys(kinds, ((d, d),)), 0, 0, 0, 0, 0)
+    assert [AdapterH(bottleneck=b).count(shape) for b in (1, 4, 8, 16, 64)] == [
+        7_078_080, 21_234_432, 40_109_568, 77_859_840, 304_361_472,
+    ]  # fmt: skip
+    assert Lora(rank=2, targets=["value"]).count(shape) == Lora(rank=1).count(shape) == 4_718_592
+    assert Lora(rank=4, targets=kinds).count(shape) == Lora(rank=8).count(shape) == 37_748_736
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_linear_probe_unties(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    assert backbone.head.module.weight is backbone.embedding.weight
+    embedding = backbone.embedding.weight.detach().clone()
+    method = LinearProbe()
+    trainable = method.apply(backbone)
+    assert set(trainable.head) == {"lm_head.weight"} and not trainable.method
+    step(backbone, method, trainable.parameters())
+    assert torch.equal(backbone.embedding.weight, embedding)
+    assert not torch.equal(backbone.head.module.weight, embedding)
+    backbone.model.tie_weights()
+    assert backbone.head.module.weight is not backbone.embedding.weight
+
+
+def test_human_has_no_model() -> None:
+    assert not Human.needs_model
+    with pytest.raises(UserError, match="no model"):
+        Human().apply(tiny_backbone("gpt2"))
+
+
+def test_more_top_layers_than_layers() -> None:
+    with pytest.raises(UserError, match="the backbone has 2"):
+        TopLayers(n=3).apply(tiny_backbone("gpt2"))
+    with pytest.raises(UserError, match="top layers"):
+        TopLayers(n=0)
+
+
+def test_an_unregistered_parameter_is_refused() -> None:
+    class Stray(AbstractMethod):
+        def insert(self, backbone: Backbone) -> Trainable:
+            return Trainable(method={"stray": torch.nn.Parameter(torch.zeros(3))})
+
+        def count(self, shape: Shape) -> int:
+            return 3
+
+    with pytest.raises(ValueError, match="not registered"):
+        Stray().apply(tiny_backbone("gpt2"))

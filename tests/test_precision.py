@@ -1,0 +1,52 @@
+"""Rounding frozen weights once gives the bits that autocast gives by rounding them at every call."""
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro.methods.lora import Lora
+from lora_repro.precision import autocast, resolve_precision, round_frozen
+
+CPU = torch.device("cpu")
+IDS = torch.tensor([[65, 66, 67, 10, 70, 71]])
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_outputs_and_gradients_are_the_same_to_the_bit(architecture: str) -> None:
+    results = []
+    for rounded in (False, True):
+        backbone = tiny_backbone(architecture)
+        torch.manual_seed(0)
+        trainable = Lora(rank=2, dropout=0.0).apply(backbone)
+        with torch.no_grad():
+            for parameter in trainable.method.values():
+                parameter.add_(0.05)
+        if rounded:
+            round_frozen(backbone.model, torch.bfloat16, backbone.embedding)
+        with autocast(CPU, torch.bfloat16):
+            logits = backbone.model(input_ids=IDS).logits
+            logits.float().logsumexp(-1).sum().backward()
+        results.append([logits, *(p.grad for p in trainable.method.values())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_trained_weights_and_the_embedding_stay_in_float32() -> None:
+    backbone = tiny_backbone("llama")
+    backbone.layers[1].requires_grad_(True)
+    round_frozen(backbone.model, torch.bfloat16, backbone.embedding)
+    kinds = {name: parameter.dtype for name, parameter in backbone.model.named_parameters()}
+    assert kinds["model.layers.0.self_attn.q_proj.weight"] == torch.bfloat16
+    assert kinds["model.layers.1.self_attn.q_proj.weight"] == torch.float32
+    assert kinds["model.embed_tokens.weight"] == torch.float32
+    assert kinds["lm_head.weight"] == torch.bfloat16
+
+
+def test_a_tied_head_in_training_is_left_tied() -> None:
+    backbone = tiny_backbone("llama")
+    backbone.model.requires_grad_(True)
+    round_frozen(backbone.model, torch.bfloat16, backbone.embedding)
+    assert backbone.model.lm_head.weight is backbone.embedding.weight  # type: ignore[union-attr]
+
+
+def test_fp32_means_fp32() -> None:
+    assert resolve_precision("fp32", CPU) is None and resolve_precision("bf16", CPU) is torch.bfloat16

@@ -1,0 +1,152 @@
+"""The loop: exact resume, honest accumulation, divergence, schedule."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_backbone
+from torch import nn
+
+from lora_repro.backbone import Backbone
+from lora_repro.data import Encoded
+from lora_repro.errors import Preempted, UserError
+from lora_repro.methods.full import Full
+from lora_repro.methods.lora import Lora
+from lora_repro.train import TrainConfig, learning_rate, train
+
+ROWS = [Encoded([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], [-1] * 7, 3) for i in range(22)]
+CONFIG = TrainConfig(lr=1e-2, epochs=2, batch_size=4, warmup=0.2, precision="fp32", eval_every=3, checkpoint_every=2)
+
+
+def silent(step: int, values: dict[str, float]) -> None:
+    return None
+
+
+def prepared(method: str = "lora") -> tuple[Backbone, dict[str, nn.Parameter]]:
+    backbone = tiny_backbone("llama")
+    torch.manual_seed(0)
+    chosen = Lora(rank=2, dropout=0.2) if method == "lora" else Full()
+    trainable = chosen.apply(backbone)
+    return backbone, trainable.method
+
+
+def weights(folder: Path, config: TrainConfig = CONFIG, stop_at: int | None = None, method: str = "lora") -> list[torch.Tensor]:
+    backbone, parameters = prepared(method)
+
+    def log(step: int, values: dict[str, float]) -> None:
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(backbone, parameters, ROWS, ROWS[:5], config, 7, folder, log)
+    return [parameter.detach().clone() for parameter in parameters.values()]
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 7, 12])
+def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+    whole = weights(tmp_path / "whole")
+    with pytest.raises(Preempted) as caught:
+        weights(tmp_path / "cut", stop_at=stop_at)
+    assert caught.value.exit_code == 75
+    torch.manual_seed(999)  # whatever the new process did before
+    resumed = weights(tmp_path / "cut")
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch, test_train
+torch.set_num_threads(1)
+backbone, parameters = test_train.prepared("full")
+def log(step, values):
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+test_train.train(backbone, parameters, test_train.ROWS, test_train.ROWS[:5], test_train.CONFIG, 7, Path({folder!r}), log)
+"""
+
+
+def test_a_run_killed_outright_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = weights(tmp_path / "whole", method="full")
+        code = KILLED.format(tests=str(Path(__file__).parent), step=9, folder=str(tmp_path / "cut"))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        assert sorted(path.name for path in (tmp_path / "cut").glob("step_*")) == ["step_00000006", "step_00000008"]
+        resumed = weights(tmp_path / "cut", method="full")
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = weights(tmp_path / "whole")
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", stop_at=9)
+    newest = sorted((tmp_path / "cut").glob("step_*"))[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-40])
+    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
+    assert "step_00000009 is damaged" in capsys.readouterr().err
+
+
+def test_splitting_the_batch_keeps_the_training(tmp_path: Path) -> None:
+    def config(micro: int | None) -> TrainConfig:
+        return TrainConfig(lr=1e-2, epochs=1, batch_size=4, micro_batch_size=micro, warmup=0, precision="fp32")
+
+    whole = weights(tmp_path / "a", config(None), method="full")
+    split = weights(tmp_path / "b", config(1), method="full")
+    for a, b in zip(whole, split, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
+    backbone, parameters = prepared("full")
+    seen: list[tuple[int, dict[str, float]]] = []
+    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, lambda s, v: seen.append((s, v)))
+    assert (trained.status, trained.steps) == ("finished", 12)  # ceil(22 / 4) = 6 steps an epoch
+    assert trained.tokens == 12 * 4 * 7
+    assert [step for step, _ in trained.dev_losses] == [3, 6, 9, 12]
+    assert trained.dev_losses[-1][1] < trained.dev_losses[0][1] - 1
+    assert trained.dev_loss == min(loss for _, loss in trained.dev_losses)
+    assert [v["lr"] for _, v in seen if "lr" in v] == [learning_rate(s, 12, CONFIG) for s in range(1, 13)]
+
+
+def test_best_weights_are_the_ones_with_the_lowest_dev_loss(tmp_path: Path) -> None:
+    # A rate this high makes the dev loss rise again after its best.
+    config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)
+    backbone, parameters = prepared("full")
+    copies: dict[int, torch.Tensor] = {}
+    first = next(iter(parameters.values()))
+    trained = train(backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()}))
+    assert trained.best_step == min(trained.dev_losses, key=lambda pair: pair[1])[0] < trained.steps
+    assert torch.equal(first.detach(), copies[trained.best_step])
+
+
+def test_a_nan_loss_stops_the_run_as_diverged(tmp_path: Path) -> None:
+    backbone, parameters = prepared("full")
+    with torch.no_grad():
+        next(iter(parameters.values()))[0, 0] = float("nan")
+        backbone.embedding.weight.fill_(float("nan"))
+    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, silent)
+    assert trained.status == "diverged" and trained.steps == 0
+
+
+def test_the_schedule_by_hand() -> None:
+    config = TrainConfig(lr=1.0, warmup=2)
+    assert [learning_rate(step, 6, config) for step in range(1, 7)] == [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    half = TrainConfig(lr=1.0, warmup=0.5)
+    assert [learning_rate(step, 4, half) for step in range(1, 5)] == [0.5, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0}, {"epochs": 0}, {"label_smoothing": 1.0}, {"precision": "fp16"}, {"select": "worst"}])
+def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        TrainConfig(**{"lr": 1e-3, **wrong})  # type: ignore[arg-type]
