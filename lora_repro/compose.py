@@ -29,8 +29,15 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             return hydra_compose("config", overrides=overrides, return_hydra_config=hydra_node)
     except (HydraException, OmegaConfBaseException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UserError(" ".join(lines)) from error
+        raise UserError(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    """What Hydra says of a mistake, without its search path and type names."""
+    text = str(error).partition("Config search path")[0]
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type="))]
+    return " ".join(kept)
 
 
 def build(node: DictConfig) -> Any:

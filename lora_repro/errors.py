@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Programs catch `UserError` at the top, print `error: <line>` to stderr and exit with `exit_code`."""
+"""Errors that a user can mend: programs catch `UserError` at the top, print `error: <line>` and exit with `exit_code`."""
 
 
 class UserError(Exception):

@@ -11,10 +11,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     """The autocast dtype for `auto`, `bf16` or `fp32`; None is plain fp32. `auto`: bf16 where the device computes in it."""
     if precision == "fp32":
         return None
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = bool(torch.cpu._is_avx512_bf16_supported())
+    on_gpu = device.type == "cuda"
+    fast = torch.cuda.is_bf16_supported() if on_gpu else bool(torch.cpu._is_avx512_bf16_supported())
     return torch.bfloat16 if precision == "bf16" or fast else None
 
 

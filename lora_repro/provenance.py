@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,10 +77,8 @@ def reset_peak_memory() -> None:
     """Start the peak anew, so that a run in a sweep does not inherit the peak of the run before it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    try:
+    with suppress(OSError):  # not Linux: the peak is then that of the whole process
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass  # not Linux: the peak is then that of the whole process
 
 
 def peak_memory_mb(device: torch.device) -> int:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lora_repro import outcome, provenance, record
 from lora_repro.backbone import Backbone, BackboneSpec
-from lora_repro.compose import CONF, build
+from lora_repro.compose import CONF, build, compose
 from lora_repro.data import DataConfig, encode, encode_prompt, subset
 from lora_repro.decode import BeamSearch, Prompt
 from lora_repro.errors import UserError
@@ -151,7 +151,15 @@ def adapt(parts: Parts, splits: Splits, folder: Path, metrics: Metrics) -> tuple
                 for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev))
             )
             trained = train(
-                backbone, parameters, train_rows, dev_rows, parts.train, parts.seed, folder / "checkpoints", metrics.log, parts.label
+                backbone,
+                parameters,
+                train_rows,
+                dev_rows,
+                parts.train,
+                parts.seed,
+                folder / "checkpoints",
+                metrics.log,
+                parts.label,
             )
             outcome.keep(folder, parameters, trained)
         measured.update(outcome.facts(trained))
@@ -208,6 +216,9 @@ def job(config: DictConfig) -> None:
 def main() -> None:
     """Command line: Hydra composes, `job` runs."""
     try:
+        # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
+        fixed = [item for item in sys.argv[1:] if not item.startswith("-") and not set(item) & set(",*(")]
+        compose(fixed)
         announce(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except UserError as error:

@@ -68,9 +68,7 @@ class WandbTracker:
 
 
 class _Wandb:
-    def __init__(
-        self, tracker: WandbTracker, signature: str, asked: dict[str, Any], row: dict[str, Any], folder: Path
-    ) -> None:
+    def __init__(self, tracker: WandbTracker, signature: str, asked: dict[str, Any], row: dict[str, Any], folder: Path) -> None:
         import wandb
 
         self.run = wandb.init(

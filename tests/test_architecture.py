@@ -104,9 +104,9 @@ def test_no_module_imports_itself_through_others() -> None:
         assert not through, f"{name} and {', '.join(sorted(through))} import each other"
 
 
-def test_only_the_program_sees_every_stage() -> None:
-    importers = [name for name in NAMES if f"{LIBRARY}.run" in own(name)]
-    assert not importers, f"{importers} import lora_repro.run"
+def test_only_programs_see_every_stage() -> None:
+    importers = {name for name in NAMES if f"{LIBRARY}.run" in own(name)}
+    assert importers <= {f"{LIBRARY}.tune"}, f"{sorted(importers)} import lora_repro.run"
 
 
 # What a stage may not reach, even through others: each one receives the previous stage's value and nothing else.
@@ -171,7 +171,7 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "homes"), [("wandb", {"tracking"}), ("hydra", {"run", "compose"}), ("evaluate", set()), ("peft", set())]
+    ("package", "homes"), [("wandb", {"tracking"}), ("hydra", {"run", "compose"}), ("evaluate", {"metrics.evaluate_e2e"})]
 )
 def test_a_package_stays_in_its_home(package: str, homes: set[str]) -> None:
     users = {name for name in NAMES if package in foreign(name)}
@@ -228,7 +228,8 @@ def test_no_catch_all_handler_and_no_drawer_file() -> None:
                 caught = ast.unparse(node.type) if node.type else "everything"
                 passed_on = ast.unparse(node.body[-1]) == "raise"  # tidies up, hides nothing
                 broad = caught in ("Exception", "BaseException", "everything") and not passed_on
-                assert not broad, f"{name}:{node.lineno}: catches {caught}"
+                # A dashboard may fail in any way and must not cost a run.
+                assert not broad or name == f"{LIBRARY}.tracking", f"{name}:{node.lineno}: catches {caught}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

