@@ -1,0 +1,57 @@
+"""Learning-rate trials: three of them, on dev data only, found again, and a diverged one never chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lora_repro import tune
+from lora_repro.errors import UserError
+from lora_repro.tasks.e2e import E2E
+
+ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """conf/tuned and results/ of a throw-away project; the test split must not be scored."""
+    monkeypatch.setattr(tune, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
+    return tmp_path
+
+
+def test_the_lowest_dev_loss_of_three_trials_is_chosen_and_published(elsewhere: Path) -> None:
+    arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
+    path = tune.tune(arguments)
+    trials = json.loads((elsewhere / "results/smoke/trials/e2e_lora.json").read_text())
+    assert [found["lr"] for found in trials["trials"]] == [0.000667, 0.002, 0.006]
+    best = min(trials["trials"], key=lambda found: found["dev_loss"])
+    assert OmegaConf.load(path).train.lr == best["lr"] == trials["chosen"]
+    assert path.name == "smoke_e2e_lora.yaml" and path.read_text().count("dev loss") >= 3
+    with pytest.raises(UserError, match="delete it to tune again"):
+        tune.tune(arguments)
+
+
+def test_a_trial_is_not_run_twice(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
+    path = tune.tune(arguments)
+    first = path.read_text()
+    path.unlink()
+    monkeypatch.setattr(tune, "adapt", lambda *a: pytest.fail("trained again"))
+    assert tune.tune(arguments).read_text() == first
+
+
+def test_a_diverged_trial_is_shown_and_never_chosen(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([2.0, 1.5, None])
+    common = {"n_train": 16}
+    monkeypatch.setattr(tune, "trial", lambda config, lr: {"lr": lr, "dev_loss": next(losses), **common})
+    text = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"]).read_text()
+    assert "lr 0.006: diverged" in text and "train: {lr: 0.002}" in text
+
+
+def test_without_a_row_there_is_nothing_to_tune(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match="name one row"):
+        tune.tune(["profile=smoke"])
