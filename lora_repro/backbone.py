@@ -134,7 +134,8 @@ class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
 
     `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro.fetch NAME`
-    fills, described by `wheel`) or `random` (an untrained model of the given `shape`, for tests and first steps).
+    fills, described by `wheel`) or `random` (an untrained model of the given `shape`, with weights drawn from
+    `random_seed`, for tests and first steps).
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
     lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
     `dropout` is the backbone's own; the paper's GPT-2 code has none.
@@ -154,6 +155,7 @@ class BackboneSpec:
     head: Literal["lm", "classification"] = "lm"
     n_labels: int = 2
     dropout: float = 0.0
+    random_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.source not in ("hub", "wheel", "random"):
@@ -184,10 +186,11 @@ class BackboneSpec:
         tokenizer = byte_tokenizer()
         shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
         config = self._settings(AutoConfig.for_model(**shape))
-        backbone = Backbone(
-            self._auto().from_config(config, dtype=torch.float32), tokenizer, self.separator, self.eos, self.pad, self.label
-        )
-        return backbone
+        # Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_seed)
+            model = self._auto().from_config(config, dtype=torch.float32)
+        return Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
 
     def _pretrained(self) -> Backbone:
         disable_progress_bar()  # of transformers: ours would drown in it

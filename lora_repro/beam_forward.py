@@ -51,9 +51,8 @@ class BeamForward:
 
     def prompt(self) -> Tensor:
         ids = self._left_padded([prompt.ids for prompt in self.prompts], self.pad)
-        positions = (self.mask.cumsum(1) - 1).clamp(
-            min=0
-        )  # a padded row sees the positions of an unpadded one
+        # A padded row sees the positions of an unpadded one; what padding itself sees is masked.
+        positions = (self.mask.cumsum(1) - 1).clamp(min=0)
         virtual = self._left_padded([prompt.virtual for prompt in self.prompts], -1)
         extra = {"virtual": virtual} if bool((virtual >= 0).any()) else {}
         logits = self._call(ids, self.mask, positions, **extra)

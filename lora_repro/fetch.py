@@ -158,6 +158,8 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = dequantise, conf: P
 
 def main(names: list[str]) -> int:
     """Fetch every backbone in `names`; 0, or the exit code of the first mistake after one `error:` line."""
+    if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         if not names:
             raise UserError("name at least one backbone: python -m lora_repro.fetch smollm2_135m")

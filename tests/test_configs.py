@@ -71,7 +71,7 @@ def test_lora_at_paper_scale_has_the_paper_s_hyper_parameters() -> None:
 
 
 def test_precedence_component_row_profile_tuned_command_line() -> None:
-    assert resolved("experiment=e2e", "row/e2e=lora", "profile=mini")["train"]["lr"] == 2e-3  # the row's
+    assert resolved("experiment=e2e", "row/e2e=lora", "profile=mini")["train"]["lr"] == 6e-3  # the row's
     tuned = float(OmegaConf.load(CONF / "tuned" / "laptop_e2e_lora.yaml").train.lr)
     assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop")["train"]["lr"] == tuned
     assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop", "train.lr=1e-9")["train"]["lr"] == 1e-9

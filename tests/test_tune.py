@@ -27,7 +27,7 @@ def test_the_lowest_dev_loss_of_three_trials_is_chosen_and_published(elsewhere: 
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
     path = tune.tune(arguments)
     trials = json.loads((elsewhere / "results/smoke/trials/e2e_lora.json").read_text())
-    assert [found["lr"] for found in trials["trials"]] == [0.000667, 0.002, 0.006]
+    assert [found["lr"] for found in trials["trials"]] == [0.002, 0.006, 0.018]
     best = min(trials["trials"], key=lambda found: found["dev_loss"])
     assert OmegaConf.load(path).train.lr == best["lr"] == trials["chosen"]
     assert path.name == "smoke_e2e_lora.yaml" and path.read_text().count("dev loss") >= 3
@@ -49,7 +49,7 @@ def test_a_diverged_trial_is_shown_and_never_chosen(elsewhere: Path, monkeypatch
     common = {"n_train": 16}
     monkeypatch.setattr(tune, "trial", lambda config, lr: {"lr": lr, "dev_loss": next(losses), **common})
     text = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"]).read_text()
-    assert "lr 0.006: diverged" in text and "train: {lr: 0.002}" in text
+    assert "lr 0.018: diverged" in text and "train: {lr: 0.006}" in text
 
 
 def test_without_a_row_there_is_nothing_to_tune(elsewhere: Path) -> None:

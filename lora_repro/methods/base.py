@@ -171,9 +171,7 @@ class AbstractMethod(abc.ABC):
         backbone.model.requires_grad_(False)
         trainable = self.insert(backbone)
         named(backbone.model, trainable.parameters())  # each of them must be part of the model
-        backbone.model.train(
-            backbone.model.training
-        )  # inserted modules start in train mode; follow the model's
+        backbone.model.train(backbone.model.training)  # inserted modules start in train mode
         backbone.model.requires_grad_(False)  # parameters that `insert` created but did not declare
         for parameter in trainable.parameters():
             parameter.requires_grad_(True)

@@ -1,0 +1,179 @@
+"""`python -m lora_repro.score`: file formats, one JSON object, one-line mistakes; and the `evaluate` metric."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.errors import NotAvailable
+from lora_repro.metrics import jvm, nlg
+from lora_repro.score import main, read_groups, read_lines, read_pair
+
+ROOT = Path(__file__).parents[1]
+CASE = Path(__file__).parent / "scorer_case"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_java() -> Any:
+    yield
+    jvm.close()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Any:
+    def write(predictions: str | bytes, references: str | bytes) -> list[str]:
+        arguments = ["e2e"]
+        for name, content in (("predictions", predictions), ("references", references)):
+            path = tmp_path / name
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            arguments += [f"--{name}", str(path)]
+        return arguments
+
+    return write
+
+
+@pytest.fixture
+def fake_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nlg, "score", lambda outputs, references: dict.fromkeys(nlg.METRICS, 0.5))
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "lora_repro.score", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_scorer_case_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = ["--references", str(CASE / "references.txt"), "--predictions", str(CASE / "predictions.txt")]
+    assert main(["e2e", *paths, "--json"]) == 0
+    printed, mistakes = capsys.readouterr()
+    assert printed.count("\n") == 1 and not mistakes
+    scores = json.loads(printed)
+    assert list(scores) == ["bleu", "nist", "meteor", "rouge_l", "cider"]
+    assert scores == pytest.approx(json.loads((CASE / "expected.json").read_text()), abs=1e-9)
+
+
+@pytest.mark.usefixtures("fake_scores")
+def test_table_names_metrics_and_n(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(files("a\nb\n", "a\nc\n\nb\n")) == 0
+    printed = capsys.readouterr().out
+    assert "BLEU      0.5000\n" in printed and "CIDEr     0.5000\n" in printed
+    assert printed.endswith("n = 2 outputs, 3 references; higher is better\n")
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references"),
+    [
+        ("a\nb c\n", "x\ny\n\nz\n"),
+        ("a\nb c", "x\ny\n\nz"),
+        ("a\r\nb c\r\n", "x\r\ny\r\n\r\nz\r\n"),
+        ("\ufeffa\nb c\n", "\ufeffx\ny\n\nz\n\n"),
+        (" a \nb c\n\n", "\nx\ny\n \n\nz\n\n\n"),
+    ],
+)
+def test_line_ends_marks_and_blanks_are_tolerated(files: Any, predictions: str, references: str) -> None:
+    arguments = files(predictions, references)
+    assert read_pair(arguments[2], arguments[4]) == (["a", "b c"], [["x", "y"], ["z"]])
+
+
+def test_empty_outputs_are_outputs(files: Any) -> None:
+    arguments = files("\n\nb\n", "x\n\ny\n\nz\n")
+    assert read_pair(arguments[2], arguments[4])[0] == ["", "", "b"]
+    assert read_lines(files("\n\n", "x")[2]) == ["", ""]
+
+
+def test_a_reference_file_without_blank_lines_holds_one_each(files: Any) -> None:
+    arguments = files("a\nb\n", "x\ny\n")
+    assert read_pair(arguments[2], arguments[4])[1] == [["x"], ["y"]]
+    arguments = files("a\n", "x\ny\n")
+    assert read_pair(arguments[2], arguments[4])[1] == [["x", "y"]]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        ("a\nb\nc\n", "x\n\ny\n", "3 predictions in {p} but 2 groups of references in {r}"),
+        ("a\n", "x\n\ny\n", "1 predictions in {p} but 2 groups of references in {r}"),
+        ("", "x\n", "{p} is empty"),
+        ("a\n", "", "{r} is empty"),
+        ("a\n", "\n\n", "{r} holds blank lines only"),
+        (b"caf\xe9\n", "x\n", "{p} is not UTF-8 (byte 3)"),
+        ("a\n", b"\xff\xfex\n", "{r} is not UTF-8 (byte 0)"),
+    ],
+)
+def test_bad_files_are_one_line(
+    files: Any, capsys: Any, predictions: Any, references: Any, message: str
+) -> None:
+    arguments = files(predictions, references)
+    assert main(arguments) == 2
+    printed, mistakes = capsys.readouterr()
+    assert not printed and mistakes.count("\n") == 1
+    assert mistakes.startswith("error: " + message.format(p=arguments[2], r=arguments[4]))
+
+
+def test_missing_file_folder_and_unknown_task(
+    files: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = files("a", "b")
+    assert main([*arguments[:2], str(tmp_path / "none"), *arguments[3:]]) == 2
+    assert main([*arguments[:2], str(tmp_path), *arguments[3:]]) == 2
+    assert main(["glue", *arguments[1:]]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[: line.rfind(":")].split(" ")[1:3] for line in lines[:2]] == [["cannot", "read"]] * 2
+    assert lines[2] == "error: unknown task 'glue': choose e2e"
+
+
+def test_no_java_exits_3(
+    files: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jvm.close()
+    monkeypatch.setattr(jvm, "_candidates", lambda: [])
+    assert main(files("quite new", "quite new")) == NotAvailable.exit_code == 3
+    assert capsys.readouterr().err.startswith("error: no Java found")
+
+
+def test_groups_may_be_parted_by_several_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    path.write_text("a\nb\n\n\n\nc")
+    assert read_groups(str(path)) == [["a", "b"], ["c"]]
+
+
+def test_help_is_quick_and_has_an_example() -> None:
+    started = time.process_time()
+    shown = run("--help")
+    assert (
+        shown.returncode == 0 and "example:" in shown.stdout and "--references references.txt" in shown.stdout
+    )
+    assert time.process_time() - started < 1
+    loaded = "import sys, lora_repro.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    modules = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True
+    ).stderr.split()
+    assert not {"numpy", "torch", "jpype", "evaluate", "pycocoevalcap"} & set(modules)
+
+
+def test_a_mistake_in_a_process_of_its_own_has_no_traceback() -> None:
+    failed = run("e2e", "--references", "none", "--predictions", "none")
+    assert failed.returncode == 2 and not failed.stdout
+    assert failed.stderr == "error: cannot read none: No such file or directory\n"
+
+
+def test_evaluate_loads_the_metric_from_its_path(tmp_path: Path) -> None:
+    """The loader reads imports by pattern and copies the file; scores are faked, so that no Java is needed."""
+    program = """
+import evaluate
+from lora_repro.metrics import nlg
+from lora_repro.metrics.evaluate_e2e import E2EMetrics
+nlg.score = lambda outputs, references: {"bleu": float(len(outputs) + len(references[0]))}
+for metric in (evaluate.load("lora_repro/metrics/evaluate_e2e.py"), E2EMetrics()):
+    print(metric.compute(predictions=["a", "b"], references=[["a", "c", "d"], ["b"]])["bleu"])
+"""
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == ["5.0", "5.0"], done.stderr
