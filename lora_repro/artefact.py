@@ -134,7 +134,7 @@ def _footnotes(artefact: Artefact, ours: Sequence[Line], shown: Sequence[dict[st
     if any(line.difference for line in ours):
         notes.append(
             f"{artefact.compared.label} − {artefact.reference_label}: paired bootstrap over test inputs, 95 % "
-            "interval, seed against same seed, ends averaged over the seeds shared. It covers the choice of "
+            "interval of the mean over the seeds that both have. It covers the choice of "
             "inputs, not of seeds. A row scored against other references is compared with none."
         )
     captions = {record["where"]["data"]["caption"] for record in shown}

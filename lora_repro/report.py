@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """Row minus reference in printed units and its 95 % bootstrap interval, averaged over n shared seeds."""
+    """Row minus reference in printed units and its 95 % bootstrap interval, over n shared seeds."""
 
     mean: float
     low: float
@@ -127,8 +127,11 @@ def summarise(values: list[float]) -> Cell:
 def _difference(
     runs: dict[int, dict[str, Any]], others: dict[int, dict[str, Any]], store: Store, metric: Metric
 ) -> Difference | None:
-    """Row minus reference over seeds that finished in both and answered the same inputs, ends averaged."""
-    intervals = []
+    """Row minus reference over the seeds that finished in both and answered the same inputs.
+
+    Each resample of the inputs scores every seed of both methods, so the interval is that of the mean over seeds.
+    """
+    pairs = []
     for seed, run in sorted(runs.items()):
         other = others.get(seed)
         if other is None or other["status"] != "finished":
@@ -138,18 +141,12 @@ def _difference(
             continue
         ours, theirs = (load_predictions(path) for path in paths)
         if [line["key"] for line in ours] == [line["key"] for line in theirs]:
-            intervals.append(paired_bootstrap(ours, theirs, metric=metric.key))
-    if not intervals:
+            pairs.append((ours, theirs))
+    if not pairs:
         return None
-    mean, low, high = (
-        metric.scale * statistics.fmean(values)
-        for values in (
-            [i.difference for i in intervals],
-            [i.low for i in intervals],
-            [i.high for i in intervals],
-        )
-    )
-    return Difference(mean, low, high, len(intervals))
+    found = paired_bootstrap([ours for ours, _ in pairs], [theirs for _, theirs in pairs], metric=metric.key)
+    scaled = (metric.scale * value for value in (found.difference, found.low, found.high))
+    return Difference(*scaled, len(pairs))
 
 
 def quoted(block: Block, metrics: Sequence[Metric], scale: str, scale_label: str) -> list[Line]:

@@ -195,6 +195,23 @@ def test_java_ends_with_its_parent_end_of_stdin() -> None:
     jvm.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_starts_its_own_and_leaves_the_parents() -> None:
+    jvm.ask("tokenize", "a")
+    assert jvm._worker is not None
+    process = jvm._worker.process
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if jvm.ask("tokenize", "B") == "b" and jvm._worker.process.pid != process.pid else 1
+            jvm.close()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert jvm.ask("tokenize", "C") == "c" and jvm._worker.process is process
+
+
 def test_no_java_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jvm, "_candidates", lambda: [tmp_path / "java"])
     jvm.close()

@@ -123,8 +123,8 @@ def test_differences_pair_equal_seeds_and_equal_inputs(
     pairs = []
 
     def fake(ours: list[Any], theirs: list[Any], metric: str) -> Interval:
-        pairs.append((ours[0]["output"], theirs[0]["output"], metric))
-        return Interval(0.01 * len(pairs), -0.01, 0.05, len(ours), 10)
+        pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
+        return Interval(0.015, -0.01, 0.05, len(ours[0]), 10)
 
     monkeypatch.setattr(report, "paired_bootstrap", fake)
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]

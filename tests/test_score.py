@@ -149,7 +149,8 @@ def test_help_is_quick_and_has_an_example() -> None:
         shown.returncode == 0 and "example:" in shown.stdout and "--references references.txt" in shown.stdout
     )
     assert time.process_time() - started < 1
-    loaded = "import sys, lora_repro.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    program = "import sys, lora_repro.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\n"
+    loaded = program + "print(*sys.modules, file=sys.stderr)"
     modules = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True
     ).stderr.split()

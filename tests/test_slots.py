@@ -12,8 +12,8 @@ MR = (
     "area : riverside | family friendly : yes | near : Café Lark"
 )
 FULL = (
-    "The Copper Pan is a family-friendly coffee shop by the river near Café Lark. It serves Italian food for less than £20 and is "
-    "rated 3 out of 5."
+    "The Copper Pan is a family-friendly coffee shop by the river near Café Lark. It serves Italian food for less than £20 "
+    "and is rated 3 out of 5."
 )
 # slot -> (how FULL says it, left out, another value)
 EDITS = {

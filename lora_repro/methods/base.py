@@ -147,7 +147,7 @@ class AbstractMethod(abc.ABC):
     def insert(self, backbone: Backbone) -> Trainable:
         """Change backbone.model in place and return what is trained. New values are drawn from torch's global
 
-        generator, so the caller's torch.manual_seed fixes them. Called by `apply` on a frozen model."""
+        generator, so the caller's torch.manual_seed fixes them. Called by `apply`."""
 
     @abc.abstractmethod
     def count(self, shape: Shape) -> int:
@@ -163,16 +163,15 @@ class AbstractMethod(abc.ABC):
 
     @final
     def apply(self, backbone: Backbone) -> Trainable:
-        """Freeze the model, insert the method, and leave requires_grad on exactly the declared parameters.
+        """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
         Raises UserError when the method does not fit the backbone. Apply once: methods do not undo each
         other.
         """
-        backbone.model.requires_grad_(False)
         trainable = self.insert(backbone)
         named(backbone.model, trainable.parameters())  # each of them must be part of the model
         backbone.model.train(backbone.model.training)  # inserted modules start in train mode
-        backbone.model.requires_grad_(False)  # parameters that `insert` created but did not declare
+        backbone.model.requires_grad_(False)  # also what `insert` created and did not declare
         for parameter in trainable.parameters():
             parameter.requires_grad_(True)
         return trainable

@@ -110,9 +110,14 @@ class _Worker:
         return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
 
     def close(self) -> None:
-        if self.owner == os.getpid():  # a forked child must not end its parent's worker
+        """End the process; in a forked child, which must not end its parent's, only let go of it."""
+        if self.owner == os.getpid():
             self.process.kill()
             self.process.wait()
+        else:
+            self.process.returncode = (
+                0  # no child of this process: nothing to wait for, nothing to warn about
+            )
         for pipe in (self.process.stdin, self.process.stdout, self.log):
             try:
                 if pipe:
@@ -130,7 +135,8 @@ def ask(kind: str, text: str) -> str:
     global _worker
     with _lock:
         if _worker is not None and _worker.owner != os.getpid():
-            _worker = None  # inherited through a fork: the parent's, not ours
+            _worker.close()
+            _worker = None
         _worker = _worker or _Worker()
         try:
             return _worker.ask(kind, text)
