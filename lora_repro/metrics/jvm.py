@@ -74,9 +74,8 @@ class _Worker:
         self.owner = os.getpid()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process; see close)
         script = str(Path(__file__).with_name("jvm_worker.py"))
-        native = (
-            ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []
-        )  # asked for by JPype from Java 24 on
+        # From Java 24 on, loading JPype's native library needs leave.
+        native = ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", script, str(java.libjvm), *native],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="ascii",

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 NAME = "#"  # stands where a venue name of the MR was; `words` never yields it, nor does anything resemble it
-SAME = (
-    0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" passes, another venue does not
-)
+SAME = 0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" for Fitzbillies
 # Alone these are no venue's name.
 GENERIC = frozenset("cafe house hotel bar inn hall green blue golden palace king express taste".split())
 CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".split())
