@@ -125,7 +125,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False)  # type: ignore[no-untyped-call]
     return fast
 
 
@@ -193,7 +193,7 @@ class BackboneSpec:
         return Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
 
     def _pretrained(self) -> Backbone:
-        disable_progress_bar()  # of transformers: ours would drown in it
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
         where: dict[str, Any]
         if self.source == "wheel":
             folder = backbone_folder(self.name)
@@ -204,7 +204,7 @@ class BackboneSpec:
             name, where = str(self.hub_id), {"revision": self.revision}
         try:
             config = self._settings(AutoConfig.from_pretrained(name, **where))
-            tokenizer = AutoTokenizer.from_pretrained(name, **where)
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
             model, info = self._auto().from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **where
             )

@@ -145,8 +145,8 @@ def _difference(
     if not pairs:
         return None
     found = paired_bootstrap([ours for ours, _ in pairs], [theirs for _, theirs in pairs], metric=metric.key)
-    scaled = (metric.scale * value for value in (found.difference, found.low, found.high))
-    return Difference(*scaled, len(pairs))
+    mean, low, high = (metric.scale * value for value in (found.difference, found.low, found.high))
+    return Difference(mean, low, high, len(pairs))
 
 
 def quoted(block: Block, metrics: Sequence[Metric], scale: str, scale_label: str) -> list[Line]:
