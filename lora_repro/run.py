@@ -10,6 +10,7 @@ A run that has a record is not repeated; an unfinished one goes on from its chec
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,16 @@ def summary(found: dict[str, Any]) -> str:
     return f"{row:<16} seed {seed}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
 
 
+def check_writable(folder: Path) -> None:
+    """Raise UserError unless files can be made in `folder`; Hydra would answer with a traceback."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path") from error
+
+
 exit_code = 0
 
 
@@ -220,7 +231,8 @@ def main() -> None:
     try:
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
         fixed = [item for item in sys.argv[1:] if not item.startswith("-") and not set(item) & set(",*(")]
-        compose(fixed)
+        config = compose(fixed)
+        check_writable(Path(config.paths.runs))
         announce(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except UserError as error:

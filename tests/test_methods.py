@@ -273,6 +273,32 @@ def test_more_top_layers_than_layers() -> None:
         TopLayers(n=0)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "block"), [("gpt2", "transformer.h.1."), ("llama", "model.layers.1.")]
+)
+def test_top_layers_are_the_last_ones(architecture: str, block: str) -> None:
+    names = TopLayers(n=1).apply(tiny_backbone(architecture)).method
+    assert names and all(name.startswith(block) for name in names)
+
+
+def test_what_is_not_declared_is_frozen() -> None:
+    """Whatever the backbone came with, and a parameter that a method creates without declaring it."""
+
+    class Careless(AbstractMethod):
+        def insert(self, backbone: Backbone) -> Trainable:
+            for name in ("declared", "forgotten"):
+                backbone.model.register_parameter(name, torch.nn.Parameter(torch.zeros(3)))
+            return Trainable(method={"declared": backbone.model.declared})  # type: ignore[dict-item]
+
+        def count(self, shape: Shape) -> int:
+            return 3
+
+    backbone = tiny_backbone("gpt2")
+    backbone.model.requires_grad_(True)
+    Careless().apply(backbone)
+    assert [name for name, p in backbone.model.named_parameters() if p.requires_grad] == ["declared"]
+
+
 def test_an_unregistered_parameter_is_refused() -> None:
     class Stray(AbstractMethod):
         def insert(self, backbone: Backbone) -> Trainable:

@@ -189,3 +189,11 @@ def test_killed_outright_the_command_resumes_to_the_same_predictions(tmp_path: P
     assert whole.read_bytes() == cut.read_bytes()
     steps = [json.loads(line)["step"] for line in (cut.parent / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 21)) and steps == sorted(steps)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write in .*; choose another place"):
+        run.check_writable(tmp_path / "file" / "runs")
+    run.check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
