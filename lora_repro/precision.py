@@ -11,8 +11,9 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     """The autocast dtype for `auto`, `bf16` or `fp32`; None is plain fp32. `auto`: bf16 where the device computes in it."""
     if precision == "fp32":
         return None
-    on_gpu = device.type == "cuda"
-    fast = torch.cuda.is_bf16_supported() if on_gpu else bool(torch.cpu._is_avx512_bf16_supported())
+    # A private name of torch: where a version lacks it, fp32 is the safe answer.
+    cpu_has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else bool(cpu_has_bf16())
     return torch.bfloat16 if precision == "bf16" or fast else None
 
 

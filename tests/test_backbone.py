@@ -122,3 +122,11 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
         spec(**wrong).load()
+
+
+def test_methods_and_backbones_mean_the_same_kinds() -> None:
+    # Two lists, since methods import torch and their base alone.
+    from lora_repro import architecture
+    from lora_repro.methods import base
+
+    assert base.KINDS == architecture.KINDS
