@@ -11,7 +11,8 @@ INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.tx
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
-MINI := $(BACKBONES)/smollm2_135m/manifest.json
+MINI := smollm2_135m minilm_l6
+FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
 OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  ARGS='row/e2e=lora seed=0'"
 
-setup: $(INSTALLED) $(MINI) ## build .venv and fetch the mini backbone (once; then instant)
+setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
 
 test: setup ## run the test suite
 	@$(PY) -m pytest $(ARGS)
@@ -64,6 +65,6 @@ $(INSTALLED_DEV): $(INSTALLED)
 	@$(INSTALL) --editable '.[test,dev]'
 	@touch $@
 
-$(MINI): conf/backbone/smollm2_135m.yaml | $(INSTALLED)
-	@$(PY) -m lora_repro.fetch smollm2_135m
+$(FETCHED): $(BACKBONES)/%/manifest.json: conf/backbone/%.yaml | $(INSTALLED)
+	@$(PY) -m lora_repro.fetch $*
 	@touch $@

@@ -7,7 +7,7 @@ output, MLP, LayerNorms, layers and head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -22,6 +22,11 @@ class Architecture:
 
     `query`, `key` and `value` are (path in a layer, part index): the index counts equal thirds of a fused matrix, and
     is None where the matrix stands alone. `mlp` lists the matrices in forward order; the last one writes to the residual.
+    `layer_norms` are in forward order; under `post_norm` each follows a residual addition, the last one the MLP's, and
+    gives the block's output. Without it they come before attention and MLP, and none follows the MLP.
+    `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a
+    task. Its features are the hidden state of the `first` or the `last` real position, as `pooling` says; `picks_first`
+    where the first of these modules takes (B, T, d) and picks the first position itself.
     """
 
     layers: str
@@ -34,6 +39,10 @@ class Architecture:
     embedding: str
     heads: dict[str, str]
     dropouts: tuple[str, ...] = ()
+    post_norm: bool = False
+    classifier: tuple[str, ...] = ("score",)
+    pooling: str = "last"
+    picks_first: bool = False
 
 
 _BERT = Architecture(
@@ -47,6 +56,9 @@ _BERT = Architecture(
     embedding="embeddings.word_embeddings",
     heads={"classification": "classifier"},
     dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    post_norm=True,
+    classifier=("dropout", "classifier"),
+    pooling="first",
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -75,7 +87,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         dropouts=("attention_dropout",),
     ),
     "bert": _BERT,
-    "roberta": _BERT,
+    "roberta": replace(_BERT, classifier=("classifier",), picks_first=True),
+    "deberta-v2": replace(
+        _BERT,
+        query=("attention.self.query_proj", None),
+        key=("attention.self.key_proj", None),
+        value=("attention.self.value_proj", None),
+        classifier=("pooler", "dropout", "classifier"),
+        picks_first=True,
+    ),
 }
 
 
@@ -105,4 +125,8 @@ def features(module: nn.Module) -> tuple[int, int]:
     """(in, out) of a Linear, whose weight is (out, in), or of GPT-2's Conv1D, whose weight is (in, out)."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
-    return (weight.shape[0], weight.shape[1]) if isinstance(module, Conv1D) else (weight.shape[1], weight.shape[0])
+    return (
+        (weight.shape[0], weight.shape[1])
+        if isinstance(module, Conv1D)
+        else (weight.shape[1], weight.shape[0])
+    )

@@ -28,6 +28,7 @@ class Artefact:
     reference_label: str
     paper: dict[str, str]
     remarks: tuple[str, ...] = ()
+    by_task: bool = False  # a column a task (grid.py) instead of a column a metric
 
     def scale(self, backbone: str) -> str:
         """The backbone whose printed numbers stand beside `backbone`."""
@@ -47,7 +48,9 @@ def tables(
     differ from the first one's is left out, with a footnote: its numbers would not compare.
     """
     for store in stores:
-        one_origin(records_of(blocks, store), same_backbone=False)
+        for task in {block.task for block in blocks}:
+            same = [block for block in blocks if block.task == task]
+            one_origin(records_of(same, store), same_backbone=False)
     return [_table(artefact, block, stores, profile, extra) for block in blocks]
 
 
@@ -74,10 +77,10 @@ def _table(
     everything.sort(key=lambda line: order[line.row])  # stable: sources keep their order within a row
     counts = [line.n for line in ours if line.n]
     facts = (
-        *_identity(artefact, profile, block.config, shown, counts),
+        *identity(artefact, profile, block.config, shown, counts),
         *_recipe(artefact, profile, block, extra),
     )
-    footnotes = (*_footnotes(artefact, ours, shown), *refused)
+    footnotes = (*footnotes(artefact, ours, shown), *refused)
     return Table(
         profile,
         block.backbone,
@@ -90,7 +93,7 @@ def _table(
     )
 
 
-def _identity(
+def identity(
     artefact: Artefact,
     profile: str,
     config: dict[str, Any],
@@ -123,7 +126,7 @@ def _recipe(artefact: Artefact, profile: str, block: Block, extra: Sequence[str]
     )
 
 
-def _footnotes(artefact: Artefact, ours: Sequence[Line], shown: Sequence[dict[str, Any]]) -> list[str]:
+def footnotes(artefact: Artefact, ours: Sequence[Line], shown: Sequence[dict[str, Any]]) -> list[str]:
     notes = list(artefact.remarks)
     notes.append(
         "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "

@@ -20,8 +20,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lora_repro.architecture import ARCHITECTURES, KINDS, Projection, features
+from lora_repro.byte_tokenizer import byte_tokenizer
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.fetch import backbone_folder
+from lora_repro.loading import check_loading
 from lora_repro.wheel import file_sha256
 
 
@@ -31,25 +33,38 @@ class Backbone:
     Attributes: `model` (with its head), `decoder` (the body, without the head), `tokenizer`, `separator` (token ids
     between input and completion), `eos`, `pad`, `architecture`, `n_layers`, `hidden_size` d, `n_kv_heads`, `head_dim`,
     `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v), `layers`, `head`, `embedding`, `label`, `sha256`.
+    `classifier`: the modules that a classification task adds to the pretrained body, in order; empty for a language model.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: PreTrainedTokenizerFast, separator: str, eos: str, pad: str, label: str = ""
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerFast,
+        separator: str,
+        eos: str,
+        pad: str,
+        label: str = "",
+        cls: str | None = None,
+        pooling: str | None = None,
     ) -> None:
         config: PretrainedConfig = model.config  # type: ignore[assignment]
         if config.model_type not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise UserError(f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/architecture.py")
+            raise UserError(
+                f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/architecture.py"
+            )
         self.model = model.eval()
         self.model.requires_grad_(False)
         self.tokenizer = tokenizer
         self.separator: list[int] = tokenizer.encode(separator, add_special_tokens=False)
         self.eos = self._token(eos)
         self.pad = self._token(pad)
+        self.cls = [] if cls is None else [self._token(cls)]
         self.label = label
         self.sha256 = ""
         self.architecture: str = config.model_type
         self.table = ARCHITECTURES[config.model_type]
+        self.pooling = pooling or self.table.pooling
         self.hidden_size: int = config.hidden_size
         self.n_heads: int = config.num_attention_heads
         self.n_kv_heads: int = getattr(config, "num_key_value_heads", None) or self.n_heads
@@ -58,12 +73,16 @@ class Backbone:
         self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
         self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
         self.head = self._head()
+        is_lm = hasattr(model, self.table.heads.get("lm", "\0"))
+        self.classifier = [] if is_lm else [model.get_submodule(path) for path in self.table.classifier]
 
     def _token(self, text: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(text)
         unknown = self.tokenizer.unk_token_id
         if not isinstance(index, int) or (index == unknown and text != self.tokenizer.unk_token):
-            raise UserError(f"the tokenizer of this backbone has no token {text!r}; mend its yaml in conf/backbone")
+            raise UserError(
+                f"the tokenizer of this backbone has no token {text!r}; mend its yaml in conf/backbone"
+            )
         return index
 
     def _head(self) -> Projection:
@@ -71,9 +90,13 @@ class Backbone:
         for path in self.table.heads.values():
             if hasattr(self.model, path):
                 module = getattr(self.model, path)
-                parent, attribute = (module, "out_proj") if hasattr(module, "out_proj") else (self.model, path)
+                parent, attribute = (
+                    (module, "out_proj") if hasattr(module, "out_proj") else (self.model, path)
+                )
                 return Projection(parent, attribute, 0, features(getattr(parent, attribute))[1])
-        raise UserError(f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}")
+        raise UserError(
+            f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}"
+        )
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -92,7 +115,11 @@ class Backbone:
         module = getattr(parent, attribute)
         # A matrix wrapped by a method keeps its own one under `base`.
         out = features(getattr(module, "base", module))[1]
-        return Projection(parent, attribute, 0, out) if part is None else Projection(parent, attribute, part * out // 3, out // 3)
+        return (
+            Projection(parent, attribute, 0, out)
+            if part is None
+            else Projection(parent, attribute, part * out // 3, out // 3)
+        )
 
     def projections(self, layer: int, kind: str) -> list[Projection]:
         """The matrices of one kind in one layer; `mlp` gives every matrix of the MLP.
@@ -117,18 +144,6 @@ class Backbone:
         return self
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a byte and no file behind it, for random models: ids 0..255 and `<|endoftext|>` = 256."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False)  # type: ignore[no-untyped-call]
-    return fast
-
-
 @dataclass(frozen=True)
 class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
@@ -138,7 +153,9 @@ class BackboneSpec:
     `random_seed`, for tests and first steps).
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
     lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
-    `dropout` is the backbone's own; the paper's GPT-2 code has none.
+    `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
+    classification head reads, `first` or `last` position (null: the architecture's) or `mean` of all real positions;
+    `head_dropout` is that head's own (null: as `dropout`).
     """
 
     name: str
@@ -153,15 +170,18 @@ class BackboneSpec:
     shape: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
     head: Literal["lm", "classification"] = "lm"
-    n_labels: int = 2
+    n_labels: int | None = None
     dropout: float = 0.0
     random_seed: int = 0
+    cls: str | None = None
+    pooling: Literal["first", "last", "mean"] | None = None
+    head_dropout: float | None = None
 
     def __post_init__(self) -> None:
         if self.source not in ("hub", "wheel", "random"):
             raise UserError(f"backbone.source must be hub, wheel or random, not {self.source!r}")
-        if self.source == "hub" and not (self.hub_id and self.revision):
-            raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned revision")
+        if self.pooling not in (None, "first", "last", "mean"):
+            raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
         if self.source == "random" and "model_type" not in self.shape:
             raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
 
@@ -176,10 +196,16 @@ class BackboneSpec:
         for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
             setattr(config, name, self.dropout)
         if self.head == "classification":
-            config.num_labels = self.n_labels
+            config.num_labels = self.n_labels or 2
+            for name in ("classifier_dropout", "cls_dropout"):
+                setattr(config, name, self.dropout if self.head_dropout is None else self.head_dropout)
         return config
 
     def _auto(self) -> Any:
+        if self.head == "lm" and self.cls is not None:
+            raise UserError(
+                f"backbone {self.name} is an encoder: it writes no text; choose a decoder or a sentence task"
+            )
         return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
 
     def _random(self) -> Backbone:
@@ -190,7 +216,9 @@ class BackboneSpec:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_seed)
             model = self._auto().from_config(config, dtype=torch.float32)
-        return Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
+        return Backbone(
+            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
+        )
 
     def _pretrained(self) -> Backbone:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
@@ -198,15 +226,24 @@ class BackboneSpec:
         if self.source == "wheel":
             folder = backbone_folder(self.name)
             if not (folder / "model.safetensors").is_file():
-                raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}")
+                raise NotAvailable(
+                    f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}"
+                )
             name, where = str(folder), {"local_files_only": True}
         else:
+            if not (self.hub_id and self.revision):
+                raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
             name, where = str(self.hub_id), {"revision": self.revision}
         try:
             config = self._settings(AutoConfig.from_pretrained(name, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
             model, info = self._auto().from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **where
+                name,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,
+                **where,
             )
         except (OSError, SafetensorError) as error:
             if self.source == "wheel":
@@ -217,27 +254,11 @@ class BackboneSpec:
                 f"cannot get {self.hub_id} at {str(self.revision)[:8]} from the model hub; connect, or use profile=mini"
             ) from error
         check_loading(self.name, info, self.head)
-        backbone = Backbone(model, tokenizer, self.separator, self.eos, self.pad, self.label)
+        backbone = Backbone(
+            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
+        )
         if self.source == "wheel":
             backbone.sha256 = file_sha256(Path(name) / "model.safetensors")
         else:
             backbone.sha256 = f"{self.hub_id}@{self.revision}"
         return backbone
-
-
-def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
-    """Raise UserError if any backbone weight was left out, left over or misfitting (a silent `strict=False` scores BLEU 0).
-
-    The new classification head is the only weight that may be missing.
-    """
-    new = ("classifier", "score", "pooler") if head == "classification" else ()
-    missing = sorted(key for key in info.get("missing_keys", ()) if not key.startswith(new or ("\0",)))
-    for what, keys in (
-        ("missing", missing),
-        ("unexpected", sorted(info.get("unexpected_keys", ())) if head == "lm" else []),
-        ("misshapen", sorted(str(key) for key in info.get("mismatched_keys", ()))),
-    ):
-        if keys:
-            raise UserError(
-                f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model"
-            )

@@ -24,12 +24,15 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """
+    running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             return hydra_compose("config", overrides=overrides, return_hydra_config=hydra_node)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def one_line(error: Exception) -> str:

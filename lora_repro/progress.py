@@ -39,10 +39,15 @@ class State:
     seconds: float
     best_step: int
     best_loss: float
+    best_figure: float = math.inf  # what the best checkpoint has least of: the dev loss, or a negated score
 
     def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
-        chosen_step, chosen_loss = self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
-        return Trained(status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses))
+        chosen_step, chosen_loss = (
+            self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
+        )
+        return Trained(
+            status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses)
+        )
 
 
 @contextmanager
@@ -67,7 +72,12 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def save_state(
-    folder: Path, step: int, names: list[str], tensors: list[nn.Parameter], optimizer: torch.optim.AdamW, state: State
+    folder: Path,
+    step: int,
+    names: list[str],
+    tensors: list[nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    state: State,
 ) -> None:
     blob: dict[str, torch.Tensor] = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -76,7 +86,9 @@ def save_state(
         blob[f"weight.{name}"] = tensor
         for key, value in optimizer.state.get(tensor, {}).items():
             blob[f"adam.{key}.{name}"] = value
-    facts: dict[str, Any] = {**vars(state), "best_loss": None if math.isinf(state.best_loss) else state.best_loss}
+    facts: dict[str, Any] = dict(vars(state))
+    for name in ("best_loss", "best_figure"):
+        facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
 
 
@@ -108,4 +120,5 @@ def restore_state(
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
+    state.best_figure = math.inf if facts.get("best_figure") is None else facts["best_figure"]
     return int(facts["step"])

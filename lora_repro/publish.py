@@ -67,7 +67,8 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
 
 def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     """Why this run may not be published, or None."""
-    if record["status"] != "finished":
+    # A collapsed run is a result: tables show it as such and never average it.
+    if record["status"] not in ("finished", "collapsed"):
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
         return "it ran on uncommitted changes"

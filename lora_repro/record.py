@@ -21,6 +21,9 @@ from lora_repro.errors import Busy, UserError
 SCHEMA = 1
 EXCLUDED = (
     "row",
+    "printed",  # tables of values; what a run uses of them stands in its own groups
+    "budget",
+    "tune",
     "tracker",
     "paths",
     "device",
@@ -125,7 +128,9 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("a")
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path") from error
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

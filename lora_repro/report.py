@@ -6,7 +6,7 @@ Only finished runs are averaged; the diverged, collapsed and failed are counted 
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lora_repro.errors import UserError
@@ -60,6 +60,10 @@ class Line:
     printed_millions: float | None = None
     difference: Difference | None = None
     notes: tuple[str, ...] = ()
+    differences: dict[str, Difference] = field(default_factory=dict)  # of a table with a column a task
+    lost: dict[str, str] = field(
+        default_factory=dict
+    )  # column -> why it has no score: `collapsed`, `diverged`
 
 
 def measured(
@@ -131,10 +135,22 @@ def _difference(
 
     Each resample of the inputs scores every seed of both methods, so the interval is that of the mean over seeds.
     """
+    pairs = paired(runs, others, store)
+    if not pairs:
+        return None
+    found = paired_bootstrap([ours for ours, _ in pairs], [theirs for _, theirs in pairs], metric=metric.key)
+    mean, low, high = (metric.scale * value for value in (found.difference, found.low, found.high))
+    return Difference(mean, low, high, len(pairs))
+
+
+def paired(
+    runs: dict[int, dict[str, Any]], others: dict[int, dict[str, Any]], store: Store
+) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """(predictions of a row, of the other) for each seed that finished in both on the same inputs."""
     pairs = []
     for seed, run in sorted(runs.items()):
         other = others.get(seed)
-        if other is None or other["status"] != "finished":
+        if other is None or other["status"] != "finished" or run["status"] != "finished":
             continue
         paths = [store.predictions(str(record["signature"])) for record in (run, other)]
         if not all(path.is_file() for path in paths):
@@ -142,11 +158,7 @@ def _difference(
         ours, theirs = (load_predictions(path) for path in paths)
         if [line["key"] for line in ours] == [line["key"] for line in theirs]:
             pairs.append((ours, theirs))
-    if not pairs:
-        return None
-    found = paired_bootstrap([ours for ours, _ in pairs], [theirs for _, theirs in pairs], metric=metric.key)
-    mean, low, high = (metric.scale * value for value in (found.difference, found.low, found.high))
-    return Difference(mean, low, high, len(pairs))
+    return pairs
 
 
 def quoted(block: Block, metrics: Sequence[Metric], scale: str, scale_label: str) -> list[Line]:

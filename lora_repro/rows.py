@@ -3,6 +3,7 @@
 A record is never chosen by its label or folder, so an ad-hoc run cannot slip into a row.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,21 +35,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one backbone (its name in conf/backbone); `config`: a resolved cell, for what all share."""
+    """The rows of one backbone (its name in conf/backbone) on one task; `config`: a resolved cell, for what all share."""
 
     backbone: str
     config: dict[str, Any]
     rows: tuple[Row, ...]
 
+    @property
+    def task(self) -> str:
+        return str(self.config["task"]["name"])
+
 
 def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Block]:
-    """Compose every declared row x seed of conf/experiment/<table>.yaml, one block per backbone swept.
+    """Compose every declared row x seed of conf/experiment/<table>.yaml, one block per backbone and task swept.
 
-    `overrides` are those of the training command: row/<table>=, backbone= and seed= (comma lists) narrow the
+    `overrides` are those of the training command: row/<table>=, backbone=, task= and seed= (comma lists) narrow the
     table, all others change every cell. Raises UserError for a row or profile that does not exist.
     """
     given = dict(item.split("=", 1) for item in overrides if "=" in item)
-    narrowing = (f"row/{table}", "backbone", "seed", "profile")
+    narrowing = (f"row/{table}", "backbone", "task", "seed", "profile")
     rest = [item for item in overrides if item.split("=", 1)[0] not in narrowing]
     stems = sorted(path.stem for path in (CONF / "row" / table).glob("*.yaml"))
     wanted = _split(given.get(f"row/{table}")) or stems
@@ -56,9 +61,12 @@ def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Bl
         raise UserError(f"no row {unknown[0]!r} in table {table}; choose from {', '.join(stems)}")
     seeds = [int(seed) for seed in _split(given.get("seed"))]
     blocks = []
-    for backbone in _split(given.get("backbone")) or _swept_backbones(profile, table) or [""]:
-        choice = [f"backbone={backbone}"] if backbone else []
-        base = [f"experiment={table}", f"profile={profile}", *choice, *rest]
+    axes = [
+        [f"{axis}={value}" for value in _split(given.get(axis)) or swept(table, profile, axis)] or [""]
+        for axis in ("backbone", "task")
+    ]
+    for choice in itertools.product(*axes):
+        base = [f"experiment={table}", f"profile={profile}", *filter(None, choice), *rest]
         rows = [_declare([*base, f"row/{table}={stem}"], seeds) for stem in wanted]
         configs = [config for row in rows for _, config in row.asked.values()]
         if not configs:
@@ -72,13 +80,11 @@ def _split(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()] if value else []
 
 
-def _swept_backbones(profile: str, table: str) -> list[str]:
-    """The backbones that the training command sweeps; the profile's list replaces the experiment's."""
-    for path in (CONF / "profile" / f"{profile}.yaml", CONF / "experiment" / f"{table}.yaml"):
-        swept = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.exists() else None
-        if swept is not None and swept.get("backbone"):
-            return _split(str(swept.backbone))
-    return []
+def swept(table: str, profile: str, axis: str) -> list[str]:
+    """What the training command sweeps on one axis (`backbone`, `task`, `seed`) of a table at a profile."""
+    stem = next((CONF / "row" / table).glob("*.yaml")).stem
+    composed = compose([f"experiment={table}", f"profile={profile}", f"row/{table}={stem}"], hydra_node=True)
+    return _split(str(composed.hydra.sweeper.params.get(axis) or ""))
 
 
 def _declare(overrides: list[str], seeds: list[int]) -> Row:

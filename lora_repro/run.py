@@ -12,93 +12,88 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from lora_repro import outcome, provenance, record
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.adapt import adapt
+from lora_repro.answer import answer
 from lora_repro.compose import CONF, build, compose
-from lora_repro.data import DataConfig, encode, encode_prompt, subset
-from lora_repro.decode import BeamSearch, Prompt
+from lora_repro.data import subset
 from lora_repro.errors import UserError
 from lora_repro.estimate import announce
-from lora_repro.methods.base import AbstractMethod, Shape
-from lora_repro.precision import autocast, resolve_precision, round_frozen
-from lora_repro.tasks.base import AbstractTask, Example, Splits
+from lora_repro.parts import Parts
+from lora_repro.precision import resolve_precision
 from lora_repro.tracking import Metrics
-from lora_repro.train import TrainConfig, train
 
 
-def run(config: DictConfig) -> dict[str, Any]:
-    """The record of one configuration: found if it exists, else measured and saved. Raises UserError."""
+def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The record of one configuration: found if it exists, else measured and saved. Raises UserError.
+
+    `overrides` composed it; they compose the run it starts from, if it names one.
+    """
     asked: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     if found := record.find(folder):
         return found
+    start = first(config, overrides)
     with record.lock(folder):
         if found := record.find(folder):  # another process finished it while we waited to start
             return found
         try:
-            return measure(config, asked, name, folder)
+            return measure(config, asked, name, folder, start)
         except OSError as error:
-            raise UserError(f"cannot write in {folder}: {error.strerror or error}; free some space, then run again") from error
+            raise UserError(
+                f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
+            ) from error
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Everything a configuration names, built. A mistake in the last part then costs nothing of the others."""
+def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
+    """The folder of the run that this one starts from (`init_from`: a task), run now unless it is there already.
 
-    method: AbstractMethod
-    task: AbstractTask
-    backbone: BackboneSpec
-    train: TrainConfig
-    decoder: BeamSearch
-    data: DataConfig
-    device: torch.device
-    seed: int
-    label: str
-
-    @classmethod
-    def of(cls, config: DictConfig) -> Parts:
-        name = config.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(
-            method=build(config.method),
-            task=build(config.task),
-            backbone=build(config.backbone),
-            train=build(config.train),
-            decoder=build(config.decode),
-            data=DataConfig(**config.data),
-            device=torch.device(name),
-            seed=config.seed,
-            label=f"{config.row.name if config.row.table else config.method.name} seed {config.seed}",
+    It is the same command with that task, so a sweep meets its dependencies in any order. Raises UserError if it did not
+    finish.
+    """
+    task = config.get("init_from")
+    if not task:
+        return None
+    others = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from")]
+    source = compose([*others, f"task={task}", "init_from=null"])
+    found = run(source)
+    if found["status"] != "finished":
+        raise UserError(
+            f"the {task} run that this one starts from is {found['status']}; see {found['signature']}"
         )
+    return Path(source.paths.runs) / source.profile_name / str(found["signature"])
 
 
-def measure(config: DictConfig, asked: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def measure(
+    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, start: Path | None = None
+) -> dict[str, Any]:
     """The straight line. Each stage gets the value of the one before and nothing else."""
     started = time.monotonic()
     parts = Parts.of(config)
     provenance.reset_peak_memory()
     splits = parts.task.load(config.paths.data)
     test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
-    metrics = Metrics(folder / "metrics.jsonl", build(config.tracker).start(name, asked, asked["row"], folder))
+    metrics = Metrics(
+        folder / "metrics.jsonl", build(config.tracker).start(name, asked, asked["row"], folder)
+    )
     outputs: list[str] = []
     if parts.method.needs_model:
-        backbone, measured = adapt(parts, splits, folder, metrics)
+        backbone, measured = adapt(parts, splits, folder, metrics, start)
+        if start is not None:
+            measured["started_from"] = start.name
         origin = {"label": backbone.label, "sha256": backbone.sha256}
         if measured["status"] == "finished":
-            outputs = decode(backbone, parts, test, measured)
+            outputs = answer(backbone, parts, test, measured)
     else:
         outputs, test = parts.task.human(test)
         measured = {"status": "finished", "parameters": {"method": 0, "head": 0, "total": 0}}
@@ -135,66 +130,15 @@ def measure(config: DictConfig, asked: dict[str, Any], name: str, folder: Path) 
     return result
 
 
-def adapt(parts: Parts, splits: Splits, folder: Path, metrics: Metrics) -> tuple[Backbone, dict[str, Any]]:
-    """A backbone adapted by the method and trained, and what that measured. Goes on from whatever `folder` holds."""
-    backbone = parts.backbone.load().to(parts.device)
-    shape = Shape.of(backbone)
-    torch.manual_seed(parts.seed)
-    trainable = parts.method.apply(backbone)
-    backbone.to(parts.device)  # the parameters that the method created
-    measured = {"status": "finished", "parameters": trainable.counts(backbone.model), "note": parts.method.note(shape)}
-    parameters = {**trainable.method, **trainable.head}
-    round_frozen(backbone.model, resolve_precision(parts.train.precision, parts.device), backbone.embedding)
-    if parameters:
-        trained = outcome.restore(folder, parameters)
-        if trained is None:
-            data, slots = parts.data, parts.method.virtual_tokens
-            train_rows, dev_rows = (
-                encode(subset(examples, n, data.subset_seed), backbone, slots, data.max_length)
-                for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev))
-            )
-            trained = train(
-                backbone,
-                parameters,
-                train_rows,
-                dev_rows,
-                parts.train,
-                parts.seed,
-                folder / "checkpoints",
-                metrics.log,
-                parts.label,
-            )
-            outcome.keep(folder, parameters, trained)
-        measured.update(outcome.facts(trained))
-    return backbone, measured
-
-
-def decode(backbone: Backbone, parts: Parts, test: list[Example], measured: dict[str, Any]) -> list[str]:
-    """Decode every distinct input once, in the precision of training; notes in `measured` what it took."""
-    encoded = [encode_prompt(example.input, backbone, parts.method.virtual_tokens) for example in test]
-    prompts = [Prompt(row.ids, row.virtual) for row in encoded]
-    started = time.monotonic()
-    dtype = resolve_precision(parts.train.precision, parts.device)
-    backbone.model.requires_grad_(False)
-    round_frozen(backbone.model, dtype, backbone.embedding)
-    with (
-        tqdm(total=len(prompts), desc=f"{parts.label}: decode", unit="input", dynamic_ncols=True) as bar,
-        autocast(parts.device, dtype),
-    ):
-        decoded = parts.decoder.decode(
-            backbone.model, backbone.tokenizer, prompts, backbone.eos, backbone.pad, lambda n: bar.update(n) and None
-        )
-    measured["decode_seconds"] = round(time.monotonic() - started, 1)
-    measured["forward_calls"] = decoded.forward_calls
-    return decoded.outputs
-
-
 def summary(found: dict[str, Any]) -> str:
     """One line a finished run: what was scored, with what, in how long."""
     scores = found["measured"].get("scores", {})
-    shown = "  ".join(f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items())
+    shown = "  ".join(
+        f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items()
+    )
     seed, row = found["asked"]["seed"], found["row"]["name"]
-    return f"{row:<16} seed {seed}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
+    task = "" if found["asked"]["task"]["name"] == "e2e" else f"{found['asked']['task']['name']:<12}"
+    return f"{task}{row:<16} seed {seed}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
 
 
 def check_writable(folder: Path) -> None:
@@ -204,7 +148,9 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x" * 4096)
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path") from error
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+        ) from error
 
 
 exit_code = 0
@@ -215,10 +161,12 @@ def job(config: DictConfig) -> None:
     global exit_code
     try:
         if config.row.table and not config.row.label:
-            raise UserError(f"experiment {config.row.table} needs its rows: run it as experiment={config.row.table}, without -m")
+            raise UserError(
+                f"experiment {config.row.table} needs its rows: run it as experiment={config.row.table}, without -m"
+            )
         if config.seed >= config.row.seeds:
             return  # this row asks for fewer seeds than the sweep offers
-        print(summary(run(config)), flush=True)
+        print(summary(run(config, HydraConfig.get().overrides.task)), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         exit_code = exit_code or error.exit_code

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_repro.report import Cell, Line, Metric
+from lora_repro.report import Cell, Difference, Line, Metric
 
 EMPTY, SINGLE = "—", "†"
 WIDTH = 120  # of the prose around a terminal table
@@ -28,6 +28,7 @@ class Table:
     metrics: tuple[Metric, ...]
     compared: Metric
     reference: str
+    differences: bool = False  # show every column's difference from the reference instead of the scores
 
     @property
     def caption(self) -> str:
@@ -45,23 +46,41 @@ def cell_text(cell: Cell | None, digits: int) -> str:
 def header(table: Table) -> list[str]:
     """Column titles; arrows say which direction is better."""
     scores = [f"{metric.label} {ARROW[metric.direction]}" for metric in table.metrics]
+    if table.differences:
+        return [
+            "Method",
+            "Source",
+            *[f"{metric.label} − {table.reference} [95 %]" for metric in table.metrics],
+        ]
     versus = f"{table.compared.label} − {table.reference} [95 %]"
     return ["Method", "Source", "Params: method", "head", *scores, "n", versus, "Notes"]
 
 
 def alignment(table: Table) -> str:
     """One letter a column: l for words, r for numbers."""
+    if table.differences:
+        return "ll" + "r" * len(table.metrics)
     return "ll" + "r" * (4 + len(table.metrics)) + "l"
 
 
 def texts(table: Table) -> list[list[str]]:
     """The cells of every line, as printed. The method's name stands on the first of its lines only."""
+    if table.differences:
+        return [
+            [
+                line.label,
+                line.source,
+                *[_versus(line.differences.get(m.key), m.digits) for m in table.metrics],
+            ]
+            for line in table.lines
+            if line.differences
+        ]
     rows, previous = [], ""
     for line in table.lines:
         printed = EMPTY if line.printed_millions is None else f"{line.printed_millions:.2f}M"
         method = printed if line.method_parameters is None else f"{line.method_parameters:,}"
         head = EMPTY if line.head_parameters is None else f"{line.head_parameters:,}"
-        scores = [cell_text(line.cells.get(metric.key), metric.digits) for metric in table.metrics]
+        scores = [line.lost.get(m.key) or cell_text(line.cells.get(m.key), m.digits) for m in table.metrics]
         rows.append(
             [
                 line.label if line.label != previous else "",
@@ -70,7 +89,7 @@ def texts(table: Table) -> list[list[str]]:
                 head,
                 *scores,
                 EMPTY if line.n is None else str(line.n),
-                _versus(line, table.compared.digits),
+                _versus(line.difference, table.compared.digits),
                 "; ".join(line.notes),
             ]
         )
@@ -78,14 +97,13 @@ def texts(table: Table) -> list[list[str]]:
     return rows
 
 
-def _versus(line: Line, digits: int) -> str:
-    if line.difference is None:
+def _versus(found: Difference | None, digits: int) -> str:
+    if found is None:
         return EMPTY
     mean, low, high = (
-        f"{value:+.{digits}f}".replace("-", "−")
-        for value in (line.difference.mean, line.difference.low, line.difference.high)
+        f"{value:+.{digits}f}".replace("-", "−") for value in (found.mean, found.low, found.high)
     )
-    return f"{mean} [{low}, {high}]{SINGLE if line.difference.n == 1 else ''}"
+    return f"{mean} [{low}, {high}]{SINGLE if found.n == 1 else ''}"
 
 
 def terminal(tables: Sequence[Table]) -> str:
@@ -134,7 +152,10 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def comma_separated(tables: Sequence[Table]) -> str:
     """CSV, one line per line of the table, numbers in printed units (six digits), missing values empty."""
-    keys = [name for metric in tables[0].metrics for name in (metric.key, f"{metric.key}_sd")]
+    tables = [table for table in tables if not table.differences]  # the scores' lines hold them
+    by_column = any(line.differences for table in tables for line in table.lines)
+    ends = ("", "_sd", "_difference", "_low", "_high") if by_column else ("", "_sd")
+    keys = [f"{metric.key}{end}" for metric in tables[0].metrics for end in ends]
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow(
@@ -158,8 +179,12 @@ def comma_separated(tables: Sequence[Table]) -> str:
     )
     for table in tables:
         for line in table.lines:
-            cells = [line.cells.get(metric.key) for metric in table.metrics]
-            scores = [value for cell in cells for value in ((cell.mean, cell.sd) if cell else (None, None))]
+            scores: list[float | None] = []
+            for metric in table.metrics:
+                cell, other = line.cells.get(metric.key), line.differences.get(metric.key)
+                scores += (cell.mean, cell.sd) if cell else (None, None)
+                if by_column:
+                    scores += (other.mean, other.low, other.high) if other else (None, None, None)
             versus = line.difference
             write.writerow(
                 [

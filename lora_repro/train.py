@@ -1,4 +1,4 @@
-"""The training loop. It knows no method and no task: rows of token ids in, trained weights and losses out."""
+"""The training loop. It knows no method and no task: rows and an objective in, trained weights and losses out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from lora_repro import checkpoint
 from lora_repro.backbone import Backbone
-from lora_repro.data import Encoded, collate, epoch_order, evaluation_batches
+from lora_repro.data import epoch_order
 from lora_repro.errors import Preempted, UserError
-from lora_repro.objective import summed_loss, validation_loss
+from lora_repro.objective import Completion, Objective
 from lora_repro.precision import autocast, resolve_precision
 from lora_repro.progress import State, Trained, restore_state, save_state, stop_signals
 
@@ -28,13 +28,15 @@ class TrainConfig:
     """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' code.
 
     `batch_size` is the global batch, always: `micro_batch_size` only splits it (the loss stays the mean over all scored
-    tokens of the global batch). `warmup` below 1 is a share of all steps, otherwise a number of steps. `select`: `best`
-    keeps the weights with the lowest dev loss, `last` the final ones. `precision`: `auto` is bf16 autocast where the
+    tokens of the global batch). `epochs` may end in a fraction. `warmup` below 1 is a share of all steps, otherwise a number of
+    steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the highest dev score (`score`,
+    for tasks that have one), `last` the final ones. `group_by_length` puts rows
+    of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the
     device computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
     """
 
     lr: float
-    epochs: int = 5
+    epochs: float = 5
     batch_size: int = 8
     micro_batch_size: int | None = None
     warmup: float = 500
@@ -49,6 +51,8 @@ class TrainConfig:
     eval_every: int | None = None
     checkpoint_every: int | None = None
     eval_batch_size: int = 32
+    select_by: Literal["loss", "score"] = "loss"
+    group_by_length: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs", "batch_size", "eval_batch_size"):
@@ -58,9 +62,15 @@ class TrainConfig:
             raise UserError(f"train.micro_batch_size must be at least 1, not {self.micro_batch_size}")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
-        for name, choices in (("precision", ("auto", "fp32", "bf16")), ("select", ("best", "last"))):
+        for name, choices in (
+            ("precision", ("auto", "fp32", "bf16")),
+            ("select", ("best", "last")),
+            ("select_by", ("loss", "score")),
+        ):
             if getattr(self, name) not in choices:
-                raise UserError(f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+                raise UserError(
+                    f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -71,16 +81,20 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
 
 
+COMPLETION = Completion()
+
+
 def train(
     backbone: Backbone,
     parameters: dict[str, nn.Parameter],
-    train_rows: Sequence[Encoded],
-    dev_rows: Sequence[Encoded],
+    train_rows: Sequence[Any],
+    dev_rows: Sequence[Any],
     config: TrainConfig,
     seed: int,
     folder: Path,
     log: Callable[[int, dict[str, float]], None],
     label: str = "train",
+    objective: Objective = COMPLETION,
 ) -> Trained:
     """Train `parameters` in place and leave the selected weights in them.
 
@@ -92,25 +106,31 @@ def train(
     dtype = resolve_precision(config.precision, device)
     names, tensors = list(parameters), list(parameters.values())
     optimizer = torch.optim.AdamW(
-        tensors, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, weight_decay=config.weight_decay, fused=True
+        tensors,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     per_epoch = math.ceil(len(train_rows) / config.batch_size)
-    total, eval_every = per_epoch * config.epochs, config.eval_every or per_epoch
+    total, eval_every = max(1, round(per_epoch * config.epochs)), config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
     step = restore_state(folder, names, tensors, optimizer, state, device)
     started = time.monotonic() - state.seconds
     order: list[list[int]] = []
+    lengths = [len(row.ids) for row in train_rows] if config.group_by_length else None
     bar = tqdm(total=total, initial=step, desc=label, unit="step", dynamic_ncols=True, mininterval=1.0)
     with stop_signals() as caught, bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)
             if position == 0 or not order:
-                order = epoch_order(len(train_rows), config.batch_size, seed, epoch)
+                order = epoch_order(len(train_rows), config.batch_size, seed, epoch, lengths)
             rows = [train_rows[i] for i in order[position]]
             backbone.model.train()
             with autocast(device, dtype):
-                loss, tokens = _backward(backbone, rows, config, device)
+                loss, tokens = _backward(backbone, objective, rows, config, device)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
             if config.clip is not None:
@@ -123,23 +143,30 @@ def train(
             state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
             log(step, {"train_loss": loss, "lr": optimizer.param_groups[0]["lr"]})
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", dev=f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-")
+            bar.set_postfix(
+                loss=f"{loss:.3f}", dev=f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
+            )
             if step % eval_every == 0 or step == total:
                 with autocast(device, dtype):
                     backbone.model.eval()
-                    dev = validation_loss(backbone, evaluation_batches(dev_rows, config.eval_batch_size, backbone.pad), device)
-                log(step, {"dev_loss": dev})
+                    validation = objective.validate(backbone, dev_rows, config.eval_batch_size)
+                log(step, validation)
+                dev, figure = validation["dev_loss"], objective.figure(validation)
                 if not math.isfinite(dev):
                     return state.result("diverged", step)
                 state.dev_losses.append((step, dev))
-                if dev < state.best_loss:
-                    state.best_loss, state.best_step = dev, step
+                if figure < state.best_figure or not state.best_step:
+                    state.best_figure, state.best_loss, state.best_step = figure, dev, step
                     if config.select == "best" and step < total:  # at the end the live weights are the best
-                        checkpoint.save_tensors(folder / "best.safetensors", dict(zip(names, tensors, strict=True)))
+                        checkpoint.save_tensors(
+                            folder / "best.safetensors", dict(zip(names, tensors, strict=True))
+                        )
             if caught or (step < total and step % checkpoint_every == 0):
                 save_state(folder, step, names, tensors, optimizer, state)
             if caught:
-                raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", caught[0])
+                raise Preempted(
+                    f"stopped at step {step} of {total}; the same command goes on from there", caught[0]
+                )
     if config.select == "best" and state.best_step < total:
         best = load_file(folder / "best.safetensors")
         with torch.no_grad():
@@ -149,15 +176,17 @@ def train(
     return state.result("finished", step, last=config.select == "last")
 
 
-def _backward(backbone: Backbone, rows: list[Encoded], config: TrainConfig, device: torch.device) -> tuple[float, int]:
-    """Gradients of the mean loss over all scored tokens of one global batch; returns that loss and the tokens computed."""
+def _backward(
+    backbone: Backbone, objective: Objective, rows: list[Any], config: TrainConfig, device: torch.device
+) -> tuple[float, int]:
+    """Gradients of the mean loss over all scored terms of one global batch; returns that loss and the tokens computed."""
     micro = config.micro_batch_size or len(rows)
     # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
-    count = sum(len(row.ids) - row.prompt_length for row in rows)
+    count = sum(objective.count(row) for row in rows)
     value, tokens = 0.0, 0
     for start in range(0, len(rows), micro):
-        batch = collate(rows[start : start + micro], backbone.pad).to(device)
-        loss, _ = summed_loss(backbone, batch, config.label_smoothing)
+        batch = objective.collate(rows[start : start + micro], backbone.pad).to(device)
+        loss = objective.summed(backbone, batch, config.label_smoothing)
         (loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
     return value, tokens

@@ -2,8 +2,8 @@
 
     python -m lora_repro.tune experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
 
-Trains with a third of, once and three times the row's own `train.lr`, on `tune.pairs` pairs, and keeps the rate with the
-lowest dev loss. Nothing is decoded and test data is not touched. The choice goes to conf/tuned/, where later runs find it,
+Trains with a third of, once and three times the row's own `train.lr`, on a few training rows (`tune.n_train`, 512 where a
+profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched. The choice goes to conf/tuned/, where later runs find it,
 and the trials to results/<profile>/trials/.
 """
 
@@ -16,20 +16,23 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import provenance, record
+from lora_repro.adapt import adapt
 from lora_repro.compose import CONF, compose
 from lora_repro.errors import UserError
-from lora_repro.run import Parts, adapt
+from lora_repro.parts import Parts
 from lora_repro.tracking import Metrics
 
 FACTORS = (1 / 3, 1.0, 3.0)
-PAIRS = 512
+N_TRAIN = 512
 
 
 def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
     config = config.copy()
     config.train.lr = lr
-    config.data.n_train = min(PAIRS, config.data.n_train or PAIRS)
+    most = OmegaConf.select(config, "tune.n_train") or N_TRAIN
+    config.data.n_train = min(most, config.data.n_train or most)
+    config.train.epochs = OmegaConf.select(config, "tune.epochs") or config.train.epochs
     asked: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     # Decoding is no part of a trial.
     name = record.signature({key: value for key, value in asked.items() if key != "decode"})
@@ -39,7 +42,9 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
         return record.read(path)
     with record.lock(folder):
         parts = Parts.of(config)
-        _, measured = adapt(parts, parts.task.load(config.paths.data), folder, Metrics(folder / "metrics.jsonl"))
+        _, measured = adapt(
+            parts, parts.task.load(config.paths.data), folder, Metrics(folder / "metrics.jsonl")
+        )
         kept = ("status", "dev_loss", "steps", "train_seconds", "parameters")
         result = {
             "schema": record.SCHEMA,
@@ -59,7 +64,10 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
 
 def tuned_text(config: DictConfig, chosen: dict[str, Any], trials: list[dict[str, Any]]) -> str:
     """The yaml of the choice: the rate and no more, the trials as comments."""
-    lines = ["# @package _global_", f"# Chosen by dev loss after {chosen['n_train']} training pairs, seed {config.seed}. Trials:"]
+    lines = [
+        "# @package _global_",
+        f"# Chosen by dev loss after {chosen['n_train']} training rows, seed {config.seed}. Trials:",
+    ]
     for found in trials:
         loss = "diverged" if found["dev_loss"] is None else f"dev loss {found['dev_loss']:.4f}"
         lines.append(f"#   lr {found['lr']:.3g}: {loss}")
@@ -80,7 +88,10 @@ def tune(arguments: list[str]) -> Path:
         raise UserError("every trial diverged; lower the row's train.lr and tune again")
     chosen = min(finite, key=lambda found: float(found["dev_loss"]))
     published = CONF.parent / "results" / config.profile_name / "trials"
-    record.write_json(published / f"{config.task.name}_{config.method.name}.json", {"chosen": chosen["lr"], "trials": trials})
+    record.write_json(
+        published / f"{config.task.name}_{config.method.name}.json",
+        {"chosen": chosen["lr"], "trials": trials},
+    )
     record.write_text(path, tuned_text(config, chosen, trials))
     return path
 

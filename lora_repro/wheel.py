@@ -16,13 +16,22 @@ from lora_repro.errors import NotAvailable, UserError
 
 @dataclass(frozen=True)
 class Wheel:
-    """A GGUF file inside a published wheel; `sha256` is the wheel's, `gguf_sha256` that of `file` inside it."""
+    """Weights inside a published wheel. `sha256` is the wheel's, the other one that of `file` inside it.
+
+    `file` is a GGUF (`gguf_sha256`), or a model.safetensors with its configuration and tokenizer beside it
+    (`weights_sha256`).
+    """
 
     package: str
     version: str
     sha256: str
     file: str
-    gguf_sha256: str
+    gguf_sha256: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def file_sha256(self) -> str:
+        return self.gguf_sha256 or self.weights_sha256
 
 
 def file_sha256(path: Path) -> str:
@@ -31,14 +40,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def find_gguf(wheel: Wheel, wheels: Path, work: Path) -> Path:
-    """The GGUF file of `wheel`, checked: from the installed package if there is one, else from a downloaded wheel.
+def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
+    """The weights of `wheel`, checked: from the installed package if there is one, else from a downloaded wheel.
 
-    `wheels` keeps downloaded wheels, `work` takes the extracted file. Raises UserError on a wrong checksum,
+    `wheels` keeps downloaded wheels, `work` takes what is extracted: the weights' folder. Raises UserError on a wrong checksum,
     NotAvailable if pip finds no wheel.
     """
     path = _installed(wheel) or _extract(_download(wheel, wheels), wheel, work)
-    if file_sha256(path) != wheel.gguf_sha256:
+    if file_sha256(path) != wheel.file_sha256:
         raise UserError(f"{path} has another checksum than its yaml says; reinstall {_requirement(wheel)}")
     return path
 
@@ -82,10 +91,21 @@ def _download(wheel: Wheel, folder: Path) -> Path:
 
 
 def _extract(archive: Path, wheel: Wheel, work: Path) -> Path:
-    target = work / Path(wheel.file).name
+    """The weights and the files beside them (a safetensors file needs its configuration and tokenizer)."""
+    inside = wheel.file.rpartition("/")[0]
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(wheel.file) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
+        with zipfile.ZipFile(archive) as opened:
+            names = [
+                name
+                for name in opened.namelist()
+                if name.rpartition("/")[0] == inside and not name.endswith("/")
+            ]
+            for name in [wheel.file] if wheel.gguf_sha256 else names:
+                with opened.open(name) as source, (work / Path(name).name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
     except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml") from error
-    return target
+    path = work / Path(wheel.file).name
+    if not path.is_file():
+        raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml")
+    return path

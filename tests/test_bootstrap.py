@@ -4,12 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import bleu
-from lora_repro.metrics.bootstrap import corpus_bleu, paired_bootstrap
+from lora_repro.metrics import bleu, glue
+from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_bootstrap
 
 Row = dict[str, Any]
+Answers = tuple[list[str], list[str], list[str]]  # of method a, of method b, gold
+GLUE = ["accuracy", "f1", "matthews", "pearson"]
 
 
 def runs(seed: int, quality: float, n: int = 60) -> list[Row]:
@@ -36,6 +40,29 @@ def literal_bleu(rows: list[Row]) -> float:
     return bleu.bleu([bleu.BleuCounts(r["matches"], r["totals"], r["hyp_len"], r["ref_len"]) for r in rows])
 
 
+def answers(metric: str, seed: int = 1, n: int = 60) -> Answers:
+    draw = np.random.default_rng(seed)
+    if metric == "pearson":
+        gold = draw.uniform(0, 5, n)
+        return tuple([str(x) for x in gold + draw.normal(0, s, n)] for s in (0.5, 1.5, 0))  # type: ignore[return-value]
+    right = draw.random(n) < 0.6
+    return tuple([str(int(x)) for x in right ^ (draw.random(n) < s)] for s in (0.1, 0.3, 0))  # type: ignore[return-value]
+
+
+def glue_rows(metric: str, said: list[str], gold: list[str]) -> list[Row]:
+    return glue.per_input_statistics(said, gold, "1", regression=metric == "pearson")
+
+
+def glue_difference(metric: str, answered: Answers, chosen: list[int] | None = None) -> float:
+    a, b, gold = ([side[i] for i in chosen] if chosen else side for side in answered)
+    return glue.score([metric], a, gold, "1")[metric] - glue.score([metric], b, gold, "1")[metric]
+
+
+def chosen_inputs(seed: int, inputs: int, n: int) -> list[list[int]]:
+    weights = np.random.default_rng(seed).multinomial(inputs, np.full(inputs, 1 / inputs), n)
+    return [[i for i, times in enumerate(row) for _ in range(times)] for row in weights]
+
+
 def test_difference_is_that_of_the_corpus_scores() -> None:
     a, b = runs(1, 0.8), runs(1, 0.6)
     assert paired_bootstrap(a, b, n=10).difference == pytest.approx(
@@ -60,15 +87,78 @@ def test_vectorised_bleu_equals_the_literal_one(output: str) -> None:
 
 def test_resamples_equal_a_literal_bootstrap() -> None:
     a, b = runs(1, 0.8, n=9), runs(2, 0.7, n=9)
-    draw = np.random.default_rng(5)
-    differences = []
-    for weights in draw.multinomial(9, np.full(9, 1 / 9), 40):
-        chosen = [i for i, times in enumerate(weights) for _ in range(times)]
-        differences.append(literal_bleu([a[i] for i in chosen]) - literal_bleu([b[i] for i in chosen]))
+    differences = [
+        literal_bleu([a[i] for i in chosen]) - literal_bleu([b[i] for i in chosen])
+        for chosen in chosen_inputs(seed=5, inputs=9, n=40)
+    ]
     interval = paired_bootstrap(a, b, n=40, seed=5)
     assert (interval.low, interval.high) == pytest.approx(
         tuple(np.percentile(differences, [2.5, 97.5])), abs=1e-12
     )
+
+
+@pytest.mark.parametrize("metric", GLUE)
+@pytest.mark.parametrize("n", [60, 9, 3])
+def test_glue_resamples_equal_a_literal_bootstrap(metric: str, n: int) -> None:
+    """With 3 inputs, some resamples hold one input three times: no correlation, no variance, one class."""
+    answered = answers(metric, n=n)
+    a, b, gold = answered
+    literal = [glue_difference(metric, answered, chosen) for chosen in chosen_inputs(seed=5, inputs=n, n=130)]
+    defined = [x for x in literal if not np.isnan(x)]
+    interval = paired_bootstrap(
+        glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=130, seed=5, metric=metric
+    )
+    assert interval.difference == pytest.approx(glue_difference(metric, answered), abs=1e-12)
+    assert interval[1:3] == pytest.approx(tuple(np.percentile(defined, [2.5, 97.5])), abs=1e-9)
+    assert interval.n_resamples == len(defined)
+    assert (len(defined) < 130) == (metric == "pearson" and n == 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from("01")] * 3), min_size=1, max_size=12))
+def test_class_scores_equal_those_of_glue(rows: list[tuple[str, str, str]]) -> None:
+    answered: Answers = tuple(list(side) for side in zip(*rows, strict=True))  # type: ignore[assignment]
+    a, b, gold = answered
+    for metric in ("accuracy", "f1", "matthews"):
+        interval = paired_bootstrap(
+            glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=5, metric=metric
+        )
+        assert interval.difference == pytest.approx(glue_difference(metric, answered), abs=1e-12)
+        assert np.isfinite(interval).all()
+
+
+def test_f1_and_matthews_by_hand() -> None:
+    # a: TP 2, FP 1, FN 1, TN 1; b: all negative, so TP 0 and both scores 0
+    gold = list("11100")
+    a, b = glue_rows("f1", list("11010"), gold), glue_rows("f1", list("00000"), gold)
+    assert paired_bootstrap(a, b, n=5, metric="f1").difference == pytest.approx(4 / 6)
+    expected = (2 * 1 - 1 * 1) / np.sqrt(3 * 3 * 2 * 2)
+    assert paired_bootstrap(a, b, n=5, metric="matthews").difference == pytest.approx(expected)
+
+
+def test_pearson_far_from_zero_keeps_its_digits() -> None:
+    a, b, gold = ([float(x) for x in side] for side in answers("pearson"))
+
+    def rows(said: list[float], shift: float) -> list[Row]:
+        return [{"predicted": x + shift, "gold": y + shift} for x, y in zip(said, gold, strict=True)]
+
+    near = paired_bootstrap(rows(a, 0), rows(b, 0), n=50, metric="pearson")
+    far = paired_bootstrap(rows(a, 2.0**24), rows(b, 2.0**24), n=50, metric="pearson")
+    assert far == pytest.approx(near, abs=1e-7)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, 1e9 / 7])
+def test_constant_predictions_have_no_correlation(constant: float) -> None:
+    a = [{"predicted": x, "gold": x} for x in np.random.default_rng(0).uniform(0, 5, 37)]
+    b = [{"predicted": constant, "gold": row["gold"]} for row in a]
+    interval = paired_bootstrap(a, b, n=20, metric="pearson")
+    assert np.isnan(interval[:3]).all() and interval[3:] == (37, 0)
+
+
+def test_undefined_rates_are_left_out() -> None:
+    a = [{"slots": 0, "slot_errors": 0}, {"slots": 4, "slot_errors": 1}]
+    interval = paired_bootstrap(a, a, n=40, metric="slot_error_rate")
+    assert interval[:3] == (0, 0, 0) and 0 < interval.n_resamples < 40
 
 
 def test_interval_of_a_mean_matches_the_normal_one() -> None:
@@ -115,6 +205,14 @@ def test_same_seed_same_interval() -> None:
         ([[]], [[]], {}, "non-empty"),
         (runs(1, 0.5), runs(1, 0.5), {"metric": "meteor"}, "metric=meteor: the bootstrap knows bleu"),
         (runs(1, 0.5), runs(1, 0.5), {"n": 0}, "n=0"),
+        *[([[]], [[]], {"metric": metric}, "non-empty") for metric in METRICS],
+        (
+            [{"correct": 1}],
+            [{"correct": 1}],
+            {"metric": "f1"},
+            "no 'tp' in the per-input statistics: f1 needs",
+        ),
+        ([{"gold": "a"}], [{"gold": "a"}], {"metric": "pearson"}, "no 'predicted' in"),
         ([{"bleu": 1}], [{"bleu": 1}], {}, "no 'matches' in the per-input statistics"),
     ],
 )

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
-import torch
 from torch import nn
 
+from lora_repro.methods._after_mlp import adapt_output
 from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size, check_settings
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
     from lora_repro.backbone import Backbone
-
-
-def adapt_output(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-    """Forward hook of a block: its adapter on the hidden states it returns, alone or first in a tuple."""
-    adapter = layer.get_submodule("adapter")
-    if isinstance(output, torch.Tensor):
-        return adapter(output)
-    return (adapter(output[0]), *output[1:])
 
 
 @final

@@ -107,7 +107,10 @@ class Shape:
     layer_biases: int  # of which biases, LayerNorms' included; 0 where the architecture has none
     other_biases: int  # outside the blocks (final LayerNorm, embedding LayerNorm, pooler), without the head's
     parameters: int  # all values of the model, tied ones once
-    head_parameters: int  # of the final prediction layer, its bias included, tied or not
+    head_parameters: (
+        int  # of the final prediction layer, its bias included, tied or not; of a new head all of it
+    )
+    new_head_parameters: int = 0  # of the head that a classification task adds; every method trains it
 
     @classmethod
     def of(cls, backbone: Backbone) -> Shape:
@@ -118,6 +121,7 @@ class Shape:
             for kind in KINDS
         }
         per_layer = size(biases(layer))
+        new_head = size(p for module in backbone.classifier for p in module.parameters())
         return cls(
             n_layers=backbone.n_layers,
             hidden_size=backbone.hidden_size,
@@ -127,7 +131,8 @@ class Shape:
             layer_biases=per_layer,
             other_biases=size(biases(backbone.decoder)) - backbone.n_layers * per_layer,
             parameters=size(backbone.model.parameters()),
-            head_parameters=size(backbone.head.module.parameters()),
+            head_parameters=new_head or size(backbone.head.module.parameters()),
+            new_head_parameters=new_head,
         )
 
 
@@ -154,8 +159,8 @@ class AbstractMethod(abc.ABC):
         """Closed-form number of trained method parameters, the head's not included."""
 
     def count_head(self, shape: Shape) -> int:
-        """Closed-form number of trained parameters of the prediction head."""
-        return 0
+        """Closed-form number of trained parameters of the prediction head: all of a classification task's new one."""
+        return shape.new_head_parameters
 
     def note(self, shape: Shape) -> str:
         """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
@@ -165,10 +170,13 @@ class AbstractMethod(abc.ABC):
     def apply(self, backbone: Backbone) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
-        Raises UserError when the method does not fit the backbone. Apply once: methods do not undo each
+        The new head of a classification task is trained whatever the method, and counted apart. Raises UserError when the method does not fit the backbone. Apply once: methods do not undo each
         other.
         """
         trainable = self.insert(backbone)
+        new = named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))
+        method = {name: parameter for name, parameter in trainable.method.items() if name not in new}
+        trainable = Trainable(method, {**trainable.head, **new})
         named(backbone.model, trainable.parameters())  # each of them must be part of the model
         backbone.model.train(backbone.model.training)  # inserted modules start in train mode
         backbone.model.requires_grad_(False)  # also what `insert` created and did not declare

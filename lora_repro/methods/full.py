@@ -22,4 +22,4 @@ class Full(AbstractMethod):
         return Trainable(method=named(backbone.model, backbone.model.parameters()))
 
     def count(self, shape: Shape) -> int:
-        return shape.parameters
+        return shape.parameters - shape.new_head_parameters

@@ -1,23 +1,24 @@
 """Paired bootstrap over test inputs: how sure is a difference between two methods' scores? (Koehn 2004.)"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lora_repro.errors import UserError
 
 Floats = NDArray[np.float64]
-Statistics = Sequence[
-    Mapping[str, object]
-]  # one method's run: a dict per test input (`nlg.per_input_statistics`)
-METRICS = ("bleu", "rouge_l", "cider", "slot_error_rate")
-CHUNK = 100  # resamples drawn at a time: 100 × 630 counts stay small
+# One method's run: a dict per test input (`nlg.per_input_statistics`, `glue.per_input_statistics`).
+Statistics = Sequence[Mapping[str, object]]
+CHUNK = 100  # resamples drawn at a time: 100 × 40,430 counts (QQP, GLUE's largest dev set) are 32 MB
 
 
 class Interval(NamedTuple):
-    """Score of a minus score of b with its 95% interval. Zero outside the interval: unlikely by chance."""
+    """Score of a minus score of b with its 95% interval. Zero outside the interval: unlikely by chance.
+
+    n_resamples: those that gave the interval, in which both scores are defined. Without any, low and high are NaN.
+    """
 
     difference: float
     low: float
@@ -34,32 +35,98 @@ def corpus_bleu(sums: Floats) -> Floats:
     return np.asarray(np.exp(log_brevity + log_precision))
 
 
+def _divide(top: Floats, bottom: Floats, undefined: float = np.nan) -> Floats:
+    """top / bottom, and `undefined` where bottom is 0."""
+    return np.divide(top, bottom, out=np.full_like(top, undefined), where=bottom != 0)
+
+
 def _ratio(sums: Floats) -> Floats:
     """sum / sum: a mean over inputs, or errors over slots."""
-    return np.asarray(sums[..., 0] / sums[..., 1])
+    return _divide(sums[..., 0], sums[..., 1])
 
 
-def _columns(statistics: Statistics, metric: str) -> Floats:
-    """[inputs, k] numbers whose sums over inputs give the corpus score."""
-    try:
-        if metric == "bleu":
-            rows = [
-                [*_list(r["matches"]), *_list(r["totals"]), r["hyp_len"], r["ref_len"]] for r in statistics
-            ]
-        elif metric == "slot_error_rate":
-            rows = [[r["slot_errors"], r["slots"]] for r in statistics]
-        else:
-            rows = [[r[metric], 1.0] for r in statistics]
-    except KeyError as error:
-        raise UserError(
-            f"no {error} in the per-input statistics: {metric} needs it; score the predictions again"
-        ) from None
-    return np.asarray(rows, dtype=np.float64)
+def _corpus_f1(sums: Floats) -> Floats:
+    """F1 of summed [..., tp, fp, fn], by the rule of `glue.f1`; [...]."""
+    tp, fp, fn = np.moveaxis(sums, -1, 0)
+    return _divide(2 * tp, 2 * tp + fp + fn, undefined=0)
+
+
+def _corpus_matthews(sums: Floats) -> Floats:
+    """Matthews correlation of summed [..., tp, fp, fn, tn], by the rule of `glue.matthews` for two classes; [...]."""
+    tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
+    squared = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return _divide(tp * tn - fp * fn, np.sqrt(squared), undefined=0)
+
+
+def _corpus_pearson(sums: Floats) -> Floats:
+    """Pearson correlation of summed [..., 1, x, y, x², y², xy], NaN where x or y does not vary; [...]."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread_x, spread_y = xx - x * x / n, yy - y * y / n
+    # Equal numbers leave a spread of rounding error, not 0, since they need not be equal to the mean that was taken off.
+    vary = (spread_x > 1e-12 * xx) & (spread_y > 1e-12 * yy)
+    spread = np.sqrt(np.where(vary, spread_x, 0)) * np.sqrt(np.where(vary, spread_y, 0))
+    return np.clip(_divide(xy - x * y / n, spread), -1, 1)
+
+
+def _bleu_columns(statistics: Statistics) -> list[list[object]]:
+    return [[*_list(r["matches"]), *_list(r["totals"]), r["hyp_len"], r["ref_len"]] for r in statistics]
+
+
+def _pearson_columns(statistics: Statistics) -> Floats:
+    """1, x, y, x², y², xy of x and y less their mean over the test set.
+
+    A correlation is the same whatever is taken off; numbers near 0 keep the digits that squares of large ones lose.
+    """
+    sides = [np.array([r[key] for r in statistics], dtype=np.float64) for key in ("predicted", "gold")]
+    x, y = (side - side.sum() / max(len(side), 1) for side in sides)
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
 
 
 def _list(value: object) -> list[object]:
     assert isinstance(value, list | tuple)
     return list(value)
+
+
+def _keys(*keys: str) -> Callable[[Statistics], list[list[object]]]:
+    """Columns that are stored as they are."""
+    return lambda statistics: [[row[key] for key in keys] for row in statistics]
+
+
+def _mean_of(key: str) -> Callable[[Statistics], list[list[object]]]:
+    """A stored number, and 1 to divide by."""
+    return lambda statistics: [[row[key], 1.0] for row in statistics]
+
+
+class Metric(NamedTuple):
+    """How to score a resample.
+
+    columns: k numbers an input, [inputs, k]. corpus: the score of their sums, [..., k] -> [...], NaN if undefined.
+    """
+
+    columns: Callable[[Statistics], ArrayLike]
+    corpus: Callable[[Floats], Floats]
+
+
+METRICS: Mapping[str, Metric] = {
+    "bleu": Metric(_bleu_columns, corpus_bleu),
+    "rouge_l": Metric(_mean_of("rouge_l"), _ratio),
+    "cider": Metric(_mean_of("cider"), _ratio),
+    "slot_error_rate": Metric(_keys("slot_errors", "slots"), _ratio),
+    "accuracy": Metric(_mean_of("correct"), _ratio),
+    "f1": Metric(_keys("tp", "fp", "fn"), _corpus_f1),
+    "matthews": Metric(_keys("tp", "fp", "fn", "tn"), _corpus_matthews),
+    "pearson": Metric(_pearson_columns, _corpus_pearson),
+}
+
+
+def _columns(statistics: Statistics, metric: str) -> Floats:
+    """[inputs, k] numbers whose sums over inputs give the corpus score."""
+    try:
+        return np.asarray(METRICS[metric].columns(statistics), dtype=np.float64)
+    except KeyError as error:
+        raise UserError(
+            f"no {error} in the per-input statistics: {metric} needs it; score the predictions again"
+        ) from None
 
 
 def _runs(statistics: Statistics | Sequence[Statistics], metric: str) -> Floats:
@@ -85,10 +152,25 @@ def paired_bootstrap(
     stats_a, stats_b: one run's per-input statistics, or a list of runs (seeds); both methods on the same
     inputs in the same order. A resample draws inputs with replacement and scores every run of both methods on
     it; with several seeds, the mean corpus score of a's runs minus the mean of b's. The interval covers the
-    choice of test inputs, not the spread over seeds. metric: bleu, rouge_l, cider (per-input scores as
-    stored: document frequencies stay those of the whole test set) or slot_error_rate. Raises UserError on
-    another metric, n < 1, no inputs, or inputs that differ in number.
+    choice of test inputs, not the spread over seeds. metric: a key of `METRICS`; cider takes per-input scores as
+    stored, so that document frequencies stay those of the whole test set. A resample in which a run's score is
+    undefined (a correlation of equal numbers) is left out. Raises UserError on another metric, n < 1, no
+    inputs, inputs that differ in number, or statistics that lack a number.
     """
+    difference, drawn, inputs = paired_draws(stats_a, stats_b, n, seed, metric)
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return Interval(difference, float(low), float(high), inputs, len(drawn))
+
+
+def paired_draws(
+    stats_a: Statistics | Sequence[Statistics],
+    stats_b: Statistics | Sequence[Statistics],
+    n: int = 1000,
+    seed: int = 0,
+    metric: str = "bleu",
+) -> tuple[float, Floats, int]:
+    """(difference a - b, that of each of n resamples, NaN where undefined, number of inputs); see `paired_bootstrap`."""
     if metric not in METRICS:
         raise UserError(f"metric={metric}: the bootstrap knows {', '.join(METRICS)}")
     if n < 1:
@@ -99,7 +181,7 @@ def paired_bootstrap(
         raise UserError(
             f"{inputs} inputs against {b.shape[1]}: a paired bootstrap needs the same test inputs"
         )
-    corpus = corpus_bleu if metric == "bleu" else _ratio
+    corpus = METRICS[metric].corpus
 
     def differences(weights: Floats) -> Floats:  # [resamples, inputs] -> [resamples]
         means = [corpus(np.einsum("ri,sik->rsk", weights, runs)).mean(axis=1) for runs in (a, b)]
@@ -111,5 +193,4 @@ def paired_bootstrap(
     drawn = np.concatenate(
         [differences(generator.multinomial(inputs, chances, size).astype(float)) for size in sizes]
     )
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(differences(np.ones((1, inputs)))[0]), float(low), float(high), inputs, n)
+    return float(differences(np.ones((1, inputs)))[0]), drawn, inputs

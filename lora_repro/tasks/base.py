@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import abc
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+
+from lora_repro.errors import UserError
 
 
 def example_key(text: str) -> str:
@@ -18,12 +20,17 @@ def example_key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts."""
+    """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts.
+
+    Of a sentence pair `input` is the first and `second` the other one. Where the answer is a class or a number, `target`
+    is its text in train and dev, and `references` holds it alone in test.
+    """
 
     key: str
     input: str
     target: str
     references: tuple[str, ...] = ()
+    second: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,22 @@ class Scores:
 
 
 class AbstractTask(abc.ABC):
-    """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order."""
+    """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order.
 
-    directions: ClassVar[dict[str, int]]
+    `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `metric`: the score that stands for
+    the task in a table.
+    """
+
+    kind: str = "text"
+    labels: Sequence[str] = ()
+
+    @property
+    @abc.abstractmethod
+    def directions(self) -> dict[str, int]: ...
+
+    @property
+    def metric(self) -> str:
+        return next(iter(self.directions))
 
     @abc.abstractmethod
     def load(self, folder: str | None) -> Splits:
@@ -66,9 +86,13 @@ class AbstractTask(abc.ABC):
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Score one output per example, in order, against the example's references."""
 
-    @abc.abstractmethod
+    def quality(self, answers: list[str], gold: list[str]) -> float:
+        """`metric` of answers that are classes or numbers; NaN where it is undefined. Raises UserError where they are texts."""
+        raise UserError("a text has no single gold answer: choose by train.select_by=loss")
+
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
         """Each input's last reference as an output, and the examples with the others as references.
 
-        Inputs with fewer than two references are left out.
+        Inputs with fewer than two references are left out. Raises UserError where the task has one answer an input.
         """
+        raise UserError("this task has one answer an input: there is no human row to score")

@@ -1,0 +1,115 @@
+"""A backbone adapted by a method and trained: the expensive half of a run, and all of a learning-rate trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from lora_repro import outcome
+from lora_repro.backbone import Backbone
+from lora_repro.classify import Classification, reset_head
+from lora_repro.data import subset
+from lora_repro.errors import UserError
+from lora_repro.methods.base import Shape, Trainable
+from lora_repro.objective import Objective
+from lora_repro.parts import Parts
+from lora_repro.precision import autocast, resolve_precision, round_frozen
+from lora_repro.tasks.base import Splits
+from lora_repro.tracking import Metrics
+from lora_repro.train import train
+
+
+def adapt(
+    parts: Parts, splits: Splits, folder: Path, metrics: Metrics, start: Path | None = None
+) -> tuple[Backbone, dict[str, Any]]:
+    """The trained backbone and what its training measured. Goes on from whatever `folder` holds.
+
+    `start`: the folder of a finished run whose method weights this one starts from (its head is dropped).
+    """
+    backbone = parts.backbone.load().to(parts.device)
+    shape = Shape.of(backbone)
+    torch.manual_seed(parts.seed)
+    reset_head(backbone)
+    trainable = parts.method.apply(backbone)
+    backbone.to(parts.device)  # the parameters that the method created
+    measured = {
+        "status": "finished",
+        "parameters": trainable.counts(backbone.model),
+        "note": parts.method.note(shape),
+    }
+    if start is not None:
+        begin_from(start, trainable)
+    dtype = resolve_precision(parts.train.precision, parts.device)
+    round_frozen(backbone.model, dtype, backbone.embedding)
+    parameters = {**trainable.method, **trainable.head}
+    if not parameters:
+        return backbone, measured
+    trained = outcome.restore(folder, parameters)
+    if trained is None:
+        objective = parts.objective()
+        train_rows, dev_rows, cut = rows(parts, splits, backbone, objective, frozen=not trainable.method)
+        trained = train(
+            backbone,
+            parameters,
+            train_rows,
+            dev_rows,
+            parts.train,
+            parts.seed,
+            folder / "checkpoints",
+            metrics.log,
+            parts.label,
+            objective,
+        )
+        outcome.keep(folder, parameters, trained)
+        if cut:
+            measured["rows_cut"] = cut
+    measured.update(outcome.facts(trained))
+    return backbone, measured
+
+
+def rows(
+    parts: Parts, splits: Splits, backbone: Backbone, objective: Objective, frozen: bool
+) -> tuple[list[Any], list[Any], int]:
+    """Training and dev rows, and how many were cut. With a frozen body a classifier's features are computed once, here."""
+    data, cut, found = parts.data, 0, []
+    for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev)):
+        chosen = subset(examples, n, data.subset_seed)
+        encoded, shortened = objective.encode(chosen, backbone, parts.method.virtual_tokens, data.max_length)
+        if frozen and isinstance(objective, Classification):
+            with autocast(parts.device, resolve_precision(parts.train.precision, parts.device)):
+                encoded = objective.cached(backbone, encoded, parts.train.eval_batch_size)
+        found.append(encoded)
+        cut += shortened
+    return found[0], found[1], cut
+
+
+def begin_from(start: Path, trainable: Trainable) -> None:
+    """Copy another run's trained method weights (LoRA: every A and B) into this one's; the head stays newly drawn.
+
+    Raises UserError unless exactly these weights, in these shapes, are there.
+    """
+    path = start / outcome.ADAPTER
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot read {path}, which this run starts from; delete {start} and run again"
+        ) from error
+    absent = sorted(name for name in trainable.method if name not in found)
+    misfit = sorted(n for n, p in trainable.method.items() if n in found and found[n].shape != p.shape)
+    if absent or misfit or not trainable.method:
+        name = (absent + misfit or ["nothing to start from"])[0]
+        raise UserError(
+            f"{path} does not fit this run's method ({name}); give both runs the same method settings"
+        )
+    with torch.no_grad():
+        for name, parameter in trainable.method.items():
+            parameter.copy_(found[name])
+    changed: list[nn.Parameter] = [p for n, p in trainable.method.items() if not n.endswith(".A")]
+    if not any(bool(p.detach().abs().sum() > 0) for p in changed):
+        raise UserError(f"the weights in {path} are all zero: that run trained nothing")

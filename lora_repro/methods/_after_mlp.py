@@ -1,0 +1,41 @@
+"""One adapter a block, on what the MLP and the LayerNorm after it, if there is one, give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lora_repro.methods._bottleneck import Bottleneck
+from lora_repro.methods.base import Trainable, named
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+def adapt_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    """Forward hook: the module's own adapter on the hidden states it returns, alone or first in a tuple."""
+    adapter = module.get_submodule("adapter")
+    if isinstance(output, torch.Tensor):
+        return adapter(output)
+    return (adapter(output[0]), *output[1:])
+
+
+def adapt_after_mlp(
+    backbone: Backbone, first: int, bottleneck: int, activation: str, init: str, std: float
+) -> Trainable:
+    """An adapter without a LayerNorm of its own in every block from number `first` on.
+
+    In a post-LayerNorm block it follows the LayerNorm after the MLP. A pre-LayerNorm block has none there, so
+    the adapter follows the block itself.
+    """
+    table, device = backbone.table, backbone.embedding.weight.device
+    parameters: list[nn.Parameter] = []
+    for layer in backbone.layers[first:]:
+        adapter = Bottleneck(backbone.hidden_size, bottleneck, activation, init, std, device=device)
+        last = layer.get_submodule(table.layer_norms[-1]) if table.post_norm else layer
+        last.add_module("adapter", adapter)
+        last.register_forward_hook(adapt_output)
+        parameters += adapter.parameters()
+    return Trainable(method=named(backbone.model, parameters))

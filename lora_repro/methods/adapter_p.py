@@ -1,0 +1,43 @@
+"""AdapterP (Pfeiffer et al. 2021, arXiv 2005.00247; here Section 5.1): one bottleneck after MLP and LayerNorm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from lora_repro.methods._after_mlp import adapt_after_mlp
+from lora_repro.methods._bottleneck import bottleneck_size, check_settings
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdapterP(AbstractMethod):
+    """h + up(act(down(h))), h the output of the LayerNorm after the MLP's residual addition; one in every block.
+
+    That is a post-LayerNorm block (BERT, RoBERTa, DeBERTa). In a pre-LayerNorm decoder (GPT-2, Llama) no
+    LayerNorm follows the MLP, so h is the block's output and nothing normalises it: AdapterL without its
+    LayerNorm. This is the method as Section 5.1 words it; the source's code adds the bottleneck's output
+    before that LayerNorm instead, which it runs a second time. No LayerNorm is trained.
+
+    Weights start N(0, std^2), std 0.02, with zero biases, and ReLU is the nonlinearity, all as in the source's
+    code; `zero_up` starts at the identity. Count: L (2 d b + b + d).
+    """
+
+    name: str = "adapter_p"
+    bottleneck: int = 64
+    activation: str = "relu"
+    init: str = "normal"
+    std: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_settings(self.bottleneck, self.activation, self.init, self.std)
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        return adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
+
+    def count(self, shape: Shape) -> int:
+        return shape.n_layers * bottleneck_size(shape.hidden_size, self.bottleneck)

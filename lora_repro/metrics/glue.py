@@ -1,0 +1,174 @@
+"""GLUE's metrics (Wang et al. 2018): accuracy, F1, Matthews correlation, Pearson and Spearman, by scikit-learn and scipy.
+
+All values are fractions (-1 to 1 for the correlations); the paper's tables multiply by 100. A class is a name,
+"entailment" or "1"; a correlation reads numbers, or decimal numbers as text.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scipy import stats  # type: ignore[import-untyped]
+from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
+
+from lora_repro.errors import UserError
+
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
+Labels = Sequence[str | float]
+
+
+def accuracy(predicted: Labels, gold: Labels) -> float:
+    """Share of equal labels, 0 to 1. Raises UserError if lengths differ or nothing is given."""
+    return _of_classes(sklearn_metrics.accuracy_score, *_codes(predicted, gold))
+
+
+def f1(predicted: Labels, gold: Labels, positive: str | float) -> float:
+    """2 TP / (2 TP + FP + FN) of class `positive`, 0 to 1; 0 where no label is positive.
+
+    Raises UserError if lengths differ, nothing is given, or there are classes beside `positive` and one other.
+    """
+    _check_not_empty(predicted, gold)
+    _check_two_classes(predicted, gold, positive)
+    hits = [[int(label == positive) for label in side] for side in (gold, predicted)]
+    return float(sklearn_metrics.f1_score(*hits, zero_division=0.0))
+
+
+def matthews(predicted: Labels, gold: Labels) -> float:
+    """(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)), or its generalisation to more classes; -1 to 1.
+
+    0 where all predictions, or all gold labels, are one class. Raises UserError if lengths differ or nothing is given.
+    """
+    return _of_classes(sklearn_metrics.matthews_corrcoef, *_codes(predicted, gold))
+
+
+def pearson(predicted: Labels, gold: Labels) -> float:
+    """Covariance over the product of the standard deviations, -1 to 1.
+
+    NaN where either side is constant or has fewer than 2 numbers. Raises UserError if lengths differ or a
+    label is no finite number.
+    """
+    return _correlation(stats.pearsonr, predicted, gold)
+
+
+def spearman(predicted: Labels, gold: Labels) -> float:
+    """Pearson correlation of the ranks, equal numbers sharing their mean rank. NaN and UserError as for `pearson`."""
+    return _correlation(stats.spearmanr, predicted, gold)
+
+
+# Metrics of (predicted, gold); F1 stands apart, for it needs the positive class.
+_OF_LABELS: dict[str, Callable[[Labels, Labels], float]] = {
+    "accuracy": accuracy,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def score(
+    metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[str], positive: str | None = None
+) -> dict[str, float]:
+    """The named metrics (of `METRICS`) of N predictions against N gold labels, as fractions, in the order asked for.
+
+    positive: the class F1 counts; other metrics need none. Raises UserError for an unknown metric, f1 without
+    `positive`, and what the metrics raise: lengths that differ, nothing to score, a third class under F1, a
+    prediction or gold label of a correlation that is no finite number.
+    """
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise UserError(f"metric={unknown[0]}: GLUE's metrics are {', '.join(METRICS)}")
+    _check_not_empty(predicted, gold)
+    scores = {}
+    for metric in metrics:
+        if metric != "f1":
+            scores[metric] = _OF_LABELS[metric](predicted, gold)
+        elif positive is None:
+            raise UserError("f1 without a positive class: name it, such as positive=1")
+        else:
+            scores[metric] = f1(predicted, gold, positive)
+    return scores
+
+
+def per_input_statistics(
+    predicted: Sequence[str], gold: Sequence[str], positive: str | None = None, regression: bool = False
+) -> list[dict[str, object]]:
+    """What a bootstrap needs, one JSON-able dict per example, in order.
+
+    Classes: gold (the label) and correct (0 or 1), whose mean is the accuracy; with `positive` also tp, fp, fn
+    and tn (one of them 1, the others 0), whose sums give F1 and the Matthews correlation. regression: gold and
+    predicted as floats, and `positive` is not used. Raises UserError if lengths differ, nothing is given, there are
+    classes beside `positive` and one other, or with `regression` a label is no finite number.
+    """
+    _check_not_empty(predicted, gold)
+    if regression:
+        pairs = zip(_numbers(predicted, "prediction"), _numbers(gold, "gold label"), strict=True)
+        return [{"gold": right, "predicted": said} for said, right in pairs]
+    rows: list[dict[str, object]] = [
+        {"gold": right, "correct": int(said == right)} for said, right in zip(predicted, gold, strict=True)
+    ]
+    if positive is not None:
+        _check_two_classes(predicted, gold, positive)
+        for row, said, right in zip(rows, predicted, gold, strict=True):
+            outcome = ("t" if said == right else "f") + ("p" if said == positive else "n")
+            row.update({key: int(key == outcome) for key in ("tp", "fp", "fn", "tn")})
+    return rows
+
+
+def _of_classes(metric: Callable[..., float], predicted: list[int], gold: list[int]) -> float:
+    # scikit-learn warns of a single class, or of many; neither is a mistake in a small sample.
+    with warnings.catch_warnings(action="ignore"):
+        return float(metric(gold, predicted))
+
+
+def _correlation(metric: Callable[..., Any], predicted: Labels, gold: Labels) -> float:
+    _check_lengths(predicted, gold)
+    said, right = _numbers(predicted, "prediction"), _numbers(gold, "gold label")
+    if len(right) < 2:
+        return math.nan
+    # scipy warns of constant numbers: the NaN it returns says so already.
+    with warnings.catch_warnings(action="ignore"):
+        return float(metric(said, right).statistic)
+
+
+def _codes(predicted: Labels, gold: Labels) -> tuple[list[int], list[int]]:
+    """Labels as class numbers: scikit-learn takes a list of floats, or of texts and numbers, for something else."""
+    _check_not_empty(predicted, gold)
+    codes: dict[str | float, int] = {}
+    said, right = ([codes.setdefault(label, len(codes)) for label in side] for side in (predicted, gold))
+    return said, right
+
+
+def _numbers(labels: Labels, side: str) -> list[float]:
+    numbers = []
+    for place, label in enumerate(labels, 1):
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{side} {place} of {len(labels)} is {str(label)[:40]!r}: a correlation needs finite decimal numbers"
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _check_lengths(predicted: Labels, gold: Labels) -> None:
+    if len(predicted) != len(gold):
+        raise UserError(
+            f"{len(predicted)} predictions but {len(gold)} gold labels: give one of each for every example"
+        )
+
+
+def _check_not_empty(predicted: Labels, gold: Labels) -> None:
+    _check_lengths(predicted, gold)
+    if not len(gold):
+        raise UserError("nothing to score: no predictions given")
+
+
+def _check_two_classes(predicted: Labels, gold: Labels, positive: str | float) -> None:
+    """A misspelt `positive` would otherwise score 0."""
+    if len(others := {*predicted, *gold} - {positive}) > 1:
+        some = ", ".join(sorted(map(str, others))[:3])
+        raise UserError(
+            f"positive={positive} beside {len(others)} other classes ({some}): give one of two classes as positive"
+        )

@@ -1,0 +1,116 @@
+"""GLUE's own TSV files, or the same rows from the hub.
+
+Quoting is off: the files hold stray quotation marks, and a reader that pairs them swallows lines. CoLA has no header, so its
+columns are positions. Source of the layouts: the official GLUE archive (gluebenchmark.com).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lora_repro.errors import NotAvailable, UserError
+
+Row = tuple[str, str | None, str]  # first sentence, second or None, label
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """One hash for the rows, whatever file they came from."""
+    lines = ["\t".join(part or "" for part in row) for row in rows]
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+
+
+def load_folder(
+    root: str | None, folder: str, files: Mapping[str, str], columns: Mapping[str, object]
+) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """(split -> rows, file -> sha256) of `root/folder`. Raises UserError on a missing, empty or misshapen file."""
+    if not root:
+        raise UserError(
+            f"name the folder that holds {folder}/: paths.data=/path/to/glue (make: DATA=/path/to/glue)"
+        )
+    place = Path(root).expanduser() / folder
+    if not place.is_dir():
+        raise UserError(f"no folder {place}; paths.data must hold {folder}/ with {', '.join(files.values())}")
+    rows, hashes = {}, {}
+    for split, name in files.items():
+        path = place / name
+        try:
+            content = path.read_bytes()
+            text = content.decode("utf-8-sig")
+        except FileNotFoundError:
+            raise UserError(f"no file {path}; {folder} needs {', '.join(files.values())}") from None
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is not UTF-8 text (byte {error.start}); take the official file"
+            ) from None
+        rows[split] = parse(text, columns, str(path))
+        hashes[f"{folder}/{name}"] = hashlib.sha256(content).hexdigest()
+    return rows, hashes
+
+
+def parse(text: str, columns: Mapping[str, object], path: str) -> list[Row]:
+    """The rows of one TSV file. `columns`: first, second (or null), label: header names, or positions without a header."""
+    lines = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UserError(f"{path} is empty")
+    wanted = [columns["first"], columns.get("second"), columns["label"]]
+    if any(isinstance(column, str) for column in wanted):
+        head = lines.pop(0)
+        if absent := [str(column) for column in wanted if column is not None and column not in head]:
+            raise UserError(
+                f"{path} has no column {absent[0]!r} (its header: {', '.join(head)[:80]}); take GLUE's TSV file"
+            )
+        wanted = [None if column is None else head.index(str(column)) for column in wanted]
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            first, second, label = (None if place is None else line[int(str(place))] for place in wanted)
+        except IndexError:
+            raise UserError(
+                f"{path}, row {number}: {len(line)} columns, too few; was it read or saved with quoting?"
+            ) from None
+        assert first is not None and label is not None
+        rows.append((first.strip(), None if second is None else second.strip(), label.strip()))
+    if not rows:
+        raise UserError(f"{path} has a header and no rows")
+    return rows
+
+
+def load_hub(
+    hub: Mapping[str, str], columns: Mapping[str, object], files: Mapping[str, str]
+) -> dict[str, list[Row]]:
+    """split -> rows of GLUE on the hub at its pinned revision. Raises NotAvailable if it cannot be reached."""
+    if not hub:
+        raise UserError("this task is not on the hub; use task.source=folder")
+    import datasets  # type: ignore[import-untyped]
+
+    try:
+        loaded = datasets.load_dataset(hub["id"], hub["config"], revision=hub["revision"])
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError | RuntimeError):
+            raise
+        raise NotAvailable(
+            f"cannot get {hub['id']} from the model hub; connect, or use task.source=folder"
+        ) from error
+    splits = {
+        "train": "train",
+        **{split: hub.get(split, "validation") for split in files if split != "train"},
+    }
+    return {
+        split: [_hub_row(item, loaded[name].features, hub) for item in loaded[name]]
+        for split, name in splits.items()
+    }
+
+
+def _hub_row(item: Mapping[str, object], features: Mapping[str, object], hub: Mapping[str, str]) -> Row:
+    label = item["label"]
+    names = getattr(features["label"], "names", None)
+    text = str(label) if names is None else hub.get(f"label_{names[int(str(label))]}", names[int(str(label))])
+    second = hub.get("second")
+    return str(item[hub["first"]]).strip(), str(item[second]).strip() if second else None, text
