@@ -80,13 +80,13 @@ def _table(
         *identity(artefact, profile, block.config, shown, counts),
         *_recipe(artefact, profile, block, extra),
     )
-    footnotes = (*footnotes(artefact, ours, shown), *refused)
+    notes = (*footnotes(artefact, ours, shown), *refused)
     return Table(
         profile,
         block.backbone,
         facts,
         tuple(everything),
-        footnotes,
+        notes,
         artefact.metrics,
         artefact.compared,
         artefact.reference_label,

@@ -17,7 +17,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from lora_repro.architecture import ARCHITECTURES, KINDS, Projection, features
 from lora_repro.byte_tokenizer import byte_tokenizer
@@ -222,6 +222,7 @@ class BackboneSpec:
 
     def _pretrained(self) -> Backbone:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
+        set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
         where: dict[str, Any]
         if self.source == "wheel":
             folder = backbone_folder(self.name)

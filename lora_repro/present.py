@@ -48,6 +48,8 @@ def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = 
     for profile in profiles:
         folder = root / "results" / profile
         blocks, store = declared(artefact.name, profile), published(folder)
+        if not records_of(blocks, store):
+            continue  # another table's profile
         paths = write(artefact, assemble(artefact, blocks, [store], profile), folder)
         print(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
 

@@ -28,7 +28,7 @@ from lora_repro.methods.top_layers import TopLayers
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "lora_repro" / "methods").glob("[a-z]*.py"))
 STEMS = [file.stem for file in FILES if file.stem != "base"]
-SMALL: dict[str, Any] = {"bottleneck": 3, "prefix": 2, "infix": 1, "n": 1, "rank": 2}
+SMALL: dict[str, Any] = {"bottleneck": 3, "prefix": 2, "infix": 1, "n": 1, "rank": 2, "dropped": 1}
 ARCHITECTURES = ["gpt2", "llama", "bert", "roberta"]
 
 
@@ -131,7 +131,7 @@ def test_step_zero_and_mode(method: AbstractMethod, architecture: str) -> None:
     backbone, plain = tiny_backbone(architecture), tiny_backbone(architecture)
     method.apply(backbone)
     assert not any(module.training for module in backbone.model.modules())
-    if method.name in ("adapter_h", "adapter_l", "prelayer", "prompt_tuning"):
+    if method.name in ("adapter_drop", "adapter_h", "adapter_l", "adapter_p", "prelayer", "prompt_tuning"):
         return
     with torch.no_grad():
         got, before = backbone.model(**batch(method)).logits, plain.model(**batch(method)).logits
