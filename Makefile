@@ -17,7 +17,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type tables publish clean
+.PHONY: help setup test lint type tables publish check-authors-adapter clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,10 @@ tables: $(INSTALLED) ## re-render every published table and figure from results/
 	@for script in experiments/*.py; do \
 	  $(PY) -m experiments.$$(basename $$script .py) --published || exit $$?; \
 	done
+
+# The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
+check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin
+	@$(PY) -m lora_repro.authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
 
 clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
 	@rm -rf $(VENV) build outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

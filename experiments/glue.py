@@ -35,7 +35,7 @@ GLUE = Artefact(
         "All scores in per cent, as in the paper: accuracy (MNLI: matched and mismatched together), CoLA Matthews, STS-B "
         "Pearson correlation. The average is over the tasks shown; the paper's is over its eight.",
     ),
-    by_task=True,
+    by="task",
 )
 
 

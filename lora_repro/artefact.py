@@ -28,7 +28,7 @@ class Artefact:
     reference_label: str
     paper: dict[str, str]
     remarks: tuple[str, ...] = ()
-    by_task: bool = False  # a column a task (grid.py) instead of a column a metric
+    by: str = ""  # "task" or "data.n_train": a column for each of its values (grid.py) instead of a column a metric
 
     def scale(self, backbone: str) -> str:
         """The backbone whose printed numbers stand beside `backbone`."""

@@ -35,6 +35,14 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values. Raises UserError, in one line, where a value refers to one that is not there."""
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+
+
 def one_line(error: Exception) -> str:
     """What Hydra says of a mistake, without its search path and type names."""
     text = str(error).partition("Config search path")[0]

@@ -1,4 +1,4 @@
-"""A table with a column a task (GLUE): each cell is a run of its own, and the last column is the average over tasks."""
+"""A table with a column a task (GLUE, the last column their average) or a column a training size: each cell is a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grid_tables(
     profile: str,
     extra: Sequence[str] = (),
 ) -> list[Table]:
-    """Two tables a backbone: scores, and each method's difference from the reference, task by task.
+    """Two tables a backbone: scores, and each method's difference from the reference, column by column.
 
     Raises UserError where one store's records of a task differ in data or backbone.
     """
@@ -47,7 +47,7 @@ def grid_tables(
 def _scores(
     artefact: Artefact, blocks: Sequence[Block], stores: Sequence[Store], profile: str, extra: Sequence[str]
 ) -> Table:
-    columns = (*(_column(block) for block in blocks), AVERAGE)
+    columns = tuple(_column(artefact, block) for block in blocks) + ((AVERAGE,) if artefact.by == "task" else ())
     ours: list[Line] = []
     shown: list[dict[str, Any]] = []
     for store in stores:
@@ -69,8 +69,7 @@ def _scores(
         *first[:2],
         f"Data: {_data(blocks, shown)}",
         first[3],
-        "Scores: "
-        + ", ".join(f"{b.config['task']['label']} {b.config['task']['metrics'][0]}" for b in blocks),
+        "Scores: " + ", ".join(dict.fromkeys(f"{b.config['task']['label']} {b.config['task']['metrics'][0]}" for b in blocks)),
         f"To reproduce: {' '.join(command)}",
     )
     return Table(
@@ -80,13 +79,17 @@ def _scores(
         tuple(everything),
         tuple(footnotes(artefact, ours, shown)),
         columns,
-        AVERAGE,
+        columns[-1],
         artefact.reference_label,
     )
 
 
-def _column(block: Block) -> Metric:
-    return Metric(block.task, str(block.config["task"]["label"]), +1, 100, 1)
+def _column(artefact: Artefact, block: Block) -> Metric:
+    """Keyed as the rows' `paper` values are: by the task, or by rows_<n> (rows_all)."""
+    if artefact.by == "task":
+        return Metric(block.task, str(block.config["task"]["label"]), +1, 100, 1)
+    n = block.config["data"]["n_train"]
+    return Metric(f"rows_{'all' if n is None else n}", "all rows" if n is None else f"{n:,} rows", +1, 100, 1)
 
 
 def _data(blocks: Sequence[Block], shown: Sequence[dict[str, Any]]) -> str:
@@ -94,7 +97,7 @@ def _data(blocks: Sequence[Block], shown: Sequence[dict[str, Any]]) -> str:
     captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
     names = [str(block.config["task"]["label"]) for block in blocks]
     named = {caption: name for caption in captions for name in names if caption.startswith(name)}
-    rest = dict.fromkeys(caption.removeprefix(named.get(caption, "")).strip(" ,()") for caption in captions)
+    rest = dict.fromkeys(caption.removeprefix(named.get(caption, "")).strip(" :") for caption in captions)
     return f"{', '.join(named.values())}: {'; '.join(rest)}" if captions else "no record yet"
 
 
@@ -106,7 +109,7 @@ def _lines(
     for block, column in zip(blocks, columns, strict=False):
         metric = replace(column, key=str(block.config["task"]["metrics"][0]))
         for line in measured(block, store, (metric,), artefact.reference, metric.key):
-            cells = {column.key: cell for cell in line.cells.values()}
+            cells = {column.key: line.cells[metric.key]} if metric.key in line.cells else {}
             differences = {column.key: line.difference} if line.difference else {}
             counted = [note for note in line.notes if note[:1].isdigit()]  # such as "1 collapsed"
             lost = {column.key: ", ".join(counted).removeprefix("1 ")} if counted and not cells else {}
@@ -121,7 +124,7 @@ def _joined(
 ) -> Line:
     cells = {key: cell for part in parts for key, cell in part.cells.items()}
     differences = {key: found for part in parts for key, found in part.differences.items()}
-    if average := _average(blocks, row.name, store):
+    if artefact.by == "task" and (average := _average(blocks, row.name, store)):
         cells[AVERAGE.key] = average
         if row.name != artefact.reference and (
             found := _average_difference(artefact, blocks, row.name, store)
@@ -142,7 +145,7 @@ def _joined(
         next(iter(methods), None),
         max(heads, default=None),
         None,
-        differences.get(AVERAGE.key),
+        list(differences.values())[-1] if len(differences) == len(cells) and differences else None,
         tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         differences,
         {key: why for part in parts for key, why in part.lost.items()},

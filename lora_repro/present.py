@@ -79,8 +79,8 @@ def assemble(
     profile: str,
     extra: Sequence[str] = (),
 ) -> list[Table]:
-    """The artefact's tables: a column a task, or a column a metric."""
-    return (grid_tables if artefact.by_task else tables)(artefact, blocks, stores, profile, extra)
+    """The artefact's tables: a column for each value of what it sweeps, or a column a metric."""
+    return (grid_tables if artefact.by else tables)(artefact, blocks, stores, profile, extra)
 
 
 def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]:

@@ -10,9 +10,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro.compose import CONF, compose
+from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import signature
+
+AXES = ("backbone", "task", "data.n_train")  # what a table may sweep beside its rows and seeds
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one backbone (its name in conf/backbone) on one task; `config`: a resolved cell, for what all share."""
+    """The rows at one place of the other axes: a backbone (its name in conf/backbone), a task, a number of training rows.
+
+    `config`: a resolved cell, for what all share.
+    """
 
     backbone: str
     config: dict[str, Any]
@@ -47,13 +52,13 @@ class Block:
 
 
 def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Block]:
-    """Compose every declared row x seed of conf/experiment/<table>.yaml, one block per backbone and task swept.
+    """Compose every declared row x seed of conf/experiment/<table>.yaml, one block per place of the other axes (`AXES`).
 
-    `overrides` are those of the training command: row/<table>=, backbone=, task= and seed= (comma lists) narrow the
+    `overrides` are those of the training command: row/<table>=, seed= and the axes (comma lists) narrow the
     table, all others change every cell. Raises UserError for a row or profile that does not exist.
     """
     given = dict(item.split("=", 1) for item in overrides if "=" in item)
-    narrowing = (f"row/{table}", "backbone", "task", "seed", "profile")
+    narrowing = (f"row/{table}", *AXES, "seed", "profile")
     rest = [item for item in overrides if item.split("=", 1)[0] not in narrowing]
     stems = sorted(path.stem for path in (CONF / "row" / table).glob("*.yaml"))
     wanted = _split(given.get(f"row/{table}")) or stems
@@ -63,7 +68,7 @@ def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Bl
     blocks = []
     axes = [
         [f"{axis}={value}" for value in _split(given.get(axis)) or swept(table, profile, axis)] or [""]
-        for axis in ("backbone", "task")
+        for axis in AXES
     ]
     for choice in itertools.product(*axes):
         base = [f"experiment={table}", f"profile={profile}", *filter(None, choice), *rest]
@@ -96,9 +101,7 @@ def _declare(overrides: list[str], seeds: list[int]) -> Row:
         if seeds and seed not in seeds:
             continue
         config.seed = seed  # the same as composing with seed=..., at a fraction of the time
-        resolved = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(resolved, dict)
-        named = {str(key): value for key, value in resolved.items()}
+        named = resolved(config)
         asked[seed] = (signature(named), named)
     return Row(
         str(row["name"]),

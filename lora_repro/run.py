@@ -19,12 +19,12 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lora_repro import outcome, provenance, record
 from lora_repro.adapt import adapt
 from lora_repro.answer import answer
-from lora_repro.compose import CONF, build, compose
+from lora_repro.compose import CONF, build, compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import UserError
 from lora_repro.estimate import announce
@@ -38,7 +38,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     `overrides` composed it; they compose the run it starts from, if it names one.
     """
-    asked: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    asked = resolved(config)
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     if found := record.find(folder):

@@ -28,11 +28,12 @@ class TrainConfig:
     """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' code.
 
     `batch_size` is the global batch, always: `micro_batch_size` only splits it (the loss stays the mean over all scored
-    tokens of the global batch). `epochs` may end in a fraction. `warmup` below 1 is a share of all steps, otherwise a number of
-    steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the highest dev score (`score`,
-    for tasks that have one), `last` the final ones. `group_by_length` puts rows
-    of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the
-    device computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
+    tokens of the global batch). `epochs` may end in a fraction; `steps`, where given, says how long instead. `warmup` below
+    1 is a share of all steps, otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss
+    (`select_by: loss`) or the highest dev score (`score`, for tasks that have one), `last` the final ones.
+    `group_by_length` puts rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16
+    autocast where the device computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an
+    epoch.
     """
 
     lr: float
@@ -53,6 +54,7 @@ class TrainConfig:
     eval_batch_size: int = 32
     select_by: Literal["loss", "score"] = "loss"
     group_by_length: bool = False
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs", "batch_size", "eval_batch_size"):
@@ -60,6 +62,8 @@ class TrainConfig:
                 raise UserError(f"train.{name} must be positive, not {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise UserError(f"train.micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"train.steps must be at least 1 or null, not {self.steps}")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
         for name, choices in (
@@ -114,7 +118,8 @@ def train(
         fused=True,
     )
     per_epoch = math.ceil(len(train_rows) / config.batch_size)
-    total, eval_every = max(1, round(per_epoch * config.epochs)), config.eval_every or per_epoch
+    total = config.steps or max(1, round(per_epoch * config.epochs))
+    eval_every = config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
     step = restore_state(folder, names, tensors, optimizer, state, device)

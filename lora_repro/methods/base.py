@@ -170,8 +170,8 @@ class AbstractMethod(abc.ABC):
     def apply(self, backbone: Backbone) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
-        The new head of a classification task is trained whatever the method, and counted apart. Raises UserError when the method does not fit the backbone. Apply once: methods do not undo each
-        other.
+        The new head of a classification task is trained whatever the method, and counted apart. Apply once:
+        methods do not undo each other. Raises UserError when the method does not fit the backbone.
         """
         trainable = self.insert(backbone)
         new = named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lora_repro.errors import UserError
 
 Floats = NDArray[np.float64]
 # One method's run: a dict per test input (`nlg.per_input_statistics`, `glue.per_input_statistics`).
 Statistics = Sequence[Mapping[str, object]]
+Rows = list[list[object]]
 CHUNK = 100  # resamples drawn at a time: 100 × 40,430 counts (QQP, GLUE's largest dev set) are 32 MB
 
 
@@ -68,7 +69,7 @@ def _corpus_pearson(sums: Floats) -> Floats:
     return np.clip(_divide(xy - x * y / n, spread), -1, 1)
 
 
-def _bleu_columns(statistics: Statistics) -> list[list[object]]:
+def _bleu_columns(statistics: Statistics) -> Rows:
     return [[*_list(r["matches"]), *_list(r["totals"]), r["hyp_len"], r["ref_len"]] for r in statistics]
 
 
@@ -87,12 +88,12 @@ def _list(value: object) -> list[object]:
     return list(value)
 
 
-def _keys(*keys: str) -> Callable[[Statistics], list[list[object]]]:
+def _keys(*keys: str) -> Callable[[Statistics], Rows]:
     """Columns that are stored as they are."""
     return lambda statistics: [[row[key] for key in keys] for row in statistics]
 
 
-def _mean_of(key: str) -> Callable[[Statistics], list[list[object]]]:
+def _mean_of(key: str) -> Callable[[Statistics], Rows]:
     """A stored number, and 1 to divide by."""
     return lambda statistics: [[row[key], 1.0] for row in statistics]
 
@@ -103,7 +104,7 @@ class Metric(NamedTuple):
     columns: k numbers an input, [inputs, k]. corpus: the score of their sums, [..., k] -> [...], NaN if undefined.
     """
 
-    columns: Callable[[Statistics], ArrayLike]
+    columns: Callable[[Statistics], Rows | Floats]
     corpus: Callable[[Floats], Floats]
 
 

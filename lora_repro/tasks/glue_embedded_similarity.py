@@ -8,6 +8,7 @@ sentences with few words in common may mean the same; one swap or "not" costs mu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lora_repro.tasks import glue_embedded_similarity_words as words
 from lora_repro.tasks.glue_embedded_draw import Draw, Example, sentence
@@ -118,16 +119,19 @@ def edit(draw: Draw, event: Event, slot: str) -> Event:
         return replace(
             event, number=draw.uniform([n for n in range(len(words.NUMBERS)) if n != event.number])
         )
+    changes: dict[str, Any] = {}
     at: At | None = getattr(event, slot)
     if at is None:
         return event
     if slot in ("place", "time") and draw.chance(0.5):
-        return replace(event, **{slot: None})
+        changes[slot] = None
+        return replace(event, **changes)
     pool = POOLS.get(slot) or (words.ACTIONS if event.receiver is None else words.TRANSFERS)
-    changed = at
-    while changed in (at, event.agent, event.receiver):
-        changed = _other(draw, pool, at)
-    return replace(event, **{slot: changed})
+    persons = (event.agent, event.receiver) if slot in ("agent", "receiver") else ()
+    changes[slot] = _other(draw, pool, at)
+    while changes[slot] in persons:  # nobody deals with himself
+        changes[slot] = _other(draw, pool, at)
+    return replace(event, **changes)
 
 
 EDITS = ("negation", "swap", "number", *COSTS)

@@ -92,12 +92,8 @@ def load_hub(
 
     try:
         loaded = datasets.load_dataset(hub["id"], hub["config"], revision=hub["revision"])
-    except Exception as error:
-        if not isinstance(error, OSError | ValueError | RuntimeError):
-            raise
-        raise NotAvailable(
-            f"cannot get {hub['id']} from the model hub; connect, or use task.source=folder"
-        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise NotAvailable(f"cannot get {hub['id']} from the model hub; connect, or use task.source=folder") from error
     splits = {
         "train": "train",
         **{split: hub.get(split, "validation") for split in files if split != "train"},

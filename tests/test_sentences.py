@@ -1,0 +1,720 @@
+"""Sentence tasks: templates written out, batches, the objective against slow arithmetic, heads against transformers' own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from conftest import SHAPES, tiny_backbone
+from torch import nn
+
+from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.classify import Classification, Labeller, features_of, logits_of, reset_head
+from lora_repro.errors import UserError
+from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
+from lora_repro.tasks.base import Example
+
+EOS = "<|endoftext|>"
+DEBERTA = {  # as deberta-v2-xxlarge, whose convolution could see padding
+    "model_type": "deberta-v2", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64,
+    "num_attention_heads": 4, "relative_attention": True, "pos_att_type": "p2c|c2p", "norm_rel_ebd": "layer_norm",
+    "share_att_key": True, "position_biased_input": False, "position_buckets": 4, "type_vocab_size": 0,
+    "conv_kernel_size": 3, "conv_act": "gelu",
+}  # fmt: skip
+# RoBERTa has one kind of segment; transformers' default has two.
+ALL_SHAPES = {**SHAPES, "roberta": {**SHAPES["roberta"], "type_vocab_size": 1}, "deberta-v2": DEBERTA}
+DECODERS, ENCODERS = ["gpt2", "llama"], ["bert", "roberta", "deberta-v2"]
+LABELS = ("no", "yes", "maybe")
+every_architecture = pytest.mark.parametrize("architecture", [*DECODERS, *ENCODERS])
+
+# BERT has one token between two sentences, RoBERTa two; each special token is one that no text here holds.
+CLS, SEPARATOR, PAD = "~", {"bert": "|", "roberta": "||", "deberta-v2": "|"}, "}"
+
+
+def byte(letter: str) -> int:
+    """The id of a printable ASCII letter: the byte tokenizer's alphabet is sorted and starts at `!`."""
+    return ord(letter) - ord("!")
+
+
+def codes(text: str) -> list[int]:
+    return [byte(letter) for letter in text]
+
+
+def classifier(architecture: str, n_labels: int = 3, pad: str = EOS, **settings: Any) -> Backbone:
+    """A tiny random classifier. Its matrices are large, so that what must not matter would show if it did."""
+    encoder = architecture in ENCODERS
+    spec = BackboneSpec(
+        name=f"tiny_{architecture}",
+        label=f"random {architecture}",
+        source="random",
+        separator=SEPARATOR.get(architecture, "|"),
+        eos=EOS,
+        pad=pad,
+        cls=CLS if encoder else None,
+        shape=ALL_SHAPES[architecture],
+        head="classification",
+        n_labels=n_labels,
+        **settings,
+    )
+    backbone = spec.load()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():
+            if parameter.dim() == 2:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return backbone
+
+
+@functools.cache
+def shared(architecture: str, n_labels: int = 3, pooling: str | None = None, pad: str = EOS) -> Backbone:
+    """`classifier`, built once: for tests that change nothing of it."""
+    return classifier(architecture, n_labels, pad, pooling=pooling)
+
+
+def example(first: str, second: str | None = None, target: str = "") -> Example:
+    return Example("k", first, target, (), second)
+
+
+WORDS = ["a", "the-quick-brown-fox", "ok", "jumps", "over-the-lazy-dog", "x-y", "seven77", "zz"]
+
+
+def examples(pairs: bool = True, regression: bool = False, n: int = 8) -> list[Example]:
+    """Inputs of quite different lengths, in no order of length."""
+    targets = ["0.5", "3.25", "5.000", "1.75"] if regression else list(LABELS)
+    return [
+        example(
+            WORDS[i % 8], WORDS[(3 * i + 1) % 8] * (1 + i % 2) if pairs else None, targets[i % len(targets)]
+        )
+        for i in range(n)
+    ]
+
+
+def encoded(backbone: Backbone, regression: bool = False, n: int = 8) -> list[SentenceRow]:
+    task = Classification(() if regression else LABELS)
+    return task.encode(examples(regression=regression, n=n), backbone, (0, 0), 100)[0]
+
+
+def one_by_one(backbone: Backbone, rows: list[SentenceRow]) -> torch.Tensor:
+    """(B, n_labels) logits of each row without any padding."""
+    with torch.no_grad():
+        batches = [collate_sentences([row], backbone.pad, regression=False) for row in rows]
+        return torch.cat([logits_of(backbone, features_of(backbone, batch)) for batch in batches])
+
+
+# --- one row
+
+
+@pytest.mark.parametrize(
+    ("architecture", "second", "slots", "text", "virtual", "segments"),
+    [
+        # text: the tokens, with "." for eos (the end, and what holds a slot's place)
+        ("bert", None, (0, 0), "~ab.", "....", "0000"),
+        ("bert", "cde", (0, 0), "~ab|cde.", "........", "00001111"),
+        ("bert", None, (2, 1), "~..ab..", ".01..2.", "0000000"),
+        ("bert", "cde", (2, 1), "~..ab|cde..", ".01......2.", "00000011111"),
+        ("bert", "", (0, 2), "~ab|...", "....01.", "0000111"),
+        ("roberta", None, (0, 0), "~ab.", "....", "0000"),
+        ("roberta", "cde", (0, 0), "~ab||cde.", ".........", "000001111"),
+        ("roberta", "cde", (1, 2), "~.ab||cde...", ".0.......12.", "000000111111"),
+        ("gpt2", None, (0, 0), "ab.", "...", "000"),
+        ("gpt2", "cde", (0, 0), "ab|cde.", ".......", "0001111"),
+        ("gpt2", "cde", (2, 3), "..ab|cde....", "01......234.", "000001111111"),
+        ("llama", None, (1, 0), ".ab.", "0...", "0000"),
+    ],
+)
+def test_templates(
+    architecture: str, second: str | None, slots: tuple[int, int], text: str, virtual: str, segments: str
+) -> None:
+    backbone = shared(architecture)
+    row, cut = encode_sentence(example("ab", second), 2.0, backbone, slots, 64)
+    assert backbone.eos == 256
+    assert row.ids == [256 if letter == "." else byte(letter) for letter in text]
+    assert row.virtual == [-1 if letter == "." else int(letter) for letter in virtual]
+    assert row.segments == [int(letter) for letter in segments]
+    assert (row.label, cut, row.features) == (2.0, 0, None)
+
+
+def test_a_plain_language_model_backbone_encodes_too() -> None:
+    """`tiny_backbone` names no cls, and a line end between the two sentences."""
+    for architecture in SHAPES:
+        backbone = tiny_backbone(architecture)
+        newline = backbone.tokenizer.encode("\n")
+        row, _ = encode_sentence(example("ab", "c"), 0.0, backbone, (0, 0), 64)
+        assert row.ids == [*codes("ab"), *newline, *codes("c"), 256]
+
+
+def test_a_slot_is_held_by_eos_and_not_by_pad() -> None:
+    backbone = shared("roberta", pad=PAD)
+    row, _ = encode_sentence(example("ab"), 0.0, backbone, (2, 1), 64)
+    assert backbone.pad == byte(PAD) and byte(PAD) not in row.ids
+    assert [row.ids[i] for i in (1, 2, 5)] == [256] * 3
+
+
+def literal(first: str, second: str | None, room: int) -> tuple[str, str, int]:
+    """The longer loses its last letter, the second one where they are equally long; once more until both fit."""
+    a, b, steps = first, second or "", 0
+    while len(a + b) > room:
+        if len(a) > len(b):
+            a = a[:-1]
+        else:
+            b = b[:-1]
+        steps += 1
+    return a, b, steps
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "room", "kept"),
+    [
+        ("abcdefgh", "xyz", 7, ("abcd", "xyz", 4)),
+        ("abc", "stuvwxyz", 7, ("abc", "stuv", 4)),
+        ("abcdefgh", "stuvwxyz", 7, ("abcd", "stu", 9)),
+        ("abcdefgh", "stuvwxyz", 2, ("a", "s", 14)),
+        ("abcdefgh", None, 3, ("abc", "", 5)),
+        ("a", "b", 2, ("a", "b", 0)),
+        ("", "stuv", 2, ("", "st", 2)),
+    ],
+)
+def test_truncation_by_hand(first: str, second: str | None, room: int, kept: tuple[str, str, int]) -> None:
+    assert literal(first, second, room) == kept
+    backbone = shared("gpt2")
+    overhead = 1 + (second is not None)
+    row, cut = encode_sentence(example(first, second), 0.0, backbone, (0, 0), room + overhead)
+    between = [] if second is None else [byte("|")]
+    assert row.ids == [*codes(kept[0]), *between, *codes(kept[1]), 256] and cut == kept[2]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "roberta"])
+@pytest.mark.parametrize("slots", [(0, 0), (2, 1)])
+def test_truncation_equals_a_literal_loop(architecture: str, slots: tuple[int, int]) -> None:
+    backbone = shared(architecture)
+    start = [byte(CLS)] if architecture == "roberta" else []
+    for n, m, room in itertools.product(range(7), [None, *range(7)], range(2, 9)):
+        first, second = "abcdefg"[:n], None if m is None else "tuvwxyz"[:m]
+        between = [] if second is None else backbone.separator
+        length = len(start) + sum(slots) + len(between) + 1 + room
+        a, b, steps = literal(first, second, room)
+        row, cut = encode_sentence(example(first, second), 0.0, backbone, slots, length)
+        held = [256] * slots[0], [256] * slots[1]
+        assert row.ids == [*start, *held[0], *codes(a), *between, *codes(b), *held[1], 256]
+        assert cut == steps
+        assert len(row.ids) <= length and (not cut or len(row.ids) == length)
+        assert len(row.virtual) == len(row.segments) == len(row.ids)
+        assert [i for i in row.virtual if i >= 0] == list(range(sum(slots)))
+        assert sum(row.segments) == (0 if second is None else len(b) + slots[1] + 1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "second", "slots", "least"),
+    [
+        ("gpt2", None, (0, 0), 3),
+        ("gpt2", "b", (0, 0), 4),
+        ("bert", None, (0, 0), 4),
+        ("bert", "b", (2, 3), 10),
+        ("roberta", "b", (2, 3), 11),
+    ],
+)
+def test_two_tokens_of_text_must_fit(
+    architecture: str, second: str | None, slots: tuple[int, int], least: int
+) -> None:
+    backbone = shared(architecture)
+    row, _ = encode_sentence(example("abcdef", second), 0.0, backbone, slots, least)
+    assert len(row.ids) == least
+    for length in (least - 1, 1, 0):
+        with pytest.raises(UserError) as caught:
+            encode_sentence(example("a", second), 0.0, backbone, slots, length)
+        message = str(caught.value)
+        assert f"data.max_length={length}" in message and f"{sum(slots)} virtual tokens" in message
+        assert "\n" not in message
+
+
+# --- batches
+
+
+def golden_rows() -> list[SentenceRow]:
+    return [
+        SentenceRow([5, 9, 7, 9], [-1, 0, -1, -1], [0, 0, 1, 1], 1.0),
+        SentenceRow([5, 9, 7, 7, 7, 9], [-1, -1, -1, -1, 1, -1], [0, 0, 0, 1, 1, 1], 0.0),
+    ]
+
+
+@pytest.mark.parametrize("pad", [9, 3])
+def test_a_golden_batch(pad: int) -> None:
+    batch = collate_sentences(golden_rows(), pad=pad, regression=False)
+    assert batch.ids.tolist() == [[5, 9, 7, 9, pad, pad], [5, 9, 7, 7, 7, 9]]
+    # Of lengths: where the padding is eos (9), the real eos (9) is attended to and the padding is not.
+    assert batch.attention.tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
+    assert batch.virtual.tolist() == [[-1, 0, -1, -1, -1, -1], [-1, -1, -1, -1, 1, -1]]
+    assert batch.segments.tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1]]
+    assert batch.lengths.tolist() == [4, 6] and batch.labels.tolist() == [1, 0]
+    assert {x.dtype for x in (batch.ids, batch.attention, batch.segments, batch.labels)} == {torch.long}
+    assert batch.features is None and batch.tokens == 12
+
+
+def test_labels_of_a_batch_are_classes_or_numbers() -> None:
+    rows = [replace(row, label=label) for row, label in zip(golden_rows(), (2.0, 3.75), strict=True)]
+    numbers = collate_sentences(rows, pad=9, regression=True).labels
+    assert numbers.tolist() == [2.0, 3.75] and numbers.dtype == torch.float32
+    assert Classification(()).collate(rows, 9).labels.dtype == torch.float32
+    assert Classification(LABELS).collate(golden_rows(), 9).labels.dtype == torch.long
+
+
+def test_features_are_batched_only_if_every_row_has_them() -> None:
+    rows = [replace(row, features=torch.full((3,), float(i))) for i, row in enumerate(golden_rows())]
+    batch = collate_sentences(rows, pad=9, regression=False)
+    assert batch.features is not None and batch.features.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert collate_sentences([rows[0], golden_rows()[1]], pad=9, regression=False).features is None
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    batch = collate_sentences(
+        [replace(row, features=torch.zeros(3)) for row in golden_rows()], 9, regression=True
+    )
+    moved = batch.to(torch.device("meta"))
+    for name in ("ids", "attention", "virtual", "segments", "lengths", "labels", "features"):
+        value = getattr(moved, name)
+        assert value.device.type == "meta"
+        assert value.shape == getattr(batch, name).shape and value.dtype == getattr(batch, name).dtype
+    assert collate_sentences(golden_rows(), 9, regression=True).to(torch.device("cpu")).features is None
+
+
+# --- encoding a split
+
+
+def test_encode_counts_the_rows_that_were_cut_and_keeps_their_order() -> None:
+    task, given = Classification(LABELS), examples(pairs=False)
+    rows, cut = task.encode(given, shared("gpt2"), (0, 0), 8)
+    assert [row.ids for row in rows] == [[*codes(e.input[:7]), 256] for e in given]
+    assert cut == sum(len(e.input) > 7 for e in given) == 2
+    assert [row.label for row in rows] == [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 1.0]
+    assert task.encode(given, shared("gpt2"), (0, 0), 64)[1] == 0
+    assert [task.count(row) for row in rows] == [1] * 8
+
+
+def test_labels_are_places_in_the_task_s_own_order() -> None:
+    for labels in itertools.permutations(LABELS):
+        task = Classification(labels)
+        rows, _ = task.encode([example("a", target=t) for t in (*labels, "")], shared("gpt2"), (0, 0), 9)
+        assert [row.label for row in rows] == [0.0, 1.0, 2.0, 0.0]
+    with pytest.raises(ValueError):
+        Classification(LABELS).encode([example("a", target="perhaps")], shared("gpt2"), (0, 0), 9)
+
+
+def test_numbers_are_read_from_their_texts() -> None:
+    given = [example("a", target=text) for text in ("5.000", "0.0", "-1.5e-1", "")]
+    rows, _ = Classification(()).encode(given, shared("gpt2", 1), (0, 0), 9)
+    assert [row.label for row in rows] == [5.0, 0.0, -0.15, 0.0]
+    assert Classification(()).regression and not Classification(LABELS).regression
+
+
+# What a body can tell apart: GPT-2's, Llama's and BERT's whole table; RoBERTa's positions start after its pad token's.
+POSITIONS = {"gpt2": 256, "bert": 512, "llama": 2048}
+
+
+@pytest.mark.parametrize("architecture", list(POSITIONS))
+def test_more_positions_than_the_model_has_are_refused(architecture: str) -> None:
+    backbone, limit = shared(architecture), POSITIONS[architecture]
+    long = [example("a" * 3000)]
+    rows, cut = Classification(LABELS).encode(long, backbone, (0, 0), limit)
+    assert (len(rows[0].ids), cut) == (limit, 1)
+    assert one_by_one(backbone, rows).isfinite().all()
+    with pytest.raises(UserError) as caught:
+        Classification(LABELS).encode(long, backbone, (0, 0), limit + 1)
+    message = str(caught.value)
+    assert (
+        f"data.max_length={limit + 1}" in message and f"{limit} positions" in message and "\n" not in message
+    )
+
+
+def test_roberta_takes_as_many_tokens_as_it_has_positions_for() -> None:
+    backbone = shared("roberta")
+    rows, _ = Classification(LABELS).encode([example("a" * 300)], backbone, (0, 0), 256)
+    assert len(rows[0].ids) == 256 and one_by_one(backbone, rows).isfinite().all()
+    with pytest.raises(UserError, match="259"):
+        Classification(LABELS).encode([example("a" * 300)], backbone, (0, 0), 259)
+
+
+@pytest.mark.xfail(
+    raises=(RuntimeError, IndexError),
+    reason="RoBERTa's 258 positions are 256 tokens: two are kept for padding",
+)
+@pytest.mark.parametrize("length", [257, 258])
+def test_roberta_refuses_tokens_that_it_has_no_position_for(length: int) -> None:
+    backbone = shared("roberta")
+    try:
+        rows, _ = Classification(LABELS).encode([example("a" * 300)], backbone, (0, 0), length)
+    except UserError as error:
+        assert "256" in str(error)
+        return
+    one_by_one(backbone, rows)
+
+
+# --- from hidden states to logits
+
+
+@every_architecture
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+@pytest.mark.parametrize("pad", [EOS, PAD])
+def test_padding_changes_no_logits(architecture: str, pooling: str, pad: str) -> None:
+    backbone = shared(architecture, pooling=pooling, pad=pad)
+    rows = encoded(backbone)
+    assert len({len(row.ids) for row in rows}) > 4
+    alone = one_by_one(backbone, rows)
+    assert (
+        alone.shape == (8, 3) and float(alone.std(dim=0).min()) > 1e-3
+    )  # rows differ, so a mix-up would show
+    with torch.no_grad():
+        batch = collate_sentences(rows, backbone.pad, regression=False)
+        together = logits_of(backbone, features_of(backbone, batch))
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+        # The same batch without its mask, or with every row's length the longest's, is off by far more.
+        wide = replace(
+            batch, attention=torch.ones_like(batch.attention), lengths=batch.lengths * 0 + batch.ids.shape[1]
+        )
+        wrong = logits_of(backbone, features_of(backbone, wide))
+    if not (architecture in DECODERS and pooling == "first"):
+        assert float((wrong - alone).abs().max()) > 1e-3
+
+
+@every_architecture
+def test_logits_equal_those_of_transformers_own_classifier(architecture: str) -> None:
+    backbone = shared(architecture)
+    assert backbone.pooling == ("last" if architecture in DECODERS else "first")
+    for row in encoded(backbone):
+        ids = torch.tensor([row.ids])
+        extra = {"token_type_ids": torch.tensor([row.segments])} if architecture == "bert" else {}
+        with torch.no_grad():
+            expected = backbone.model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra).logits
+        assert sum(row.segments) > 0 and expected.shape == (1, 3)
+        torch.testing.assert_close(one_by_one(backbone, [row]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", [*DECODERS, "bert", "roberta"])
+def test_what_each_pooling_reads(architecture: str) -> None:
+    rows = encoded(shared(architecture))[:3]
+    found = {}
+    for pooling in ("first", "last", "mean"):
+        backbone = shared(architecture, pooling=pooling)
+        with torch.no_grad():
+            found[pooling] = features_of(backbone, collate_sentences(rows, backbone.pad, regression=False))
+    body: Any = shared(architecture).decoder
+    for b, row in enumerate(rows):
+        extra = {"token_type_ids": torch.tensor([row.segments])} if architecture == "bert" else {}
+        with torch.no_grad():
+            out = body(input_ids=torch.tensor([row.ids]), **extra)
+        hidden = out.last_hidden_state[0]  # (T, d)
+        first = out.pooler_output[0] if architecture == "bert" else hidden[0]
+        torch.testing.assert_close(found["first"][b], first, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found["last"][b], hidden[-1], atol=1e-5, rtol=0)
+        mean = sum(hidden[t] for t in range(len(row.ids))) / len(row.ids)
+        torch.testing.assert_close(found["mean"][b], mean, atol=1e-5, rtol=0)
+
+
+def test_bert_sees_which_sentence_a_token_is_of() -> None:
+    backbone = shared("bert")
+    rows = encoded(backbone)
+    flat = [replace(row, segments=[0] * len(row.ids)) for row in rows]
+    assert float((one_by_one(backbone, rows) - one_by_one(backbone, flat)).abs().max()) > 1e-3
+
+
+class Recorder(nn.Module):
+    """A body that keeps the names of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, Any] = {}
+
+    def forward(self, **given: Any) -> Any:
+        self.given = given
+        return type("Out", (), {"last_hidden_state": torch.zeros(*given["input_ids"].shape, 4)})
+
+
+@every_architecture
+@pytest.mark.parametrize("slots", [(0, 0), (1, 1)])
+def test_the_body_is_told_of_slots_and_segments_where_it_can_use_them(
+    architecture: str, slots: tuple[int, int]
+) -> None:
+    backbone = classifier(architecture)
+    rows, _ = Classification(LABELS).encode(examples(), backbone, slots, 64)
+    batch = collate_sentences(rows, backbone.pad, regression=False)
+    recorder = Recorder()
+    backbone.decoder = recorder
+    features_of(backbone, batch)
+    expected = {"input_ids": batch.ids, "attention_mask": batch.attention}
+    if sum(slots):
+        expected["virtual"] = batch.virtual
+    if architecture == "bert":
+        expected["token_type_ids"] = batch.segments
+    assert recorder.given.pop("use_cache", True) is (architecture not in DECODERS)
+    assert recorder.given.keys() == expected.keys()
+    assert all(recorder.given[name] is value for name, value in expected.items())
+
+
+# --- the objective
+
+
+def batch_of(backbone: Backbone, regression: bool = False) -> SentenceBatch:
+    return collate_sentences(encoded(backbone, regression), backbone.pad, regression)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_the_loss_of_classes_is_literal(architecture: str, smoothing: float) -> None:
+    backbone = shared(architecture)
+    rows = encoded(backbone)
+    total = 0.0
+    for logits, row in zip(one_by_one(backbone, rows).double().tolist(), rows, strict=True):
+        normaliser = math.log(sum(math.exp(x) for x in logits))
+        for c, x in enumerate(logits):
+            wanted = (1 - smoothing) * (c == row.label) + smoothing / 3
+            total -= wanted * (x - normaliser)
+    found = Classification(LABELS).summed(backbone, batch_of(backbone), smoothing)
+    assert found.shape == () and float(found) == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_number_is_its_squared_error(smoothing: float) -> None:
+    backbone = shared("roberta", 1)
+    rows = encoded(backbone, regression=True)
+    said = one_by_one(backbone, rows)[:, 0].double().tolist()
+    total = sum((x - row.label) ** 2 for x, row in zip(said, rows, strict=True))
+    assert [row.label for row in rows[:4]] == [0.5, 3.25, 5.0, 1.75]
+    found = Classification(()).summed(backbone, batch_of(backbone, regression=True), smoothing)
+    assert float(found) == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_micro_batches_add_up_to_the_whole_batch(regression: bool) -> None:
+    backbone = classifier("bert", 1 if regression else 3)
+    head: Any = backbone.classifier[-1]
+    head.weight.requires_grad_(True)
+    task = Classification(() if regression else LABELS)
+    rows = encoded(backbone, regression)
+
+    def mean(sizes: list[int]) -> tuple[float, torch.Tensor]:
+        head.weight.grad, total, start = None, 0.0, 0
+        for size in sizes:
+            part = rows[start : start + size]
+            loss = task.summed(backbone, task.collate(part, backbone.pad), 0.1) / sum(map(task.count, rows))
+            loss.backward()
+            total, start = total + float(loss.detach()), start + size
+        return total, head.weight.grad
+
+    whole, gradient = mean([8])
+    assert float(gradient.abs().max()) > 1e-3
+    for sizes in ([4, 4], [1, 5, 2], [1] * 8):
+        found, its_gradient = mean(sizes)
+        assert found == pytest.approx(whole, rel=1e-5)
+        torch.testing.assert_close(its_gradient, gradient, atol=1e-5, rtol=0)
+
+
+# --- validation and answers
+
+
+def expected_answers(backbone: Backbone, rows: list[SentenceRow], regression: bool) -> list[str]:
+    logits = one_by_one(backbone, rows).tolist()
+    if regression:
+        return [f"{values[0]:.4f}" for values in logits]
+    return [LABELS[values.index(max(values))] for values in logits]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 64])
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_answers_are_in_order_whatever_the_batch_size(architecture: str, size: int) -> None:
+    backbone = shared(architecture)
+    rows, seen = encoded(backbone), []
+    expected = expected_answers(backbone, rows, regression=False)
+    assert len({*expected}) > 1
+    found, calls = Classification(LABELS).answers(backbone, rows, size, seen.append)
+    assert found == expected
+    assert calls == len(seen) == math.ceil(8 / size) and sum(seen) == 8
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_numbers_are_answered_with_four_decimals_in_order(size: int) -> None:
+    backbone = shared("bert", 1)
+    rows = encoded(backbone, regression=True)
+    found, _ = Classification(()).answers(backbone, rows, size, lambda n: None)
+    assert all(re.fullmatch(r"-?\d+\.\d{4}", text) for text in found) and len({*found}) == 8
+    expected = expected_answers(backbone, rows, regression=True)
+    assert [float(text) for text in found] == pytest.approx([float(text) for text in expected], abs=1.01e-4)
+
+
+def test_answers_of_known_logits() -> None:
+    task, numbers = Classification(LABELS), Classification(())
+    assert task._texts(torch.tensor([[0.1, 0.3, 0.2], [-1, -2, -3], [0, 0, 9]])) == ["yes", "no", "maybe"]
+    assert numbers._texts(torch.tensor([[1.0], [-0.12344], [2.99996]])) == ["1.0000", "-0.1234", "3.0000"]
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool, size: int) -> None:
+    backbone = shared("roberta", 1 if regression else 3)
+    rows, asked = encoded(backbone, regression, n=7), []
+
+    def score(answers: list[str], gold: list[str]) -> float:
+        asked.append((answers, gold))
+        return 0.25
+
+    logits = one_by_one(backbone, rows).double()
+    labels = torch.tensor([row.label for row in rows], dtype=torch.float64)
+    if regression:
+        expected = float(((logits[:, 0] - labels) ** 2).mean())
+        gold = [float(e.target) for e in examples(regression=True, n=7)]
+    else:
+        expected = float(-logits.log_softmax(1)[torch.arange(7), labels.long()].mean())
+        gold = [e.target for e in examples(n=7)]
+    task = Classification(() if regression else LABELS, score)
+    found = task.validate(backbone, rows, size)
+    assert found == {"dev_loss": pytest.approx(expected, rel=1e-4), "dev_score": 0.25}
+    answers, right = asked.pop()
+    assert answers == task.answers(backbone, rows, size, lambda n: None)[0] and not asked
+    assert ([float(text) for text in right] if regression else right) == gold
+    assert replace(task, score=None).validate(backbone, rows, size).keys() == {"dev_loss"}
+
+
+def test_nothing_is_differentiated_while_answering() -> None:
+    backbone = classifier("bert")
+    for parameter in backbone.model.parameters():
+        parameter.requires_grad_(True)
+    rows = encoded(backbone)
+    task = Classification(LABELS)
+    assert task.summed(backbone, batch_of(backbone), 0.0).requires_grad
+    kept = task.cached(backbone, rows, 4)
+    assert not any(row.features.requires_grad for row in kept if row.features is not None)
+    task.validate(backbone, rows, 4)
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
+
+
+def test_the_best_checkpoint_has_the_highest_score_or_else_the_lowest_loss() -> None:
+    by_loss, by_score = Classification(LABELS), Classification(LABELS, lambda answers, gold: 0.0)
+    assert by_loss.figure({"dev_loss": 0.75}) == 0.75
+    assert by_score.figure({"dev_loss": 0.75, "dev_score": 0.5}) == -0.5
+    # An undefined correlation is worse than the worst one, and never equal to anything better.
+    undefined = by_score.figure({"dev_loss": 0.0, "dev_score": math.nan})
+    assert undefined == math.inf > by_score.figure({"dev_loss": 9.0, "dev_score": -1.0})
+
+
+def test_an_undefined_score_goes_through_validation_and_is_the_worst() -> None:
+    backbone = shared("bert", 1)
+    task = Classification((), lambda answers, gold: math.nan)
+    found = task.validate(backbone, encoded(backbone, regression=True), 4)
+    assert math.isnan(found["dev_score"]) and task.figure(found) == math.inf
+
+
+def test_a_batch_size_below_one_is_refused() -> None:
+    assert Labeller().batch_size == 64 and Labeller(1).batch_size == 1
+    for size in (0, -1):
+        with pytest.raises(UserError, match=f"decode.batch_size must be at least 1, not {size}"):
+            Labeller(size)
+
+
+# --- cached features of a frozen body
+
+
+@every_architecture
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_cached_rows_give_the_same_logits_without_the_body(architecture: str, size: int) -> None:
+    backbone = classifier(architecture)
+    task, rows = Classification(LABELS), encoded(backbone)
+    before, expected = task.validate(backbone, rows, 3), one_by_one(backbone, rows)
+    kept = task.cached(backbone, rows, size)
+    assert [replace(row, features=None) for row in kept] == rows
+    assert all(row.features is not None and row.features.shape == (32,) for row in kept)
+    assert all(row.features is None for row in rows)
+    backbone.decoder = Recorder()  # whose features are zeros of another width
+    with torch.no_grad():
+        found = task._logits(backbone, task.collate(kept, backbone.pad))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert task.validate(backbone, kept, 3) == {"dev_loss": pytest.approx(before["dev_loss"], rel=1e-5)}
+    assert backbone.decoder.given == {}
+
+
+def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
+    backbone = classifier("bert", dropout=0.5)
+    task, rows = Classification(LABELS), encoded(backbone)
+    expected = one_by_one(backbone, rows)
+    for mode in (True, False):
+        backbone.model.train(mode)
+        kept = task.cached(backbone, rows, 4)
+        assert backbone.model.training is mode and backbone.decoder.training is mode
+        backbone.model.eval()
+        with torch.no_grad():
+            found = task._logits(backbone, task.collate(kept, backbone.pad))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+# --- a new head
+
+
+def head_of(backbone: Backbone) -> dict[str, torch.Tensor]:
+    body = {id(parameter) for parameter in backbone.decoder.parameters()}
+    return {n: p for n, p in backbone.model.named_parameters() if id(p) not in body}
+
+
+def fresh_head(
+    architecture: str, seed: int, weights: int = 0, before: float = 0.0
+) -> dict[str, torch.Tensor]:
+    backbone = classifier(architecture, random_seed=weights)
+    with torch.no_grad():
+        for parameter in head_of(backbone).values():
+            parameter.fill_(before)
+    torch.manual_seed(seed)
+    reset_head(backbone)
+    return head_of(backbone)
+
+
+HEADS = {
+    "gpt2": {"score.weight"},
+    "llama": {"score.weight"},
+    "bert": {"classifier.weight", "classifier.bias"},
+    "roberta": {f"classifier.{part}.{kind}" for part in ("dense", "out_proj") for kind in ("weight", "bias")},
+    "deberta-v2": {
+        f"{part}.{kind}" for part in ("pooler.dense", "classifier") for kind in ("weight", "bias")
+    },
+}
+
+
+@every_architecture
+def test_a_new_head_depends_on_the_seed_alone(architecture: str) -> None:
+    head = fresh_head(architecture, seed=7)
+    assert head.keys() == HEADS[architecture]
+    again = fresh_head(architecture, seed=7, weights=3, before=9.0)
+    other = fresh_head(architecture, seed=8)
+    for name, value in head.items():
+        assert torch.equal(value, again[name])
+        if name.endswith("bias"):
+            assert not value.any()
+        else:
+            assert not torch.equal(value, other[name])
+            assert float(value.std()) == pytest.approx(0.02, rel=0.25) and abs(float(value.mean())) < 0.008
+
+
+def test_a_wide_new_head_has_the_standard_deviation_of_the_models() -> None:
+    weight = fresh_head("roberta", seed=0)["classifier.dense.weight"]
+    assert weight.numel() == 1024
+    assert float(weight.std()) == pytest.approx(0.02, rel=0.08)
+
+
+@every_architecture
+def test_a_new_head_leaves_the_body_alone(architecture: str) -> None:
+    backbone = classifier(architecture)
+    before = {name: value.clone() for name, value in backbone.decoder.state_dict().items()}
+    torch.manual_seed(1)
+    reset_head(backbone)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_a_language_model_gets_no_new_head(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    state = torch.get_rng_state()
+    reset_head(backbone)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
