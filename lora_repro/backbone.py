@@ -209,7 +209,7 @@ class BackboneSpec:
         return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
 
     def _random(self) -> Backbone:
-        tokenizer = byte_tokenizer()
+        tokenizer = byte_tokenizer(*filter(None, (self.cls, self.eos, self.pad)))
         shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
         config = self._settings(AutoConfig.for_model(**shape))
         # Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is.

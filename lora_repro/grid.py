@@ -97,8 +97,14 @@ def _data(blocks: Sequence[Block], shown: Sequence[dict[str, Any]]) -> str:
     captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
     names = [str(block.config["task"]["label"]) for block in blocks]
     named = {caption: name for caption in captions for name in names if caption.startswith(name)}
-    rest = dict.fromkeys(caption.removeprefix(named.get(caption, "")).strip(" :") for caption in captions)
+    rest = dict.fromkeys(_bare(caption.removeprefix(named.get(caption, ""))) for caption in captions)
     return f"{', '.join(named.values())}: {'; '.join(rest)}" if captions else "no record yet"
+
+
+def _bare(text: str) -> str:
+    """Without the comma or the brackets that set it off from a name."""
+    text = text.strip(" ,")
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 def _lines(
@@ -175,7 +181,9 @@ def _average_difference(
     artefact: Artefact, blocks: Sequence[Block], name: str, store: Store
 ) -> Difference | None:
     """Mean over tasks of row minus reference; each task's inputs are resampled on their own."""
-    points, draws, n = [], [], 0
+    points: list[float] = []
+    draws: list[Any] = []
+    n = 0
     for block in blocks:
         pairs = paired(_finished(block, name, store), _finished(block, artefact.reference, store), store)
         if not pairs:

@@ -13,7 +13,8 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
     With a classification head the new head is the only weight that may be missing, and the head of the pretraining task
     the only one that may be left over.
     """
-    new, old = ("\0",), ("\0",)
+    new: tuple[str, ...] = ("\0",)
+    old: tuple[str, ...] = ("\0",)
     if head == "classification":
         new = ("classifier", "score", "pooler")
         old = (

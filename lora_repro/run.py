@@ -71,7 +71,7 @@ def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
         raise UserError(
             f"the {task} run that this one starts from is {found['status']}; see {found['signature']}"
         )
-    return Path(source.paths.runs) / source.profile_name / str(found["signature"])
+    return Path(str(source.paths.runs)) / str(source.profile_name) / str(found["signature"])
 
 
 def measure(

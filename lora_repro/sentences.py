@@ -48,9 +48,15 @@ class SentenceBatch:
     features: torch.Tensor | None
 
     def to(self, device: torch.device) -> SentenceBatch:
-        found = (self.ids, self.attention, self.virtual, self.segments, self.lengths, self.labels)
+        features = None if self.features is None else self.features.to(device)
         return SentenceBatch(
-            *(x.to(device) for x in found), None if self.features is None else self.features.to(device)
+            self.ids.to(device),
+            self.attention.to(device),
+            self.virtual.to(device),
+            self.segments.to(device),
+            self.lengths.to(device),
+            self.labels.to(device),
+            features,
         )
 
     @property
