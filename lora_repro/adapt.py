@@ -37,7 +37,7 @@ def adapt(
     reset_head(backbone)
     trainable = parts.method.apply(backbone)
     backbone.to(parts.device)  # the parameters that the method created
-    measured = {
+    measured: dict[str, Any] = {
         "status": "finished",
         "parameters": trainable.counts(backbone.model),
         "note": parts.method.note(shape),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from lora_repro.backbone import Backbone
 from lora_repro.errors import UserError
 from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
-from lora_repro.tasks.base import Example
+
+if TYPE_CHECKING:
+    from lora_repro.tasks.base import Example
 
 STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
 
@@ -80,7 +82,10 @@ class Classification:
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[SentenceRow], int]:
         """Rows in order, and how many of them were cut to `max_length`. An example to answer has label 0."""
-        limit = getattr(backbone.model.config, "max_position_embeddings", None)
+        config: Any = backbone.model.config
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is not None and backbone.architecture == "roberta":
+            limit -= config.pad_token_id + 1  # its positions start after the padding's
         if limit is not None and max_length > limit:
             raise UserError(
                 f"data.max_length={max_length}, but this backbone has {limit} positions; lower it"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional as F
 
 from lora_repro.backbone import Backbone
 from lora_repro.data import Batch, Encoded, collate, encode, evaluation_batches
-from lora_repro.tasks.base import Example
+
+if TYPE_CHECKING:
+    from lora_repro.tasks.base import Example
 
 
 def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:

@@ -196,14 +196,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert error.startswith("error: ") and error.count("\n") == 1, error
 
 
-def test_a_profile_sweeps_its_backbones_or_the_experiments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "CONF", tmp_path)
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "t.yaml").write_text('hydra: {sweeper: {params: {backbone: "a"}}}\n')
-    (tmp_path / "profile" / "p.yaml").write_text('hydra: {sweeper: {params: {backbone: "b,c"}}}\n')
-    assert rows._swept_backbones("p", "t") == ["b", "c"]
-    (tmp_path / "profile" / "p.yaml").write_text("profile_name: p\n")
-    assert rows._swept_backbones("p", "t") == ["a"]
+def test_a_table_shows_what_its_training_command_sweeps() -> None:
+    assert rows.swept("e2e", "paper", "backbone") == ["gpt2_medium", "gpt2_large"]
+    assert rows.swept("e2e", "mini", "backbone") == [] and rows.swept("e2e", "mini", "seed") == ["0"]
+    assert rows.swept("glue", "mini", "task") == ["sentiment", "entailment", "similarity"]
+    assert [block.backbone for block in declared("e2e", "paper", ["row/e2e=lora"])] == ["gpt2_medium", "gpt2_large"]

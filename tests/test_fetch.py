@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -16,8 +17,8 @@ import pytest
 import torch
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, read_spec
-from lora_repro.wheel import Wheel, find_gguf
+from lora_repro.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, prepare, read_spec
+from lora_repro.wheel import Wheel, find_weights
 
 GGUF = b"not really a GGUF file\n" * 1000
 INSIDE = "fake_model/fake.gguf"
@@ -223,7 +224,7 @@ def test_an_installed_package_saves_the_download(tmp_path: Path, monkeypatch: py
     (tmp_path / INSIDE).write_bytes(GGUF)
     monkeypatch.syspath_prepend(str(tmp_path))
     wheel = Wheel("fake-model", "1.0", "unused", INSIDE, sha(GGUF))
-    assert find_gguf(wheel, tmp_path / "wheels", tmp_path) == tmp_path / INSIDE
+    assert find_weights(wheel, tmp_path / "wheels", tmp_path) == tmp_path / INSIDE
 
 
 def test_names_and_fields_are_checked(cache: Cache) -> None:
@@ -246,6 +247,32 @@ def test_every_wheel_backbone_of_the_repository_is_described_in_full() -> None:
     label, wheel = read_spec("smollm2_135m")
     assert "dequantised from Q4_1" in label
     assert len(wheel.sha256) == len(wheel.gguf_sha256) == 64 and wheel.file.endswith(".gguf")
+    label, wheel = read_spec("minilm_l6")
+    assert "MultiNLI" in label  # what it has seen must be said wherever its name is
+    assert len(wheel.sha256) == len(wheel.weights_sha256) == 64 and wheel.file.endswith("model.safetensors")
+
+
+def test_safetensors_come_out_of_a_wheel_with_what_stands_beside_them(tmp_path: Path) -> None:
+    weights = b"not really weights"
+    archive = tmp_path / "wheels" / "fake_model-1.0-py3-none-any.whl"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as made:
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"):
+            made.writestr(f"fake_model/model/{name}", weights if name == "model.safetensors" else name)
+        made.writestr("fake_model/model/deeper/config.json", "not this one")
+        made.writestr("fake_model/__init__.py", "")
+    wheel = Wheel("fake-model", "1.0", sha(archive.read_bytes()), "fake_model/model/model.safetensors", "", sha(weights))
+    work, built = tmp_path / "work", tmp_path / "built"
+    work.mkdir()
+    built.mkdir()
+    prepare(find_weights(wheel, tmp_path / "wheels", work), built)
+    kept = {path.name: path.read_bytes() for path in built.iterdir()}
+    assert set(kept) == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+    assert kept["model.safetensors"] == weights and kept["config.json"] == b"config.json"
+    with pytest.raises(UserError, match="another checksum"):
+        find_weights(dataclasses.replace(wheel, weights_sha256="0" * 64), tmp_path / "wheels", work)
+    with pytest.raises(UserError, match="holds no"):
+        find_weights(dataclasses.replace(wheel, file="fake_model/model/other.safetensors"), tmp_path / "wheels", tmp_path)
 
 
 def write_tiny_gguf(path: Path, generator: torch.Generator) -> dict[str, torch.Tensor]:

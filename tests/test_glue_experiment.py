@@ -86,9 +86,10 @@ def test_every_row_runs_and_counts_its_head_apart(tmp_path: Path, row: str, task
     assert not {"input", "second"} & set(lines[0])
 
 
+@pytest.mark.parametrize("row", ["lora", "adapter_h", "adapter_drop", "prelayer"])
 @pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama"])
-def test_a_decoder_classifies_too(tmp_path: Path, backbone: str) -> None:
-    found = run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", "method.rank=2"))
+def test_a_decoder_classifies_too(tmp_path: Path, backbone: str, row: str) -> None:
+    found = run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", row=row))
     assert found["measured"]["parameters"]["head"] == 64 and "accuracy" in found["measured"]["scores"]
 
 
@@ -160,7 +161,9 @@ def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp
         begin_from(folder, Lora(rank=8, alpha=8, dropout=0.0).apply(tiny_backbone("bert")))
 
 
-def fabricate(root: Path, table: str, profile: str, scores: dict[tuple[str, str], list[float]], collapsed: set[Any] = frozenset()) -> None:
+def fabricate(
+    root: Path, table: str, profile: str, scores: dict[tuple[str, str], list[int]], collapsed: Any = ()
+) -> None:
     """Published records of `table`, seed 0, with the given right (1) and wrong (0) answers by (row, column)."""
     folder = root / "results" / profile
     for block in declared(table, profile):

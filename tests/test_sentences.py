@@ -339,10 +339,6 @@ def test_roberta_takes_as_many_tokens_as_it_has_positions_for() -> None:
         Classification(LABELS).encode([example("a" * 300)], backbone, (0, 0), 259)
 
 
-@pytest.mark.xfail(
-    raises=(RuntimeError, IndexError),
-    reason="RoBERTa's 258 positions are 256 tokens: two are kept for padding",
-)
 @pytest.mark.parametrize("length", [257, 258])
 def test_roberta_refuses_tokens_that_it_has_no_position_for(length: int) -> None:
     backbone = shared("roberta")

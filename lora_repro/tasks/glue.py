@@ -5,6 +5,7 @@ One class, many yaml files: conf/task/rte.yaml says which files, columns, labels
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,13 @@ def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
         )
         for first, second, label in rows
     ]
+
+
+def _finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,7 @@ class Glue(AbstractTask):
     scored: Sequence[str] = ("dev",)
     hub: Mapping[str, str] = field(default_factory=dict)
     held_out: int = 0
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -79,8 +88,15 @@ class Glue(AbstractTask):
             )
         if self.kind == "class" and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise UserError(f"task {self.name}: a class needs at least two different labels")
-        if not self.metrics or ("f1" in self.metrics and self.positive not in self.labels):
-            raise UserError(f"task {self.name}: give metrics, and for f1 the positive label")
+        if not self.metrics or ({"f1", "matthews"} & set(self.metrics) and self.positive not in self.labels):
+            raise UserError(f"task {self.name}: give metrics, and for f1 the positive label (matthews too)")
+        splits = {"train", *self.scored}
+        if self.source == "folder" and not (
+            {"first", "label"} <= set(self.columns) and splits <= set(self.files) and self.scored
+        ):
+            raise UserError(f"task {self.name}: give columns first and label, and files for {', '.join(sorted(splits))}")
+        if len(self.scored) > 1 and not {*self.scored} <= set(self.rows):
+            raise UserError(f"task {self.name}: with several scored splits give the rows of each")
         if self.held_out < 0:
             raise UserError(f"task.held_out must be >= 0, not {self.held_out}")
 
@@ -107,7 +123,7 @@ class Glue(AbstractTask):
         if self.source == "embedded":
             rows: dict[str, list[Row]] = dict(glue_embedded.generate(self.name))
         elif self.source == "folder":
-            rows, hashes = load_folder(folder, self.folder, self.files, self.columns)
+            rows, hashes = load_folder(folder, self.folder, self.files, self.columns, self.skip_broken)
         else:
             rows = load_hub(self.hub, self.columns, self.files)
         for split, found in rows.items():
@@ -126,12 +142,8 @@ class Glue(AbstractTask):
             )
         for index, (_, _, label) in enumerate(rows):
             if self.kind == "number":
-                try:
-                    float(label)
-                except ValueError:
-                    raise UserError(
-                        f"{self.label} {split}, row {index + 1}: score {label!r} is no number"
-                    ) from None
+                if not _finite(label):
+                    raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is no number")
             elif label not in self.labels:
                 raise UserError(
                     f"{self.label} {split}, row {index + 1}: label {label!r} is not one of {', '.join(self.labels)}"

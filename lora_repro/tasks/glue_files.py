@@ -6,9 +6,7 @@ columns are positions. Source of the layouts: the official GLUE archive (glueben
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +22,7 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 
 def load_folder(
-    root: str | None, folder: str, files: Mapping[str, str], columns: Mapping[str, object]
+    root: str | None, folder: str, files: Mapping[str, str], columns: Mapping[str, object], skip_broken: bool = False
 ) -> tuple[dict[str, list[Row]], dict[str, str]]:
     """(split -> rows, file -> sha256) of `root/folder`. Raises UserError on a missing, empty or misshapen file."""
     if not root:
@@ -48,15 +46,18 @@ def load_folder(
             raise UserError(
                 f"{path} is not UTF-8 text (byte {error.start}); take the official file"
             ) from None
-        rows[split] = parse(text, columns, str(path))
+        rows[split] = parse(text, columns, str(path), skip_broken)
         hashes[f"{folder}/{name}"] = hashlib.sha256(content).hexdigest()
     return rows, hashes
 
 
-def parse(text: str, columns: Mapping[str, object], path: str) -> list[Row]:
-    """The rows of one TSV file. `columns`: first, second (or null), label: header names, or positions without a header."""
-    lines = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
-    lines = [line for line in lines if line]
+def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool = False) -> list[Row]:
+    """The rows of one TSV file. `columns`: first, second (or null), label: header names, or positions without a header.
+
+    `skip_broken` leaves out lines that have not as many cells as the header: QQP's files hold rows cut in two.
+    """
+    lines = [line.removesuffix("\r").split("\t") for line in text.split("\n")]
+    lines = [line for line in lines if line != [""]]
     if not lines:
         raise UserError(f"{path} is empty")
     wanted = [columns["first"], columns.get("second"), columns["label"]]
@@ -67,6 +68,8 @@ def parse(text: str, columns: Mapping[str, object], path: str) -> list[Row]:
                 f"{path} has no column {absent[0]!r} (its header: {', '.join(head)[:80]}); take GLUE's TSV file"
             )
         wanted = [None if column is None else head.index(str(column)) for column in wanted]
+        if skip_broken:
+            lines = [line for line in lines if len(line) == len(head)]
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -88,11 +91,11 @@ def load_hub(
     """split -> rows of GLUE on the hub at its pinned revision. Raises NotAvailable if it cannot be reached."""
     if not hub:
         raise UserError("this task is not on the hub; use task.source=folder")
-    import datasets  # type: ignore[import-untyped]
-
     try:
+        import datasets  # type: ignore[import-untyped]
+
         loaded = datasets.load_dataset(hub["id"], hub["config"], revision=hub["revision"])
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise NotAvailable(f"cannot get {hub['id']} from the model hub; connect, or use task.source=folder") from error
     splits = {
         "train": "train",
