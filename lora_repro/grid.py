@@ -122,11 +122,11 @@ def _lines(
             notes = tuple(f"{column.label}: {note}" if note in counted else note for note in line.notes)
             joined = replace(line, cells=cells, differences=differences, notes=notes, lost=lost)
             parts.setdefault(line.row, []).append(joined)
-    return [_joined(artefact, blocks, row, parts[row.name], store) for row in blocks[0].rows]
+    return [_joined(artefact, blocks, row, parts[row.name], store, columns[-1].key) for row in blocks[0].rows]
 
 
 def _joined(
-    artefact: Artefact, blocks: Sequence[Block], row: Row, parts: Sequence[Line], store: Store
+    artefact: Artefact, blocks: Sequence[Block], row: Row, parts: Sequence[Line], store: Store, last: str
 ) -> Line:
     cells = {key: cell for part in parts for key, cell in part.cells.items()}
     differences = {key: found for part in parts for key, found in part.differences.items()}
@@ -151,7 +151,7 @@ def _joined(
         next(iter(methods), None),
         max(heads, default=None),
         None,
-        list(differences.values())[-1] if len(differences) == len(cells) and differences else None,
+        differences.get(last),
         tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         differences,
         {key: why for part in parts for key, why in part.lost.items()},

@@ -799,7 +799,7 @@ COLUMNS = {  # positions of the sentences and the label in the official files
 }  # fmt: skip
 
 
-# --- known to fail
+# --- once wrong
 
 
 def test_qqp_s_broken_lines_are_skipped(tmp_path: Path) -> None:
