@@ -92,6 +92,8 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path
     ids = torch.tensor([[65, 66, 10]])
     assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
     assert len(loaded.sha256) == 64
+    with pytest.raises(UserError, match="no token '<nothing>'"):
+        spec(eos="<nothing>").load()
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"lora_repro.fetch x"):
@@ -116,7 +118,6 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         {"source": "disk"},
         {"source": "hub"},
         {"source": "random"},
-        {"eos": "<nothing>", "source": "random", "shape": {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1}},
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
