@@ -57,15 +57,18 @@ def test_the_table_comes_even_after_a_failed_run(tmp_path: Path, train: int, tab
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "conf" / "backbone").mkdir(parents=True)
-    (tmp_path / "conf" / "backbone" / "smollm2_135m.yaml").touch()
+    fetched = ("smollm2_135m", "minilm_l6")
+    for name in fetched:
+        (tmp_path / "conf" / "backbone" / f"{name}.yaml").touch()
     python = tmp_path / ".venv" / "bin" / "python"  # stands in for the interpreter and says what it is asked to run
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\necho "$2"\n[ "$2" = lora_repro.run ] && exit {train}\nexit {table}\n')
     python.chmod(0o755)
     (tmp_path / ".venv" / ".installed").touch()
-    manifest = tmp_path / ".cache" / "backbones" / "smollm2_135m" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    manifest.touch()
+    for name in fetched:
+        manifest = tmp_path / ".cache" / "backbones" / name / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.touch()
     done = make("reproduce-e2e", "LORA_REPRO_CACHE=", folder=tmp_path)
     assert done.stdout.split() == ["lora_repro.run", "experiments.e2e"]
     assert done.returncode == expected, done.stderr

@@ -94,10 +94,10 @@ def test_every_row_runs_on_both_decoder_families(tmp_path: Path, row: str, backb
 def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run.run(config(tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(run, "decode", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run.run(config(tmp_path / "cut"))
-    monkeypatch.setattr(run, "train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("lora_repro.adapt.train", lambda *a: pytest.fail("trained again"))
     resumed = run.run(config(tmp_path / "cut"))
     name = whole["signature"]
     assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
