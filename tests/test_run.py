@@ -115,7 +115,7 @@ def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> No
 @pytest.mark.usefixtures("quick_scores")
 def test_a_second_starter_is_busy(tmp_path: Path) -> None:
     cell = config(tmp_path)
-    name = record.signature(run.OmegaConf.to_container(cell, resolve=True))  # type: ignore[arg-type]
+    name = record.signature(run.resolved(cell))  # type: ignore[arg-type]
     with record.lock(tmp_path / "smoke" / name), pytest.raises(Busy):
         run.run(cell)
 
