@@ -3,6 +3,8 @@ PYTHON ?= python3
 PROFILE ?= mini
 DATA ?=
 ARGS ?=
+# Test processes. Two share a small machine well, each on one thread: more threads than cores would thrash.
+JOBS ?= 2
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +28,7 @@ help: ## list the targets
 setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
 
 test: setup ## run the test suite
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## ruff
 	@$(PY) -m ruff check .
