@@ -49,10 +49,17 @@ def adapt(
     parameters = {**trainable.method, **trainable.head}
     if not parameters:
         return backbone, measured
+    objective = parts.objective()
+    train_rows, dev_rows, cut = rows(parts, splits, backbone, objective)
+    if cut:
+        measured["rows_cut"] = cut
     trained = outcome.restore(folder, parameters)
     if trained is None:
-        objective = parts.objective()
-        train_rows, dev_rows, cut = rows(parts, splits, backbone, objective, frozen=not trainable.method)
+        if not trainable.method and isinstance(objective, Classification):  # a frozen body says the same every epoch
+            with autocast(parts.device, dtype):
+                train_rows, dev_rows = (
+                    objective.cached(backbone, found, parts.train.eval_batch_size) for found in (train_rows, dev_rows)
+                )
         trained = train(
             backbone,
             parameters,
@@ -66,26 +73,22 @@ def adapt(
             objective,
         )
         outcome.keep(folder, parameters, trained)
-        if cut:
-            measured["rows_cut"] = cut
     measured.update(outcome.facts(trained))
     return backbone, measured
 
 
 def rows(
-    parts: Parts, splits: Splits, backbone: Backbone, objective: Objective, frozen: bool
+    parts: Parts, splits: Splits, backbone: Backbone, objective: Objective
 ) -> tuple[list[Any], list[Any], int]:
-    """Training and dev rows, and how many were cut. With a frozen body a classifier's features are computed once, here."""
-    data, cut, found = parts.data, 0, []
-    for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev)):
-        chosen = subset(examples, n, data.subset_seed)
-        encoded, shortened = objective.encode(chosen, backbone, parts.method.virtual_tokens, data.max_length)
-        if frozen and isinstance(objective, Classification):
-            with autocast(parts.device, resolve_precision(parts.train.precision, parts.device)):
-                encoded = objective.cached(backbone, encoded, parts.train.eval_batch_size)
-        found.append(encoded)
-        cut += shortened
-    return found[0], found[1], cut
+    """Training rows, dev rows, and how many of them were cut to data.max_length."""
+    data = parts.data
+    (train_rows, cut), (dev_rows, cut_too) = (
+        objective.encode(
+            subset(examples, n, data.subset_seed), backbone, parts.method.virtual_tokens, data.max_length
+        )
+        for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev))
+    )
+    return train_rows, dev_rows, cut + cut_too
 
 
 def begin_from(start: Path, trainable: Trainable) -> None:

@@ -136,9 +136,9 @@ def summary(found: dict[str, Any]) -> str:
     shown = "  ".join(
         f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items()
     )
-    seed, row = found["asked"]["seed"], found["row"]["name"]
-    task = "" if found["asked"]["task"]["name"] == "e2e" else f"{found['asked']['task']['name']:<12}"
-    return f"{task}{row:<16} seed {seed}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
+    asked = found["asked"]
+    cell = f"{asked['task']['name']:<12}{found['row']['name']:<16} seed {asked['seed']}"
+    return f"{cell}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
 
 
 def check_writable(folder: Path) -> None:

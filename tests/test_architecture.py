@@ -155,7 +155,7 @@ def test_tasks_use_metrics_and_their_own_parts_only() -> None:
         family = name.rsplit(".", 1)[1].partition("_")[0]  # e2e_files.py is a part of e2e.py
         for other in own(name):
             module = other.removeprefix(f"{LIBRARY}.")
-            mine = re.fullmatch(rf"tasks|tasks\.base|tasks\.{family}(_\w+)?", module)
+            mine = re.fullmatch(rf"tasks|tasks\.base|tasks\._\w+|tasks\.{family}(_\w+)?", module)
             assert mine or module == "errors" or module.startswith("metrics"), f"{name} imports {other}"
 
 

@@ -11,7 +11,8 @@ import pytest
 from lora_repro.metrics import slots
 from lora_repro.tasks import e2e_embedded as embedded
 from lora_repro.tasks import e2e_embedded_phrases as words
-from lora_repro.tasks.e2e_embedded_text import Draw, plural, with_article
+from lora_repro.tasks._draw import Draw
+from lora_repro.tasks.e2e_embedded_text import plural, with_article
 from lora_repro.tasks.e2e_original import rows_sha256
 
 # Published mini records name these rows: a change of one word here asks for new records.

@@ -20,7 +20,8 @@ from lora_repro.tasks import glue_embedded_sentiment as sentiment
 from lora_repro.tasks import glue_embedded_sentiment_frames as frames
 from lora_repro.tasks import glue_embedded_sentiment_words as opinions
 from lora_repro.tasks import glue_embedded_similarity as similarity
-from lora_repro.tasks.glue_embedded_draw import Draw, held_out, sentence, with_article
+from lora_repro.tasks._draw import Draw
+from lora_repro.tasks.glue_embedded_parts import held_out, sentence, with_article
 from lora_repro.tasks.glue_embedded_similarity import Event
 
 # Published records name these rows: a change of one word here asks for new records.

@@ -142,7 +142,7 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
     first = subprocess.run(command(tmp_path, "row/e2e=human,untuned"), cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "e2e at profile smoke: 2 runs, 0 already here" in first.stdout
-    assert "human            seed 0  finished  bleu 0." in first.stdout
+    assert "e2e         human            seed 0  finished  bleu 0." in first.stdout
     again = subprocess.run(command(tmp_path, "row/e2e=human,untuned"), cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and "2 already here" in again.stdout
 

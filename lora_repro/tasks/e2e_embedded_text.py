@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from typing import TypeVar
-
+from lora_repro.tasks._draw import Draw
 from lora_repro.tasks.e2e_embedded_phrases import (
     ADJECTIVES,
     AREA_PLACES,
@@ -17,45 +14,8 @@ from lora_repro.tasks.e2e_embedded_phrases import (
     Clause,
 )
 
-T = TypeVar("T")
-
 OMIT = 0.06  # of the texts leave one attribute out
 SLIP = 0.05  # of the texts have a slip of the pen
-
-
-class Draw:
-    """Choices from `random.Random(seed).random()` alone, the stream that Python keeps between versions."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed).random
-
-    def chance(self, p: float) -> bool:
-        """True with probability p."""
-        return self._random() < p
-
-    def weighted(self, options: Sequence[T], weights: Sequence[float]) -> T:
-        """options[i] with probability weights[i] / sum(weights)."""
-        left = self._random() * sum(weights)
-        for option, weight in zip(options, weights, strict=True):
-            left -= weight
-            if left < 0:
-                return option
-        return options[-1]
-
-    def pick(self, options: Sequence[T]) -> T:
-        """options[i] with weight 1 / (i + 1): a few usual wordings and a tail, as crowds write."""
-        return self.weighted(options, [1 / (i + 1) for i in range(len(options))])
-
-    def uniform(self, options: Sequence[T]) -> T:
-        """Each option with equal probability."""
-        return options[int(self._random() * len(options))]
-
-    def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The items in random order."""
-        rest, result = list(items), []
-        while rest:
-            result.append(rest.pop(int(self._random() * len(rest))))
-        return result
 
 
 def with_article(phrase: str) -> str:

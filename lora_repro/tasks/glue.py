@@ -125,7 +125,7 @@ class Glue(AbstractTask):
         elif self.source == "folder":
             rows, hashes = load_folder(folder, self.folder, self.files, self.columns, self.skip_broken)
         else:
-            rows = load_hub(self.hub, self.columns, self.files)
+            rows = load_hub(self.hub, self.files)
         for split, found in rows.items():
             self._check(split, found)
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
@@ -171,16 +171,12 @@ class Glue(AbstractTask):
             raise UserError(f"input {lacking[0]} has no label; score the dev split")
         gold = [example.references[0] for example in examples]
         values = metrics.score(self.metrics, outputs, gold, self.positive)
-        if (
-            len(self.scored) > 1
-            and (lengths := [self.rows[split] for split in self.scored])
-            and sum(lengths) == len(gold)
-        ):
+        if len(self.scored) > 1 and sum(self.rows[split] for split in self.scored) == len(gold):
             start = 0
-            for split, length in zip(self.scored, lengths, strict=True):
-                part = slice(start, start + length)
+            for split in self.scored:
+                part = slice(start, start + self.rows[split])
                 values[f"accuracy_{split}"] = metrics.accuracy(outputs[part], gold[part])
-                start += length
+                start = part.stop
         statistics = metrics.per_input_statistics(
             outputs, gold, self.positive, regression=self.kind == "number"
         )

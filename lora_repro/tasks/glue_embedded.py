@@ -13,7 +13,9 @@ from lora_repro.errors import UserError
 from lora_repro.tasks import glue_embedded_entailment as entailment
 from lora_repro.tasks import glue_embedded_sentiment as sentiment
 from lora_repro.tasks import glue_embedded_similarity as similarity
-from lora_repro.tasks.glue_embedded_draw import Draw, Example, Row, held_out
+from lora_repro.tasks._draw import Draw
+from lora_repro.tasks.glue_embedded_parts import Example, held_out
+from lora_repro.tasks.glue_files import Row
 
 SEED = 20210617
 SIZES = {"train": 1800, "dev": 400}

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from lora_repro.tasks import glue_embedded_entailment_words as words
 from lora_repro.tasks import glue_embedded_similarity_words as concepts
-from lora_repro.tasks.glue_embedded_draw import Draw, Example, sentence, with_article
+from lora_repro.tasks._draw import Draw
+from lora_repro.tasks.glue_embedded_parts import Example, sentence, with_article
 
 LABELS = ("entailment", "not_entailment")
 

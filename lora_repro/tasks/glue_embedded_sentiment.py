@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lora_repro.tasks import glue_embedded_sentiment_words as words
-from lora_repro.tasks.glue_embedded_draw import Draw, Example, sentence, with_article
+from lora_repro.tasks._draw import Draw
+from lora_repro.tasks.glue_embedded_parts import Example, sentence, with_article
 from lora_repro.tasks.glue_embedded_sentiment_frames import DIRECT, FLIPPED, FRAMES, MIXED
 
 LABELS = ("negative", "positive")

@@ -85,9 +85,7 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
     return rows
 
 
-def load_hub(
-    hub: Mapping[str, str], columns: Mapping[str, object], files: Mapping[str, str]
-) -> dict[str, list[Row]]:
+def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list[Row]]:
     """split -> rows of GLUE on the hub at its pinned revision. Raises NotAvailable if it cannot be reached."""
     if not hub:
         raise UserError("this task is not on the hub; use task.source=folder")

@@ -1,0 +1,33 @@
+"""What every generated sentence task is made of, and the English that all of them need: articles, capitals, stops."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lora_repro.tasks.glue_files import Row
+
+# One in so many cells (frame or first content word, second content word) is kept for dev.
+HOLD_OUT = 5
+
+
+class Example(NamedTuple):
+    """A row, the kind of frame or rule that made it, and the cell of content words that decides its split."""
+
+    row: Row
+    kind: str
+    cell: tuple[int, int]
+
+
+def held_out(cell: tuple[int, int]) -> bool:
+    """Whether a pair of words is kept for dev. Each word alone is shown in train too."""
+    return (cell[0] + 2 * cell[1]) % HOLD_OUT == 0
+
+
+def with_article(phrase: str) -> str:
+    """ "a plot", "an original plot", "a user-friendly phone"."""
+    return ("an " if phrase[0] in "aeiou" and not phrase.startswith("user") else "a ") + phrase
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
