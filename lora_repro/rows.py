@@ -14,7 +14,7 @@ from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import signature
 
-AXES = ("backbone", "task", "data.n_train")  # what a table may sweep beside its rows and seeds
+AXES = ("backbone", "task", "data.n_train", "row.size")  # what a table may sweep beside its rows and seeds
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows at one place of the other axes: a backbone (its name in conf/backbone), a task, a number of training rows.
+    """The rows at one place of the other axes: a backbone (its name in conf/backbone), a task, an amount of data, a size.
 
     `config`: a resolved cell, for what all share.
     """
