@@ -33,6 +33,7 @@ def adapt(
     """
     backbone = parts.backbone.load().to(parts.device)
     shape = Shape.of(backbone)
+    observer = parts.probe.begin(backbone, folder) if parts.probe else None
     torch.manual_seed(parts.seed)
     reset_head(backbone)
     trainable = parts.method.apply(backbone)
@@ -71,9 +72,12 @@ def adapt(
             metrics.log,
             parts.label,
             objective,
+            observer.observe if observer else None,
         )
         outcome.keep(folder, parameters, trained)
     measured.update(outcome.facts(trained))
+    if observer and trained.status == "finished":
+        observer.finish(trained.steps)
     return backbone, measured
 
 

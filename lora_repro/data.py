@@ -60,7 +60,7 @@ class DataConfig:
     """How much of each split a profile uses: None is all of it. The first n after one shuffle that no run seed changes.
 
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
-    distinct inputs are decoded. `max_length`: a longer sequence is an error, not a silent cut.
+    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a silent cut.
     """
 
     n_train: int | None = None
@@ -71,9 +71,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_train", "n_dev", "n_test"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"data.{name} must be at least 1 or null, not {value}")
+            value, least = getattr(self, name), 0 if name == "n_test" else 1
+            if value is not None and value < least:
+                raise UserError(f"data.{name} must be at least {least} or null, not {value}")
 
 
 def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:

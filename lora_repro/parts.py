@@ -15,6 +15,7 @@ from lora_repro.decode import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.objective import Completion, Objective
+from lora_repro.probe import UpdateProbe
 from lora_repro.tasks.base import AbstractTask
 from lora_repro.train import TrainConfig
 
@@ -28,6 +29,7 @@ class Parts:
     backbone: BackboneSpec
     train: TrainConfig
     decoder: BeamSearch | Labeller
+    probe: UpdateProbe | None
     data: DataConfig
     device: torch.device
     seed: int
@@ -50,6 +52,7 @@ class Parts:
             backbone=fitting(build(config.backbone), task),
             train=build(config.train),
             decoder=decoder,
+            probe=build(config.probe) if config.get("probe") else None,
             data=DataConfig(**config.data),
             device=torch.device(device),
             seed=config.seed,

@@ -117,7 +117,8 @@ def _parameters(row: Row, runs: list[dict[str, Any]]) -> tuple[int | None, int |
 def _cells(runs: list[dict[str, Any]], metrics: Sequence[Metric]) -> dict[str, Cell]:
     cells = {}
     for metric in metrics:
-        values = [run["measured"]["scores"].get(metric.key) for run in runs]
+        # A dev loss is measured by every training, not scored on test inputs.
+        values = [run["measured"]["scores"].get(metric.key, run["measured"].get(metric.key)) for run in runs]
         if values and all(value is not None for value in values):
             cells[metric.key] = summarise([metric.scale * value for value in values])
     return cells

@@ -99,12 +99,13 @@ def train(
     log: Callable[[int, dict[str, float]], None],
     label: str = "train",
     objective: Objective = COMPLETION,
+    observe: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Train `parameters` in place and leave the selected weights in them.
 
     Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
     state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
-    Ctrl-C, with a checkpoint written first.
+    Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
     """
     device = next(iter(parameters.values())).device
     dtype = resolve_precision(config.precision, device)
@@ -147,6 +148,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
             log(step, {"train_loss": loss, "lr": optimizer.param_groups[0]["lr"]})
+            if observe:
+                observe(step, total)
             bar.update()
             bar.set_postfix(
                 loss=f"{loss:.3f}", dev=f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"

@@ -29,6 +29,8 @@ N_TRAIN = 512
 def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
     config = config.copy()
+    OmegaConf.set_struct(config, False)
+    config.pop("probe", None)  # a trial is trained and nothing else
     config.train.lr = lr
     most = OmegaConf.select(config, "tune.n_train") or N_TRAIN
     config.data.n_train = min(most, config.data.n_train or most)
