@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:  # so that `python experiments/glue_dagger.py` wor
 
 from lora_repro import present  # noqa: E402
 from lora_repro.artefact import Artefact  # noqa: E402
-from lora_repro.grid import AVERAGE  # noqa: E402
+from lora_repro.columns import AVERAGE  # noqa: E402
 
 DAGGER = Artefact(
     name="glue_dagger",

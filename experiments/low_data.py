@@ -30,6 +30,7 @@ LOW_DATA = Artefact(
     paper={"gpt3_175b": "GPT-3 175B, MNLI"},
     remarks=("Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",),
     by="data.n_train",
+    x="data.n_train",
 )
 
 

@@ -28,7 +28,9 @@ class Artefact:
     reference_label: str
     paper: dict[str, str]
     remarks: tuple[str, ...] = ()
-    by: str = ""  # "task" or "data.n_train": a column for each of its values (grid.py) instead of a column a metric
+    by: str = ""  # "task", "data.n_train", "row.size": a column for each of its values (grid.py) instead of one a metric
+    size: str = "size"  # what row.size is called in columns
+    x: str = ""  # the figure's x where it is a curve: "data.n_train", "row.size", "parameters" or "row"
 
     def scale(self, backbone: str) -> str:
         """The backbone whose printed numbers stand beside `backbone`."""

@@ -60,7 +60,8 @@ class DataConfig:
     """How much of each split a profile uses: None is all of it. The first n after one shuffle that no run seed changes.
 
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
-    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a silent cut.
+    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a
+    silent cut.
     """
 
     n_train: int | None = None

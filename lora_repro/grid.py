@@ -1,4 +1,4 @@
-"""A table with a column a task (GLUE, the last column their average) or a column a training size: each cell is a run."""
+"""A table with a column a task (the last one their average), a training size or a rank: each cell is a declared run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from lora_repro.artefact import Artefact, footnotes, identity
+from lora_repro.columns import AVERAGE, columns_of, group_of, main_column, one_run, score_of, task_label
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import paired_draws
 from lora_repro.report import Cell, Difference, Line, Metric, measured, paired, quoted, summarise
 from lora_repro.rows import Block, Row
 from lora_repro.stores import Store, one_origin, records_of
 from lora_repro.table import Table
-
-AVERAGE = Metric("average", "Average", +1, 100, 1)
 
 
 def grid_tables(
@@ -31,8 +30,10 @@ def grid_tables(
     Raises UserError where one store's records of a task differ in data or backbone.
     """
     found = []
-    for backbone in dict.fromkeys(block.backbone for block in blocks):
-        mine = [block for block in blocks if block.backbone == backbone]
+    for group in dict.fromkeys(group_of(artefact, block) for block in blocks):
+        mine = [block for block in blocks if group_of(artefact, block) == group]
+        if found and not any(records_of(mine, store) for store in stores):
+            continue  # a task that nobody has run
         scores = _scores(artefact, mine, stores, profile, extra)
         found.append(scores)
         if any(line.differences for line in scores.lines):
@@ -47,7 +48,7 @@ def grid_tables(
 def _scores(
     artefact: Artefact, blocks: Sequence[Block], stores: Sequence[Store], profile: str, extra: Sequence[str]
 ) -> Table:
-    columns = tuple(_column(artefact, block) for block in blocks) + ((AVERAGE,) if artefact.by == "task" else ())
+    columns = columns_of(artefact, blocks)
     ours: list[Line] = []
     shown: list[dict[str, Any]] = []
     for store in stores:
@@ -69,7 +70,7 @@ def _scores(
         *first[:2],
         f"Data: {_data(blocks, shown)}",
         first[3],
-        "Scores: " + ", ".join(dict.fromkeys(f"{b.config['task']['label']} {b.config['task']['metrics'][0]}" for b in blocks)),
+        "Scores: " + ", ".join(dict.fromkeys(f"{task_label(b)} {score_of(b).label}" for b in blocks)),
         f"To reproduce: {' '.join(command)}",
     )
     return Table(
@@ -79,23 +80,15 @@ def _scores(
         tuple(everything),
         tuple(footnotes(artefact, ours, shown)),
         columns,
-        columns[-1],
+        main_column(columns),
         artefact.reference_label,
     )
-
-
-def _column(artefact: Artefact, block: Block) -> Metric:
-    """Keyed as the rows' `paper` values are: by the task, or by rows_<n> (rows_all)."""
-    if artefact.by == "task":
-        return Metric(block.task, str(block.config["task"]["label"]), +1, 100, 1)
-    n = block.config["data"]["n_train"]
-    return Metric(f"rows_{'all' if n is None else n}", "all rows" if n is None else f"{n:,} rows", +1, 100, 1)
 
 
 def _data(blocks: Sequence[Block], shown: Sequence[dict[str, Any]]) -> str:
     """The tasks that have a record, and what their captions say alike."""
     captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
-    names = [str(block.config["task"]["label"]) for block in blocks]
+    names = [task_label(block) for block in blocks]
     named = {caption: name for caption in captions for name in names if caption.startswith(name)}
     rest = dict.fromkeys(_bare(caption.removeprefix(named.get(caption, ""))) for caption in captions)
     return f"{', '.join(named.values())}: {'; '.join(rest)}" if captions else "no record yet"
@@ -112,17 +105,24 @@ def _lines(
 ) -> list[Line]:
     """One line a row: a cell a task, and the average where every task has one."""
     parts: dict[str, list[Line]] = {}
-    for block, column in zip(blocks, columns, strict=False):
-        metric = replace(column, key=str(block.config["task"]["metrics"][0]))
+    for number, (block, swept) in enumerate(zip(blocks, columns, strict=False)):
+        metric = replace(swept, key=score_of(block).key)
         for line in measured(block, store, (metric,), artefact.reference, metric.key):
+            column = swept
+            if artefact.by != "task" and one_run(blocks, line.row):
+                if number:
+                    continue
+                column = columns[-1]
             cells = {column.key: line.cells[metric.key]} if metric.key in line.cells else {}
             differences = {column.key: line.difference} if line.difference else {}
             counted = [note for note in line.notes if note[:1].isdigit()]  # such as "1 collapsed"
             lost = {column.key: ", ".join(counted).removeprefix("1 ")} if counted and not cells else {}
             notes = tuple(f"{column.label}: {note}" if note in counted else note for note in line.notes)
-            joined = replace(line, cells=cells, differences=differences, notes=notes, lost=lost)
+            sizes = {column.key: line.method_parameters} if line.method_parameters else {}
+            joined = replace(line, cells=cells, differences=differences, notes=notes, lost=lost, sizes=sizes)
             parts.setdefault(line.row, []).append(joined)
-    return [_joined(artefact, blocks, row, parts[row.name], store, columns[-1].key) for row in blocks[0].rows]
+    last = main_column(columns).key
+    return [_joined(artefact, blocks, row, parts[row.name], store, last) for row in blocks[0].rows]
 
 
 def _joined(
@@ -137,7 +137,8 @@ def _joined(
         ):
             differences[AVERAGE.key] = found
     methods = {part.method_parameters for part in parts} - {None}
-    if len(methods) > 1:
+    sizes = {key: value for part in parts for key, value in part.sizes.items()} if len(methods) > 1 else {}
+    if len(methods) > 1 and artefact.by != "row.size":
         raise UserError(
             f"row {row.name}: tasks train different numbers of method parameters {sorted(map(str, methods))}"
         )
@@ -148,13 +149,14 @@ def _joined(
         store.source,
         cells,
         min((part.n for part in parts if part.n), default=None),
-        next(iter(methods), None),
+        next(iter(methods)) if len(methods) == 1 else None,
         max(heads, default=None),
         None,
         differences.get(last),
         tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         differences,
         {key: why for part in parts for key, why in part.lost.items()},
+        sizes,
     )
 
 
@@ -167,7 +169,7 @@ def _finished(block: Block, name: str, store: Store) -> dict[int, dict[str, Any]
 
 def _average(blocks: Sequence[Block], name: str, store: Store) -> Cell | None:
     """Mean over tasks, seed by seed, over the seeds that every task has; None unless every task has one."""
-    found = [(_finished(block, name, store), str(block.config["task"]["metrics"][0])) for block in blocks]
+    found = [(_finished(block, name, store), score_of(block).key) for block in blocks]
     seeds = set.intersection(*({*runs} for runs, _ in found))
     values = []
     for seed in sorted(seeds):
@@ -188,7 +190,7 @@ def _average_difference(
         pairs = paired(_finished(block, name, store), _finished(block, artefact.reference, store), store)
         if not pairs:
             return None
-        metric = str(block.config["task"]["metrics"][0])
+        metric = score_of(block).key
         sides = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
         # A seed of its own: with one for all, tasks of equal size would draw the same resamples.
         point, drawn, _ = paired_draws(*sides, seed=len(draws), metric=metric)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lora_repro import figure
+from lora_repro import curves, figure
 from lora_repro.artefact import Artefact, tables
 from lora_repro.errors import UserError
 from lora_repro.grid import grid_tables
 from lora_repro.latex import latex
+from lora_repro.plots import curve_plot, panel
 from lora_repro.rows import Block, Row, declared
 from lora_repro.stores import Store, own, published, records_of
 from lora_repro.table import Table, comma_separated, markdown, terminal
@@ -96,26 +97,13 @@ def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]
         path = folder / "tables" / f"{artefact.name}{suffix}"
         path.write_text(render(made), encoding="utf-8", newline="\n")
         paths.append(path)
+    if artefact.x:
+        plots = [plot for table in made if not table.differences and (plot := curve_plot(artefact, table)).curves]
+        return [*paths, *(curves.save(plots, folder / "figures" / artefact.name) if plots else [])]
     panels = [panel(artefact, table) for table in made if not table.differences]
     drawn = [panel for panel in panels if any(not point.quoted for point in panel.points)]
     stem = folder / "figures" / artefact.name
     return [*paths, *(figure.save(drawn, artefact.compared.label, stem) if drawn else [])]
-
-
-def panel(artefact: Artefact, table: Table) -> figure.Panel:
-    """Measured points; on a backbone of the paper's also the paper's (elsewhere they would not compare)."""
-    points = []
-    for line in table.lines:
-        cell = line.cells.get(artefact.compared.key)
-        if cell is None:
-            continue
-        if line.method_parameters is not None:
-            x = line.method_parameters + (line.head_parameters or 0)
-            points.append(figure.Point(line.label, x, cell.mean, cell.sd, single=cell.n == 1))
-        elif line.printed_millions is not None and table.backbone in artefact.paper:
-            x = round(1e6 * line.printed_millions)
-            points.append(figure.Point(line.label, x, cell.mean, cell.sd, quoted=True))
-    return figure.Panel(". ".join(table.facts[:2]) + "\n" + ". ".join(table.facts[2:4]), tuple(points))
 
 
 def _found(blocks: Sequence[Block], store: Store) -> str:

@@ -7,7 +7,7 @@ figures are drawn without the model (L layers, T observed steps, K kept directio
     <kind>.norm (T, L)                   ||D||_F of the effective update D, alpha / rank included
     <kind>.effective_rank (T, L)         analysis.effective_rank of D
     <kind>.inside_<r> (T, L)             ||U^T W V||_F, U and V the top r directions of D; NaN where D has fewer
-    <kind>.weight_norm (L,), .weight_top_<r> (L,), .weight_random_<r> (L,)    ||W||_F; the same with W's own, with random directions
+    <kind>.weight_norm (L,)              ||W||_F; .weight_top_<r>, .weight_random_<r>: in W's own, in random directions
     <kind>.spectrum (L, K)               singular values of the final D
     <kind>.basis_<layer> (d_in, K)       right singular vectors of A, of D where the method has no A; float16
     <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j to K

@@ -61,9 +61,8 @@ class Line:
     difference: Difference | None = None
     notes: tuple[str, ...] = ()
     differences: dict[str, Difference] = field(default_factory=dict)  # of a table with a column a task
-    lost: dict[str, str] = field(
-        default_factory=dict
-    )  # column -> why it has no score: `collapsed`, `diverged`
+    lost: dict[str, str] = field(default_factory=dict)  # column -> why it has no score: `collapsed`, `diverged`
+    sizes: dict[str, int] = field(default_factory=dict)  # column -> trained method parameters, where columns differ in it
 
 
 def measured(

@@ -79,6 +79,8 @@ def texts(table: Table) -> list[list[str]]:
     for line in table.lines:
         printed = EMPTY if line.printed_millions is None else f"{line.printed_millions:.2f}M"
         method = printed if line.method_parameters is None else f"{line.method_parameters:,}"
+        if line.sizes:
+            method = f"{min(line.sizes.values()):,} to {max(line.sizes.values()):,}"
         head = EMPTY if line.head_parameters is None else f"{line.head_parameters:,}"
         scores = [line.lost.get(m.key) or cell_text(line.cells.get(m.key), m.digits) for m in table.metrics]
         rows.append(
