@@ -18,9 +18,14 @@ def group_of(artefact: Artefact, block: Block) -> tuple[str, ...]:
     return (block.backbone,) if artefact.by == "task" else (block.backbone, block.task)
 
 
-def columns_of(artefact: Artefact, blocks: Sequence[Block]) -> tuple[Metric, ...]:
-    """A column a block, in their order, then the average over tasks or that of the rows without a size."""
+def columns_of(artefact: Artefact, blocks: Sequence[Block], metric: Metric | None) -> tuple[Metric, ...]:
+    """A column a block, in their order, then the average over tasks or that of the rows without a size.
+
+    `metric`: another than the task's own score; its columns are keyed <metric>_<column>.
+    """
     columns = tuple(column_of(artefact, block) for block in blocks)
+    if metric:
+        columns = tuple(replace(metric, key=f"{metric.key}_{column.key}", label=column.label) for column in columns)
     if artefact.by == "task":
         return (*columns, AVERAGE)
     if any(one_run(blocks, row.name) for row in blocks[0].rows):

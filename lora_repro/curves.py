@@ -44,7 +44,8 @@ class Plot:
     ylabel: str
     curves: tuple[Curve, ...]
     ticks: tuple[tuple[float, str], ...] = ()
-    categories: bool = False  # x are places without an order: linear, points not joined
+    scale: str = "log"  # of x: log, linear, or places: an order without meaning, points not joined
+    log_y: bool = False
 
 
 def save(plots: Sequence[Plot], stem: Path) -> list[Path]:
@@ -68,7 +69,8 @@ def save(plots: Sequence[Plot], stem: Path) -> list[Path]:
 
 def _draw(axis: Axes, plot: Plot, labels: Sequence[str]) -> None:
     axis.set(title=plot.title, xlabel=plot.xlabel, ylabel=plot.ylabel)
-    axis.set_xscale("linear" if plot.categories else "log")
+    axis.set_xscale("log" if plot.scale == "log" else "linear")
+    axis.set_yscale("log" if plot.log_y else "linear")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     if plot.ticks:
         axis.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks])
@@ -86,7 +88,7 @@ def _draw(axis: Axes, plot: Plot, labels: Sequence[str]) -> None:
         single = single or any(spot.sd is None for spot in placed)
         if placed:
             style: Any = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
-            style |= {"linestyle": "none"} if plot.categories else {"linewidth": 1.2}
+            style |= {"linestyle": "none"} if plot.scale == "places" else {"linewidth": 1.2}
             one = all(spot.sd is None for spot in placed)
             axis.errorbar(
                 [spot.x for spot in placed],

@@ -36,6 +36,8 @@ def grid_tables(
             continue  # a task that nobody has run
         scores = _scores(artefact, mine, stores, profile, extra)
         found.append(scores)
+        # A second metric, such as the dev loss: a table of its own, with no differences.
+        found += [_scores(artefact, mine, stores, profile, extra, metric) for metric in artefact.metrics[1:]]
         if any(line.differences for line in scores.lines):
             facts = (
                 f"{artefact.title}, profile {profile}: differences from {artefact.reference_label}",
@@ -46,9 +48,14 @@ def grid_tables(
 
 
 def _scores(
-    artefact: Artefact, blocks: Sequence[Block], stores: Sequence[Store], profile: str, extra: Sequence[str]
+    artefact: Artefact,
+    blocks: Sequence[Block],
+    stores: Sequence[Store],
+    profile: str,
+    extra: Sequence[str],
+    metric: Metric | None = None,
 ) -> Table:
-    columns = columns_of(artefact, blocks)
+    columns = columns_of(artefact, blocks, metric)
     ours: list[Line] = []
     shown: list[dict[str, Any]] = []
     for store in stores:
@@ -57,7 +64,7 @@ def _scores(
             continue
         for block in blocks:
             one_origin(records_of([block], store))
-        ours += _lines(artefact, blocks, columns, store)
+        ours += _lines(artefact, blocks, columns, store, metric)
         shown += records
     scale = artefact.scale(blocks[0].backbone)
     everything = [*ours, *quoted(blocks[0], columns, scale, artefact.paper[scale])]
@@ -70,7 +77,8 @@ def _scores(
         *first[:2],
         f"Data: {_data(blocks, shown)}",
         first[3],
-        "Scores: " + ", ".join(dict.fromkeys(f"{task_label(b)} {score_of(b).label}" for b in blocks)),
+        "Scores: "
+        + ", ".join(dict.fromkeys(f"{task_label(b)} {metric.label if metric else score_of(b).label}" for b in blocks)),
         f"To reproduce: {' '.join(command)}",
     )
     return Table(
@@ -91,7 +99,8 @@ def _data(blocks: Sequence[Block], shown: Sequence[dict[str, Any]]) -> str:
     names = [task_label(block) for block in blocks]
     named = {caption: name for caption in captions for name in names if caption.startswith(name)}
     rest = dict.fromkeys(_bare(caption.removeprefix(named.get(caption, ""))) for caption in captions)
-    return f"{', '.join(named.values())}: {'; '.join(rest)}" if captions else "no record yet"
+    text = "; ".join(rest) if captions else "no record yet"
+    return f"{', '.join(named.values())}: {text}" if named else text
 
 
 def _bare(text: str) -> str:
@@ -101,13 +110,13 @@ def _bare(text: str) -> str:
 
 
 def _lines(
-    artefact: Artefact, blocks: Sequence[Block], columns: Sequence[Metric], store: Store
+    artefact: Artefact, blocks: Sequence[Block], columns: Sequence[Metric], store: Store, other: Metric | None
 ) -> list[Line]:
-    """One line a row: a cell a task, and the average where every task has one."""
+    """One line a row: a cell a task, and the average where every task has one. `other`: not the task's own score."""
     parts: dict[str, list[Line]] = {}
     for number, (block, swept) in enumerate(zip(blocks, columns, strict=False)):
-        metric = replace(swept, key=score_of(block).key)
-        for line in measured(block, store, (metric,), artefact.reference, metric.key):
+        metric = replace(swept, key=other.key if other else score_of(block).key)
+        for line in measured(block, store, (metric,), "" if other else artefact.reference, metric.key):
             column = swept
             if artefact.by != "task" and one_run(blocks, line.row):
                 if number:

@@ -48,7 +48,8 @@ def curve_plot(artefact: Artefact, table: Table) -> curves.Plot:
         "parameters": "trainable parameters (method + head, log scale)",
     }[artefact.x]
     ticks = tuple((x, f"{x:,.0f}") for x in amounts.values()) if artefact.x != "parameters" else ()
-    return curves.Plot(title, xlabel, artefact.compared.label, tuple(drawn), ticks)
+    ylabel = next((m.label for m in artefact.metrics[1:] if columns[0].key.startswith(m.key)), artefact.compared.label)
+    return curves.Plot(title, xlabel, ylabel, tuple(drawn), ticks)
 
 
 def _by_row(artefact: Artefact, table: Table, title: str) -> curves.Plot:
@@ -62,4 +63,4 @@ def _by_row(artefact: Artefact, table: Table, title: str) -> curves.Plot:
         if spots:
             drawn.append(curves.Curve(metric.label, spots))
     ticks = tuple((float(place), lines[row].label.replace(" (", "\n(")) for place, row in enumerate(rows))
-    return curves.Plot(title, "adapted matrices", artefact.compared.label + " (%)", tuple(drawn), ticks, True)
+    return curves.Plot(title, "adapted matrices", artefact.compared.label + " (%)", tuple(drawn), ticks, "places")

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lora_repro import curves, figure
@@ -12,7 +11,7 @@ from lora_repro.errors import UserError
 from lora_repro.grid import grid_tables
 from lora_repro.latex import latex
 from lora_repro.plots import curve_plot, panel
-from lora_repro.rows import Block, Row, declared
+from lora_repro.rows import Block, declared
 from lora_repro.stores import Store, own, published, records_of
 from lora_repro.table import Table, comma_separated, markdown, terminal
 
@@ -50,14 +49,10 @@ def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = 
     for profile in profiles:
         folder = root / "results" / profile
         blocks, store = declared(artefact.name, profile), published(folder)
-        if not records_of([replace(block, rows=_own(artefact, block)) for block in blocks], store):
+        if not any(record["row"]["table"] == artefact.name for record in records_of(blocks, store)):
             continue  # nothing was published for this table; cells that it shares with another do not count
         paths = write(artefact, assemble(artefact, blocks, [store], profile), folder)
         print(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
-
-
-def _own(artefact: Artefact, block: Block) -> tuple[Row, ...]:
-    return tuple(row for row in block.rows if row.name != artefact.reference)
 
 
 def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:

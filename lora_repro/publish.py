@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     if not predictions.is_file():
         return "its predictions are missing"
     lines = load_predictions(predictions)
-    if not lines:
+    if not lines and record["asked"]["data"]["n_test"] != 0:
         return "its predictions are empty"
     for line in lines:
         if bad := _not_finite(line, "predictions"):
@@ -114,6 +115,10 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
     replaced = target.exists()
     if replaced and not force:
         return "left out: a different record is published; FORCE=1 replaces it"
+    arrays = runs / signature / "updates.safetensors"
+    if arrays.is_file():  # what a probe measured
+        (results / "updates").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(arrays, results / "updates" / f"{signature}.safetensors")
     for path, text in reversed(list(zip(copied, texts, strict=True))):
         write_text(path, text)
     return "replaced" if replaced else "published"

@@ -83,7 +83,7 @@ def measured(
         notes = (*(f"{lost[status]} {status}" for status in sorted(lost)), *sorted(said))
         method, head = _parameters(row, list(runs.values()))
         difference = None
-        if row.compare and row.name != reference:
+        if reference and row.compare and row.name != reference:
             difference = _difference(runs, found.get(reference, {}), store, metric)
         lines.append(
             Line(

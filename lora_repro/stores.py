@@ -17,17 +17,26 @@ class Store:
     source: str
     records: dict[str, dict[str, Any]]
     predictions: Callable[[str], Path] = field(repr=False)
+    updates: Callable[[str], Path] = field(repr=False, default=lambda key: Path(key))  # a probe's arrays
 
 
 def own(folder: Path) -> Store:
     """What this checkout ran: runs/<profile>/<signature>/{record.json, predictions.jsonl}."""
-    return Store("this checkout", load_records(folder), lambda key: folder / key / "predictions.jsonl")
+    return Store(
+        "this checkout",
+        load_records(folder),
+        lambda key: folder / key / "predictions.jsonl",
+        lambda key: folder / key / "updates.safetensors",
+    )
 
 
 def published(folder: Path) -> Store:
-    """What is published: results/<profile>/records/<signature>.json and predictions/<signature>.jsonl."""
+    """What is published: results/<profile>/records/<signature>.json, predictions/<signature>.jsonl, updates/*.safetensors."""
     return Store(
-        "published", load_records(folder / "records"), lambda key: folder / "predictions" / f"{key}.jsonl"
+        "published",
+        load_records(folder / "records"),
+        lambda key: folder / "predictions" / f"{key}.jsonl",
+        lambda key: folder / "updates" / f"{key}.safetensors",
     )
 
 

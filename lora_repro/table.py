@@ -157,7 +157,8 @@ def comma_separated(tables: Sequence[Table]) -> str:
     tables = [table for table in tables if not table.differences]  # the scores' lines hold them
     by_column = any(line.differences for table in tables for line in table.lines)
     ends = ("", "_sd", "_difference", "_low", "_high") if by_column else ("", "_sd")
-    keys = [f"{metric.key}{end}" for metric in tables[0].metrics for end in ends]
+    metrics = dict.fromkeys(metric for table in tables for metric in table.metrics)
+    keys = [f"{metric.key}{end}" for metric in metrics for end in ends]
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow(
@@ -182,7 +183,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
     for table in tables:
         for line in table.lines:
             scores: list[float | None] = []
-            for metric in table.metrics:
+            for metric in metrics:
                 cell, other = line.cells.get(metric.key), line.differences.get(metric.key)
                 scores += (cell.mean, cell.sd) if cell else (None, None)
                 if by_column:
