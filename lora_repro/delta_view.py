@@ -35,7 +35,8 @@ def sheets(runs: Sequence[Probed], facts: tuple[str, ...], blocks: Sequence[Bloc
         for group in _groups(runs):
             rows += [_line(group, kind, r) for r in directions(group[0])]
         if kind == "query":
-            rows += [_quoted(run) for run in blocks[0].rows for run in (run.paper.get("gpt3_175b") or {}).get("layer_48", [])]
+            papers = [row.paper.get("gpt3_175b") or {} for block in blocks[:1] for row in block.rows]
+            rows += [_quoted(values) for paper in papers for values in paper.get("layer_48", [])]
         layer = runs[0].n_layers // 2
         header = (
             "Run", "r", "‖UᵀWV‖, U V of ΔW", "of W", "random", "‖W‖", "‖ΔW‖",

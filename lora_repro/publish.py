@@ -80,7 +80,7 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     if not predictions.is_file():
         return "its predictions are missing"
     lines = load_predictions(predictions)
-    if not lines and record["asked"]["data"]["n_test"] != 0:
+    if not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
         return "its predictions are empty"
     for line in lines:
         if bad := _not_finite(line, "predictions"):

@@ -42,7 +42,7 @@ def spectra(found: Checkpoint, name: str) -> Sheet:
         rows.append((NAMES.get(kind, kind), str(layer + 1), str(r), norm, share, f"{effective_rank(s):.2f}", pair))
     header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)")
     notes = (
-        "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors; in brackets the chance level.",
+        "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
     )
     return Sheet((f"LoRA of {name}",), header, "lrrrrrr", tuple(rows), notes)
 

@@ -1,0 +1,129 @@
+"""The ablation tables: what conf/ declares, which cells they share, a column a rank, and their curves."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from lora_repro import curves, present, record
+from lora_repro.artefact import Artefact
+from lora_repro.compose import CONF, build, compose
+from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.parts import Parts
+from lora_repro.plots import curve_plot
+from lora_repro.rows import declared
+from lora_repro.stores import published
+
+TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]
+CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
+MINILM = Shape(6, 384, 384, {kind: ((384, 384),) for kind in ("query", "key", "value", "output")}, 0, 0, 0, 0, 0)
+
+
+def artefact(name: str) -> Artefact:
+    module = importlib.import_module(f"experiments.{name}")
+    (found,) = [value for value in vars(module).values() if isinstance(value, Artefact)]
+    return found
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
+@pytest.mark.parametrize("table, row", CELLS)
+def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, profile: str) -> None:
+    config = compose([f"experiment={table}", f"row/{table}={row}", f"profile={profile}"])
+    assert config.row.table == table and config.row.label
+    if profile != "smoke":  # where the random backbone is narrower than the default size
+        Parts.of(config)
+
+
+def test_which_weights_spends_the_same_number_of_parameters_in_every_row() -> None:
+    counts = set()
+    for path in (CONF / "row" / "which_weights").glob("*.yaml"):
+        method: AbstractMethod = build(compose(["experiment=which_weights", f"row/which_weights={path.stem}"]).method)
+        counts.add(method.count(MINILM))
+    assert counts == {6 * 8 * 2 * 384}  # q at rank 8; q,v at 4; all four at 2
+
+
+def test_a_row_without_a_size_is_one_run_and_tables_share_their_cells() -> None:
+    def keys(table: str, row: str, profile: str = "mini") -> list[str]:
+        blocks = declared(table, profile)
+        return [key for b in blocks for r in b.rows if r.name == row for seed, (key, _) in r.asked.items() if seed == 0]
+
+    assert len(set(keys("rank", "full_q_v"))) == 1 and len(keys("rank", "full_q_v")) == 4
+    assert len(set(keys("rank", "lora_q_v"))) == 4
+    assert set(keys("which_weights", "q_v")) < set(keys("rank", "lora_q_v"))
+    assert set(keys("params_vs_quality", "lora")) & set(keys("rank", "lora_q_v"))
+    assert set(keys("params_vs_quality", "full")) == set(keys("rank", "full"))
+    assert set(keys("rank_e2e", "lora")) & set(keys("e2e", "lora"))
+
+
+def fabricate(folder: Path, table: str, scores: dict[tuple[str, int | None], float], metric: str) -> None:
+    """A finished record for each (row, size); size None: whatever the size."""
+    for block in declared(table, "smoke"):
+        for row in block.rows:
+            size = block.config["row"]["size"]
+            value = scores.get((row.name, size), scores.get((row.name, None)))
+            if value is None:
+                continue
+            for seed in (0, 1):
+                key, asked = row.asked[seed]
+                made: dict[str, Any] = {
+                    "schema": record.SCHEMA, "signature": key, "status": "finished", "asked": asked,
+                    "row": {"table": table, "name": row.name, "label": row.label},
+                    "measured": {"scores": {metric: value + 0.02 * seed}, "dev_loss": 1.5, "wall_seconds": 1,
+                                 "parameters": {"method": 100 * (size or 1), "head": 2, "total": 9}},
+                    "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": "synthetic", "hashes": {}}},
+                }  # fmt: skip
+                if (row.name, None) in scores:
+                    made["measured"]["parameters"]["method"] = 7
+                record.write_json(folder / "records" / f"{key}.json", made)
+
+
+def test_the_rank_table_has_a_column_a_rank_and_one_for_rows_without(tmp_path: Path) -> None:
+    scores = {("lora_q", 1): 0.5, ("lora_q", 32): 0.7, ("full_q", None): 0.8}
+    fabricate(tmp_path, "rank", scores, "accuracy")
+    (table,) = present.assemble(artefact("rank"), declared("rank", "smoke"), [published(tmp_path)], "smoke")[:1]
+    assert [metric.label for metric in table.metrics] == ["r 1", "r 32", "no r"]
+    lines = {line.row: line for line in table.lines if line.source == "published"}
+    assert lines["lora_q"].cells["size_1"].mean == pytest.approx(51) and lines["lora_q"].cells["size_32"].mean == pytest.approx(71)
+    assert "any" not in lines["lora_q"].cells and list(lines["full_q"].cells) == ["any"]
+    assert lines["lora_q"].sizes == {"size_1": 100, "size_32": 3200} and lines["lora_q"].method_parameters is None
+    assert lines["lora_q"].cells["size_1"].n == 2 and not lines["lora_q_v"].cells
+    plot = curve_plot(artefact("rank"), table)
+    drawn = {curve.label: curve.spots for curve in plot.curves}
+    assert [spot.x for spot in drawn["LoRA on W_q"]] == [1, 32] and [spot.x for spot in drawn["W_q in full"]] == [None]
+
+
+def test_quality_is_drawn_over_the_parameters_of_each_size(tmp_path: Path) -> None:
+    fabricate(tmp_path, "params_vs_quality", {("lora", 1): 0.5, ("lora", 2): 0.6, ("full", None): 0.9}, "accuracy")
+    made = artefact("params_vs_quality")
+    table = present.assemble(made, declared("params_vs_quality", "smoke"), [published(tmp_path)], "smoke")[0]
+    drawn = {curve.label: [spot.x for spot in curve.spots] for curve in curve_plot(made, table).curves}
+    assert drawn["LoRA"] == [102, 202] and drawn["Full fine-tuning"] == [9]
+
+
+def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> None:
+    fabricate(tmp_path, "rank_e2e", {("lora", 1): 0.5, ("lora", 16): 0.6}, "bleu")
+    tables = present.assemble(artefact("rank_e2e"), declared("rank_e2e", "smoke"), [published(tmp_path)], "smoke")
+    line = next(line for line in tables[1].lines if line.source == "published" and line.row == "lora")
+    assert line.cells["dev_loss_size_1"].mean == 1.5 and tables[1].metrics[0].direction == -1
+    present.write(artefact("rank_e2e"), tables, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["dev_loss_size_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
+
+
+def test_the_paper_s_ranks_are_beside_ours() -> None:
+    paper = OmegaConf.load(CONF / "row" / "rank_e2e" / "lora.yaml").row.paper.gpt2_medium
+    assert (paper.size_1, paper.size_4, paper.size_1024) == (68.72, 70.38, 69.37)
+    assert (paper.dev_loss_size_1, paper.dev_loss_size_1024) == (1.23, 1.17)
+
+
+def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
+    spots = (curves.Spot(1, 50, 1.0), curves.Spot(4, 55, 2.0))
+    plot = curves.Plot("title", "r", "score", (curves.Curve("LoRA", spots), curves.Curve("full", (curves.Spot(None, 60, 1.0),))),
+                       ((1.0, "1"), (4.0, "4")))  # fmt: skip
+    first, second = ([p.read_bytes() for p in curves.save([plot], tmp_path / name / "x")] for name in "ab")
+    assert first == second and len(first) == 2

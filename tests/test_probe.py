@@ -1,0 +1,139 @@
+"""The probe: what it says of an update is what the weights say, for every kind of method and for fused matrices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_backbone
+from safetensors.numpy import load_file
+
+from lora_repro import record, run
+from lora_repro.compose import compose, resolved
+from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod, weight_of
+from lora_repro.methods.full import Full
+from lora_repro.methods.lora import Lora, merge
+from lora_repro.methods.matrices import Matrices
+from lora_repro.probe import UPDATES, UpdateProbe
+from lora_repro.publish import publish
+from lora_repro.rows import declared
+from lora_repro.stores import own, published
+from lora_repro.updates import probed
+
+PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
+
+
+def changed(architecture: str, method: AbstractMethod, folder: Path) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
+    """A tiny backbone whose trained parameters moved at random, and the arrays of its probe."""
+    backbone = tiny_backbone(architecture)
+    before = {
+        kind: [weight_of(backbone.projections(n, kind)[0].module)[place(backbone, n, kind)].clone() for n in range(2)]
+        for kind in PROBE.kinds
+    }
+    observer = PROBE.begin(backbone, folder)
+    trainable = method.apply(backbone)
+    observer.observe(1, 4)  # not due
+    with torch.no_grad():
+        for parameter in trainable.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    observer.observe(2, 4)
+    observer.finish(4)
+    return backbone, load_file(folder / UPDATES), before
+
+
+def place(backbone: Any, layer: int, kind: str) -> slice:
+    found = backbone.projections(layer, kind)[0]
+    return slice(found.start, found.start + found.size)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize(
+    "method", [Lora(rank=4, alpha=8, dropout=0.0), Full(), Matrices(targets=["query", "value"])], ids=["lora", "full", "matrices"]
+)
+def test_the_arrays_are_those_of_the_effective_update(architecture: str, method: AbstractMethod, tmp_path: Path) -> None:
+    backbone, arrays, before = changed(architecture, method, tmp_path)
+    assert arrays["steps"].tolist() == [2, 4]
+    if isinstance(method, Lora):
+        merge(backbone.model)
+    for kind in PROBE.kinds:
+        for layer in range(2):
+            found = backbone.projections(layer, kind)[0]
+            module = getattr(found.parent, found.attribute)
+            now = weight_of(getattr(module, "base", module))[found.start : found.start + found.size]
+            if isinstance(method, Matrices):
+                now = before[kind][layer] + module.parts[kind]
+            update = (now - before[kind][layer]).detach().double().numpy()
+            weight = before[kind][layer].double().numpy()
+            u, s, vt = np.linalg.svd(update, full_matrices=False)
+            assert arrays[f"{kind}.norm"][-1, layer] == pytest.approx(np.linalg.norm(update), rel=1e-3)
+            inside = np.linalg.norm(u[:, :2].T @ weight @ vt[:2].T)
+            assert arrays[f"{kind}.inside_2"][-1, layer] == pytest.approx(inside, rel=2e-2)
+            assert arrays[f"{kind}.weight_norm"][layer] == pytest.approx(np.linalg.norm(weight), rel=1e-4)
+            top = np.linalg.norm(np.linalg.svd(weight, compute_uv=False)[:2])
+            assert arrays[f"{kind}.weight_top_2"][layer] == pytest.approx(top, rel=1e-4)
+            assert np.allclose(arrays[f"{kind}.spectrum"][layer][:4], s[:4], rtol=1e-2)
+
+
+def test_the_kept_basis_is_that_of_a_and_the_first_layer_and_last_are_kept(tmp_path: Path) -> None:
+    backbone, arrays, _ = changed("llama", Lora(rank=4, alpha=8, dropout=0.0), tmp_path)
+    found = backbone.projections(1, "value")[0]
+    a = getattr(found.parent, found.attribute).parts["value"].A.detach().double().numpy()
+    vt = np.linalg.svd(a, full_matrices=False)[2]
+    assert np.abs(np.diag(vt @ arrays["value.basis_1"].astype(float))) == pytest.approx(np.ones(4), abs=1e-2)
+    assert {name for name in arrays if "basis" in name} == {f"{k}.basis_{n}" for k in ("query", "value") for n in (0, 1)}
+
+
+def test_directions_that_an_update_does_not_have_are_nan(tmp_path: Path) -> None:
+    _, arrays, _ = changed("bert", Lora(rank=2, alpha=8, dropout=0.0), tmp_path)
+    assert np.isfinite(arrays["query.inside_2"]).all() and np.isnan(arrays["query.inside_4"]).all()
+
+
+def test_a_resumed_run_measures_the_steps_after_its_checkpoint_again(tmp_path: Path) -> None:
+    backbone = tiny_backbone("bert")
+    observer = PROBE.begin(backbone, tmp_path)
+    Matrices(targets=["query"]).apply(backbone)
+    for step in (2, 4, 2):
+        observer.observe(step, 4)
+    assert load_file(tmp_path / "observed.safetensors")["steps"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"kinds": ["mlp"]}, {"directions": [0]}, {"points": 0}, {"depths": [1.5]}, {"keep": 0}], ids=str
+)
+def test_nonsense_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        UpdateProbe(name="updates", **setting)
+
+
+def test_a_probe_names_another_run_and_none_leaves_the_old_name() -> None:
+    plain = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini"]))
+    assert "probe" not in plain
+    probing = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini", "probe=updates"]))
+    assert record.signature(plain) != record.signature(probing)
+
+
+def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, all_of_delta = (
+        {key for block in declared(table, "smoke") for row in block.rows for key, _ in row.asked.values()}
+        for table in ("subspace", "delta_w")
+    )
+    assert shared < all_of_delta
+    overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.size=4", f"paths.runs={tmp_path}/runs"]
+    found = run.run(compose(overrides), overrides)
+    assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
+    blocks = declared("subspace", "smoke")
+    (one,) = probed(blocks, own(tmp_path / "runs" / "smoke"))
+    assert (one.rank, one.scaling, one.seed, one.kept_layers) == (4, 8.0, 0, [0, 1])
+    path = tmp_path / "runs" / "smoke" / found["signature"] / "record.json"
+    clean = record.read(path)
+    clean["where"]["dirty"] = False
+    record.write_json(path, clean)
+    publish(tmp_path / "runs" / "smoke", tmp_path / "results")
+    (again,) = probed(blocks, published(tmp_path / "results"))
+    assert np.array_equal(again.basis("query", 0), one.basis("query", 0))
