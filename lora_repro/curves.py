@@ -91,7 +91,7 @@ def _draw(axis: Axes, plot: Plot, labels: Sequence[str]) -> None:
             style |= {"linestyle": "none"} if plot.scale == "places" else {"linewidth": 1.2}
             one = all(spot.sd is None for spot in placed)
             axis.errorbar(
-                [spot.x for spot in placed],
+                [spot.x or 0.0 for spot in placed],
                 [spot.y for spot in placed],
                 yerr=None if one else [spot.sd or 0.0 for spot in placed],
                 markerfacecolor="white" if one else colour,

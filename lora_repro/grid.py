@@ -29,7 +29,7 @@ def grid_tables(
 
     Raises UserError where one store's records of a task differ in data or backbone.
     """
-    found = []
+    found: list[Table] = []
     for group in dict.fromkeys(group_of(artefact, block) for block in blocks):
         mine = [block for block in blocks if group_of(artefact, block) == group]
         if found and not any(records_of(mine, store) for store in stores):

@@ -36,8 +36,8 @@ def curve_plot(artefact: Artefact, table: Table) -> curves.Plot:
         for key, cell in line.cells.items():
             x = amounts.get(key)
             if artefact.x == "parameters":
-                one = line.method_parameters
-                x = line.sizes.get(key, one) + head if one is not None or key in line.sizes else None
+                trained = line.sizes.get(key, line.method_parameters)
+                x = None if trained is None else trained + head
             if line.n is not None and (key == ANY or x is not None):
                 spots.append(curves.Spot(x, cell.mean, cell.sd))
         if spots and not line.source.startswith(("paper", "reruns")):

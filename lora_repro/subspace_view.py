@@ -113,7 +113,7 @@ def figures(runs: Sequence[Probed], title: str, folder: Path) -> list[Path]:
         for kind in kinds:
             grids = [next(iter(between_ranks(lora, kind, layer).values())) for layer in layers]
             rows.append([_map(f"{NAMES[kind]}, layer {layer + 1}", g) for layer, g in zip(layers, grids, strict=True)])
-            rows[-1].append(_map("chance, max(i, j)/d", chance(*grids[0].shape, d)))
+            rows[-1].append(_map("chance, max(i, j)/d", chance(grids[0].shape[0], grids[0].shape[1], d)))
         paths += save(rows, f"{title}\nA of r = {m} (i, down) and r = {n} (j, across)", PHI, folder / "subspace_ranks", 1.0)
     if all(between_seeds(lora, kind, layers[0]) for kind in kinds):
         rows = []
