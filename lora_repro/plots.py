@@ -62,5 +62,13 @@ def _by_row(artefact: Artefact, table: Table, title: str) -> curves.Plot:
         spots = tuple(curves.Spot(float(place), cell.mean, cell.sd) for place, cell in cells if cell)
         if spots:
             drawn.append(curves.Curve(metric.label, spots))
-    ticks = tuple((float(place), lines[row].label.replace(" (", "\n(")) for place, row in enumerate(rows))
-    return curves.Plot(title, "adapted matrices", artefact.compared.label + " (%)", tuple(drawn), ticks, "places")
+    ticks = tuple((float(place), _wrapped(lines[row].label)) for place, row in enumerate(rows))
+    return curves.Plot(title, "adapted matrices", "Score (%)", tuple(drawn), ticks, "places")
+
+
+def _wrapped(label: str) -> str:
+    """At most two matrices a line, the rank on its own: neighbouring ticks must not touch."""
+    names, _, rank = label.partition(" (")
+    parts = names.split(", ")
+    lines = [", ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    return ",\n".join(lines) + (f"\n({rank}" if rank else "")

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import signature
 
-AXES = ("backbone", "task", "data.n_train", "row.size")  # what a table may sweep beside its rows and seeds
+AXES = ("backbone", "task", "data.n_train")  # what a table may sweep beside its rows and seeds
+SIZE = "row.size"  # and this: a rank, a bottleneck, a prefix length, as the row makes of it
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Bl
     table, all others change every cell. Raises UserError for a row or profile that does not exist.
     """
     given = dict(item.split("=", 1) for item in overrides if "=" in item)
-    narrowing = (f"row/{table}", *AXES, "seed", "profile")
+    narrowing = (f"row/{table}", *AXES, SIZE, "seed", "profile")
     rest = [item for item in overrides if item.split("=", 1)[0] not in narrowing]
     stems = sorted(path.stem for path in (CONF / "row" / table).glob("*.yaml"))
     wanted = _split(given.get(f"row/{table}")) or stems
@@ -70,14 +71,17 @@ def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Bl
         [f"{axis}={value}" for value in _split(given.get(axis)) or swept(table, profile, axis)] or [""]
         for axis in AXES
     ]
+    sizes: list[int | None] = [int(n) for n in _split(given.get(SIZE)) or swept(table, profile, SIZE)]
     for choice in itertools.product(*axes):
         base = [f"experiment={table}", f"profile={profile}", *filter(None, choice), *rest]
-        rows = [_declare([*base, f"row/{table}={stem}"], seeds) for stem in wanted]
-        configs = [config for row in rows for _, config in row.asked.values()]
-        if not configs:
-            raise UserError(f"no row of table {table} asks for seed {given.get('seed')}")
-        ordered = tuple(sorted(rows, key=lambda row: (row.order, row.name)))
-        blocks.append(Block(str(configs[0]["backbone"]["name"]), configs[0], ordered))
+        composed = [compose([*base, f"row/{table}={stem}"]) for stem in wanted]
+        for size in sizes or [None]:
+            rows = [_declare(config, seeds, size) for config in composed]
+            configs = [config for row in rows for _, config in row.asked.values()]
+            if not configs:
+                raise UserError(f"no row of table {table} asks for seed {given.get('seed')}")
+            ordered = tuple(sorted(rows, key=lambda row: (row.order, row.name)))
+            blocks.append(Block(str(configs[0]["backbone"]["name"]), configs[0], ordered))
     return blocks
 
 
@@ -92,15 +96,17 @@ def swept(table: str, profile: str, axis: str) -> list[str]:
     return _split(str(composed.hydra.sweeper.params.get(axis) or ""))
 
 
-def _declare(overrides: list[str], seeds: list[int]) -> Row:
-    config = compose(overrides)
+def _declare(config: DictConfig, seeds: list[int], size: int | None) -> Row:
+    """A composed row. Setting size and seed is the same as composing with them, at a fraction of the time."""
+    if size is not None:
+        config.row.size = size
     row = OmegaConf.to_container(config.row, resolve=True)
     assert isinstance(row, dict)
     asked = {}
     for seed in range(int(row["seeds"])):
         if seeds and seed not in seeds:
             continue
-        config.seed = seed  # the same as composing with seed=..., at a fraction of the time
+        config.seed = seed
         named = resolved(config)
         asked[seed] = (signature(named), named)
     return Row(
