@@ -648,6 +648,7 @@ def test_a_file_that_is_not_utf_8_is_refused(name: str, tmp_path: Path) -> None:
         ({"metrics": []}, "task mrpc"),
         ({"labels": []}, "at least two different labels"),
         ({"labels": ["1"]}, "at least two different labels"),
+        ({"labels": [False, True]}, "put it in quotes"),
         ({"labels": ["0", "1", "1"]}, "at least two different labels"),
         ({"positive": None}, "for f1 the positive label"),
         ({"positive": "yes"}, "for f1 the positive label"),

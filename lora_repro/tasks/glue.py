@@ -86,6 +86,8 @@ class Glue(AbstractTask):
             raise UserError(
                 f"task {self.name}: a number is scored by correlations and has no labels, a class by the others"
             )
+        if bad := [label for label in self.labels if not isinstance(label, str)]:
+            raise UserError(f"task {self.name}: label {bad[0]!r} is not text; put it in quotes (yaml reads a bare no as false)")
         if self.kind == "class" and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise UserError(f"task {self.name}: a class needs at least two different labels")
         if not self.metrics or ({"f1", "matthews"} & set(self.metrics) and self.positive not in self.labels):

@@ -1,0 +1,72 @@
+"""The worked examples of docs/: their files are written into a copy of the project and their commands run there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+EXAMPLES = sorted((ROOT / "docs").glob("adding-*.md"))
+BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.M | re.S)
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """(language, what stands behind it, text) of every fenced block."""
+    return [(m[1], m[2] or "", m[3]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    assert {page.stem for page in EXAMPLES} == {
+        "adding-a-method", "adding-a-task", "adding-a-backbone", "adding-an-experiment",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
+def test_the_example_works_as_written(page: Path, tmp_path: Path) -> None:
+    for folder in ("lora_repro", "conf", "experiments", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    commands = []
+    for language, info, text in blocks(page):
+        if info.startswith("file="):
+            path = tmp_path / info.removeprefix("file=")
+            assert not path.exists(), f"{path.name} is there already: the example adds nothing"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        elif info == "run":
+            assert language == "console"
+            commands += text.splitlines()
+    assert commands
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    for command in commands:
+        python, *arguments = shlex.split(command)
+        assert python == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        if "lora_repro.run" in command:
+            assert re.search(r" (finished|collapsed) ", done.stdout), done.stdout
+        if "pytest" in command:
+            assert re.search(r"\[100%\]|passed", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_and_named_paths_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for path in re.findall(r"`((?:lora_repro|conf|tests|experiments)/[\w./-]+\.(?:py|yaml))`", text):
+        example = any(info == f"file={path}" for page in DOCS for _, info, _ in blocks(page))
+        placeholder = path.startswith(("lora_repro/methods/x", "lora_repro/tasks/x", "tests/test_ia3", "conf/method/x", "conf/task/x",
+                                       "conf/backbone/x", "conf/experiment/x", "experiments/x"))  # fmt: skip
+        assert example or placeholder or (ROOT / path).is_file(), f"{page.name} names {path}"
