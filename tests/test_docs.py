@@ -67,6 +67,5 @@ def test_links_and_named_paths_exist(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
     for path in re.findall(r"`((?:lora_repro|conf|tests|experiments)/[\w./-]+\.(?:py|yaml))`", text):
         example = any(info == f"file={path}" for page in DOCS for _, info, _ in blocks(page))
-        placeholder = path.startswith(("lora_repro/methods/x", "lora_repro/tasks/x", "tests/test_ia3", "conf/method/x", "conf/task/x",
-                                       "conf/backbone/x", "conf/experiment/x", "experiments/x"))  # fmt: skip
+        placeholder = re.search(r"/x\.|/test_ia3\.", path)  # x: a name of the reader's
         assert example or placeholder or (ROOT / path).is_file(), f"{page.name} names {path}"
