@@ -15,7 +15,7 @@ import pytest
 
 from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import Ending, Metrics, Mirror, NoTracker, flat
-from lora_repro.tracking.background import Background, join_all, unfinished
+from lora_repro.tracking.background import Background, closers, join_all, unfinished
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = {
@@ -172,7 +172,7 @@ def test_a_mirror_that_sleeps_for_ever_costs_no_time(
     began = time.monotonic()
     try:
         whole_run(tmp_path / "metrics.jsonl", mirror)
-        assert join_all() == [mirror] and not unfinished
+        assert join_all() == ["Board"] and not unfinished
         assert time.monotonic() - began < 5
         assert len(lines(tmp_path / "metrics.jsonl")) == 5
         assert capsys.readouterr().err == "Board does not keep up; some of this run will be missing there\n"
@@ -190,8 +190,20 @@ def test_patience_is_granted_to_all_at_once_and_an_unfinished_mirror_is_told(tmp
     left.log(1, {})  # its run never said how it ended
     began = time.monotonic()
     try:
-        assert set(join_all()) == set(sleepers) and time.monotonic() - began < 3
+        assert join_all() == 20 * ["Board"] and time.monotonic() - began < 3
         assert [ending.status for ending in heard.endings] == ["failed"]
+    finally:
+        gate.set()
+
+
+def test_a_tracker_is_closed_when_its_mirrors_are_done_and_left_where_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, closed = threading.Event(), []
+    monkeypatch.setattr("lora_repro.tracking.background.CLOSING", 0.2)
+    monkeypatch.setitem(closers, "Quick", lambda: closed.append(1))
+    assert join_all() == [] and closed == [1]
+    monkeypatch.setitem(closers, "Slow", gate.wait)
+    try:
+        assert join_all() == ["Slow"]
     finally:
         gate.set()
 

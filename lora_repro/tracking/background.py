@@ -18,7 +18,10 @@ from contextlib import contextmanager
 from lora_repro.tracking import Ending, Mirror
 
 ROOM = 10_000  # calls that wait; a step's losses take about 500 bytes
+CLOSING = 5.0  # seconds
 unfinished: set[Background] = set()
+# name -> what ends the tracker's own process. Python's exit would wait for it without a limit.
+closers: dict[str, Callable[[], object]] = {}
 
 
 class Background:
@@ -86,14 +89,20 @@ def one_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def join_all() -> list[Background]:
-    """Grant every mirror its patience, all at the same time; returns those that are still busy after it."""
-    began, busy = time.monotonic(), []
-    for mirror in sorted(list(unfinished), key=lambda item: item.patience):
+def join_all() -> list[str]:
+    """Grant every mirror its patience, all at the same time, then close their trackers. Returns who is still busy."""
+    began, busy, mirrors = time.monotonic(), [], sorted(list(unfinished), key=lambda item: item.patience)
+    for mirror in mirrors:
         mirror.finish(Ending("failed"))  # in case its run never did; a second finish changes nothing
         if not mirror.join(max(0.0, began + mirror.patience - time.monotonic())):
-            busy.append(mirror)
+            busy.append(mirror.name)
     unfinished.clear()
+    for name, close in closers.items() if not busy else ():
+        thread = threading.Thread(target=close, name=name, daemon=True)
+        thread.start()
+        thread.join(CLOSING)
+        if thread.is_alive():
+            busy.append(name)
     return busy
 
 
@@ -112,8 +121,7 @@ def awaited() -> Iterator[None]:
         if busy := join_all():
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
-            names = ", ".join(sorted({mirror.name for mirror in busy}))
-            print(f"{names} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
+            print(f"{', '.join(sorted(set(busy)))} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))

@@ -13,7 +13,7 @@ from typing import Any
 
 from lora_repro.errors import UserError
 from lora_repro.tracking import Ending, Mirror
-from lora_repro.tracking.background import Background, one_line
+from lora_repro.tracking.background import Background, closers, one_line
 
 MODES = ("offline", "online", "disabled", "shared")
 LOCAL = ("paths", "printed", "budget", "tune", "tracker", "hydra")  # parts of a configuration that say nothing of the run
@@ -104,18 +104,26 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
         init_timeout=tracker.patience / 2,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    given = {"project": tracker.project, "entity": tracker.entity, "dir": str(folder), "reinit": "create_new", **about}
+    closers["W&B"] = wandb.teardown
+    given: dict[str, Any] = {
+        "project": tracker.project,
+        "entity": tracker.entity,
+        "dir": str(folder),
+        "reinit": "create_new",
+        "settings": settings,
+        **about,
+    }
     if tracker.mode in ("online", "shared"):
         try:
             wandb.setup(wandb.Settings(silent=True))
             if not wandb.login(prompt=False):
                 raise UserError("no API key: set WANDB_API_KEY")
-            run = wandb.init(mode=tracker.mode, settings=settings, **given)
+            run = wandb.init(mode=tracker.mode, **given)
             print(f"W&B: {run.url}", file=sys.stderr, flush=True)
             return run
         except (wandb.Error, UserError, TimeoutError) as error:
             print(f"W&B is not online ({one_line(error)}); this run is kept offline in {folder}", file=sys.stderr)
-    return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", settings=settings, **given)
+    return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", **given)
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
