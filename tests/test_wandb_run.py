@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from wandb_files import history, history_whole, inspect, parts, summary
 
 from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import Metrics
@@ -55,26 +54,6 @@ def settle() -> None:
     """Wait for the mirrors, as a program does at its end, but for as long as it takes."""
     for mirror in list(unfinished):
         assert mirror.join(300)
-
-
-def inspect(path: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_ERROR_REPORTING": "false"})
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def parts(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [item[kind] for item in records if item["type"] == kind]
-
-
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for item in parts(records, "summary") for key, value in item["update"].items()}
-
-
-def history(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    items = [item["item"] for item in parts(records, "history")]
-    return [{key: value for key, value in item.items() if not key.startswith("_")} for item in items]
 
 
 @pytest.fixture(scope="module")
@@ -171,19 +150,6 @@ def test_predictions_and_adapter_are_artifacts(runs: dict[str, list[dict[str, An
     assert parts(runs["diverged"], "artifact") == []  # larger than this tracker uploads
 
 
-def history_whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """History with nested values put together: the reader prints them by dotted name."""
-    found = []
-    for line in history(records):
-        nested: dict[str, Any] = {}
-        for key, value in line.items():
-            head, _, rest = key.partition(".")
-            if rest:
-                nested.setdefault(head, {})[rest] = value
-        found.append({**line, **nested})
-    return found
-
-
 def test_the_table_has_key_output_and_numbers_only() -> None:
     columns, rows = table(PREDICTIONS, 2)
     assert columns == ["key", "output", "matches", "hyp_len"]
@@ -220,7 +186,7 @@ def test_an_ad_hoc_run_has_a_group_too() -> None:
 
 
 PROGRAM = """
-import os, signal, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_wandb_run import PREDICTIONS, record, tracked

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run is a W&B run whose id is its signature; the only `import wandb` of the library.
+"""Weights & Biases: a run is a W&B run whose id is its signature. Nothing else but wandb_board.py imports wandb.
 
 Inputs and references never leave this machine (they are not ours), nor do paths; texts that a model wrote do.
 """
