@@ -176,7 +176,7 @@ def test_the_usual_variables_choose_the_mode(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert WandbTracker(mode=mode).mode == expected
-    with pytest.raises(UserError, match="tracker.mode"):
+    with pytest.raises(UserError, match=r"tracker\.mode"):
         WandbTracker(mode="on")
 
 

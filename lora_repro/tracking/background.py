@@ -91,7 +91,7 @@ def one_line(error: Exception) -> str:
 
 def join_all() -> list[str]:
     """Grant every mirror its patience, all at the same time, then close their trackers. Returns who is still busy."""
-    began, busy, mirrors = time.monotonic(), [], sorted(list(unfinished), key=lambda item: item.patience)
+    began, busy, mirrors = time.monotonic(), [], sorted(unfinished, key=lambda item: item.patience)
     for mirror in mirrors:
         mirror.finish(Ending("failed"))  # in case its run never did; a second finish changes nothing
         if not mirror.join(max(0.0, began + mirror.patience - time.monotonic())):
@@ -121,7 +121,8 @@ def awaited() -> Iterator[None]:
         if busy := join_all():
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
-            print(f"{', '.join(sorted(set(busy)))} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
+            names = ", ".join(sorted(set(busy)))
+            print(f"{names} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))

@@ -79,10 +79,12 @@ def panel(data: dict[str, Any]) -> Any:
     from wandb_workspaces.reports import v2 as reports
 
     title, kind = data["title"], data["kind"]
+    seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     if kind == "line":
-        return reports.LinePlot(title=title, x=data["x"], y=[data["y"]], groupby_aggfunc="mean", groupby_rangefunc="minmax")
+        return reports.LinePlot(title=title, x=data["x"], y=[data["y"]], **seeds)
     if kind == "bar":
-        return reports.BarPlot(title=title, metrics=[data["metric"]], groupby=reports.Config(data["group"]), groupby_aggfunc="mean")
+        group = reports.Config(data["group"])
+        return reports.BarPlot(title=title, metrics=[data["metric"]], groupby=group, **seeds)
     if kind == "scatter":
         x = reports.Config(data["x"]) if data["where"] == "config" else reports.SummaryMetric(data["x"])
         return reports.ScatterPlot(title=title, x=x, y=reports.SummaryMetric(data["y"]), log_x=data["log"])
