@@ -25,10 +25,12 @@ from lora_repro.record import load_records
 ROOT = Path(__file__).resolve().parents[1]
 Panel = dict[str, Any]
 Section = dict[str, Any]
-# What a figure's stem tells of where it belongs, in this order; any other figure comes last.
+# What a figure's stem tells of where it belongs, in this order; else beside its table's scores, else last.
+QUALITY = "Quality against parameters"
 FIGURES = {
+    QUALITY: ("quality",),
     "Rank": ("rank",),
-    "Subspaces": ("subspace", "similarity", "amplification", "spectrum"),
+    "Subspaces": ("subspace", "delta_w"),
     "Latency and memory": ("latency", "footprint", "memory"),
 }
 REST = "Other figures"
@@ -85,16 +87,24 @@ def score_columns(path: Path) -> list[str]:
     return [name for name in middle if not name.endswith(("_sd", "_difference", "_low", "_high"))]
 
 
-def sections(found: Artefacts, profile: str) -> list[Section]:
+def has_cloud(path: Path, column: str) -> bool:
+    """Whether a score stands beside a number of parameters anywhere: a table with a column a rank has none."""
+    return any(line["parameters"] and line[column] is not None for line in rows(path))
+
+
+def sections(found: Artefacts) -> list[Section]:
     """The workspace's sections as plain data; a panel's `kind` says what it draws."""
     charts = [(stem, column) for stem, path in found.tables.items() for column in score_columns(path)]
     scores = [f"scores/{key}" for key in found.scores]
-    places = {name: [stem for stem in found.figures if place(stem, found) == name] for name in ("Scores", *FIGURES, REST)}
+    places = {name: [stem for stem in found.figures if place(stem, found) == name] for name in (*FIGURES, REST)}
     listed: list[Section] = [
         section("Scores by method, beside the paper's", [bar(stem, column) for stem, column in charts]),
         section(
-            "Quality against parameters",
-            [*map(image, places["Scores"]), *(cloud(stem, column) for stem, column in charts)],
+            QUALITY,
+            [
+                *map(image, places[QUALITY]),
+                *(cloud(stem, column) for stem, column in charts if has_cloud(found.tables[stem], column)),
+            ],
         ),
         section(
             "Rank",
@@ -119,7 +129,7 @@ def place(stem: str, found: Artefacts) -> str:
     """The section of a figure: by its name, else beside its table's scores."""
     named = [name for name, words in FIGURES.items() if any(word in stem for word in words)]
     scored = stem in found.tables and score_columns(found.tables[stem])
-    return named[0] if named else "Scores" if scored else REST
+    return named[0] if named else QUALITY if scored else REST
 
 
 def section(name: str, panels: Any) -> Section:
@@ -157,7 +167,7 @@ def workspace(found: Artefacts, profile: str) -> dict[str, Any]:
         "name": f"lora_repro {profile}",
         "filter": {"profile_name": profile},
         "group_by": ["row.table", "row.label"],
-        "sections": sections(found, profile),
+        "sections": sections(found),
     }
 
 

@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
-    found = dashboard.sections(dashboard.find(root, "mini"), "mini")
+    found = dashboard.sections(dashboard.find(root, "mini"))
     return {section["name"]: section["panels"] for section in found}
 
 
@@ -45,6 +45,9 @@ def test_every_score_of_a_table_has_its_bars_and_its_cloud(root: Path) -> None:
     ]
     clouds = [item for item in found["Quality against parameters"] if item["kind"] == "table_scatter"]
     assert [(item["x"], item["y"]) for item in clouds] == [("parameters", "bleu"), ("parameters", "nist")]
+    without = CSV.replace(",100,20,", ",,,").replace(",0.35,", ",,")
+    (root / "results/mini/tables/e2e.csv").write_text(without)
+    assert [item["kind"] for item in panels(root)["Quality against parameters"]] == ["image"]
 
 
 def test_rank_losses_and_time_come_from_the_runs(root: Path) -> None:
@@ -119,6 +122,6 @@ def test_without_a_key_it_says_what_is_missing(
 @pytest.mark.parametrize("profile", ["mini", "laptop"])
 def test_what_is_published_has_a_dashboard(profile: str) -> None:
     found = dashboard.find(ROOT, profile)
-    names = [section["name"] for section in dashboard.sections(found, profile)]
+    names = [section["name"] for section in dashboard.sections(found)]
     assert {"Scores by method, beside the paper's", "Quality against parameters", "Training"} <= set(names)
     assert "e2e" in found.tables and "bleu" in found.scores

@@ -154,6 +154,8 @@ def test_the_table_has_key_output_and_numbers_only() -> None:
     columns, rows = table(PREDICTIONS, 2)
     assert columns == ["key", "output", "matches", "hyp_len"]
     assert rows == [["k0", "text 0", "[0, 0]", 0], ["k1", "text 1", "[1, 0]", 1]]
+    numeric = [{"key": "k", "output": "4.1", "gold": 5.0, "predicted": 4.1}]
+    assert table(numeric, 5)[0] == ["key", "output", "predicted"]  # a number may be the data's own answer too
     assert table([], 5) == (["key", "output"], [])
 
 
