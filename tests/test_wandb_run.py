@@ -221,15 +221,17 @@ def program(folder: Path, patience: float, kill: str = "pass", **environment: st
     return done
 
 
-@pytest.mark.parametrize("patience", [0.2, 20])
-def test_a_network_that_never_answers_costs_the_patience_and_no_more(tmp_path: Path, patience: float) -> None:
+def test_a_network_that_never_answers_costs_the_patience_and_no_more(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, never says a word
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        done = program(tmp_path, patience, WANDB_BASE_URL=url, WANDB_API_KEY=40 * "0")
-    if patience < 1:
-        assert "W&B did not answer" in done.stderr
-    else:
-        assert "this run is kept offline" in done.stderr or "W&B did not answer" in done.stderr
+        done = program(tmp_path, 3, WANDB_BASE_URL=url, WANDB_API_KEY=40 * "0")
+    assert "W&B did not answer" in done.stderr or "this run is kept offline" in done.stderr
+
+
+def test_online_without_a_key_asks_nothing_and_goes_on_offline(tmp_path: Path) -> None:
+    done = program(tmp_path, 120, WANDB_MODE="online", HOME=str(tmp_path))
+    assert done.stderr.startswith("W&B is not online (no API key: set WANDB_API_KEY); this run is kept offline in ")
+    assert list((tmp_path / "run/wandb").glob("offline-run-*/run-cccc.wandb"))
 
 
 WAIT_AND_KILL = """
@@ -241,5 +243,5 @@ cores[0].kill()
 
 def test_a_service_that_is_gone_costs_nothing_but_its_dashboard(tmp_path: Path) -> None:
     kill = "exec(" + repr(WAIT_AND_KILL) + ")"
-    done = program(tmp_path, 20, kill, WANDB_MODE="offline")
-    assert "W&B" in done.stderr
+    done = program(tmp_path, 10, kill, WANDB_MODE="offline")
+    assert "W&B failed (" in done.stderr or "W&B did not answer" in done.stderr

@@ -46,9 +46,8 @@ def upload(
     run = begin(tracker, folder, id=name, name=name, resume="allow", **about)
     shown: dict[str, Any] = {key: wandb.Image(str(path)) for key, path in figures.items()}
     for key, lines in tables.items():
-        columns = list(lines[0]) if lines else ["line"]
-        data = [list(line.values()) for line in lines]
-        shown[key] = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+        columns = lines[0] if lines else ["line"]
+        shown[key] = wandb.Table(columns=[*columns], data=[[*line.values()] for line in lines], allow_mixed_types=True)
     run.log(shown)
     run.finish()
 
@@ -76,7 +75,7 @@ def build(spec: dict[str, Any], entity: str, project: str) -> Any:
 
 def panel(data: dict[str, Any]) -> Any:
     """One panel. Table charts use W&B's own presets, as `wandb.plot` does."""
-    from wandb_workspaces.reports import v2 as reports
+    from wandb_workspaces.reports.v2 import interface as reports
 
     title, kind = data["title"], data["kind"]
     seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}

@@ -41,7 +41,7 @@ class WandbTracker:
             raise UserError(f"tracker.mode must be null or one of {', '.join(MODES)}, not {mode!r}")
         self.project, self.entity, self.patience = project, entity, patience
         self.predictions, self.adapter_mb = predictions, adapter_mb
-        self.mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        self.mode: Any = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
         return Background("W&B", lambda: WandbRun(self, signature, asked, folder), self.patience)
@@ -76,7 +76,7 @@ class WandbRun:
         import wandb
 
         columns, rows = table(predictions, self.tracker.predictions)
-        return wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+        return wandb.Table(columns=[*columns], data=[*rows], allow_mixed_types=True)
 
     def _log_adapter(self, status: str) -> None:
         import wandb
