@@ -19,7 +19,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type tables publish check-authors-adapter clean
+.PHONY: help setup test lint type publish tables dashboard check-authors-adapter clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ tables: $(INSTALLED) ## re-render every published table and figure from results/
 	@for script in experiments/*.py; do \
 	  $(PY) -m experiments.$$(basename $$script .py) --published || exit $$?; \
 	done
+
+dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
+	@$(PY) -m lora_repro.dashboard profile=$(PROFILE)
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin

@@ -31,6 +31,7 @@ from lora_repro.estimate import announce
 from lora_repro.parts import Parts
 from lora_repro.precision import resolve_precision
 from lora_repro.tracking import Metrics
+from lora_repro.tracking.background import awaited
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -48,7 +49,8 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if found := record.find(folder):  # another process finished it while we waited to start
             return found
         try:
-            return measure(config, asked, name, folder, start)
+            with Metrics(folder / "metrics.jsonl", build(config.tracker).start(name, asked, folder)) as metrics:
+                return measure(config, asked, name, folder, metrics, start)
         except OSError as error:
             raise UserError(
                 f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
@@ -75,7 +77,7 @@ def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
 
 
 def measure(
-    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, start: Path | None = None
+    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, start: Path | None = None
 ) -> dict[str, Any]:
     """The straight line. Each stage gets the value of the one before and nothing else."""
     started = time.monotonic()
@@ -83,9 +85,6 @@ def measure(
     provenance.reset_peak_memory()
     splits = parts.task.load(config.paths.data)
     test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
-    metrics = Metrics(
-        folder / "metrics.jsonl", build(config.tracker).start(name, asked, asked["row"], folder)
-    )
     outputs: list[str] = []
     if parts.method.needs_model:
         backbone, measured = adapt(parts, splits, folder, metrics, start)
@@ -108,7 +107,6 @@ def measure(
             {"key": example.key, "output": text, **statistics}
             for example, text, statistics in zip(test, outputs, scores.per_input, strict=True)
         ]
-        metrics.finish(scores.values)
     status = measured.pop("status")
     if "steps" in measured:  # an untuned backbone may say what it likes
         status = outcome.judge(status, outputs)
@@ -128,6 +126,7 @@ def measure(
         },
     }
     record.save(folder, result, predictions)
+    metrics.finish(result, predictions)
     outcome.clean(folder)
     return result
 
@@ -176,6 +175,7 @@ def job(config: DictConfig) -> None:
             sys.exit(error.exit_code)
 
 
+@awaited()
 def main() -> None:
     """Command line: Hydra composes, `job` runs."""
     try:

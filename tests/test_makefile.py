@@ -29,7 +29,7 @@ def commands(*arguments: str) -> list[str]:
 def test_help_lists_every_public_target() -> None:
     shown = make().stdout
     assert shown == make("help").stdout
-    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "clean"):
+    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "dashboard", "clean"):
         assert f"make {target} " in shown
 
 
@@ -45,6 +45,10 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
     run = next(line for line in lines if "lora_repro.run" in line)
     assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
     assert any("-m experiments.e2e profile=laptop" in line for line in lines)
+
+
+def test_the_dashboard_is_that_of_the_profile() -> None:
+    assert commands("dashboard", "PROFILE=laptop")[-1].endswith("-m lora_repro.dashboard profile=laptop")
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:

@@ -19,6 +19,7 @@ from lora_repro.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e import E2E
+from lora_repro.tracking.background import unfinished
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -110,6 +111,21 @@ def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monk
 def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
     found = run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
     assert found["status"] == "diverged" and "scores" not in found["measured"]
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    plain = run.run(config(tmp_path / "plain", "train.epochs=4"))
+    tracked = run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
+    assert all(mirror.join(300) for mirror in list(unfinished))
+    name = plain["signature"]
+    assert tracked["signature"] == name and tracked["measured"]["dev_losses"] == plain["measured"]["dev_losses"]
+    ours, theirs = (tmp_path / kind / "smoke" / name for kind in ("plain", "tracked"))
+    for kept in ("adapter.safetensors", "predictions.jsonl", "metrics.jsonl"):
+        assert (ours / kept).read_bytes() == (theirs / kept).read_bytes(), kept
+    assert list((theirs / "wandb").glob(f"offline-run-*/run-{name}.wandb")) and not (ours / "wandb").exists()
 
 
 @pytest.mark.usefixtures("quick_scores")

@@ -1,0 +1,128 @@
+"""A mirror kept away from the run: every call of it, its start included, is made by a thread that nobody waits for.
+
+A full queue drops what comes, a call that raises is named once, and at the end of the program a mirror that hangs is left
+behind. None of it touches the run's random numbers, files or exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lora_repro.tracking import Ending, Mirror
+
+ROOM = 10_000  # calls that wait; a step's losses take about 500 bytes
+CLOSING = 5.0  # seconds
+unfinished: set[Background] = set()
+# name -> what ends the tracker's own process. Python's exit would wait for it without a limit.
+closers: dict[str, Callable[[], object]] = {}
+
+
+class Background:
+    """A Mirror whose calls return at once.
+
+    start: makes the mirror; called at the first log, so a run that fails before it leaves no trace.
+    patience: seconds that the end of the program (`awaited`) grants it to write what it has been told.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Mirror], patience: float, room: int = ROOM) -> None:
+        self.name, self.patience = name, patience
+        self._start, self._said = start, False
+        self._room = room
+        self._calls: queue.SimpleQueue[Callable[[Mirror], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        if self._calls.qsize() >= self._room:
+            self._say("does not keep up; some of this run will be missing there")
+            return
+        held = dict(values)
+        self._put(lambda mirror: mirror.log(step, held))
+
+    def finish(self, ending: Ending) -> None:
+        if self._thread is None and not ending.summary:
+            return  # it stopped before it had anything to say
+        self._put(lambda mirror: mirror.finish(ending))
+        self._put(None)
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait for what it has been told to be written; False where that takes longer."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _put(self, call: Callable[[Mirror], None] | None) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+            unfinished.add(self)
+            self._thread.start()
+        self._calls.put(call)
+
+    def _work(self) -> None:
+        try:
+            mirror = self._start()
+        except Exception as error:
+            self._say(f"did not start ({one_line(error)}); the run goes on without it")
+            mirror = None
+        while (call := self._calls.get()) is not None:
+            try:
+                if mirror is not None:
+                    call(mirror)
+            except Exception as error:
+                self._say(f"failed ({one_line(error)}); the run goes on")
+        unfinished.discard(self)
+
+    def _say(self, text: str) -> None:
+        """Once a run: a mirror that fails fails at every step."""
+        if not self._said:
+            self._said = True
+            print(f"{self.name} {text}", file=sys.stderr, flush=True)
+
+
+def one_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def join_all() -> list[str]:
+    """Grant every mirror its patience, all at the same time, then close their trackers. Returns who is still busy."""
+    began, busy, mirrors = time.monotonic(), [], sorted(unfinished, key=lambda item: item.patience)
+    for mirror in mirrors:
+        mirror.finish(Ending("failed"))  # in case its run never did; a second finish changes nothing
+        if not mirror.join(max(0.0, began + mirror.patience - time.monotonic())):
+            busy.append(mirror.name)
+    unfinished.clear()
+    for name, close in closers.items() if not busy else ():
+        thread = threading.Thread(target=close, name=name, daemon=True)
+        thread.start()
+        thread.join(CLOSING)
+        if thread.is_alive():
+            busy.append(name)
+    return busy
+
+
+@contextmanager
+def awaited() -> Iterator[None]:
+    """Around a program: at its end the mirrors get their patience. One that hangs would also hang Python's own shutdown
+    (its exit hooks wait for it), so then the process ends here, with the exit code that it was about to have.
+    """
+    code: object = 0
+    try:
+        yield
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else error
+        raise
+    finally:
+        if busy := join_all():
+            if isinstance(code, BaseException):
+                traceback.print_exception(code)
+            names = ", ".join(sorted(set(busy)))
+            print(f"{names} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else int(code is not None))

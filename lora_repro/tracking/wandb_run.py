@@ -1,0 +1,158 @@
+"""Weights & Biases: a run is a W&B run whose id is its signature. Nothing else but wandb_board.py imports wandb.
+
+Inputs and references never leave this machine (they are not ours), nor do paths; texts that a model wrote do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from lora_repro.errors import UserError
+from lora_repro.tracking import Ending, Mirror
+from lora_repro.tracking.background import Background, closers, one_line
+
+MODES = ("offline", "online", "disabled", "shared")
+LOCAL = ("paths", "printed", "budget", "tune", "tracker", "hydra")  # parts of a configuration that say nothing of the run
+ADAPTER = "adapter.safetensors"
+
+
+class WandbTracker:
+    """Settings of the mirror.
+
+    mode: null is WANDB_MODE where it is set, else online where WANDB_API_KEY is, else offline: no login is ever asked.
+    patience: seconds that the end of the program grants W&B. predictions: rows of the prediction table, at most.
+    adapter_mb: larger adapters (full fine-tuning's are whole models) stay on this machine.
+    """
+
+    def __init__(
+        self,
+        project: str = "lora_repro",
+        entity: str | None = None,
+        mode: str | None = None,
+        patience: float = 30,
+        predictions: int = 200,
+        adapter_mb: float = 64,
+    ) -> None:
+        if mode not in (None, *MODES):
+            raise UserError(f"tracker.mode must be null or one of {', '.join(MODES)}, not {mode!r}")
+        self.project, self.entity, self.patience = project, entity, patience
+        self.predictions, self.adapter_mb = predictions, adapter_mb
+        self.mode: Any = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+
+    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
+        return Background("W&B", lambda: WandbRun(self, signature, asked, folder), self.patience)
+
+
+class WandbRun:
+    """A Mirror that talks to W&B; its calls may raise and may hang."""
+
+    def __init__(self, tracker: WandbTracker, signature: str, asked: dict[str, Any], folder: Path) -> None:
+        self.tracker, self.signature, self.folder = tracker, signature, folder
+        about = describe(signature, asked)
+        self.run = begin(tracker, folder, id=signature, resume="allow", job_type="train", **about)
+        # Steps of our own: a resumed run repeats those after its checkpoint, and W&B refuses to go back in its.
+        self.run.define_metric("*", step_metric="step")
+        self.run.define_metric("dev_loss", step_metric="step", summary="min")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self.run.log({"step": step, **values})
+
+    def finish(self, ending: Ending) -> None:
+        try:
+            self.run.summary.update({"status": ending.status, **ending.summary})
+            if ending.status == "preempted":
+                self.run.mark_preempting()
+            if ending.predictions:
+                self.run.log({"predictions": self._table(ending.predictions)})
+            self._log_adapter(ending.status)
+        finally:
+            self.run.finish(exit_code=0 if ending.status == "finished" else 1)
+
+    def _table(self, predictions: list[dict[str, Any]]) -> Any:
+        import wandb
+
+        columns, rows = table(predictions, self.tracker.predictions)
+        return wandb.Table(columns=[*columns], data=[*rows], allow_mixed_types=True)
+
+    def _log_adapter(self, status: str) -> None:
+        import wandb
+
+        path = self.folder / ADAPTER
+        if not path.is_file() or path.stat().st_size > self.tracker.adapter_mb * 1e6:
+            return
+        artifact = wandb.Artifact(f"adapter-{self.signature}", type="adapter", metadata={"status": status})
+        # In place: the file stays in the run's folder, and a copy in W&B's would only cost time.
+        artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        self.run.log_artifact(artifact)
+
+
+def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
+    """A W&B run of its own (any number in one process) under `folder`; offline where online fails or knows no key."""
+    import wandb
+
+    settings = wandb.Settings(
+        console="off",  # the terminal stays the run's
+        silent=True,
+        disable_git=True,  # a remote's address may hold a token; the record has the commit
+        save_code=False,
+        x_disable_meta=True,
+        x_save_requirements=False,  # the record has the versions
+        init_timeout=tracker.patience / 2,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    closers["W&B"] = wandb.teardown
+    given: dict[str, Any] = {
+        "project": tracker.project,
+        "entity": tracker.entity,
+        "dir": str(folder),
+        "reinit": "create_new",
+        "settings": settings,
+        **about,
+    }
+    if tracker.mode in ("online", "shared"):
+        try:
+            wandb.setup(wandb.Settings(silent=True))
+            if not wandb.login(prompt=False):
+                raise UserError("no API key: set WANDB_API_KEY")
+            run = wandb.init(mode=tracker.mode, **given)
+            print(f"W&B: {run.url}", file=sys.stderr, flush=True)
+            return run
+        except (wandb.Error, UserError, TimeoutError) as error:
+            print(f"W&B is not online ({one_line(error)}); this run is kept offline in {folder}", file=sys.stderr)
+    return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", **given)
+
+
+def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What W&B sorts and filters runs by. Group: the experiment; paths stay out of the configuration."""
+    row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
+    names = [asked[part]["name"] for part in ("method", "task", "backbone")]
+    return {
+        "group": str(row["table"] or "adhoc"),
+        "name": f"{row['name']} {asked['task']['name']} seed {asked['seed']}",
+        "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
+        "config": {**{key: part for key, part in asked.items() if key not in LOCAL}, "row": row, "signature": signature},
+    }
+
+
+def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the first predictions: key, output, and the statistics that are numbers.
+
+    Any other text (`gold`: the data's own answer) is left out.
+    """
+    shown = predictions[:limit]
+    keys = dict.fromkeys(key for line in shown for key, value in line.items() if statistic(key, value))
+    columns = ["key", "output", *keys]
+    return columns, [[plain(line.get(column)) for column in columns] for line in shown]
+
+
+def statistic(key: str, value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return key not in ("key", "output", "gold") and all(isinstance(number, int | float) for number in numbers)
+
+
+def plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value

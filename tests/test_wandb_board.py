@@ -1,0 +1,63 @@
+"""The workspace as W&B's own objects, and the run that carries its tables and figures, read back offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imsave
+from wandb_files import inspect, parts, summary
+
+from lora_repro.tracking import wandb_board
+from lora_repro.tracking.wandb_run import WandbTracker
+
+workspaces = pytest.importorskip("wandb_workspaces.workspaces")
+
+PANELS = [
+    {"kind": "table_bar", "table": "tables/e2e", "label": "line", "value": "bleu", "title": "a"},
+    {"kind": "table_scatter", "table": "tables/e2e", "x": "parameters", "y": "bleu", "title": "b"},
+    {"kind": "scatter", "x": "method.rank", "where": "config", "y": "scores/bleu", "log": True, "title": "c"},
+    {"kind": "scatter", "x": "parameters/method", "where": "summary", "y": "scores/bleu", "log": True, "title": "d"},
+    {"kind": "line", "x": "step", "y": "dev_loss", "title": "e"},
+    {"kind": "bar", "metric": "train_seconds", "group": "row.label", "title": "f"},
+    {"kind": "image", "key": "figures/e2e", "title": "g"},
+]
+SPEC = {
+    "name": "lora_repro smoke",
+    "filter": {"profile_name": "smoke"},
+    "group_by": ["row.table", "row.label"],
+    "sections": [{"name": "All", "panels": PANELS}],
+}
+
+
+def test_every_kind_of_panel_becomes_one_of_w_and_b_s() -> None:
+    board = wandb_board.build(SPEC, "someone", "lora_repro")
+    (section,) = board.sections
+    kinds = ["CustomChart", "CustomChart", "ScatterPlot", "ScatterPlot", "LinePlot", "BarPlot", "MediaBrowser"]
+    assert [type(panel).__name__ for panel in section.panels] == kinds
+    bar, cloud, rank, parameters, line, time, figure = section.panels
+    assert bar.chart_fields == {"label": "line", "value": "bleu"} and bar.chart_name == "wandb/bar/v0"
+    assert bar.query == {"summaryTable": {"tableKey": "tables/e2e"}} and cloud.chart_fields == {"x": "parameters", "y": "bleu"}
+    assert rank.x.name == "method.rank" and parameters.x.name == "parameters/method" and line.x == "step"
+    assert time.metrics == ["train_seconds"] and figure.media_keys == ["figures/e2e"]
+    assert [key.name for key in board.runset_settings.groupby] == ["row.table", "row.label"]
+
+
+def test_the_tables_and_figures_travel_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    imsave(tmp_path / "e2e.png", np.zeros((3, 4, 3)))
+    lines: list[dict[str, Any]] = [{"line": "LoRA, published", "bleu": 50.5}, {"line": "LoRA, paper", "bleu": None}]
+    tracker = WandbTracker(mode="offline")
+    wandb_board.upload(tracker, SPEC, {"tables/e2e": lines}, {"figures/e2e": tmp_path / "e2e.png"}, tmp_path / "runs")
+    (folder,) = (tmp_path / "runs/wandb").glob("offline-run-*")
+    records = inspect(folder)
+    (run,) = parts(records, "run")
+    assert (run["run_id"], run["job_type"], run["config"]["update"]["profile_name"]) == ("lora_repro-smoke", "report", "smoke")
+    found = summary(records)
+    assert (found["tables/e2e.nrows"], found["figures/e2e.width"], found["figures/e2e.height"]) == (2, 4, 3)
+    (table,) = (folder / "files/media/table").rglob("*.json")
+    assert json.loads(table.read_text())["data"] == [["LoRA, published", 50.5], ["LoRA, paper", None]]

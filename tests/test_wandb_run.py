@@ -1,0 +1,247 @@
+"""What a run leaves in W&B's own files, read back with W&B's own reader (`wandb leet inspect`). No login, no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from wandb_files import history, history_whole, inspect, parts, summary
+
+from lora_repro.errors import Preempted, UserError
+from lora_repro.tracking import Metrics
+from lora_repro.tracking.background import unfinished
+from lora_repro.tracking.wandb_run import WandbTracker, describe, table
+
+ROOT = Path(__file__).resolve().parents[1]
+ASKED = {
+    "row": {"table": "e2e", "name": "lora", "label": "LoRA", "order": 3, "seeds": 3, "paper": {"gpt2": {"bleu": 70}}},
+    "method": {"name": "lora", "rank": 4, "targets": ["query", "value"]},
+    "task": {"name": "e2e"},
+    "backbone": {"name": "tiny", "label": "tiny"},
+    "profile_name": "smoke",
+    "seed": 3,
+    "paths": {"data": "/home/someone/data", "runs": "runs"},
+    "tracker": {"project": "x"},
+    "printed": {"lr": [1, 2]},
+}
+PREDICTIONS = [
+    {"key": f"k{i}", "output": f"text {i}", "gold": "their answer", "references": ["theirs"], "matches": [i, 0], "hyp_len": i}
+    for i in range(5)
+]
+MEASURED = {"scores": {"bleu": 0.25, "nist": None}, "parameters": {"method": 64, "head": 0}, "steps": 6, "dev_losses": [[3, 2.0]]}
+
+
+def record(status: str, **measured: Any) -> dict[str, Any]:
+    where = {"git_sha": "abc", "dirty": False, "device": "cpu", "precision": "fp32", "backbone": {"sha256": "00"}}
+    return {"status": status, "measured": {**MEASURED, **measured}, "where": where}
+
+
+def tracked(tracker: WandbTracker, signature: str, folder: Path) -> Metrics:
+    folder.mkdir(exist_ok=True)
+    return Metrics(folder / "metrics.jsonl", tracker.start(signature, ASKED, folder))
+
+
+def settle() -> None:
+    """Wait for the mirrors, as a program does at its end, but for as long as it takes."""
+    for mirror in list(unfinished):
+        assert mirror.join(300)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """One process: a run stopped after step 4 and resumed from step 3, and a run that diverges."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONFIG", "CACHE", "DATA"):  # nothing goes to the home folder
+            patch.setenv(f"WANDB_{name}_DIR", str(folder / name.lower()))
+        for name in ("WANDB_MODE", "WANDB_API_KEY"):
+            patch.delenv(name, raising=False)
+        tracker = WandbTracker(predictions=3)
+        random.seed(1)
+        np.random.seed(1)
+        drawn = random.getstate(), np.random.get_state()[1].tolist()
+        with pytest.raises(Preempted), tracked(tracker, "aaaa", folder / "a") as metrics:
+            for step in (1, 2, 3, 4):
+                metrics.log(step, {"train_loss": 1 / step, "lr": 0.1})
+            metrics.log(4, {"dev_loss": 2.0})
+            raise Preempted("stopped", 15)
+        settle()
+        first = next((folder / "a/wandb").glob("offline-run-*"))
+        (folder / "a/adapter.safetensors").write_bytes(b"x" * 100)
+        (folder / "b").mkdir()
+        (folder / "b/adapter.safetensors").write_bytes(b"x" * 100)
+        with tracked(tracker, "aaaa", folder / "a") as metrics:
+            for step in (3, 4, 5, 6):
+                metrics.log(step, {"train_loss": 1 / step, "lr": 0.1})
+            metrics.finish(record("finished"), PREDICTIONS)
+        small = WandbTracker(adapter_mb=1e-5)
+        with tracked(small, "bbbb", folder / "b") as metrics:  # beside the first, which is still being written
+            metrics.log(1, {"train_loss": float("nan")})
+            metrics.finish(record("diverged", scores={}), [])
+        settle()
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn
+        second = next(path for path in (folder / "a/wandb").glob("offline-run-*") if path != first)
+        yield {
+            "stopped": inspect(first),
+            "resumed": inspect(second),
+            "diverged": inspect(next((folder / "b/wandb").glob("offline-run-*"))),
+        }
+
+
+def test_a_run_is_found_by_its_signature_group_job_and_tags(runs: dict[str, list[dict[str, Any]]]) -> None:
+    (run,) = parts(runs["resumed"], "run")
+    assert (run["run_id"], run["run_group"], run["job_type"]) == ("aaaa", "e2e", "train")
+    assert run["display_name"] == "lora e2e seed 3" and sorted(run["tags"]) == ["e2e", "lora", "smoke", "tiny"]
+    assert run["resume"] is True and run["project"] == "lora_repro"
+    assert parts(runs["diverged"], "run")[0]["run_id"] == "bbbb"
+
+
+def test_the_configuration_is_there_without_paths_or_printed_tables(runs: dict[str, list[dict[str, Any]]]) -> None:
+    config = parts(runs["resumed"], "run")[0]["config"]["update"]
+    assert config["method"] == ASKED["method"] and config["signature"] == "aaaa" and config["seed"] == 3
+    assert config["row"] == {"table": "e2e", "name": "lora", "label": "LoRA"}
+    assert not {"paths", "printed", "tracker"} & set(config)
+    everything = json.dumps(runs["resumed"])
+    for private in ("/home/someone", "their answer", "theirs", "code_path", str(ROOT)):
+        assert private not in everything, private
+
+
+def test_every_step_is_logged_and_a_resumed_run_may_go_back(runs: dict[str, list[dict[str, Any]]]) -> None:
+    first = history(runs["stopped"])
+    assert first == [*({"step": s, "train_loss": 1 / s, "lr": 0.1} for s in (1, 2, 3, 4)), {"step": 4, "dev_loss": 2.0}]
+    second = [line for line in history(runs["resumed"]) if "train_loss" in line]
+    assert [line["step"] for line in second] == [3, 4, 5, 6]
+    steps = {item.get("glob_name") or item.get("name"): item["step_metric"] for item in parts(runs["resumed"], "metric")}
+    assert steps == {"*": "step", "dev_loss": "step"}
+
+
+def test_final_scores_and_status_are_in_the_summary(runs: dict[str, list[dict[str, Any]]]) -> None:
+    found = summary(runs["resumed"])
+    assert (found["scores/bleu"], found["parameters/method"], found["status"]) == (0.25, 64, "finished")
+    assert found["where/git_sha"] == "abc" and "scores/nist" not in found
+    assert parts(runs["resumed"], "exit")[0].get("exit_code", 0) == 0
+
+
+@pytest.mark.parametrize(("name", "status"), [("stopped", "preempted"), ("diverged", "diverged")])
+def test_a_run_that_did_not_finish_is_marked_so(
+    runs: dict[str, list[dict[str, Any]]], name: str, status: str
+) -> None:
+    assert summary(runs[name])["status"] == status and parts(runs[name], "exit")[0]["exit_code"] == 1
+    assert bool([item for item in runs[name] if item["type"] == "preempting"]) == (status == "preempted")
+
+
+def test_predictions_and_adapter_are_artifacts(runs: dict[str, list[dict[str, Any]]]) -> None:
+    artifacts = {item["type"]: item for item in parts(runs["resumed"], "artifact")}
+    assert artifacts["run_table"]["name"] == "run-aaaa-predictions" and artifacts["adapter"]["name"] == "adapter-aaaa"
+    (content,) = artifacts["adapter"]["manifest"]["contents"]
+    assert content["path"] == "adapter.safetensors" and content["size"] == "100"
+    assert content["local_path"].endswith("/a/adapter.safetensors")  # in place, not a copy
+    (logged,) = (line["predictions"] for line in history_whole(runs["resumed"]) if "predictions" in line)
+    assert logged["nrows"] == 3
+    assert parts(runs["diverged"], "artifact") == []  # larger than this tracker uploads
+
+
+def test_the_table_has_key_output_and_numbers_only() -> None:
+    columns, rows = table(PREDICTIONS, 2)
+    assert columns == ["key", "output", "matches", "hyp_len"]
+    assert rows == [["k0", "text 0", "[0, 0]", 0], ["k1", "text 1", "[1, 0]", 1]]
+    numeric = [{"key": "k", "output": "4.1", "gold": 5.0, "predicted": 4.1}]
+    assert table(numeric, 5)[0] == ["key", "output", "predicted"]  # a number may be the data's own answer too
+    assert table([], 5) == (["key", "output"], [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "expected"),
+    [
+        (None, {}, "offline"),
+        (None, {"WANDB_API_KEY": "k"}, "online"),
+        (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
+        (None, {"WANDB_MODE": "online"}, "online"),
+        ("offline", {"WANDB_MODE": "online"}, "offline"),
+        (None, {"WANDB_MODE": "disabled"}, "disabled"),
+    ],
+)
+def test_the_usual_variables_choose_the_mode(
+    mode: str | None, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert WandbTracker(mode=mode).mode == expected
+    with pytest.raises(UserError, match=r"tracker\.mode"):
+        WandbTracker(mode="on")
+
+
+def test_an_ad_hoc_run_has_a_group_too() -> None:
+    asked = {**ASKED, "row": {"table": None, "name": "adhoc", "label": None}}
+    assert describe("s", asked)["group"] == "adhoc"
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_wandb_run import PREDICTIONS, record, tracked
+from lora_repro.tracking.background import awaited
+from lora_repro.tracking.wandb_run import WandbTracker
+
+@awaited()
+def main():
+    with tracked(WandbTracker(patience=float(sys.argv[2])), "cccc", Path(sys.argv[1])) as metrics:
+        for step in (1, 2, 3):
+            metrics.log(step, {"train_loss": 1.0})
+        KILL
+        metrics.finish(record("finished"), PREDICTIONS)
+    sys.exit(7)
+
+main()
+"""
+
+
+def program(folder: Path, patience: float, kill: str = "pass", **environment: str) -> subprocess.CompletedProcess[str]:
+    for name in ("CONFIG", "CACHE", "DATA"):
+        environment[f"WANDB_{name}_DIR"] = str(folder / name.lower())
+    command = [sys.executable, "-c", PROGRAM.replace("KILL", kill), str(folder / "run"), str(patience)]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    done = subprocess.run(
+        command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, timeout=400
+    )
+    steps = [json.loads(line)["step"] for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert done.returncode == 7 and steps == [1, 2, 3] and "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_a_network_that_never_answers_costs_the_patience_and_no_more(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, never says a word
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        done = program(tmp_path, 3, WANDB_BASE_URL=url, WANDB_API_KEY=40 * "0")
+    assert "W&B did not answer" in done.stderr or "this run is kept offline" in done.stderr
+
+
+def test_online_without_a_key_asks_nothing_and_goes_on_offline(tmp_path: Path) -> None:
+    done = program(tmp_path, 120, WANDB_MODE="online", HOME=str(tmp_path))
+    assert done.stderr.startswith("W&B is not online (no API key: set WANDB_API_KEY); this run is kept offline in ")
+    assert list((tmp_path / "run/wandb").glob("offline-run-*/run-cccc.wandb"))
+
+
+WAIT_AND_KILL = """
+import psutil, time
+while not (cores := [c for c in psutil.Process().children() if "wandb-core" in c.name()]): time.sleep(0.05)
+cores[0].kill()
+"""
+
+
+def test_a_service_that_is_gone_costs_nothing_but_its_dashboard(tmp_path: Path) -> None:
+    kill = "exec(" + repr(WAIT_AND_KILL) + ")"
+    done = program(tmp_path, 10, kill, WANDB_MODE="offline")
+    assert "W&B failed (" in done.stderr or "W&B did not answer" in done.stderr
