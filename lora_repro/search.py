@@ -1,7 +1,7 @@
 """Search a learning rate with Optuna, on dev data only; needs the extra `sweeps`.
 
     python -m lora_repro.search method=lora hydra.sweeper.n_trials=12
-    python -m lora_repro.search method=lora task=rte profile=laptop paths.data=/data/glue hydra.sweeper.params.train.lr='...'
+    python -m lora_repro.search method=lora task=rte 'train.lr=tag(log,interval(1e-4,1e-2))' profile=laptop paths.data=/data/glue
 
 A trial is that of `lora_repro.tune`: few training rows, nothing decoded, test data not touched. It has a process of its own
 and is found again by the same command. Optuna takes no experiment (it cannot read a table's rows), and nothing is written to

@@ -11,9 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,11 +73,11 @@ def start(module: str, overrides: Sequence[str], folder: Path, tries: int, proce
     command = [sys.executable, "-m", module, *overrides, "hydra.mode=RUN"]
     if processes > 1:
         command[1:2] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    environment = {**os.environ, SUPERVISED: str(folder)}
     code = 0
     for left in reversed(range(max(1, tries))):
         before = attempts(folder)["attempts"]
-        code = _once(command, environment)
+        with own_gpu() if processes == 1 else nullcontext({}) as chosen:
+            code = _once(command, {**os.environ, **chosen, SUPERVISED: str(folder)})
         if code == -signal.SIGTERM or (code and stopping()):
             if attempts(folder)["attempts"] == before:  # it could not say so itself
                 note(folder, STOPPED, "stopped by SIGTERM")
@@ -86,6 +88,25 @@ def start(module: str, overrides: Sequence[str], folder: Path, tries: int, proce
         note(folder, code, ended)
         print(f"the run {folder.name} {ended}; {'it is tried again' if left else 'given up'}", file=sys.stderr, flush=True)
     return code
+
+
+@contextmanager
+def own_gpu() -> Iterator[dict[str, str]]:
+    """Of several GPUs that CUDA_VISIBLE_DEVICES lists, one that no other run on this machine has; waits for it."""
+    listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if len(listed) < 2:
+        yield {}
+        return
+    with ExitStack() as stack:
+        while True:
+            for name in listed:
+                try:
+                    stack.enter_context(record.lock(Path(tempfile.gettempdir()) / f"lora_repro_{os.getuid()}_gpu_{name}"))
+                except Busy:
+                    continue
+                yield {"CUDA_VISIBLE_DEVICES": name}
+                return
+            time.sleep(1)
 
 
 def _once(command: list[str], environment: dict[str, str]) -> int:

@@ -91,7 +91,7 @@ def job(config: DictConfig) -> None:
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     """Run every cell, print the table and return the exit code: 0 if each of them has its record."""
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
-        raise UserError("a search looks at dev data only: python -m lora_repro.tune -m hydra/sweeper=... method=lora")
+        raise UserError("a search looks at dev data only: python -m lora_repro.search method=lora")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
     wanted = cells(arguments)
