@@ -73,10 +73,12 @@ def adapt(
             parts.label,
             objective,
             observer.observe if observer else None,
+            parts.ranks,
         )
-        outcome.keep(folder, parameters, trained)
+        if parts.ranks.first:
+            outcome.keep(folder, parameters, trained)
     measured.update(outcome.facts(trained))
-    if observer and trained.status == "finished":
+    if observer and trained.status == "finished" and parts.ranks.first:
         observer.finish(trained.steps)
     return backbone, measured
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra import main as hydra_main
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,15 +31,53 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """
+    with _tree():
+        return hydra_compose("config", overrides=overrides, return_hydra_config=hydra_node)
+
+
+@contextmanager
+def _tree() -> Iterator[None]:
+    """Hydra over conf/, whatever else it is at in this process; what it refuses becomes a UserError."""
     running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-            return hydra_compose("config", overrides=overrides, return_hydra_config=hydra_node)
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def sweep_jobs(arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job that Hydra's own sweeper makes of a command line, an experiment's axes included.
+
+    Raises UserError, in one line, for whatever Hydra refuses.
+    """
+    with _tree():
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        given = parser.parse_overrides([item for item in arguments if not item.startswith("-")])
+        fixed = [str(item.input_line) for item in given if not item.is_sweep_override()]
+        hydra_node = hydra_compose("config", overrides=fixed, return_hydra_config=True).hydra
+        axes = [f"{key}={value}" for key, value in (hydra_node.sweeper.get("params") or {}).items()]
+        own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
+        (jobs,) = BasicSweeper.split_arguments([*parser.parse_overrides(axes), *own], None)
+    return [list(job) for job in jobs]
+
+
+def hydra_program(job: Callable[[DictConfig], Any]) -> None:
+    """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it."""
+    hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+
+
+def job_overrides() -> list[str]:
+    """Inside a job: the overrides that composed it, without Hydra's own."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def in_sweep() -> bool:
+    """Inside a job: whether it is one of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.objective import Completion, Objective
 from lora_repro.probe import UpdateProbe
+from lora_repro.ranks import Ranks
 from lora_repro.tasks.base import AbstractTask
 from lora_repro.train import TrainConfig
 
@@ -31,15 +32,12 @@ class Parts:
     decoder: BeamSearch | Labeller
     probe: UpdateProbe | None
     data: DataConfig
-    device: torch.device
+    ranks: Ranks
     seed: int
     label: str
 
     @classmethod
     def of(cls, config: DictConfig) -> Parts:
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         task, decoder = build(config.task), build(config.decode)
         if isinstance(decoder, BeamSearch) != (task.kind == "text"):
             raise UserError(
@@ -54,12 +52,16 @@ class Parts:
             decoder=decoder,
             probe=build(config.probe) if config.get("probe") else None,
             data=DataConfig(**config.data),
-            device=torch.device(device),
+            ranks=Ranks.here(config.device),
             seed=config.seed,
             label=f"{place} seed {config.seed}"
             if task.kind == "text"
             else f"{place} {task.name} seed {config.seed}",
         )
+
+    @property
+    def device(self) -> torch.device:
+        return self.ranks.device
 
     def objective(self) -> Objective:
         """What the training minimises: the task's kind says."""

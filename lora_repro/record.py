@@ -27,6 +27,7 @@ EXCLUDED = (
     "tracker",
     "paths",
     "device",
+    "launch",
     "profile_name",
     "hydra",
     "backbone.label",

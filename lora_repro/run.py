@@ -16,22 +16,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lora_repro import outcome, provenance, record
+from lora_repro import outcome, provenance, record, supervise
 from lora_repro.adapt import adapt
 from lora_repro.answer import answer
-from lora_repro.compose import CONF, build, compose, resolved
+from lora_repro.compose import build, compose, hydra_program, job_overrides, resolved
 from lora_repro.data import subset
-from lora_repro.errors import UserError
+from lora_repro.errors import Busy, UserError
 from lora_repro.estimate import announce
 from lora_repro.parts import Parts
 from lora_repro.precision import resolve_precision
-from lora_repro.tracking import Metrics
-from lora_repro.tracking.background import awaited
+from lora_repro.ranks import Ranks
+from lora_repro.sweep import asks, summary, sweep, wants_sweep
+from lora_repro.tasks.base import Splits
+from lora_repro.tracking import Metrics, background
+
+WAIT_SECONDS = 5.0
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,14 +43,17 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     asked = resolved(config)
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
-    if found := record.find(folder):
+    ranks = Ranks.here(config.device)
+    if found := ranks.led(lambda: record.find(folder)):
         return found
     start = first(config, overrides)
-    with record.lock(folder):
-        if found := record.find(folder):  # another process finished it while we waited to start
+    with ranks.hold(record.lock(folder)):
+        # Another process may have finished it while we waited to start.
+        if found := ranks.led(lambda: record.find(folder)):
             return found
         try:
-            with Metrics(folder / "metrics.jsonl", build(config.tracker).start(name, asked, folder)) as metrics:
+            mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
+            with Metrics(folder / "metrics.jsonl", mirror) as metrics:
                 return measure(config, asked, name, folder, metrics, start)
         except OSError as error:
             raise UserError(
@@ -60,20 +64,40 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
     """The folder of the run that this one starts from (`init_from`: a task), run now unless it is there already.
 
-    It is the same command with that task, so a sweep meets its dependencies in any order. Raises UserError if it did not
-    finish.
+    It is the same command with that task, so a sweep meets its dependencies in any order; one that another process is at is
+    waited for. Raises UserError if it did not finish.
     """
     task = config.get("init_from")
     if not task:
         return None
     others = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from")]
     source = compose([*others, f"task={task}", "init_from=null"])
-    found = run(source)
+    found = awaited(source, task)
     if found["status"] != "finished":
         raise UserError(
             f"the {task} run that this one starts from is {found['status']}; see {found['signature']}"
         )
     return Path(str(source.paths.runs)) / str(source.profile_name) / str(found["signature"])
+
+
+def awaited(source: DictConfig, task: str) -> dict[str, Any]:
+    """The record of a run that others may start from too: whoever comes first runs it, the rest wait."""
+    said = False
+    while True:
+        try:
+            return run(source)
+        except Busy:
+            if not said:
+                print(f"waiting for the {task} run, which another process is at", file=sys.stderr, flush=True)
+            said = True
+            time.sleep(WAIT_SECONDS)
+
+
+def follow(parts: Parts, splits: Splits, folder: Path, start: Path | None) -> dict[str, Any]:
+    """A run on a rank after the first: train along, then hear what the first one measured."""
+    if parts.method.needs_model:
+        adapt(parts, splits, folder, Metrics(folder / "metrics.jsonl"), start)
+    return parts.ranks.led(dict[str, Any])
 
 
 def measure(
@@ -84,6 +108,8 @@ def measure(
     parts = Parts.of(config)
     provenance.reset_peak_memory()
     splits = parts.task.load(config.paths.data)
+    if not parts.ranks.first:
+        return follow(parts, splits, folder, start)
     test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
     outputs: list[str] = []
     if parts.method.needs_model:
@@ -123,23 +149,13 @@ def measure(
             **provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device)),
             "backbone": origin,
             "data": {"caption": splits.caption, "hashes": splits.hashes},
+            **({"processes": parts.ranks.size} if parts.ranks.size > 1 else {}),
         },
     }
     record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     outcome.clean(folder)
-    return result
-
-
-def summary(found: dict[str, Any]) -> str:
-    """One line a finished run: what was scored, with what, in how long."""
-    scores = found["measured"].get("scores", {})
-    shown = "  ".join(
-        f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items()
-    )
-    asked = found["asked"]
-    cell = f"{asked['task']['name']:<12}{found['row']['name']:<16} seed {asked['seed']}"
-    return f"{cell}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"
+    return parts.ranks.led(lambda: result)
 
 
 def check_writable(folder: Path) -> None:
@@ -154,41 +170,37 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-exit_code = 0
-
-
 def job(config: DictConfig) -> None:
-    """One job of a sweep. Mistakes become one line and a non-zero exit at the end; the other jobs go on."""
-    global exit_code
+    """The one run that a command line asks for. A mistake becomes one line and an exit code."""
     try:
-        if config.row.table and not config.row.label:
-            raise UserError(
-                f"experiment {config.row.table} needs its rows: run it as experiment={config.row.table}, without -m"
-            )
-        if config.seed >= config.row.seeds:
-            return  # this row asks for fewer seeds than the sweep offers
-        print(summary(run(config, HydraConfig.get().overrides.task)), flush=True)
+        if not asks(config):
+            return  # this row asks for fewer seeds
+        found = run(config, job_overrides())
+        if Ranks.here(config.device).first:
+            print(summary(found), flush=True)
     except UserError as error:
+        supervise.confess(error)
         print(f"error: {error}", file=sys.stderr, flush=True)
-        exit_code = exit_code or error.exit_code
-        if error.exit_code == 130 or (error.exit_code == 75 and HydraConfig.get().mode == RunMode.RUN):
-            sys.exit(error.exit_code)
+        sys.exit(error.exit_code)
 
 
-@awaited()
+@background.awaited()
 def main() -> None:
-    """Command line: Hydra composes, `job` runs."""
+    """Command line: Hydra composes; `job` runs one configuration, `sweep` many."""
+    supervise.obey()
+    arguments = sys.argv[1:]
     try:
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
-        fixed = [item for item in sys.argv[1:] if not item.startswith("-") and not set(item) & set(",*(")]
-        config = compose(fixed)
+        fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
+        config = compose(fixed, hydra_node=True)
         check_writable(Path(config.paths.runs))
-        announce(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+        if wants_sweep(arguments, config.hydra):
+            announce(arguments)
+            sys.exit(sweep(arguments, config.hydra))
+        hydra_program(job)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from lora_repro.errors import Preempted, UserError
 from lora_repro.objective import Completion, Objective
 from lora_repro.precision import autocast, resolve_precision
 from lora_repro.progress import State, Trained, restore_state, save_state, stop_signals
+from lora_repro.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,17 @@ def train(
     label: str = "train",
     objective: Objective = COMPLETION,
     observe: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Trained:
-    """Train `parameters` in place and leave the selected weights in them.
+    """Train `parameters` in place and leave the selected weights in them; of several `ranks`, in the first one's.
 
     Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
     state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
     Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
     """
     device = next(iter(parameters.values())).device
+    ranks = ranks or Ranks(device)
+    greet(ranks, config)
     dtype = resolve_precision(config.precision, device)
     names, tensors = list(parameters), list(parameters.values())
     optimizer = torch.optim.AdamW(
@@ -123,20 +129,26 @@ def train(
     eval_every = config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
-    step = restore_state(folder, names, tensors, optimizer, state, device)
+    with ranks.in_turn():
+        step = restore_state(folder, names, tensors, optimizer, state, device)
     started = time.monotonic() - state.seconds
     order: list[list[int]] = []
     lengths = [len(row.ids) for row in train_rows] if config.group_by_length else None
-    bar = tqdm(total=total, initial=step, desc=label, unit="step", dynamic_ncols=True, mininterval=1.0)
+    note = log if ranks.first else lambda step, values: None
+    silence = {} if ranks.first else {"disable": True}
+    bar = tqdm(total=total, initial=step, desc=label, unit="step", dynamic_ncols=True, mininterval=1.0, **silence)
     with stop_signals() as caught, bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)
             if position == 0 or not order:
                 order = epoch_order(len(train_rows), config.batch_size, seed, epoch, lengths)
             rows = [train_rows[i] for i in order[position]]
+            if ranks.size > 1:  # dropout masks of its own for every rank, the same ones after a resumption
+                torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
             backbone.model.train()
             with autocast(device, dtype):
-                loss, tokens = _backward(backbone, objective, rows, config, device)
+                loss, tokens = _backward(backbone, objective, rows, config, device, ranks)
+            ranks.add_gradients(tensors)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
             if config.clip is not None:
@@ -147,8 +159,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
-            log(step, {"train_loss": loss, "lr": optimizer.param_groups[0]["lr"]})
-            if observe:
+            note(step, {"train_loss": loss, "lr": optimizer.param_groups[0]["lr"]})
+            if observe and ranks.first:
                 observe(step, total)
             bar.update()
             bar.set_postfix(
@@ -157,25 +169,25 @@ def train(
             if step % eval_every == 0 or step == total:
                 with autocast(device, dtype):
                     backbone.model.eval()
-                    validation = objective.validate(backbone, dev_rows, config.eval_batch_size)
-                log(step, validation)
+                    validation = ranks.led(lambda: objective.validate(backbone, dev_rows, config.eval_batch_size))
+                note(step, validation)
                 dev, figure = validation["dev_loss"], objective.figure(validation)
                 if not math.isfinite(dev):
                     return state.result("diverged", step)
                 state.dev_losses.append((step, dev))
                 if figure < state.best_figure or not state.best_step:
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
-                    if config.select == "best" and step < total:  # at the end the live weights are the best
+                    if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
                         checkpoint.save_tensors(
                             folder / "best.safetensors", dict(zip(names, tensors, strict=True))
                         )
-            if caught or (step < total and step % checkpoint_every == 0):
+            (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
+            if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
                 save_state(folder, step, names, tensors, optimizer, state)
-            if caught:
-                raise Preempted(
-                    f"stopped at step {step} of {total}; the same command goes on from there", caught[0]
-                )
-    if config.select == "best" and state.best_step < total:
+            if stops:
+                number = caught[0] if caught else signal.SIGTERM
+                raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", number)
+    if config.select == "best" and state.best_step < total and ranks.first:
         best = load_file(folder / "best.safetensors")
         with torch.no_grad():
             for name, tensor in zip(names, tensors, strict=True):
@@ -184,17 +196,35 @@ def train(
     return state.result("finished", step, last=config.select == "last")
 
 
+def greet(ranks: Ranks, config: TrainConfig) -> None:
+    """Have each of several ranks say what it takes. Raises UserError if a batch has fewer rows than there are ranks."""
+    if ranks.size > config.batch_size:
+        raise UserError(f"{ranks.size} processes share train.batch_size={config.batch_size} rows; start fewer of them")
+    if ranks.size > 1:
+        rows = len(ranks.share([0] * config.batch_size))
+        print(
+            f"rank {ranks.rank} of {ranks.size} on {ranks.device}: {rows} of the {config.batch_size} rows of a batch",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _backward(
-    backbone: Backbone, objective: Objective, rows: list[Any], config: TrainConfig, device: torch.device
+    backbone: Backbone, objective: Objective, rows: list[Any], config: TrainConfig, device: torch.device, ranks: Ranks
 ) -> tuple[float, int]:
-    """Gradients of the mean loss over all scored terms of one global batch; returns that loss and the tokens computed."""
-    micro = config.micro_batch_size or len(rows)
+    """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them.
+
+    Returns that loss and the tokens computed, both of all ranks.
+    """
     # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
     count = sum(objective.count(row) for row in rows)
+    mine = ranks.share(rows)
+    micro = config.micro_batch_size or len(mine)
     value, tokens = 0.0, 0
-    for start in range(0, len(rows), micro):
-        batch = objective.collate(rows[start : start + micro], backbone.pad).to(device)
+    for start in range(0, len(mine), micro):
+        batch = objective.collate(mine[start : start + micro], backbone.pad).to(device)
         loss = objective.summed(backbone, batch, config.label_smoothing)
         (loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
-    return value, tokens
+    value, tokens_of_all = ranks.total(value, tokens)
+    return value, int(tokens_of_all)

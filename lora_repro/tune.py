@@ -26,8 +26,8 @@ FACTORS = (1 / 3, 1.0, 3.0)
 N_TRAIN = 512
 
 
-def trial(config: DictConfig, lr: float) -> dict[str, Any]:
-    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
+def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
+    """The configuration of a trial at `lr`, and the trial's folder."""
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
@@ -38,7 +38,12 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     asked = resolved(config)
     # Decoding is no part of a trial.
     name = record.signature({key: value for key, value in asked.items() if key != "decode"})
-    folder = Path(config.paths.runs) / config.profile_name / "trials" / name
+    return config, Path(config.paths.runs) / config.profile_name / "trials" / name
+
+
+def trial(config: DictConfig, lr: float) -> dict[str, Any]:
+    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
+    config, folder = shortened(config, lr)
     path = folder / "trial.json"
     if path.exists():
         return record.read(path)
@@ -50,7 +55,7 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
         kept = ("status", "dev_loss", "steps", "train_seconds", "parameters")
         result = {
             "schema": record.SCHEMA,
-            "signature": name,
+            "signature": folder.name,
             "row": config.row.name,
             "lr": lr,
             "n_train": config.data.n_train,

@@ -1,0 +1,118 @@
+"""The processes that share one run's batches: a single one, unless torchrun started more.
+
+Each rank computes the gradients of its rows of every global batch and all add theirs up, so the weights stay those of one
+process. The first rank alone validates, writes and answers; the others hear from it what it found.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from lora_repro.errors import UserError
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # how long the others wait for the first, which validates and decodes alone
+
+
+def world_size() -> int:
+    """How many processes torchrun started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@cache
+def _join(cpu: bool) -> Any:
+    """Join the other processes (gloo on CPU, nccl on GPUs). Imported here: one process needs no accelerate."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    atexit.register(state.destroy_process_group)
+    return state
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank `rank` of `size`, on `device`. With one process every method hands back what it was given."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def here(cls, device: str) -> Ranks:
+        """This process's place. `device`: cpu, cuda, or auto: cuda where there is one.
+
+        Raises UserError if the processes that torchrun started cannot work together on it.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if world_size() == 1:
+            return cls(torch.device(device))
+        state = _join(cpu=device == "cpu")
+        if state.num_processes != world_size():
+            raise UserError(f"{world_size()} processes were started for device={device}, which cannot be shared: use torchrun")
+        return cls(state.device, state.process_index, state.num_processes)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: list[T]) -> list[T]:
+        """This rank's rows of a global batch: every `size`-th one."""
+        return rows if self.size == 1 else rows[self.rank :: self.size]
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the ranks, in one transfer. One that no rank has stays absent."""
+        if self.size == 1:
+            return
+        from accelerate.utils import reduce
+
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
+        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def total(self, *values: float) -> tuple[float, ...]:
+        """Each value's sum over the ranks."""
+        if self.size == 1:
+            return values
+        from accelerate.utils import reduce
+
+        return tuple(reduce(torch.tensor(values, dtype=torch.float64, device=self.device), "sum").tolist())
+
+    def led(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives on the first rank, on every rank; the others do not call it."""
+        if self.size == 1:
+            return compute()
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([compute() if self.first else None])[0]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def hold(self, lock: AbstractContextManager[None]) -> Iterator[None]:
+        """Have the first rank hold a lock for all. A UserError that it meets is raised on every rank."""
+        with ExitStack() as stack:
+
+            def enter() -> UserError | None:
+                try:
+                    stack.enter_context(lock)
+                except UserError as error:
+                    return error
+                return None
+
+            if refused := self.led(enter):
+                raise refused
+            yield
+
+    def in_turn(self) -> AbstractContextManager[None]:
+        """A block that the first rank goes through before the others."""
+        return nullcontext() if self.size == 1 else _join(self.device.type == "cpu").main_process_first()

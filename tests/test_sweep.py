@@ -1,0 +1,269 @@
+"""What a sweep asks for, what became of it, and the launchers at work: a killed run, a requeued one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro import record, rows, run, supervise, sweep
+from lora_repro.compose import compose, resolved
+from lora_repro.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def installed(plugin: str) -> bool:
+    return importlib.util.find_spec("hydra_plugins") is not None and importlib.util.find_spec(plugin) is not None
+
+
+def needs(plugin: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not installed(f"hydra_plugins.{plugin}"), reason=f"{plugin} is not installed: .[sweeps]")
+
+
+GRID = ["-m", "profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]
+
+
+def test_the_cells_of_a_grid_are_the_runs_that_its_jobs_would_make(tmp_path: Path) -> None:
+    found = sweep.cells([*GRID, f"paths.runs={tmp_path}"])
+    assert [(cell.row, cell.task, cell.seed) for cell in found] == [
+        ("lora", "sentiment", 0),
+        ("bitfit", "sentiment", 0),  # seeds are the outer axis: the profile names them first
+        ("lora", "sentiment", 1),
+        ("bitfit", "sentiment", 1),
+    ]
+    alone = compose(["profile=smoke", "task=sentiment", "method=bitfit", "seed=1"])
+    assert found[3].folder == tmp_path / "smoke" / record.signature(resolved(alone))
+
+
+def test_the_cells_of_an_experiment_are_those_of_its_table() -> None:
+    declared = rows.declared("e2e", "smoke", ["seed=0,1"])
+    names = {name for block in declared for row in block.rows for name, _ in row.asked.values()}
+    found = sweep.cells(["experiment=e2e", "profile=smoke", "seed=0,1"])
+    assert {cell.folder.name for cell in found} == names and len(found) == len(names)
+
+
+def test_an_experiment_without_its_rows_is_refused() -> None:
+    with pytest.raises(UserError, match="needs its rows"):
+        sweep.cells(["-m", "experiment=e2e,glue", "profile=smoke"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-m", "method=lora,full"], True),
+        (["experiment=e2e"], True),
+        (["method=lora"], False),
+        (["experiment=e2e", "hydra.mode=RUN"], False),
+        (["experiment=e2e", "--cfg"], False),
+    ],
+)
+def test_which_command_lines_are_sweeps(arguments: list[str], expected: bool) -> None:
+    fixed = [item for item in arguments if not item.startswith("-") and "," not in item]
+    assert sweep.wants_sweep(arguments, compose(fixed, hydra_node=True).hydra) is expected
+
+
+def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
+    config = compose(["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"])
+    done = sweep.cell_of(config)
+    run.run(config)
+    supervise.note(done.folder, -9, "was killed by SIGKILL")
+
+    def cell(name: str) -> sweep.Cell:
+        return sweep.Cell(name, "sentiment", 0, tmp_path / name)
+
+    supervise.note(tmp_path / "wrong", 2, "rank 99 exceeds 32")
+    supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
+    supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
+    supervise.note(tmp_path / "stopped", 75, "stopped at step 3 of 9")
+    with record.lock(tmp_path / "running"):
+        cells = [cell(name) for name in ("wrong", "killed", "stopped", "running", "missing")]
+        statuses = [sweep.Status.of(found) for found in [*cells, done]]
+    assert [(s.status, s.code, s.attempts) for s in statuses] == [
+        ("failed", 2, 1),
+        ("failed", 1, 2),
+        ("stopped", 75, 1),
+        ("running", 75, 1),
+        ("missing", 1, 0),
+        (statuses[-1].status, 0, 2),
+    ]
+    lines = sweep.table(statuses).splitlines()
+    assert lines[0] == "1 of 6 runs are done"
+    assert lines[2].split()[:5] == ["lora", "sentiment", "0", statuses[-1].status, "accuracy"]
+    assert lines[3].endswith("rank 99 exceeds 32") and lines[4].endswith("2         was killed by SIGKILL")
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """A sweep in this process whose runs are in this process, too; unless the test replaces `supervise.start`."""
+
+    def start(module: str, overrides: list[str], folder: Path, tries: int, processes: int) -> int:
+        try:
+            run.run(compose(list(overrides)), overrides)
+        except UserError as error:
+            supervise.note(folder, error.exit_code, str(error))
+            return error.exit_code
+        return 0
+
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["run", *arguments, f"paths.runs={tmp_path}"])
+        with pytest.raises(SystemExit) as left:
+            run.main()
+        return int(left.value.code or 0)
+
+    monkeypatch.setattr(supervise, "start", start)
+    monkeypatch.setattr(supervise, "_signals", [])
+    monkeypatch.delenv(supervise.MARK, raising=False)
+    yield command  # type: ignore[misc]
+    os.environ.pop(supervise.MARK, None)
+
+
+def test_a_sweep_repeats_nothing_and_ends_with_its_table(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command_line(*GRID) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 4 runs are done" in printed and printed.count("sentiment") == 4
+    monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("started again"))
+    assert command_line(*GRID) == 0
+    assert capsys.readouterr().out.count("sentiment") == 8  # a line when it is met, and one of the table
+
+
+def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line("-m", "profile=smoke", "task=sentiment", "method.rank=2,99") == 2
+    printed = capsys.readouterr().out
+    assert "1 of 2 runs are done" in printed and "rank 99 exceeds" in printed
+
+
+def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+
+    def start(module: str, overrides: list[str], folder: Path, *rest: Any) -> int:
+        started.append(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+        supervise.note(folder, 75, "stopped at step 1 of 4")
+        return 75
+
+    monkeypatch.setattr(supervise, "start", start)
+    assert command_line(*GRID) == 75 and len(started) == 1
+    printed = capsys.readouterr().out
+    assert "0 of 4 runs are done" in printed and "stopped at step 1 of 4" in printed and printed.count("missing") == 3
+
+
+def test_a_search_is_sent_to_the_program_that_sees_no_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = compose(["profile=smoke"], hydra_node=True).hydra
+    node.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+    with pytest.raises(UserError, match=r"lora_repro\.search"):
+        sweep.sweep(["-m"], node)
+
+
+def test_torchrun_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"launch\.processes"):
+        sweep.sweep(["-m"], compose(["profile=smoke"], hydra_node=True).hydra)
+
+
+def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for given, jobs, expected in ((None, 3, "2"), (None, 99, "1"), ("5", 2, "5")):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        sweep.share_cores(jobs)
+        assert os.environ["OMP_NUM_THREADS"] == expected
+
+
+@needs("hydra_submitit_launcher")
+def test_the_slurm_example_composes_and_survives_its_time_limit() -> None:
+    launcher = compose(["hydra/launcher=slurm", "hydra.launcher.account=nlp"], hydra_node=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher") and launcher.account == "nlp" and launcher.max_num_timeout > 0
+
+
+# The real launchers, with one small run that lasts long enough to be met in the middle.
+LONG = ["profile=smoke", "task=sentiment", "train.epochs=100", "train.checkpoint_every=20"]
+
+
+def running(folder: Path, *words: str) -> list[int]:
+    """Process ids of supervised runs below `folder` whose command line holds all words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if {f"paths.runs={folder}", "hydra.mode=RUN", *words} <= set(arguments):
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 300) -> Any:
+    """What `condition` gives once it is true; fails if the process ends before, or the time."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None and time.monotonic() < deadline, "".join(process.communicate(timeout=60))
+        time.sleep(0.01)
+    return found
+
+
+def launch(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-m", "lora_repro.run", "-m", *LONG, *arguments, f"paths.runs={tmp_path}"]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def steps(folder: Path) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines if "train_loss" in line]
+
+
+pytest_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to find the run's process")
+
+
+@needs("hydra_joblib_launcher")
+@pytest_proc
+def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> None:
+    process = launch(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
+    lora, other = sweep.cells([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
+    wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
+    (pid,) = running(tmp_path, "method=lora")
+    os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "2 of 2 runs are done" in out and "was killed by SIGKILL; it is tried again" in err
+    assert supervise.attempts(lora.folder)["attempts"] == 1 and supervise.attempts(other.folder)["attempts"] == 0
+    assert steps(lora.folder) == list(range(1, 401)) == steps(other.folder)
+    found = record.read(lora.folder / "record.json")
+    threads = int(found["where"]["device"].rsplit(" ", 2)[1])
+    assert threads * 2 <= max(2, os.cpu_count() or 1)
+
+
+@needs("hydra_submitit_launcher")
+@pytest_proc
+def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """SIGUSR2 is submitit's signal for preemption and time limits; submitit_local requeues as SLURM would."""
+    process = launch(tmp_path, "hydra/launcher=submitit_local", "method=lora")
+    (cell,) = sweep.cells([*LONG, "-m", "method=lora", f"paths.runs={tmp_path}"])
+    wait_for(lambda: list((cell.folder / "checkpoints").glob("step_*")), process)
+    (pid,) = running(tmp_path, "method=lora")
+    status = Path(f"/proc/{pid}/status").read_text()
+    os.kill(int(status.partition("PPid:")[2].split()[0]), signal.SIGUSR2)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "1 of 1 runs are done" in out
+    assert "stopped at step" in supervise.attempts(cell.folder)["why"]
+    assert steps(cell.folder) == list(range(1, 401))
+    logs = "".join(path.read_text() for path in tmp_path.glob(".hydra/.submitit/*/*_log.*"))
+    assert "Requeued job" in logs
