@@ -30,7 +30,8 @@ class Map:
 def save(rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None) -> list[Path]:
     """Draw the panels, a list a row, with one colour bar called `scale` from 0 to `top` (null: the largest value)."""
     height, width = len(rows), max(len(row) for row in rows)
-    limit = top or max(float(np.nanmax(panel.values)) for row in rows for panel in row)
+    highest = max(float(np.nanmax(panel.values)) for row in rows for panel in row)
+    limit = top or highest
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -65,7 +66,7 @@ def save(rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top:
                 axis.set_yticks(sorted({first, round((first + last) / 2), last}))
         figure.suptitle(title, fontsize=9)
         assert image is not None
-        figure.colorbar(image, ax=axes.ravel().tolist(), label=scale, shrink=0.8, extend="max" if top else "neither")
+        figure.colorbar(image, ax=axes.ravel().tolist(), label=scale, shrink=0.8, extend="max" if highest > limit * 1.0001 else "neither")
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
