@@ -61,3 +61,28 @@ def random_adapter(folder: Path) -> None:
     tensors = load_file(folder / "adapter.safetensors")
     drawn = {name: torch.randn(t.shape, generator=generator) * 0.3 for name, t in tensors.items()}
     save_file(drawn, folder / "adapter.safetensors")
+
+
+def smoke_run(runs: Path, *overrides: str) -> Path:
+    """The folder of a run of one step at smoke scale, whose adapter is then drawn anew: B is not zero.
+
+    Its E2E texts are not scored (no Java here).
+    """
+    import pytest
+
+    from lora_repro.compose import compose
+    from lora_repro.run import run
+    from lora_repro.tasks.base import Example, Scores
+    from lora_repro.tasks.e2e import E2E
+
+    def score(self: E2E, outputs: list[str], examples: list[Example]) -> Scores:
+        return Scores({"bleu": 0.125, "nist": float("nan")}, [{} for _ in outputs])
+
+    settings = [*overrides, "profile=smoke", "train.steps=1", "train.precision=fp32", "device=cpu", f"paths.runs={runs}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(E2E, "score", score)
+        found = run(compose(settings), settings)
+    folder = runs / "smoke" / str(found["signature"])
+    if (folder / "adapter.safetensors").exists():
+        random_adapter(folder)
+    return folder

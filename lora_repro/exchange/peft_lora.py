@@ -40,7 +40,9 @@ PLAIN = {
 def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
     """peft's settings and tensors for every LoRA of `model`, whose module names peft will see."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
-    endings, tensors, alphas = shortest(model, set(found)), {}, {}
+    endings = shortest(model, set(found))
+    tensors: Tensors = {}
+    alphas: dict[str, tuple[int, float]] = {}
     for name, module in found.items():
         a, b = blocks(module)
         tensors |= {f"{ROOT}{name}.lora_A.weight": a, f"{ROOT}{name}.lora_B.weight": b}

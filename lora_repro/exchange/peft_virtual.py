@@ -44,7 +44,7 @@ def export(backbone: Backbone, method: PreLayer | PromptTuning) -> tuple[dict[st
         values = key_values(backbone, method)
         return {"peft_type": "PREFIX_TUNING", **embedding, **width, **more}, {KEY: values}
     width = {"token_dim": backbone.hidden_size, "num_attention_heads": backbone.n_heads}
-    values = backbone.decoder.prompt_tuning.values.detach()  # type: ignore[union-attr]
+    values = backbone.decoder.get_parameter("prompt_tuning.values").detach()
     return {"peft_type": "PROMPT_TUNING", **embedding, **width, "prompt_tuning_init": "RANDOM"}, {KEY: values}
 
 
@@ -63,9 +63,9 @@ def key_values(backbone: Backbone, method: PreLayer) -> torch.Tensor:
 
     `activations`: what the layers project the trained inputs of the n slots to, which is what later positions attend to.
     """
-    module = backbone.decoder.prelayer
+    module, pairs = backbone.decoder.prelayer, torch.empty(0)
     if isinstance(module, KeyValuePrefix):
-        pairs = module()  # (L, 2, heads, n, head_dim)
+        pairs = module.forward()  # (L, 2, heads, n, head_dim)
     else:
         device = backbone.embedding.weight.device
         slots = torch.arange(method.prefix, device=device)[None]
