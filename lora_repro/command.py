@@ -50,7 +50,7 @@ def _differences(asked: Mapping[str, Any], composed: Mapping[str, Any], at: str 
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             found += _differences(value, other, f"{at}{key}.")
         elif value != other:
-            found.append((f"{at}{key}", value))
+            found.append((f"{'' if key in composed else '++'}{at}{key}", value))  # ++: a key that conf/ has not
     return found
 
 

@@ -44,7 +44,7 @@ def trained(backbone: Backbone, method: AbstractMethod, seed: int = 7) -> Backbo
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in trainable.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return backbone
 
 
@@ -64,7 +64,7 @@ def random_adapter(folder: Path) -> None:
 
 
 def smoke_run(runs: Path, *overrides: str) -> Path:
-    """The folder of a run of one step at smoke scale, whose adapter is then drawn anew: B is not zero.
+    """The folder of a run at smoke scale, whose adapter is then drawn anew: B is not zero.
 
     Its E2E texts are not scored (no Java here).
     """
@@ -78,7 +78,7 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     def score(self: E2E, outputs: list[str], examples: list[Example]) -> Scores:
         return Scores({"bleu": 0.125, "nist": float("nan")}, [{} for _ in outputs])
 
-    settings = [*overrides, "profile=smoke", "train.steps=1", "train.precision=fp32", "device=cpu", f"paths.runs={runs}"]
+    settings = [*overrides, "profile=smoke", "device=cpu", f"paths.runs={runs}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(E2E, "score", score)
         found = run(compose(settings), settings)

@@ -39,7 +39,7 @@ def test_a_published_run_has_its_command(path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["method=lora", "method.targets=[query,key]", "seed=3", "profile=smoke", "train.eval_every=7"],
+        ["method=lora", "method.targets=[query,key]", "seed=3", "profile=smoke", "train.eval_every=7", "+train.steps=3"],
         ["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "init_from=null", "recipe=scripts"],
         ["method=bitfit", "profile=smoke", "backbone.separator=' it''s {odd}: '", "data.n_train=null"],
     ],

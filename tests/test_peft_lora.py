@@ -20,7 +20,7 @@ from lora_repro.methods.lora import Lora, merge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft on this transformers speaks of renamed attributes
 QV = Lora(rank=3, alpha=12, targets=["query", "value"])
-ALL = Lora(rank=2, alpha=7, targets=list(KINDS))
+ALL = Lora(rank=2, alpha=3, targets=list(KINDS))
 MLP = Lora(rank=2, alpha=4, targets=["mlp"])
 KIND_OF_TASK = {**dict.fromkeys(TEXT, "CAUSAL_LM"), **dict.fromkeys(SENTENCE, "SEQ_CLS")}
 
@@ -36,7 +36,7 @@ def exported(folder: Path, architecture: str, method: Lora, seed: int = 7) -> to
 @pytest.mark.parametrize("architecture", TEXT + SENTENCE)
 def test_peft_computes_our_logits(architecture: str, method: Lora, tmp_path: Path) -> None:
     expected = exported(tmp_path, architecture, method)
-    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-2
+    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-3
     base = fresh(architecture).model
     theirs = peft.PeftModel.from_pretrained(base, tmp_path)  # type: ignore[arg-type]
     assert type(theirs).__name__ == {"CAUSAL_LM": "PeftModelForCausalLM", "SEQ_CLS": "PeftModelForSequenceClassification"}[
@@ -77,7 +77,7 @@ def test_only_the_adapted_modules_are_targets(tmp_path: Path) -> None:
         base = fresh(name).model
         theirs = peft.PeftModel.from_pretrained(base, tmp_path / name)  # type: ignore[arg-type]
         assert sum(hasattr(module, "lora_A") and hasattr(module, "base_layer") for module in theirs.modules()) == count
-    assert json.loads((tmp_path / "gpt2/adapter_config.json").read_text())["target_modules"] == ["attn.c_proj", "attn.c_attn"][::-1]
+    assert json.loads((tmp_path / "gpt2/adapter_config.json").read_text())["target_modules"] == ["attn.c_attn", "attn.c_proj"]
 
 
 MADE: list[tuple[str, dict[str, Any]]] = [
@@ -85,7 +85,7 @@ MADE: list[tuple[str, dict[str, Any]]] = [
     ("gpt2", {"r": 2, "lora_alpha": 3, "target_modules": ["c_proj", "c_fc"], "fan_in_fan_out": True, "use_rslora": True}),
     ("llama", {"r": 4, "lora_alpha": 16, "target_modules": "all-linear"}),
     ("llama", {
-        "r": 4, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.1.q_proj": 5},
+        "r": 4, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5},
         "layers_to_transform": [1],
     }),
     ("bert", {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}),
@@ -107,7 +107,7 @@ def test_what_peft_made_computes_its_logits_here(architecture: str, settings: di
     peft_folder.load(tmp_path, ours)
     expected = logits(theirs)
     torch.testing.assert_close(logits(ours.model), expected, rtol=1e-5, atol=1e-5)
-    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-2
+    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-3
     merge(ours.model)
     torch.testing.assert_close(logits(ours.model), expected, rtol=1e-5, atol=1e-5)
 

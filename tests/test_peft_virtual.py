@@ -43,7 +43,7 @@ def test_peft_computes_our_logits(architecture: str, method: AbstractMethod, tmp
     theirs = peft.PeftModel.from_pretrained(fresh(architecture).model, tmp_path)  # type: ignore[arg-type]
     got = logits(theirs)[:, -IDS.shape[1] :]
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-2
+    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-3
 
 
 @each
@@ -74,7 +74,7 @@ def test_what_peft_made_computes_its_logits_here(architecture: str, kind: str, t
     ours = fresh(architecture)
     became = peft_folder.load(tmp_path, ours)
     torch.testing.assert_close(answered(ours.model, became), expected, rtol=1e-5, atol=1e-5)
-    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-2
+    assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("method", [PreLayer(prefix=N, infix=2), PromptTuning(prefix=N, infix=2)])
