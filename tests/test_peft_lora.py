@@ -85,8 +85,8 @@ MADE: list[tuple[str, dict[str, Any]]] = [
     ("gpt2", {"r": 2, "lora_alpha": 3, "target_modules": ["c_proj", "c_fc"], "fan_in_fan_out": True, "use_rslora": True}),
     ("llama", {"r": 4, "lora_alpha": 16, "target_modules": "all-linear"}),
     ("llama", {
-        "r": 4, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5},
-        "layers_to_transform": [1],
+        "r": 4, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2}, "layers_to_transform": [1],
+        "alpha_pattern": {"layers.1.self_attn.q_proj": 5},
     }),
     ("bert", {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}),
     ("roberta", {"r": 2, "lora_alpha": 16, "target_modules": ["query", "key"]}),
