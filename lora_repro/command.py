@@ -63,5 +63,5 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
-        return value if value.replace("_", "a").isalnum() else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return value if value.replace("_", "a").isalnum() else "'" + value.replace("'", "\\'") + "'"
     return str(value)

@@ -41,7 +41,7 @@ def test_a_published_run_has_its_command(path: Path) -> None:
     [
         ["method=lora", "method.targets=[query,key]", "seed=3", "profile=smoke", "train.eval_every=7", "+train.steps=3"],
         ["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "init_from=null", "recipe=scripts"],
-        ["method=bitfit", "profile=smoke", "backbone.separator=' it''s {odd}: '", "data.n_train=null"],
+        ["method=bitfit", "profile=smoke", "backbone.separator=' it\\'s {odd}: '", "data.n_train=null"],
     ],
 )
 def test_any_settings_come_back(overrides: list[str]) -> None:

@@ -56,7 +56,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_an_answer_comes_with_its_slot_errors(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, text, *MRS, "--max-new-tokens", 5).splitlines()
     remarks = [line for line in lines if line.startswith("    ")]
-    assert remarks == ["    missing name: The Vaults; missing type: pub", "    missing name: Blue Spice; missing food: Thai"]
+    assert remarks == ["    missing name: The Vaults; missing type: pub", "    missing name: Blue Spice; missing food: thai"]
     task = E2E(source="embedded", text_form="raw")
     assert task.remark(task.ask(MRS[0]), "The Vaults is a pub.") == "says all 2 slots, and no other"
 
