@@ -35,6 +35,7 @@ from lora_repro.checkpoint import save_tensors
 from lora_repro.compose import compose
 from lora_repro.data import subset
 from lora_repro.errors import UserError
+from lora_repro.fill import check_fit, fill, same_names
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import Trainable, require
 from lora_repro.parts import Parts
@@ -93,7 +94,7 @@ def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
             names |= {f"{place}.lora_{letter}": f"{place}.parts.{kind}.{letter}" for letter in "AB"}
     names |= {name: name for name in HEAD}
     wanted = list(names if theirs else names.values())
-    _same_names(tensors, wanted, out)
+    same_names(tensors, wanted, out)
     d, n = tensors[HEAD[1]].numel(), tensors[HEAD[3]].numel()
     r = tensors[wanted[0]].numel() // max(d, 1)
     shapes = [(r, d), (d, r)] * (2 * len(indices)) + [(d, d), (d,), (n, d), (n,)]
@@ -104,11 +105,6 @@ def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
     return names
 
 
-def _same_names(tensors: Tensors, wanted: list[str], out: str) -> None:
-    for name in sorted(set(tensors) ^ set(wanted)):
-        raise UserError(f"the adapter {'lacks' if name in wanted else 'has an unknown'} {name}; {out}")
-
-
 def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> None:
     """Copy A's, B's and head, under our names, into the model to which Lora(alpha=16, targets=[query, value]) was applied.
 
@@ -117,19 +113,15 @@ def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> Non
     """
     parameters = {**trainable.method, **trainable.head}
     out = "it needs RoBERTa base, three classes, and LoRA of its rank on query and value"
-    _same_names(tensors, list(parameters), out)
-    for name, parameter in parameters.items():
-        fits, shape = tensors[name].shape == parameter.shape, tuple(parameter.shape)
-        require(fits, f"the adapter's {name} has not the model's shape {shape}; {out}")
+    check_fit(parameters, tensors, out)
+    for name in parameters:
         trained = not name.endswith(".B") or bool(tensors[name].any())
         require(trained, f"the adapter's {name} is zero: it was never trained; {SOURCE}")
     for module in backbone.model.modules():
         if isinstance(module, LoraLinear):
             is_, due = module.scaling, ALPHA / len(module.updates()[0].A)
             require(is_ == due, f"LoRA scales by {is_:g}, the adapter by {due:g}; set method.alpha={ALPHA}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    fill(parameters, tensors, out)
 
 
 def evaluate(path: str, overrides: list[str]) -> str:

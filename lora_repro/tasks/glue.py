@@ -164,6 +164,20 @@ class Glue(AbstractTask):
     def quality(self, answers: list[str], gold: list[str]) -> float:
         return metrics.score(self.metrics[:1], answers, gold, self.positive)[self.metric]
 
+    @property
+    def pairs(self) -> bool:
+        """Whether an input is two sentences."""
+        if self.source == "embedded":
+            return glue_embedded.generate(self.name)["dev"][0][1] is not None
+        return "second" in self.columns
+
+    def ask(self, text: str) -> Example:
+        """One sentence or, where the task compares two, `first || second`."""
+        first, _, second = (part.strip() for part in text.partition("||" if self.pairs else "\0"))
+        if not first or self.pairs != bool(second):
+            raise UserError(f"{self.label} takes {'two sentences: FIRST || SECOND' if self.pairs else 'one sentence'}")
+        return Example(example_key(f"{first}\n{second}" if second else first), first, "", second=second or None)
+
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Corpus scores of one answer an example, and the statistics from which a bootstrap recomputes them.
 

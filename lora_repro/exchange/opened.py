@@ -1,0 +1,97 @@
+"""Any checkpoint that this project can answer with: a run's folder, a peft adapter, a plain transformers model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro.answer import answer
+from lora_repro.backbone import Backbone
+from lora_repro.compose import compose
+from lora_repro.errors import UserError
+from lora_repro.exchange import merged, peft_folder
+from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.untuned import Untuned
+from lora_repro.parts import Parts
+from lora_repro.record import SCHEMA
+from lora_repro.restore import RECORD, configuration, restore, same_base
+from lora_repro.tasks.base import Example
+
+ORIGIN = "lora_repro.json"  # in what `export` writes: the record of the run that it came from
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained model with the task, the decoding and the device that answer with it."""
+
+    parts: Parts
+    backbone: Backbone
+
+    def answer(self, examples: list[Example]) -> list[str]:
+        """One output an example, in order."""
+        return answer(self.backbone.to(self.parts.device), self.parts, examples, {})
+
+
+def open_checkpoint(
+    folder: Path, composed: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> Opened:
+    """The model of a folder. `composed`: the configuration (`task=rte`, `backbone=...`) of a model that says nothing of its own.
+
+    `settings` ("decode.beam": 4) replace single values. Raises UserError if the folder is none of the three kinds.
+    """
+    settings = dict(settings or {})
+    if (folder / RECORD).is_file():
+        _unneeded(composed, folder)
+        found = restore(folder, settings)
+        return Opened(found.parts, found.backbone)
+    adapter = (folder / peft_folder.CONFIG).is_file()
+    if not adapter and not (folder / "config.json").is_file():
+        kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"
+        raise UserError(f"{folder} is no checkpoint: give the folder of {kinds}")
+    origin = read_origin(folder)
+    if origin is not None:
+        _unneeded(composed, folder)
+    parts = Parts.of(_settled(composed, settings) if origin is None else configuration(origin["record"], settings))
+    method: AbstractMethod = Untuned()
+    if adapter:
+        backbone = parts.backbone.load()
+        if origin is not None:
+            same_base(origin["record"], backbone)
+        method = peft_folder.load(folder, backbone)
+    else:
+        backbone = merged.load(folder, parts.backbone)
+    return Opened(replace(parts, method=method), backbone)
+
+
+def read_origin(folder: Path) -> dict[str, Any] | None:
+    """What `export` wrote beside a model of ours; None for another's. Raises UserError if it cannot be read."""
+    path = folder / ORIGIN
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["record"]["schema"] != SCHEMA:
+            raise ValueError(f"schema {found['record']['schema']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path} ({error}); export the run again") from None
+    return found
+
+
+def _unneeded(composed: Sequence[str], folder: Path) -> None:
+    if composed:
+        raise UserError(f"{folder} says itself what it was trained on: leave out --{composed[0].replace('=', ' ')}")
+
+
+def _settled(composed: Sequence[str], settings: Mapping[str, Any]) -> DictConfig:
+    """The configuration for a model from elsewhere. Raises UserError unless its task is named."""
+    if not any(item.startswith("task=") for item in composed):
+        raise UserError("this checkpoint does not say what it was trained for: name its --task and --backbone")
+    config = compose(list(composed))
+    for key, value in settings.items():
+        OmegaConf.update(config, key, value)
+    return config

@@ -1,0 +1,84 @@
+"""A peft checkpoint on disk: adapter_config.json and adapter_model.safetensors, written from a method of ours or read into one.
+
+Nothing here imports peft: its format is two files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_repro.checkpoint import save_tensors
+from lora_repro.errors import UserError
+from lora_repro.exchange import peft_lora, peft_virtual, reading
+from lora_repro.fill import read_tensors
+from lora_repro.methods.base import AbstractMethod, require
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.prelayer import PreLayer
+from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.untuned import Untuned
+from lora_repro.record import write_json
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+DEFAULTS = {"auto_mapping": None, "inference_mode": True}
+
+
+def save(
+    folder: Path, backbone: Backbone, method: AbstractMethod, base: str, revision: str | None = None
+) -> None:
+    """Write the trained method of this backbone as a peft adapter of the model `base` (its hub id or name).
+
+    Raises UserError for a method that peft does not have.
+    """
+    config: dict[str, Any]
+    if isinstance(method, Lora):
+        config, tensors = peft_lora.export(reading.outside(backbone))
+    elif isinstance(method, PreLayer | PromptTuning):
+        config, tensors = peft_virtual.export(backbone, method)
+    else:
+        raise UserError(f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; try --format merged")
+    config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision}
+    if backbone.classifier and reading.plainly(backbone):
+        found = reading.head(backbone)
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in found})}
+        tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in found.items()}
+    elif backbone.classifier:
+        config["task_type"] = "FEATURE_EXTRACTION"
+    save_tensors(folder / TENSORS, {name: tensor.detach().float().clone() for name, tensor in tensors.items()})
+    reading.save_head(folder, backbone)
+    write_json(folder / CONFIG, DEFAULTS | config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """adapter_config.json. Raises UserError if it cannot be read, or the tensors are not safetensors."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder / CONFIG}: {error}") from None
+    require(isinstance(config, dict), f"{folder / CONFIG} is no peft configuration")
+    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+        raise UserError(f"{folder} holds a pickle (adapter_model.bin): save it again with peft, as {TENSORS}")
+    return config
+
+
+def load(folder: Path, backbone: Backbone) -> AbstractMethod:
+    """Put a peft adapter into the model, and its head if the task has one; returns the method whose slots inputs leave.
+
+    The method is Untuned for LoRA, which leaves none. Raises UserError unless all of it is represented exactly.
+    """
+    config = read_config(folder)
+    tensors, kind = read_tensors(folder / TENSORS), config.get("peft_type")
+    if kind in ("PREFIX_TUNING", "PROMPT_TUNING"):
+        return peft_virtual.insert(backbone, config, tensors)
+    require(kind == "LORA", f"{folder} is a peft {kind}; LORA, PREFIX_TUNING and PROMPT_TUNING are read")
+    known = reading.head(backbone)
+    rest = peft_lora.insert(backbone, config, tensors)
+    apart = {name.removeprefix(peft_lora.ROOT): tensor for name, tensor in rest.items()}
+    if unknown := sorted(set(apart) - set(known)):
+        raise UserError(f"the adapter has tensors beside LoRA's and the head's, first {unknown[0]}; merge it with peft")
+    reading.load_head(folder, backbone, apart)
+    return Untuned()

@@ -1,0 +1,149 @@
+"""LoRA in peft's format: one A and one B a module, where ours may have several parts inside a fused one.
+
+Of a module with parts p = 1..P (GPT-2's c_attn: query and value) of rank r and scaling s, peft's rank is R = P r and
+
+    A' (R, d_in) = [A_1; ...; A_P]        B' (d_out, R): B_p in the rows of part p and the columns of A_p, zero elsewhere
+
+so that B' A' is the update of every part in its own rows and nothing in the others, exactly; lora_alpha = s R keeps the scaling.
+The other way needs no such form: a peft LoRA, whose A is shared by the whole module, is one part over all its rows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lora_repro.errors import UserError
+from lora_repro.fill import fill
+from lora_repro.methods._lora_linear import LoraLinear, LoraPart
+from lora_repro.methods.base import require, weight_of
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import Backbone
+
+Tensors = dict[str, torch.Tensor]
+ROOT = "base_model.model."  # peft's name for the model that it wraps
+_KEY = re.compile(re.escape(ROOT) + r"(.+)\.lora_([AB])\.weight")
+# What a LoRA may say without computing anything but W x + scaling B A x. Any other setting that is on is refused.
+PLAIN = {
+    *"peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r target_modules".split(),
+    *"exclude_modules lora_alpha lora_dropout fan_in_fan_out use_rslora modules_to_save init_lora_weights".split(),
+    *"layers_to_transform layers_pattern rank_pattern alpha_pattern megatron_core qalora_group_size runtime_config".split(),
+}
+
+
+def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
+    """peft's settings and tensors for every LoRA of `model`, whose module names peft will see."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    endings = shortest(model, set(found))
+    tensors: Tensors = {}
+    alphas: dict[str, tuple[int, float]] = {}
+    for name, module in found.items():
+        a, b = blocks(module)
+        tensors |= {f"{ROOT}{name}.lora_A.weight": a, f"{ROOT}{name}.lora_B.weight": b}
+        alphas[name] = (len(a), module.scaling * len(a))
+    (rank, alpha), _ = Counter(alphas.values()).most_common(1)[0]
+    other = {endings[name]: pair for name, pair in alphas.items() if pair != (rank, alpha)}
+    one = next(iter(found.values()))
+    return {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {ending: pair[0] for ending, pair in other.items()},
+        "alpha_pattern": {ending: pair[1] for ending, pair in other.items()},
+        "lora_dropout": one.dropout.p,
+        "target_modules": sorted(set(endings.values())),
+        "fan_in_fan_out": not isinstance(one.base, nn.Linear),
+        "bias": "none",
+    }, tensors
+
+
+@torch.no_grad()
+def blocks(module: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A' (R, d_in), B' (d_out, R)) of all the parts of one module, float32."""
+    parts = module.updates()
+    a = torch.cat([part.A.float() for part in parts])
+    b = a.new_zeros(len(weight_of(module.base)), len(a))
+    column = 0
+    for part in parts:
+        rank = len(part.A)
+        b[part.start : part.start + part.size, column : column + rank] = part.B
+        column += rank
+    return a, b
+
+
+def shortest(model: nn.Module, names: set[str]) -> dict[str, str]:
+    """name -> the end of it by which peft selects it: as short as selects these modules of the model and no other."""
+    every = [name for name, _ in model.named_modules()]
+    for length in range(1, max(name.count(".") for name in names) + 2):
+        endings = {name: ".".join(name.split(".")[-length:]) for name in names}
+        dotted = tuple(f".{ending}" for ending in endings.values())
+        if {name for name in every if f".{name}".endswith(dotted)} == names:
+            return endings
+    return {name: name for name in names}
+
+
+def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> Tensors:
+    """Put a peft LoRA into the model, each module with its own rank and scaling; returns the tensors of other names.
+
+    Raises UserError, and changes nothing, for anything that is not W x + scaling B A x on a linear layer of this model.
+    """
+    refuse_extras(config)
+    pairs: dict[str, Tensors] = {}
+    for key, tensor in tensors.items():
+        if match := _KEY.fullmatch(key):
+            pairs.setdefault(match[1], {})[match[2]] = tensor
+    require(bool(pairs), "the adapter has no LoRA tensor (base_model.model.*.lora_A.weight): is it another method?")
+    wrapped = [(*place(backbone, name), wrap(backbone, name, pair, config)) for name, pair in pairs.items()]
+    trained = any(bool(pair["B"].any()) for pair in pairs.values())
+    require(trained, "the adapter's B is zero in every module: it was never trained")
+    for parent, attribute, wrapper in wrapped:
+        setattr(parent, attribute, wrapper.eval().requires_grad_(False))
+    return {key: tensor for key, tensor in tensors.items() if not _KEY.fullmatch(key)}
+
+
+def refuse_extras(config: dict[str, Any]) -> None:
+    """Raise UserError if the settings ask for more than LoRA: DoRA, biases, an initialisation that changes the base, ..."""
+    on = [key for key, value in config.items() if key not in PLAIN and value and (key, value) != ("bias", "none")]
+    start = config.get("init_lora_weights", True)
+    if not (isinstance(start, bool) or start == "gaussian"):
+        on.append(f"init_lora_weights={start}")
+    if on:
+        raise UserError(f"this peft LoRA uses {', '.join(sorted(on))}, which nothing here represents; merge it with peft")
+
+
+def place(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
+    """Where a module that peft names is: (parent, attribute), in the model or, for an adapter of the bare body, in that."""
+    parent, _, attribute = name.rpartition(".")
+    for root in (backbone.model, backbone.decoder):
+        try:
+            root.get_submodule(name)
+            return root.get_submodule(parent), attribute
+        except AttributeError:
+            continue
+    raise UserError(f"the adapter changes {name}, which {backbone.label or 'this backbone'} has not; name its own base")
+
+
+def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -> LoraLinear:
+    """The module of that name with the update of one (A, B) over all its rows. Raises UserError if they do not fit."""
+    parent, attribute = place(backbone, name)
+    base = getattr(parent, attribute)
+    linear = isinstance(base, nn.Linear) or type(base).__name__ == "Conv1D"
+    require(linear and set(pair) == {"A", "B"}, f"the adapter's {name} is not an A and a B on a linear layer")
+    rank, (out, d_in) = len(pair["A"]), weight_of(base).shape
+    asked = patterned(name, config.get("rank_pattern"), config.get("r"))
+    require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
+    alpha = float(patterned(name, config.get("alpha_pattern"), config.get("lora_alpha")))
+    part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, weight_of(base).device)
+    fill(dict(part.named_parameters()), pair, f"{name} is another one in this backbone; name the adapter's own base")
+    return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def patterned(name: str, patterns: dict[str, Any] | None, default: Any) -> Any:
+    """A module's own rank or alpha: of the first pattern that an end of its name matches, as in peft."""
+    return next((v for key, v in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)

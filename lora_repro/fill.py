@@ -1,0 +1,48 @@
+"""Saved tensors into a model's parameters, by name: all of them or, with an error, none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lora_repro.errors import UserError
+from lora_repro.methods.base import require
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises UserError if it is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; give a folder that holds it") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}; it is damaged") from None
+
+
+def same_names(tensors: Iterable[str], wanted: Iterable[str], out: str) -> None:
+    """Raise UserError, ending in `out` (the way out), unless both hold the same names."""
+    wanted = list(wanted)
+    for name in sorted(set(tensors) ^ set(wanted)):
+        raise UserError(f"the adapter {'lacks' if name in wanted else 'has an unknown'} {name}; {out}")
+
+
+def check_fit(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], out: str) -> None:
+    """Raise UserError, ending in `out`, unless each parameter has its tensor, of its shape and finite, and none is over."""
+    same_names(tensors, parameters, out)
+    for name, parameter in parameters.items():
+        fits, shape = tensors[name].shape == parameter.shape, tuple(parameter.shape)
+        require(fits, f"the adapter's {name} has not the model's shape {shape}; {out}")
+        finite = bool(tensors[name].isfinite().all())
+        require(finite, f"the adapter's {name} holds NaN or infinity: that run diverged")
+
+
+@torch.no_grad()
+def fill(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], out: str) -> None:
+    """Copy each tensor into the parameter of its name, in the parameter's type. Raises UserError as `check_fit` does."""
+    check_fit(parameters, tensors, out)
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])

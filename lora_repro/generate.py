@@ -1,0 +1,102 @@
+"""Ask a trained model: a run's folder, an exported or other peft adapter, a merged or other transformers checkpoint.
+
+    python -m lora_repro.generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
+    python -m lora_repro.generate CHECKPOINT 'A film to forget.'               of a sentence task; a pair: 'FIRST || SECOND'
+    python -m lora_repro.generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
+    python -m lora_repro.generate ADAPTER_FROM_ELSEWHERE --task e2e --backbone gpt2_medium 'name[...], ...'
+
+Decodes as the run did; --beam and its like change that. An E2E text is followed by its slot errors, found without references.
+Scores: `python -m lora_repro.score CHECKPOINT [--data DIR]` on the task's own test inputs, or, on inputs of yours,
+`python -m lora_repro.score e2e --references refs.txt --predictions predictions.txt` after --to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from lora_repro.decode import BeamSearch
+from lora_repro.errors import UserError
+from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.methods.base import require
+from lora_repro.record import write_text
+from lora_repro.tasks.base import Example
+
+DECODING = {field.name: type(field.default) for field in dataclasses.fields(BeamSearch)}
+OTHERS = {"precision": "train.precision", "device": "device"}
+COMPOSED = ("task", "backbone", "profile")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How to answer, for every command that opens a checkpoint."""
+    for name, kind in DECODING.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as the run did, unless given")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="as the run did, unless given")
+    parser.add_argument("--device", help="cpu, cuda; default: cuda where there is one")
+    for name in COMPOSED:
+        parser.add_argument(f"--{name}", help="of a checkpoint that was not trained or exported here: a name in conf/")
+
+
+def opened(folder: Path, given: argparse.Namespace) -> Opened:
+    """The checkpoint, with the options of `add_options`. Raises UserError."""
+    settings: dict[str, Any] = {f"decode.{name}": getattr(given, name) for name in DECODING}
+    settings |= {key: getattr(given, name) for name, key in OTHERS.items()}
+    composed = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
+    return open_checkpoint(folder, composed, {key: value for key, value in settings.items() if value is not None})
+
+
+def read_inputs(inputs: list[str], file: str | None) -> list[str]:
+    """The texts of the command line, then those of a file (- is stdin), one a line. Raises UserError if there are none."""
+    lines: list[str] = []
+    if file is not None:
+        try:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {file}: {error}") from None
+        lines = [line for line in text.splitlines() if line.strip()]
+    require(bool(inputs or lines), "nothing to answer: give an input, or --file with one a line")
+    return [*inputs, *lines]
+
+
+def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
+    """The outputs one below the other, each with what the task remarks on it."""
+    lines = []
+    for example, output in zip(examples, outputs, strict=True):
+        lines.append(output)
+        if remark := model.parts.task.remark(example, output):
+            lines.append(f"    {remark}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    prog, layout = "python -m lora_repro.generate", argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a folder")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT")
+    parser.add_argument("--file", metavar="FILE", help="more inputs, one a line; - is stdin")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="write the outputs there, one a line, instead")
+    add_options(parser)
+    given = parser.parse_intermixed_args(argv)
+    try:
+        texts = read_inputs(given.inputs, given.file)
+        model = opened(given.checkpoint, given)
+        examples = [model.parts.task.ask(text) for text in texts]
+        outputs = model.answer(examples)
+        if given.to:
+            write_text(given.to, "".join(f"{' '.join(output.split())}\n" for output in outputs))
+        else:
+            print(shown(model, examples, outputs))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 2)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

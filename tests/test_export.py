@@ -1,0 +1,164 @@
+"""`python -m lora_repro.export`: the run, its peft adapter and its merged model answer alike; the card's code is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft_models import logits, smoke_run
+
+from lora_repro import export
+from lora_repro.classify import Classification, features_of, logits_of
+from lora_repro.data import encode_prompt
+from lora_repro.errors import UserError
+from lora_repro.exchange import merged
+from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.restore import restore
+from lora_repro.tasks.base import Example
+
+TEXT = ["experiment=e2e", "row/e2e=lora", "backbone=random_gpt2"]
+SENTENCE = ["experiment=glue", "row/glue=lora", "task=entailment"]
+MR = "name : The Vaults | Type : pub"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        "text": smoke_run(folder, *TEXT),
+        "prefix": smoke_run(folder, "experiment=e2e", "row/e2e=prelayer", "method.infix=0"),
+        "sentence": smoke_run(folder, *SENTENCE),
+        "mean": smoke_run(folder, *SENTENCE, "+backbone.pooling=mean"),
+    }
+
+
+def ask(model: Opened, name: str) -> tuple[torch.Tensor, list[str]]:
+    """What the model computes for one row, and its answers to three inputs."""
+    task = model.parts.task
+    texts = [MR, f"{MR} | food : Thai", "name : X | near : Y"] if task.kind == "text" else ["One. || Two.", "A || B", "C || A"]
+    examples = [task.ask(text) for text in texts]
+    return rows(model, examples[0]), model.answer(examples)
+
+
+def rows(model: Opened, example: Example) -> torch.Tensor:
+    """Logits of one input at its last real position, or of its class."""
+    slots, backbone = model.parts.method.virtual_tokens, model.backbone
+    objective = model.parts.objective()
+    with torch.no_grad():
+        if isinstance(objective, Classification):
+            encoded, _ = objective.encode([example], backbone, slots, 128)
+            return logits_of(backbone, features_of(backbone, objective.collate(encoded, backbone.pad)))
+        row = encode_prompt(example.input, backbone, slots)
+        virtual = {"virtual": torch.tensor([row.virtual])} if sum(slots) else {}
+        return logits(backbone.model, torch.tensor([row.ids]), **virtual)[:, -1]
+
+
+@pytest.mark.parametrize("name", ["text", "prefix", "sentence", "mean"])
+def test_run_adapter_and_merged_model_answer_alike(runs: dict[str, Path], name: str, tmp_path: Path) -> None:
+    expected, answers = ask(open_checkpoint(runs[name]), name)
+    for form in export.FORMATS:
+        if (name, form) == ("prefix", "merged"):
+            continue
+        target = export.export(runs[name], tmp_path / form, form)
+        again, same = ask(open_checkpoint(target), name)
+        torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
+        assert same == answers
+        assert not list(tmp_path.glob(".*")) and not list(target.glob("*.bin"))
+    assert expected.std() > 1e-3 and len(set(answers)) > (name == "text")
+
+
+def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp_path: Path) -> None:
+    card = (export.export(runs["text"], tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    record = json.loads((runs["text"] / "record.json").read_text())
+    for words in (
+        "LoRA on untrained 2-layer gpt2", "library_name: peft", "rank 4, alpha 32", "targets query value", "synthetic",
+        "| bleu | 0.1250 |", "| nist | — |", "n = 1", record["signature"], record["where"]["git_sha"], "smoke, 0", "licence",
+        "python -m lora_repro.run experiment=e2e row/e2e=lora profile=smoke seed=0 backbone=random_gpt2\n",
+    ):
+        assert words in card, words
+    kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
+    assert kept == {"format": "peft", "profile": "smoke", "record": record}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", export.FORMATS)
+@pytest.mark.parametrize("name", ["text", "sentence", "mean"])
+def test_the_card_s_code_computes_our_logits(runs: dict[str, Path], name: str, form: str, tmp_path: Path) -> None:
+    target = export.export(runs[name], tmp_path / "out", form)
+    (code,) = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    found = restore(runs[name])
+    if form == "peft":  # a base of random weights is nowhere to load from: put it where the code looks
+        base = found.parts.backbone.load()
+        base.model.save_pretrained(tmp_path / "base")
+        base.tokenizer.save_pretrained(tmp_path / "base")
+        code = re.sub(r"'BASE/\w+'", repr(str(tmp_path / "base")), code)
+    text = MR if name == "text" else "One sentence."
+    scope: dict[str, Any] = {}
+    exec(code.replace("FOLDER", str(target)).replace("TEXT", repr(text)), scope)
+    expected = rows(Opened(found.parts, found.backbone), Example("k", text, ""))
+    got = scope["logits"][:, -1] if name == "text" else scope["logits"]
+    torch.testing.assert_close(got.detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert export.main(arguments) == 2
+    printed, said = capsys.readouterr()
+    assert not printed and said.startswith("error: ") and said.count("\n") == 1
+    return said
+
+
+def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(tmp_path / "deep" / "out")
+    assert export.main([str(runs["text"]), "--to", target]) == 0
+    assert "adapter_model.safetensors" in capsys.readouterr().out
+    assert "is not empty" in mistake([str(runs["text"]), "--to", target], capsys)
+    assert "infix=0" not in mistake([str(tmp_path), "--to", str(tmp_path / "x")], capsys)
+    merging = [str(runs["prefix"]), "--to", str(tmp_path / "x"), "--format", "merged"]
+    assert "has no place for" in mistake(merging, capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
+
+
+def changed(run: Path, folder: Path, **values: Any) -> Path:
+    shutil.copytree(run, folder)
+    record = json.loads((folder / "record.json").read_text())
+    for path, value in values.items():
+        node, *keys, last = [record, *path.split("__")]
+        for key in keys:
+            node = node[key]
+        node[last] = value
+    (folder / "record.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"status": "diverged"}, "is diverged"),
+        ({"where__backbone__sha256": "f" * 64}, "trained on other weights"),
+        ({"asked__method__rank": 5}, "has not the model's shape"),
+        ({"asked__method__targets": ["query"]}, "unknown"),
+        ({"measured__parameters": {"method": 0, "head": 0, "total": 1}}, "nothing was trained"),
+        ({"schema": 99}, "cannot be read"),
+    ],
+)
+def test_a_run_that_cannot_be_restored_is_one_line(
+    runs: dict[str, Path], values: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = changed(runs["text"], tmp_path / "run", **values)
+    assert says in mistake([str(run), "--to", str(tmp_path / "x")], capsys)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_leaves_nothing(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merged, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        export.export(runs["text"], tmp_path / "out", "merged")
+    assert not list(tmp_path.iterdir())

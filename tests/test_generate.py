@@ -1,0 +1,137 @@
+"""`python -m lora_repro.generate` and scoring a checkpoint: own runs, exports, and checkpoints from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_models import smoke_run
+
+from lora_repro import export, generate, score
+from lora_repro.errors import UserError
+from lora_repro.exchange.opened import open_checkpoint
+from lora_repro.tasks.e2e import E2E
+
+ROOT = Path(__file__).parents[1]
+MRS = ["name[The Vaults], eatType[pub]", "name : Blue Spice | food : Thai"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smoke_run(tmp_path_factory.mktemp("runs"), "experiment=e2e", "row/e2e=lora")
+
+
+@pytest.fixture(scope="module")
+def adapter(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As if it came from elsewhere: peft's two files alone."""
+    folder = export.export(text, tmp_path_factory.mktemp("peft") / "out")
+    (folder / "lora_repro.json").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smoke_run(tmp_path_factory.mktemp("runs"), "experiment=glue", "row/glue=lora", "task=entailment")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert generate.main([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert generate.main([str(argument) for argument in arguments]) == 2
+    out, said = capsys.readouterr()
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert not out and len(errors) == 1
+    return errors[0]
+
+
+def test_an_answer_comes_with_its_slot_errors(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, text, *MRS, "--max-new-tokens", 5).splitlines()
+    remarks = [line for line in lines if line.startswith("    ")]
+    assert remarks == ["    missing name: The Vaults; missing type: pub", "    missing name: Blue Spice; missing food: thai"]
+    task = E2E(source="embedded", text_form="raw")
+    assert task.remark(task.ask(MRS[0]), "The Vaults is a pub.") == "says all 2 slots, and no other"
+
+
+def test_files_in_and_out_as_score_reads_them(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mrs.txt").write_text("\n".join([*MRS, ""]), encoding="utf-8")
+    target = tmp_path / "predictions.txt"
+    assert printed(capsys, text, "--file", tmp_path / "mrs.txt", "--to", target) == ""
+    outputs = score.read_lines(str(target))
+    model = open_checkpoint(text)
+    assert outputs == [" ".join(o.split()) for o in model.answer([model.parts.task.ask(mr) for mr in MRS])]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(MRS[1] + "\n"))
+    printed(capsys, text, MRS[0], "--file", "-", "--to", target)
+    assert score.read_lines(str(target)) == outputs
+
+
+def test_options_reach_the_decoder(text: Path) -> None:
+    model = open_checkpoint(text, [], {"decode.beam": 3, "decode.length_penalty": 0.5, "train.precision": "bf16"})
+    assert (model.parts.decoder.beam, model.parts.decoder.length_penalty, model.parts.train.precision) == (3, 0.5, "bf16")  # type: ignore[union-attr]
+    as_run = open_checkpoint(text).parts.decoder
+    assert as_run.beam == json.loads((text / "record.json").read_text())["asked"]["decode"]["beam"] != 3  # type: ignore[union-attr]
+
+
+def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(
+    text: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ["--task", "e2e", "--backbone", "random_llama", "--profile", "smoke", "--precision", "fp32"]
+    assert printed(capsys, adapter, *MRS, *named) == printed(capsys, text, *MRS)
+    assert "name its --task" in mistake(capsys, adapter, MRS[0])
+    assert "which untrained 2-layer gpt2 has not" in mistake(capsys, adapter, MRS[0], *named[:2], "--backbone", "random_gpt2")
+
+
+def test_pairs_and_labels(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, pairs, "It rained. || It was wet.", "It rained. || It was dry.").split()
+    labels = json.loads((pairs / "record.json").read_text())["asked"]["task"]["labels"]
+    assert len(said) == 2 and set(said) <= set(labels)
+
+
+def test_mistakes_are_one_line(text: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not an E2E meaning representation" in mistake(capsys, text, "name[The Vaults")
+    assert "not a linearised E2E MR" in mistake(capsys, text, "hello")
+    assert "nothing to answer" in mistake(capsys, text)
+    assert "cannot read" in mistake(capsys, text, "--file", tmp_path / "none")
+    assert "no checkpoint" in mistake(capsys, tmp_path, MRS[0])
+    assert "leave out --task" in mistake(capsys, text, MRS[0], "--task", "e2e")
+    assert "two sentences: FIRST || SECOND" in mistake(capsys, pairs, "Only one.")
+    assert "beam" in mistake(capsys, pairs, "A || B", "--beam", 2)
+
+
+def test_a_task_of_one_sentence_keeps_bars(tmp_path: Path) -> None:
+    from lora_repro.compose import build, compose
+
+    task: Any = build(compose(["task=sentiment", "profile=smoke"]).task)
+    asked = task.ask(" one || two ")
+    assert (asked.input, asked.second) == ("one || two", None)
+    with pytest.raises(UserError, match="one sentence"):
+        task.ask(" ")
+
+
+def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_models.random_adapter", lambda folder: None)  # as trained
+    run = smoke_run(tmp_path, "experiment=glue", "row/glue=full", "task=similarity", "train.lr=1e-2", "train.epochs=3")
+    recorded = json.loads((run / "record.json").read_text())["measured"]["scores"]
+    merged = export.export(run, tmp_path / "merged", "merged")
+    for folder in (run, merged):
+        assert score.main([str(folder), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == pytest.approx(recorded, abs=1e-6)
+    assert score.main(["e2e", "--predictions", "x"]) == 2 and "needs --references" in capsys.readouterr().err
+    assert score.main([str(tmp_path)]) == 2 and "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["generate", "export"])
+def test_help_of_the_real_command(module: str) -> None:
+    command = [sys.executable, "-W", "error", "-m", f"lora_repro.{module}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0 and f"python -m lora_repro.{module} " in done.stdout, done.stderr

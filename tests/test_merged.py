@@ -1,0 +1,118 @@
+"""Merged models: transformers alone loads them, with our logits; methods that merge into nothing are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SHAPES
+from peft_models import DEBERTA, IDS, SENTENCE, TEXT, fresh, logits, sentences, trained
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from lora_repro.backbone import BackboneSpec
+from lora_repro.errors import UserError
+from lora_repro.exchange import merged
+from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.base import KINDS, AbstractMethod
+from lora_repro.methods.bitfit import BitFit
+from lora_repro.methods.full import Full
+from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.prelayer import PreLayer
+from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.top_layers import TopLayers
+
+LABELS = ["a", "b", "c"]
+MERGING = [Lora(rank=2, alpha=4), Lora(rank=2, alpha=3, targets=list(KINDS)), Full(), BitFit(), LinearProbe(), TopLayers(n=1)]
+
+
+def spec(architecture: str, pooling: str | None = None) -> BackboneSpec:
+    """What a record says of the backbone: the shape is the folder's."""
+    sentence = architecture in SENTENCE
+    return BackboneSpec(
+        name="tiny", label="tiny", source="random", separator="\n", eos="<|endoftext|>", pad="<|endoftext|>",
+        cls="<s>" if sentence else None, shape={**SHAPES, "deberta-v2": DEBERTA}[architecture],
+        head="classification" if sentence else "lm", n_labels=3 if sentence else None, pooling=pooling,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("method", MERGING, ids=lambda method: method.name)
+@pytest.mark.parametrize("architecture", TEXT + SENTENCE)
+def test_transformers_alone_computes_our_logits(architecture: str, method: AbstractMethod, tmp_path: Path) -> None:
+    ours = trained(fresh(architecture), method)
+    expected, before = logits(ours.model), logits(fresh(architecture).model)
+    merged.save(tmp_path, ours, LABELS if architecture in SENTENCE else ())
+    auto: Any = AutoModelForCausalLM if architecture in TEXT else AutoModelForSequenceClassification
+    theirs, info = auto.from_pretrained(tmp_path, output_loading_info=True)
+    assert not (info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"])
+    torch.testing.assert_close(logits(theirs), logits(ours.model), rtol=0, atol=0)  # merged in memory
+    torch.testing.assert_close(logits(theirs), expected, rtol=1e-6, atol=2e-6)
+    assert (before - expected).abs().max() > 1e-3
+    if architecture in SENTENCE:
+        assert theirs.config.id2label == dict(enumerate(LABELS))
+    again = merged.load(tmp_path, spec(architecture))
+    torch.testing.assert_close(logits(again.model), logits(theirs), rtol=0, atol=0)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
+    ours = fresh("gpt2")
+    merged.save(tmp_path, ours)
+    text = "name : Blue Spice | Type : café\n£20<|endoftext|>"
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    ids = ours.tokenizer.encode(text, add_special_tokens=False)
+    assert theirs.encode(text, add_special_tokens=False) == ids and theirs.decode(ids) == text
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_where_no_class_reads_as_we_do_the_head_lies_apart(architecture: str, tmp_path: Path) -> None:
+    pooling = "mean" if architecture == "bert" else "last"
+    ours = trained(sentences(architecture, pooling), Lora(rank=2))
+    with torch.no_grad():
+        hidden = ours.decoder(input_ids=IDS).last_hidden_state
+    expected = logits(ours.model, IDS[:1])  # GPT-2's class takes one row where no padding token is set
+    merged.save(tmp_path, ours, LABELS)
+    theirs = AutoModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.eval()(input_ids=IDS).last_hidden_state, hidden, rtol=1e-5, atol=1e-5)
+    assert set(load_file(tmp_path / "head.safetensors")) == {*_head(ours)}
+    described = replace(spec(architecture), head="classification", n_labels=3, pooling=pooling)
+    again = merged.load(tmp_path, described)
+    torch.testing.assert_close(logits(again.model, IDS[:1]), expected, rtol=1e-5, atol=1e-5)
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(UserError, match="no trained head"):
+        merged.load(tmp_path, described)
+
+
+def _head(backbone: Any) -> dict[str, Any]:
+    root = {"bert": "classifier", "gpt2": "score"}[backbone.architecture]
+    return {name: p for name, p in backbone.model.named_parameters() if name.startswith(root)}
+
+
+@pytest.mark.parametrize(
+    "method", [AdapterH(bottleneck=2), PreLayer(prefix=2, infix=1), PromptTuning(prefix=2, infix=1)], ids=lambda m: m.name
+)
+def test_what_merges_into_nothing_is_refused(method: AbstractMethod, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no place for") as caught:
+        merged.save(tmp_path, trained(fresh("llama"), method))
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_diverged_lora_is_not_merged(tmp_path: Path) -> None:
+    ours = trained(fresh("llama"), Lora(rank=2))
+    next(p for n, p in ours.model.named_parameters() if n.endswith(".B")).data.fill_(float("inf"))
+    with pytest.raises(UserError, match="not finite"):
+        merged.save(tmp_path, ours)
+
+
+def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+    for content in ("{", '{"model_type": "nonsense"}', "{}"):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(UserError, match="cannot be read as a model") as caught:
+            merged.load(tmp_path, spec("llama"))
+        assert "\n" not in str(caught.value)
