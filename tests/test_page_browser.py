@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -63,13 +64,11 @@ def ask(html: Path, script: str, *options: str, size: tuple[int, int] = (1280, 9
     """What the JavaScript expression gives in the page, as JSON. The policy goes: it would refuse the question."""
     text = re.sub(r"<meta http-equiv=.*?>\n", "", html.read_text(encoding="utf-8"))
     copy = html.with_name("asked.html")
-    question = f"<script>document.body.innerHTML = '<pre>' + btoa(unescape(encodeURIComponent(JSON.stringify({script})))) + '</pre>'</script>"
-    copy.write_text(text.replace("</body>", f"{question}</body>"), encoding="utf-8")
-    found = re.search(r"<pre>([A-Za-z0-9+/=]*)</pre>", browse(copy, "--dump-dom", *options, size=size))
+    question = f"document.body.innerHTML = '<pre>' + encodeURIComponent(JSON.stringify({script})) + '</pre>'"
+    copy.write_text(text.replace("</body>", f"<script>{question}</script></body>"), encoding="utf-8")
+    found = re.search(r"<pre>(.*?)</pre>", browse(copy, "--dump-dom", *options, size=size))
     assert found, "the page's script failed"
-    import base64
-
-    return json.loads(base64.b64decode(found[1]))
+    return json.loads(unquote(found[1]))
 
 
 def test_its_own_script_runs_under_its_policy_and_no_other(html: Path) -> None:
@@ -84,7 +83,7 @@ def test_its_own_script_runs_under_its_policy_and_no_other(html: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "orders"),
     [
-        (0, ["aabbcd"[1:], "dcbba", "bbacd"]),
+        (0, ["abbcd", "dcbba", "bbacd"]),
         (1, ["adbcb", "bdacb", "bbacd"]),  # −0.3, 9.5, 74.7, then a word, then nothing, both ways
         (2, ["dabbc", "bbadc", "bbacd"]),  # 2, 1,234, 0.35M, 134,515,008
     ],
@@ -115,17 +114,18 @@ def test_a_phone_scrolls_tables_not_the_page_and_keeps_the_first_column(html: Pa
       const box = document.querySelector('#e2e .scroll'), first = box.querySelector('tbody th');
       box.scrollLeft = 150;
       const [b, f] = [box.getBoundingClientRect(), first.getBoundingClientRect()];
-      return {page: document.scrollingElement.scrollWidth, moved: box.scrollLeft, offset: f.left - b.left, width: f.width,
+      return {page: document.scrollingElement.scrollWidth, screen: innerWidth,
+              moved: box.scrollLeft, offset: f.left - b.left, width: f.width,
               caption: box.querySelector('caption span').getBoundingClientRect().left - b.left};
     })()"""
     found = ask(html, script, size=PHONE)
-    assert found["page"] <= PHONE[0]
+    assert found["page"] <= found["screen"] <= 500  # the narrowest that Chromium with a window has
     assert found["moved"] == 150 and abs(found["offset"]) < 2 and abs(found["caption"]) < 2
     assert 80 < found["width"] < PHONE[0] / 2
 
 
 def test_dark_is_dark_and_light_is_light(html: Path) -> None:
-    script = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('tbody th')).backgroundColor]"
+    script = "['body', 'tbody th'].map(name => getComputedStyle(document.querySelector(name)).backgroundColor)"
     light = ask(html, script, "--blink-settings=preferredColorScheme=1")
     dark = ask(html, script, "--blink-settings=preferredColorScheme=0")
     assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(20, 23, 26)"] * 2

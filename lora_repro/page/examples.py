@@ -60,12 +60,12 @@ def examples(runs: Sequence[Run], order: Sequence[str], predictions: Path, data:
 
 
 def _examples(task: str, runs: Sequence[Run], predictions: Path, data: str | None) -> Examples | None:
-    answers = {}
+    answers: dict[str, dict[str, dict[str, Any]]] = {}  # label -> key -> published prediction
     for run in runs:
         path = predictions / f"{run.record['signature']}.jsonl"
         if path.is_file():
             answers[run.label] = {str(line["key"]): line for line in load_predictions(path)}
-    keys = list(max(answers.values(), key=len, default={}))
+    keys = max(map(list, answers.values()), key=len, default=[])
     if not keys:
         return None
     chosen = [keys[(2 * i + 1) * len(keys) // (2 * SHOWN)] for i in range(SHOWN)]
