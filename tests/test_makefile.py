@@ -29,7 +29,7 @@ def commands(*arguments: str) -> list[str]:
 def test_help_lists_every_public_target() -> None:
     shown = make().stdout
     assert shown == make("help").stdout
-    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "clean"):
+    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "report", "clean"):
         assert f"make {target} " in shown
 
 
@@ -45,6 +45,11 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
     run = next(line for line in lines if "lora_repro.run" in line)
     assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
     assert any("-m experiments.e2e profile=laptop" in line for line in lines)
+
+
+def test_a_report_with_data_names_its_profile() -> None:
+    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro.page"]
+    assert commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1].endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import identity, signature
+from lora_repro.rows import SIZE
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"
@@ -42,7 +43,8 @@ class Command:
 def command(record: dict[str, Any], profile: str) -> Command:
     """Derive the command of `record`, checked by composing it: the signature is compared, not assumed."""
     asked, row = record["asked"], record["row"]
-    folder = f"/path/to/{row['table'] or 'data'}" if asked["task"].get("source") == "folder" else None
+    home = asked["task"]["_target_"].split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
+    folder = f"/path/to/{home}" if asked["task"].get("source") == "folder" else None
     base = [f"profile={profile}"]
     if row["table"]:
         base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
@@ -69,8 +71,13 @@ def _composed(overrides: tuple[str, ...]) -> Any:
 
 
 def _resolved(overrides: tuple[str, ...], seed: int) -> dict[str, Any]:
-    config = _composed(overrides).copy()
-    config.seed = seed  # the same as composing with seed=..., at a fraction of the time
+    """What the overrides and the seed resolve to. Setting seed and row.size is the same as composing with them, at a
+    fraction of the time."""
+    sizes = [item for item in overrides if item.startswith(f"{SIZE}=")]
+    config = _composed(tuple(item for item in overrides if item not in sizes)).copy()
+    config.seed = seed
+    for item in sizes:
+        config.row.size = int(item.partition("=")[2])
     return resolved(config)
 
 

@@ -76,8 +76,9 @@ def ledger(runs: Sequence[Run], order: Sequence[str]) -> Ledger:
     grids = []
     for table in tables:
         mine = [run for run in runs if run.table == table]
-        seeds = ", ".join(map(str, sorted({run.seed for run in mine})))
-        caption = f"{table or 'Outside any table'}: {len(mine)} runs, seeds {seeds}"
+        seeds = sorted({run.seed for run in mine})
+        said = f"run{'s' if len(mine) > 1 else ''}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        caption = f"{table or 'Outside any table'}: {len(mine)} {said}"
         rows = [_line(run, machines, inputs) for run in mine]
         grids.append((table or "adhoc", grid(caption, HEADER, rows)))
     return Ledger(tuple(grids), tuple(machines), tuple(inputs))
