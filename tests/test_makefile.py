@@ -49,7 +49,8 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
 
 def test_a_report_with_data_names_its_profile() -> None:
     assert commands("report")[-1].split()[1:] == ["-m", "lora_repro.page"]
-    assert commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1].endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
+    with_data = commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1]
+    assert with_data.endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
