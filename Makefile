@@ -19,7 +19,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type publish tables dashboard check-authors-adapter clean
+.PHONY: help setup test lint type publish tables dashboard check-authors-adapter clean report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,10 @@ tables: $(INSTALLED) ## re-render every published table and figure from results/
 
 dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
 	@$(PY) -m lora_repro.dashboard profile=$(PROFILE)
+
+# With DATA the page shows the data's own texts, so it is written under runs/, which git ignores.
+report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
+	@$(PY) -m lora_repro.page $(if $(DATA),"profile=$(PROFILE)" --data "$(DATA)")
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin

@@ -66,7 +66,8 @@ def save(rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top:
                 axis.set_yticks(sorted({first, round((first + last) / 2), last}))
         figure.suptitle(title, fontsize=9)
         assert image is not None
-        figure.colorbar(image, ax=axes.ravel().tolist(), label=scale, shrink=0.8, extend="max" if highest > limit * 1.0001 else "neither")
+        beyond = "max" if highest > limit * 1.0001 else "neither"
+        figure.colorbar(image, ax=axes.ravel().tolist(), label=scale, shrink=0.8, extend=beyond)
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})

@@ -29,7 +29,7 @@ def commands(*arguments: str) -> list[str]:
 def test_help_lists_every_public_target() -> None:
     shown = make().stdout
     assert shown == make("help").stdout
-    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "dashboard", "clean"):
+    for target in ("setup", "test", "lint", "type", "reproduce-%", "publish", "tables", "dashboard", "clean", "report"):
         assert f"make {target} " in shown
 
 
@@ -49,6 +49,12 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
 
 def test_the_dashboard_is_that_of_the_profile() -> None:
     assert commands("dashboard", "PROFILE=laptop")[-1].endswith("-m lora_repro.dashboard profile=laptop")
+
+
+def test_a_report_with_data_names_its_profile() -> None:
+    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro.page"]
+    with_data = commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1]
+    assert with_data.endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:

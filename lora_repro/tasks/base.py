@@ -9,6 +9,7 @@ import abc
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lora_repro.errors import UserError
 
@@ -64,11 +65,12 @@ class AbstractTask(abc.ABC):
     """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order.
 
     `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `metric`: the score that stands for
-    the task in a table.
+    the task in a table. `attribution`: what must be said where texts of the real data are shown.
     """
 
     kind: str = "text"
     labels: Sequence[str] = ()
+    attribution: ClassVar[str] = ""
 
     @property
     @abc.abstractmethod

@@ -40,6 +40,7 @@ class E2E(AbstractTask):
     text_form: str
     name: str = "e2e"
 
+    attribution: ClassVar[str] = "E2E NLG: Novikova et al. 2017, CC BY-SA 4.0."
     directions: ClassVar[dict[str, int]] = {
         "bleu": 1,
         "nist": 1,

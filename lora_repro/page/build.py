@@ -1,0 +1,104 @@
+"""The page: what is published of a profile, gathered and put through the template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lora_repro.errors import UserError
+from lora_repro.page.cells import Grid
+from lora_repro.page.examples import examples
+from lora_repro.page.figures import belonging, embedded
+from lora_repro.page.prose import pieces
+from lora_repro.page.runs import Run, ledger, runs_of
+from lora_repro.record import load_records
+
+HERE = Path(__file__).parent
+FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name
+
+
+@dataclass(frozen=True)
+class Section:
+    """An artefact: its title, what its Markdown says, and its figures as data URIs."""
+
+    stem: str
+    title: str
+    pieces: tuple[Markup | Grid, ...]
+    figures: tuple[tuple[str, str], ...]
+
+
+def page(results: Path, profile: str, target: Path, data: str | None = None) -> str:
+    """The HTML of results/<profile>, to be written at `target`.
+
+    data: a folder with the real data, whose texts then stand beside the outputs. Raises UserError where there is no
+    record, or a record, a table or the folder cannot be read.
+    """
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
+    folder = results / profile
+    runs = runs_of(load_records(folder / "records"), profile)
+    if not runs:
+        raise UserError(f"no records under {folder}")
+    sections = _sections(folder, target)
+    order = [section.stem for section in sections]
+    claims = results / "claims.md"
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["grid"] = lambda value: isinstance(value, Grid)
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    return environment.get_template("page.html").render(
+        profile=profile,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        summary=_summary(runs),
+        sections=sections,
+        claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
+        examples=examples(runs, order, folder / "predictions", data),
+        ledger=ledger(runs, order),
+    )
+
+
+def _sections(folder: Path, page: Path) -> list[Section]:
+    stems = [path.stem for path in (folder / "tables").glob("*.md")]
+    figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")}
+    found = belonging(stems, sorted(figures))
+    sections = []
+    for stem in sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
+        source = folder / "tables" / f"{stem}.md"
+        said = tuple(pieces(_read(source), source, page)) if source.is_file() else ()
+        captions = [piece.caption for piece in said if isinstance(piece, Grid) and piece.caption]
+        title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
+        drawn = tuple((name, embedded(folder / "figures" / name)) for name in found[stem])
+        sections.append(Section(stem, title, said, drawn))
+    return sections
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _summary(runs: Sequence[Run]) -> str:
+    """How many runs, how they ended, when, and how long they took together."""
+    statuses = [str(run.record["status"]) for run in runs]
+    ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
+    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in runs)
+    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in runs) / 3600
+    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return f"{len(runs)} runs ({ended}), {when}, {hours:.1f} hours in all."
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy names an inline script or style by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

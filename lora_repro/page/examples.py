@@ -1,0 +1,114 @@
+"""What the methods wrote, input by input: inputs at even distances in the test set, chosen by nobody.
+
+Published predictions hold no text of the data. Generated data are generated again; others come from a folder that the
+reader names, or the outputs stand alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro.compose import build
+from lora_repro.errors import UserError
+from lora_repro.page.cells import Grid, grid, plain
+from lora_repro.page.runs import Run
+from lora_repro.record import load_predictions
+from lora_repro.tasks.base import AbstractTask, Example
+
+SHOWN = 3  # inputs a task
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One input with its references (where at hand) and every method's output."""
+
+    key: str
+    input: str
+    references: tuple[str, ...]
+    outputs: Grid
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A task's shown inputs; `note` says where its texts come from or why they are not here."""
+
+    task: str
+    note: str
+    shown: tuple[Shown, ...]
+
+
+def examples(runs: Sequence[Run], order: Sequence[str], predictions: Path, data: str | None) -> list[Examples]:
+    """For each task with texts as answers: the declared rows of its first table in `order`, each at its first seed."""
+    found = []
+    texts = [run for run in runs if run.task.get("kind", "text") == "text" and run.table in order]
+    texts = [run for run in texts if run.record["status"] == "finished" and not run.command.extra]
+    for task in sorted({str(run.task["name"]) for run in texts}):
+        mine = [run for run in texts if run.task["name"] == task]
+        table = min((run.table for run in mine), key=order.index)
+        rows: dict[tuple[str, ...], Run] = {}
+        for run in sorted((run for run in mine if run.table == table), key=lambda run: run.seed):
+            rows.setdefault(run.command.overrides[:-1], run)
+        chosen = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
+        if shown := _examples(task, chosen, predictions, data):
+            found.append(shown)
+    return found
+
+
+def _examples(task: str, runs: Sequence[Run], predictions: Path, data: str | None) -> Examples | None:
+    answers: dict[str, dict[str, dict[str, Any]]] = {}  # label -> key -> published prediction
+    for run in runs:
+        path = predictions / f"{run.record['signature']}.jsonl"
+        if path.is_file():
+            answers[run.label] = {str(line["key"]): line for line in load_predictions(path)}
+    keys = max(map(list, answers.values()), key=len, default=[])
+    if not keys:
+        return None
+    chosen = [keys[(2 * i + 1) * len(keys) // (2 * SHOWN)] for i in range(SHOWN)]
+    known, note = texts_of(runs[0].record, data)
+    shown = []
+    for key in dict.fromkeys(chosen):
+        lines = [(label, lines[key]) for label, lines in answers.items() if key in lines]
+        example = known.get(key)
+        rows = [[plain(label), plain(line["output"]), plain(_errors(line))] for label, line in lines]
+        shown.append(
+            Shown(
+                key,
+                example.input if example else "",
+                example.references if example else (),
+                grid(f"Outputs for input {key}", ("Method", "Output", "Slot errors"), rows),
+            )
+        )
+    seeds = sorted({run.seed for run in runs})
+    said = f"Inputs at even distances in the test set, not chosen by hand; seed {', '.join(map(str, seeds))}. "
+    return Examples(task, said + note, tuple(shown))
+
+
+def _errors(line: dict[str, Any]) -> str:
+    return f"{line['slot_errors']} of {line['slots']}" if "slots" in line else "—"
+
+
+def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Example], str]:
+    """key -> test example, and where they come from; ({}, why) where they are not at hand or are not the ones scored."""
+    node = OmegaConf.create({"task": record["asked"]["task"]}).task
+    generated = node.get("source") == "embedded"
+    try:
+        task: AbstractTask = build(node)
+        about = "" if generated else f" {task.attribution}".rstrip()
+        if not generated and data is None:
+            return {}, (
+                "Inputs and references are not part of the repository and stand here by their keys; "
+                f"make report with DATA=/path/to/the/files shows them.{about}"
+            )
+        splits = task.load(None if generated else data)
+    except UserError as error:
+        return {}, f"Inputs and references are not shown: {error}."
+    asked = record["where"]["data"].get("hashes") or {}
+    if {name: splits.hashes.get(name) for name in asked} != asked:
+        return {}, "Inputs and references are not shown: the data at hand are not the ones that were scored."
+    source = "The data are generated by us." if generated else f"Read from local files.{about}"
+    return {example.key: example for example in splits.test}, source

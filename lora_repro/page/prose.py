@@ -1,0 +1,100 @@
+"""Our own Markdown, tables and claims, as pieces of the page. HTML inside it is text, images are links."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from lora_repro.page.cells import Cell, Grid
+
+COMMAND = re.compile(r"\.? ?To reproduce: (.+)$", re.DOTALL)
+PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+
+
+def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Grid]:
+    """The tables of a Markdown text and what stands between them, in order.
+
+    `source`, `page`: where the text and the page lie, for relative links. A bold paragraph just above a table is its
+    caption: the first sentence stays with the table, the rest comes before it, a command as code.
+    """
+    tokens = PARSER.parse(text)
+    _relink(tokens, source.parent, page.parent)
+    waiting: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        if tokens[i].type != "table_open":
+            waiting.append(tokens[i])
+            i += 1
+            continue
+        caption, waiting = _caption(waiting)
+        if waiting:
+            yield _html(waiting)
+        title, _, rest = caption.partition(". ")
+        yield from _facts(rest)
+        end = next(j for j in range(i, len(tokens)) if tokens[j].type == "table_close")
+        yield _grid(title, tokens[i:end])
+        waiting, i = [], end + 1
+    if waiting:
+        yield _html(waiting)
+
+
+def _html(tokens: list[Token]) -> Markup:
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):  # the page has its own first and second level
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return Markup(PARSER.renderer.render(tokens, PARSER.options, {}))
+
+
+def _caption(waiting: list[Token]) -> tuple[str, list[Token]]:
+    """The bold paragraph that ends `waiting`, without its markup, and what is left."""
+    if len(waiting) >= 3 and waiting[-3].type == "paragraph_open":
+        content = waiting[-2].content
+        if content.startswith("**") and content.endswith("**") and len(content) > 4:
+            words = "".join(child.content for child in waiting[-2].children or [])
+            return words, waiting[:-3]
+    return "", waiting
+
+
+def _facts(text: str) -> Iterator[Markup]:
+    command = COMMAND.search(text)
+    said = text[: command.start()] if command else text
+    if said:
+        yield Markup("<p>{}</p>").format(said.rstrip(".") + ".")
+    if command:
+        yield Markup("<p>To reproduce: <code>{}</code></p>").format(command[1])
+
+
+def _grid(caption: str, tokens: list[Token]) -> Grid:
+    rows: list[list[Cell]] = []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            children = token.children or []
+            shown = Markup(PARSER.renderer.render(children, PARSER.options, {}))
+            rows[-1].append(Cell(shown, "".join(child.content for child in children)))
+    header, *body = rows
+    # A label stands on the first of its lines only; sorted, or beside a narrow screen's other columns, each line needs it.
+    for above, line in itertools.pairwise(body):
+        if line[0].missing and not line[0].text:
+            line[0] = replace(above[0], repeats=True)
+    return Grid(caption, tuple(header), tuple(map(tuple, body)))
+
+
+def _relink(tokens: list[Token], source: Path, page: Path) -> None:
+    """Links that are relative to the text become relative to the page."""
+    for token in tokens:
+        _relink(token.children or [], source, page)
+        target = str(token.attrGet("href") or "") if token.type == "link_open" else ""
+        if target and not urlsplit(target).scheme and not target.startswith(("#", "/")):
+            path, mark, anchor = target.partition("#")
+            token.attrSet("href", quote(os.path.relpath(source / unquote(path), page)) + mark + anchor)

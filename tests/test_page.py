@@ -1,0 +1,314 @@
+"""The report page: what it keeps of the tables, that it asks nothing of a network, and that foreign text stays text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.compose import compose, resolved
+from lora_repro.page.__main__ import main
+from lora_repro.page.build import page
+from lora_repro.page.cells import Grid, number
+from lora_repro.page.command import command, override_value
+from lora_repro.page.examples import texts_of
+from lora_repro.page.figures import belonging, embedded
+from lora_repro.page.prose import pieces
+from lora_repro.record import identity, signature
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = sorted((ROOT / "results").glob("*/records/*.json"))
+EVIL = "<script>alert(1)</script>"
+TABLE = """**E2E NLG, profile mini. Backbone: A <b>. To reproduce: python -m lora_repro.run experiment=e2e**
+
+| Method | Source | BLEU ↑ | Notes |
+| --- | --- | ---: | --- |
+| LoRA | published | 74.7 ± 0.4 | a \\| b |
+|  | paper | 70.4† |  |
+| <img src=x> | published | — | 1 collapsed |
+
+- † n = 1: see [the claims](../../claims.md#one).
+"""
+
+
+def record_of(table: str, row: str, task: str = "e2e") -> dict[str, Any]:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if "mini" in path.parts]
+    wanted = (table, row, task, 0)
+    return next(
+        r for r in found if (r["row"]["table"], r["row"]["name"], r["asked"]["task"]["name"], r["asked"]["seed"]) == wanted
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three published runs with a hostile output and label, a table, a figure of it and one of no table, claims."""
+    folder = tmp_path_factory.mktemp("page") / "results"
+    for name in ("records", "predictions", "tables", "figures"):
+        (folder / "mini" / name).mkdir(parents=True)
+    for table, row in (("e2e", "lora"), ("e2e", "human"), ("glue", "prelayer")):
+        record = record_of(table, row, "similarity" if table == "glue" else "e2e")
+        record["row"]["label"] += ' "><img src=x onerror=alert(1)>'
+        (folder / "mini" / "records" / f"{record['signature']}.json").write_text(json.dumps(record))
+        published = ROOT / "results" / "mini" / "predictions" / f"{record['signature']}.jsonl"
+        lines = [json.loads(line) | {"output": f"{EVIL} {row}"} for line in published.read_text().splitlines()]
+        target = folder / "mini" / "predictions" / published.name
+        target.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
+    for name in ("e2e", "curve"):
+        (folder / "mini" / "figures" / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'> <g/> </svg>")
+    claims = "# Claims\n\nSee [the table](mini/tables/e2e.md).\n\n| Claim | Verdict |\n|-|-|\n| x | y |\n"
+    (folder / "claims.md").write_text(claims)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(results: Path) -> str:
+    return page(results, "mini", results / "mini" / "report.html")
+
+
+class Seen(HTMLParser):
+    """Every tag with its attributes, in order, and the text outside script and style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] not in ("script", "style"):
+            self.texts.append(data)
+
+    def of(self, *names: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("−0.3", -0.3),
+        ("74.7 ± 0.4", 74.7),
+        ("74.7†", 74.7),
+        ("1,234", 1234),
+        ("354.92M", 354.92e6),
+        ("+3.5 [+0.8, +6.3]†", 3.5),
+        ("1.2e-3", 0.0012),
+        ("95 %", 95),
+        ("—", None),
+        ("", None),
+        ("collapsed", None),
+        ("1 collapsed", None),
+        ("2026-11-24", None),
+        ("1 of 5", None),
+    ],
+)
+def test_a_printed_cell_is_sorted_by_its_number(text: str, value: float | None) -> None:
+    assert number(text) == (None if value is None else pytest.approx(value))
+
+
+def test_a_table_keeps_caption_facts_command_labels_and_footnotes() -> None:
+    said = list(pieces(TABLE, Path("/r/mini/tables/e2e.md"), Path("/r/mini/report.html")))
+    facts, run_again, table, notes = said
+    assert facts == "<p>Backbone: A &lt;b&gt;.</p>"
+    assert run_again == "<p>To reproduce: <code>python -m lora_repro.run experiment=e2e</code></p>"
+    assert isinstance(table, Grid) and table.caption == "E2E NLG, profile mini"
+    assert [row[0].text for row in table.rows] == ["LoRA", "LoRA", "<img src=x>"]
+    assert [row[0].repeats for row in table.rows] == [False, True, False]
+    assert table.rows[0][3].text == "a | b" and table.rows[2][0].html == "&lt;img src=x&gt;"
+    assert table.numeric == [False, False, True, False]
+    assert 'href="../claims.md#one"' in notes and "† n = 1" in notes
+
+
+def test_markdown_without_a_caption_and_with_html_or_images_is_safe() -> None:
+    text = f"# Top\n\n{EVIL}\n\n![x](http://a.b/c.png) [y](javascript:alert(1))\n\n| A |\n|---|\n| 1 |\n"
+    prose, table = pieces(text, Path("/r/claims.md"), Path("/r/mini/report.html"))
+    assert isinstance(table, Grid) and table.caption == ""
+    assert "<h3>Top</h3>" in prose and "<script" not in prose and "<img" not in prose
+    assert 'href="javascript' not in prose
+
+
+def test_the_page_holds_every_part(html: str) -> None:
+    text = " ".join(Seen(html).texts)
+    for part in ("E2E NLG", "Curve", "Claims", "Examples", "Runs and commands", "† n = 1"):
+        assert part in text
+    assert "python -m lora_repro.run experiment=glue profile=mini row/glue=prelayer task=similarity seed=0" in text
+    seen = Seen(html)
+    assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
+    assert '<a href="tables/e2e.md">' in html  # relative to results/ in claims.md, to results/mini here
+
+
+def test_generated_data_show_inputs_and_references(html: str) -> None:
+    text = " ".join(Seen(html).texts)
+    assert "The data are generated by us" in text and " | Type : " in text
+    assert text.count("Outputs for input") == 3
+
+
+def test_the_page_asks_nothing_of_a_network(html: str) -> None:
+    seen = Seen(html)
+    policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
+    assert not seen.of("link", "iframe", "object", "embed", "base", "form", "audio", "video", "source")
+    for tag, attributes in seen.tags:
+        assert "src" not in attributes or attributes["src"].startswith("data:"), attributes
+        assert "href" not in attributes or tag == "a", tag
+        assert not [key for key in attributes if key.startswith("on") or key in ("style", "srcset")], attributes
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert style and not re.search(r"@import|url\(", style[1])
+
+
+def test_foreign_text_stays_text(html: str) -> None:
+    assert html.count("<script") == 1 and EVIL not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; lora" in html
+    assert not [a for a in Seen(html).of("img") if a["src"] == "x"]
+
+
+def test_the_page_is_accessible(html: str) -> None:
+    seen = Seen(html)
+    ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
+    assert set(ids.values()) == {1}
+    for _, attributes in seen.tags:
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+        assert attributes.get("aria-labelledby", next(iter(ids))) in ids
+    assert len(seen.of("table")) == len(seen.of("caption")) == len(seen.of("thead")) > 3
+    assert all(a["alt"] for a in seen.of("img")) and len(seen.of("img")) == 2
+    levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
+
+
+def luminance(colour: str) -> float:
+    digits = colour.lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_stands_out_in_every_scheme() -> None:
+    """WCAG 2.2: contrast (L1 + 0.05) / (L2 + 0.05) of at least 4.5 for text."""
+    style = (ROOT / "lora_repro" / "page" / "page.css").read_text(encoding="utf-8")
+    schemes = [dict(re.findall(r"--(\w+): (#\w+)", found)) for found in re.findall(r":root \{(.*?)\}", style)]
+    assert len(schemes) == 3  # light, dark, print
+    for scheme in schemes:
+        for ground in ("page", "band"):
+            for ink in ("text", "quiet", "link"):
+                light = sorted((luminance(scheme[ink]), luminance(scheme[ground])))
+                assert (light[1] + 0.05) / (light[0] + 0.05) >= 4.5, (ink, ground, scheme)
+
+
+def test_the_same_files_give_the_same_bytes(results: Path, html: str) -> None:
+    assert page(results, "mini", results / "mini" / "report.html") == html
+
+
+def test_texts_are_shown_only_where_they_are_those_that_were_scored() -> None:
+    record = record_of("e2e", "lora")
+    known, note = texts_of(record, None)
+    assert len(known) == 60 and note == "The data are generated by us."
+    record["where"]["data"]["hashes"]["rows/test"] = "0" * 64
+    known, note = texts_of(record, None)
+    assert not known and "not the ones that were scored" in note
+
+
+def test_real_data_are_quoted_from_a_folder_alone_and_attributed(tmp_path: Path) -> None:
+    record = record_of("e2e", "lora")
+    record["asked"]["task"]["source"] = "folder"
+    known, note = texts_of(record, None)
+    assert not known and "not part of the repository" in note and "CC BY-SA 4.0" in note
+    known, note = texts_of(record, str(tmp_path))
+    assert not known and "not shown: no train.csv" in note
+
+
+@pytest.mark.parametrize("profile", ["laptop", "mini"])
+@pytest.mark.parametrize("table", ["e2e", "glue"])
+def test_a_printed_command_composes_to_its_record(profile: str, table: str) -> None:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if profile in path.parts]
+    mine = [record for record in found if record["row"]["table"] == table]
+    record = max(mine, key=lambda record: (record["asked"]["train"]["epochs"], record["signature"]))
+    made = command(record, profile)
+    assert not made.problem
+    program, *overrides = shlex.split(made.text.removeprefix("python -m "))
+    assert program == "lora_repro.run"
+    composed = compose([item for item in overrides if not item.startswith("paths.")])
+    assert signature(resolved(composed)) == record["signature"]
+    assert ("paths.data=/path/to/" + table in overrides) == (profile == "laptop")
+    if (profile, table) == ("laptop", "e2e"):
+        assert made.extra == ("train.epochs=3",)
+
+
+def test_a_swept_size_that_a_record_does_not_name_is_found() -> None:
+    overrides = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=similarity", "row.size=16", "seed=1"]
+    config = resolved(compose(overrides))
+    row = {key: config["row"][key] for key in ("table", "name", "label")}
+    record = {"signature": signature(config), "asked": identity(config), "row": row}
+    made = command(record, "mini")
+    assert not made.problem and not made.extra and set(made.overrides) == set(overrides)
+
+
+def test_a_run_outside_any_table_and_one_that_no_override_gives() -> None:
+    config = resolved(compose(["profile=mini", "method=bitfit", "train.lr=0.0003", "seed=2"]))
+    record = {"signature": signature(config), "asked": identity(config), "row": {"table": None, "name": "adhoc", "label": None}}
+    made = command(record, "mini")
+    assert not made.problem and {"method=bitfit", "train.lr=0.0003", "seed=2"} <= set(made.overrides)
+    record["asked"]["train"]["gone"] = 1
+    record["signature"] = "0" * 16
+    assert "another signature" in command(record, "mini").problem
+    record["row"] = {"table": "e2e", "name": "no_such_row", "label": "x"}
+    assert "refuses" in command(record, "mini").problem
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-08, 0.002, "plain", "0", "null", "a b's \"c\"", "é,{x: 1}", ["query", "0"], {"a": [1, None]}]
+)
+def test_a_value_survives_the_override_grammar(value: object) -> None:
+    assert resolved(compose([f"row.label={override_value(value)}"]))["row"]["label"] == value
+
+
+def test_figures_belong_to_the_longest_stem_and_the_smaller_file_is_taken(tmp_path: Path) -> None:
+    assert belonging(["e2e", "rank", "rank_two"], ["e2e", "rank_cost", "rank_two_a", "lone", "ranks"]) == {
+        "e2e": ["e2e"], "rank": ["rank_cost"], "rank_two": ["rank_two_a"], "lone": ["lone"], "ranks": ["ranks"],
+    }
+    (tmp_path / "a.svg").write_text("<svg>" + 40 * "<g/>" + "</svg>")
+    assert embedded(tmp_path / "a").startswith("data:image/svg+xml;base64,")
+    (tmp_path / "a.png").write_bytes(b"small")
+    assert embedded(tmp_path / "a").startswith("data:image/png;base64,")
+
+
+def test_the_command_line_writes_the_page_and_names_mistakes(
+    results: Path, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = results.parent
+    assert main(["profile=mini"], root) == 0
+    assert (results / "mini" / "report.html").read_text(encoding="utf-8") == html
+    assert main(["profile=mini", "--data", str(tmp_path)], root) == 0  # texts of a reader's data stay out of results/
+    assert (root / "runs" / "mini" / "report.html").is_file()
+    capsys.readouterr()
+    for arguments in (["mini"], ["profile=none"], ["profile=mini", "--data", "/no/such"]):
+        assert main(arguments, root) == 2
+        assert re.fullmatch(r"error: .+\n", capsys.readouterr().err)
+    assert main([], tmp_path) == 2
+
+
+@pytest.mark.parametrize("profile", sorted({path.parts[-3] for path in PUBLISHED}))
+def test_the_published_page_is_up_to_date(profile: str) -> None:
+    """Cheaply: it names every record and table, and each record's command was found. `make report` mends it."""
+    folder = ROOT / "results" / profile
+    path = folder / "report.html"
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 1_500_000
+    for name in (folder / "records").glob("*.json"):
+        assert name.stem in text, f"{name.stem} is not on the page: make report"
+    for table in (folder / "tables").glob("*.md"):
+        assert f'<section id="{table.stem}">' in text, f"{table.stem} is not on the page: make report"
+    assert "none: this checkout" not in text

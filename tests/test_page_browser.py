@@ -1,0 +1,147 @@
+"""The report page in a real browser, headless: sorting, narrow screens, dark, print. Skipped where no Chromium is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from lora_repro.page.build import page
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()
+BROWSER = os.environ.get("LORA_REPRO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (LORA_REPRO_BROWSER=/path names one)")
+PHONE = (390, 844)
+TABLE = """**Sorting, profile mini. To reproduce: nothing**
+
+| Method | Score | Wide | Wider | Widest | Notes |
+| --- | ---: | ---: | ---: | ---: | --- |
+| b | 74.7 ± 0.4 | 134,515,008 | −14.2 [−21.4, −6.8]† | −14.2 [−21.4, −6.8]† | initialised with zero |
+|  | — | 0.35M | — | — | x |
+| a | −0.3 | 1,234 | +3.5 [+0.8, +6.3] | +3.5 [+0.8, +6.3] | |
+| c | collapsed | — | — | — | y |
+| d | 9.5† | 2 | — | — | |
+"""
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of one table, one published run and its outputs."""
+    folder = tmp_path_factory.mktemp("browser") / "results"
+    for name in ("records", "predictions", "tables"):
+        (folder / "mini" / name).mkdir(parents=True)
+    found = (json.loads(path.read_text()) for path in sorted((ROOT / "results" / "mini" / "records").glob("*.json")))
+    record = next(record for record in found if record["row"]["name"] == "lora" and record["row"]["table"] == "e2e")
+    name = record["signature"]
+    (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
+    shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
+    (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
+    target = folder / "mini" / "report.html"
+    target.write_text(page(folder, "mini", target), encoding="utf-8")
+    return target
+
+
+def browse(path: Path, *options: str, size: tuple[int, int] = (1280, 900)) -> str:
+    profile = path.parent / "profile"
+    command = [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+        f"--window-size={size[0]},{size[1]}", *options, path.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ask(html: Path, script: str, *options: str, size: tuple[int, int] = (1280, 900)) -> Any:
+    """What the JavaScript expression gives in the page, as JSON. The policy goes: it would refuse the question."""
+    text = re.sub(r"<meta http-equiv=.*?>\n", "", html.read_text(encoding="utf-8"))
+    copy = html.with_name("asked.html")
+    question = f"document.body.innerHTML = '<pre>' + encodeURIComponent(JSON.stringify({script})) + '</pre>'"
+    copy.write_text(text.replace("</body>", f"<script>{question}</script></body>"), encoding="utf-8")
+    found = re.search(r"<pre>(.*?)</pre>", browse(copy, "--dump-dom", *options, size=size))
+    assert found, "the page's script failed"
+    return json.loads(unquote(found[1]))
+
+
+def test_its_own_script_runs_under_its_policy_and_no_other(html: Path) -> None:
+    plain = browse(html, "--dump-dom")
+    assert plain.count('aria-sort="none"') == plain.count("<button") > 5
+    copy = html.with_name("foreign.html")
+    foreign = "<script>document.title = 'foreign'</script><img src=x onerror=\"document.title='foreign'\">"
+    copy.write_text(html.read_text(encoding="utf-8").replace("</main>", f"{foreign}</main>"), encoding="utf-8")
+    assert "<title>lora_repro, profile mini</title>" in browse(copy, "--dump-dom")
+
+
+@pytest.mark.parametrize(
+    ("column", "orders"),
+    [
+        (0, ["abbcd", "dcbba", "bbacd"]),
+        (1, ["adbcb", "bdacb", "bbacd"]),  # −0.3, 9.5, 74.7, then a word, then nothing, both ways
+        (2, ["dabbc", "bbadc", "bbacd"]),  # 2, 1,234, 0.35M, 134,515,008
+    ],
+)
+def test_a_press_sorts_up_then_down_then_back(html: Path, column: int, orders: list[str]) -> None:
+    script = f"""(() => {{
+      const table = document.querySelector('#e2e table'), head = table.tHead.rows[0].cells[{column}], found = [];
+      for (let i = 0; i < 3; i++) {{
+        head.querySelector('button').click();
+        found.push([head.getAttribute('aria-sort'), [...table.tBodies[0].rows].map(r => r.cells[0].textContent).join('')]);
+      }}
+      return found;
+    }})()"""
+    assert ask(html, script) == [list(pair) for pair in zip(("ascending", "descending", "none"), orders, strict=True)]
+
+
+def test_a_head_is_reached_and_pressed_by_keyboard(html: Path) -> None:
+    script = """(() => {
+      const button = document.querySelector('#e2e th button');
+      button.focus();
+      return [document.activeElement === button, button.tabIndex, button.type, button.textContent];
+    })()"""
+    assert ask(html, script) == [True, 0, "button", "Method"]
+
+
+def test_a_phone_scrolls_tables_not_the_page_and_keeps_the_first_column(html: Path) -> None:
+    script = """(() => {
+      const box = document.querySelector('#e2e .scroll'), first = box.querySelector('tbody th');
+      box.scrollLeft = 150;
+      const [b, f] = [box.getBoundingClientRect(), first.getBoundingClientRect()];
+      return {page: document.scrollingElement.scrollWidth, screen: innerWidth,
+              moved: box.scrollLeft, offset: f.left - b.left, width: f.width,
+              caption: box.querySelector('caption span').getBoundingClientRect().left - b.left};
+    })()"""
+    found = ask(html, script, size=PHONE)
+    assert found["page"] <= found["screen"] <= 500  # the narrowest that Chromium with a window has
+    assert found["moved"] == 150 and abs(found["offset"]) < 2 and abs(found["caption"]) < 2
+    assert 80 < found["width"] < PHONE[0] / 2
+
+
+def test_dark_is_dark_and_light_is_light(html: Path) -> None:
+    script = "['body', 'tbody th'].map(name => getComputedStyle(document.querySelector(name)).backgroundColor)"
+    light = ask(html, script, "--blink-settings=preferredColorScheme=1")
+    dark = ask(html, script, "--blink-settings=preferredColorScheme=0")
+    assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(20, 23, 26)"] * 2
+
+
+def test_it_prints(html: Path) -> None:
+    target = html.with_suffix(".pdf")
+    browse(html, f"--print-to-pdf={target}", "--no-pdf-header-footer")
+    assert target.read_bytes().startswith(b"%PDF") and target.stat().st_size > 10_000
+
+
+def test_screenshots_show_the_page(html: Path) -> None:
+    """A wide and a narrow picture with more than one colour; LORA_REPRO_SCREENSHOTS=/folder keeps them to be looked at."""
+    kept = os.environ.get("LORA_REPRO_SCREENSHOTS")
+    folder = Path(kept) if kept else html.parent
+    for name, size in (("desktop", (1280, 900)), ("phone", PHONE)):
+        target = folder / f"{name}.png"
+        browse(html, f"--screenshot={target}", "--hide-scrollbars", size=size)
+        assert target.stat().st_size > 15_000
