@@ -12,6 +12,7 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
 MINI := smollm2_135m minilm_l6
 FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
@@ -19,7 +20,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type publish tables dashboard check-authors-adapter clean report
+.PHONY: help setup test lint type publish tables docs dashboard check-authors-adapter clean report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,12 +59,15 @@ dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY;
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
 	@$(PY) -m lora_repro.page $(if $(DATA),"profile=$(PROFILE)" --data "$(DATA)")
 
+docs: $(INSTALLED_DOCS) ## render docs/ as a site in site/
+	@$(PY) -m mkdocs build --quiet --clean && echo "open site/index.html"
+
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin
 	@$(PY) -m lora_repro.authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
 
 clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
-	@rm -rf $(VENV) build outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) build site outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find lora_repro experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -76,6 +80,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@$(INSTALL) --editable '.[test,dev]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	@$(INSTALL) --editable '.[test,docs]'
 	@touch $@
 
 $(FETCHED): $(BACKBONES)/%/manifest.json: conf/backbone/%.yaml | $(INSTALLED)
