@@ -20,7 +20,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type publish tables docs dashboard check-authors-adapter clean report
+.PHONY: help setup test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,13 @@ reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table be
 	@status=0; \
 	$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
 	$(PY) -m experiments.$(subst -,_,$*) profile=$(PROFILE) || status=$$?; \
+	exit $$status
+
+# Nothing is trained: the costs of a forward pass and of a training step are measured. Best on a quiet machine.
+reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables
+	@status=0; \
+	$(PY) -m lora_repro.latency $(OVERRIDES) || status=$$?; \
+	$(PY) -m experiments.latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)

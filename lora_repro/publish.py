@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.record import load_predictions, load_records, write_text
+from lora_repro.record import load_predictions, load_records, read, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 # A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
@@ -54,10 +54,13 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
 
     Raises UserError where there is no record at all.
     """
-    records = load_records(runs)
-    if not records:
+    records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
+    if not records and not measures:
         raise UserError(f"no record under {runs}; run something first")
     outcome = {}
+    for path in measures:
+        outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force)
+        print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
         reason = refusal(record, runs / signature / "predictions.jsonl")
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
@@ -121,6 +124,24 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
         shutil.copyfile(arrays, results / "updates" / f"{signature}.safetensors")
     for path, text in reversed(list(zip(copied, texts, strict=True))):
         write_text(path, text)
+    return "replaced" if replaced else "published"
+
+
+def _copy_measure(source: Path, target: Path, force: bool) -> str:
+    """Publish a measurement that is no training run (`measures`), by the rules of a record."""
+    found = read(source)
+    if found["status"] != "finished":
+        return f"left out: status is {found['status']}"
+    if found["where"].get("dirty") is not False:
+        return "left out: it was measured on uncommitted changes"
+    if bad := _not_finite(found, source.stem):
+        return f"left out: {bad} is not a finite number"
+    text, replaced = source.read_text(encoding="utf-8"), target.exists()
+    if replaced and target.read_text(encoding="utf-8") == text:
+        return "published already"
+    if replaced and not force:
+        return "left out: a different measurement is published; FORCE=1 replaces it"
+    write_text(target, text)
     return "replaced" if replaced else "published"
 
 

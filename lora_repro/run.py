@@ -193,6 +193,8 @@ def main() -> None:
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
         fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
         config = compose(fixed, hydra_node=True)
+        if "bench" in config:
+            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro.{config.row.table}")
         check_writable(Path(config.paths.runs))
         if wants_sweep(arguments, config.hydra):
             announce(arguments)

@@ -57,6 +57,14 @@ def test_a_report_with_data_names_its_profile() -> None:
     assert with_data.endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
 
 
+def test_costs_are_measured_then_shown_with_the_same_arguments() -> None:
+    lines = commands("reproduce-latency", "PROFILE=laptop", "ARGS=device=cpu bench.rounds=9")
+    run = next(i for i, line in enumerate(lines) if "-m lora_repro.latency profile=laptop" in line)
+    assert "device=cpu bench.rounds=9" in lines[run]
+    assert "-m experiments.latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
+    assert not any("lora_repro.run" in line for line in lines)
+
+
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
     lines = "\n".join(commands("reproduce-which-weights"))
     assert "experiment=which_weights" in lines and "-m experiments.which_weights" in lines

@@ -92,6 +92,42 @@ def test_other_predictions_under_the_same_record_count_as_different(tmp_path: Pa
     assert "a different record is published" in outcome(tmp_path)
 
 
+def measure(folder: Path, **change: Any) -> str:
+    found = {"schema": 1, "status": "finished", "latency": [{"ms": [1.0]}], "where": {"dirty": False}, **change}
+    path = folder / "runs" / "mini" / "measures" / "latency.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found))
+    adhoc = path.parent / "adhoc" / "latency-0.json"
+    adhoc.parent.mkdir(exist_ok=True)
+    adhoc.write_text(json.dumps(found))
+    return publish(folder / "runs" / "mini", folder / "results" / "mini")["latency"]
+
+
+def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path: Path) -> None:
+    assert measure(tmp_path) == "published"
+    target = tmp_path / "results" / "mini" / "measures" / "latency.json"
+    assert target.read_bytes() == (tmp_path / "runs" / "mini" / "measures" / "latency.json").read_bytes()
+    assert [path.name for path in (tmp_path / "results").rglob("*.json")] == ["latency.json"]  # the ad-hoc one stays
+    assert measure(tmp_path) == "published already"
+    assert "FORCE=1 replaces it" in measure(tmp_path, latency=[])
+    assert json.loads(target.read_text())["latency"] == [{"ms": [1.0]}]
+    assert publish(tmp_path / "runs" / "mini", tmp_path / "results" / "mini", True) == {"latency": "replaced"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"where": {"dirty": True}}, "uncommitted changes"),
+        ({"where": {}}, "uncommitted changes"),
+        ({"status": "failed"}, "status is failed"),
+        ({"latency": [{"ms": [1.0, float("nan")]}]}, "latency.latency.0.ms.1 is not a finite number"),
+    ],
+)
+def test_a_measurement_is_left_out_for_a_record_s_reasons(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    assert reason in measure(tmp_path, **change)
+    assert not (tmp_path / "results").exists()
+
+
 def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no record under"):
         publish(tmp_path / "runs", tmp_path / "results")

@@ -213,3 +213,13 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_starts(tmp_path
         run.check_writable(tmp_path / "file" / "runs")
     run.check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_an_experiment_that_trains_nothing_says_its_own_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "experiment=latency", "profile=smoke"])
+    with pytest.raises(SystemExit) as caught:
+        run.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: experiment latency trains nothing; run: python -m lora_repro.latency\n"

@@ -1,0 +1,165 @@
+"""What each method costs: the time of a forward pass against the plain model's, the memory and the disk that training takes.
+
+    python -m lora_repro.latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
+
+One process holds the plain model and every method's and times them in interleaved rounds (`timing.interleaved`); memory is
+measured in a fresh process a method (`footprint`). A finished measurement of the same settings on the same device is not
+repeated. Speed does not depend on the values of weights, so a hub model is built from its shape with random ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_repro import footprint, measures, provenance, record
+from lora_repro.backbone import Backbone
+from lora_repro.bench import Bench
+from lora_repro.errors import UserError
+from lora_repro.footprint import part, place, shaped
+from lora_repro.methods._lora_linear import LoraLinear
+from lora_repro.methods.base import AbstractMethod, Trainable
+from lora_repro.methods.lora import Lora, merge
+from lora_repro.rows import Block, Row, declared
+from lora_repro.timing import interleaved, slowdown
+
+NAME, PLAIN = "latency", "plain"
+
+
+def config_of(row: Row) -> dict[str, Any]:
+    """The resolved configuration of a row (a measurement has one seed)."""
+    return row.asked[0][1]
+
+
+def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
+    """A copy of the plain backbone with the method in it.
+
+    It shares the plain model's weights unless `copy` or `merged` asks for its own; merging must not reach the others.
+    LoRA's B is drawn too, so that the merged weights differ from the plain ones.
+    """
+    shared: list[Any] = [plain.tokenizer]
+    if not (bench.copy or bench.merged):
+        shared += [*plain.model.parameters(), *plain.model.buffers()]
+    backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared})
+    trainable = method.apply(backbone)
+    backbone.model.requires_grad_(False)
+    for module in backbone.model.modules():
+        if isinstance(module, LoraLinear):
+            for update in module.updates():
+                torch.nn.init.normal_(update.B, 0.0, 0.02)
+    if bench.merged:
+        if not isinstance(method, Lora):
+            raise UserError(f"bench.merged: {method.name} cannot be merged into the weights")
+        merge(backbone.model)
+    return backbone, trainable
+
+
+def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Callable[[], torch.Tensor]:
+    """One forward pass to the logits (B, T, V) of every position, with no cache; T = `length` and the method's virtual tokens."""
+    prefix, infix = method.virtual_tokens
+    device, total = backbone.embedding.weight.device, prefix + length + infix
+    ids = torch.randint(backbone.embedding.num_embeddings, (batch, total)).to(device)
+    virtual = torch.full((batch, total), -1)
+    virtual[:, :prefix] = torch.arange(prefix)
+    virtual[:, prefix + length :] = torch.arange(prefix, prefix + infix)
+    more = {"virtual": virtual.to(device)} if prefix + infix else {}
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            hidden = backbone.decoder(input_ids=ids, use_cache=False, **more).last_hidden_state
+            logits: torch.Tensor = backbone.head.module(hidden)
+            return logits
+
+    return call
+
+
+def times(block: Block, device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a cell (batch x length) and timed row of one backbone: every round's milliseconds and the slow-down."""
+    bench: Bench = part(block.config, "bench")
+    rows = {row.name: row for row in block.rows if part(config_of(row), "bench").timed}
+    if not rows:
+        return []
+    if PLAIN not in rows:
+        raise UserError(f"row/{NAME} leaves {PLAIN} out, which the others are measured against; name it too")
+    torch.manual_seed(0)
+    plain = shaped(part(block.config, "backbone")).load().to(device)
+    made = {}
+    for name, row in rows.items():
+        method = part(config_of(row), "method")
+        backbone, trainable = adapted(plain, method, part(config_of(row), "bench"))
+        made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    entries = []
+    for length in bench.lengths:
+        for batch in bench.batches:
+            started = time.monotonic()
+            calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in made.items()}
+            found = interleaved(calls, bench.rounds, bench.warmup, wait=wait)
+            for name, row in rows.items():
+                against = slowdown(found[name], found[PLAIN], bench.resamples)
+                entries.append({
+                    "backbone": block.backbone, "batch": batch, "length": length, "row": name, "label": row.label,
+                    "parameters": made[name][2]["method"], "total": made[name][2]["total"],
+                    "median_ms": statistics.median(found[name]), "slowdown": None if name == PLAIN else vars(against),
+                    "ms": [round(value, 4) for value in found[name]],
+                })  # fmt: skip
+            say(f"{block.backbone} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
+                f"{time.monotonic() - started:.0f} s")  # fmt: skip
+    return entries
+
+
+def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
+    """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
+    given = dict(item.split("=", 1) for item in overrides if "=" in item)
+    profile = given.get("profile", "mini")
+    rest = [item for item in overrides if not item.startswith("profile=")]
+    blocks = declared(NAME, profile, rest)
+    config = blocks[0].config
+    device = place(config)
+    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, blocks, rest, device.type)
+    asked = measures.signature_of(blocks)
+    if measures.find(path, asked, provenance.device_name(device)):
+        say(f"{path}: measured already with these settings; delete it to measure again")
+        return path
+    with record.lock(path.parent):
+        load = os.getloadavg()[0]
+        if load > 0.5:
+            say(f"warning: this machine is busy (load {load:.1f}); times and intervals will show it")
+        started = time.monotonic()
+        memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
+        latency = [entry for block in blocks for entry in times(block, device, say)]
+        record.write_json(path, {
+            "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
+            "asked": {"overrides": rest, "bench": config["bench"], "methods": {
+                block.backbone: {row.name: config_of(row)["method"] for row in block.rows} for block in blocks
+            }},
+            "backbones": {block.backbone: shaped(part(block.config, "backbone")).label for block in blocks},
+            "latency": latency, "memory": memory, "arithmetic": footprint.arithmetic(blocks[0]),
+            "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
+                      "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},
+        })  # fmt: skip
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    """The command line above; returns the exit status."""
+    try:
+        if bad := [item for item in arguments if "=" not in item]:
+            raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
+        print(f"wrote {measure(arguments)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""Bytes of a few training steps against the arithmetic, in this process and once in one of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_repro import footprint
+from lora_repro.bench import limit
+from lora_repro.errors import UserError
+from lora_repro.rows import declared
+
+MIB = 2**20
+SMALL = ["backbone=random_gpt2", "device=cpu"]
+
+
+def measured(row: str, *overrides: str) -> dict[str, Any]:
+    (block,) = declared("latency", "smoke", [f"row/latency={row}", *SMALL, *overrides])
+    return footprint.footprint(block.rows[0].asked[0][1])
+
+
+@pytest.mark.parametrize("row", ["full", "lora", "adapter_l_small", "adapter_h_large", "prelayer", "bitfit", "ft_top2"])
+def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
+    found = measured(row)
+    floor = limit(found["total"], found["parameters"])
+    tensors = (found["state_bytes"] - floor.state) / 4  # AdamW also counts the steps of each tensor
+    assert tensors == int(tensors) and 0 < tensors < 60
+    assert floor.checkpoint < found["file_bytes"] < floor.checkpoint + 200 * tensors + 100
+    assert len(found["seconds"]) == 1 and found["tokens"] == 16
+
+
+def test_gpt3_s_checkpoint_is_four_orders_smaller() -> None:
+    (block,) = declared("latency", "smoke", ["row/latency=full,lora", *SMALL])
+    lora, full = sorted(footprint.arithmetic(block), key=lambda entry: int(entry["parameters"]))
+    assert lora["parameters"] == 96 * 2 * 4 * 2 * 12288 == 18_874_368
+    assert full["parameters"] == full["total"] == 96 * (12 * 12288**2 + 13 * 12288) + (50257 + 2048 + 2) * 12288
+    checkpoint = [limit(entry["total"], entry["parameters"], entry["width"]).checkpoint for entry in (full, lora)]
+    assert checkpoint == [pytest.approx(350e9, rel=0.01), pytest.approx(37.7e6, rel=0.01)]
+    assert limit(lora["total"], lora["parameters"], 2).training == pytest.approx(350e9, rel=0.01)
+
+
+def test_full_fine_tuning_needs_its_gradients_and_moments_and_lora_does_not() -> None:
+    """In processes of their own: here the allocator may still hold what earlier tests freed."""
+    shape = ["backbone.shape.n_embd=720"]  # 13 M values: 156 MB above the model
+    overrides = ["profile=smoke", "row/latency=plain,full,lora", *SMALL, *shape]
+    (block,) = declared("latency", "smoke", overrides[1:])
+    said: list[str] = []
+    lora, full = footprint.footprints(block, overrides, said.append)
+    assert (lora["row"], full["row"]) == ("lora", "full") and lora["backbone"] == "random_gpt2"
+    assert lora["parameters"] == 2 * 2 * 4 * 2 * 720 and full["parameters"] == full["total"]
+    above = [(found["peak_mib"] - found["loaded_mib"]) * MIB for found in (lora, full)]
+    floor = limit(full["total"], full["parameters"]).above_model
+    assert floor > 120e6 and len(said) == 2 and "random_gpt2 lora" in said[0]
+    assert 0.97 * floor < above[1] < 1.5 * floor
+    assert above[0] < 0.4 * floor
+
+
+def test_a_failed_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = declared("latency", "smoke", ["row/latency=lora", *SMALL])
+
+    class Done:
+        returncode, stdout, stderr = 2, "", "noise\nerror: no such thing\n"
+
+    monkeypatch.setattr(footprint.subprocess, "run", lambda *rest, **more: Done)
+    with pytest.raises(UserError, match="the memory of row lora on random_gpt2: no such thing"):
+        footprint.footprints(block, [], print)

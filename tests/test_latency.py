@@ -1,0 +1,159 @@
+"""The models that are timed are what they say they are; a measurement is saved, found again and refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro import footprint, latency, measures
+from lora_repro.bench import Bench
+from lora_repro.errors import UserError
+from lora_repro.methods._lora_linear import LoraLinear
+from lora_repro.methods.adapter_l import AdapterL
+from lora_repro.methods.lora import Lora, unmerge
+from lora_repro.methods.prelayer import PreLayer
+from lora_repro.methods.untuned import Untuned
+from lora_repro.rows import Block, declared
+from lora_repro.timing import slowdown
+
+BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
+COPY, MERGED = (Bench(5, 0, [1], [8], 1, 8, 2, 100, copy=True, merged=merged) for merged in (False, True))
+
+
+def storages(model: torch.nn.Module) -> set[int]:
+    return {parameter.data_ptr() for parameter in model.parameters()}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_method_shares_the_plain_weights_and_leaves_the_plain_model_plain(architecture: str) -> None:
+    plain = tiny_backbone(architecture)
+    call = latency.forward(plain, Untuned(), 2, 8)
+    before = call()
+    other, trainable = latency.adapted(plain, AdapterL(bottleneck=4), BENCH)
+    assert storages(plain.model) < storages(other.model) and other.model is not plain.model
+    assert sum(p.numel() for p in trainable.method.values()) == sum(
+        p.numel() for p in other.model.parameters() if p.data_ptr() not in storages(plain.model)
+    )
+    again, _ = latency.adapted(plain, Untuned(), COPY)
+    assert not storages(plain.model) & storages(again.model)
+    assert torch.equal(call(), before)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_merged_lora_is_merged_into_weights_of_its_own(architecture: str) -> None:
+    plain = tiny_backbone(architecture)
+    kept = {name: value.clone() for name, value in plain.model.state_dict().items()}
+    merged, _ = latency.adapted(plain, Lora(rank=2), MERGED)
+    wrappers = [module for module in merged.model.modules() if isinstance(module, LoraLinear)]
+    assert wrappers and all(module.merged for module in wrappers)
+    assert all(torch.equal(value, kept[name]) for name, value in plain.model.state_dict().items())
+    torch.manual_seed(3)
+    ours = latency.forward(merged, Lora(rank=2), 2, 8)
+    fused = ours()
+    torch.manual_seed(3)
+    base = latency.forward(plain, Untuned(), 2, 8)()
+    assert not torch.allclose(fused, base, atol=1e-4)  # B was drawn: the update is not zero
+    unmerge(merged.model)
+    assert torch.allclose(ours(), fused, atol=1e-4)
+
+
+def test_what_cannot_be_merged_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be merged"):
+        latency.adapted(tiny_backbone("gpt2"), AdapterL(bottleneck=4), MERGED)
+
+
+def test_virtual_tokens_come_on_top_of_the_length() -> None:
+    plain = tiny_backbone("gpt2")
+    method = PreLayer(prefix=2, infix=1)
+    backbone, _ = latency.adapted(plain, method, BENCH)
+    assert latency.forward(backbone, method, 3, 8)().shape == (3, 11, 257)
+    assert latency.forward(plain, Untuned(), 3, 8)().shape == (3, 8, 257)
+
+
+def test_a_hub_model_is_timed_as_random_weights_of_its_shape() -> None:
+    blocks = declared("latency", "laptop", ["row/latency=plain"])
+    spec = footprint.shaped(footprint.part(blocks[0].config, "backbone"))
+    assert (spec.source, spec.label) == ("random", "GPT-2 medium, random weights") and spec.shape["n_embd"] == 1024
+
+
+ROWS = "row/latency=plain,plain_again,lora_merged,lora,adapter_l_small,prelayer"
+SMALL = [ROWS, "backbone=random_gpt2"]
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No child processes: tests/test_footprint.py has one."""
+
+    def footprints(block: Block, overrides: list[str], say: Any) -> list[dict[str, Any]]:
+        row = next(row for row in block.rows if row.name == "lora")
+        return [{"backbone": block.backbone, "row": "lora", "label": row.label, **footprint.footprint(row.asked[0][1])}]
+
+    monkeypatch.setattr(footprint, "footprints", footprints)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_path: Path) -> None:
+    said: list[str] = []
+    overrides = ["profile=smoke", f"paths.runs={tmp_path}", "device=cpu", *SMALL]
+    path = latency.measure(overrides, said.append)
+    assert path.parent == tmp_path / "smoke" / "measures" / "adhoc"  # fewer rows than declared
+    found = json.loads(path.read_text())
+    assert found["status"] == "finished" and found["name"] == "latency" and found["profile"] == "smoke"
+    assert {"git_sha", "dirty", "versions", "device", "kind", "threads", "load_before"} <= set(found["where"])
+    assert found["asked"]["bench"]["rounds"] == 5 and found["asked"]["methods"]["random_gpt2"]["lora"]["rank"] == 4
+    entries = found["latency"]
+    assert [(e["length"], e["batch"]) for e in entries[::6]] == [(8, 1), (8, 2)] and len(entries) == 2 * 6
+    plain = {e["batch"]: e["ms"] for e in entries if e["row"] == "plain"}
+    for entry in entries:
+        assert len(entry["ms"]) == 5 and min(entry["ms"]) > 0
+        if entry["row"] == "plain":
+            assert entry["slowdown"] is None and entry["parameters"] == 0
+        else:
+            again = slowdown(entry["ms"], plain[entry["batch"]], 200)
+            assert entry["slowdown"]["median"] == pytest.approx(again.median, abs=0.1)  # kept to four digits
+            assert entry["slowdown"]["low"] <= entry["slowdown"]["median"] <= entry["slowdown"]["high"]
+    assert [entry["row"] for entry in found["memory"]] == ["lora"]
+    assert any("5 rounds of 6 models" in line for line in said)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_it_is_not_measured_twice_unless_the_code_was_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ["profile=smoke", f"paths.runs={tmp_path}", "device=cpu", *SMALL]
+    path = latency.measure(overrides, lambda text: None)
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "where": {**found["where"], "dirty": False}}))
+    monkeypatch.setattr(latency, "times", lambda *rest: pytest.fail("measured again"))
+    assert latency.measure(overrides, lambda text: None) == path
+    path.write_text(json.dumps({**found, "where": {**found["where"], "dirty": True}}))
+    monkeypatch.setattr(latency, "times", lambda *rest: [])
+    latency.measure(overrides, lambda text: None)
+    assert json.loads(path.read_text())["latency"] == []
+
+
+def test_the_declared_settings_have_the_declared_place(tmp_path: Path) -> None:
+    blocks = declared("latency", "smoke", ["row/latency=plain", "backbone=random_gpt2"])
+    place = ["paths.runs=/x", "device=cuda", "bench.threads=1"]
+    assert measures.path_of(tmp_path, "latency", blocks, place, "cpu") == tmp_path / "measures" / "latency.json"
+    assert measures.path_of(tmp_path, "latency", blocks, place, "cuda").name == "latency_cuda.json"
+    other = measures.path_of(tmp_path, "latency", blocks, ["bench.rounds=7"], "cpu")
+    assert other.parent.name == "adhoc" and measures.signature_of(blocks) in other.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["mini"], "not an override"), (["profile=smoke", "row/latency=lora"], "leaves plain out"),
+     (["profile=smoke", "bench.rounds=1"], "bench.rounds"), (["profile=smoke", "row/latency=lroa"], "lroa")],
+)  # fmt: skip
+@pytest.mark.usefixtures("in_this_process")
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ["backbone=random_gpt2", f"paths.runs={tmp_path}", "device=cpu"]
+    assert latency.main([*arguments, *extra]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1

@@ -1,0 +1,89 @@
+"""Measurements written by hand as tables: what each cell says, which flags it carries, and what the notes admit."""
+
+from __future__ import annotations
+
+import pytest
+from latency_measure import entry, measurement
+from omegaconf import OmegaConf
+
+from lora_repro.compose import CONF
+from lora_repro.footprint_table import memory_sheets
+from lora_repro.latency_table import cell_text, latency_sheets, paper_numbers, signed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.25, "+1.2"), (-3.0, "−3.0"), (0.0, "0.0"), (-0.01, "0.0"), (0.04, "0.0"), (10.0, "+10.0")]
+)
+def test_signs(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_a_cell_says_its_interval_and_whether_it_holds_zero() -> None:
+    assert cell_text(entry("lora_merged", 1, 64)) == "−0.2 [−0.9, +0.3] ="
+    assert cell_text(entry("adapter_l_large", 1, 64)) == "+21.5 [+19.0, +24.2]"
+    assert cell_text(entry("plain", 2, 64)) == "200.0 ms" and cell_text(None) == "—"
+
+
+def test_own_published_and_paper_stand_in_this_order() -> None:
+    (sheet,) = latency_sheets({"this checkout": measurement(), "published": measurement()})
+    assert sheet.header == ("Method", "Source", "Parameters", "1 × 64", "1 × 128", "2 × 128")
+    rows = [row for row in sheet.rows if row[0] == "AdapterL, r 224"] + list(sheet.rows[-2:])
+    assert [row[1] for row in rows] == ["this checkout", "published", "paper (GPT-2 medium, Quadro RTX8000)"]
+    assert rows[0][2:4] == ("11.00 M", "+21.5 [+19.0, +24.2]") and rows[2][3:] == ("—", "+20.7", "—")
+    assert [row for row in sheet.rows if "19.8 ± 2.7 ms" in row]  # the plain model's, at 1 x 128 alone
+    assert "Some CPU, 2 threads" in sheet.caption and "profile mini" in sheet.caption and "124 M" in sheet.caption
+
+
+def test_two_devices_are_both_named() -> None:
+    other = measurement(where={**measurement()["where"], "device": "Another"})
+    (sheet,) = latency_sheets({"this checkout": measurement(), "published": other})
+    assert "this checkout: Some CPU, 2 threads; published: Another" in sheet.caption
+
+
+def test_the_notes_count_where_merged_lora_is_the_plain_model_and_name_where_not() -> None:
+    found = measurement()
+    (sheet,) = latency_sheets({"published": found})
+    assert any("LoRA, merged (published): the interval holds 0 in 3 of 3 cells." in note for note in sheet.footnotes)
+    slow = next(e for e in found["latency"] if e["row"] == "lora_merged" and e["length"] == 64)
+    slow["slowdown"] = {"median": 1.9, "low": 0.2, "high": 3.0, "n": 3}
+    (sheet,) = latency_sheets({"published": found})
+    assert any("in 2 of 3 cells; not in 1 × 64 (+1.9 %)" in note for note in sheet.footnotes)
+    assert not any("busy" in note for note in sheet.footnotes)
+    busy = measurement(where={**found["where"], "load_before": 2.5})
+    assert any("busy" in note and "load 2.5" in note for note in latency_sheets({"published": busy})[0].footnotes)
+
+
+def test_a_wide_grid_goes_on_below_length_by_length() -> None:
+    cells = [(batch, length) for batch in (1, 2, 4, 8, 16, 32) for length in (128, 512)]
+    found = measurement(latency=[entry(row, *cell) for cell in cells for row in ("plain", "lora_merged")])
+    sheets = latency_sheets({"published": found})
+    assert [sheet.header[3] for sheet in sheets] == ["1 × 128", "1 × 512"]
+    assert [len(sheet.header) for sheet in sheets] == [9, 9] and not sheets[0].footnotes and sheets[1].footnotes
+
+
+def test_the_paper_s_numbers_are_those_of_table_1() -> None:
+    printed = paper_numbers()
+    assert set(printed) == {path.stem for path in (CONF / "row" / "latency").glob("*.yaml")}
+    table = {row: numbers["gpt2_medium"] for row, numbers in printed.items() if "gpt2_medium" in numbers}
+    assert set(table) == {"plain", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large"}
+    for row, numbers in table.items():
+        assert "Table 1" in numbers["source"]
+        for cell, value in numbers.items():
+            if row != "plain" and cell != "source":  # each per cent follows from the milliseconds it was printed with
+                assert 100 * (value["ms"] / table["plain"][cell]["ms"] - 1) == pytest.approx(value["slowdown"], abs=0.11)
+    assert all(OmegaConf.load(path).row.name == path.stem for path in (CONF / "row" / "latency").glob("*.yaml"))
+
+
+def test_memory_stands_beside_the_arithmetic() -> None:
+    sheet, last = memory_sheets({"published": measurement()})
+    lora, full = (dict(zip(sheet.header, row, strict=True)) for row in sheet.rows)
+    assert (full["Optimizer state, MB"], full["(8 T)"]) == ("995.52", "(995.52)")
+    assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
+    assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB
+    assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"], lora["Tokens/s"]) == ("0.15 M", "(500)", "0.38", "320")
+    rows = {row[:2]: row for row in last.rows}
+    assert "174.6 billion" in last.caption
+    assert rows["LoRA", "arithmetic"][3:6] == ("349", "349", "37.7")
+    assert rows["Full fine-tuning", "arithmetic"][3:6] == ("1,397", "1,048", "349,183.4")
+    assert [row[3:] for row in last.rows if row[1] == "paper"] == [("350", "—", "35", "43.1"), ("1,200", "—", "350,000", "32.5")]
+    assert any("9,250 times smaller" in note for note in last.footnotes)
