@@ -101,13 +101,24 @@ def _not_finite(value: object, path: str) -> str | None:
     return next((bad for key, item in items if (bad := _not_finite(item, f"{path}.{key}"))), None)
 
 
+def _predictions(record: dict[str, Any], path: Path) -> str:
+    """The file as it is; where its outputs are the data's own texts (the human row of real data), without them."""
+    text = path.read_text(encoding="utf-8")
+    asked = record["asked"]
+    ours = asked.get("task", {}).get("source") == "embedded"
+    if asked.get("method", {}).get("name") != "human" or ours:
+        return text
+    lines = [{key: value for key, value in line.items() if key != "output"} for line in load_predictions(path)]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
 def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str:
     """Write predictions first, the record last: a published record is always complete."""
     signature = str(record["signature"])
     target = results / "records" / f"{signature}.json"
     texts = (
         json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        (runs / signature / "predictions.jsonl").read_text(encoding="utf-8"),
+        _predictions(record, runs / signature / "predictions.jsonl"),
     )
     copied = (target, results / "predictions" / f"{signature}.jsonl")
     if all(

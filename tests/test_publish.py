@@ -20,7 +20,7 @@ def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None =
         "schema": 1,
         "signature": signature,
         "status": change.get("status", "finished"),
-        "asked": {},
+        "asked": change.get("asked", {}),
         "row": {"table": "e2e", "name": "lora", "label": "LoRA"},
         "measured": {"scores": change.get("scores", {"bleu": 0.5, "meteor": None})},
         "where": {"dirty": change.get("dirty", False)},
@@ -71,6 +71,14 @@ def test_leaves_out_and_says_why(
     assert reason in outcome(tmp_path)
     assert reason in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("source, kept", [("folder", False), ("embedded", True)])
+def test_human_texts_of_real_data_are_not_published(tmp_path: Path, source: str, kept: bool) -> None:
+    run(tmp_path, asked={"method": {"name": "human"}, "task": {"source": source}})
+    assert outcome(tmp_path) == "published" and outcome(tmp_path) == "published already"
+    (line,) = (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").read_text().splitlines()
+    assert ("a pub" in line) == kept and json.loads(line)["matches"] == [1, 0, 0, 0]
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:

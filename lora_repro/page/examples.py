@@ -21,6 +21,7 @@ from lora_repro.record import load_predictions
 from lora_repro.tasks.base import AbstractTask, Example
 
 SHOWN = 3  # inputs a task
+NOT_OURS = "(a text of the data set: not published)"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _examples(task: str, runs: Sequence[Run], predictions: Path, data: str | Non
     for key in dict.fromkeys(chosen):
         lines = [(label, lines[key]) for label, lines in answers.items() if key in lines]
         example = known.get(key)
-        rows = [[plain(label), plain(line["output"]), plain(_errors(line))] for label, line in lines]
+        rows = [[plain(label), plain(line.get("output", NOT_OURS)), plain(_errors(line))] for label, line in lines]
         shown.append(
             Shown(
                 key,
