@@ -48,19 +48,23 @@ class Plot:
     log_y: bool = False
 
 
-def save(plots: Sequence[Plot], stem: Path) -> list[Path]:
-    """Draw the panels side by side into `stem`.svg and `stem`.png; returns the two paths."""
+def save(plots: Sequence[Plot], stem: Path, columns: int = 0, title: str = "") -> list[Path]:
+    """Draw the panels, `columns` in a row (0: all), into `stem`.svg and `stem`.png; returns the two paths."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(6.4 * len(plots), 4.8), layout="constrained")
+        width = min(columns or len(plots), len(plots))
+        height = -(-len(plots) // width)
+        figure = Figure(figsize=(6.4 * width, 4.3 * height + 0.5), layout="constrained")
         FigureCanvasAgg(figure)
         labels = list(dict.fromkeys(curve.label for plot in plots for curve in plot.curves))
-        axes = figure.subplots(1, len(plots), squeeze=False)[0]
-        for axis, plot in zip(axes, plots, strict=True):
+        axes = list(figure.subplots(height, width, squeeze=False).flat)
+        for axis, plot in zip(axes, plots, strict=False):
             _draw(axis, plot, labels)
         handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        if title:
+            figure.suptitle(title, fontsize=9)
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})

@@ -113,13 +113,11 @@ def figures(runs: Sequence[Probed], title: str, folder: Path) -> list[Path]:
                 steps = group[0].arrays["steps"]
                 medians = np.array([[np.median(factors(run, kind, r, t)) for t in range(len(steps))] for run in group])
                 by_step.append(_curve(name, steps, medians))
-        ylabel = f"amplification ‖ΔW‖ / ‖UᵀWV‖ of {NAMES[kind]} (log scale)"
-        panels.append(curves.Plot(f"{title}\nby layer, at the end", "layer", ylabel, tuple(by_layer), scale="linear", log_y=True))
-        label = "training step"
-        panels.append(
-            curves.Plot(f"{title}\nmedian over layers, by step", label, ylabel, tuple(by_step), scale="linear", log_y=True)
-        )
-    return curves.save(panels, folder / "delta_w")
+        ylabel = "amplification ‖ΔW‖ / ‖UᵀWV‖ (log scale)"
+        for name, xlabel, drawn in (("by layer, at the end", "layer", by_layer), ("median over layers", "training step", by_step)):
+            where = f"{NAMES[kind]}, {name}"
+            panels.append(curves.Plot(where, xlabel, ylabel, tuple(drawn), scale="linear", log_y=True))
+    return curves.save(panels, folder / "delta_w", columns=2, title=title)
 
 
 def _curve(name: str, x: np.ndarray, values: np.ndarray) -> curves.Curve:
