@@ -200,6 +200,7 @@ def test_a_tracker_is_closed_when_its_mirrors_are_done_and_left_where_that_hangs
     gate, closed = threading.Event(), []
     monkeypatch.setattr("lora_repro.tracking.background.CLOSING", 0.2)
     monkeypatch.setitem(closers, "Quick", lambda: closed.append(1))
+    monkeypatch.setitem(closers, "Broken", lambda: 1 / 0)
     assert join_all() == [] and closed == [1]
     monkeypatch.setitem(closers, "Slow", gate.wait)
     try:

@@ -236,6 +236,7 @@ def test_online_without_a_key_asks_nothing_and_goes_on_offline(tmp_path: Path) -
 
 WAIT_AND_KILL = """
 import psutil, time
+while not list(Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")): time.sleep(0.05)
 while not (cores := [c for c in psutil.Process().children() if "wandb-core" in c.name()]): time.sleep(0.05)
 cores[0].kill()
 """
@@ -244,4 +245,4 @@ cores[0].kill()
 def test_a_service_that_is_gone_costs_nothing_but_its_dashboard(tmp_path: Path) -> None:
     kill = "exec(" + repr(WAIT_AND_KILL) + ")"
     done = program(tmp_path, 10, kill, WANDB_MODE="offline")
-    assert "W&B failed (" in done.stderr or "W&B did not answer" in done.stderr
+    assert done.stderr.startswith("W&B ") and done.stderr.count("\n") <= 2  # said once, not at every call

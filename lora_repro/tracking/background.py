@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lora_repro.tracking import Ending, Mirror
 
@@ -98,12 +98,17 @@ def join_all() -> list[str]:
             busy.append(mirror.name)
     unfinished.clear()
     for name, close in closers.items() if not busy else ():
-        thread = threading.Thread(target=close, name=name, daemon=True)
+        thread = threading.Thread(target=_shut, args=(close,), name=name, daemon=True)
         thread.start()
         thread.join(CLOSING)
         if thread.is_alive():
             busy.append(name)
     return busy
+
+
+def _shut(close: Callable[[], object]) -> None:
+    with suppress(Exception):  # its process may be gone already
+        close()
 
 
 @contextmanager
