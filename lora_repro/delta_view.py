@@ -114,7 +114,8 @@ def figures(runs: Sequence[Probed], title: str, folder: Path) -> list[Path]:
                 medians = np.array([[np.median(factors(run, kind, r, t)) for t in range(len(steps))] for run in group])
                 by_step.append(_curve(name, steps, medians))
         ylabel = "amplification ‖ΔW‖ / ‖UᵀWV‖ (log scale)"
-        for name, xlabel, drawn in (("by layer, at the end", "layer", by_layer), ("median over layers", "training step", by_step)):
+        views = (("by layer, at the end", "layer", by_layer), ("median over layers", "training step", by_step))
+        for name, xlabel, drawn in views:
             where = f"{NAMES[kind]}, {name}"
             panels.append(curves.Plot(where, xlabel, ylabel, tuple(drawn), scale="linear", log_y=True))
     return curves.save(panels, folder / "delta_w", columns=2, title=title)
