@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for profile in found[0][1]:
-        counts = Counter(outcomes[profile].verdict for _, outcomes in found)
+    for profile in found.scales:
+        counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
     print("wrote results/claims.md, results/claims.csv")
     return 0

@@ -32,7 +32,8 @@ class MatrixSaving(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return f"1 − 2r/d at r = {self.rank}, d = {self.width:,}, in per cent; agrees if it rounds to {self.printed:.{self.digits}f}"
+        formula = f"1 − 2r/d at r = {self.rank}, d = {self.width:,}, in per cent"
+        return f"{formula}; agrees if it rounds to {self.printed:.{self.digits}f}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         value = 100 * saving(self.rank, self.width)
@@ -56,11 +57,11 @@ class CheckpointRatio(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return (f"all values over LoRA's by formula at {self.shape}; agrees if within {self.within:.0%} of {self.printed:,.0f}, "
-                "which is printed as a round number")  # fmt: skip
+        return (f"all values over LoRA's by formula at {self.shape}; agrees if within {100 * self.within:g} % of the printed "
+                f"{self.printed:,.0f}, a round number")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         ratio = self.total / self.trained
         agrees = abs(ratio / self.printed - 1) <= self.within
-        said = f"{self.total:,} / {self.trained:,} values: {'agrees' if agrees else 'does not agree'} with roughly {self.printed:,.0f}"
+        said = f"{self.total:,} / {self.trained:,} values: {'agrees' if agrees else 'does not agree'} with {self.printed:,.0f}"
         return [Reading("full checkpoint / LoRA's", "times", ARITHMETIC, ratio, digits=0, notes=(said,))]

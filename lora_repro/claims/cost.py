@@ -15,6 +15,7 @@ from lora_repro.errors import UserError
 COSTS = {"seconds": "training seconds a token", "memory": "peak memory of the process"}
 BATCHES = ("all", "least", "least − most")
 PLAIN = "plain"
+BUSY = 0.5  # load average before a measurement, above which its tables warn too
 
 
 class TrainingCost(ClaimTest):
@@ -61,7 +62,8 @@ class TrainingCost(ClaimTest):
         verdict = judge(self.region, low, high, len(seeds))
         trained = [_range(records[side::2]) for side in (0, 1)]
         devices = sorted({str(run["where"]["device"]) for run in records})
-        notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", f"trained values {trained[0]} against {trained[1]}")
+        counts = f"trained values {trained[0]} against {trained[1]}"
+        notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
         return [Reading(f"{self.row} / {self.other}, table {table}", COSTS[self.measure], verdict, float(np.median(quotients)),
                         low, high, len(seeds), 2, notes=notes, sources=sources, generated=generated(records))]  # fmt: skip
@@ -122,7 +124,9 @@ class Slowdown(ClaimTest):
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in chosen)
         where = measured["where"]
-        notes = [str(where["device"])] + ([f"the machine was busy (load {where['load_before']})"] if where["load_before"] > 0.5 else [])
+        notes = [str(where["device"])]
+        if where["load_before"] > BUSY:
+            notes.append(f"the machine was busy (load {where['load_before']})")
         missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")

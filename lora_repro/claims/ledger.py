@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from lora_repro.claims.base import ClaimTest
-from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.reading import NOT_RUN, Reading, combined
+from lora_repro.claims.evidence import Evidence, generated
+from lora_repro.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
 from lora_repro.compose import CONF, build
 from lora_repro.errors import UserError
 
@@ -21,16 +22,18 @@ SHOWN = 3  # readings in a cell of the overview; all stand below
 HEAD = """\
 # Claims
 
-Each claim of the paper (arXiv:2106.09685), a test of it that was written down before its result was read (`conf/claim/`), and what
-the published records say at each profile. `make claims` writes this file from them alone.
+Each claim of the paper (arXiv:2106.09685), an operational test of it with its margin (`conf/claim/`), and what the published
+records say at each profile. `make claims` writes this file from them alone. The tests were written before any of their runs with
+two seeds was published, but for LoRA and full fine-tuning on E2E at `mini`.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
-- **replicated**: the interval and the value of every single seed lie where the claim says; **not replicated**: they all lie outside, on one
-  side; **inconclusive**: neither, or fewer than two seeds (†); **not run at this scale**; **arithmetic**: a formula; **tested**: a
-  test of this suite.
-- Values: mean [95 % interval] (n). Differences of scores are in points, their intervals a paired bootstrap over test inputs, the
-  same as in the tables; it does not cover the choice of seeds, hence the condition on single seeds. Collapsed and diverged
-  runs enter no value and are counted. — is no value, never 0. No interval is corrected for the number of claims.
+- **replicated**: the interval, and the value of every single seed, lie where the claim says. **not replicated**: they all lie
+  outside, on one side. **inconclusive**: neither, or fewer than two seeds (†). **not run at this scale**: no run of some part.
+  **arithmetic**: a formula. **tested**: a test of this suite.
+- Values: value [95 % interval] (n seeds; n rounds of a latency). Differences of scores are in points, higher is better, their
+  intervals the paired bootstrap over test inputs of the tables; it does not cover the choice of seeds, hence the condition on
+  single seeds. Quotients and φ: median [middle 95 %]. Collapsed and diverged runs enter no value and are counted. — is no value,
+  never 0. No interval is corrected for the number of comparisons.
 """
 
 
@@ -52,7 +55,12 @@ class Outcome:
     readings: tuple[Reading, ...]
 
 
-Ledger = list[tuple[Claim, dict[str, Outcome]]]
+@dataclass(frozen=True)
+class Ledger:
+    """`scales`: profile -> its models and data, from its records; `entries`: each claim with its outcome at each profile."""
+
+    scales: dict[str, str]
+    entries: list[tuple[Claim, dict[str, Outcome]]]
 
 
 def load(folder: Path = CONF / "claim") -> list[Claim]:
@@ -64,7 +72,7 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
             raise UserError(f"{path.name} must have order, statement, figure, source and test, and nothing else")
         claims.append(Claim(path.stem, int(node.order), node.statement, node.figure, node.source, build(node.test)))
     claims.sort(key=lambda claim: claim.order)
-    for one, other in zip(claims, claims[1:], strict=False):
+    for one, other in itertools.pairwise(claims):
         if one.order == other.order:
             raise UserError(f"claims {one.id} and {other.id} have the same order {one.order}")
     return claims
@@ -86,34 +94,45 @@ def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
     if not profiles:
         raise UserError(f"nothing is published under {results} yet; make publish comes first")
     evidence = {name: Evidence(name, results / name, wanted(claims)) for name in profiles}
-    ledger = []
+    entries = []
     for claim in claims:
         outcomes = {}
         for name in profiles:
             readings = claim.test.read(evidence[name])
             outcomes[name] = Outcome(combined([reading.verdict for reading in readings], claim.test.combine), tuple(readings))
-        ledger.append((claim, outcomes))
-    return ledger
+        entries.append((claim, outcomes))
+    return Ledger({name: scale(evidence[name]) for name in profiles}, entries)
+
+
+def scale(evidence: Evidence) -> str:
+    """Models and data of everything that a profile has published."""
+    records = list(evidence.store.records.values())
+    backbones = [run["where"]["backbone"] for run in records]
+    models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
+    return f"{'; '.join(models)}. {'Generated' if generated(records) else 'Real'} data" if records else "measurements only"
 
 
 def markdown(ledger: Ledger) -> str:
     """The overview, then a section a claim with links to what was read."""
-    profiles = list(ledger[0][1])
-    lines = [HEAD, "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
-    for claim, outcomes in ledger:
+    profiles = list(ledger.scales)
+    scales = [f"- `{name}`: {text}." for name, text in ledger.scales.items()]
+    lines = [HEAD, *scales, "", "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
+    for claim, outcomes in ledger.entries:
         cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
         link = f"[{claim.statement}](#{claim.id})"
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (link, claim.figure, *cells)) + " |")
-    return "\n".join([*lines, "", *[_section(claim, outcomes) for claim, outcomes in ledger]])
+    return "\n".join([*lines, "", *[_section(claim, outcomes) for claim, outcomes in ledger.entries]])
 
 
 def _cell(profile: str, outcome: Outcome) -> str:
-    counted = [reading for reading in outcome.readings if reading.value is not None]
+    counted = [reading for reading in outcome.readings if reading.value is not None or reading.verdict == INCONCLUSIVE]
+    alike = len({reading.what for reading in counted}) < len(counted)
     lines = [f"**{outcome.verdict}**{_where(profile, outcome)}"]
     if len(counted) == 1:
         lines.append(counted[0].text)
     else:
-        lines += [f"{reading.what}: {reading.text}" for reading in counted[:SHOWN]]
+        names = [f"{reading.what} ({reading.unit})" if alike else reading.what for reading in counted]
+        lines += [f"{name}: {reading.text}" for name, reading in zip(names[:SHOWN], counted, strict=False)]
         lines += [f"{len(counted) - SHOWN} more below"] if len(counted) > SHOWN else []
     return "<br>".join(lines)
 
@@ -156,7 +175,7 @@ def comma_separated(ledger: Ledger) -> str:
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow("claim profile verdict reading unit value low high n reading_verdict generated".split())
-    for claim, outcomes in ledger:
+    for claim, outcomes in ledger.entries:
         for name, outcome in outcomes.items():
             for reading in outcome.readings or (None,):
                 numbers = [""] * 4

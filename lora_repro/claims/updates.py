@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from lora_repro.analysis import Array, similarity
+from lora_repro.analysis import Array, chance, similarity
 from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.evidence import Evidence, generated
 from lora_repro.claims.reading import Reading, Region, judge
@@ -35,13 +35,13 @@ def of_values(
     one_origin([run.record for run in runs])
     low, high = (float(end) for end in np.percentile(kept, [2.5, 97.5]))
     n = len({run.seed for run in runs})
-    notes = (f"{len(kept)} values over layers and runs",)
+    notes = [f"{len(kept)} values over layers and runs"]
     if len(kept) < len(found):
-        notes += (f"{len(found) - len(kept)} layers have fewer directions and are left out",)
+        notes.append(f"{len(found) - len(kept)} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
     verdict = judge(region, low, high, n)
-    return [Reading(what, unit, verdict, float(np.median(kept)), low, high, n, digits, notes=notes, sources=tuple(files),
+    return [Reading(what, unit, verdict, float(np.median(kept)), low, high, n, digits, notes=tuple(notes), sources=tuple(files),
                     generated=generated([run.record for run in runs]))]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class Overlap(Probing):
         value = self._phi(pair, kind, layer)
         if self.less == "chance":
             one, other = (self._part(run.basis(kind, layer)) for run in pair)
-            return value - max(one.shape[1], other.shape[1]) / one.shape[0]
+            return value - float(chance(one.shape[1], other.shape[1], one.shape[0])[-1, -1])
         return value if self.less == "nothing" else value - self._phi(pair, self.less, layer)
 
     def _phi(self, pair: Pair, kind: str, layer: int) -> float:
@@ -143,7 +143,7 @@ class WithWeight(Probing):
 
     @property
     def rule(self) -> str:
-        return (f"φ of the top {self.top} directions of A and the top {self.share:.0%} of W's, every rank (chance: "
+        return (f"φ of the top {self.top} directions of A and the top {100 * self.share:g} % of W's, every rank (chance: "
                 f"{self.share:g}): {SPREAD} lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -151,7 +151,7 @@ class WithWeight(Probing):
         found = []
         for kind in self.kinds:
             values = [self._value(run, kind, layer) for run in runs for layer in run.kept_layers]
-            what = f"φ of the top {self.top} of A and {self.share:.0%} of W, {NAMES[kind]}"
+            what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]}"
             found += of_values(what, "φ", values, runs, self.region, evidence)
         return found
 
@@ -190,7 +190,7 @@ class NormRatio(Probing):
         for kind in self.kinds:
             if self.ranks == "smallest/largest":
                 groups = [("smallest over largest rank", [run for pair in pairs for run in pair])]
-                values = [[self._quotient(a, kind) / self._quotient(b, kind) for a, b in pairs]]
+                values = [[np.asarray(self._quotient(a, kind) / self._quotient(b, kind)) for a, b in pairs]]
             else:
                 ranks = sorted({run.rank for run in runs if run.rank})[: 1 if self.ranks == "smallest" else None]
                 groups = [(f"r = {rank}", [run for run in runs if run.rank == rank]) for rank in ranks]
@@ -201,7 +201,7 @@ class NormRatio(Probing):
         return found
 
     def _quotient(self, run: Probed, kind: str) -> Array:
-        return self._norm(run, kind, self.of) / self._norm(run, kind, self.to)
+        return np.asarray(self._norm(run, kind, self.of) / self._norm(run, kind, self.to))
 
     def _norm(self, run: Probed, kind: str, name: str) -> Array:
         """(L,): the last observed step of a norm that training changes, or a constant one."""
