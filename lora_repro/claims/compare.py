@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lora_repro.claims.base import ClaimTest
+from lora_repro.claims.cells import Cell, expanded
 from lora_repro.claims.evidence import Evidence, Record, generated
 from lora_repro.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Region, judge
 from lora_repro.columns import score_of, task_label
@@ -21,22 +21,6 @@ from lora_repro.rows import Block, Row
 from lora_repro.stores import one_origin
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """`table/row`, or `table/row@size` with a number, `min`, `max` or `*` (every size that the other cells do not name)."""
-
-    table: str
-    row: str
-    size: str | None = None
-
-    @classmethod
-    def of(cls, text: str) -> Cell:
-        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|\*))?", text)
-        if not found:
-            raise UserError(f"a cell is table/row or table/row@size, not {text!r}")
-        return cls(*found.groups())
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ class Compare(ClaimTest):
 
     @property
     def rule(self) -> str:
-        names = "; ".join(_expression([f"`{_name(cell)}`" for cell in cells]) for cells in self.comparisons)
+        names = "; ".join(_expression([f"`{cell.name}`" for cell in cells]) for cells in self.comparisons)
         over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
         several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
         return f"{names}, {over}: {self.region.words} (points of the score); {several} of the comparisons"
@@ -125,19 +109,6 @@ class Compare(ClaimTest):
         each = [100 * float(np.mean([_of_seed(cells, seed) for cells in places])) for seed in seeds]
         verdict = judge(self.region, low, high, len(seeds), each)
         return Reading(verdict=verdict, value=100 * float(np.mean(points)), low=low, high=high, n=len(seeds), **facts)
-
-
-def expanded(cells: Sequence[Cell], sizes: Sequence[int]) -> list[list[Cell]]:
-    """The cells with numbers for sizes, once for each size that `*` stands for; none where a size is not declared."""
-    ends = {"min": min(sizes, default=0), "max": max(sizes, default=0)}
-    named = [
-        Cell(c.table, c.row, str(ends[c.size])) if c.size in ends else c for c in cells
-    ]
-    taken = {cell.size for cell in named}
-    stars = [str(size) for size in sizes if str(size) not in taken] if "*" in taken else [""]
-    made = [[Cell(c.table, c.row, star) if c.size == "*" else c for c in named] for star in stars]
-    known = {None, *map(str, sizes)}
-    return [cells for cells in made if all(cell.size in known for cell in cells)]
 
 
 def _sizes(blocks: Sequence[Block]) -> list[int]:
@@ -198,10 +169,6 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
             counted = Counter(str(run["status"]) for run in place.runs.values() if run["status"] != "finished")
             lost += [f"{where}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
     return (*sizes, *lost)
-
-
-def _name(cell: Cell) -> str:
-    return f"{cell.table}/{cell.row}{'' if cell.size is None else '@' + cell.size}"
 
 
 def _expression(names: Sequence[str]) -> str:
