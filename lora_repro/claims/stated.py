@@ -14,7 +14,7 @@ from lora_repro.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Tested(ClaimTest):
+class HeldByTests(ClaimTest):
     """Held by tests of the suite, `file.py::name` each. Raises UserError if one is not there."""
 
     anywhere = True
