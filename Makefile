@@ -20,7 +20,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report
+.PHONY: help setup test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report claims
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ report: $(INSTALLED) ## build results/<profile>/report.html of every published p
 
 docs: $(INSTALLED_DOCS) ## render docs/ as a site in site/
 	@$(PY) -m mkdocs build --quiet --clean && echo "open site/index.html"
+
+claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
+	@$(PY) -m lora_repro.claims
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin

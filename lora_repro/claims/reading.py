@@ -1,0 +1,111 @@
+"""A number read for a claim, and the one rule that turns numbers into a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora_repro.errors import UserError
+
+REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
+NOT_RUN = "not run at this scale"
+ARITHMETIC, TESTED = "arithmetic", "tested"
+LEAST = 2  # seeds or rounds behind a verdict
+HOW = ("all", "any", "most")
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a value must lie for a claim to hold: above `floor`, below `ceiling`, either without end."""
+
+    floor: float = -math.inf
+    ceiling: float = math.inf
+
+    @classmethod
+    def of(cls, floor: float | None, ceiling: float | None) -> Region:
+        """None: no end on that side. Raises UserError unless something is left out and something left."""
+        region = cls(-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
+        if not region.floor < region.ceiling or (floor is None and ceiling is None):
+            raise UserError(f"a claim needs a floor below a ceiling, or one of them, not {floor} and {ceiling}")
+        return region
+
+    @property
+    def words(self) -> str:
+        ends = [text for text, end in ((f"above {plain(self.floor)}", self.floor), (f"below {plain(self.ceiling)}", self.ceiling))
+                if math.isfinite(end)]  # fmt: skip
+        return " and ".join(ends)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one comparison gave: value and interval [low, high] in `unit`, over n seeds (rounds, of timings).
+
+    value None: no number, `notes` says why. sources: the files read, relative to results/. generated: not real data.
+    """
+
+    what: str
+    unit: str
+    verdict: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    digits: int = 1
+    signed: bool = False
+    notes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    generated: bool = False
+
+    @property
+    def text(self) -> str:
+        """`+0.4 [−0.6, +1.2] (3)`; † marks n = 1; no brackets for a value that has no spread."""
+        if self.value is None:
+            return "—"
+        ends = [self._number(end) for end in (self.low, self.high) if end is not None]
+        interval = f" [{', '.join(ends)}]" if ends else ""
+        count = f" ({self.n}{'†' if self.n == 1 else ''})" if self.n else ""
+        return f"{self._number(self.value)}{interval}{count}"
+
+    def _number(self, value: float) -> str:
+        text = f"{value:{'+' if self.signed else ''},.{self.digits}f}"
+        return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
+
+
+def plain(value: float) -> str:
+    """A threshold as it is written: no digits that it lacks, a sign that is a sign."""
+    return f"{value:g}".replace("-", "−")
+
+
+def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = ()) -> str:
+    """Replicated: [low, high] and the value of every single seed (`each`) lie in the region.
+
+    Not replicated: all of them lie on one side outside of it. Else, and with fewer than two seeds, inconclusive.
+    """
+    values = (low, high, *each)
+    if n < LEAST or not all(math.isfinite(value) for value in values):
+        return INCONCLUSIVE
+    if all(region.floor < value < region.ceiling for value in values):
+        return REPLICATED
+    outside = all(value < region.floor for value in values) or all(value > region.ceiling for value in values)
+    return REFUTED if outside else INCONCLUSIVE
+
+
+def combined(verdicts: Sequence[str], how: str) -> str:
+    """The verdict of a claim that makes several comparisons.
+
+    all: replicated if each is, not replicated if one is not. any: the other way round. most: replicated if more than half
+    are, not replicated if half are not. Comparisons that were not run count as undecided.
+    """
+    if not verdicts or set(verdicts) == {NOT_RUN}:
+        return NOT_RUN
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    yes, no = verdicts.count(REPLICATED), verdicts.count(REFUTED)
+    if how == "all":
+        return REFUTED if no else INCONCLUSIVE
+    if how == "any":
+        return REPLICATED if yes else INCONCLUSIVE
+    if 2 * yes > len(verdicts):
+        return REPLICATED
+    return REFUTED if 2 * no >= len(verdicts) else INCONCLUSIVE

@@ -1,0 +1,38 @@
+"""A claim of several parts: it holds if all of its parts do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro.claims.base import ClaimTest
+from lora_repro.claims.evidence import Evidence
+from lora_repro.claims.reading import NOT_RUN, Reading
+from lora_repro.compose import build
+
+
+class AllOf(ClaimTest):
+    """`parts`: tests with their own `_target_`, each of which makes its verdict by its readings alone."""
+
+    def __init__(self, parts: Sequence[dict[str, Any]]) -> None:
+        self.parts: list[ClaimTest] = [build(OmegaConf.create(part)) for part in parts]
+
+    def rows(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for part in self.parts:
+            for table, rows in part.rows().items():
+                found.setdefault(table, set()).update(rows)
+        return found
+
+    @property
+    def rule(self) -> str:
+        return "; and ".join(part.rule for part in self.parts)
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        """A part without a reading counts as one that was not run: the others cannot stand for it."""
+        found = []
+        for part in self.parts:
+            found += part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]
+        return found

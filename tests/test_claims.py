@@ -1,0 +1,426 @@
+"""The claims ledger: its one rule, what conf/claim declares, and each kind of test on planted records, arrays and times."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lora_repro import record
+from lora_repro.analysis import random_basis
+from lora_repro.claims import __main__, ledger
+from lora_repro.claims.arithmetic import CheckpointRatio, MatrixSaving, decoder_parameters, lora_parameters
+from lora_repro.claims.cells import Cell, expanded
+from lora_repro.claims.compare import Compare
+from lora_repro.claims.cost import Slowdown, TrainingCost
+from lora_repro.claims.evidence import Evidence
+from lora_repro.claims.norms import NormRatio
+from lora_repro.claims.overlap import Overlap, WithWeight
+from lora_repro.claims.reading import (
+    ARITHMETIC,
+    INCONCLUSIVE,
+    NOT_RUN,
+    REFUTED,
+    REPLICATED,
+    TESTED,
+    Reading,
+    Region,
+    combined,
+    judge,
+)
+from lora_repro.claims.stated import HeldByTests
+from lora_repro.claims.together import AllOf
+from lora_repro.compose import CONF
+from lora_repro.errors import UserError
+from lora_repro.rows import Block, Row, declared
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAIMS = ledger.load()
+
+
+@pytest.mark.parametrize(
+    "low, high, each, expected",
+    [
+        (-0.9, 0.3, (-0.5, 0.1), REPLICATED),  # at least as good, a point of margin
+        (-1.4, 0.3, (-0.5, 0.1), INCONCLUSIVE),
+        (-0.9, 0.3, (-1.2, 0.5), INCONCLUSIVE),  # one seed alone says otherwise
+        (-3.0, -1.2, (-2.5, -1.5), REFUTED),
+        (-3.0, -0.8, (-2.5, -1.5), INCONCLUSIVE),
+        (-3.0, -1.2, (-2.5, -0.9), INCONCLUSIVE),
+        (math.nan, math.nan, (0.1, 0.2), INCONCLUSIVE),
+    ],
+)
+def test_each_verdict_is_reached_and_one_seed_reaches_none(
+    low: float, high: float, each: tuple[float, ...], expected: str
+) -> None:
+    region = Region.of(-1, None)
+    assert judge(region, low, high, 2, each) == expected
+    assert judge(region, low, high, 1, each[:1]) == INCONCLUSIVE
+
+
+def test_on_par_is_refuted_on_either_side() -> None:
+    region = Region.of(-1, 1)
+    assert judge(region, -0.9, 0.9, 3) == REPLICATED
+    assert judge(region, 1.1, 2.0, 3) == judge(region, -2.0, -1.1, 3) == REFUTED
+    assert judge(region, -2.0, 2.0, 3) == INCONCLUSIVE and region.words == "above −1 and below 1"
+    for ends in ((None, None), (1, 1), (2, 1)):
+        with pytest.raises(UserError, match="floor"):
+            Region.of(*ends)
+
+
+@pytest.mark.parametrize(
+    "how, verdicts, expected",
+    [
+        ("all", "RR", REPLICATED), ("all", "RN", REFUTED), ("all", "RI", INCONCLUSIVE), ("all", "R-", INCONCLUSIVE),
+        ("all", "--", NOT_RUN), ("all", "", NOT_RUN), ("any", "RN", REPLICATED), ("any", "NN", REFUTED),
+        ("any", "NI", INCONCLUSIVE), ("any", "N-", INCONCLUSIVE), ("most", "RRN", REPLICATED), ("most", "RN", REFUTED),
+        ("most", "RRII", INCONCLUSIVE), ("most", "RRR--", REPLICATED), ("most", "RR--", INCONCLUSIVE),
+    ],
+)  # fmt: skip
+def test_several_comparisons_make_one_verdict(how: str, verdicts: str, expected: str) -> None:
+    names = {"R": REPLICATED, "N": REFUTED, "I": INCONCLUSIVE, "-": NOT_RUN}
+    assert combined([names[letter] for letter in verdicts], how) == expected
+
+
+def test_a_reading_shows_sign_interval_n_and_never_a_zero_for_nothing() -> None:
+    assert Reading("", "", "", 0.44, -0.6, 1.0, 3, signed=True).text == "+0.4 [−0.6, +1.0] (3)"
+    assert Reading("", "", "", -0.04, -0.6, 1.0, 1, signed=True).text == "0.0 [−0.6, +1.0] (1†)"
+    assert Reading("", "", "", 9250.9, digits=0).text == "9,251" and Reading("", "", "").text == "—"
+
+
+# What the ledger must hold at least: a claim a statement, in the ledger's order.
+STATEMENTS = {
+    "e2e_lora_full": "LoRA .* E2E|E2E .*LoRA .*full", "e2e_lora_adapters": "E2E.*adapters of its size",
+    "e2e_lora_prelayer": "E2E.*prefix-layer", "glue_lora_full": "GLUE's average.*on par", "glue_lora_adapters": "GLUE.*adapters",
+    "linear_probe": "Linear probing falls behind.*most", "prompt_tuning": "Prompt tuning.*falls behind prefix-layer",
+    "prefix_layer_size": "not monotonic", "prefix_embedding_size": "not monotonic", "lora_size": "does not fall as its size",
+    "rank_one": "rank of 1 suffices", "rank_q_alone": "alone needs a larger rank", "q_v_beats_one": "equal budget",
+    "more_matrices": "more matrices beat a larger rank", "full_rank": "rank = dimension",
+    "top_direction": "top singular direction",
+    "seeds_overlap": "two seeds", "q_more_than_v": "ΔW_q shares more", "update_in_weight": "more than a random matrix",
+    "not_the_top": "does not repeat", "amplification": "factor is large", "amplification_rank": "smaller at a larger rank",
+    "merged_latency": "Merging adds no latency", "adapter_latency": "most at the smallest batch", "start": "unchanged",
+    "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
+    "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
+}  # fmt: skip
+
+
+def test_every_statement_has_its_claim_in_order_and_no_two_share_an_id() -> None:
+    assert [claim.id for claim in CLAIMS] == list(STATEMENTS) and len({claim.statement for claim in CLAIMS}) == len(CLAIMS)
+    for claim in CLAIMS:
+        assert re.search(STATEMENTS[claim.id], claim.statement), claim.id
+        assert claim.figure and claim.source and claim.test.rule
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_claims_read_rows_and_kinds_that_are_declared(claim: ledger.Claim) -> None:
+    for table, rows in claim.test.rows().items():
+        assert (CONF / "experiment" / f"{table}.yaml").is_file()
+        for row in rows:
+            assert (CONF / "row" / table / f"{row}.yaml").is_file(), f"{table}/{row}"
+    assert len((CONF / "claim" / f"{claim.id}.yaml").read_text(encoding="utf-8").splitlines()) < 25
+
+
+def test_a_claim_with_a_missing_key_or_a_taken_place_is_refused(tmp_path: Path) -> None:
+    text = (CONF / "claim" / "start.yaml").read_text(encoding="utf-8")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="a and b have the same order 250"):
+        ledger.load(tmp_path)
+    (tmp_path / "a.yaml").write_text(text.replace("figure:", "figur:"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.yaml must have"):
+        ledger.load(tmp_path)
+
+
+def test_a_named_test_must_exist() -> None:
+    with pytest.raises(UserError, match=r"no test test_lora\.py::test_nothing"):
+        HeldByTests(["test_lora.py::test_nothing"], "says")
+
+
+def test_arithmetic_is_what_a_hand_computes() -> None:
+    nothing: Any = None
+    (gpt3,) = MatrixSaving(4, 12288, 99.93, 2).read(nothing)
+    assert gpt3.value == pytest.approx(100 - 800 / 12288) and gpt3.text == "99.93" and "rounds to" in gpt3.notes[0]
+    (base,) = MatrixSaving(4, 768, 99.0, 1).read(nothing)
+    assert base.value == pytest.approx(98.9583333) and base.text == "99.0"
+    assert "does not round" in MatrixSaving(4, 768, 99.1, 1).read(nothing)[0].notes[0]
+    assert lora_parameters(96, 12288, 4, 2) == 18_874_368  # 18.9 million: 37.7 MB in 16 bits
+    assert decoder_parameters(24, 1024, 50257, 1024) == 354_823_168  # GPT-2 medium
+    assert decoder_parameters(12, 768, 50257, 1024) == 124_439_808  # GPT-2 small
+    claims = {claim.id: claim.test.read(nothing)[0] for claim in CLAIMS if isinstance(claim.test, CheckpointRatio)}
+    assert claims["checkpoint"].value == pytest.approx(174_604_259_328 / 18_874_368) and "agrees" in claims["checkpoint"].notes[0]
+    assert claims["checkpoint"].verdict == ARITHMETIC
+
+
+def test_the_library_part_knows_no_torch() -> None:
+    code = "import sys; from lora_repro.claims import __main__, ledger; ledger.load(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# Planted runs: a table `t` with rows a and b, whose score is the share of right answers among 200 inputs.
+
+
+def evidence_of(tmp_path: Path, right: dict[tuple[str, str, int | None, int], int | str], sizes: tuple[int | None, ...] = (None,),
+                tasks: tuple[str, ...] = ("x",), **more: Any) -> Evidence:  # fmt: skip
+    """right: (row, task, size, seed) -> right answers of 200, or another status than finished."""
+    blocks = []
+    for task in tasks:
+        for size in sizes:
+            rows = []
+            for name in sorted({name for name, *_ in right}):
+                asked = {seed: (f"{name}-{task}-{size}-{seed}", {}) for seed in (0, 1, 2)}
+                for seed, (key, _) in asked.items():
+                    if (name, task, size, seed) in right:
+                        plant(tmp_path, key, right[name, task, size, seed], **more)
+                rows.append(Row(name, name.upper(), 1, True, {}, {}, asked))
+            config = {"task": {"name": task, "metrics": ["accuracy"]}, "row": {"size": size}, "data": {}}
+            blocks.append(Block("tiny", config, tuple(rows)))
+    evidence = Evidence("mini", tmp_path, {})
+    evidence._blocks["t"] = blocks
+    return evidence
+
+
+def plant(tmp_path: Path, key: str, right: int | str, seconds: float = 1.0, caption: str = "real files") -> None:
+    finished = isinstance(right, int)
+    correct = [float(i < right) for i in range(200)] if isinstance(right, int) else []
+    lines = "".join(f'{{"key": "{i}", "correct": {value}}}\n' for i, value in enumerate(correct))
+    record.write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
+    scale = seconds if key.startswith("a") else 1.0
+    record.write_json(tmp_path / "records" / f"{key}.json", {
+        "schema": record.SCHEMA, "signature": key, "status": "finished" if finished else right,
+        "asked": {"task": {}}, "row": {"table": "t", "name": key[0], "label": key[0]},
+        "measured": {"scores": {"accuracy": sum(correct) / 200} if finished else {},
+                     "train_seconds": 10 * scale, "train_tokens": 100,
+                     "peak_memory_mb": 100, "parameters": {"method": 7, "head": 1, "total": 9}},
+        "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": caption, "hashes": {}}, "device": "cpu"},
+    })  # fmt: skip
+
+
+def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: Path) -> None:
+    right = {("a", "x", None, 0): 150, ("a", "x", None, 1): 152, ("b", "x", None, 0): 120, ("b", "x", None, 1): 122}
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path, dict(right)))
+    assert reading.value == pytest.approx(15) and reading.n == 2 and reading.verdict == REPLICATED
+    assert reading.low is not None and reading.high is not None and 10 < reading.low < 15 < reading.high < 20
+    assert reading.sources == tuple(f"mini/records/{row}-x-None-{seed}.json" for row in "ab" for seed in (0, 1))
+    assert "A: 7 trained" in reading.notes
+    evidence = evidence_of(tmp_path, dict(right))
+    assert Compare([["t/b", "t/a"]], floor=-1).read(evidence)[0].verdict == REFUTED
+    assert Compare([["t/a", "t/b"]], floor=-1, ceiling=1).read(evidence)[0].verdict == REFUTED
+
+
+@pytest.mark.parametrize(
+    "right, verdict, note",
+    [
+        ({("a", "x", None, 0): 190, ("b", "x", None, 0): 20}, INCONCLUSIVE, ""),  # one seed, however clear
+        ({("a", "x", None, 0): 190, ("a", "x", None, 1): 190, ("b", "x", None, 1): 20}, INCONCLUSIVE, ""),
+        ({("a", "x", None, 0): 190, ("a", "x", None, 1): 190}, NOT_RUN, "B on X: no run"),
+        ({("a", "x", None, 0): 190, ("b", "x", None, 0): "collapsed"}, INCONCLUSIVE, "B on X: 1 of 1 collapsed"),
+    ],
+)
+def test_one_seed_missing_cells_and_collapsed_runs_give_no_verdict(tmp_path: Path, right: Any, verdict: str, note: str) -> None:
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path, {**right, ("b", "y", None, 9): 0}))
+    assert reading.verdict == verdict and (not note or note in reading.notes)
+    assert (reading.value is None) == (bool(note))
+
+
+def test_other_inputs_are_not_compared(tmp_path: Path) -> None:
+    right: Any = {(row, "x", None, seed): 100 for row in "ab" for seed in (0, 1)}
+    evidence = evidence_of(tmp_path, right)
+    path = tmp_path / "predictions" / "a-x-None-0.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"key": "7"', '"key": "other"'), encoding="utf-8")
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
+    assert reading.n == 1
+
+
+def test_a_mean_over_tasks_needs_every_task_and_each_task_stands_alone_if_asked(tmp_path: Path) -> None:
+    right: Any = {(row, task, None, seed): {"a": 150, "b": 120}[row] + 20 * (task == "y")
+                  for row in "ab" for task in "xy" for seed in (0, 1)}  # fmt: skip
+    both = evidence_of(tmp_path / "both", right, tasks=("x", "y"))
+    (mean,) = Compare([["t/a", "t/b"]], floor=0).read(both)
+    assert mean.value == pytest.approx(15) and mean.unit == "mean of X, Y"
+    assert [r.unit for r in Compare([["t/a", "t/b"]], floor=0, tasks="each").read(both)] == ["accuracy, X", "accuracy, Y"]
+    del right["b", "y", None, 0], right["b", "y", None, 1]
+    (mean,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "one", right, tasks=("x", "y")))
+    assert mean.verdict == NOT_RUN and mean.value is None and "B on Y: no run" in mean.notes
+
+
+def test_sizes_and_differences_of_differences(tmp_path: Path) -> None:
+    gains = {("a", 1): 100, ("a", 4): 140, ("b", 1): 110, ("b", 4): 112}
+    right: Any = {(row, "x", size, seed): n for (row, size), n in gains.items() for seed in (0, 1)}
+    evidence = evidence_of(tmp_path, right, sizes=(1, 4))
+    (gain,) = Compare([["t/a@4", "t/a@1", "t/b@4", "t/b@1"]], floor=0).read(evidence)
+    assert gain.value == pytest.approx(20 - 1) and gain.verdict == REPLICATED
+    assert gain.what == "(A, size 4 − A, size 1) − (B, size 4 − B, size 1)"
+    (largest,) = Compare([["t/a@max", "t/a@*"]], floor=0).read(evidence)
+    assert largest.value == pytest.approx(20) and largest.what == "A, size 4 − A, size 1"
+    assert Compare([["t/a@8", "t/a@1"]], floor=0).read(evidence) == []
+    with pytest.raises(UserError, match="several cells"):
+        Compare([["t/a", "t/b"]], floor=0).read(evidence)
+
+
+def test_cells_are_spelt_out() -> None:
+    cells = [Cell.of("t/a@min"), Cell.of("t/a@*")]
+    assert [[c.size for c in pair] for pair in expanded(cells, [1, 4, 64])] == [["1", "4"], ["1", "64"]]
+    for wrong in ("a", "t/a@most", "t/a/b"):
+        with pytest.raises(UserError, match="a cell is"):
+            Cell.of(wrong)
+    with pytest.raises(UserError, match="two or four cells of one table"):
+        Compare([["t/a", "u/a"]], floor=0)
+
+
+def test_generated_data_are_named(tmp_path: Path) -> None:
+    right: Any = {(row, "x", None, seed): 100 for row in "ab" for seed in (0, 1)}
+    assert not Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "real", right))[0].generated
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "made", right, caption="synthetic x"))
+    assert reading.generated
+    shown = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
+    assert shown.startswith("**inconclusive** at mini, generated data<br>0.0 [")
+
+
+def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) -> None:
+    right: Any = {(row, "x", None, seed): 100 for row in "ab" for seed in (0, 1)}
+    cost = TrainingCost(["t"], "a", "b", "seconds", ceiling=1)
+    (faster,) = cost.read(evidence_of(tmp_path / "fast", right, seconds=0.5))
+    assert faster.value == pytest.approx(0.5) and faster.verdict == REPLICATED and faster.n == 2
+    assert cost.read(evidence_of(tmp_path / "slow", right, seconds=2.0))[0].verdict == REFUTED
+    evidence = evidence_of(tmp_path / "fast", right, seconds=0.5)
+    evidence.store.records["a-x-None-1"]["where"]["device"] = "another"
+    assert cost.read(evidence)[0].verdict == INCONCLUSIVE
+    assert TrainingCost(["t"], "a", "b", "memory", ceiling=1).read(evidence)[0].value == 1
+
+
+# Planted arrays: 64 dimensions, A of rank 8 and of rank 16; the first direction is common, the others are random.
+
+
+def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Evidence:
+    blocks = []
+    for rank in (8, 16):
+        asked = {seed: (f"r{rank}s{seed}", {"method": {"rank": rank, "alpha": 16}}) for seed in seeds}
+        for seed, (key, _) in asked.items():
+            plant(tmp_path, key, 1)
+            first = np.eye(64)[:, :1]
+            rest = random_basis(64, 64, seed=rank + 100 * seed)
+            basis = np.linalg.qr(np.concatenate([first, rest[:, : rank - 1]], axis=1))[0]
+            arrays: dict[str, np.ndarray] = {"steps": np.array([1, 2]), "weight_directions": np.arange(1, 65)}
+            for kind in ("query", "value"):
+                arrays[f"{kind}.norm"] = np.array([[9.0, 9.0], [4.0 * 16 / rank, 4.0 * 16 / rank]], np.float32)
+                arrays[f"{kind}.inside_{rank}"] = np.array([[9.0, 9.0], [1.0, 1.0]], np.float32)
+                arrays[f"{kind}.weight_random_{rank}"] = np.array([0.5, 0.25], np.float32)
+                own = basis if kind == "query" else rest[:, :rank]
+                arrays[f"{kind}.basis_0"] = own.astype(np.float16)
+                arrays[f"{kind}.weight_similarity_0"] = np.full((64, rank), 0.15, np.float32)
+            (tmp_path / "updates").mkdir(exist_ok=True)
+            save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
+        blocks.append(Block("tiny", {}, (Row("lora", "LoRA", 1, True, {}, {}, asked),)))
+    evidence = Evidence("mini", tmp_path, {})
+    evidence._blocks["subspace"] = evidence._blocks["delta_w"] = blocks
+    return evidence
+
+
+def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path)
+    top = Overlap(["query", "value"], "ranks", floor=0.5).read(evidence)
+    assert [r.verdict for r in top] == [REPLICATED, REFUTED] and top[0].value == pytest.approx(1, abs=1e-3) and top[0].n == 2
+    (rest,) = Overlap(["query"], "ranks", first=2, last=8, ceiling=0.5).read(evidence)
+    assert rest.verdict == REPLICATED and rest.value is not None and rest.value < 0.3
+    (seeds,) = Overlap(["query"], "seeds", last=1, less="chance", floor=0.5).read(evidence)
+    assert seeds.value == pytest.approx(1 - 1 / 64, abs=1e-3) and seeds.verdict == REPLICATED
+    (more,) = Overlap(["query"], "seeds", last=1, less="value", floor=0).read(evidence)
+    assert more.value is not None and more.value > 0.5 and more.verdict == REPLICATED
+    assert "mini/updates/r16s1.safetensors" in seeds.sources
+
+
+def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path)
+    (small,) = NormRatio(["query"], "norm", "inside", "smallest", floor=5).read(evidence)
+    assert small.value == 8 and small.verdict == REPLICATED and "r = 8" in small.what
+    (over,) = NormRatio(["query"], "norm", "inside", "smallest/largest", floor=1).read(evidence)
+    assert over.value == pytest.approx(2) and over.verdict == REPLICATED
+    each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
+    assert [(r.value, r.verdict) for r in each] == [(3, INCONCLUSIVE)] * 2  # 2 in one layer, 4 in the other
+    (weight,) = WithWeight(["query"], 0.1, 4, ceiling=0.3).read(evidence)
+    assert weight.value == pytest.approx(0.15) and weight.verdict == REPLICATED
+
+
+def test_one_seed_of_probed_runs_gives_no_verdict_and_none_no_reading(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path, seeds=(0,))
+    assert Overlap(["query"], "ranks", floor=0.5).read(evidence)[0].verdict == INCONCLUSIVE
+    assert Overlap(["query"], "seeds", floor=0.5).read(evidence) == []
+    parts = [{"_target_": "lora_repro.claims.overlap.Overlap", "kinds": ["query"], "between": "seeds", "floor": 0.5}]
+    assert [reading.verdict for reading in AllOf(parts).read(evidence)] == [NOT_RUN]
+
+
+def latency(tmp_path: Path, slow: dict[str, dict[int, float]], load: float = 0.1) -> Evidence:
+    """slow: row -> batch -> factor on the plain model's time, with a little noise of each round's own."""
+    noise = np.random.default_rng(0)
+    entries = []
+    for batch in (1, 8):
+        plain = 10 + noise.random(30)
+        for row, factors in {"plain": {1: 1.0, 8: 1.0}, **slow}.items():
+            times = plain * factors[batch] * (1 if row == "plain" else noise.normal(1, 0.01, 30))
+            entries.append({"backbone": "gpt2", "batch": batch, "length": 128, "row": row, "ms": [float(t) for t in times]})
+    record.write_json(tmp_path / "measures" / "latency.json", {
+        "schema": record.SCHEMA, "name": "latency", "latency": entries, "backbones": {"gpt2": "GPT-2"},
+        "where": {"device": "cpu", "load_before": load},
+    })  # fmt: skip
+    return Evidence("mini", tmp_path, {})
+
+
+def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tmp_path: Path) -> None:
+    evidence = latency(tmp_path, {"lora_merged": {1: 1.0, 8: 1.0}, "adapter": {1: 1.2, 8: 1.05}}, load=3.0)
+    (merged,) = Slowdown(["lora_merged"], floor=-2, ceiling=2).read(evidence)
+    assert merged.verdict == REPLICATED and merged.n == 30 and "busy (load 3.0)" in merged.notes[1]
+    assert merged.sources == ("mini/measures/latency.json",)
+    (least,) = Slowdown(["adapter"], "least", floor=0).read(evidence)
+    (more,) = Slowdown(["adapter"], "least − most", floor=0).read(evidence)
+    assert least.value == pytest.approx(20, abs=2) and more.value == pytest.approx(15, abs=2) and more.verdict == REPLICATED
+    assert Slowdown(["adapter"], floor=-2, ceiling=2).read(evidence)[0].verdict == REFUTED
+    assert Slowdown(["adapter", "gone"], floor=0).read(evidence)[0].verdict == INCONCLUSIVE
+    assert Slowdown(["adapter"], floor=0).read(Evidence("mini", tmp_path / "nothing", {})) == []
+
+
+# The whole ledger, from records that conf/ asks for.
+
+
+def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = ("e2e_lora_full", "start", "saving_base", "merged_latency", "top_direction")
+    chosen = [claim for claim in CLAIMS if claim.id in some]
+    monkeypatch.setattr(ledger, "load", lambda: chosen)
+    assert __main__.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
+    folder = tmp_path / "results" / "smoke"
+    for block in declared("e2e", "smoke", ["row/e2e=lora,full"]):
+        for row in block.rows:
+            for seed in (0, 1):
+                e2e(folder, row.asked[seed][0], 9 if row.name == "lora" else 6)
+    for _ in range(2):
+        assert __main__.main([], tmp_path) == 0
+    assert "smoke: 1 arithmetic, 2 not run at this scale, 1 replicated, 1 tested" in capsys.readouterr().out
+    text = (tmp_path / "results" / "claims.md").read_text(encoding="utf-8")
+    assert "- `smoke`: tiny. Generated data." in text and "**replicated** at smoke, generated data" in text
+    for link in re.findall(r"\]\((smoke/[^)]+)\)", text):
+        assert (tmp_path / "results" / link).is_file()
+    assert len(re.findall(r"\]\(smoke/records/", text)) == 4
+    rows = (tmp_path / "results" / "claims.csv").read_text(encoding="utf-8").splitlines()
+    assert sum(row.startswith("e2e_lora_full,smoke,replicated,") for row in rows) == 1
+    before = text
+    assert __main__.main([], tmp_path) == 0
+    assert (tmp_path / "results" / "claims.md").read_text(encoding="utf-8") == before
+    assert f"**{TESTED}**" in text
+
+
+def e2e(folder: Path, key: str, matches: int) -> None:
+    plant(folder, key, 1, caption="synthetic E2E")
+    found = record.read(folder / "records" / f"{key}.json")
+    found["measured"]["scores"] = {"bleu": matches / 10}
+    record.write_json(folder / "records" / f"{key}.json", found)
+    line = f'{{"matches": [{matches}, {matches}, {matches}, {matches}], "totals": [10, 10, 10, 10], "hyp_len": 10, "ref_len": 10'
+    record.write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))
