@@ -4,6 +4,7 @@
     python -m lora_repro.authors roberta_base_lora_mnli.bin --convert adapter.safetensors
     python -m lora_repro.authors adapter.safetensors --back again.bin
 
+More KEY=VALUE settings are those of a run: task.source=hub takes MNLI from the hub, data.n_test=100 a hundred rows.
 Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames, and changes no value:
 
     theirs (loralib)                               ours                   shape
@@ -16,6 +17,10 @@ alpha: it is 16 (their roberta_base_mnli.sh), so with r = 8 the scaling is 2. Th
 """
 
 from __future__ import annotations
+
+from lora_repro import manners
+
+manners.begin(__name__, __doc__, settings=False)  # --help does not wait for the imports below
 
 import argparse
 import io
@@ -180,8 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         adapter, back = given.adapter, given.back is not None
         print(convert(adapter, target, back) if target else evaluate(adapter, given.overrides))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     except KeyboardInterrupt:
         return 130
     return 0
