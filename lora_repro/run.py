@@ -33,6 +33,7 @@ from lora_repro.compose import build, compose, hydra_program, job_overrides, res
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.estimate import announce
+from lora_repro.forecast import estimated_seconds
 from lora_repro.parts import Parts
 from lora_repro.precision import resolve_precision
 from lora_repro.ranks import Ranks
@@ -118,6 +119,7 @@ def measure(
     splits = parts.task.load(config.paths.data)
     if not parts.ranks.first:
         return follow(parts, splits, folder, start)
+    estimated = estimated_seconds(parts, splits)
     test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
     outputs: list[str] = []
     if parts.method.needs_model:
@@ -145,6 +147,7 @@ def measure(
     if "steps" in measured:  # an untuned backbone may say what it likes
         status = outcome.judge(status, outputs)
     measured["wall_seconds"] = round(time.monotonic() - started, 1)
+    measured["estimated_seconds"] = estimated
     measured["peak_memory_mb"] = provenance.peak_memory_mb(parts.device)
     result = {
         "schema": record.SCHEMA,

@@ -111,7 +111,12 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     ("stream", "variables", "coloured"),
-    [(Terminal(), {}, True), (Terminal(), {"NO_COLOR": "1"}, False), (Terminal(), {"TERM": "dumb"}, False), (io.StringIO(), {}, False)],
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
 )
 def test_colours_on_terminals_only(
     stream: io.StringIO, variables: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
@@ -129,7 +134,8 @@ def test_an_unknown_option_of_a_parser_is_refused() -> None:
 
 
 def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
-    done = call("-m", "lora_repro.run", "experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job")
+    asked = ["experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job"]
+    done = call("-m", "lora_repro.run", *asked)
     assert done.returncode == 0 and "rank: 4" in done.stdout, done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -137,7 +143,11 @@ def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("method=lo", "method=lora"), ("experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"), ("train.label", "train.label_smoothing=")],
+    [
+        ("method=lo", "method=lora"),
+        ("experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
+        ("train.label", "train.label_smoothing="),
+    ],
 )
 def test_tab_completes_after_python_m(typed: str, offered: str) -> None:
     """The function that bash gets, called as bash calls it."""
