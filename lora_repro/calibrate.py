@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,12 +33,12 @@ _known: dict[str, Speed] = {}
 def speed(
     shape: dict[str, Any], outline: Outline, work: Work, device: torch.device, dtype: torch.dtype | None
 ) -> Speed:
-    """Measured once a process for each shape, batch and precision; at most some seconds each.
+    """Measured once a process for each shape, batch and precision, at lengths that are powers of two; some seconds at most.
 
     `shape`: what `AutoConfig.for_model` takes. `dtype`: of autocast, None for float32. The optimizer's step is part of it where
     the block's own matrices are trained.
     """
-    length = max(1, round(work.length))
+    length = 2 ** round(math.log2(max(work.length, 1)))  # alike lengths share a measurement
     n = work.micro if device.type == "cuda" else max(1, min(work.micro, POSITIONS // length))
     beams = min(work.test_batch, work.test_rows) * work.beam if work.new else 0
     tuned = outline.weights > 0

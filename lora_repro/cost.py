@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 FLOAT = 4  # bytes of a trained value, its gradient, and each of Adam's two moments
 CHECKPOINTS = 3  # two are kept and a third is being written
-PROCESS = 500 * 2**20  # what Python and its libraries take of main memory before any weight: 344 MB and upwards in records
+PROCESS = 700 * 2**20  # what Python, its libraries and their buffers take of main memory: small models in published records
 LOADING, SCORING = 5.0, 0.05  # seconds a run, and a generated text (METEOR and its kin), in published records
 
 
@@ -142,12 +142,12 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     Weights: float32 as loaded, and where products are in 16 bits a copy of the blocks' matrices in these. Loading: twice the
     float32 weights, the file and the model. Training: 12 bytes a trained value (gradient, two moments), and activations, each
     matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d
-    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2); logits in three copies of float32. Decoding: keys
-    and values of every beam, and its logits. Fragments, workspaces and what the data take are not counted.
+    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), and under autocast a float32 copy too (norms,
+    residuals); logits in three copies of float32. Decoding: keys and values of every beam, and its logits. Fragments, workspaces and what the data take are not counted.
     """
     weights = FLOAT * o.parameters + (size * o.layers * o.block if size < FLOAT else 0)
     positions = work.micro * work.longest
-    kept = positions * o.flow * size + 2 * work.micro * o.score_heads * work.longest**2 * size
+    kept = positions * o.flow * (size if size == FLOAT else size + FLOAT) + 2 * work.micro * o.score_heads * work.longest**2 * size
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
     training = weights + 3 * FLOAT * o.trained + o.depth * kept + logits if o.trained else 0
     beams = work.test_batch * work.beam

@@ -8,7 +8,7 @@
 One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
 operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a machine of the
 same kind (CPU or GPU); `estimated` divides the operations by this machine's speed, measured now on a block of the model. Peak
-memory is estimated, in published CPU records 1 to 1.6 times that. Tokens come from the data where these are at hand, else (*)
+memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at hand, else (*)
 from documented mean lengths.
 """
 

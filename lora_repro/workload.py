@@ -89,7 +89,7 @@ def _declared(task: Any) -> dict[str, int]:
     """What conf/ says of a task's size: conf/plan/lengths.yaml, or the row counts that a GLUE task asserts."""
     if known := _documented().get(task.name, {}).get("rows"):
         return dict(known)
-    amounts = dict(getattr(task, "rows", {}))
+    amounts = dict(getattr(task, "rows", None) or {})
     scored = [amounts.get(split) for split in getattr(task, "scored", ())]
     if "train" not in amounts or None in scored or not scored:
         raise UserError(f"how many rows task {task.name} has is not known: name its data with paths.data=/path (make: DATA=)")
