@@ -142,12 +142,13 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     Weights: float32 as loaded, and where products are in 16 bits a copy of the blocks' matrices in these. Loading: twice the
     float32 weights, the file and the model. Training: 12 bytes a trained value (gradient, two moments), and activations, each
     matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d
-    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), and under autocast a float32 copy too (norms,
-    residuals); logits in three copies of float32. Decoding: keys and values of every beam, and its logits. Fragments, workspaces and what the data take are not counted.
+    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast
+    keeps norms and residuals in float32; logits in three copies of float32. Decoding: keys and values of every beam, and its
+    logits. Fragments, workspaces and what the data take are not counted.
     """
     weights = FLOAT * o.parameters + (size * o.layers * o.block if size < FLOAT else 0)
     positions = work.micro * work.longest
-    kept = positions * o.flow * (size if size == FLOAT else size + FLOAT) + 2 * work.micro * o.score_heads * work.longest**2 * size
+    kept = FLOAT * (positions * o.flow + 2 * work.micro * o.score_heads * work.longest**2)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
     training = weights + 3 * FLOAT * o.trained + o.depth * kept + logits if o.trained else 0
     beams = work.test_batch * work.beam

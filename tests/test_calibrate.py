@@ -33,6 +33,7 @@ def test_speed_is_operations_over_time(
     parts = Parts.of(compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task]))
     found = frame(parts.backbone, parts.method)
     work, _ = workload(parts, found, parts.task.load(None))
+    work = replace(work, micro=2)
     steps = []
 
     def time(step: object, device: torch.device) -> float:
