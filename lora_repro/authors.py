@@ -4,7 +4,6 @@
     python -m lora_repro.authors roberta_base_lora_mnli.bin --convert adapter.safetensors
     python -m lora_repro.authors adapter.safetensors --back again.bin
 
-More KEY=VALUE settings are those of a run: task.source=hub takes MNLI from the hub, data.n_test=100 a hundred rows.
 Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames, and changes no value:
 
     theirs (loralib)                               ours                   shape
@@ -18,17 +17,29 @@ alpha: it is 16 (their roberta_base_mnli.sh), so with r = 8 the scaling is 2. Th
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 from lora_repro import manners
 
-manners.begin(__name__, __doc__, settings=False)  # --help does not wait for the imports below
 
-import argparse
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.authors", __doc__)
+    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
+    way = made.add_mutually_exclusive_group()
+    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
+    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
+    return made
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
 import io
 import re
 import sys
 import zipfile
 import zlib
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -170,14 +181,7 @@ def convert(source: str, target: Path, back: bool) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    prog, form = "python -m lora_repro.authors", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=form)
-    parser.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
-    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
     try:
         target, more = given.convert or given.back, " ".join(given.overrides)
         require(bool(given.adapter), "name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin")

@@ -50,7 +50,8 @@ def forecast(parts: Parts, splits: Splits | None = None) -> Forecast:
         total=found.outline.parameters,
         tokens=work.train_tokens,
         flops=counted.total,
-        seconds=cost.seconds(counted, rate.rows, rate.tokens, work.test_rows if work.new else 0),
+        # The ranks share the batches; the first alone decodes.
+        seconds=cost.seconds(counted, rate.rows * parts.ranks.size, rate.tokens, work.test_rows if work.new else 0),
         memory=cost.memory(found.outline, work, 4 if dtype is None else 2, process),
         kept=kept,
         used=used,

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -26,11 +27,11 @@ GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "trac
 RED, GREEN, YELLOW = "31", "32", "33"
 
 
-def begin(name: str, description: str | None = None, settings: bool = True) -> None:
+def begin(name: str, description: str | Callable[[], argparse.ArgumentParser] | None = None) -> None:
     """Act on the options of every command, if the module `name` is the one that was started.
 
-    `description`: of a command whose own parser would come too late; `--help` prints it and leaves. `settings`: it takes
-    any KEY=VALUE of a run.
+    `description`: of a command that takes the settings of a run, or the function that makes a command's parser, where its
+    slow imports come before that would be asked; `--help` is then answered here.
     """
     if name != "__main__":
         return
@@ -41,7 +42,7 @@ def begin(name: str, description: str | None = None, settings: bool = True) -> N
     if quiet():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     if description is not None and {"-h", "--help"} & set(sys.argv[1:]):
-        print(guide(description, settings))
+        print(guide(description) if isinstance(description, str) else description().format_help())
         sys.exit(0)
 
 
@@ -59,13 +60,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def guide(description: str, settings: bool = True) -> str:
-    """The help of a command: what it does, the settings that choose a run's components, options, exit codes."""
-    lines = [description.strip(), ""]
-    if settings:
-        lines += ["settings (KEY=VALUE, any key of conf/; a list such as seed=0,1 sweeps it):"]
-        lines += [f"  {group + '=':<12}{_choices(group)}" for group in GROUPS]
-        lines += ["  seed=0  data.n_train=512  train.lr=2e-4  method.rank=4  paths.data=/data/e2e  paths.runs=/big/disk  ...", ""]
+def guide(description: str) -> str:
+    """The help of a command that takes settings: what it does, the settings that choose components, options, exit codes."""
+    lines = [description.strip(), "", "settings (KEY=VALUE, any key of conf/; a list such as seed=0,1 sweeps it):"]
+    lines += [f"  {group + '=':<12}{_choices(group)}" for group in GROUPS]
+    lines += ["  seed=0  data.n_train=512  train.lr=2e-4  method.rank=4  paths.data=/data/e2e  paths.runs=/big/disk  ...", ""]
     options = {"-h, --help": "this text", **OPTIONS}
     lines += ["options of every command:", *(f"  {option:<12}{text}" for option, text in options.items()), ""]
     return "\n".join([*lines, closing()])
@@ -82,6 +81,14 @@ def parser(program: str, description: str | None, epilog: str = "") -> argparse.
     )
     for option, text in OPTIONS.items():  # `begin` has acted on them; here they are listed
         made.add_argument(option, action="store_true", help=text)
+    return made
+
+
+def table_parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The parser of experiments/<name>.py, the same for all of them."""
+    made = parser(f"experiments.{name}", about)
+    made.add_argument("--published", action="store_true", help="re-render everything under results/")
+    made.add_argument("overrides", nargs="*", help="profile=mini (default) and the training command's others")
     return made
 
 
@@ -109,9 +116,9 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\033[{colour}m{text}\033[0m"
 
 
-def failed(error: errors.UserError) -> int:
-    """Print `error: <line>` on stderr, its traceback too if `--verbose` asks for it; returns the exit code."""
+def failed(error: errors.UserError | OSError) -> int:
+    """Print `error: <line>` on stderr, its traceback too if `--verbose` asks for it; returns the exit code (2 of an OSError)."""
     if verbose():
         traceback.print_exception(error, file=sys.stderr)
     print(paint("error:", RED, sys.stderr), error, file=sys.stderr, flush=True)
-    return error.exit_code
+    return getattr(error, "exit_code", errors.UserError.exit_code)

@@ -29,12 +29,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro import at_hand, record
-from lora_repro.cells import Cell, cells
+from lora_repro.cells import cells
 from lora_repro.compose import CONF
 from lora_repro.errors import UserError
 from lora_repro.forecast import Forecast, forecast
 from lora_repro.outline import frame
 from lora_repro.parts import Parts
+from lora_repro.sweep import Cell
 from lora_repro.tasks.base import Splits
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
@@ -71,9 +72,8 @@ def lines(found: Sequence[Cell]) -> list[Line]:
                 loaded[data] = _splits(parts, cell.config["paths"]["data"])
             forecasts[key] = parts, forecast(parts, loaded[data])
         parts, expected = forecasts[key]
-        folder = Path(str(cell.config["paths"]["runs"])) / profile / cell.signature
-        seconds, how = _time(expected, published.get(cell.signature), parts.device.type)
-        made.append(Line(cell, expected, parts, _state(folder), seconds, how))
+        seconds, how = _time(expected, published.get(cell.folder.name), parts.device.type)
+        made.append(Line(cell, expected, parts, _state(cell.folder), seconds, how))
     return made
 
 
@@ -108,13 +108,13 @@ def table(made: Sequence[Line]) -> str:
 
 
 def _row(line: Line) -> list[str]:
-    config, expected = line.cell.config, line.forecast
+    cell, expected = line.cell, line.forecast
     mark = "" if expected.lengths == "counted" else "*"
     return [
-        line.cell.row,
-        str(config["task"]["name"]),
-        str(config["seed"]),
-        str(config["backbone"]["name"]),
+        cell.row,
+        cell.task,
+        str(cell.seed),
+        str(cell.config["backbone"]["name"]),
         line.state,
         f"{expected.trained:,}",
         f"{expected.tokens:,}{mark}",

@@ -19,12 +19,7 @@ def main(artefact: Artefact, about: str, arguments: Sequence[str] | None, root: 
     """Parse the command line and act; returns the exit status. `root`: the folder that holds runs/ and results/."""
     if arguments is None:  # started from a shell
         manners.begin("__main__")
-    parser = manners.parser(f"experiments.{artefact.name}", about)
-    parser.add_argument("--published", action="store_true", help="re-render everything under results/")
-    parser.add_argument(
-        "overrides", nargs="*", help="profile=mini (default) and the training command's others"
-    )
-    given = parser.parse_args(arguments)
+    given = manners.table_parser(artefact.name, about).parse_args(arguments)
     try:
         if given.published:
             render_published(artefact, root, given.overrides)
@@ -100,7 +95,6 @@ def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]
     return [*paths, *(figure.save(drawn, artefact.compared.label, stem) if drawn else [])]
 
 
-from lora_repro import manners
 def _found(blocks: Sequence[Block], store: Store) -> str:
     asked = sum(len(row.asked) for block in blocks for row in block.rows)
     return f"{len(records_of(blocks, store))} of {asked} declared cells (rows x seeds) have a record"

@@ -81,7 +81,7 @@ def rows(parts: Parts, splits: Splits | None) -> tuple[int, int, int]:
     else:
         there = _declared(parts.task)
     wanted = {"train": parts.data.n_train, "dev": parts.data.n_dev, "test": parts.data.n_test}
-    n = {split: min(there[split], wanted[split] or there[split]) for split in there}
+    n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
     return n["train"], n["dev"], n["test"]
 
 

@@ -30,7 +30,7 @@ def record(folder: Path, signature: str, status: str = "finished", **changes: An
 
 def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*SMOKE, f"paths.runs={tmp_path}/runs"]
-    found = {cell.row: cell.signature for cell in cells(arguments)}
+    found = {cell.row: cell.folder for cell in cells(arguments)}
     assert plan.main(arguments) == 0
     shown = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
@@ -38,8 +38,8 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
     assert lines["lora"][:7] == ["lora", "e2e", "0", "random_llama", "no", "896", lines["lora"][6]]
     assert lines["full"][5] == "26,816" and "2 runs, 0 here already" in shown and "downloads: none" in shown
 
-    record(tmp_path / "runs" / "smoke" / found["lora"], found["lora"])
-    (tmp_path / "runs" / "smoke" / found["full"] / "checkpoints").mkdir(parents=True)
+    record(found["lora"], found["lora"].name)
+    (found["full"] / "checkpoints").mkdir(parents=True)
     assert plan.main(arguments) == 0
     shown = capsys.readouterr().out
     assert " yes " in shown and " begun " in shown and "2 runs, 1 here already" in shown and "to run: 1," in shown
@@ -59,7 +59,7 @@ def test_a_published_time_of_a_like_machine_is_preferred() -> None:
 def test_published_records_are_found_by_signature() -> None:
     (cell,) = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc"])
     (line,) = plan.lines([cell])
-    published = Path("results/laptop/records") / f"{cell.signature}.json"
+    published = Path("results/laptop/records") / f"{cell.folder.name}.json"
     assert (line.how == "published") == (published.is_file() and line.parts.device.type == "cpu")
 
 
