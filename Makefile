@@ -3,6 +3,7 @@ PYTHON ?= python3
 PROFILE ?= mini
 DATA ?=
 ARGS ?=
+EXPERIMENT ?=
 # Test processes. Two share a small machine well, each on one thread: more threads than cores would thrash.
 JOBS ?= 2
 
@@ -20,13 +21,19 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report claims
+.PHONY: help setup doctor plan test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report claims
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  ARGS='row/e2e=lora seed=0'"
+	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e  ARGS='row/e2e=lora seed=0'"
 
 setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
+
+doctor: ## is everything here that PROFILE needs? A tick each, or the command that mends it
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro.doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
+
+plan: $(INSTALLED) ## what a command would run and cost, without running it: EXPERIMENT=e2e, or a grid in ARGS
+	@$(PY) -m lora_repro.plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)

@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # so that `python experiments/delta_w.py` works from anywhere
     sys.path.insert(0, str(ROOT))
 
+from lora_repro import manners  # noqa: E402
+
+# --help does not wait for the imports below.
+manners.begin(__name__, lambda: manners.table_parser("delta_w", __doc__))
+
 from lora_repro import delta_view, present_updates  # noqa: E402
 from lora_repro.present_updates import View  # noqa: E402
 

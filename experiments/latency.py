@@ -7,7 +7,6 @@ The first form takes the measuring command's overrides (bench.rounds=50, backbon
 results/*/measures, measures nothing, needs no network.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # so that `python experiments/latency.py` works from anywhere
     sys.path.insert(0, str(ROOT))
 
+from lora_repro import manners  # noqa: E402
+
+# --help does not wait for the imports below.
+manners.begin(__name__, lambda: manners.table_parser("latency", __doc__))
+
 from lora_repro import present_latency  # noqa: E402
 from lora_repro.errors import UserError  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--published", action="store_true", help="re-render everything under results/")
-    parser.add_argument("overrides", nargs="*", help="profile=mini (default) and the measuring command's others")
-    given = parser.parse_args(arguments)
+    given = manners.table_parser("latency", __doc__).parse_args(arguments)
     try:
         if given.published and given.overrides:
             raise UserError("--published takes no overrides: it renders what is published as it is")
@@ -36,8 +35,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         else:
             present_latency.show(root, given.overrides)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 

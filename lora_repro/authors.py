@@ -18,12 +18,28 @@ alpha: it is 16 (their roberta_base_mnli.sh), so with r = 8 the scaling is 2. Th
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from lora_repro import manners
+
+
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.authors", __doc__)
+    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
+    way = made.add_mutually_exclusive_group()
+    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
+    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
+    return made
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
 import io
 import re
 import sys
 import zipfile
 import zlib
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -165,14 +181,7 @@ def convert(source: str, target: Path, back: bool) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    prog, form = "python -m lora_repro.authors", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=form)
-    parser.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
-    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
     try:
         target, more = given.convert or given.back, " ".join(given.overrides)
         require(bool(given.adapter), "name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin")
@@ -180,8 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         adapter, back = given.adapter, given.back is not None
         print(convert(adapter, target, back) if target else evaluate(adapter, given.overrides))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     except KeyboardInterrupt:
         return 130
     return 0

@@ -23,6 +23,7 @@ from lora_repro.byte_tokenizer import byte_tokenizer
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.fetch import backbone_folder
 from lora_repro.loading import check_loading
+from lora_repro.manners import verbose
 from lora_repro.wheel import file_sha256
 
 
@@ -104,7 +105,8 @@ class BackboneSpec:
 
     def _pretrained(self) -> Backbone:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
-        set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
+        if not verbose():
+            set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
         where: dict[str, Any]
         if self.source == "wheel":
             folder = backbone_folder(self.name)

@@ -9,7 +9,6 @@ panels follow from those files alone: a new table or figure needs no change here
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_repro import manners
 from lora_repro.errors import UserError
 from lora_repro.record import load_records
 
@@ -173,11 +173,7 @@ def workspace(found: Artefacts, profile: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.dashboard",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = manners.parser("lora_repro.dashboard", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON (or DRY_RUN=1)")
     given = parser.parse_args(arguments)
@@ -196,10 +192,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             figures = {f"figures/{stem}": path for stem, path in found.figures.items()}
             print(f"saved: {save(spec, tables, figures, root / 'runs' / profile)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main())

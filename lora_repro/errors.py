@@ -1,4 +1,13 @@
-"""Errors that a user can mend: programs catch `UserError` at the top, print `error: <line>` and exit with `exit_code`."""
+"""Errors that a user can mend: programs catch `UserError` at the top, print `error: <line>` and exit with its `exit_code`.
+
+exit codes of every command:
+  0     done
+  1     something failed that we did not foresee (a traceback says where); of doctor: something needed is missing
+  2     a mistake in what was asked for; the line after `error:` says how to mend it. Of a sweep: its first failed run's code
+  3     this machine lacks something: Java, the model hub, a package, a backbone
+  75    come back later: another process has this run, or SIGTERM stopped it with its checkpoint written
+  130   Ctrl-C; the same command goes on from the checkpoint
+"""
 
 
 class UserError(Exception):

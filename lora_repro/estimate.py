@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_repro import record, rows
+from lora_repro import manners, record, rows
 from lora_repro.compose import CONF, compose
 
 
@@ -36,4 +36,4 @@ def announce(arguments: list[str]) -> None:
         text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
     if unknown := len(missing) - len(known):
         text += f"; {unknown} of unknown length"
-    print(text, flush=True)
+    manners.say(text)

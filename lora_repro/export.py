@@ -10,9 +10,25 @@ command; lora_repro.json the whole record, so that lora_repro.generate and lora_
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from lora_repro import manners
+
+FORMATS = ("peft", "merged")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.export", __doc__)
+    made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
+    return made
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
 import shutil
 import sys
-from pathlib import Path
 
 from lora_repro.command import command
 from lora_repro.errors import UserError
@@ -22,8 +38,6 @@ from lora_repro.exchange.opened import ORIGIN
 from lora_repro.methods.base import require
 from lora_repro.record import write_json, write_text
 from lora_repro.restore import Restored, restore
-
-FORMATS = ("peft", "merged")
 
 
 def export(run: Path, target: Path, form: str = "peft") -> Path:
@@ -66,18 +80,12 @@ def write(found: Restored, folder: Path, form: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    prog, layout = "python -m lora_repro.export", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=layout, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
     try:
         target = export(given.run, given.to, given.format)
         print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     except KeyboardInterrupt:
         return 130
     return 0

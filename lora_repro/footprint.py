@@ -7,6 +7,10 @@ Fresh, because a process keeps what an earlier model had, and the peak would be 
 
 from __future__ import annotations
 
+from lora_repro import manners
+
+manners.begin(__name__, __doc__)  # --help does not wait for the imports below
+
 import gc
 import json
 import os
@@ -169,8 +173,7 @@ def main(overrides: list[str]) -> int:
     try:
         print(json.dumps(footprint(resolved(compose(overrides)))))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 

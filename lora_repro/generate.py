@@ -13,21 +13,23 @@ Scores: `python -m lora_repro.score CHECKPOINT [--data DIR]` on the task's own t
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import sys
 from pathlib import Path
-from typing import Any
 
-from lora_repro.decode import BeamSearch
-from lora_repro.errors import UserError
-from lora_repro.exchange.opened import Opened, open_checkpoint
-from lora_repro.methods.base import require
-from lora_repro.record import write_text
-from lora_repro.tasks.base import Example
+from lora_repro import manners
 
-DECODING = {field.name: type(field.default) for field in dataclasses.fields(BeamSearch)}
+DECODING = {"beam": int, "max_new_tokens": int, "length_penalty": float, "no_repeat_ngram": int, "batch_size": int}
 OTHERS = {"precision": "train.precision", "device": "device"}
 COMPOSED = ("task", "backbone", "profile")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.generate", __doc__)
+    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a folder")
+    made.add_argument("inputs", nargs="*", metavar="INPUT")
+    made.add_argument("--file", metavar="FILE", help="more inputs, one a line; - is stdin")
+    made.add_argument("--to", type=Path, metavar="FILE", help="write the outputs there, one a line, instead")
+    add_options(made)
+    return made
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda; default: cuda where there is one")
     for name in COMPOSED:
         parser.add_argument(f"--{name}", help="of a checkpoint that was not trained or exported here: a name in conf/")
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
+import sys
+from typing import Any
+
+from lora_repro.errors import UserError
+from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.methods.base import require
+from lora_repro.record import write_text
+from lora_repro.tasks.base import Example
 
 
 def opened(folder: Path, given: argparse.Namespace) -> Opened:
@@ -73,14 +87,7 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    prog, layout = "python -m lora_repro.generate", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=layout, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a folder")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT")
-    parser.add_argument("--file", metavar="FILE", help="more inputs, one a line; - is stdin")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="write the outputs there, one a line, instead")
-    add_options(parser)
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
     try:
         texts = read_inputs(given.inputs, given.file)
         model = opened(given.checkpoint, given)
@@ -91,8 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(shown(model, examples, outputs))
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2)
+        return manners.failed(error)
     except KeyboardInterrupt:
         return 130
     return 0

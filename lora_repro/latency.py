@@ -9,6 +9,10 @@ repeated. Speed does not depend on the values of weights, so a hub model is buil
 
 from __future__ import annotations
 
+from lora_repro import manners
+
+manners.begin(__name__, __doc__)  # --help does not wait for the imports below
+
 import copy
 import os
 import statistics
@@ -156,8 +160,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
         print(f"wrote {measure(arguments)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 

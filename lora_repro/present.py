@@ -1,16 +1,15 @@
 """The command line of experiments/*.py: show a table in the terminal, or render what is published again."""
 
-import argparse
-import sys
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import curves, figure
+from lora_repro import manners
 from lora_repro.artefact import Artefact, tables
 from lora_repro.errors import UserError
 from lora_repro.grid import grid_tables
 from lora_repro.latex import latex
-from lora_repro.plots import curve_plot, panel
 from lora_repro.rows import Block, declared
 from lora_repro.stores import Store, own, published, records_of
 from lora_repro.table import Table, comma_separated, markdown, terminal
@@ -18,24 +17,16 @@ from lora_repro.table import Table, comma_separated, markdown, terminal
 
 def main(artefact: Artefact, about: str, arguments: Sequence[str] | None, root: Path) -> int:
     """Parse the command line and act; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{artefact.name}",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--published", action="store_true", help="re-render everything under results/")
-    parser.add_argument(
-        "overrides", nargs="*", help="profile=mini (default) and the training command's others"
-    )
-    given = parser.parse_args(arguments)
+    if arguments is None:  # started from a shell
+        manners.begin("__main__")
+    given = manners.table_parser(artefact.name, about).parse_args(arguments)
     try:
         if given.published:
             render_published(artefact, root, given.overrides)
         else:
             show(artefact, root, given.overrides)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 
@@ -45,14 +36,14 @@ def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = 
         raise UserError("--published takes no overrides: it renders what is published as it is")
     profiles = sorted(path.parent.name for path in (root / "results").glob("*/records"))
     if not profiles:
-        print("nothing is published under results/ yet")
+        manners.say("nothing is published under results/ yet")
     for profile in profiles:
         folder = root / "results" / profile
         blocks, store = declared(artefact.name, profile), published(folder)
         if not any(record["row"]["table"] == artefact.name for record in records_of(blocks, store)):
             continue  # nothing was published for this table; cells that it shares with another do not count
         paths = write(artefact, assemble(artefact, blocks, [store], profile), folder)
-        print(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
+        manners.say(f"results/{profile}: {_found(blocks, store)}{_wrote(paths, root)}")
 
 
 def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
@@ -70,7 +61,7 @@ def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
     # An ad-hoc selection must not overwrite the whole table.
     if all(item.startswith("paths.") for item in extra) and records_of(blocks, ours):
         paths = write(artefact, assemble(artefact, blocks, [ours], profile), folder)
-    print(f"{_short(folder, root)}: {_found(blocks, ours)}{_wrote(paths, root)}")
+    manners.say(f"{_short(folder, root)}: {_found(blocks, ours)}{_wrote(paths, root)}")
 
 
 def assemble(
@@ -86,6 +77,9 @@ def assemble(
 
 def write(artefact: Artefact, made: Sequence[Table], folder: Path) -> list[Path]:
     """Write tables/<name>.{md,csv,tex} and, where anything is measured, figures/<name>.{svg,png} in `folder`."""
+    from lora_repro import curves, figure  # here, so that --help does not wait for matplotlib
+    from lora_repro.plots import curve_plot, panel
+
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, render in ((".md", markdown), (".csv", comma_separated), (".tex", latex)):

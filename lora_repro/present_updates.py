@@ -1,13 +1,12 @@
 """The command line of the experiments that read probed runs: show their sheets, or render what is published again."""
 
-import argparse
 import csv
 import io
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_repro import manners
 from lora_repro.artefact import Artefact, identity
 from lora_repro.errors import UserError
 from lora_repro.report import Metric
@@ -29,14 +28,9 @@ class View:
 
 def main(view: View, about: str, arguments: Sequence[str] | None, root: Path) -> int:
     """Parse the command line and act; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{view.name}",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--published", action="store_true", help="re-render everything under results/")
-    parser.add_argument("overrides", nargs="*", help="profile=mini (default) and the training command's others")
-    given = parser.parse_args(arguments)
+    if arguments is None:  # started from a shell
+        manners.begin("__main__")
+    given = manners.table_parser(view.name, about).parse_args(arguments)
     try:
         if given.published and given.overrides:
             raise UserError("--published takes no overrides: it renders what is published as it is")
@@ -45,8 +39,7 @@ def main(view: View, about: str, arguments: Sequence[str] | None, root: Path) ->
         else:
             _show(view, root, given.overrides)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 

@@ -5,7 +5,6 @@
 Says what it left out and why. A published record is never replaced by a different one unless forced.
 """
 
-import argparse
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_repro import manners
 from lora_repro.errors import UserError
 from lora_repro.record import load_predictions, load_records, read, write_text
 
@@ -26,11 +26,7 @@ PRIVATE = ("input", "target", "references")
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Publish one profile; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.publish",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = manners.parser("lora_repro.publish", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument(
         "--force", action="store_true", help="replace published records that differ (or FORCE=1)"
@@ -44,8 +40,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         publish(root / "runs" / profile, root / "results" / profile, force)
         render(root)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 
@@ -65,7 +60,7 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
         reason = refusal(record, runs / signature / "predictions.jsonl")
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
         row = record.get("row") or {}
-        print(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
+        manners.say(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
     return outcome
 
 
@@ -167,4 +162,5 @@ def render(root: Path) -> None:
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main())

@@ -3,11 +3,19 @@
     python -m lora_repro.run method=lora seed=1                     one run at the default profile
     python -m lora_repro.run experiment=e2e                         every row of a table
     python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
+    python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
+    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  the whole configuration, nothing run
+    eval "$(python -m lora_repro.run -sc install=bash)"             tab completion in bash
 
 A run that has a record is not repeated; an unfinished one goes on from its checkpoint.
 """
 
 from __future__ import annotations
+
+from lora_repro import completion, manners
+
+manners.begin(__name__, __doc__)  # --help and the Tab key do not wait for the imports below
+completion.begin(__name__)
 
 import sys
 import tempfile
@@ -25,6 +33,7 @@ from lora_repro.compose import build, compose, hydra_program, job_overrides, res
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.estimate import announce
+from lora_repro.forecast import estimated_seconds
 from lora_repro.parts import Parts
 from lora_repro.precision import resolve_precision
 from lora_repro.ranks import Ranks
@@ -110,6 +119,7 @@ def measure(
     splits = parts.task.load(config.paths.data)
     if not parts.ranks.first:
         return follow(parts, splits, folder, start)
+    estimated = estimated_seconds(parts, splits)
     test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
     outputs: list[str] = []
     if parts.method.needs_model:
@@ -137,6 +147,7 @@ def measure(
     if "steps" in measured:  # an untuned backbone may say what it likes
         status = outcome.judge(status, outputs)
     measured["wall_seconds"] = round(time.monotonic() - started, 1)
+    measured["estimated_seconds"] = estimated
     measured["peak_memory_mb"] = provenance.peak_memory_mb(parts.device)
     result = {
         "schema": record.SCHEMA,
@@ -170,6 +181,9 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help"}  # Hydra answers them and runs nothing
+
+
 def job(config: DictConfig) -> None:
     """The one run that a command line asks for. A mistake becomes one line and an exit code."""
     try:
@@ -180,8 +194,7 @@ def job(config: DictConfig) -> None:
             print(summary(found), flush=True)
     except UserError as error:
         supervise.confess(error)
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
+        sys.exit(manners.failed(error))
 
 
 @background.awaited()
@@ -190,19 +203,19 @@ def main() -> None:
     supervise.obey()
     arguments = sys.argv[1:]
     try:
-        # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
-        fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
-        config = compose(fixed, hydra_node=True)
-        if "bench" in config:
-            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro.{config.row.table}")
-        check_writable(Path(config.paths.runs))
-        if wants_sweep(arguments, config.hydra):
-            announce(arguments)
-            sys.exit(sweep(arguments, config.hydra))
+        if not QUESTIONS & set(arguments):
+            # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
+            fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
+            config = compose(fixed, hydra_node=True)
+            if "bench" in config:
+                raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro.{config.row.table}")
+            check_writable(Path(config.paths.runs))
+            if wants_sweep(arguments, config.hydra):
+                announce(arguments)
+                sys.exit(sweep(arguments, config.hydra))
         hydra_program(job)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(manners.failed(error))
 
 
 if __name__ == "__main__":

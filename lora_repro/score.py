@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_repro import manners
 from lora_repro.errors import UserError
 
 TASKS = ("e2e",)
@@ -80,13 +81,7 @@ def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.score",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = manners.parser("lora_repro.score", DESCRIPTION, EPILOG)
     parser.add_argument("what", metavar="TASK|CHECKPOINT", help=f"what was predicted ({', '.join(TASKS)}), or a folder")
     parser.add_argument("--references", metavar="FILE", help="references in groups parted by blank lines")
     parser.add_argument("--predictions", metavar="FILE", help="one output a line")
@@ -148,12 +143,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(_run(_parser().parse_args(argv)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main())

@@ -10,6 +10,10 @@ conf/: the best rate is printed. Where methods are compared, give each of them t
 
 from __future__ import annotations
 
+from lora_repro import manners
+
+manners.begin(__name__, __doc__)  # --help does not wait for the imports below
+
 import math
 import sys
 from pathlib import Path
@@ -33,7 +37,7 @@ def objective(config: DictConfig) -> float | None:
         found = started(config) if in_sweep() else trial(config, config.train.lr)
     except UserError as error:
         supervise.confess(error)
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        manners.failed(error)
         if in_sweep() and not supervise.stopping():
             return None  # Optuna counts it as failed and goes on
         sys.exit(error.exit_code)
@@ -77,8 +81,7 @@ def main() -> None:
         sys.argv.insert(1, "--multirun")
         best = search(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(manners.failed(error))
     print("best: " + "  ".join(f"{key}={value:.4g}" for key, value in best.items()))
 
 

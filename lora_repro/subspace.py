@@ -10,9 +10,22 @@ Writes subspace.{md,csv} and figures into --to (default: subspace/ in the curren
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from lora_repro import manners
+
+
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.subspace", __doc__)
+    made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
+    made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
+    return made
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -105,12 +118,7 @@ def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line above; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.subspace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
-    parser.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         if len(given.checkpoint) > 2:
             raise UserError("one checkpoint, or two to compare")
@@ -126,8 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in draw(found[0], found[1] if len(found) == 2 else None, " and ".join(names), given.to):
             print(path)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+        return manners.failed(error)
     return 0
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro import record, supervise
+from lora_repro import manners, record, supervise
 from lora_repro.compose import compose, hydra_program, job_overrides, resolved, sweep_jobs
 from lora_repro.errors import Busy, UserError
 
@@ -28,6 +28,7 @@ class Cell:
     task: str
     seed: int
     folder: Path
+    config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
@@ -56,9 +57,10 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
 
 
 def cell_of(config: DictConfig) -> Cell:
-    name = record.signature(resolved(config))
+    asked = resolved(config)
     row = config.row.name if config.row.table else config.method.name
-    return Cell(row, config.task.name, config.seed, Path(config.paths.runs) / config.profile_name / name)
+    folder = Path(config.paths.runs) / config.profile_name / record.signature(asked)
+    return Cell(row, config.task.name, config.seed, folder, asked)
 
 
 def asks(config: DictConfig) -> bool:
@@ -83,7 +85,7 @@ def job(config: DictConfig) -> None:
                 "lora_repro.run", job_overrides(), folder, config.launch.tries, config.launch.processes
             )
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        manners.failed(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # without a result, so that a job which the cluster requeues goes on
 

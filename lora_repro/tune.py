@@ -9,6 +9,10 @@ goes to conf/tuned/, where later runs find it, and the trials to results/<profil
 
 from __future__ import annotations
 
+from lora_repro import manners
+
+manners.begin(__name__, __doc__)  # --help does not wait for the imports below
+
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,10 +111,9 @@ def main(arguments: list[str]) -> int:
     try:
         path = tune(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     print(path.read_text(encoding="utf-8"), end="")
-    print(f"written to {path}")
+    manners.say(f"written to {path}")
     return 0
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.manners import say
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     for path in folder.glob(f"{stem}-{wheel.version}-*.whl"):
         if file_sha256(path) == wheel.sha256:
             return path
-        print(f"{path.name}: wrong checksum, downloading it again", flush=True)
+        say(f"{path.name}: wrong checksum, downloading it again")
         path.unlink()
     requirement = _requirement(wheel)
-    print(f"downloading {requirement} with pip", flush=True)
+    say(f"downloading {requirement} with pip")
     options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

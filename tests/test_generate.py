@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from peft_models import smoke_run
 
 from lora_repro import export, generate, score
+from lora_repro.decode import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.exchange.opened import open_checkpoint
 from lora_repro.tasks.e2e import E2E
@@ -135,3 +137,9 @@ def test_help_of_the_real_command(module: str) -> None:
     command = [sys.executable, "-W", "error", "-m", f"lora_repro.{module}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0 and f"python -m lora_repro.{module} " in done.stdout, done.stderr
+
+
+def test_its_decoding_options_are_those_of_the_beam_search() -> None:
+    """Named apart from the class, so that --help need not import it."""
+    fields = {field.name: type(field.default) for field in dataclasses.fields(BeamSearch)}
+    assert fields == generate.DECODING

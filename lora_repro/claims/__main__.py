@@ -5,12 +5,12 @@
 Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no network.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_repro import manners
 from lora_repro.claims import ledger
 from lora_repro.errors import UserError
 from lora_repro.record import write_text
@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = manners.parser("lora_repro.claims", __doc__)
     parser.parse_args(arguments)
     results = root / "results"
     try:
@@ -30,8 +28,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         write_text(results / "claims.md", ledger.markdown(found))
         write_text(results / "claims.csv", ledger.comma_separated(found))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
@@ -40,4 +37,5 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main())

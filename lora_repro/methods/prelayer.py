@@ -83,7 +83,7 @@ class PreLayer(AbstractMethod):
 
     def activations(self, backbone: Backbone) -> nn.Module:
         n, device = self.prefix + self.infix, backbone.embedding.weight.device
-        if self.init == "gaussian":
+        if self.init == "gaussian" or device.type == "meta":  # a plan asks for shapes, and no model runs there
             values = torch.randn(backbone.n_layers, n, backbone.hidden_size, device=device) * self.std
         else:  # hidden state l is what enters layer l
             values = torch.cat(self.start(backbone).hidden_states[: backbone.n_layers])
@@ -94,7 +94,7 @@ class PreLayer(AbstractMethod):
         require(decodes, "PreLayer form key_value needs a decoder backbone; set method.form=activations")
         sizes = (self.prefix, backbone.n_layers, backbone.n_kv_heads, backbone.head_dim)
         device, initial = backbone.embedding.weight.device, None
-        if not self.reparametrise and self.init == "gaussian":
+        if not self.reparametrise and (self.init == "gaussian" or device.type == "meta"):
             out = 2 * backbone.n_layers * backbone.kv_size
             initial = torch.randn(self.prefix, out, device=device) * self.std
         elif not self.reparametrise:

@@ -6,11 +6,11 @@
 Reads records, predictions, tables and figures; needs no network. The same files give the same bytes.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_repro import manners
 from lora_repro.errors import UserError
 from lora_repro.page.build import page
 from lora_repro.record import write_text
@@ -20,11 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora_repro.page",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = manners.parser("lora_repro.page", __doc__)
     parser.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
     parser.add_argument("--data", help="the folder with the real data, to show its texts on a page that stays yours")
     given = parser.parse_args(arguments)
@@ -36,8 +32,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             write_text(target, text)
             print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return manners.failed(error)
     return 0
 
 
@@ -56,4 +51,5 @@ def _profiles(given: str | None, root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    manners.begin(__name__)
     sys.exit(main())

@@ -1,0 +1,133 @@
+"""Is this machine ready? Each line is a check with a tick, or with the one command that mends it.
+
+    make doctor                                                     for profile mini
+    make doctor PROFILE=laptop DATA=/path/to/glue
+    python -m lora_repro.doctor profile=paper experiment=e2e paths.data=/path/to/e2e
+
+Exit code 1 if something that the profile needs is missing. With `experiment=` only what that one needs is looked at; without it
+the data of one of the experiments are enough. What is marked with a dash is not needed, only good to know.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_repro import health, manners
+from lora_repro.errors import UserError
+from lora_repro.health import Finding
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SYMBOLS = {"ready": ("✓", "ok", manners.GREEN), "missing": ("✗", "NO", manners.RED), "note": ("–", "--", manners.YELLOW)}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a profile runs: a configuration for each of its backbones, and one for each of its tasks."""
+
+    profile: str
+    experiment: str
+    backbones: tuple[DictConfig, ...]
+    tasks: tuple[DictConfig, ...]
+
+    @property
+    def texts(self) -> bool:
+        """Whether an output is scored with METEOR."""
+        return any("beam" in config.decode for config in self.tasks)
+
+    @property
+    def hub(self) -> bool:
+        """Whether a backbone or the data have to come from the hub."""
+        from lora_repro import at_hand
+        from lora_repro.compose import build
+
+        specs = [build(config.backbone) for config in self.backbones]
+        remote = [spec for spec in specs if spec.source == "hub" and not at_hand.weights(spec)]
+        return bool(remote) or any(config.task.source == "hub" for config in self.tasks)
+
+
+def needs(overrides: Sequence[str]) -> Needs:
+    """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
+    from lora_repro.compose import CONF, compose
+    from lora_repro.rows import swept
+
+    if bad := [item for item in overrides if "=" not in item]:
+        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
+    given = dict(item.split("=", 1) for item in overrides)
+    profile, experiment = given.pop("profile", "mini"), given.pop("experiment", "")
+    backbones: dict[str, DictConfig] = {}
+    tasks: dict[str, DictConfig] = {}
+    tables = [experiment] if experiment else sorted(path.name for path in (CONF / "row").iterdir())
+    for table in tables:
+        if not (rows := sorted((CONF / "row" / table).glob("*.yaml"))):
+            known = ", ".join(sorted(path.name for path in (CONF / "row").iterdir()))
+            raise UserError(f"no experiment {table!r} with rows; choose from {known}")
+        base = [f"experiment={table}", f"profile={profile}", f"row/{table}={rows[0].stem}"]
+        base += [f"{key}={value}" for key, value in given.items()]
+        axes = {axis: [] if axis in given else swept(table, profile, axis) for axis in ("task", "backbone")}
+        for task in axes["task"] or [""]:
+            if task not in tasks:
+                config = compose([*base, *([f"task={task}"] if task else [])])
+                tasks.setdefault(str(config.task.name), config)
+                backbones.setdefault(str(config.backbone.name), config)
+        for name in axes["backbone"]:
+            if name not in backbones:
+                backbones[name] = compose([*base, f"backbone={name}"])
+    return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
+
+
+def examine(overrides: Sequence[str]) -> Iterator[Finding]:
+    """Every check in turn, each told as soon as it is known. Raises UserError for what does not compose."""
+    yield health.python()
+    yield (installed := health.packages())
+    if not installed.ok:
+        return  # whatever follows would only say so again
+    found = needs(overrides)
+    yield health.device(found.profile)
+    yield from health.disk(found.profile, Path(str(found.tasks[0].paths.runs)))
+    yield health.scoring(found.texts)
+    yield (reached := health.hub(found.hub))
+    yield from (health.backbone(config, reached.ok) for config in found.backbones)
+    read = [health.data(config, found.profile) for config in found.tasks]
+    enough = not found.experiment and any(item.ok for item in read)
+    yield from (replace(item, needed=item.needed and not enough) for item in read)
+    yield health.tracker()
+    yield health.commit()
+
+
+def shown(finding: Finding) -> str:
+    """A line with its tick, or two with the command that mends; in ASCII where the terminal has no more."""
+    symbol, plain, colour = SYMBOLS[finding.kind]
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        symbol.encode(encoding)
+    except UnicodeEncodeError:
+        symbol = f"{plain:<2}"
+    text = finding.what.encode(encoding, "replace").decode(encoding)
+    mend = "" if finding.ok or not finding.mend else f"\n    {finding.mend}"
+    return f"{manners.paint(symbol, colour)} {text}{mend}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line above; returns the exit status."""
+    missing = 0
+    try:
+        for finding in examine(list(sys.argv[1:] if arguments is None else arguments)):
+            missing += finding.kind == "missing"
+            if finding.kind == "missing" or not manners.quiet():
+                print(shown(finding), flush=True)
+    except UserError as error:
+        return manners.failed(error)
+    what = f"{missing} thing{'s' if missing > 1 else ''} missing: what each needs stands below it" if missing else "ready"
+    manners.say(what)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    manners.begin(__name__, __doc__)
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""What a command would run and cost, before it is paid for: nothing is trained, downloaded or written.
+
+    make plan EXPERIMENT=e2e PROFILE=paper
+    python -m lora_repro.plan experiment=e2e profile=paper backbone=gpt2_medium
+    python -m lora_repro.plan experiment=glue profile=laptop paths.data=/data/glue task=rte
+    python -m lora_repro.plan -m method=lora,full seed=0,1
+
+One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
+operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a machine of the
+same kind (CPU or GPU); `estimated` divides the operations by this machine's speed, measured now on a block of the model. Peak
+memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at hand, else (*)
+from documented mean lengths.
+"""
+
+from __future__ import annotations
+
+from lora_repro import manners
+
+manners.begin(__name__, __doc__)  # --help does not wait for the imports below
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro import at_hand, record
+from lora_repro.cells import cells
+from lora_repro.compose import CONF
+from lora_repro.errors import UserError
+from lora_repro.forecast import Forecast, forecast
+from lora_repro.outline import frame
+from lora_repro.parts import Parts
+from lora_repro.sweep import Cell
+from lora_repro.tasks.base import Splits
+
+HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
+SIDES = "<<><<>>>><>"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: of the time."""
+
+    cell: Cell
+    forecast: Forecast
+    parts: Parts
+    state: str
+    seconds: float
+    how: str
+
+
+def lines(found: Sequence[Cell]) -> list[Line]:
+    """The plan of these runs. Raises UserError where one of them does not compose, or its data are named and broken."""
+    forecasts: dict[str, tuple[Parts, Forecast]] = {}
+    loaded: dict[str, Splits | None] = {}
+    published: dict[str, dict[str, Any]] = {}
+    made = []
+    for cell in found:
+        profile = str(cell.config["profile_name"])
+        if not published:
+            published = record.load_records(CONF.parent / "results" / profile / "records")
+        key = json.dumps({**cell.config, "seed": 0}, sort_keys=True)  # seeds cost alike
+        if key not in forecasts:
+            parts = Parts.of(OmegaConf.create(cell.config))
+            data = json.dumps([cell.config["task"], cell.config["paths"]["data"]])
+            if data not in loaded:
+                loaded[data] = _splits(parts, cell.config["paths"]["data"])
+            forecasts[key] = parts, forecast(parts, loaded[data])
+        parts, expected = forecasts[key]
+        seconds, how = _time(expected, published.get(cell.folder.name), parts.device.type)
+        made.append(Line(cell, expected, parts, _state(cell.folder), seconds, how))
+    return made
+
+
+def _splits(parts: Parts, folder: str | None) -> Splits | None:
+    """The task's data where they are at hand: generated, or in a folder that was named. The hub is not asked."""
+    source = getattr(parts.task, "source", "folder")
+    return parts.task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
+
+
+def _state(folder: Path) -> str:
+    if record.find(folder):
+        return "yes"
+    return "begun" if (folder / "checkpoints").is_dir() or (folder / "trained.json").is_file() else "no"
+
+
+def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:
+    """Seconds, and whether they were published for this very run on a like machine or estimated on this one."""
+    if known and str(known["where"]["device"]).endswith("threads") == (device == "cpu"):
+        return float(known["measured"]["wall_seconds"]), "published"
+    return expected.seconds, "estimated"
+
+
+def table(made: Sequence[Line]) -> str:
+    """Aligned columns, a line a run."""
+    rows = [HEADER, *(_row(line) for line in made)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    shown = [
+        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, SIDES, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
+
+
+def _row(line: Line) -> list[str]:
+    cell, expected = line.cell, line.forecast
+    mark = "" if expected.lengths == "counted" else "*"
+    return [
+        cell.row,
+        cell.task,
+        str(cell.seed),
+        str(cell.config["backbone"]["name"]),
+        line.state,
+        f"{expected.trained:,}",
+        f"{expected.tokens:,}{mark}",
+        f"{expected.flops:.2g}",
+        clock(line.seconds),
+        line.how,
+        size(expected.memory),
+    ]
+
+
+def totals(made: Sequence[Line]) -> list[str]:
+    """What is missing: runs, time, operations, disk, downloads; each a sentence."""
+    missing = [line for line in made if line.state != "yes"]
+    said = [f"{len(made)} runs, {len(made) - len(missing)} here already"]
+    if not missing:
+        return [*said, "nothing to do"]
+    operations = sum(line.forecast.flops for line in missing)
+    said.append(
+        f"to run: {len(missing)}, one after the other {clock(sum(line.seconds for line in missing))}, {operations:.2g} FLOPs,"
+        f" at most {size(max(line.forecast.memory for line in missing))} of memory"
+    )
+    runs = Path(str(made[0].cell.config["paths"]["runs"])).absolute()
+    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    kept = sum(line.forecast.kept for line in missing)
+    used = kept + max(line.forecast.used - line.forecast.kept for line in missing)
+    free = shutil.disk_usage(place).free
+    said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
+    said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
+    if any(line.forecast.lengths != "counted" for line in missing):
+        said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
+    if used > free:
+        said.append("this does not fit: free some space, or choose another place with paths.runs=/path")
+    return said
+
+
+def downloads(missing: Sequence[Line]) -> list[str]:
+    """What is not here: backbones, with the size of their float32 weights, and data sets of the hub."""
+    found: dict[str, str] = {}
+    for line in missing:
+        spec, source = line.parts.backbone, str(line.cell.config["task"].get("source"))
+        if line.parts.method.needs_model and spec.name not in found and not at_hand.weights(spec):
+            full = frame(spec, line.parts.method).outline
+            way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
+            found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
+        if source == "hub":
+            found["data"] = "the data sets, from the hub"
+    return list(found.values())
+
+
+def clock(seconds: float) -> str:
+    """`47 s`, `12 min`, `3.4 h`, `12 d`."""
+    for limit, unit, divisor in ((100, "s", 1), (100 * 60, "min", 60), (72 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / divisor:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def size(n: float) -> str:
+    """Bytes in kB, MB, GB (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5 or unit == "GB":
+            return f"{n:.{1 if unit == 'GB' and n < 100 else 0}f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line above; returns the exit status."""
+    try:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        made = lines(cells(given))
+        if not made:
+            raise UserError("this asks for no run: its seeds are beyond what its rows have")
+        print(table(made))
+        print("\n".join(["", *totals(made)]))
+        if any(line.parts.device.type == "cpu" and line.cell.config["profile_name"] == "paper" for line in made):
+            manners.say("times are for this machine's CPU; profile paper is meant for a GPU")
+    except UserError as error:
+        return manners.failed(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

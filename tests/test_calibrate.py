@@ -1,0 +1,79 @@
+"""The speed of this machine: operations over time, measured once, without touching the run's random numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lora_repro import calibrate, cost
+from lora_repro.compose import compose
+from lora_repro.forecast import estimated_seconds, forecast
+from lora_repro.outline import frame
+from lora_repro.parts import Parts
+from lora_repro.workload import workload
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_known", {})
+
+
+@pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama", "random_bert"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_speed_is_operations_over_time(
+    backbone: str, method: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ["task=sentiment"] if backbone == "random_bert" else []
+    parts = Parts.of(compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task]))
+    found = frame(parts.backbone, parts.method)
+    work, _ = workload(parts, found, parts.task.load(None))
+    work = replace(work, micro=2)
+    steps = []
+
+    def time(step: object, device: torch.device) -> float:
+        step()  # type: ignore[operator]  # the step itself must run
+        steps.append(step)
+        return 0.5
+
+    monkeypatch.setattr(calibrate, "_time", time)
+    before = torch.get_rng_state()
+    rate = calibrate.speed(found.shape, found.outline, work, CPU, dtype)
+    assert torch.equal(before, torch.get_rng_state())
+    length = 2 ** round(math.log2(work.length))
+    tuned = found.outline.block if method == "full" else 0
+    one = replace(found.outline, layers=1, depth=1, added=0, head_matrix=0, weights=tuned)
+    row = cost.forward(one, length, 0) + cost.backward(one, length, 0)
+    assert rate.rows == pytest.approx(work.micro * row / 0.5)
+    assert len(steps) == (2 if work.new else 1)
+    assert calibrate.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
+
+
+def test_a_step_is_timed_after_one_that_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 0.05, 0.1, 0.15, 0.3, 0.3])
+    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: next(ticks))
+    calls = []
+    # Five timed steps would be the most; after 0.3 s there have been four.
+    assert calibrate._time(lambda: calls.append(1), CPU) == pytest.approx(0.3 / 4) and len(calls) == 5
+
+
+def test_an_estimate_is_the_forecast_s_time_and_never_costs_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Parts.of(compose(["experiment=e2e", "row/e2e=lora", "profile=smoke"]))
+    splits = parts.task.load(None)
+    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1e-3)
+    expected = forecast(parts, splits).seconds
+    assert expected > cost.LOADING and estimated_seconds(parts, splits) == round(expected, 1)
+    monkeypatch.setattr(calibrate, "_time", lambda step, device: torch.zeros(1).view(2))  # a RuntimeError of torch
+    monkeypatch.setattr(calibrate, "_known", {})
+    assert estimated_seconds(parts, splits) is None
+
+
+def test_a_row_without_a_model_is_scoring_alone() -> None:
+    parts = Parts.of(compose(["experiment=e2e", "row/e2e=human", "profile=smoke"]))
+    found = forecast(parts, parts.task.load(None))
+    assert (found.trained, found.flops) == (0, 0) and found.seconds == cost.LOADING + 4 * cost.SCORING

@@ -1,0 +1,145 @@
+"""The arithmetic of a run: against torch's own counter of operations, the paper's counts and the published records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from conftest import SHAPES
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lora_repro import cost
+from lora_repro.backbone import BackboneSpec
+from lora_repro.cost import Outline, Work
+from lora_repro.data import Encoded, collate
+from lora_repro.methods.adapter_drop import AdapterDrop
+from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.bitfit import BitFit
+from lora_repro.methods.full import Full
+from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.matrices import Matrices
+from lora_repro.methods.top_layers import TopLayers
+from lora_repro.methods.untuned import Untuned
+from lora_repro.objective import summed_loss
+from lora_repro.outline import frame
+
+ROWS, LENGTH, PROMPT = 3, 24, 10
+METHODS: list[AbstractMethod] = [
+    Full(),
+    Lora(rank=8, dropout=0),
+    Lora(rank=4, dropout=0, targets=["query", "key", "value", "output", "mlp"]),
+    AdapterH(bottleneck=16),
+    AdapterDrop(bottleneck=16, dropped=5),
+    BitFit(),
+    Matrices(),
+    TopLayers(n=2),
+    LinearProbe(),
+]
+
+
+def spec(architecture: str, layers: int = 8) -> BackboneSpec:
+    number = "n_layer" if architecture == "gpt2" else "num_hidden_layers"
+    return BackboneSpec(
+        name=f"counted_{architecture}", label="", source="random", separator="\n", eos="<|endoftext|>", pad="<|endoftext|>",
+        shape={**SHAPES[architecture], number: layers},
+    )  # fmt: skip
+
+
+def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
+    """Operations of one training step, as torch counts them while they are done."""
+    built = backbone.load()
+    method.apply(built)
+    batch = collate([Encoded([7] * LENGTH, [-1] * LENGTH, PROMPT)] * ROWS, built.pad)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        summed_loss(built, batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_training_step_costs_what_torch_counts(architecture: str, method: AbstractMethod) -> None:
+    o = frame(spec(architecture), method).outline
+    scored = LENGTH - PROMPT
+    expected = ROWS * (cost.forward(o, LENGTH, scored) + cost.backward(o, LENGTH, scored))
+    # In a frozen base the lowest of the blocks needs no gradient of its own input, and so a part of one backward pass less.
+    block = ROWS * (cost.backward(replace(o, depth=1), LENGTH, 0) - cost.backward(replace(o, depth=0), LENGTH, 0))
+    spared = expected - counter_of(spec(architecture), method)
+    assert -0.01 * expected <= spared <= 0.01 * expected + (0 if o.depth in (0, 8) and o.head_trained else block)
+
+
+def test_full_costs_three_forward_passes_a_frozen_base_two_and_a_probe_one() -> None:
+    def ratio(method: AbstractMethod) -> float:
+        o = frame(spec("gpt2"), method).outline
+        o = replace(o, head_matrix=0, width=0)  # matrices of the blocks alone
+        return cost.backward(o, LENGTH, 0) / cost.forward(replace(o, added=0), LENGTH, 0)
+
+    assert ratio(Full()) == 2 and ratio(BitFit()) == 1 and ratio(LinearProbe()) == 0 and ratio(TopLayers(n=2)) == 0.5
+    assert 1 < ratio(Lora(rank=1)) < 1.1
+
+
+SMALL = Outline(
+    layers=2, block=100, width=4, flow=50, kv=2, head_matrix=30, vocabulary=10, parameters=1000, method=20, head=0,
+    added=10, weights=0, depth=2, head_trained=False,
+)  # fmt: skip
+WORK = Work(
+    steps=5, batch=4, micro=2, length=6, scored=3, longest=8, train_rows=20, dev_rows=7, dev_length=5, evaluations=2,
+    test_rows=11, prompt=4, new=6, most_new=9, beam=3, test_batch=2,
+)  # fmt: skip
+
+
+def test_the_formula_by_hand() -> None:
+    forward = 2 * (2 * 6 * 100 + 4 * 36 * 4) + 2 * 6 * 10 + 2 * 3 * 30
+    backward = 2 * (2 * 6 * 100 + 8 * 36 * 4) + 4 * 6 * 10 + 2 * 3 * 30
+    assert cost.forward(SMALL, 6, 3) == forward and cost.backward(SMALL, 6, 3) == backward
+    validation = 2 * 7 * cost.forward(SMALL, 5, 3)
+    prompts = 11 * cost.forward(SMALL, 4, 1)
+    token = 2 * (2 * 100 + 4 * (4 + 3) * 4) + 2 * 10 + 2 * 30
+    counted = cost.flops(SMALL, WORK)
+    assert counted.rows == 5 * 4 * (forward + backward) + validation + prompts
+    assert counted.tokens == 11 * 3 * 6 * token and counted.total == counted.rows + counted.tokens
+    assert WORK.train_tokens == 120
+
+
+def test_an_untuned_model_only_answers_and_a_probe_over_features_runs_its_body_once() -> None:
+    idle = replace(SMALL, method=0, added=0, depth=0)
+    assert cost.flops(idle, WORK).rows == 11 * cost.forward(idle, 4, 1)
+    probe = replace(idle, head=30, head_trained=True)
+    label = replace(WORK, new=0, beam=1, features=True)
+    few, many = (cost.flops(probe, replace(label, steps=n)).rows for n in (5, 6))
+    assert many - few == 4 * (2 + 2) * 30  # an epoch more costs the head alone
+    assert cost.flops(probe, replace(label, features=False)).rows > many
+
+
+def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
+    def of(o: Outline = SMALL, size: int = 4, **changes: Any) -> int:
+        return cost.memory(o, replace(WORK, **changes), size, process=0)
+
+    assert of(replace(SMALL, method=10**6)) - of(replace(SMALL, method=0, head=0)) == pytest.approx(12e6, rel=0.01)
+    assert of(micro=2000) > of() and of(most_new=9000) > of() and of(longest=8000) > of()
+    assert of(size=2) - of() == 2 * SMALL.layers * SMALL.block  # a rounded copy of the blocks' matrices
+    assert cost.memory(SMALL, WORK, 4) - of() == cost.PROCESS
+    eager = replace(SMALL, score_heads=4)
+    assert of(eager, longest=8000) - of(longest=8000) == 2 * 2 * 2 * 4 * 8000**2 * 4  # depth, two copies, rows, heads
+
+
+def test_disk_and_time() -> None:
+    assert cost.disk(SMALL) == (80, 80 + 3 * 3 * 80 + 80)
+    counted = cost.Flops(rows=2e9, tokens=1e9)
+    assert cost.seconds(counted, 1e9, 2e9, 100) == pytest.approx(cost.LOADING + 100 * cost.SCORING + 2 + 0.5)
+
+
+def test_an_untuned_method_trains_nothing() -> None:
+    o = frame(spec("gpt2"), Untuned()).outline
+    assert (o.trained, o.depth, o.added, o.weights) == (0, 0, 0, 0)
+
+
+def test_the_counter_sees_the_attention_it_should() -> None:
+    """Without its quadratic term the formula would be off by more than the tolerance above."""
+    o = frame(spec("gpt2"), Full()).outline
+    with torch.no_grad():
+        assert cost.forward(o, 24, 0) > 1.05 * cost.forward(replace(o, width=0), 24, 0)

@@ -1,0 +1,86 @@
+"""The doctor's report: what a profile needs, its exit code, and ticks that every terminal can show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from lora_repro import doctor, health
+from lora_repro.health import Finding
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Java, no network, no checksums of half a gigabyte."""
+    monkeypatch.setattr(health, "scoring", lambda texts: Finding(True, "METEOR", needed=texts))
+    monkeypatch.setattr(health, "hub", lambda needed: Finding(False, "hub", "connect", needed))
+    monkeypatch.setattr(health, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
+
+
+def test_the_needs_of_a_profile_are_those_of_its_experiments() -> None:
+    found = doctor.needs(["profile=mini"])
+    assert {config.task.name for config in found.tasks} >= {"e2e", "sentiment", "entailment", "similarity"}
+    assert {config.backbone.name for config in found.backbones} == {"smollm2_135m", "minilm_l6"}
+    assert found.texts and not found.hub
+
+
+def test_one_experiment_needs_less() -> None:
+    found = doctor.needs(["profile=paper", "experiment=glue", "backbone=roberta_base", "task=rte"])
+    assert [config.task.name for config in found.tasks] == ["rte"]
+    assert [config.backbone.name for config in found.backbones] == ["roberta_base"]
+    assert found.hub and not found.texts
+
+
+@pytest.mark.usefixtures("quick")
+def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["profile=smoke", "experiment=glue", "task=sentiment", f"paths.runs={tmp_path}"]
+    assert doctor.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == "ready" and "– hub\n    connect" in shown and "✓ data sentiment" in shown
+    laptop = ["profile=laptop", "experiment=glue", "task=rte", f"paths.data={tmp_path}", f"paths.runs={tmp_path}"]
+    assert doctor.main(laptop) == 1
+    shown = capsys.readouterr().out
+    assert "✗ data rte" in shown and "\n    make doctor PROFILE=laptop DATA=/path/to/glue" in shown and "1 thing missing" in shown
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "data", lambda config, profile: Finding(config.task.name == "rte", f"data {config.task.name}"))
+    some = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
+    assert {finding.kind for finding in some} == {"ready", "note"}
+    monkeypatch.setattr(health, "data", lambda config, profile: Finding(False, f"data {config.task.name}"))
+    none = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
+    assert {finding.kind for finding in none} == {"missing"}
+
+
+def test_a_broken_installation_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
+    monkeypatch.setattr(doctor, "needs", lambda overrides: pytest.fail("went on"))
+    assert [finding.ok for finding in doctor.examine([])] == [True, False]
+
+
+@pytest.mark.parametrize(("encoding", "tick"), [("utf-8", "✓"), ("ascii", "ok"), ("latin-1", "ok")])
+def test_ticks_fit_the_terminal(encoding: str, tick: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(doctor.sys, "stdout", stream)
+    line = doctor.shown(Finding(True, "disk — fine"))
+    assert line.startswith(tick) and line.encode(encoding)
+
+
+def test_quiet_shows_what_is_missing_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def examine(overrides: Sequence[str]) -> Iterator[Finding]:
+        yield from (Finding(True, "one"), Finding(False, "two", "mend two"), Finding(False, "three", needed=False))
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setenv("LORA_REPRO_VERBOSITY", "quiet")
+    assert doctor.main([]) == 1
+    assert capsys.readouterr().out == "✗ two\n    mend two\n"
+
+
+@pytest.mark.parametrize(("arguments", "names"), [(["profile=huge"], "huge"), (["experiment=e3e"], "e3e"), (["mini"], "mini")])
+def test_mistakes_are_one_line(arguments: list[str], names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(arguments) == 2
+    assert names in (said := capsys.readouterr().err) and said.count("\n") == 1

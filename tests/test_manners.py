@@ -1,0 +1,169 @@
+"""Every command answers --help at once with examples, is quiet or verbose when asked, and colours terminals only."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_repro import errors, manners
+from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for folder in ("lora_repro", "experiments")
+    for path in (ROOT / folder).rglob("*.py")
+    if '\nif __name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "jvm_worker.py"
+)
+SLOW = ("torch", "transformers", "datasets", "matplotlib", "sklearn", "wandb", "pandas")
+# Runs a module as `python -m` does and then says which slow packages it has loaded.
+PROBE = f"""
+import runpy, sys
+name = sys.argv.pop(1)
+try:
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+except SystemExit as left:
+    assert not left.code, left.code
+print("LOADED", sorted(set(sys.modules) & set({SLOW!r})))
+"""
+
+
+def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_walk_finds_the_commands() -> None:
+    wanted = {f"lora_repro.{name}" for name in ("run", "tune", "fetch", "publish", "score", "authors")}
+    assert wanted | {"experiments.e2e"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_and_has_examples_and_exit_codes(command: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = call("-c", PROBE, command, "--help")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert done.returncode == 0, done.stderr
+    text, _, loaded = done.stdout.partition("LOADED ")
+    assert loaded.strip() == "[]"  # nothing heavy: what makes it quick on any machine
+    assert used < 3  # a second on a quiet machine
+    assert f"python -m {command} " in text and "--quiet" in text and "--verbose" in text
+    assert manners.closing() in text and "75" in manners.closing()
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
+    listed = {line.split()[0] for line in (errors.__doc__ or "").splitlines() if line.startswith("  ")}
+    raised = [UserError(""), Busy(""), NotAvailable(""), Preempted("", 2), Preempted("", 15)]
+    assert {str(error.exit_code) for error in raised} | {"0", "1"} == listed
+
+
+def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
+    text = manners.guide("What it does.")
+    for name in ("e2e", "adapter_drop", "paper", "roberta_large", "stsb", "wandb"):
+        assert name in text.split()
+    assert "mini_decoder" not in text and max(map(len, text.splitlines())) < 130
+
+
+@pytest.mark.parametrize("level", ["quiet", "verbose"])
+def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
+    monkeypatch.setenv(manners.VARIABLE, "")
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    manners.begin("lora_repro.run")  # imported, not started
+    assert f"--{level}" in sys.argv
+    manners.begin("__main__")
+    assert sys.argv == ["run.py", "seed=1"] and os.environ[manners.VARIABLE] == level
+    assert (manners.quiet(), manners.verbose()) == (level == "quiet", level == "verbose")
+    assert os.environ.pop("TQDM_DISABLE", None) == ("1" if level == "quiet" else None)
+
+
+def test_quiet_leaves_notes_out_and_verbose_adds_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(manners.VARIABLE, "quiet")
+    manners.say("a note")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv(manners.VARIABLE, "verbose")
+    manners.say("a note")
+    assert capsys.readouterr().out == "a note\n"
+    try:
+        raise Busy("elsewhere")
+    except Busy as error:
+        assert manners.failed(error) == 75
+        assert "Traceback" in (said := capsys.readouterr().err) and said.endswith("error: elsewhere\n")
+        monkeypatch.delenv(manners.VARIABLE)
+        assert manners.failed(error) == 75
+    assert capsys.readouterr().err == "error: elsewhere\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "variables", "coloured"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
+)
+def test_colours_on_terminals_only(
+    stream: io.StringIO, variables: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert manners.paint("x", manners.RED, stream) == ("\033[31mx\033[0m" if coloured else "x")
+
+
+def test_an_unknown_option_of_a_parser_is_refused() -> None:
+    done = call("-m", "lora_repro.publish", "--quit")
+    assert done.returncode == 2 and "--quit" in done.stderr
+
+
+def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
+    asked = ["experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job"]
+    done = call("-m", "lora_repro.run", *asked)
+    assert done.returncode == 0 and "rank: 4" in done.stdout, done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("method=lo", "method=lora"),
+        ("experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
+        ("train.label", "train.label_smoothing="),
+    ],
+)
+def test_tab_completes_after_python_m(typed: str, offered: str) -> None:
+    """The function that bash gets, called as bash calls it."""
+    line = f"{sys.executable} -m lora_repro.run {typed}"
+    words = " ".join(f"'{word}'" for word in line.split())
+    script = f"""
+eval "$({sys.executable} -m lora_repro.run -sc install=bash)"
+COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({words})
+COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+_lora_repro
+echo "OFFERED ${{COMPREPLY[*]}}"
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert f"OFFERED {offered}" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_wrong_request_of_the_shell_is_one_line() -> None:
+    done = call("-m", "lora_repro.run", "-sc", "install=tcsh")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,83 @@
+"""Backbones on the meta device: every yaml has a shape, every method counts as its formula says, no weight is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from lora_repro.backbone import BackboneSpec
+from lora_repro.compose import CONF, build, compose
+from lora_repro.errors import UserError
+from lora_repro.fetch import backbone_folder
+from lora_repro.methods.base import Shape
+from lora_repro.outline import frame, shape_of
+
+BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")
+WHEELS = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_has_a_shape(name: str) -> None:
+    assert shape_of(build(compose([f"backbone={name}"]).backbone))["num_hidden_layers" if "roberta" in name else "model_type"]
+
+
+@pytest.mark.parametrize("name", sorted(WHEELS))
+def test_the_documented_shape_is_the_wheel_s_own(name: str) -> None:
+    path = backbone_folder(name) / "config.json"
+    if not path.is_file():
+        pytest.skip("this backbone has not been fetched")
+    own = json.loads(path.read_text(encoding="utf-8"))
+    assert WHEELS[name] == {key: own[key] for key in WHEELS[name]}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama"])
+def test_a_method_counts_as_its_formula_says(backbone: str, name: str) -> None:
+    sizes = {"bottleneck": 2, "prefix": 2, "infix": 1, "rank": 2, "dropped": 1, "n": 1, "mid": 4}
+    config = compose([f"backbone={backbone}", f"method={name}"])
+    for key in set(sizes) & set(config.method):
+        config.method[key] = sizes[key]
+    spec, method = build(config.backbone), build(config.method)
+    found = frame(spec, method)
+    shape = Shape.of(spec.load())
+    assert (found.outline.method, found.outline.head) == (method.count(shape), method.count_head(shape))
+    assert all(parameter.is_meta for parameter in found.backbone.model.parameters())
+    assert found.outline.depth <= found.outline.layers and found.tokenizer_here
+
+
+def test_gpt2_medium_s_lora_without_its_weights() -> None:
+    config = compose(["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium"])
+    found = frame(build(config.backbone), build(config.method))
+    o = found.outline
+    assert o.method == 24 * 4 * 2 * (1024 + 1024) == o.added and o.depth == o.layers == 24
+    assert o.block == 12 * 1024**2 and o.head_matrix == 50257 * 1024 and o.vocabulary == 50257
+    assert o.parameters == 354_823_168 + o.method and not o.head_trained
+
+
+def test_drawing_a_frame_moves_no_random_number() -> None:
+    config = compose(["backbone=random_gpt2", "method=prelayer", "method.prefix=3"])
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    frame(build(config.backbone), build(config.method))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_backbone_without_sizes_is_refused_in_one_line() -> None:
+    spec = BackboneSpec(
+        name="mystery", label="", source="hub", separator="", eos="", pad="", hub_id="a/b", revision="c"
+    )
+    with pytest.raises(UserError, match=r"mystery.*conf/plan/shapes\.yaml"):
+        shape_of(spec)
+
+
+def test_deberta_keeps_its_attention_scores() -> None:
+    config = compose(["task=rte", "profile=paper", "backbone=deberta_v2_xxlarge", "method=bitfit"])
+    spec = build(config.backbone)
+    small = {**spec.shape, "num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 96, "vocab_size": 300}
+    found = frame(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
+    assert found.outline.score_heads == 24 and found.outline.vocabulary == 0 and found.outline.head_trained

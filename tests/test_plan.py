@@ -1,0 +1,112 @@
+"""A plan lists what would run, finds what is here, prefers published times, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro import calibrate, plan
+from lora_repro.cells import cells
+from lora_repro.errors import UserError
+
+SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every timed step takes a millisecond."""
+    monkeypatch.setattr(calibrate, "_known", {})
+    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1e-3)
+
+
+def record(folder: Path, signature: str, status: str = "finished", **changes: Any) -> None:
+    folder.mkdir(parents=True)
+    content = {"schema": 1, "signature": signature, "status": status, **changes}
+    (folder / "record.json").write_text(json.dumps(content))
+
+
+def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SMOKE, f"paths.runs={tmp_path}/runs"]
+    found = {cell.row: cell.folder for cell in cells(arguments)}
+    assert plan.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.startswith(("lora ", "full "))}
+    assert lines["lora"][:7] == ["lora", "e2e", "0", "random_llama", "no", "896", lines["lora"][6]]
+    assert lines["full"][5] == "26,816" and "2 runs, 0 here already" in shown and "downloads: none" in shown
+
+    record(found["lora"], found["lora"].name)
+    (found["full"] / "checkpoints").mkdir(parents=True)
+    assert plan.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert " yes " in shown and " begun " in shown and "2 runs, 1 here already" in shown and "to run: 1," in shown
+
+
+def test_a_published_time_of_a_like_machine_is_preferred() -> None:
+    (cell,) = cells(["experiment=e2e", "row/e2e=lora", "profile=smoke"])
+    (line,) = plan.lines([cell])
+    assert line.how == "estimated" and line.seconds == line.forecast.seconds
+    known = {"where": {"device": "Some CPU, 2 threads"}, "measured": {"wall_seconds": 12.5}}
+    assert plan._time(line.forecast, known, "cpu") == (12.5, "published")
+    assert plan._time(line.forecast, known, "cuda") == (line.forecast.seconds, "estimated")
+    known["where"]["device"] = "NVIDIA H100"
+    assert [plan._time(line.forecast, known, kind)[1] for kind in ("cpu", "cuda")] == ["estimated", "published"]
+
+
+def test_published_records_are_found_by_signature() -> None:
+    (cell,) = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc"])
+    (line,) = plan.lines([cell])
+    published = Path("results/laptop/records") / f"{cell.folder.name}.json"
+    assert (line.how == "published") == (published.is_file() and line.parts.device.type == "cpu")
+
+
+def test_the_paper_s_scale_is_planned_without_weights_or_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A block of this size would take seconds to time.
+    monkeypatch.setattr("lora_repro.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
+    asked = ["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium", "seed=0"]
+    assert plan.main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "393,216" in shown and "*" in shown
+    assert "gpt2_medium (hub openai-community/gpt2-medium, about 1.4 GB as float32)" in shown
+    tokens = 5 * 42061 * 77
+    line = next(line for line in shown.splitlines() if line.startswith("lora "))
+    assert int(line.split()[6].rstrip("*").replace(",", "")) == pytest.approx(tokens, rel=0.01)
+
+
+def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    kept = plan.forecast
+    monkeypatch.setattr(plan, "forecast", lambda *a: asked.append(a) or kept(*a))
+    assert len(plan.lines(cells(["-m", "method=lora", "seed=0,1,2", "profile=smoke"]))) == 3 and len(asked) == 1
+
+
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(["experiment=e2e", "row/e2e=lroa"]) == 2
+    assert "lroa" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    with pytest.raises(UserError, match="no such folder"):
+        plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
+
+
+def test_what_does_not_fit_the_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke"]))
+    assert not any("does not fit" in text for text in plan.totals(made))
+    free = plan.shutil.disk_usage(".")._replace(free=10)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: free)
+    assert any("does not fit" in text for text in plan.totals(made))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (47, "47 s"), (720, "12 min"), (3 * 3600 + 1440, "3.4 h"), (12 * 86400, "12 d")]
+)
+def test_times_are_short(seconds: float, text: str) -> None:
+    assert plan.clock(seconds) == text
+
+
+@pytest.mark.parametrize(("n", "text"), [(7, "7 B"), (3584, "4 kB"), (999_600, "1 MB"), (1.42e9, "1.4 GB"), (3e11, "300 GB")])
+def test_sizes_are_short(n: float, text: str) -> None:
+    assert plan.size(n) == text

@@ -1,0 +1,98 @@
+"""Rows, steps and tokens of a run: as published records have them, counted on data or taken from the documented means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from lora_repro import cost, rows
+from lora_repro.compose import CONF, compose
+from lora_repro.errors import UserError
+from lora_repro.outline import frame
+from lora_repro.parts import Parts
+from lora_repro.record import load_records
+from lora_repro.workload import workload
+
+SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
+
+
+def parts(*overrides: str) -> Parts:
+    return Parts.of(compose(list(overrides)))
+
+
+def published(table: str, *narrowed: str) -> list[tuple[Any, dict[str, Any]]]:
+    """(configuration, what was measured) of a table's published cells at laptop."""
+    records = load_records(CONF.parent / "results" / "laptop" / "records")
+    found = []
+    for block in rows.declared(table, "laptop", narrowed):
+        for row in block.rows:
+            found += [(config, records[name]["measured"]) for name, config in row.asked.values() if name in records]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("table", "narrowed"),
+    [("glue", ("row/glue=lora,full", "task=rte,cola")), ("e2e", ("row/e2e=lora,full,prelayer", "seed=0"))],
+)
+def test_documented_amounts_are_those_of_published_records(table: str, narrowed: tuple[str, ...]) -> None:
+    cells = published(table, *narrowed)
+    assert len(cells) >= 3
+    for config, measured in cells:
+        asked = Parts.of(OmegaConf.create(config))
+        outline = frame(asked.backbone, asked.method)
+        work, source = workload(asked, outline, None)
+        assert source == "documented" and work.steps == measured["steps"]
+        assert work.train_tokens == pytest.approx(measured["train_tokens"], rel=0.08)
+        assert outline.outline.method == measured["parameters"]["method"]
+        peak = cost.memory(outline.outline, work, 2) / 2**20
+        assert 0.5 < peak / measured["peak_memory_mb"] < 1.3
+
+
+def test_tokens_are_counted_where_data_and_tokenizer_are_at_hand() -> None:
+    asked = parts(*SMOKE)
+    work, source = workload(asked, frame(asked.backbone, asked.method), asked.task.load(None))
+    assert source == "counted"
+    assert (work.train_rows, work.dev_rows, work.test_rows, work.steps) == (16, 8, 4, 2)
+    assert work.beam == 2 and work.most_new == work.new == 8 and work.longest >= work.length > work.scored > 8
+    plain, _ = workload(asked, frame(asked.backbone, asked.method), None)
+    assert plain.length < work.length / 2  # bytes are more than tokens
+
+
+def test_virtual_tokens_are_paid_for() -> None:
+    for splits in (None, parts(*SMOKE).task.load(None)):
+        plain, longer = (
+            workload(asked, frame(asked.backbone, asked.method), splits)[0]
+            for asked in (parts(*SMOKE), parts("profile=smoke", "method=prompt_tuning", "method.prefix=5", "method.infix=2"))
+        )
+        assert longer.length - plain.length == pytest.approx(7) and longer.prompt - plain.prompt == pytest.approx(7)
+
+
+def test_a_probe_of_a_sentence_task_runs_over_features() -> None:
+    asked = parts("profile=smoke", "task=sentiment", "method=linear_probe")
+    work, _ = workload(asked, frame(asked.backbone, asked.method), asked.task.load(None))
+    assert work.features and work.new == 0 and work.beam == 1
+
+
+def test_grouped_batches_pad_less() -> None:
+    usual = ["task=mnli", "profile=paper", "method=lora"]
+    found = []
+    for more in ([], ["+train.group_by_length=true"]):
+        asked = parts(*usual, *more)
+        found.append(workload(asked, frame(asked.backbone, asked.method), None)[0])
+    assert found[0].length > found[1].length and found[0].train_rows == 392702 and found[0].test_rows == 9815 + 9832
+
+
+def test_a_task_of_unknown_size_asks_for_its_data() -> None:
+    asked = parts("task=rte", "profile=paper", "task.rows=null", "task.name=new")
+    with pytest.raises(UserError, match="how many rows task new has"):
+        workload(asked, frame(asked.backbone, asked.method), None)
+
+
+def test_every_task_has_documented_lengths() -> None:
+    known = yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))
+    assert {path.stem for path in (CONF / "task").glob("*.yaml")} == set(known)
+    for name, mean in known.items():
+        assert mean["mean"] <= mean["grouped"] <= mean["padded"] <= mean["longest"], name
