@@ -1,67 +1,147 @@
-"""The command that repeats a recorded run, found from its record and proved by its signature."""
+"""The command that runs a recorded cell again: overrides that compose to the record's signature."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from lora_repro.compose import compose, resolved
+from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import identity, signature
+from lora_repro.rows import SIZE
 
-RUN = "python -m lora_repro.run"
+GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
+PROGRAM = "python -m lora_repro.run"
 
 
-def command(found: Mapping[str, Any], profile: str) -> str | None:
-    """`python -m lora_repro.run ...` whose configuration has the record's signature; None if conf/ composes it no more.
+@dataclass(frozen=True)
+class Command:
+    """How to run one record again.
 
-    The data folder is not part of a run's identity, so a run on files ends in a place to fill in.
+    overrides: compose to the record's signature, unless `problem` says why this checkout has none that do.
+    extra: those among them that no declared row asks for; () for a cell of a table. order: the row's place in its table.
     """
-    asked, row = found["asked"], found["row"]
+
+    overrides: tuple[str, ...]
+    extra: tuple[str, ...]
+    problem: str
+    order: int
+    folder: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For a shell. Where the files lie is the reader's to fill in: it is no part of the signature."""
+        data = [f"paths.data={self.folder}"] if self.folder else []
+        return f"{PROGRAM} {shlex.join([*self.overrides, *data])}"
+
+
+def command(record: dict[str, Any], profile: str) -> Command:
+    """Derive the command of `record`, checked by composing it: the signature is compared, not assumed."""
+    asked, row = record["asked"], record["row"]
+    home = asked["task"]["_target_"].split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
+    folder = f"/path/to/{home}" if asked["task"].get("source") == "folder" else None
+    base = [f"profile={profile}"]
     if row["table"]:
-        start = [f"experiment={row['table']}", f"row/{row['table']}={row['name']}"]
-    else:
-        start = [f"method={asked['method']['name']}"]
-    start += [f"profile={profile}", f"seed={asked['seed']}"]
+        base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
+    tried: list[tuple[str, ...]] = []
     try:
-        for group in ("task", "backbone"):  # named only where the rest does not name it already
-            if _identity(start)[group]["name"] != asked[group]["name"]:
-                start.append(f"{group}={asked[group]['name']}")
-        start += [f"{key}={_value(value)}" for key, value in _differences(asked, _identity(start))]
-        if signature(_identity(start)) != found["signature"]:
-            return None
-    except (UserError, KeyError, TypeError):
-        return None
-    if asked["task"].get("source") == "folder":
-        start.append("paths.data=/path/to/data")
-    return " ".join([RUN, *map(shlex.quote, start)])
+        for axes in _axes(row["table"] or "", profile, asked):
+            tried.append((*base, *axes))
+            config = _resolved(tried[-1], asked["seed"])
+            if signature(config) == record["signature"]:
+                return Command((*tried[-1], f"seed={asked['seed']}"), (), "", config["row"]["order"], folder)
+        extra = _extra(tried[0], asked)
+        whole = (*tried[0], *extra)
+        config = _resolved(whole, asked["seed"])
+    except UserError as error:
+        return Command((*base, f"seed={asked['seed']}"), (), f"this checkout refuses it: {error}", 99, folder)
+    same = signature(config) == record["signature"]
+    problem = "" if same else "this checkout composes another signature: its configuration has changed since"
+    return Command((*whole, f"seed={asked['seed']}"), extra, problem, config["row"]["order"], folder)
 
 
-def _identity(overrides: list[str]) -> dict[str, Any]:
-    return identity(resolved(compose(overrides)))
+@cache
+def _composed(overrides: tuple[str, ...]) -> Any:
+    return compose(list(overrides))
 
 
-def _differences(asked: Mapping[str, Any], composed: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
-    """(dotted key, asked value) of every leaf that the composed configuration has otherwise."""
-    found: list[tuple[str, Any]] = []
-    for key, value in asked.items():
-        other = composed.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            found += _differences(value, other, f"{at}{key}.")
-        elif value != other:
-            found.append((f"{'' if key in composed else '++'}{at}{key}", value))  # ++: a key that conf/ has not
+def _resolved(overrides: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """What the overrides and the seed resolve to. Setting seed and row.size is the same as composing with them, at a
+    fraction of the time."""
+    sizes = [item for item in overrides if item.startswith(f"{SIZE}=")]
+    config = _composed(tuple(item for item in overrides if item not in sizes)).copy()
+    config.seed = seed
+    for item in sizes:
+        config.row.size = int(item.partition("=")[2])
+    return resolved(config)
+
+
+@cache
+def _swept(table: str, profile: str) -> dict[str, str]:
+    row = next((CONF / "row" / table).glob("*.yaml"), None)
+    chosen = [f"row/{table}={row.stem}"] if row else []
+    config = compose([f"experiment={table}", f"profile={profile}", *chosen], hydra_node=True)
+    return {str(axis): str(values) for axis, values in (config.hydra.sweeper.params or {}).items()}
+
+
+def _axes(table: str, profile: str, asked: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What the experiment would sweep, each axis held at the record's value.
+
+    `row.*` is no part of a record's identity (what it sets is), so all of its declared values are candidates.
+    """
+    choices = []
+    for axis, values in _swept(table, profile).items() if table else ():
+        if axis in (f"row/{table}", "seed"):
+            continue
+        group, _, rest = axis.partition(".")
+        if group in asked:
+            value = asked[group][rest] if rest else asked[group]["name"]
+            choices.append([f"{axis}={override_value(value)}"])
+        else:
+            choices.append([f"{axis}={value.strip()}" for value in values.split(",")])
+    yield from itertools.product(*choices)
+
+
+def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
+    """Overrides that turn what `overrides` compose to into `asked`: groups first, then single values."""
+    given = {item.partition("=")[0] for item in overrides}
+    config = _resolved(overrides, asked["seed"])
+    groups = [
+        f"{group}={asked[group]['name']}"
+        for group in GROUPS
+        if group not in given and asked[group]["name"] != config[group]["name"]
+    ]
+    config = _resolved((*overrides, *groups), asked["seed"])
+    return (*groups, *_differences(identity(config), asked))
+
+
+def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key=value` for every value of `asked` that `composed` has otherwise. A key that only one has stays: no override
+    adds or removes one."""
+    found = []
+    for key in sorted(composed.keys() & asked.keys()):
+        ours, theirs = composed[key], asked[key]
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found += _differences(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            found.append(f"{prefix}{key}={override_value(theirs)}")
     return found
 
 
-def _value(value: Any) -> str:
-    """A value in Hydra's override grammar."""
+def override_value(value: object) -> str:
+    """`value` in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_value, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
-        return value if value.replace("_", "a").isalnum() else "'" + value.replace("'", "\\'") + "'"
-    return str(value)
+        word = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf")
+        return value if word else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)

@@ -73,7 +73,7 @@ def write(found: Restored, folder: Path, form: str) -> None:
         peft_folder.save(folder, found.backbone, found.parts.method, base, asked["backbone"].get("revision"))
     else:
         merged.save(folder, found.backbone, found.parts.task.labels)
-    text = card(found.record, found.profile, form, found.backbone, command(found.record, found.profile))
+    text = card(found, form, command(found.record, found.profile))
     write_json(folder / ORIGIN, {"format": form, "profile": found.profile, "record": found.record})
     write_text(folder / "README.md", text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from peft_models import logits, smoke_run
 
 from lora_repro import export
 from lora_repro.classify import Classification, features_of, logits_of
+from lora_repro.compose import compose, resolved
 from lora_repro.data import encode_prompt
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged
 from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.record import signature
 from lora_repro.restore import restore
 from lora_repro.tasks.base import Example
 
@@ -78,9 +81,10 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
     for words in (
         "LoRA on untrained 2-layer gpt2", "library_name: peft", "rank 4, alpha 32", "targets query value", "synthetic",
         "| bleu | 0.1250 |", "| nist | — |", "n = 1", record["signature"], record["where"]["git_sha"], "smoke, 0", "licence",
-        "python -m lora_repro.run experiment=e2e row/e2e=lora profile=smoke seed=0 backbone=random_gpt2\n",
     ):
         assert words in card, words
+    (line,) = re.findall(r"^    python -m lora_repro\.run (.*)$", card, re.MULTILINE)
+    assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
     kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
     assert kept == {"format": "peft", "profile": "smoke", "record": record}
 

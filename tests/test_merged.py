@@ -22,12 +22,14 @@ from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.full import Full
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.lora import Lora
+from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.methods.top_layers import TopLayers
 
 LABELS = ["a", "b", "c"]
 MERGING = [Lora(rank=2, alpha=4), Lora(rank=2, alpha=3, targets=list(KINDS)), Full(), BitFit(), LinearProbe(), TopLayers(n=1)]
+MERGING += [Matrices(targets=["query", "value", "mlp"])]
 
 
 def spec(architecture: str, pooling: str | None = None) -> BackboneSpec:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from lora_repro.command import command, override_value
 from lora_repro.compose import compose, resolved
 from lora_repro.page.__main__ import main
 from lora_repro.page.build import page
 from lora_repro.page.cells import Grid, number
-from lora_repro.page.command import command, override_value
 from lora_repro.page.examples import texts_of
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces

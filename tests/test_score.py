@@ -124,7 +124,7 @@ def test_missing_file_folder_and_unknown_task(
     assert main(["glue", *arguments[1:]]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line[: line.rfind(":")].split(" ")[1:3] for line in lines[:2]] == [["cannot", "read"]] * 2
-    assert lines[2] == "error: unknown task 'glue': choose e2e"
+    assert lines[2] == "error: unknown task 'glue': choose e2e, or give a checkpoint's folder"
 
 
 def test_no_java_exits_3(

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lora_repro.exchange import snippets
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.command import Command
+    from lora_repro.restore import Restored
 
 
-def card(found: Mapping[str, Any], profile: str, form: str, backbone: Backbone, made_by: str | None) -> str:
-    """README.md of the run `found`, exported as `form` (peft or merged). `made_by`: its training command, if there is one."""
+def card(run: Restored, form: str, made_by: Command) -> str:
+    """README.md of a run that was exported as `form` (peft or merged). `made_by`: the command that trains it again."""
+    found, backbone = run.record, run.backbone
     asked, measured, where = found["asked"], found["measured"], found["where"]
     name, base = found["row"]["label"] or asked["method"]["name"], where["backbone"]["label"]
     count = measured["parameters"]
@@ -22,10 +24,10 @@ def card(found: Mapping[str, Any], profile: str, form: str, backbone: Backbone, 
         "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} of the head" if count["head"] else ""),
         "Training": settings(asked["train"]),
         "Data": where["data"]["caption"],
-        "Profile, seed": f"{profile}, {asked['seed']}",
+        "Profile, seed": f"{run.profile}, {asked['seed']}",
         "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
-    command = made_by or f"None in this version: conf/ has moved on since commit {where['git_sha']}."
+    source = "" if "synthetic" in where["data"]["caption"] else run.parts.task.attribution
     return "\n".join(
         [
             *_head(asked, form),
@@ -40,8 +42,9 @@ def card(found: Mapping[str, Any], profile: str, form: str, backbone: Backbone, 
             "",
             "## Training command",
             "",
-            f"    {command}",
+            f"    {made_by.text}",
             "",
+            *([f"At commit {where['git_sha']}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
             f"`python -m lora_repro.generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
@@ -56,7 +59,8 @@ def card(found: Mapping[str, Any], profile: str, form: str, backbone: Backbone, 
             "## Licence",
             "",
             "The base model and the data keep the licences under which they were published, and what was trained on them is"
-            " subject to both; read them before you share this. The code that made it is under the MIT licence.",
+            " subject to both; read them before you share this."
+            f" {source + ' ' if source else ''}The code that made it is under the MIT licence.",
             "",
         ]
     )

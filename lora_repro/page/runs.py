@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_repro.command import Command, command
 from lora_repro.page.cells import Cell, Grid, grid, plain
-from lora_repro.page.command import Command, command
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
 
