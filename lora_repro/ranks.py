@@ -60,7 +60,9 @@ class Ranks:
         state = _join(cpu=device == "cpu")
         if state.num_processes != world_size():
             raise UserError(f"{world_size()} processes were started for device={device}, which cannot be shared: use torchrun")
-        return cls(state.device, state.process_index, state.num_processes)
+        # accelerate says cpu:0, which is no other place than cpu.
+        place = torch.device("cpu") if device == "cpu" else state.device
+        return cls(place, state.process_index, state.num_processes)
 
     @property
     def first(self) -> bool:

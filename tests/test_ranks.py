@@ -26,7 +26,6 @@ CELL = [
     "task=sentiment",
     "method=lora",
     "method.dropout=0",
-    "backbone.dropout=0",
     "device=cpu",
     "train.lr=1e-3",
     "train.batch_size=5",

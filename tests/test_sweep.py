@@ -193,7 +193,8 @@ def test_the_slurm_example_composes_and_survives_its_time_limit() -> None:
 
 
 # The real launchers, with one small run that lasts long enough to be met in the middle.
-LONG = ["profile=smoke", "task=sentiment", "train.epochs=100", "train.checkpoint_every=20"]
+LONG = ["profile=smoke", "task=sentiment", "train.epochs=40", "train.checkpoint_every=5"]
+PATIENCE = 1800  # seconds; a busy machine is no failure
 
 
 def running(folder: Path, *words: str) -> list[int]:
@@ -209,7 +210,7 @@ def running(folder: Path, *words: str) -> list[int]:
     return found
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 300) -> Any:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
     """What `condition` gives once it is true; fails if the process ends before, or the time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -240,11 +241,11 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
     (pid,) = running(tmp_path, "method=lora")
     os.kill(pid, signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "was killed by SIGKILL; it is tried again" in err
     assert supervise.attempts(lora.folder)["attempts"] == 1 and supervise.attempts(other.folder)["attempts"] == 0
-    assert steps(lora.folder) == list(range(1, 401)) == steps(other.folder)
+    assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     found = record.read(lora.folder / "record.json")
     threads = int(found["where"]["device"].rsplit(" ", 2)[1])
     assert threads * 2 <= max(2, os.cpu_count() or 1)
@@ -260,10 +261,10 @@ def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path:
     (pid,) = running(tmp_path, "method=lora")
     status = Path(f"/proc/{pid}/status").read_text()
     os.kill(int(status.partition("PPid:")[2].split()[0]), signal.SIGUSR2)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "1 of 1 runs are done" in out
     assert "stopped at step" in supervise.attempts(cell.folder)["why"]
-    assert steps(cell.folder) == list(range(1, 401))
+    assert steps(cell.folder) == list(range(1, 161))
     logs = "".join(path.read_text() for path in tmp_path.glob(".hydra/.submitit/*/*_log.*"))
     assert "Requeued job" in logs
