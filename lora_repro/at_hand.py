@@ -15,7 +15,7 @@ def weights(spec: BackboneSpec) -> bool:
         return True
     if spec.source == "wheel":
         return (backbone_folder(spec.name) / "model.safetensors").is_file()
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     if not (spec.hub_id and spec.revision):
         return False

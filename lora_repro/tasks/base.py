@@ -68,6 +68,7 @@ class AbstractTask(abc.ABC):
     the task in a table. `attribution`: what must be said where texts of the real data are shown.
     """
 
+    name: str
     kind: str = "text"
     labels: Sequence[str] = ()
     attribution: ClassVar[str] = ""
