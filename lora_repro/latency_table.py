@@ -137,11 +137,12 @@ def _notes(
 
 
 def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
-    """In how many cells a row that should equal the plain model does, and by how much it does not in the others."""
+    """In how many cells a row that should equal the plain model does, how sharp that is, and by how much the others are off."""
     own = [entry for entry in entries if entry["row"] == row]
     off = [entry for entry in own if not holds_zero(entry)]
     label = own[0]["label"]
     text = f"{label} ({source}): the interval holds 0 in {len(own) - len(off)} of {len(own)} cells"
     if off:
         text += "; not in " + ", ".join(f"{e['batch']} × {e['length']} ({signed(e['slowdown']['median'])} %)" for e in off)
-    return text + "."
+    widest = max(entry["slowdown"]["high"] - entry["slowdown"]["low"] for entry in own)
+    return f"{text}. The widest of them spans {widest:.1f} points."
