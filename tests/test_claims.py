@@ -328,8 +328,8 @@ def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:
     evidence = probed_evidence(tmp_path)
     top = Overlap(["query", "value"], "ranks", floor=0.5).read(evidence)
     assert [r.verdict for r in top] == [REPLICATED, REFUTED] and top[0].value == pytest.approx(1, abs=1e-3) and top[0].n == 2
-    (rest,) = Overlap(["query"], "ranks", first=2, last=8, ceiling=0.5).read(evidence)
-    assert rest.verdict == REPLICATED and rest.value is not None and rest.value < 0.3
+    (rest,) = Overlap(["query"], "ranks", first=2, last=3, ceiling=0.3).read(evidence)  # 1 to 3 would be above 1/3
+    assert rest.verdict == REPLICATED
     (seeds,) = Overlap(["query"], "seeds", last=1, less="chance", floor=0.5).read(evidence)
     assert seeds.value == pytest.approx(1 - 1 / 64, abs=1e-3) and seeds.verdict == REPLICATED
     (more,) = Overlap(["query"], "seeds", last=1, less="value", floor=0).read(evidence)
