@@ -17,7 +17,7 @@ import pytest
 
 from lora_repro import record, rows, run, supervise, sweep
 from lora_repro.compose import compose, resolved
-from lora_repro.errors import UserError
+from lora_repro.errors import Busy, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -268,3 +268,20 @@ def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path:
     assert steps(cell.folder) == list(range(1, 161))
     logs = "".join(path.read_text() for path in tmp_path.glob(".hydra/.submitit/*/*_log.*"))
     assert "Requeued job" in logs
+
+
+def test_a_source_that_another_process_trains_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: list[Any] = [Busy("elsewhere"), Busy("elsewhere"), {"status": "finished"}]
+
+    def answer(source: Any) -> Any:
+        found = answers.pop(0)
+        if isinstance(found, Busy):
+            raise found
+        return found
+
+    monkeypatch.setattr(run, "run", answer)
+    monkeypatch.setattr(run, "WAIT_SECONDS", 0.0)
+    assert run.awaited(compose(["profile=smoke"]), "mnli") == {"status": "finished"}
+    assert capsys.readouterr().err.count("waiting for the mnli run") == 1
