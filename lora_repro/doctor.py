@@ -77,7 +77,9 @@ def needs(overrides: Sequence[str]) -> Needs:
                 backbones.setdefault(str(config.backbone.name), config)
         for name in axes["backbone"]:
             if name not in backbones:
-                backbones[name] = compose([*base, f"backbone={name}"])
+                config = compose([*base, f"backbone={name}"])
+                if not (config.get("bench") and config.backbone.source == "hub"):  # timed as random weights of its shape
+                    backbones[name] = config
     return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
 
 

@@ -180,7 +180,7 @@ def fabricate(
                 "signature": name,
                 "status": status,
                 "asked": record.identity(asked),
-                "row": {},
+                "row": {"table": table},
                 "measured": {
                     "scores": {metric: sum(right) / len(right)},
                     "parameters": {"method": 10, "head": 2, "total": 99},
