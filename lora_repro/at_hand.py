@@ -15,14 +15,12 @@ def weights(spec: BackboneSpec) -> bool:
         return True
     if spec.source == "wheel":
         return (backbone_folder(spec.name) / "model.safetensors").is_file()
-    from transformers.utils.hub import cached_file
+    from huggingface_hub import try_to_load_from_cache
 
     if not (spec.hub_id and spec.revision):
         return False
-    try:
-        return bool(cached_file(spec.hub_id, "model.safetensors", revision=spec.revision, local_files_only=True))
-    except OSError:
-        return False
+    # A str where it is here; None, or a mark where the hub is known to have no such file.
+    return isinstance(try_to_load_from_cache(spec.hub_id, "model.safetensors", revision=spec.revision), str)
 
 
 def tokenizer(spec: BackboneSpec) -> Any | None:

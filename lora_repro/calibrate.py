@@ -62,21 +62,16 @@ def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | N
     config.num_hidden_layers, config.vocab_size = 1, 64
     for name in ("bos_token_id", "eos_token_id"):
         setattr(config, name, None)
-    make: Any = AutoModel.from_config  # untyped in transformers
-    model: torch.nn.Module = make(config, dtype=torch.float32).eval().to(device)
+    auto: Any = AutoModel
+    model: torch.nn.Module = auto.from_config(config, dtype=torch.float32).eval().to(device)
     model.requires_grad_(False)
     round_frozen(model, rounded, model.get_input_embeddings())  # type: ignore[operator]
     return model
 
 
-def _width(model: torch.nn.Module) -> int:
-    config: Any = model.config
-    return int(config.hidden_size)
-
-
 def _rows(model: torch.nn.Module, n: int, length: int, tuned: bool, device: torch.device) -> Callable[[], None]:
     """One training step on n rows of noise."""
-    inputs = torch.randn(n, length, _width(model)).to(device).requires_grad_(True)
+    inputs = _noise(model, n, length, device).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True) if tuned else None
 
     def step() -> None:
@@ -93,13 +88,19 @@ def _rows(model: torch.nn.Module, n: int, length: int, tuned: bool, device: torc
 
 def _tokens(model: torch.nn.Module, beams: int, device: torch.device) -> Callable[[], None]:
     """One position of every beam."""
-    inputs = torch.randn(beams, 1, _width(model)).to(device)
+    inputs = _noise(model, beams, 1, device)
 
     def step() -> None:
         with torch.inference_mode():
             model(inputs_embeds=inputs)
 
     return step
+
+
+def _noise(model: torch.nn.Module, n: int, length: int, device: torch.device) -> torch.Tensor:
+    """Embeddings (n, length, d)."""
+    config: Any = model.config
+    return torch.randn(n, length, config.hidden_size).to(device)
 
 
 def _time(step: Callable[[], None], device: torch.device) -> float:

@@ -85,18 +85,19 @@ def needs(overrides: Sequence[str]) -> Needs:
 
 def examine(overrides: Sequence[str]) -> Iterator[Finding]:
     """Every check in turn, each told as soon as it is known. Raises UserError for what does not compose."""
-    yield health.python()
-    yield (installed := health.packages())
-    if not installed.ok:
-        return  # whatever follows would only say so again
-    found = needs(overrides)
-    yield health.device(found.profile)
-    yield from health.disk(found.profile, Path(str(found.tasks[0].paths.runs)))
-    yield health.scoring(found.texts)
-    yield (reached := health.hub(found.hub))
-    yield from (health.backbone(config, reached.ok) for config in found.backbones)
-    read = [health.data(config, found.profile) for config in found.tasks]
-    enough = not found.experiment and any(item.ok for item in read)
+    # Where one of these fails, whatever follows would only say so again.
+    for check in (health.python, health.packages):
+        yield (found := check())
+        if not found.ok:
+            return
+    wanted = needs(overrides)
+    yield health.device(wanted.profile)
+    yield from health.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
+    yield health.scoring(wanted.texts)
+    yield (reached := health.hub(wanted.hub))
+    yield from (health.backbone(config, reached.ok) for config in wanted.backbones)
+    read = [health.data(config, wanted.profile) for config in wanted.tasks]
+    enough = not wanted.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
     yield health.tracker()
     yield health.commit()

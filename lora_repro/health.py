@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,8 @@ def python() -> Finding:
 
 def packages() -> Finding:
     """Whether every package that pyproject.toml declares is installed, whatever its version."""
+    import tomllib  # Python 3.11 and newer: `python` has been asked before
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in project["dependencies"]]
     absent = []

@@ -55,12 +55,14 @@ class Line:
 
 
 def lines(found: Sequence[Cell]) -> list[Line]:
-    """The plan of these runs. Raises UserError where one of them does not compose, or its data are named and broken."""
+    """The plan of these runs. Raises UserError where one of them is no training, or its data are named and broken."""
     forecasts: dict[str, tuple[Parts, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
     published: dict[str, dict[str, Any]] = {}
     made = []
     for cell in found:
+        if "bench" in cell.config:
+            raise UserError(f"experiment {cell.config['row']['table']} trains nothing: there is nothing to plan")
         profile = str(cell.config["profile_name"])
         if not published:
             published = record.load_records(CONF.parent / "results" / profile / "records")

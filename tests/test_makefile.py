@@ -71,6 +71,14 @@ def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
     assert "experiment=which_weights" in lines and "-m experiments.which_weights" in lines
 
 
+def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:
+    for command in ("plan", "doctor"):
+        given = (command, "EXPERIMENT=low-data", "PROFILE=paper", "DATA=/some where/glue", "ARGS=-m seed=0,1")
+        line = next(line for line in commands(*given) if f"lora_repro.{command}" in line)
+        assert f"""lora_repro.{command} experiment=low_data profile=paper "paths.data='/some where/glue'" -m seed=0,1""" in line
+        assert any(f"lora_repro.{command}  profile=mini" in line for line in commands(command))
+
+
 @pytest.mark.parametrize(("train", "table", "expected"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (1, 1, 2)])
 def test_the_table_comes_even_after_a_failed_run(tmp_path: Path, train: int, table: int, expected: int) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
