@@ -104,5 +104,8 @@ def _draw(axis: Axes, plot: Plot, labels: Sequence[str]) -> None:
                 zorder=3,
                 **style,
             )
+            for spot in placed:
+                if spot.sd is None and not one:  # a seed was lost, or is missing, in this cell alone
+                    axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
     note = f"hollow: {SINGLE}" if single else "mean over seeds, bars and bands ± sd"
     axis.annotate(note, (1, 0), (-2, 4), "axes fraction", textcoords="offset points", ha="right", fontsize=7, color=GREY)
