@@ -63,7 +63,7 @@ class Overlap(Probing):
         return float(similarity(one, other)[-1, -1]) if one.shape[1] and other.shape[1] else math.nan
 
     def _part(self, basis: Array) -> Array:
-        return basis[:, : self.last]
+        return basis[:, self.first - 1 : self.last]
 
 
 class WithWeight(Probing):
