@@ -21,7 +21,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup doctor plan test lint type reproduce-latency publish tables docs dashboard check-authors-adapter clean report claims
+.PHONY: help setup doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,10 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 	$(PY) -m experiments.latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
+# Writes what was measured on the adapter, none of its tensors.
+reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
+	@$(PY) -m lora_repro.subspace "$(ADAPTER)" --to results/authors
+
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)
 	@$(PY) -m lora_repro.publish profile=$(PROFILE)
 
@@ -71,10 +75,10 @@ dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY;
 
 # With DATA the page shows the data's own texts, so it is written under runs/, which git ignores.
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
-	@$(PY) -m lora_repro.page $(if $(DATA),"profile=$(PROFILE)" --data "$(DATA)")
+	@$(PY) -m lora_repro.page $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
 docs: $(INSTALLED_DOCS) ## render docs/ as a site in site/
-	@$(PY) -m mkdocs build --quiet --clean && echo "open site/index.html"
+	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
 	@$(PY) -m lora_repro.claims

@@ -20,8 +20,9 @@ from lora_repro import manners  # noqa: E402
 # --help does not wait for the imports below.
 manners.begin(__name__, lambda: manners.table_parser("delta_w", __doc__))
 
-from lora_repro import delta_view, present_updates  # noqa: E402
-from lora_repro.present_updates import View  # noqa: E402
+from lora_repro.analysis import delta_view  # noqa: E402
+from lora_repro.tables import present_updates  # noqa: E402
+from lora_repro.tables.present_updates import View  # noqa: E402
 
 DELTA_W = View("delta_w", "Update against weight", delta_view.sheets, delta_view.figures)
 

@@ -15,9 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # so that `python experiments/glue_dagger.py` works from anywhere
     sys.path.insert(0, str(ROOT))
 
-from lora_repro import present  # noqa: E402
-from lora_repro.artefact import Artefact  # noqa: E402
-from lora_repro.columns import AVERAGE  # noqa: E402
+from lora_repro import manners  # noqa: E402
+
+# --help does not wait for the imports below.
+manners.begin(__name__, lambda: manners.table_parser("glue_dagger", __doc__))
+
+from lora_repro.tables import present  # noqa: E402
+from lora_repro.tables.artefact import Artefact  # noqa: E402
+from lora_repro.tables.columns import AVERAGE  # noqa: E402
 
 DAGGER = Artefact(
     name="glue_dagger",
@@ -26,11 +31,7 @@ DAGGER = Artefact(
     compared=AVERAGE,
     reference="full",
     reference_label="full FT",
-    paper={
-        "roberta_base": "RoBERTa base",
-        "roberta_large": "RoBERTa large",
-        "deberta_v2_xxlarge": "DeBERTa XXL",
-    },
+    paper={"roberta_large": "RoBERTa large"},
     remarks=(
         "All scores in per cent, as in the paper: accuracy (MNLI: matched and mismatched together), CoLA Matthews, STS-B "
         "Pearson correlation. The average is over the tasks shown; the paper's is over its eight.",

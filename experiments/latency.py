@@ -20,7 +20,7 @@ from lora_repro import manners  # noqa: E402
 # --help does not wait for the imports below.
 manners.begin(__name__, lambda: manners.table_parser("latency", __doc__))
 
-from lora_repro import present_latency  # noqa: E402
+from lora_repro.bench import present_latency  # noqa: E402
 from lora_repro.errors import UserError  # noqa: E402
 
 

@@ -20,10 +20,11 @@ from lora_repro import manners  # noqa: E402
 # --help does not wait for the imports below.
 manners.begin(__name__, lambda: manners.table_parser("subspace", __doc__))
 
-from lora_repro import present_updates, subspace_view  # noqa: E402
-from lora_repro.present_updates import View  # noqa: E402
+from lora_repro.analysis import subspace_figures, subspace_view  # noqa: E402
+from lora_repro.tables import present_updates  # noqa: E402
+from lora_repro.tables.present_updates import View  # noqa: E402
 
-SUBSPACE = View("subspace", "Shared directions", subspace_view.sheets, subspace_view.figures)
+SUBSPACE = View("subspace", "Shared directions", subspace_view.sheets, subspace_figures.figures)
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:

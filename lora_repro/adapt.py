@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from lora_repro.classify import Classification, reset_head
 from lora_repro.data import subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, Trainable
-from lora_repro.objective import Objective
 from lora_repro.parts import Parts
-from lora_repro.precision import autocast, resolve_precision, round_frozen
 from lora_repro.tasks.base import Splits
 from lora_repro.tracking import Metrics
 from lora_repro.train import train
+from lora_repro.train.objective import Objective
+from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 
 
 def adapt(
@@ -55,6 +56,7 @@ def adapt(
     if cut:
         measured["rows_cut"] = cut
     trained = outcome.restore(folder, parameters)
+    began = time.monotonic()
     if trained is None:
         if not trainable.method and isinstance(objective, Classification):  # a frozen body says the same every epoch
             with autocast(parts.device, dtype):
@@ -78,6 +80,7 @@ def adapt(
         if parts.ranks.first:
             outcome.keep(folder, parameters, trained)
     measured.update(outcome.facts(trained))
+    measured["earlier_seconds"] = max(0.0, trained.seconds - (time.monotonic() - began))  # of attempts before this one
     if observer and trained.status == "finished" and parts.ranks.first:
         observer.finish(trained.steps)
     return backbone, measured

@@ -7,13 +7,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lora_repro import manners
 from lora_repro.backbone import Backbone
 from lora_repro.classify import Classification
 from lora_repro.data import encode_prompt
 from lora_repro.decode import BeamSearch, Prompt
 from lora_repro.parts import Parts
-from lora_repro.precision import autocast, resolve_precision, round_frozen
 from lora_repro.tasks.base import Example
+from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 
 
 def answer(backbone: Backbone, parts: Parts, test: list[Example], measured: dict[str, Any]) -> list[str]:
@@ -25,7 +26,7 @@ def answer(backbone: Backbone, parts: Parts, test: list[Example], measured: dict
     round_frozen(backbone.model, dtype, backbone.embedding)
     name = "decode" if parts.task.kind == "text" else "predict"
     with (
-        tqdm(total=len(test), desc=f"{parts.label}: {name}", unit="input", dynamic_ncols=True) as bar,
+        manners.bar(len(test), f"{parts.label}: {name}", "input") as bar,
         autocast(parts.device, dtype),
     ):
         if isinstance(parts.decoder, BeamSearch):
@@ -33,7 +34,9 @@ def answer(backbone: Backbone, parts: Parts, test: list[Example], measured: dict
         else:
             objective = parts.objective()
             assert isinstance(objective, Classification)
-            rows, _ = objective.encode(test, backbone, parts.method.virtual_tokens, parts.data.max_length)
+            rows, cut = objective.encode(test, backbone, parts.method.virtual_tokens, parts.data.max_length)
+            if cut:
+                measured["test_rows_cut"] = cut
             outputs, calls = objective.answers(
                 backbone, rows, parts.decoder.batch_size, lambda n: bar.update(n) and None
             )

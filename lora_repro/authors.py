@@ -47,14 +47,14 @@ from safetensors.torch import load_file
 
 from lora_repro.answer import answer
 from lora_repro.backbone import Backbone
-from lora_repro.checkpoint import save_tensors
 from lora_repro.compose import compose
 from lora_repro.data import subset
 from lora_repro.errors import UserError
-from lora_repro.fill import check_fit, fill, same_names
+from lora_repro.exchange.fill import check_fit, fill, same_names
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import Trainable, require
 from lora_repro.parts import Parts
+from lora_repro.train.checkpoint import save_tensors
 
 ALPHA = 16
 LABELS = ["entailment", "neutral", "contradiction"]

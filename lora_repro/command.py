@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lora_repro.compose import CONF, compose, resolved
+from lora_repro.compose import CONF, asked_of, compose
 from lora_repro.errors import UserError
 from lora_repro.record import identity, signature
-from lora_repro.rows import SIZE
+from lora_repro.tables.rows import SIZE
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"
@@ -78,7 +78,7 @@ def _resolved(overrides: tuple[str, ...], seed: int) -> dict[str, Any]:
     config.seed = seed
     for item in sizes:
         config.row.size = int(item.partition("=")[2])
-    return resolved(config)
+    return asked_of(config, overrides)
 
 
 @cache
@@ -117,6 +117,7 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
         if group not in given and asked[group]["name"] != config[group]["name"]
     ]
     config = _resolved((*overrides, *groups), asked["seed"])
+    config.pop("starts_from", None)  # what a run starts from follows from the rest
     return (*groups, *_differences(identity(config), asked))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.errors import UserError
+from lora_repro.record import signature
 
 # Absolute: a relative path works under `python -m` but not when main() is imported by a test or a console script.
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -82,10 +84,50 @@ def in_sweep() -> bool:
 
 def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values. Raises UserError, in one line, where a value refers to one that is not there."""
+    _refuse_unscripted(config)
     try:
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
+
+
+def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a run is named by: its plain values and, where it starts from another run (`init_from`), that run's signature.
+
+    `overrides` composed it. Raises UserError, as `resolved` does.
+    """
+    values = resolved(config)
+    source = source_of(config, overrides)
+    return values if source is None else {**values, "starts_from": signature(resolved(source))}
+
+
+def source_of(config: DictConfig, overrides: Sequence[str]) -> DictConfig | None:
+    """The run that this one starts from: the same command with that task, so that a sweep meets its dependencies in any order."""
+    task = config.get("init_from")
+    if not task:
+        return None
+    kept = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from", "seed", "row.size")]
+    source = _composed((*kept, f"task={task}", "init_from=null")).copy()
+    source.seed, source.row.size = config.seed, config.row.size  # the same as composing with them, at a fraction of the time
+    return source
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    return compose(list(overrides))
+
+
+def _refuse_unscripted(config: DictConfig) -> None:
+    """Raise UserError for a sentence task at the paper's scale with recipe=scripts that no released script trains."""
+    if config.recipe_name != "scripts" or config.profile_name != "paper" or config.task.get("kind", "text") == "text":
+        return
+    printed = config.get("printed") or {}
+    if config.task.name not in printed.get(config.backbone.name, {}):
+        row = f"row {config.row.name} of {config.row.table}" if config.row.table else f"method={config.method.name}"
+        raise UserError(
+            f"no released script trains {row} on {config.backbone.name} and {config.task.name}: use recipe=paper, or a row of "
+            "conf/printed/paper_scripts_*.yaml (row/glue=lora)"
+        )
 
 
 def one_line(error: Exception) -> str:
@@ -96,16 +138,31 @@ def one_line(error: Exception) -> str:
     return " ".join(kept)
 
 
+def target(node: Mapping[str, Any]) -> Any:
+    """The class of this project that `_target_` names. Raises UserError for anything else.
+
+    A node may come from an adapter that somebody sent, so nothing but our classes is ever called: no
+    `lora_repro.record.os.system`.
+    """
+    name = str(node["_target_"])
+    try:
+        found = get_object(name) if name.startswith("lora_repro.") else None
+    except ImportError:
+        found = None
+    if not isinstance(found, type) or not found.__module__.startswith("lora_repro."):
+        raise UserError(f"_target_ {name} is no class of lora_repro")
+    return found
+
+
 def build(node: DictConfig) -> Any:
     """Call `_target_` with the node's other keys. Unlike `hydra.utils.instantiate` it lets our own errors through whole.
 
-    Raises UserError if the target does not take one of the keys, or misses one.
+    Raises UserError if the target is no class of ours, does not take one of the keys, or misses one.
     """
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    target = values.pop("_target_")
-    if not str(target).startswith("lora_repro."):
-        raise UserError(f"_target_ {target} is not part of lora_repro")
+    made = target(values)
+    name = values.pop("_target_")
     try:
-        return get_object(target)(**values)
+        return made(**values)
     except TypeError as error:
-        raise UserError(f"{target}: {error}") from error
+        raise UserError(f"{name}: {error}") from error

@@ -2,6 +2,7 @@
 
     python -m lora_repro.dashboard profile=mini             upload tables and figures as one run, save the workspace
     python -m lora_repro.dashboard profile=mini --dry-run   print the workspace instead (or DRY_RUN=1); needs no key
+    WANDB_MODE=offline python -m lora_repro.dashboard       keep the run here for `wandb sync`; needs no key
 
 Tables and figures are this checkout's (runs/<profile>) where it has them, else the published (results/<profile>). The
 panels follow from those files alone: a new table or figure needs no change here.
@@ -25,12 +26,15 @@ from lora_repro.record import load_records
 ROOT = Path(__file__).resolve().parents[1]
 Panel = dict[str, Any]
 Section = dict[str, Any]
-# What a figure's stem tells of where it belongs, in this order; else beside its table's scores, else last.
+# What a figure's stem tells of where it belongs, in this order (subspace_ranks is of subspaces); else a table's figure shows
+# its scores over parameters, and what is no table's comes last.
+SCORES = "Scores by method, beside the paper's"
 QUALITY = "Quality against parameters"
 FIGURES = {
     QUALITY: ("quality",),
-    "Rank": ("rank",),
+    SCORES: ("low_data", "which_weights"),
     "Subspaces": ("subspace", "delta_w"),
+    "Rank": ("rank",),
     "Latency and memory": ("latency", "footprint", "memory"),
 }
 REST = "Other figures"
@@ -98,7 +102,7 @@ def sections(found: Artefacts) -> list[Section]:
     scores = [f"scores/{key}" for key in found.scores]
     places = {name: [stem for stem in found.figures if place(stem, found) == name] for name in (*FIGURES, REST)}
     listed: list[Section] = [
-        section("Scores by method, beside the paper's", [bar(stem, column) for stem, column in charts]),
+        section(SCORES, [*map(image, places[SCORES]), *(bar(stem, column) for stem, column in charts)]),
         section(
             QUALITY,
             [
@@ -126,7 +130,7 @@ def sections(found: Artefacts) -> list[Section]:
 
 
 def place(stem: str, found: Artefacts) -> str:
-    """The section of a figure: by its name, else beside its table's scores."""
+    """The section of a figure: by its name, else by whether its table has scores."""
     named = [name for name, words in FIGURES.items() if any(word in stem for word in words)]
     scored = stem in found.tables and score_columns(found.tables[stem])
     return named[0] if named else QUALITY if scored else REST

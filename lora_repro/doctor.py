@@ -42,19 +42,18 @@ class Needs:
 
     @property
     def hub(self) -> bool:
-        """Whether a backbone or the data have to come from the hub."""
-        from lora_repro import at_hand
+        """Whether a backbone has to come from the hub. Of data that would, each task's own check tells."""
+        from lora_repro.backbone import at_hand
         from lora_repro.compose import build
 
         specs = [build(config.backbone) for config in self.backbones]
-        remote = [spec for spec in specs if spec.source == "hub" and not at_hand.weights(spec)]
-        return bool(remote) or any(config.task.source == "hub" for config in self.tasks)
+        return any(spec.source == "hub" and not at_hand.weights(spec) for spec in specs)
 
 
 def needs(overrides: Sequence[str]) -> Needs:
     """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
     from lora_repro.compose import CONF, compose
-    from lora_repro.rows import swept
+    from lora_repro.tables.rows import swept
 
     if bad := [item for item in overrides if "=" not in item]:
         raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
@@ -96,7 +95,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
     yield health.scoring(wanted.texts)
     yield (reached := health.hub(wanted.hub))
     yield from (health.backbone(config, reached.ok) for config in wanted.backbones)
-    read = [health.data(config, wanted.profile) for config in wanted.tasks]
+    read = [health.data(config, wanted.profile, reached.ok) for config in wanted.tasks]
     enough = not wanted.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
     yield health.tracker()

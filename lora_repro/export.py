@@ -35,9 +35,9 @@ from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.card import card
 from lora_repro.exchange.opened import ORIGIN
+from lora_repro.exchange.restore import Restored, restore
 from lora_repro.methods.base import require
 from lora_repro.record import write_json, write_text
-from lora_repro.restore import Restored, restore
 
 
 def export(run: Path, target: Path, form: str = "peft") -> Path:

@@ -3,11 +3,11 @@
     python -m lora_repro.generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
     python -m lora_repro.generate CHECKPOINT 'A film to forget.'               of a sentence task; a pair: 'FIRST || SECOND'
     python -m lora_repro.generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
-    python -m lora_repro.generate ADAPTER_FROM_ELSEWHERE --task e2e --backbone gpt2_medium 'name[...], ...'
+    python -m lora_repro.generate ADAPTER_FROM_ELSEWHERE task=e2e backbone=gpt2_medium 'name[...], ...'
 
-Decodes as the run did; --beam and its like change that. An E2E text is followed by its slot errors, found without references.
-Scores: `python -m lora_repro.score CHECKPOINT [--data DIR]` on the task's own test inputs, or, on inputs of yours,
-`python -m lora_repro.score e2e --references refs.txt --predictions predictions.txt` after --to.
+Decodes as the run did; decode.beam=4 (or --beam 4) and its like change that. An E2E text is followed by its slot errors, found
+without references. Scores: `python -m lora_repro.score CHECKPOINT [paths.data=DIR]` on the task's own test inputs, or, on inputs
+of yours, `python -m lora_repro.score e2e --references refs.txt --predictions predictions.txt` after --to.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from lora_repro import manners
 DECODING = {"beam": int, "max_new_tokens": int, "length_penalty": float, "no_repeat_ngram": int, "batch_size": int}
 OTHERS = {"precision": "train.precision", "device": "device"}
 COMPOSED = ("task", "backbone", "profile")
+# The settings of a run that stand for an option here.
+SETTINGS = {f"decode.{name}": f"--{name.replace('_', '-')}" for name in DECODING}
+SETTINGS |= {key: f"--{name}" for name, key in OTHERS.items()} | {name: f"--{name}" for name in COMPOSED}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,7 +90,7 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(manners.options(argv, SETTINGS))
     try:
         texts = read_inputs(given.inputs, given.file)
         model = opened(given.checkpoint, given)

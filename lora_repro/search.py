@@ -21,9 +21,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import record, supervise
+from lora_repro import record
 from lora_repro.compose import compose, hydra_program, in_sweep, job_overrides
 from lora_repro.errors import UserError
+from lora_repro.sweep import supervise
 from lora_repro.tune import shortened, trial
 
 SWEEPER = "hydra/sweeper=learning_rate"
@@ -62,6 +63,7 @@ def started(config: DictConfig) -> dict[str, Any]:
 
 def search(arguments: list[str]) -> dict[str, float]:
     """Hand the command line (sys.argv) to Optuna; what it found best. Raises UserError if the configuration does not compose."""
+    manners.unmirrored(arguments, "trials")
     node = compose([item for item in arguments if not item.startswith("-") and "(" not in item], hydra_node=True).hydra
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)
@@ -73,7 +75,6 @@ def search(arguments: list[str]) -> dict[str, float]:
 def main() -> None:
     try:
         if "hydra.mode=RUN" in sys.argv:
-            supervise.obey()
             hydra_program(objective)
             return
         if not any(item.startswith("hydra/sweeper=") for item in sys.argv):

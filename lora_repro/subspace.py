@@ -4,7 +4,8 @@
     python -m lora_repro.subspace roberta_base_lora_mnli.bin --to out
     python -m lora_repro.subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
 
-Writes subspace.{md,csv} and figures into --to (default: subspace/ in the current folder), and prints the sheet.
+Writes subspace.{md,csv} and figures into --to (default: subspace/ in the current folder), and prints the sheet. No tensor of a
+checkpoint is written; the authors' .bin is read as tensors alone, never as a pickle that could run code.
 """
 
 from __future__ import annotations
@@ -18,33 +19,57 @@ from lora_repro import manners
 def parser() -> argparse.ArgumentParser:
     made = manners.parser("lora_repro.subspace", __doc__)
     made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
+    made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which holds none (2: RoBERTa base's)")
     made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
     return made
 
 
 manners.begin(__name__, parser)  # --help does not wait for the imports below
 
+import hashlib
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
-from lora_repro.analysis import effective_rank, similarity, singular
+from lora_repro.analysis import Array, effective_rank, similarity, singular, singular_product
+from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.subspace_figures import beside_chance, panel
+from lora_repro.analysis.subspace_view import NAMES, PHI
 from lora_repro.errors import UserError
-from lora_repro.heatmap import Map, save
-from lora_repro.lora_files import Factors, read
-from lora_repro.present_updates import comma_separated
-from lora_repro.sheet import Sheet, markdown, terminal
-from lora_repro.subspace_view import NAMES, PHI
+from lora_repro.tables.heatmap import Map, save
+from lora_repro.tables.present_updates import comma_separated
+from lora_repro.tables.sheet import Sheet, markdown, terminal
 
 Checkpoint = dict[tuple[str, int], Factors]
+ACROSS = 7  # panels in a row of a figure
+# sha256 -> whose adapter a file is.
+RELEASED = {
+    "343c48c79db5dd6190696e5fcbd547f58862a3e162b6cdc12337b41acc894116": (
+        "Released by the LoRA authors, RoBERTa base trained on MNLI: github.com/microsoft/LoRA, MIT licence"
+    ),
+}
 
 
-def spectra(found: Checkpoint, name: str) -> Sheet:
+def spectrum(factors: Factors) -> Array:
+    """The singular values (r,) of the update."""
+    return singular_product(factors.scaling * factors.B, factors.A)[1]
+
+
+def origin(path: Path) -> tuple[str, ...]:
+    """What a caption says of a file beside its name: whose it is, where that is known, and its sha256."""
+    if not path.is_file():
+        return ()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
+
+
+def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Sheet:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v."""
     rows = []
+    means: dict[str, list[tuple[float, float]]] = {}
     for (kind, layer), factors in found.items():
-        s = singular(factors.update)[1]
+        s = spectrum(factors)
         r = factors.A.shape[0]
         share = f"{s[0] ** 2 / np.square(s).sum():.2f}" if s[0] else "—"
         pair = "—"
@@ -53,11 +78,17 @@ def spectra(found: Checkpoint, name: str) -> Sheet:
             pair = f"{similarity(one, other)[-1, -1]:.3f} ({r / one.shape[0]:.3f})"
         norm = f"{np.linalg.norm(s):.3f}"
         rows.append((NAMES.get(kind, kind), str(layer + 1), str(r), norm, share, f"{effective_rank(s):.2f}", pair))
+        if s[0]:
+            means.setdefault(NAMES.get(kind, kind), []).append((s[0] ** 2 / np.square(s).sum(), effective_rank(s)))
     header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)")
     notes = (
         "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
-    )
-    return Sheet((f"LoRA of {name}",), header, "lrrrrrr", tuple(rows), notes)
+        "Mean over layers: " + "; ".join(
+            f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}"
+            for kind, (share, rank) in ((kind, np.mean(values, axis=0)) for kind, values in means.items())
+        ) + ".",
+    )  # fmt: skip
+    return Sheet((f"LoRA of {name}", *origin), header, "lrrrrrr", tuple(rows), notes)
 
 
 def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Sheet:
@@ -88,8 +119,14 @@ def _chosen(layers: Sequence[int]) -> list[int]:
 
 
 def _grid(title: str, one: Factors, other: Factors) -> Map:
-    grid = similarity(singular(one.A)[2], singular(other.A)[2])
-    return Map(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
+    return panel(title, similarity(singular(one.A)[2], singular(other.A)[2]))
+
+
+def _with_chance(panels: Sequence[Map], dimension: int) -> list[list[Map]]:
+    """The panels, then two Gaussian matrices and the chance level of the same ranks, in rows of ACROSS."""
+    m, n = max((panel.values.shape for panel in panels), key=lambda shape: shape[0] * shape[1])
+    every = [*panels, *beside_chance((m, n), dimension)]
+    return [every[start : start + ACROSS] for start in range(0, len(every), ACROSS)]
 
 
 def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) -> list[Path]:
@@ -98,21 +135,24 @@ def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) 
     spectra_row = []
     for kind in kinds:
         layers = [layer for name, layer in found if name == kind]
-        r = found[kind, layers[0]].A.shape[0]
-        values = np.array([singular(found[kind, layer].update)[1][:r] for layer in layers])
+        lines = [spectrum(found[kind, layer]) for layer in layers]
+        r = max(map(len, lines))
+        values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
         spectra_row.append(Map(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
     paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum")
-    rows = []
+    rows: list[list[Map]] = []
     if other is None and {"query", "value"} <= set(kinds):
-        layers = _chosen([layer for name, layer in found if name == "query"])
-        rows = [[_grid(f"A_q, A_v, layer {n + 1}", found["query", n], found["value", n]) for n in layers]]
+        layers = [layer for name, layer in found if name == "query" and ("value", layer) in found]
+        panels = [_grid(f"A_q, A_v, layer {n + 1}", found["query", n], found["value", n]) for n in layers]
+        rows = _with_chance(panels, found["query", layers[0]].A.shape[1]) if panels else []
     elif other is not None:
         for kind in kinds:
             layers = [layer for name, layer in found if name == kind and (kind, layer) in other]
             name = NAMES.get(kind, kind)
             if layers:
-                rows.append([_grid(f"{name}, layer {n + 1}", found[kind, n], other[kind, n]) for n in _chosen(layers)])
+                panels = [_grid(f"{name}, layer {n + 1}", found[kind, n], other[kind, n]) for n in _chosen(layers)]
+                rows += _with_chance(panels, found[kind, layers[0]].A.shape[1])
     return [*paths, *(save(rows, title, PHI, folder / "subspace_phi") if rows else [])]
 
 
@@ -122,16 +162,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if len(given.checkpoint) > 2:
             raise UserError("one checkpoint, or two to compare")
-        found = [read(path) for path in given.checkpoint]
+        found = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
+        if given.scaling is not None and not any(path.suffix == ".bin" for path in given.checkpoint):
+            raise UserError("--scaling is for an authors' .bin; other checkpoints say their alpha and rank")
         names = [path.name or str(path) for path in given.checkpoint]
-        made = [spectra(one, name) for one, name in zip(found, names, strict=True)]
+        origins = [origin(path) for path in given.checkpoint]
+        made = [spectra(*each) for each in zip(found, names, origins, strict=True)]
         if len(found) == 2:
             made.append(overlaps(found[0], found[1], (names[0], names[1])))
         print(terminal(made))
         given.to.mkdir(parents=True, exist_ok=True)
         (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")
         (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
-        for path in draw(found[0], found[1] if len(found) == 2 else None, " and ".join(names), given.to):
+        said = [[fact[:19] if fact.startswith("sha256") else fact for fact in sheet.facts] for sheet in made[: len(found)]]
+        title = "\n".join(map(". ".join, said))
+        for path in draw(found[0], found[1] if len(found) == 2 else None, title, given.to):
             print(path)
     except (UserError, OSError) as error:
         return manners.failed(error)

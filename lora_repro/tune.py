@@ -3,8 +3,9 @@
     python -m lora_repro.tune experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
 
 Trains with a third of, once and three times the row's own `train.lr`, on a few training rows (`tune.n_train`, 512 where a
-profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched. The choice
-goes to conf/tuned/, where later runs find it, and the trials to results/<profile>/trials/.
+profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched; GLUE at the
+paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too. The choice goes to
+conf/tuned/, where later runs find it, and the trials to results/<profile>/trials/.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ N_TRAIN = 512
 
 
 def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
-    """The configuration of a trial at `lr`, and the trial's folder."""
+    """The configuration of a trial at `lr`, and the trial's folder. Raises UserError for a run that starts from another."""
+    if config.get("init_from"):
+        raise UserError(f"a trial starts from no other run, and this one is to start from {config.init_from}: init_from=null")
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
@@ -46,7 +49,10 @@ def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
 
 
 def trial(config: DictConfig, lr: float) -> dict[str, Any]:
-    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before."""
+    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before.
+
+    Raises UserError if there is nothing to train.
+    """
     config, folder = shortened(config, lr)
     path = folder / "trial.json"
     if path.exists():
@@ -56,6 +62,10 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
         _, measured = adapt(
             parts, parts.task.load(config.paths.data), folder, Metrics(folder / "metrics.jsonl")
         )
+        if "steps" not in measured:
+            raise UserError(f"{config.method.name} trains nothing: there is no rate to choose")
+        if measured["status"] != "finished":
+            measured["dev_loss"] = None  # what it had reached before it diverged says nothing for this rate
         kept = ("status", "dev_loss", "steps", "train_seconds", "parameters")
         result = {
             "schema": record.SCHEMA,
@@ -87,6 +97,7 @@ def tuned_text(config: DictConfig, chosen: dict[str, Any], trials: list[dict[str
 
 def tune(arguments: list[str]) -> Path:
     """Run the trials and write the choice. Raises UserError if there is a choice already, or if every trial diverged."""
+    manners.unmirrored(arguments, "trials")
     config = compose(arguments)
     if not config.row.label:
         raise UserError("name one row to tune, for example: experiment=e2e row/e2e=lora")

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro import curves, present, record
-from lora_repro.artefact import Artefact
+from lora_repro import record
 from lora_repro.compose import CONF, build, compose
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.parts import Parts
-from lora_repro.plots import curve_plot
-from lora_repro.rows import declared
-from lora_repro.stores import published
+from lora_repro.tables import curves, present
+from lora_repro.tables.artefact import Artefact
+from lora_repro.tables.columns import score_of
+from lora_repro.tables.plots import curve_plot
+from lora_repro.tables.rows import declared
+from lora_repro.tables.stores import published
+from lora_repro.tables.table import markdown
 
 TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]
 CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
@@ -106,13 +109,15 @@ def test_quality_is_drawn_over_the_parameters_of_each_size(tmp_path: Path) -> No
 
 
 def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> None:
-    fabricate(tmp_path, "rank_e2e", {("lora", 1): 0.5, ("lora", 16): 0.6}, "bleu")
+    fabricate(tmp_path, "rank_e2e", {("lora", 1): 0.5, ("lora", 16): 0.6, ("full", None): 0.9}, "bleu")
     tables = present.assemble(artefact("rank_e2e"), declared("rank_e2e", "smoke"), [published(tmp_path)], "smoke")
     line = next(line for line in tables[1].lines if line.source == "published" and line.row == "lora")
     assert line.cells["dev_loss_size_1"].mean == 1.5 and tables[1].metrics[0].direction == -1
     present.write(artefact("rank_e2e"), tables, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["dev_loss_size_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
+    full = [(row["any"], row["dev_loss_any"]) for row in rows if row["row"] == "full" and row["source"] == "published"]
+    assert full == [("91", ""), ("", "1.5")]  # a line a table; its column without a rank is not that of the other
 
 
 def test_the_paper_s_ranks_are_beside_ours() -> None:
@@ -121,9 +126,61 @@ def test_the_paper_s_ranks_are_beside_ours() -> None:
     assert (paper.dev_loss_size_1, paper.dev_loss_size_1024) == (1.23, 1.17)
 
 
+def test_the_paper_s_tables_5_and_6_are_in_the_rows() -> None:
+    """MultiNLI accuracies as printed, by matrix and by rank 1, 2, 4, 8, 64; Table 5 with WikiSQL's beside them."""
+
+    def paper(table: str, row: str) -> Any:
+        return OmegaConf.load(CONF / "row" / table / f"{row}.yaml").row.paper.gpt3_175b
+
+    table_5 = {"q": (91.0, 70.4), "k": (90.8, 70.0), "v": (91.0, 73.0), "o": (91.3, 73.2),
+               "q_k": (91.3, 71.4), "q_v": (91.3, 73.7), "q_k_v_o": (91.7, 73.7)}  # fmt: skip
+    assert {row: (paper("which_weights", row).mnli, paper("which_weights", row).wikisql) for row in table_5} == table_5
+    table_6 = {"lora_q": [90.7, 90.9, 91.1, 90.7, 90.7], "lora_q_v": [91.3, 91.4, 91.3, 91.6, 91.4],
+               "lora_q_k_v_o": [91.2, 91.7, 91.7, 91.5, 91.4]}  # fmt: skip
+    assert {row: [paper("rank", row)[f"size_{n}"] for n in (1, 2, 4, 8, 64)] for row in table_6} == table_6
+
+
+def test_matrices_in_full_train_at_the_rate_that_was_searched_for() -> None:
+    rates = {(row, profile, task): compose(["experiment=rank", f"row/rank={row}", f"profile={profile}", f"task={task}"]).train.lr
+             for row in ("full_q", "full_q_v", "full_q_k_v_o")
+             for profile, task in (("mini", "similarity"), ("laptop", "stsb"), ("laptop", "sst2"))}  # fmt: skip
+    assert set(rates.values()) == {9e-4}
+
+
 def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
     spots = (curves.Spot(1, 50, 1.0), curves.Spot(4, 55, 2.0))
     plot = curves.Plot("title", "r", "score", (curves.Curve("LoRA", spots), curves.Curve("full", (curves.Spot(None, 60, 1.0),))),
                        ((1.0, "1"), (4.0, "4")))  # fmt: skip
     first, second = ([p.read_bytes() for p in curves.save([plot], tmp_path / name / "x")] for name in "ab")
     assert first == second and len(first) == 2
+
+
+def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
+    made = artefact("which_weights")
+    blocks = declared("which_weights", "smoke")[:1]
+    fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, score_of(blocks[0]).key)
+    (table,) = present.assemble(made, blocks, [published(tmp_path)], "smoke")
+    assert [metric.key for metric in table.metrics] == [blocks[0].task] and table.compared == table.metrics[0]
+    present.write(made, [table], tmp_path)
+    for suffix in ("md", "csv", "tex"):
+        assert "verage" not in (tmp_path / "tables" / f"which_weights.{suffix}").read_text(encoding="utf-8")
+    (curve,) = curve_plot(made, table).curves
+    assert [spot.y for spot in curve.spots] == pytest.approx([51, 61])
+
+
+def test_a_collapsed_seed_is_counted_in_the_table_and_marked_in_the_figure(tmp_path: Path) -> None:
+    fabricate(tmp_path, "params_vs_quality", {("lora", 1): 0.5, ("lora", 2): 0.6, ("adapter_h", 1): 0.4}, "accuracy")
+    blocks = declared("params_vs_quality", "smoke")
+    cells = {(row.name, block.config["row"]["size"]): row.asked for block in blocks for row in block.rows}
+    for cell, seeds in ((("lora", 2), (1,)), (("adapter_h", 1), (0, 1))):
+        for seed in seeds:
+            path = tmp_path / "records" / f"{cells[cell][seed][0]}.json"
+            record.write_json(path, record.read(path) | {"status": "collapsed"})
+    made = artefact("params_vs_quality")
+    table = present.assemble(made, blocks, [published(tmp_path)], "smoke")[0]
+    text = markdown([table])
+    assert "| 60.0† |" in text and "| 2 collapsed |" in text
+    plot = curve_plot(made, table)
+    drawn = {curve.label: [spot.mark for spot in curve.spots] for curve in plot.curves}
+    assert drawn == {"LoRA": ["", "1 of 2 collapsed"]}
+    assert plot.absent == ("AdapterH at size 1 (2 of 2 collapsed)",)

@@ -18,8 +18,9 @@ from lora_repro.analysis import (
     random_basis,
     similarity,
     singular,
+    singular_product,
 )
-from lora_repro.lora_files import read
+from lora_repro.analysis.lora_files import read
 
 RNG = np.random.default_rng(0)
 
@@ -86,6 +87,18 @@ def test_singular_gives_orthonormal_columns_that_rebuild_the_matrix() -> None:
     u, s, v = singular(matrix)
     assert u.shape == (5, 5) and v.shape == (9, 5) and np.allclose(u @ np.diag(s) @ v.T, matrix)
     assert np.allclose(v.T @ v, np.eye(5)) and (np.diff(s) <= 0).all()
+
+
+@pytest.mark.parametrize("rows, r, columns", [(20, 3, 30), (30, 8, 20), (6, 9, 20), (20, 9, 6), (5, 5, 5)], ids=str)
+def test_the_svd_of_a_product_is_that_of_the_whole_matrix(rows: int, r: int, columns: int) -> None:
+    left, right = RNG.standard_normal((rows, r)), RNG.standard_normal((r, columns))
+    k = min(rows, r, columns)
+    u, s, v = singular_product(left, right)
+    whole_u, whole_s, whole_v = (part[..., :k] for part in singular(left @ right))
+    assert u.shape == (rows, k) and v.shape == (columns, k) and np.allclose(s, whole_s)
+    assert np.allclose(np.abs((u * whole_u).sum(axis=0)), 1) and np.allclose(np.abs((v * whole_v).sum(axis=0)), 1)
+    assert np.allclose(u @ np.diag(s) @ v.T, left @ right)
+    assert not singular_product(0 * left, right)[1].any()
 
 
 def test_norms_and_amplification_of_a_diagonal_weight() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import tiny_backbone
+from safetensors.torch import load_file
 
 from lora_repro import backbone as module
 from lora_repro.backbone import BackboneSpec, check_loading
+from lora_repro.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 
 
@@ -112,6 +116,56 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         spec(source="hub", hub_id="no-such/model", revision="0123abcd" * 5).load()
 
 
+def test_a_pytorch_file_is_read_as_tensors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = tiny_backbone("llama", seed=3)
+    original.model.save_pretrained(tmp_path)  # type: ignore[operator]
+    original.tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    wanted = spec(source="folder", hub_id=str(tmp_path))
+    loaded = wanted.load()
+    ids = torch.tensor([[65, 66, 10]])
+    assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
+    assert len(loaded.sha256) == 64
+    torch.save({"model.norm.weight": Ran(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be read as a model") as caught:
+        wanted.load()
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+class Ran:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+NO_SENTENCEPIECE = importlib.util.find_spec("sentencepiece") is None
+
+
+@pytest.mark.skipif(not NO_SENTENCEPIECE, reason="sentencepiece is installed: .[deberta]")
+def test_a_sentencepiece_tokenizer_without_its_package_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
+    (tmp_path / "spm.model").write_bytes(b"\n\x03a b")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "DebertaV2Tokenizer"}')
+    with pytest.raises(NotAvailable, match=r"needs sentencepiece: pip install -e '\.\[deberta\]'"):
+        spec(source="folder", hub_id=str(tmp_path), head="classification").load()
+
+
+def test_what_a_backbone_lacks_is_known_before_it_is_loaded() -> None:
+    deberta = compose(["task=rte", "profile=paper", "backbone=deberta_v2_xxlarge"]).backbone
+    with pytest.raises(UserError, match=r"pinned backbone.revision=COMMIT"):
+        build(deberta).ready()
+    pinned = replace(build(deberta), revision="0123abcd" * 5, packages=("no-such-package",))
+    with pytest.raises(NotAvailable, match="backbone deberta_v2_xxlarge: its tokenizer needs no-such-package"):
+        pinned.ready()
+    replace(pinned, packages=("torch",)).ready()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -127,7 +181,7 @@ def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None
 
 def test_methods_and_backbones_mean_the_same_kinds() -> None:
     # Two lists, since methods import torch and their base alone.
-    from lora_repro import architecture
+    from lora_repro.backbone import architecture
     from lora_repro.methods import base
 
     assert base.KINDS == architecture.KINDS

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lora_repro import calibrate, cost
 from lora_repro.compose import compose
-from lora_repro.forecast import estimated_seconds, forecast
-from lora_repro.outline import frame
+from lora_repro.forecast import calibrate, cost, estimated_seconds, forecast
+from lora_repro.forecast.outline import frame
+from lora_repro.forecast.workload import workload
 from lora_repro.parts import Parts
-from lora_repro.workload import workload
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lora_repro.cells import cells
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import UserError
+from lora_repro.forecast.cells import cells
 from lora_repro.record import signature
 
 

@@ -19,7 +19,7 @@ from lora_repro.claims import __main__, ledger
 from lora_repro.claims.arithmetic import CheckpointRatio, MatrixSaving, decoder_parameters, lora_parameters
 from lora_repro.claims.cells import Cell, expanded
 from lora_repro.claims.compare import Compare
-from lora_repro.claims.cost import Slowdown, TrainingCost
+from lora_repro.claims.cost import MeasuredMemory, Slowdown, TrainingCost
 from lora_repro.claims.evidence import Evidence
 from lora_repro.claims.norms import NormRatio
 from lora_repro.claims.overlap import Overlap, WithWeight
@@ -39,7 +39,7 @@ from lora_repro.claims.stated import HeldByTests
 from lora_repro.claims.together import AllOf
 from lora_repro.compose import CONF
 from lora_repro.errors import UserError
-from lora_repro.rows import Block, Row, declared
+from lora_repro.tables.rows import Block, Row, declared
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ledger.load()
@@ -80,7 +80,8 @@ def test_on_par_is_refuted_on_either_side() -> None:
     [
         ("all", "RR", REPLICATED), ("all", "RN", REFUTED), ("all", "RI", INCONCLUSIVE), ("all", "R-", INCONCLUSIVE),
         ("all", "--", NOT_RUN), ("all", "", NOT_RUN), ("any", "RN", REPLICATED), ("any", "NN", REFUTED),
-        ("any", "NI", INCONCLUSIVE), ("any", "N-", INCONCLUSIVE), ("most", "RRN", REPLICATED), ("most", "RN", REFUTED),
+        ("any", "NI", INCONCLUSIVE), ("agree", "RR", REPLICATED), ("agree", "NI", INCONCLUSIVE), ("agree", "RN", INCONCLUSIVE),
+        ("agree", "NN", REFUTED), ("any", "N-", INCONCLUSIVE), ("most", "RRN", REPLICATED), ("most", "RN", REFUTED),
         ("most", "RRII", INCONCLUSIVE), ("most", "RRR--", REPLICATED), ("most", "RR--", INCONCLUSIVE),
     ],
 )  # fmt: skip
@@ -261,13 +262,46 @@ def test_sizes_and_differences_of_differences(tmp_path: Path) -> None:
     (largest,) = Compare([["t/a@max", "t/a@*"]], floor=0).read(evidence)
     assert largest.value == pytest.approx(20) and largest.what == "A, size 4 − A, size 1"
     assert Compare([["t/a@8", "t/a@1"]], floor=0).read(evidence) == []
+    assert Compare([["t/a@mid", "t/a@1"]], floor=0).read(evidence) == []  # nothing between two sizes
     with pytest.raises(UserError, match="several cells"):
         Compare([["t/a", "t/b"]], floor=0).read(evidence)
+
+
+@pytest.mark.parametrize(
+    "scores, verdict",
+    [
+        ((100, 140, 120), REPLICATED),
+        ((140, 120, 100), REFUTED),  # falls all the way
+        ((100, 120, 140), REFUTED),
+        ((140, 100, 140), REFUTED),
+        ((100, 101, 100), INCONCLUSIVE),  # half a point
+    ],
+)
+def test_not_monotonic_needs_a_middle_size_above_both_ends(tmp_path: Path, scores: tuple[int, ...], verdict: str) -> None:
+    """The claim as conf/ has it, on planted cells."""
+    text = (CONF / "claim" / "prefix_layer_size.yaml").read_text(encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(text.replace("params_vs_quality/prelayer", "t/a"), encoding="utf-8")
+    (claim,) = ledger.load(tmp_path)
+    right: Any = {("a", "x", size, seed): n for size, n in zip((1, 16, 64), scores, strict=True) for seed in (0, 1)}
+    assert claim.test.verdict(claim.test.read(evidence_of(tmp_path, right, sizes=(1, 16, 64)))) == verdict
+
+
+def test_w_q_alone_must_itself_gain(tmp_path: Path) -> None:
+    """That W_q and W_v fall, as on this suite's generated data, says nothing of W_q alone."""
+    text = (CONF / "claim" / "rank_q_alone.yaml").read_text(encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(text.replace("rank/lora_q_v", "t/b").replace("rank/lora_q", "t/a"), encoding="utf-8")
+    (claim,) = ledger.load(tmp_path)
+    gains = {("a", 1): 140, ("a", 4): 120, ("b", 1): 150, ("b", 4): 90}
+    right: Any = {(row, "x", size, seed): n for (row, size), n in gains.items() for seed in (0, 1)}
+    readings = claim.test.read(evidence_of(tmp_path, right, sizes=(1, 4)))
+    assert [reading.verdict for reading in readings] == [REFUTED, REPLICATED] and claim.test.verdict(readings) == REFUTED
 
 
 def test_cells_are_spelt_out() -> None:
     cells = [Cell.of("t/a@min"), Cell.of("t/a@*")]
     assert [[c.size for c in pair] for pair in expanded(cells, [1, 4, 64])] == [["1", "4"], ["1", "64"]]
+    middle = expanded([Cell.of("t/a@mid"), Cell.of("t/a@max")], [1, 64, 16, 4])
+    assert [[c.size for c in pair] for pair in middle] == [["4", "64"], ["16", "64"]]
     for wrong in ("a", "t/a@most", "t/a/b"):
         with pytest.raises(UserError, match="a cell is"):
             Cell.of(wrong)
@@ -290,6 +324,12 @@ def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) ->
     (faster,) = cost.read(evidence_of(tmp_path / "fast", right, seconds=0.5))
     assert faster.value == pytest.approx(0.5) and faster.verdict == REPLICATED and faster.n == 2
     assert cost.read(evidence_of(tmp_path / "slow", right, seconds=2.0))[0].verdict == REFUTED
+    many: Any = {(row, task, None, seed): 100 for row in "ab" for task in map(str, range(60)) for seed in (0, 1)}
+    evidence = evidence_of(tmp_path / "many", many, seconds=0.5, tasks=tuple(map(str, range(60))))
+    assert cost.read(evidence)[0].verdict == REPLICATED
+    evidence.store.records["a-7-None-1"]["measured"]["train_seconds"] = 30  # one slow run of 120, outside the middle 95 %
+    (one,) = cost.read(evidence)
+    assert one.high == 0.5 and one.verdict == INCONCLUSIVE
     evidence = evidence_of(tmp_path / "fast", right, seconds=0.5)
     evidence.store.records["a-x-None-1"]["where"]["device"] = "another"
     assert cost.read(evidence)[0].verdict == INCONCLUSIVE
@@ -299,7 +339,7 @@ def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) ->
 # Planted arrays: 64 dimensions, A of rank 8 and of rank 16; the first direction is common, the others are random.
 
 
-def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1)) -> Evidence:
+def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Evidence:
     blocks = []
     for rank in (8, 16):
         asked = {seed: (f"r{rank}s{seed}", {"method": {"rank": rank, "alpha": 16}}) for seed in seeds}
@@ -331,27 +371,77 @@ def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:
     (rest,) = Overlap(["query"], "ranks", first=2, last=3, ceiling=0.3).read(evidence)  # 1 to 3 would be above 1/3
     assert rest.verdict == REPLICATED
     (seeds,) = Overlap(["query"], "seeds", last=1, less="chance", floor=0.5).read(evidence)
-    assert seeds.value == pytest.approx(1 - 1 / 64, abs=1e-3) and seeds.verdict == REPLICATED
+    assert seeds.value == pytest.approx(1 - 1 / 64, abs=1e-3) and seeds.verdict == REPLICATED and seeds.n == 2
     (more,) = Overlap(["query"], "seeds", last=1, less="value", floor=0).read(evidence)
     assert more.value is not None and more.value > 0.5 and more.verdict == REPLICATED
     assert "mini/updates/r16s1.safetensors" in seeds.sources
 
 
+def test_ranks_of_one_seed_share_random_numbers_and_are_not_compared(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path)
+    for run in evidence.probed("subspace"):  # whatever a seed's trainings share, no two seeds do
+        run.arrays["query.basis_0"] = np.roll(np.eye(64), 16 * run.seed, axis=0)[:, : run.rank]
+    (reading,) = Overlap(["query"], "ranks", first=1, last=8, floor=0.5).read(evidence)
+    assert reading.value == 0 and reading.verdict == REFUTED and "12 values over layers and pairs" in reading.notes[0]
+
+
+def test_one_pair_of_seeds_gives_no_verdict_however_clear(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path, seeds=(0, 1))
+    for between, count in (("ranks", 2), ("seeds", 1)):
+        (reading,) = Overlap(["query"], between, floor=0.5).read(evidence)
+        assert reading.value == pytest.approx(1, abs=1e-3) and f"{count} values" in reading.notes[0]
+        assert reading.n == 1 and reading.verdict == INCONCLUSIVE
+    three = probed_evidence(tmp_path / "three", seeds=(0, 1, 2))
+    assert Overlap(["query"], "seeds", floor=0.5).read(three)[0].n == 1  # three pairs, and every two of them share a seed
+
+
 def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> None:
     evidence = probed_evidence(tmp_path)
     (small,) = NormRatio(["query"], "norm", "inside", "smallest", floor=5).read(evidence)
-    assert small.value == 8 and small.verdict == REPLICATED and "r = 8" in small.what
+    assert small.value == 8 and small.verdict == REPLICATED and "r = 8" in small.what and small.n == 4
+    assert "random directions: 24.0" in small.notes  # 8 / 0.5 and 8 / 0.25: a larger factor than the trained one's
     (over,) = NormRatio(["query"], "norm", "inside", "smallest/largest", floor=1).read(evidence)
-    assert over.value == pytest.approx(2) and over.verdict == REPLICATED
+    assert over.value == pytest.approx(2) and over.verdict == REPLICATED and over.n == 4
     each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
     assert [(r.value, r.verdict) for r in each] == [(3, INCONCLUSIVE)] * 2  # 2 in one layer, 4 in the other
     (weight,) = WithWeight(["query"], 0.1, 4, ceiling=0.3).read(evidence)
     assert weight.value == pytest.approx(0.15) and weight.verdict == REPLICATED
 
 
+def test_amplification_needs_both_forms_and_names_that_of_random_directions(tmp_path: Path) -> None:
+    """Planted: ||D|| is 8 at r 8 and 4 at r 16, alpha / r 2 and 1: with alpha fixed the quotient of the ranks alone is 2."""
+    evidence = probed_evidence(tmp_path)
+    both = NormRatio(["query"], "norm", "inside", "smallest/largest", forms="both", floor=1.5)
+    found = both.read(evidence)
+    assert [reading.value for reading in found] == [pytest.approx(2), pytest.approx(1)] and "without α/r" in found[1].what
+    assert [reading.verdict for reading in found] == [REPLICATED, REFUTED] and both.verdict(found) == INCONCLUSIVE
+    claims = {claim.id: claim.test for claim in CLAIMS}
+    readings = claims["amplification"].read(evidence)
+    assert [reading.verdict for reading in readings] == [REPLICATED] * 2 + [REFUTED] * 2
+    # ||D|| is 8; ||U^T W V|| of random directions 0.5 in one layer and 0.25 in the other. Half of it without alpha / r.
+    notes = [note for reading in readings for note in reading.notes if note.startswith("random")]
+    assert notes == ["random directions: 24.0"] * 2 + ["random directions: 12.0"] * 2
+    assert claims["amplification"].verdict(readings) == INCONCLUSIVE
+
+
+def test_a_single_run_that_says_otherwise_leaves_no_verdict(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path)
+    runs = evidence.probed("delta_w")
+    for run in runs[1:]:  # so many layers that the first run is less than 2.5 % of the values
+        run.arrays["query.norm"] = np.repeat(run.arrays["query.norm"], 200, axis=1)
+        run.arrays[f"query.inside_{run.rank}"] = np.repeat(run.arrays[f"query.inside_{run.rank}"], 200, axis=1)
+        run.arrays[f"query.weight_random_{run.rank}"] = np.repeat(run.arrays[f"query.weight_random_{run.rank}"], 200)
+    ratio = NormRatio(["query"], "norm", "inside", "smallest", floor=5)
+    assert ratio.read(evidence)[0].verdict == REPLICATED
+    runs[0].arrays["query.norm"] = np.full((2, 2), 4.0)
+    (reading,) = ratio.read(evidence)
+    assert reading.low == 8 and reading.verdict == INCONCLUSIVE
+
+
 def test_one_seed_of_probed_runs_gives_no_verdict_and_none_no_reading(tmp_path: Path) -> None:
     evidence = probed_evidence(tmp_path, seeds=(0,))
-    assert Overlap(["query"], "ranks", floor=0.5).read(evidence)[0].verdict == INCONCLUSIVE
+    assert NormRatio(["query"], "norm", "inside", floor=0.5).read(evidence)[0].verdict == INCONCLUSIVE
+    assert Overlap(["query"], "ranks", floor=0.5).read(evidence) == []
     assert Overlap(["query"], "seeds", floor=0.5).read(evidence) == []
     parts = [{"_target_": "lora_repro.claims.overlap.Overlap", "kinds": ["query"], "between": "seeds", "floor": 0.5}]
     assert [reading.verdict for reading in AllOf(parts).read(evidence)] == [NOT_RUN]
@@ -384,6 +474,23 @@ def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tm
     assert Slowdown(["adapter"], floor=-2, ceiling=2).read(evidence)[0].verdict == REFUTED
     assert Slowdown(["adapter", "gone"], floor=0).read(evidence)[0].verdict == INCONCLUSIVE
     assert Slowdown(["adapter"], floor=0).read(Evidence("mini", tmp_path / "nothing", {})) == []
+    mixed = latency(tmp_path / "mixed", {"adapter": {1: 1.2, 8: 1.05}, "other": {1: 0.97, 8: 0.99}})
+    (reading,) = Slowdown(["adapter", "other"], "least", floor=0).read(mixed)
+    assert reading.low is not None and reading.low > 0 and reading.verdict == INCONCLUSIVE  # one of the two adds nothing
+    (reading,) = Slowdown(["adapter", "other"], "least − most", floor=0).read(mixed)
+    assert reading.low is not None and reading.low > 0 and reading.verdict == INCONCLUSIVE
+
+
+def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -> None:
+    peaks = {("gpt2", "lora"): 40, ("gpt2", "full"): 100, ("llama", "lora"): 90, ("llama", "full"): 100, ("bert", "lora"): 1}
+    entries = [{"backbone": backbone, "row": row, "peak_mib": peak} for (backbone, row), peak in peaks.items()]
+    found = {"schema": record.SCHEMA, "memory": entries, "where": {"device": "cpu"}, "backbones": {"gpt2": "G", "llama": "L"}}
+    record.write_json(tmp_path / "measures" / "latency.json", found)
+    evidence = Evidence("mini", tmp_path, {})
+    (reading,) = MeasuredMemory("lora", "full", ceiling=1).read(evidence)
+    assert (reading.low, reading.high, reading.n, reading.verdict) == (0.4, 0.9, 2, REPLICATED)
+    assert MeasuredMemory("lora", "full", ceiling=0.8).read(evidence)[0].verdict == INCONCLUSIVE
+    assert MeasuredMemory("lora", "full", ceiling=0.8).read(Evidence("mini", tmp_path / "none", {})) == []
 
 
 # The whole ledger, from records that conf/ asks for.

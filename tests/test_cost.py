@@ -11,10 +11,11 @@ from conftest import SHAPES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lora_repro import cost
 from lora_repro.backbone import BackboneSpec
-from lora_repro.cost import Outline, Work
 from lora_repro.data import Encoded, collate
+from lora_repro.forecast import cost
+from lora_repro.forecast.cost import Outline, Work
+from lora_repro.forecast.outline import frame
 from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import AbstractMethod
@@ -25,8 +26,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.top_layers import TopLayers
 from lora_repro.methods.untuned import Untuned
-from lora_repro.objective import summed_loss
-from lora_repro.outline import frame
+from lora_repro.train.objective import summed_loss
 
 ROWS, LENGTH, PROMPT = 3, 24, 10
 METHODS: list[AbstractMethod] = [

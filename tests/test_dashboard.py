@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
     for place in ("tables", "figures", "records"):
         (tmp_path / "results/mini" / place).mkdir(parents=True)
     (tmp_path / "results/mini/tables/e2e.csv").write_text(CSV)
-    for stem in ("e2e", "rank", "subspace_layers", "latency", "something"):
+    for stem in ("e2e", "rank", "subspace_ranks", "low_data", "latency", "something"):
         (tmp_path / f"results/mini/figures/{stem}.png").write_bytes(b"")
     record = {"schema": 1, "signature": "s", "measured": {"scores": {"bleu": 0.5, "nist": None}}}
     (tmp_path / "results/mini/records/s.json").write_text(json.dumps(record))
@@ -38,7 +39,7 @@ def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 def test_every_score_of_a_table_has_its_bars_and_its_cloud(root: Path) -> None:
     found = panels(root)
-    bars = found["Scores by method, beside the paper's"]
+    bars = [item for item in found["Scores by method, beside the paper's"] if item["kind"] == "table_bar"]
     assert [(item["table"], item["label"], item["value"]) for item in bars] == [
         ("tables/e2e", "line", "bleu"),
         ("tables/e2e", "line", "nist"),
@@ -65,7 +66,8 @@ def test_each_figure_stands_in_one_section(root: Path) -> None:
     assert places == {
         "figures/e2e": "Quality against parameters",
         "figures/rank": "Rank",
-        "figures/subspace_layers": "Subspaces",
+        "figures/subspace_ranks": "Subspaces",
+        "figures/low_data": "Scores by method, beside the paper's",
         "figures/latency": "Latency and memory",
         "figures/something": "Other figures",
     }
@@ -112,8 +114,9 @@ def test_a_dry_run_prints_the_workspace_and_needs_no_key(
 def test_without_a_key_it_says_what_is_missing(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("WANDB_API_KEY", "DRY_RUN"):
+    for name in ("WANDB_MODE", "DRY_RUN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("lora_repro.tracking.wandb_board.key_known", lambda: False)
     assert dashboard.main(["profile=mini"], root) == 3
     assert capsys.readouterr().err.startswith("error: no W&B key: set WANDB_API_KEY")
     assert dashboard.main(["mini"], root) == dashboard.main(["profile=../x"], root) == 2
@@ -125,3 +128,6 @@ def test_what_is_published_has_a_dashboard(profile: str) -> None:
     names = [section["name"] for section in dashboard.sections(found)]
     assert {"Scores by method, beside the paper's", "Quality against parameters", "Training"} <= set(names)
     assert "e2e" in found.tables and "bleu" in found.scores
+    for path in found.tables.values():  # a column's name finds one column
+        header = next(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        assert len(set(header)) == len(header), path

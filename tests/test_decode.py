@@ -1,4 +1,4 @@
-"""lora_repro/decode.py against tests/beam_oracle.py: same tokens, same scores, fewer and smaller model calls."""
+"""lora_repro/decode against tests/beam_oracle.py: same tokens, same scores, fewer and smaller model calls."""
 
 from __future__ import annotations
 

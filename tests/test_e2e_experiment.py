@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from experiments import e2e
-from lora_repro import present, rows
 from lora_repro.errors import UserError
-from lora_repro.report import Metric
-from lora_repro.rows import Block, declared
+from lora_repro.tables import present, rows
+from lora_repro.tables.report import Metric
+from lora_repro.tables.rows import Block, declared
 from lora_repro.tasks.e2e import E2E as Task
 
 ROWS = [
@@ -77,6 +77,12 @@ def test_overrides_narrow_or_change_cells(blocks: list[Block]) -> None:
         declared("e2e", "mini", ["row/e2e=loar"])
     with pytest.raises(UserError, match="asks for seed 9"):
         declared("e2e", "mini", ["row/e2e=lora", "seed=9"])
+
+
+@pytest.mark.parametrize("override", ["seed=range(3)", "row.size=a,b"])
+def test_a_table_takes_numbers_with_commas(override: str) -> None:
+    with pytest.raises(UserError, match="whole numbers with commas"):
+        declared("e2e", "smoke", [override])
 
 
 def test_the_paper_profile_has_a_block_for_each_of_its_backbones() -> None:

@@ -20,8 +20,8 @@ from lora_repro.data import encode_prompt
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged
 from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.exchange.restore import restore
 from lora_repro.record import signature
-from lora_repro.restore import restore
 from lora_repro.tasks.base import Example
 
 TEXT = ["experiment=e2e", "row/e2e=lora", "backbone=random_gpt2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_repro import figure
+from lora_repro.tables import figure
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro import footprint
-from lora_repro.bench import limit
+from lora_repro.bench import footprint, limit
 from lora_repro.errors import UserError
-from lora_repro.rows import declared
+from lora_repro.tables.rows import declared
 
 MIB = 2**20
 SMALL = ["backbone=random_gpt2", "device=cpu"]

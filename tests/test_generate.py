@@ -86,10 +86,10 @@ def test_options_reach_the_decoder(text: Path) -> None:
 def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(
     text: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = ["--task", "e2e", "--backbone", "random_llama", "--profile", "smoke", "--precision", "fp32"]
+    named = ["task=e2e", "backbone=random_llama", "profile=smoke", "train.precision=fp32"]
     assert printed(capsys, adapter, *MRS, *named) == printed(capsys, text, *MRS)
-    assert "name its --task" in mistake(capsys, adapter, MRS[0])
-    assert "which untrained 2-layer gpt2 has not" in mistake(capsys, adapter, MRS[0], *named[:2], "--backbone", "random_gpt2")
+    assert "name its task=" in mistake(capsys, adapter, MRS[0])
+    assert "which untrained 2-layer gpt2 has not" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
 
 
 def test_pairs_and_labels(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,9 +104,9 @@ def test_mistakes_are_one_line(text: Path, pairs: Path, tmp_path: Path, capsys: 
     assert "nothing to answer" in mistake(capsys, text)
     assert "cannot read" in mistake(capsys, text, "--file", tmp_path / "none")
     assert "no checkpoint" in mistake(capsys, tmp_path, MRS[0])
-    assert "leave out --task" in mistake(capsys, text, MRS[0], "--task", "e2e")
+    assert "leave out task=e2e" in mistake(capsys, text, MRS[0], "--task", "e2e")
     assert "two sentences: FIRST || SECOND" in mistake(capsys, pairs, "Only one.")
-    assert "beam" in mistake(capsys, pairs, "A || B", "--beam", 2)
+    assert "beam" in mistake(capsys, pairs, "A || B", "decode.beam=2")
 
 
 def test_a_task_of_one_sentence_keeps_bars(tmp_path: Path) -> None:
@@ -117,6 +117,8 @@ def test_a_task_of_one_sentence_keeps_bars(tmp_path: Path) -> None:
     assert (asked.input, asked.second) == ("one || two", None)
     with pytest.raises(UserError, match="one sentence"):
         task.ask(" ")
+    cola: Any = build(compose(["task=cola", "profile=laptop"]).task)  # its yaml says `second: null`
+    assert cola.ask("A film to forget.").second is None
 
 
 def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest.CaptureFixture[str],

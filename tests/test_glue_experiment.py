@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import tiny_backbone
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import present, record, run
+from lora_repro import compose as compose_module
+from lora_repro import record, run, sweep
 from lora_repro.adapt import begin_from
-from lora_repro.artefact import Artefact
-from lora_repro.compose import CONF, build, compose, resolved
+from lora_repro.command import command
+from lora_repro.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
 from lora_repro.parts import Parts
-from lora_repro.rows import declared
-from lora_repro.stores import published
+from lora_repro.tables import present
+from lora_repro.tables.artefact import Artefact
+from lora_repro.tables.columns import column_of
+from lora_repro.tables.grid import grid_tables
+from lora_repro.tables.rows import declared
+from lora_repro.tables.stores import published
 
 TABLES: dict[str, Artefact] = {"glue": glue.GLUE, "glue_dagger": glue_dagger.DAGGER, "low_data": low_data.LOW_DATA}
 PROFILES = ["smoke", "mini", "laptop", "paper"]
@@ -61,13 +67,74 @@ def test_lora_has_the_printed_and_the_scripts_hyper_parameters(overrides: str, e
     assert train["select_by"] == "score" and asked["task"].get("held_out", 0) == 0  # the paper chooses on dev
 
 
-def test_dagger_rows_never_start_from_mnli() -> None:
-    for row in ("lora", "adapter_p_small", "adapter_h_large"):
-        for task in TASKS:
-            cell = ["experiment=glue_dagger", f"row/glue_dagger={row}", f"task={task}", "backbone=roberta_large"]
-            asked = resolved(compose([*cell, "profile=paper"]))
-            assert asked["init_from"] is None and asked["data"]["max_length"] == 128
-    assert {block.backbone for block in declared("glue_dagger", "paper", ["row/glue_dagger=lora"])} == {"roberta_large"}
+def paper_cell(table: str, row: str, *overrides: str) -> dict[str, Any]:
+    return resolved(compose([f"experiment={table}", f"row/{table}={row}", "profile=paper", *overrides]))
+
+
+@pytest.mark.parametrize("recipe", ["paper", "scripts"])
+@pytest.mark.parametrize("backbone", ["roberta_base", "roberta_large", "deberta_v2_xxlarge"])
+def test_mrpc_rte_and_stsb_alone_start_from_mnli(backbone: str, recipe: str) -> None:
+    for task in TASKS:
+        asked = paper_cell("glue", "lora", f"backbone={backbone}", f"recipe={recipe}", f"task={task}")
+        assert asked["init_from"] == ("mnli" if task in ("mrpc", "rte", "stsb") else None)
+        scaling = asked["method"]["alpha"] / asked["method"]["rank"]
+        assert scaling == (1 if recipe == "paper" and backbone != "roberta_large" else 2)
+
+
+DAGGER_ROWS = sorted(path.stem for path in (CONF / "row" / "glue_dagger").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("row", DAGGER_ROWS)
+def test_dagger_rows_never_start_from_mnli(row: str) -> None:
+    for task in TASKS:
+        asked = paper_cell("glue_dagger", row, f"task={task}", "backbone=roberta_large")
+        assert asked["init_from"] is None
+        assert row == "full" or asked["data"]["max_length"] == 128  # full is the standard row's, for comparison
+    assert {block.backbone for block in declared("glue_dagger", "paper", [f"row/glue_dagger={row}"])} == {"roberta_large"}
+
+
+def test_dagger_adapters_are_the_authors_own() -> None:
+    # Plain N(0, 0.02^2); swish in Houlsby's, relu in Pfeiffer's, which has no truncation to switch off.
+    for row in ("adapter_h_large", "adapter_h_small"):
+        method = paper_cell("glue_dagger", row, "backbone=roberta_large")["method"]
+        assert (method["activation"], method["std"], method["init"]) == ("silu", 0.02, "gaussian")
+    for row in ("adapter_p_large", "adapter_p_small"):
+        method = paper_cell("glue_dagger", row, "backbone=roberta_large")["method"]
+        assert (method["activation"], method["std"]) == ("relu", 0.02)
+
+
+@pytest.mark.parametrize("table, row, task", [
+    ("glue", "lora", "rte"),
+    *(("glue_dagger", row, "mnli") for row in DAGGER_ROWS if row != "full"),
+])  # fmt: skip
+@pytest.mark.parametrize("backbone", ["gpt2_medium", "smollm2_135m"])
+def test_what_the_paper_does_not_print_is_the_row_s_own(table: str, row: str, task: str, backbone: str) -> None:
+    asked = paper_cell(table, row, f"task={task}", f"backbone={backbone}")
+    plain = resolved(compose([f"experiment={table}", f"row/{table}={row}", "profile=smoke", f"task={task}"]))
+    assert asked["train"]["lr"] == plain["train"]["lr"] and asked["method"] == plain["method"]
+    defaults = OmegaConf.load(CONF / "train" / "glue.yaml")
+    for key in ("epochs", "batch_size", "warmup", "weight_decay"):
+        assert asked["train"][key] == defaults[key]
+    assert asked["init_from"] is None and asked["backbone"]["head_dropout"] is None
+
+
+def test_a_script_s_adapter_has_its_values_and_what_no_script_trains_is_refused() -> None:
+    scripts = ("backbone=roberta_large", "recipe=scripts")
+    for row in ("adapter_h_small", "adapter_p_small"):
+        train = paper_cell("glue_dagger", row, "task=mnli", *scripts)["train"]
+        got = tuple(train[key] for key in ("lr", "epochs", "batch_size", "warmup", "weight_decay", "select"))
+        assert got == (3e-4, 5, 256, 0.1, 0.0, "last")
+    refused = [("glue", row, "rte") for row in ("full", "bitfit", "adapter_p", "linear_probe")]
+    refused += [("glue_dagger", "lora", "mnli"), ("glue_dagger", "full", "mnli")]
+    refused += [("glue_dagger", "adapter_h_small", "rte"), ("glue_dagger", "adapter_p_large", "mnli")]
+    for table, row, task in [*refused, ("glue", "lora", "sentiment")]:
+        line = f"no released script trains row {row} of {table} on roberta_large and {task}"
+        with pytest.raises(UserError, match=line) as caught:
+            paper_cell(table, row, f"task={task}", *scripts)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="gpt2_medium"):
+        paper_cell("glue", "lora", "task=rte", "recipe=scripts", "backbone=gpt2_medium")
+    assert resolved(compose(["experiment=glue", "row/glue=full", "recipe=scripts"]))["train"]["select"] == "last"  # at mini
 
 
 def smoke(tmp_path: Path, *overrides: str, row: str = "lora") -> DictConfig:
@@ -108,6 +175,12 @@ def test_a_constant_answer_is_a_collapsed_run(tmp_path: Path) -> None:
     assert found["status"] == "collapsed"
 
 
+def test_rows_that_were_cut_are_counted(tmp_path: Path) -> None:
+    measured = run.run(smoke(tmp_path, "task=sentiment", "data.max_length=4"))["measured"]  # a byte is a token
+    assert (measured["rows_cut"], measured["test_rows_cut"]) == (16 + 8, 8)
+    assert "test_rows_cut" not in run.run(smoke(tmp_path, "task=sentiment"))["measured"]
+
+
 def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
     base = ("task=similarity", "train.eval_every=1", "train.epochs=6", "train.lr=3e-2")
     by_score = run.run(smoke(tmp_path, *base, "train.select_by=score"))
@@ -118,6 +191,11 @@ def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
     by_loss = run.run(smoke(tmp_path, *base))
     losses = dict(by_loss["measured"]["dev_losses"])
     assert by_loss["measured"]["best_step"] == min(losses, key=lambda step: losses[step])
+
+
+def test_a_score_of_one_input_is_not_what_a_text_task_selects_by(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="select_by=loss"):
+        Parts.of(compose(["profile=smoke", "task=e2e", "+train.select_by=score"])).objective()
 
 
 def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
@@ -134,6 +212,34 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     assert again == found and run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
     plain = run.run(compose(overrides), overrides)
     assert plain["signature"] != found["signature"] and "started_from" not in plain["measured"]
+
+
+def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "task=entailment"]
+    cell += ["init_from=similarity", "seed=1"]
+    found = run.run(compose(cell), cell)
+    source = found["asked"]["starts_from"]
+    assert found["measured"]["started_from"] == source and record.signature(found["asked"]) == found["signature"]
+    # All who name a run agree on its name: the sweep, the table, the command that a report prints.
+    (cells,) = sweep.cells(cell)
+    assert cells.folder.name == found["signature"]
+    (block,) = declared("glue", "smoke", ["row/glue=lora", "task=entailment", "init_from=similarity", "seed=1"])
+    assert [name for row in block.rows for name, _ in row.asked.values()] == [found["signature"]]
+    assert command(found, "smoke").problem == ""
+    # The source's own settings change (as a correction of conf/printed would): the old record answers no longer.
+    plain = compose_module.compose
+
+    def changed(overrides: list[str], hydra_node: bool = False) -> DictConfig:
+        config = plain(overrides, hydra_node)
+        if "task=similarity" in overrides:
+            config.train.epochs = 2
+        return config
+
+    compose_module._composed.cache_clear()
+    monkeypatch.setattr(compose_module, "compose", changed)
+    again = asked_of(plain(cell), cell)
+    assert again["starts_from"] != source and record.signature(again) != found["signature"]
+    compose_module._composed.cache_clear()
 
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
@@ -155,7 +261,7 @@ def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp
         zero = {name: torch.zeros_like(parameter) if name.endswith(".B") else parameter for name, parameter in kept.items()}
         folder = tmp_path / "zero"
         folder.mkdir()
-        from lora_repro.checkpoint import save_tensors
+        from lora_repro.train.checkpoint import save_tensors
 
         save_tensors(folder / "adapter.safetensors", zero)
         begin_from(folder, Lora(rank=8, alpha=8, dropout=0.0).apply(tiny_backbone("bert")))
@@ -197,7 +303,8 @@ def fabricate(
 
 
 def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_repro.rows.swept", lambda table, profile, axis: {"task": ["sentiment", "entailment"]}.get(axis, []))
+    axes = {"task": ["sentiment", "entailment"]}
+    monkeypatch.setattr("lora_repro.tables.rows.swept", lambda table, profile, axis, given: axes.get(axis, []))
     half, most, none = [0, 1] * 20, [1, 1, 1, 0] * 10, [0] * 40
     given = {("full", "sentiment"): half, ("full", "entailment"): half, ("lora", "sentiment"): most, ("lora", "entailment"): half}
     given |= {("bitfit", "sentiment"): none, ("bitfit", "entailment"): half, ("adapter_p", "sentiment"): half}
@@ -220,6 +327,19 @@ def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: P
     assert first == {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
 
 
+def test_published_runs_on_other_data_share_no_table_with_this_checkout_s(tmp_path: Path) -> None:
+    half = [0, 1] * 20
+    for root in ("ours", "theirs"):
+        fabricate(tmp_path / root, "low_data", "smoke", {("full", "rows_16"): half, ("lora", "rows_16"): half})
+    for path in (tmp_path / "theirs/results/smoke/records").glob("*.json"):
+        path.write_text(path.read_text().replace("generated by us", "generated by an older version of us"))
+    ours, theirs = (published(tmp_path / root / "results/smoke") for root in ("ours", "theirs"))
+    stores = [replace(ours, source="this checkout"), theirs]
+    table, *_ = grid_tables(low_data.LOW_DATA, declared("low_data", "smoke"), stores, "smoke")
+    assert {line.source for line in table.lines if line.cells} == {"this checkout"}
+    assert any("published runs are not shown beside these: different data" in note for note in table.footnotes)
+
+
 def test_the_low_data_table_has_a_column_a_size(tmp_path: Path) -> None:
     half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
     given = {(row, f"rows_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (16, 32)}
@@ -231,6 +351,23 @@ def test_the_low_data_table_has_a_column_a_size(tmp_path: Path) -> None:
     assert (lora["rows_16"], lora["rows_32"], lora["rows_16_difference"]) == ("75", "75", "25")
 
 
+@pytest.mark.parametrize("task, n", [([], 3418), (["task=mrpc"], 3418), (["task=rte"], 2490 - 250), (["task=stsb"], 5749 - 250)])
+def test_low_data_s_largest_size_is_the_task_s_own(task: list[str], n: int) -> None:
+    # More than there are would refuse a third of the runs. The sweep and its table ask for the same cells.
+    command = ["experiment=low_data", "profile=laptop", *task]
+    sizes = [block.config["data"]["n_train"] for block in declared("low_data", "laptop", [*task, "row/low_data=lora"])]
+    jobs = {item for job in sweep_jobs([*command, "row/low_data=lora"]) for item in job if item.startswith("data.n_train=")}
+    assert sizes == [100, 1000, n] and jobs == {f"data.n_train={size}" for size in sizes}
+
+
+def test_low_data_at_paper_scale_has_the_paper_s_four_columns() -> None:
+    blocks = declared("low_data", "paper", ["seed=0"])
+    columns = [column_of(low_data.LOW_DATA, block).key for block in blocks]
+    assert len(columns) == 4
+    for row in blocks[0].rows:
+        assert set(columns) == set(row.paper["gpt3_175b"]) - {"source"}
+
+
 def test_the_paper_s_average_is_of_its_eight_tasks() -> None:
     block = declared("glue", "paper", ["task=mnli", "backbone=roberta_base"])[0]
     for row in block.rows:
@@ -238,12 +375,15 @@ def test_the_paper_s_average_is_of_its_eight_tasks() -> None:
             assert abs(sum(printed[task] for task in TASKS) / 8 - printed["average"]) < 0.06
 
 
-def test_published_glue_records_are_the_declared_cells() -> None:
+@pytest.mark.parametrize("profile", ["mini", "laptop"])
+@pytest.mark.parametrize("table", ["glue", "low_data"])
+def test_the_declared_cells_are_published(table: str, profile: str) -> None:
+    # A change of conf/ that moves a signature would leave the published table empty: LoRA's row stands for all.
     root = Path(glue.__file__).resolve().parents[1]
-    for profile in ("mini", "laptop"):
-        store = published(root / "results" / profile)
-        for signature, found in store.records.items():
-            assert record.signature(found["asked"]) == signature
+    records = published(root / "results" / profile).records
+    rows = [row for block in declared(table, profile, [f"row/{table}=lora", "seed=0"]) for row in block.rows]
+    found = [records.get(name) for row in rows for name, _ in row.asked.values()]
+    assert found and all(item and item["row"]["name"] == "lora" for item in found)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "task").glob("*.yaml")))

@@ -816,13 +816,9 @@ def test_qqp_s_broken_lines_are_skipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\rb", "a" * 140_000])
-def test_what_csv_refuses_is_read_or_refused_in_one_line(text: str, tmp_path: Path) -> None:
+def test_what_csv_refuses_is_read(text: str, tmp_path: Path) -> None:
     write(tmp_path, "sst2", dev=[(text, None, "1"), *sample("sst2", "dev")[1:]])
-    try:
-        found = task_of("sst2").load(str(tmp_path))
-    except UserError:
-        return
-    assert found.test[0].input == text
+    assert task_of("sst2").load(str(tmp_path)).test[0].input == text
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "-Infinity"])

@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import inspect
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
 
-from lora_repro import health
+from lora_repro import doctor, health
 from lora_repro.compose import compose
 from lora_repro.errors import NotAvailable
 from lora_repro.metrics import coco, jvm
+from lora_repro.tasks.base import Example, Splits
+from lora_repro.tasks.glue import Glue
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+
+
+def runnable(mend: str) -> bool:
+    """Whether a shell could run it as it stands: commands that exist, with `&&` between them."""
+    for part in mend.split(" && "):
+        program, *arguments = shlex.split(part)
+        if program == "make":
+            done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=False)
+            known = done.returncode == 0
+        elif program == sys.executable:
+            known = arguments[0] == "-m" and importlib.util.find_spec(arguments[1]) is not None
+        elif program == "git":
+            known = arguments[0] in ("init", "add", "commit")
+        else:
+            known = program in ("export", "unset") and re.fullmatch(r"[A-Z_]+(=\S+)?", " ".join(arguments)) is not None
+        if not known:
+            return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def every_mend_is_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of every finding that a test of this file meets."""
+    made: list[health.Finding] = []
+    kept = health.Finding
+
+    def noted(*arguments: Any, **named: Any) -> health.Finding:
+        made.append(kept(*arguments, **named))
+        return made[-1]
+
+    monkeypatch.setattr(health, "Finding", noted)
+    yield
+    for mend in {found.mend for found in made if not found.ok}:
+        assert runnable(mend), mend
+
+
+def test_prose_is_no_command() -> None:
+    words = ("connect to the network", "paths.runs=/big/disk", "git clone URL", "make peace", "export", "make setup && sing")
+    assert not any(map(runnable, words)) and runnable("make setup && git commit")
+
+
+def test_the_tests_of_this_file_meet_every_check() -> None:
+    checks = [name for name, item in vars(health).items() if inspect.isfunction(item) and item.__module__ == health.__name__]
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert len(checks) >= 10 and all(f"health.{name}(" in text for name in checks)
 
 
 def test_an_old_python_is_mended_by_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +126,7 @@ def test_disk_wants_room_and_leave_to_write(tmp_path: Path, monkeypatch: pytest.
     assert [found.ok for found in health.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
     monkeypatch.setattr(health, "SPACE", {"mini": 10**9})
     runs, cache = health.disk("mini", tmp_path)
-    assert (runs.kind, runs.mend) == ("missing", "paths.runs=/big/disk") and "LORA_REPRO_CACHE" in cache.mend
+    assert runs.kind == "missing" and "ARGS=paths.runs=/big/disk" in runs.mend and "LORA_REPRO_CACHE" in cache.mend
 
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied")
@@ -113,18 +173,52 @@ def test_a_backbone_is_here_whole_or_its_command_is_given(tmp_path: Path, monkey
     assert found.kind == "missing" and found.mend.endswith("-m lora_repro.fetch smollm2_135m")
     assert health.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
     away = compose(["backbone=gpt2_medium"])
-    monkeypatch.setattr("lora_repro.at_hand.weights", lambda spec: False)
+    monkeypatch.setattr("lora_repro.backbone.at_hand.weights", lambda spec: False)
     assert health.backbone(away, reachable=True).ok and health.backbone(away, reachable=False).kind == "missing"
     assert health.backbone(compose(["backbone=deberta_v2_xxlarge"]), reachable=True).kind == "note"  # no revision is pinned
 
 
+@pytest.mark.parametrize(("name", "reachable"), [("deberta_v2_xxlarge", True), ("gpt2_medium", False)])
+def test_what_the_doctor_says_of_a_backbone_mends_it(
+    name: str, reachable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    mend = health.backbone(compose(["profile=paper", f"backbone={name}"]), reachable).mend
+    given = dict(item.split("=", 1) for item in shlex.split(mend)[2:])
+    asked = [f"profile={given['PROFILE']}", "experiment=glue", "task=rte", *given["ARGS"].split()]
+    asked = [item.replace("/path/to/gpt2-medium", str(tmp_path)) for item in asked]
+    (config,) = doctor.needs(asked).backbones
+    found = health.backbone(config, reachable)
+    # With its commit named, DeBERTa may still lack the packages of its extra.
+    assert found.ok or found.mend.endswith("-m pip install -e '.[deberta]'")
+    away = health.backbone(compose(["backbone=gpt2_medium", "backbone.source=folder", "backbone.hub_id=/nowhere"]), True)
+    assert away.kind == "missing" and "/nowhere" in away.what
+
+
 def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
-    found = health.data(compose(["task=sentiment", "profile=mini"]), "mini")
+    found = health.data(compose(["task=sentiment", "profile=mini"]), "mini", False)
     assert found.ok and "train" in found.what and "generated" in found.what
-    missing = health.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), "laptop")
+    missing = health.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), "laptop", False)
     assert missing.kind == "missing" and "RTE" in missing.what and missing.mend == "make doctor PROFILE=laptop DATA=/path/to/glue"
-    none = health.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), "laptop")
+    none = health.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), "laptop", False)
     assert none.kind == "missing" and none.mend.endswith("DATA=/path/to/e2e")
+
+
+def test_data_of_the_hub_are_there_in_its_cache_or_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(["task=rte", "profile=laptop", "task.source=hub"])
+
+    example = Example("k", "text", "yes")
+
+    def load(self: Any, folder: str | None) -> Splits:
+        return Splits([example], [example], [], "", {})
+
+    def refuse(self: Any, folder: str | None) -> Splits:
+        raise NotAvailable("cannot get it from the model hub")
+
+    monkeypatch.setattr(Glue, "load", refuse)
+    assert health.data(config, "laptop", True).ok and health.data(config, "laptop", False).kind == "missing"
+    monkeypatch.setattr(Glue, "load", load)
+    assert "1 train, 1 dev, 0 test (the hub's" in health.data(config, "laptop", False).what
 
 
 def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import footprint, latency, measures
-from lora_repro.bench import Bench
+from lora_repro import latency
+from lora_repro.bench import Bench, footprint, measures
+from lora_repro.bench.timing import slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.lora import Lora, unmerge
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.untuned import Untuned
-from lora_repro.rows import Block, declared
-from lora_repro.timing import slowdown
+from lora_repro.tables.rows import Block, declared
 
 BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
 COPY, MERGED = (Bench(5, 0, [1], [8], 1, 8, 2, 100, copy=True, merged=merged) for merged in (False, True))

@@ -13,11 +13,10 @@ from latency_measure import measurement
 from omegaconf import OmegaConf
 
 from experiments import latency
-from lora_repro import measures
-from lora_repro.bench import Bench
+from lora_repro.bench import Bench, measures
 from lora_repro.compose import build
 from lora_repro.methods._bottleneck import bottleneck_size
-from lora_repro.rows import declared
+from lora_repro.tables.rows import declared
 
 ROWS = [
     "plain", "plain_again", "lora_merged", "lora", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large",

@@ -8,7 +8,7 @@ from latency_measure import entry, measurement
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lora_repro import latency_figure
+from lora_repro.bench import latency_figure
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 from latency_measure import entry, measurement
 from omegaconf import OmegaConf
 
+from lora_repro.bench.footprint_table import memory_sheets
+from lora_repro.bench.latency_table import bound, cell_text, command, latency_sheets, paper_numbers, signed
 from lora_repro.compose import CONF
-from lora_repro.footprint_table import memory_sheets
-from lora_repro.latency_table import cell_text, latency_sheets, paper_numbers, signed
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ def test_a_cell_says_its_interval_and_whether_it_holds_zero() -> None:
     assert cell_text(entry("lora_merged", 1, 64)) == "−0.2 [−0.9, +0.3] ="
     assert cell_text(entry("adapter_l_large", 1, 64)) == "+21.5 [+19.0, +24.2]"
     assert cell_text(entry("plain", 2, 64)) == "200.0 ms" and cell_text(None) == "—"
+
+
+def test_an_end_near_zero_says_on_which_side_it_lies() -> None:
+    assert [bound(value) for value in (-0.03, 0.004, 0.0, -6.44)] == ["−0.03", "+0.004", "0.0", "−6.4"]
+    near = entry("lora_merged", 1, 64)
+    near["slowdown"] = {"median": -5.0, "low": -6.4, "high": -0.02, "n": 3}
+    assert cell_text(near) == "−5.0 [−6.4, −0.02]"  # without `=`: not 0
+
+
+def test_every_table_ends_its_caption_with_the_command_that_measures_it_again() -> None:
+    found = measurement()
+    for sheet in [*latency_sheets({"published": found}), memory_sheets({"published": found})[0]]:
+        assert sheet.facts[-1] == "To reproduce: python -m lora_repro.latency profile=mini"
+    found["where"]["kind"], found["asked"]["overrides"] = "cuda", ["profile=mini", "device=cuda", "bench.rounds=50"]
+    assert command(found) == "python -m lora_repro.latency profile=mini device=cuda bench.rounds=50"
 
 
 def test_own_published_and_paper_stand_in_this_order() -> None:

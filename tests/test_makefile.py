@@ -52,10 +52,16 @@ def test_the_dashboard_is_that_of_the_profile() -> None:
     assert commands("dashboard", "PROFILE=laptop")[-1].endswith("-m lora_repro.dashboard profile=laptop")
 
 
+def test_the_authors_adapter_is_analysed_from_a_path_with_spaces() -> None:
+    """The explicit target wins over reproduce-%, which would train."""
+    (line,) = commands("reproduce-authors-subspace", "ADAPTER=/some where/a.bin")[-1:]
+    assert line.endswith('-m lora_repro.subspace "/some where/a.bin" --to results/authors')
+
+
 def test_a_report_with_data_names_its_profile() -> None:
     assert commands("report")[-1].split()[1:] == ["-m", "lora_repro.page"]
     with_data = commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1]
-    assert with_data.endswith('-m lora_repro.page "profile=laptop" --data "/some where/e2e"')
+    assert with_data.endswith("""-m lora_repro.page profile=laptop "paths.data='/some where/e2e'\"""")
 
 
 def test_costs_are_measured_then_shown_with_the_same_arguments() -> None:

@@ -8,7 +8,7 @@ from conftest import tiny_backbone
 
 from lora_repro.backbone import Backbone
 from lora_repro.data import Encoded, collate
-from lora_repro.objective import summed_loss, validation_loss
+from lora_repro.train.objective import summed_loss, validation_loss
 
 ROWS = [Encoded([65, 66, 10, 32, 67, 256], [-1] * 6, 3), Encoded([70, 10, 32, 71, 72, 73, 74, 256], [-1] * 8, 2)]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lora_repro import outcome
-from lora_repro.progress import Trained
+from lora_repro.train.progress import Trained
 
 TRAINED = Trained("finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)])
 

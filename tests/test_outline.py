@@ -13,8 +13,8 @@ from lora_repro.backbone import BackboneSpec
 from lora_repro.compose import CONF, build, compose
 from lora_repro.errors import UserError
 from lora_repro.fetch import backbone_folder
+from lora_repro.forecast.outline import frame, shape_of
 from lora_repro.methods.base import Shape
-from lora_repro.outline import frame, shape_of
 
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +22,7 @@ from lora_repro.page.cells import Grid, number
 from lora_repro.page.examples import texts_of
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
+from lora_repro.page.runs import HEADER, ledger, runs_of
 from lora_repro.record import identity, signature
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +65,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
     for name in ("e2e", "curve"):
         (folder / "mini" / "figures" / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'> <g/> </svg>")
+    shutil.copytree(ROOT / "results" / "mini" / "measures", folder / "mini" / "measures")
     claims = "# Claims\n\nSee [the table](mini/tables/e2e.md).\n\n| Claim | Verdict |\n|-|-|\n| x | y |\n"
     (folder / "claims.md").write_text(claims)
     return folder
@@ -145,6 +148,29 @@ def test_the_page_holds_every_part(html: str) -> None:
     seen = Seen(html)
     assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
     assert '<a href="tables/e2e.md">' in html  # relative to results/ in claims.md, to results/mini here
+
+
+def test_what_was_measured_without_training_has_machine_commit_date_and_command(html: str) -> None:
+    found = json.loads((ROOT / "results" / "mini" / "measures" / "latency.json").read_text(encoding="utf-8"))
+    text = html[html.index("Measurements without training") :]
+    for said in (found["signature"], found["where"]["git_sha"][:9], found["where"]["finished_at"][:10]):
+        assert said in text
+    assert "<code>python -m lora_repro.latency profile=mini</code>" in text
+    assert found["where"]["device"] in html[: html.index("Models and data")]
+
+
+def test_estimated_stands_beside_actual_seconds_where_a_record_has_it() -> None:
+    records = {str(n): record_of("e2e", row) for n, row in enumerate(("lora", "full"))}
+    bare = [grid for _, grid in ledger(runs_of(records, "mini"), ["e2e"], {}).grids]
+    assert [cell.text for cell in bare[0].header] == list(HEADER)
+    for record in records.values():
+        record["measured"].pop("estimated_seconds", None)
+    records["0"]["measured"] |= {"estimated_seconds": 77, "wall_seconds": 91}
+    ((_, grid),) = ledger(runs_of(records, "mini"), ["e2e"], {}).grids
+    place = [cell.text for cell in grid.header].index("Estimated seconds")
+    cells = {row[0].text: (row[place - 1].text, row[place].text) for row in grid.rows}
+    assert cells["LoRA"] == ("91", "77") and cells["Full fine-tuning"][1] == "—"
+    assert all(len(row) == len(grid.header) == len(HEADER) + 1 for row in grid.rows)
 
 
 def test_generated_data_show_inputs_and_references(html: str) -> None:
@@ -291,7 +317,7 @@ def test_the_command_line_writes_the_page_and_names_mistakes(
     root = results.parent
     assert main(["profile=mini"], root) == 0
     assert (results / "mini" / "report.html").read_text(encoding="utf-8") == html
-    assert main(["profile=mini", "--data", str(tmp_path)], root) == 0  # texts of a reader's data stay out of results/
+    assert main(["profile=mini", f"paths.data='{tmp_path}'"], root) == 0  # texts of a reader's data stay out of results/
     assert (root / "runs" / "mini" / "report.html").is_file()
     capsys.readouterr()
     for arguments in (["mini"], ["profile=none"], ["profile=mini", "--data", "/no/such"]):

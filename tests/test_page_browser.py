@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from matplotlib.image import imread
 
 from lora_repro.page.build import page
 
@@ -138,10 +139,23 @@ def test_it_prints(html: Path) -> None:
 
 
 def test_screenshots_show_the_page(html: Path) -> None:
-    """A wide and a narrow picture with more than one colour; LORA_REPRO_SCREENSHOTS=/folder keeps them to be looked at."""
+    """A wide and a narrow picture with writing on it; LORA_REPRO_SCREENSHOTS=/folder keeps them to be looked at."""
     kept = os.environ.get("LORA_REPRO_SCREENSHOTS")
     folder = Path(kept) if kept else html.parent
     for name, size in (("desktop", (1280, 900)), ("phone", PHONE)):
         target = folder / f"{name}.png"
         browse(html, f"--screenshot={target}", "--hide-scrollbars", size=size)
-        assert target.stat().st_size > 15_000
+        assert ink(target) > 0.01
+
+
+def ink(picture: Path) -> float:
+    """The part of a picture's dots that differs from its first one, the page's background."""
+    dots = imread(picture)[..., :3]
+    return float((abs(dots - dots[0, 0]).max(axis=-1) > 0.1).mean())
+
+
+def test_an_empty_page_has_no_ink(html: Path) -> None:
+    blank = html.with_name("blank.html")
+    blank.write_text("<title>nothing</title>", encoding="utf-8")
+    browse(blank, f"--screenshot={html.with_name('blank.png')}", "--hide-scrollbars")
+    assert ink(html.with_name("blank.png")) == 0

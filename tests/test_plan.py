@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import calibrate, plan
-from lora_repro.cells import cells
+from lora_repro import plan
 from lora_repro.errors import UserError
+from lora_repro.forecast import calibrate
+from lora_repro.forecast.cells import cells
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 
@@ -35,7 +36,9 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
     shown = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.startswith(("lora ", "full "))}
-    assert lines["lora"][:7] == ["lora", "e2e", "0", "random_llama", "no", "896", lines["lora"][6]]
+    assert lines["lora"][:6] == ["lora", "e2e", "0", "random_llama", "no", "896"]
+    (line, *_) = (line for line in plan.lines(cells(arguments)) if line.cell.row == "lora")
+    assert lines["lora"][6] == f"{line.forecast.tokens:,}" and line.forecast.tokens > 1000
     assert lines["full"][5] == "26,816" and "2 runs, 0 here already" in shown and "downloads: none" in shown
 
     record(found["lora"], found["lora"].name)
@@ -45,22 +48,24 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
     assert " yes " in shown and " begun " in shown and "2 runs, 1 here already" in shown and "to run: 1," in shown
 
 
-def test_a_published_time_of_a_like_machine_is_preferred() -> None:
+def test_a_published_time_of_the_same_device_is_preferred() -> None:
     (cell,) = cells(["experiment=e2e", "row/e2e=lora", "profile=smoke"])
     (line,) = plan.lines([cell])
     assert line.how == "estimated" and line.seconds == line.forecast.seconds
     known = {"where": {"device": "Some CPU, 2 threads"}, "measured": {"wall_seconds": 12.5}}
-    assert plan._time(line.forecast, known, "cpu") == (12.5, "published")
-    assert plan._time(line.forecast, known, "cuda") == (line.forecast.seconds, "estimated")
-    known["where"]["device"] = "NVIDIA H100"
-    assert [plan._time(line.forecast, known, kind)[1] for kind in ("cpu", "cuda")] == ["estimated", "published"]
+    assert plan._time(line.forecast, known, "Some CPU, 2 threads") == (12.5, "published")
+    for other in ("Some CPU, 4 threads", "Other CPU, 2 threads", "NVIDIA H100"):
+        assert plan._time(line.forecast, known, other) == (line.forecast.seconds, "estimated")
 
 
-def test_published_records_are_found_by_signature() -> None:
-    (cell,) = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc"])
-    (line,) = plan.lines([cell])
-    published = Path("results/laptop/records") / f"{cell.folder.name}.json"
-    assert (line.how == "published") == (published.is_file() and line.parts.device.type == "cpu")
+def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc", "seed=0,1"])
+    records = Path("results/laptop/records")
+    device = json.loads((records / f"{asked[0].folder.name}.json").read_text())["where"]["device"]
+    monkeypatch.setattr(plan, "device_name", lambda here: device)
+    assert [line.how for line in plan.lines(asked[:1])] == ["published"]
+    assert not (records / f"{asked[1].folder.name}.json").exists()  # one seed was published
+    assert [line.how for line in plan.lines(asked)] == ["published", "estimated"]
 
 
 def test_the_paper_s_scale_is_planned_without_weights_or_data(
@@ -90,6 +95,13 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lroa" in (said := capsys.readouterr().err) and said.count("\n") == 1
     with pytest.raises(UserError, match="no such folder"):
         plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
+
+
+def test_several_processes_a_run_are_said_not_to_be_counted_in() -> None:
+    asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
+    two = plan.totals(plan.lines(cells([*asked, "launch.processes=2"])))
+    assert any("of one process; 2 would share" in text for text in two)
+    assert not any("of one process" in text for text in plan.totals(plan.lines(cells(asked))))
 
 
 def test_what_does_not_fit_the_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.methods.lora import Lora
-from lora_repro.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[65, 66, 67, 10, 70, 71]])

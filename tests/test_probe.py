@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
-from lora_repro import record, run
+from lora_repro import outcome, record, run
+from lora_repro.analysis import amplification
+from lora_repro.analysis.updates import probed
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, weight_of
@@ -20,9 +23,8 @@ from lora_repro.methods.lora import Lora, merge
 from lora_repro.methods.matrices import Matrices
 from lora_repro.probe import UPDATES, UpdateProbe
 from lora_repro.publish import publish
-from lora_repro.rows import declared
-from lora_repro.stores import own, published
-from lora_repro.updates import probed
+from lora_repro.tables.rows import declared
+from lora_repro.tables.stores import own, published
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
 
@@ -72,10 +74,41 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
             assert arrays[f"{kind}.norm"][-1, layer] == pytest.approx(np.linalg.norm(update), rel=1e-3)
             inside = np.linalg.norm(u[:, :2].T @ weight @ vt[:2].T)
             assert arrays[f"{kind}.inside_2"][-1, layer] == pytest.approx(inside, rel=2e-2)
+            factor = arrays[f"{kind}.norm"][-1, layer] / arrays[f"{kind}.inside_2"][-1, layer]
+            assert factor == pytest.approx(amplification(update, weight, 2), rel=2e-2)
+            p = s**2 / (s**2).sum()
+            entropy = -sum(float(x) * math.log(x) for x in p if x > 1e-12)
+            assert arrays[f"{kind}.effective_rank"][-1, layer] == pytest.approx(math.exp(entropy), rel=2e-2)
             assert arrays[f"{kind}.weight_norm"][layer] == pytest.approx(np.linalg.norm(weight), rel=1e-4)
             top = np.linalg.norm(np.linalg.svd(weight, compute_uv=False)[:2])
             assert arrays[f"{kind}.weight_top_2"][layer] == pytest.approx(top, rel=1e-4)
-            assert np.allclose(arrays[f"{kind}.spectrum"][layer][:4], s[:4], rtol=1e-2)
+            assert arrays[f"{kind}.spectrum"].shape == (2, 6)
+            assert np.allclose(arrays[f"{kind}.spectrum"][layer], s[:6], rtol=1e-2, atol=1e-4)
+            right = vt[:6].T
+            if isinstance(method, Lora):
+                right = np.linalg.svd(module.parts[kind].A.detach().double().numpy())[2].T[:, :4]
+            own = np.linalg.svd(weight)[2].T  # right singular vectors of W, as those of A
+            places = arrays["weight_directions"]
+            grid = arrays[f"{kind}.weight_similarity_{layer}"]
+            assert len(grid) == sum(places <= min(weight.shape)) > 4 and grid.shape[1] == right.shape[1]
+            for row, i in zip(grid[:: len(grid) // 3], places[:: len(grid) // 3], strict=False):
+                for j in (1, 3):
+                    literal = np.linalg.norm(own[:, :i].T @ right[:, :j]) ** 2 / min(i, j)
+                    assert row[j - 1] == pytest.approx(literal, abs=1e-2)
+
+
+def test_the_random_column_is_that_of_two_independent_random_bases(tmp_path: Path) -> None:
+    """E ||U^T W V||_F^2 = r^2 ||W||_F^2 / (d_out d_in); one basis on both sides would give r for W = 1, W's own give the top."""
+    backbone = tiny_backbone("llama")
+    for layer in range(2):
+        weight_of(backbone.projections(layer, "query")[0].module).data.copy_(torch.eye(32))
+    PROBE.begin(backbone, tmp_path).finish(1)
+    arrays = load_file(tmp_path / UPDATES)
+    for kind, shape in (("query", (32, 32)), ("value", (16, 32))):
+        expected = 4 * arrays[f"{kind}.weight_norm"] / math.sqrt(shape[0] * shape[1])
+        assert np.allclose(arrays[f"{kind}.weight_random_4"] / expected, 1, atol=0.4), kind
+    assert np.allclose(arrays["query.weight_top_4"], 2)
+    assert len({float(value) for kind in ("query", "value") for value in arrays[f"{kind}.weight_random_4"]}) == 4
 
 
 def test_the_kept_basis_is_that_of_a_and_the_first_layer_and_last_are_kept(tmp_path: Path) -> None:
@@ -99,6 +132,20 @@ def test_a_resumed_run_measures_the_steps_after_its_checkpoint_again(tmp_path: P
     for step in (2, 4, 2):
         observer.observe(step, 4)
     assert load_file(tmp_path / "observed.safetensors")["steps"].tolist() == [2]
+
+
+def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) -> None:
+    """A full disk may stop the record after `finish`; the next try finishes again, without the training."""
+    backbone = tiny_backbone("bert")
+    observer = PROBE.begin(backbone, tmp_path)
+    Matrices(targets=["query"]).apply(backbone)
+    for step in (2, 4):
+        observer.observe(step, 4)
+    for _ in range(2):
+        observer.finish(4)
+        assert load_file(tmp_path / UPDATES)["steps"].tolist() == [2, 4]
+    outcome.clean(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [UPDATES]
 
 
 @pytest.mark.parametrize(

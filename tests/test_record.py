@@ -84,7 +84,7 @@ def test_a_second_process_is_told_to_leave_and_a_dead_one_leaves_no_lock(tmp_pat
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdin is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(Busy) as caught, record.lock(tmp_path):
+    with pytest.raises(Busy, match=f"{holder.pid} on") as caught, record.lock(tmp_path):
         pass
     assert caught.value.exit_code == 75
     holder.kill()

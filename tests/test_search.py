@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import run, search, supervise, tune
+from lora_repro import run, search, tune
 from lora_repro.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.sweep import supervise
 from lora_repro.tasks.e2e import E2E
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""lora_repro/selection.py: repeated n-grams and the ends of beams, by hand."""
+"""lora_repro/decode/selection.py: repeated n-grams and the ends of beams, by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from decode_models import EOS, Pieces, agree, byte_tokenizer, random_model, random_prompts
 
 from lora_repro.decode import BeamSearch
-from lora_repro.selection import Ending, repeated_ngrams, top_per_row
+from lora_repro.decode.selection import Ending, repeated_ngrams, top_per_row
 
 
 def ends_last(ending: Ending, tokens: list[int]) -> bool:

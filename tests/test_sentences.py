@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from torch import nn
 from lora_repro.backbone import Backbone, BackboneSpec
 from lora_repro.classify import Classification, Labeller, features_of, logits_of, reset_head
 from lora_repro.errors import UserError
+from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
 from lora_repro.tasks.base import Example
+from lora_repro.train import TrainConfig, train
 
 EOS = "<|endoftext|>"
 DEBERTA = {  # as deberta-v2-xxlarge, whose convolution could see padding
@@ -643,6 +646,36 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
         with torch.no_grad():
             found = task._logits(backbone, task.collate(kept, backbone.pad))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def probed(architecture: str, folder: Path, cache: bool, dropout: float) -> dict[str, torch.Tensor]:
+    """The head after three epochs of linear probing, on features kept once or computed at every step."""
+    backbone = classifier(architecture, dropout=dropout)
+    torch.manual_seed(0)
+    reset_head(backbone)
+    parameters = LinearProbe().apply(backbone).head
+    task, rows = Classification(LABELS), encoded(backbone)
+    if cache:
+        rows = task.cached(backbone, rows, 3)
+        backbone.decoder = Recorder()  # the body is not asked again
+    settings = TrainConfig(lr=1e-2, epochs=3, batch_size=4, warmup=0, precision="fp32", select="last")
+    train(backbone, parameters, rows, rows, settings, 0, folder, lambda step, values: None, "probe", task)
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+@every_architecture
+def test_training_on_cached_features_gives_the_uncached_head_unless_the_body_has_dropout(
+    architecture: str, tmp_path: Path
+) -> None:
+    start = head_of(classifier(architecture))
+    once = probed(architecture, tmp_path / "a", cache=True, dropout=0.0)
+    always = probed(architecture, tmp_path / "b", cache=False, dropout=0.0)
+    assert once and once.keys() == always.keys()
+    for name, weight in once.items():
+        torch.testing.assert_close(weight, always[name], atol=1e-5, rtol=0)
+        assert (weight - start[name]).abs().max() > 1e-2
+    noisy = probed(architecture, tmp_path / "c", cache=False, dropout=0.5)
+    assert max(float((weight - noisy[name]).abs().max()) for name, weight in once.items()) > 1e-3
 
 
 # --- a new head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_repro.sheet import Sheet, latex, markdown, terminal
+from lora_repro.tables.sheet import Sheet, latex, markdown, terminal
 
 SHEET = Sheet(("Costs", "of things"), ("Method", "%"), "lr", (("A|B", "−1.0"), ("C", "12.25")), ("A note & more.",))
 

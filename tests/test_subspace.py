@@ -12,13 +12,14 @@ from conftest import tiny_backbone
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from lora_repro import delta_view, subspace, subspace_view
-from lora_repro.analysis import Array
+from lora_repro import subspace
+from lora_repro.analysis import Array, delta_view, subspace_figures, subspace_view
+from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.updates import Probed
 from lora_repro.errors import UserError
-from lora_repro.heatmap import Map, save
-from lora_repro.lora_files import read
 from lora_repro.methods.lora import Lora
-from lora_repro.updates import Probed
+from lora_repro.tables.curves import Plot
+from lora_repro.tables.heatmap import Map, save
 
 RNG = np.random.default_rng(1)
 
@@ -56,6 +57,88 @@ def test_a_peft_checkpoint_gives_what_peft_computes(tmp_path: Path) -> None:
     assert np.allclose(found["query", 1].update, layer.get_delta_weight("default").detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_a_peft_checkpoint_with_patterns_and_matrices_of_one_name_gives_what_peft_computes(tmp_path: Path) -> None:
+    """GPT-2 has a c_proj in attention and one in its MLP."""
+    backbone = tiny_backbone("gpt2")
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True,
+                        rank_pattern={"mlp.c_proj": 5}, alpha_pattern={"h.1.attn.c_proj": 30})  # fmt: skip
+    model = get_peft_model(backbone.model, config)  # type: ignore[arg-type]
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_()
+    model.save_pretrained(tmp_path / "peft")
+    found = read(tmp_path / "peft")
+    assert {kind for kind, _ in found} == {"attn.c_attn", "output", "mlp.c_proj"} and len(found) == 6
+    for kind, path in (("attn.c_attn", "attn.c_attn"), ("output", "attn.c_proj"), ("mlp.c_proj", "mlp.c_proj")):
+        for layer in (0, 1):
+            module = model.get_submodule(f"base_model.model.transformer.h.{layer}.{path}")
+            expected = module.get_delta_weight("default").detach().numpy().T  # Conv1D: (in, out)
+            assert np.allclose(found[kind, layer].update, expected, atol=1e-5), (kind, layer)
+    assert len(found["mlp.c_proj", 0].A) == 5 and found["output", 1].scaling == 10 and found["output", 0].scaling == 2
+    subspace.draw(found, None, "mixed ranks", tmp_path)  # 5 directions beside 3
+
+
+def test_every_matrix_of_a_lora_on_the_mlp_is_read(tmp_path: Path) -> None:
+    for architecture, names in (("bert", {"intermediate.dense", "output.dense"}), ("gpt2", {"mlp.c_fc", "mlp.c_proj"})):
+        backbone = tiny_backbone(architecture)
+        trainable = Lora(rank=4, alpha=8, dropout=0.0, targets=["output", "mlp"]).apply(backbone)
+        folder = tmp_path / architecture
+        folder.mkdir()
+        save_file({name: p.detach() for name, p in trainable.method.items()}, folder / "adapter.safetensors")
+        (folder / "record.json").write_text(json.dumps({"asked": {"method": {"alpha": 8, "rank": 4}}}))
+        assert set(read(folder)) == {(kind, layer) for kind in {"output", *names} for layer in (0, 1)}
+
+
+def test_two_stacks_of_layers_and_more_than_lora_are_refused_in_one_line(tmp_path: Path) -> None:
+    folder = ours(tmp_path / "run")
+    names = [f"{stack}.layers.0.self_attn.q_proj.parts.query.{letter}" for stack in ("encoder", "decoder") for letter in "AB"]
+    save_file({name: torch.ones(2, 2) for name in names}, folder / "adapter.safetensors")
+    with pytest.raises(UserError, match="more than one A of query in layer 1"):
+        read(folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4, "use_dora": True}))
+    with pytest.raises(UserError, match="use_dora"):
+        read(folder)
+
+
+def test_the_scaling_of_a_bin_is_given_or_the_released_one_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {f"roberta.encoder.layer.0.attention.self.query.lora_{letter}": torch.ones(2, 2) for letter in "AB"}
+    monkeypatch.setattr("lora_repro.authors.read", lambda path: tensors)
+    path = tmp_path / "x.bin"
+    assert read(path)["query", 0].scaling == 2 and read(path, scaling=0.5)["query", 0].scaling == 0.5
+    assert subspace.main([str(path), "--scaling", "0.5", "--to", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "subspace.csv").read_text(encoding="utf-8")
+    assert ",2.000,1.00,1.00," in text  # 0.5 * ||2 x 2 matrix of twos|| = 0.5 * 4: all of it in one direction
+
+
+def planted(folder: Path, a: Array, b: Array) -> Path:
+    """A run of ours, one query and one value matrix: A of W_q is `a`, of W_v its rows reversed; B is `b`; alpha / r 2."""
+    folder.mkdir()
+    names = {"query": a, "value": a[:, ::-1]}
+    halves = {f"model.layers.0.self_attn.{kind[0]}_proj.parts.{kind}": one for kind, one in names.items()}
+    tensors = {f"{name}.{letter}": torch.tensor(np.ascontiguousarray(value), dtype=torch.float32)
+               for name, one in halves.items() for letter, value in (("A", one), ("B", b))}  # fmt: skip
+    save_file(tensors, folder / "adapter.safetensors")
+    (folder / "record.json").write_text(json.dumps({"asked": {"method": {"alpha": 4, "rank": 2}}}))
+    return folder
+
+
+def test_the_sheets_say_what_was_planted(tmp_path: Path) -> None:
+    """Directions e1, e2 of 8 with singular values 2 * (3, 1); another checkpoint has e1 and e3."""
+    own = np.eye(8)
+    b = np.zeros((5, 2))
+    b[0, 0], b[1, 1] = 3, 1
+    # A's own singular values order its directions: the first is the longer row.
+    one = read(planted(tmp_path / "one", np.array([2.0, 1.0])[:, None] * own[[0, 1]], b / np.array([2, 1])))
+    other = read(planted(tmp_path / "other", np.array([2.0, 1.0])[:, None] * own[[0, 2]], b))
+    query, value = subspace.spectra(one, "one").rows
+    assert query == ("W_q", "1", "2", "6.325", "0.90", f"{0.9**-0.9 * 0.1**-0.1:.2f}", "0.000 (0.250)")  # 2 sqrt(10), 9 of 10
+    assert value[3:6] == query[3:6] and value[6] == "—"
+    rows = subspace.overlaps(one, other, ("one", "other")).rows
+    assert rows[0] == ("W_q", "1", "2, 2", "1.00", "0.50", "0.50", "0.50", "0.25")
+    assert subspace.overlaps(one, one, ("one", "one")).rows[1][3:7] == ("1.00",) * 4
+
+
 @pytest.mark.parametrize("case", ["empty folder", "no lora", "no scaling", "half", "damaged"])
 def test_what_is_no_lora_checkpoint_is_one_clear_line(case: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -84,10 +167,60 @@ def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, ca
     assert subspace.main([str(one), str(other), "--to", str(tmp_path / "out2")]) == 0
     text = capsys.readouterr().out
     assert "A of one against A of two" in text
+    assert "sha256" not in text  # a folder has none
     for name in ("subspace.md", "subspace.csv", "subspace_phi.png", "subspace_spectrum.svg"):
         assert (tmp_path / "out2" / name).stat().st_size > 0
     assert subspace.main([str(tmp_path / "nothing")]) != 0
     assert "error:" in capsys.readouterr().err
+
+
+def test_spectra_and_overlaps_of_planted_factors() -> None:
+    """D = 2 diag(3, 1): shares 0.9 and 0.1; A_v spans one of the two directions of A_q, so phi(2, 2) = 1/2."""
+    eye = np.eye(6)
+    query = Factors(eye[:2], np.column_stack([3 * eye[0], eye[1]]), 2.0)
+    value = Factors(eye[[1, 4]], np.column_stack([eye[0], eye[1]]), 2.0)
+    sheet = subspace.spectra({("query", 0): query, ("value", 0): value}, "planted", ("sha256 abc",))
+    entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    assert sheet.rows[0] == ("W_q", "1", "2", f"{2 * 10**0.5:.3f}", "0.90", f"{np.exp(entropy):.2f}", "0.500 (0.333)")
+    assert sheet.rows[1][4:] == ("0.50", "2.00", "—") and sheet.facts == ("LoRA of planted", "sha256 abc")
+    assert "W_q top σ² share 0.90, effective rank 1.4; W_v top σ² share 0.50, effective rank 2.0" in sheet.footnotes[1]
+    (row,) = subspace.overlaps({("query", 0): query}, {("query", 0): value}, ("a", "b")).rows
+    assert row == ("W_q", "1", "2, 2", "0.00", "0.50", "0.50", "0.50", "0.33")
+
+
+def test_a_figure_of_one_checkpoint_shows_every_layer_and_ends_with_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, list[list[Map]]] = {}
+    monkeypatch.setattr(subspace, "save", lambda rows, title, scale, stem: kept.update({stem.name: rows}) or [])
+    made = {
+        (kind, layer): Factors(RNG.standard_normal((3 + layer % 2, 6)), RNG.standard_normal((6, 3 + layer % 2)), 1.0)
+        for kind in ("query", "value") for layer in range(7)
+    }  # fmt: skip
+    subspace.draw(made, None, "title", tmp_path)
+    assert [len(row) for row in kept["subspace_phi"]] == [7, 2]
+    assert [panel.title for panel in kept["subspace_phi"][1]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
+    assert kept["subspace_phi"][1][0].values.shape == (4, 4)
+    values = kept["subspace_spectrum"][0][0].values  # a layer of a smaller rank has no value where it has no direction
+    assert values.shape == (7, 4) and np.isnan(values[0, 3]) and not np.isnan(values[1]).any()
+
+
+def test_a_file_names_its_digest_and_a_known_one_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
+    assert subspace.origin(path) == (f"sha256 {digest}",) and subspace.origin(tmp_path) == ()
+    monkeypatch.setitem(subspace.RELEASED, digest, "Released by somebody")
+    assert subspace.origin(path) == ("Released by somebody", f"sha256 {digest}")
+
+
+def test_the_published_sheet_of_the_authors_adapter_says_whose_it_is_and_holds_no_weights() -> None:
+    folder = Path(__file__).resolve().parents[1] / "results" / "authors"
+    text = (folder / "subspace.md").read_text(encoding="utf-8")
+    (digest,) = subspace.RELEASED
+    assert digest in text and "microsoft/LoRA, MIT licence" in text
+    assert text.count("| W_q |") == text.count("| W_v |") == 12
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".svg", ".png"}
 
 
 def probed_run(rank: int | None, seed: int, planted: Array) -> Probed:
@@ -112,23 +245,96 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     planted = RNG.standard_normal(40)
     runs = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1)]
     ranks, seeds, weight = subspace_view.sheets(runs, ("Shared directions, profile test",))
-    assert ranks.header[2] == "φ(1, 1)" and all(row[2].startswith("1.00 ± 0.00 (0.03)") for row in ranks.rows)
-    assert float(ranks.rows[0][-3].split()[0]) < 0.75  # the other directions are not shared
+    assert ranks.header[2] == "φ(1, 1)" and all(row[2] == "1.00† (0.03)" and row[-2] == "1" for row in ranks.rows)
+    assert max(float(end) for end in ranks.rows[0][-4].split("†")[0].split("–")) < 0.75  # the others are not shared
     assert seeds.rows[0][2] == "1.00† (0.03)" and seeds.rows[-1][1] == "two Gaussian matrices"
     assert weight.rows[0][3].startswith("0.10")
-    paths = subspace_view.figures(runs, "title", tmp_path)
+    paths = subspace_figures.figures(runs, "title", tmp_path)
     stems = {"subspace_ranks", "subspace_seeds", "subspace_weight"}
     assert {path.stem for path in paths} == stems and all(path.stat().st_size for path in paths)
+    more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
+    ranks, seeds, _ = subspace_view.sheets(more, ("Shared directions, profile test",))
+    assert all(row[2] == "1.00 ± 0.00 (0.03)" for sheet in (ranks, seeds) for row in sheet.rows[:4]) and ranks.rows[0][-2] == "2"
 
 
-def test_the_amplification_stands_with_and_without_alpha_over_r(tmp_path: Path) -> None:
+def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
+    """Each seed's two ranks have one direction in common, which no other seed has."""
+    own = np.eye(40)
+    runs = [probed_run(rank, seed, own[seed]) for rank in (4, 8) for seed in (0, 1)]
+    for run in runs:  # the rest away from both planted directions
+        for name in [name for name in run.arrays if ".basis_" in name]:
+            run.arrays[name][:2, 1:] = run.arrays[name][2:, 0] = 0
+    ranks, *_ = subspace_view.sheets(runs, ("Shared directions, profile test",))
+    assert ranks.header[-1] == "same seed: φ(1, 1)" and "not evidence" in ranks.footnotes[-1]
+    assert {row[2] for row in ranks.rows} == {"0.00† (0.03)"} and {row[-1] for row in ranks.rows} == {"1.00, 1.00"}
+    alone, *_ = subspace_view.sheets([run for run in runs if run.seed == 0], ("Shared directions, profile test",))
+    assert {row[2] for row in alone.rows} == {"—"} and {row[-1] for row in alone.rows} == {"1.00"}
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> dict[str, tuple[list[list[Map]], str]]:
+    """stem -> the panels and the title that a figure is made of."""
+    kept: dict[str, tuple[list[list[Map]], str]] = {}
+
+    def save(rows: list[list[Map]], title: str, scale: str, stem: Path) -> list[Path]:
+        kept[stem.name] = rows, title
+        return []
+
+    monkeypatch.setattr(subspace_figures, "save", save)
+    assert subspace_figures.figures(runs, "Shared directions, profile test", folder) == []
+    return kept
+
+
+def test_every_figure_has_a_gaussian_and_the_chance_level_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
+    for rows, _ in (found := drawn(monkeypatch, runs, tmp_path)).values():
+        for row in rows:
+            *shown, random, level = row
+            assert len(shown) == 2 and "Gaussian" in random.title and level.title == "chance, max(i, j)/d"
+            assert {panel.values.shape for panel in row} == {shown[0].values.shape}
+            assert random.values.max() > level.values.min() > 0
+    rows, title = found["subspace_ranks"]
+    assert [row[0].values.shape for row in rows] == [(4, 8), (4, 4)] * 2  # all of A, then the zoom
+    assert np.array_equal(rows[1][0].values, rows[0][0].values[:, :4]) and rows[1][0].title == "W_q, layer 1, j ≤ 4"
+    assert rows[0][-1].values[1, 7] == 8 / 40 and "pairs of runs" in title
+
+
+def test_w_against_the_update_shows_the_top_fifth_of_w_in_every_kept_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
+    for run in runs:
+        run.arrays["query.weight_similarity_0"] = np.full((10, run.rank or 0), 0.1 + 0.2 * run.seed, np.float32)
+    rows, title = drawn(monkeypatch, runs, tmp_path)["subspace_weight"]
+    assert [row[0].title for row in rows] == [f"{name}, layer 1, r = {rank}" for name in ("W_q", "W_v") for rank in (4, 8)]
+    assert all(panel.y == (4, 8) and len(panel.values) == 2 for row in rows for panel in row)  # 4, 8 of 40; not 12
+    assert rows[0][0].values == pytest.approx(np.full((2, 4), 0.2)) and rows[0][1].values == pytest.approx(np.full((2, 4), 0.1))
+    assert rows[0][-1].values[1].tolist() == [0.2] * 4 and "n = 2 seeds" in title
+
+
+def test_the_middle_layer_is_that_of_the_kept_directions() -> None:
+    run = probed_run(4, 0, RNG.standard_normal(40))
+    assert run.middle == 1
+    run.arrays["query.norm"] = np.ones((2, 30), np.float32)
+    assert run.middle == 14  # layer 15 of 30, whose directions depth 0.5 keeps
+
+
+def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [*(probed_run(4, seed, RNG.standard_normal(40)) for seed in (0, 1)), probed_run(None, 0, RNG.standard_normal(40))]
     query, value = delta_view.sheets(runs, ("Update against weight, profile test",))
-    lora, *full = query.rows
-    assert lora[0] == "LoRA, r = 4" and lora[7].startswith("4.0 ± 0.0") and lora[8].startswith("0.50 ± 0.00")
-    assert [row[1] for row in full] == ["4", "8"] and full[0][8] == "—" and full[0][7].startswith("4.0†")
+    lora, *full = (dict(zip(query.header, row, strict=True)) for row in query.rows)
+    assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.0 ± 0.0" and lora["without α/r"] == "0.50 ± 0.00"
+    assert lora["random U V"] == lora["random U V, median"] == "2.0 ± 0.0"  # 2 / 1
+    assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.0†"
     assert len(value.rows) == 3
     assert {path.suffix for path in delta_view.figures(runs, "title", tmp_path)} == {".svg", ".png"}
+    drawn: list[Plot] = []
+    monkeypatch.setattr(delta_view.curves, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
+    delta_view.figures(runs, "title", tmp_path)
+    for plot in drawn:
+        assert [curve.label for curve in plot.references] == [curve.label for curve in plot.curves]
+        assert {spot.y for spot in plot.curves[0].spots} == {4.0} and {spot.y for spot in plot.references[0].spots} == {2.0}
 
 
 def test_heat_maps_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:

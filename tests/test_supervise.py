@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from lora_repro import supervise
+from lora_repro import record
 from lora_repro.errors import Busy, UserError
+from lora_repro.sweep import supervise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where to write `program.py`, which stands in for lora_repro.run; each start adds a line to `starts`."""
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     monkeypatch.setattr(supervise, "_signals", [])
     monkeypatch.delenv(supervise.MARK, raising=False)
@@ -74,26 +77,103 @@ def test_the_reason_of_a_run_is_kept_but_not_that_another_process_has_it(
     assert supervise.attempts(tmp_path) == {"attempts": 1, "exit": 2, "why": "rank 99 exceeds 32"}
 
 
+OBEDIENT = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *a: (open(os.environ["STARTS"] + ".told", "w").close(), sys.exit(75)))
+"""
+
+
 def test_a_stop_reaches_the_run_as_sigterm_and_no_try_follows(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program.write_text(HEAD + "signal.signal(signal.SIGTERM, lambda *a: sys.exit(75))\ntime.sleep(60)\n")
-    mark = tmp_path / "mark"
-    mark.touch()
+    program.write_text(OBEDIENT + HEAD + "time.sleep(600)\n")
+    mark = supervise.mark_of(tmp_path)
     monkeypatch.setenv(supervise.MARK, str(mark))
+
+    def stop() -> None:
+        while not (tmp_path / "starts").exists():
+            time.sleep(0.02)
+        mark.touch()
+
+    threading.Thread(target=stop, daemon=True).start()
     before = time.monotonic()
     assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
-    assert time.monotonic() - before < 50
-    assert supervise.attempts(tmp_path / "run")["exit"] == 75 and len(starts(program)) <= 1
+    assert time.monotonic() - before < 500
+    assert (tmp_path / "starts.told").exists() and len(starts(program)) == 1
+    assert supervise.attempts(tmp_path / "run")["exit"] == 75
+    # Told before it has begun, a run does not begin.
+    assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
+    assert len(starts(program)) == 1
+
+
+LATE = """
+import importlib, sys
+from lora_repro.sweep import supervise
+for name in supervise.PRELOADED:
+    importlib.import_module(name)
+from lora_repro import run
+from lora_repro.compose import compose
+before = set(sys.modules)
+run.run(compose(["profile=smoke", "task=sentiment", f"paths.runs={sys.argv[1]}"]))
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_what_runs_import_is_imported_before_they_are_forked(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    late = set(done.stdout.splitlines()[-1].split())
+    assert "lora_repro" in late and not late & {"sklearn", "scipy", "pandas", "sympy", "accelerate", "safetensors"}, late
 
 
 def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(supervise.MARK, str(tmp_path / "mark"))
+    mark = supervise.mark_of(tmp_path / "not" / "there")
+    monkeypatch.setenv(supervise.MARK, str(mark))
     with supervise.stoppable():
         assert not supervise.stopping()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert supervise.stopping() and (tmp_path / "mark").exists()
+        assert supervise.stopping() and mark.exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert supervise.mark_of(mark.parent) == mark and not mark.exists()  # the next sweep starts afresh
+
+
+def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_signals", [])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setenv(supervise.MARK, str(tmp_path / f"stop-{ended.pid}"))
+    assert supervise.stopping()
+    monkeypatch.setenv(supervise.MARK, str(supervise.mark_of(tmp_path)))
+    assert not supervise.stopping()
+
+
+RANK = HEAD + """
+from pathlib import Path
+from lora_repro import record
+from lora_repro.errors import Busy, UserError
+from lora_repro.sweep import supervise
+supervise.confess({error})
+sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "attempts"), [('UserError("rank 99 exceeds 32")', 2, 1), ('Busy("elsewhere")', 1, 2)]
+)
+def test_a_run_of_two_processes_is_tried_again_only_if_it_did_not_decide_so(
+    program: Path, tmp_path: Path, error: str, code: int, attempts: int
+) -> None:
+    program.write_text(RANK.format(error=error))
+    assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == code
+    assert supervise.attempts(tmp_path / "run")["attempts"] == attempts
+
+
+def test_a_run_of_two_processes_that_another_one_is_at_is_left_to_it(program: Path, tmp_path: Path) -> None:
+    program.write_text(RANK.format(error='Busy("elsewhere")'))
+    with record.lock(tmp_path / "run"):
+        assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == 75
+    assert supervise.attempts(tmp_path / "run")["attempts"] == 0
 
 
 def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +194,8 @@ def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
 ORPHAN = """
 import signal, sys, time
 from pathlib import Path
-from lora_repro import supervise
+from lora_repro.sweep import supervise
 signal.signal(signal.SIGTERM, lambda *a: (Path({gone!r}).touch(), sys.exit(75)))
-supervise.obey()
 Path({here!r}).touch()
 time.sleep(60)
 """
@@ -125,8 +204,10 @@ time.sleep(60)
 def test_a_run_whose_supervisor_was_killed_outright_stops_in_order(program: Path, tmp_path: Path) -> None:
     here, gone = tmp_path / "here", tmp_path / "gone"
     program.write_text(ORPHAN.format(here=str(here), gone=str(gone)))
-    code = f"import pathlib; from lora_repro import supervise; supervise.start('program', [], pathlib.Path({str(tmp_path)!r}), 1)"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    start = f"supervise.start('program', [], pathlib.Path({str(tmp_path)!r}), 1)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import pathlib; from lora_repro.sweep import supervise; {start}"]
+    )
     deadline = time.monotonic() + 120
     while not here.exists() and time.monotonic() < deadline:
         time.sleep(0.02)

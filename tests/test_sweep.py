@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from lora_repro import record, rows, run, supervise, sweep
+from lora_repro import record, run, sweep
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
+from lora_repro.sweep import supervise
+from lora_repro.tables import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,8 +75,9 @@ def test_which_command_lines_are_sweeps(arguments: list[str], expected: bool) ->
 
 
 def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
-    config = compose(["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"])
-    done = sweep.cell_of(config)
+    overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
+    config = compose(overrides)
+    done = sweep.cell_of(config, overrides)
     run.run(config)
     supervise.note(done.folder, -9, "was killed by SIGKILL")
 
@@ -96,6 +99,8 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
         ("missing", 1, 0),
         (statuses[-1].status, 0, 2),
     ]
+    assert sweep.exit_code(statuses) == 2 and sweep.exit_code(statuses[2:4]) == 75 and sweep.exit_code(statuses[-1:]) == 0
+    assert sweep.exit_code([statuses[3], statuses[1]]) == 1  # to come back later would not mend it
     lines = sweep.table(statuses).splitlines()
     assert lines[0] == "1 of 6 runs are done"
     assert lines[2].split()[:5] == ["lora", "sentiment", "0", statuses[-1].status, "accuracy"]
@@ -144,6 +149,29 @@ def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
     assert command_line("-m", "profile=smoke", "task=sentiment", "method.rank=2,99") == 2
     printed = capsys.readouterr().out
     assert "1 of 2 runs are done" in printed and "rank 99 exceeds" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["experiment=glue", "profile=laptop"], "error: name the folder that holds RTE/: make DATA="),
+        (["experiment=e2e", "profile=laptop"], "error: name the folder that holds E2E: make DATA="),
+        (["experiment=glue", "profile=laptop", "paths.data=/nowhere"], "error: no folder /nowhere/RTE"),
+        (["-m", "profile=smoke", "task=sentiment", "backbone=random_bert,deberta_v2_xxlarge"], "backbone.revision=COMMIT"),
+    ],
+)
+def test_what_every_run_would_miss_is_one_line_before_the_first(
+    command_line: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("a run was started"))
+    assert command_line(*arguments) == 2
+    found = capsys.readouterr().err.strip()
+    assert message in found and "\n" not in found
+    assert message[-5:] != "DATA=" or ("paths.data=" in found and "task.source=hub" in found)
 
 
 def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
@@ -197,17 +225,13 @@ LONG = ["profile=smoke", "task=sentiment", "train.epochs=40", "train.checkpoint_
 PATIENCE = 1800  # seconds; a busy machine is no failure
 
 
-def running(folder: Path, *words: str) -> list[int]:
-    """Process ids of supervised runs below `folder` whose command line holds all words."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has ended meanwhile
-            continue
-        if {f"paths.runs={folder}", "hydra.mode=RUN", *words} <= set(arguments):
-            found.append(int(path.parent.name))
-    return found
+def at_work(cell: sweep.Cell) -> int:
+    """Process id of the run that is at this cell."""
+    return int(record.holder(cell.folder).split()[0])
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/status").read_text().partition("PPid:")[2].split()[0])
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
@@ -230,17 +254,15 @@ def steps(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines if "train_loss" in line]
 
 
-pytest_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to find the run's process")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find the supervisor")
 
 
 @needs("hydra_joblib_launcher")
-@pytest_proc
 def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> None:
     process = launch(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
     lora, other = sweep.cells([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
-    (pid,) = running(tmp_path, "method=lora")
-    os.kill(pid, signal.SIGKILL)
+    os.kill(at_work(lora), signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "was killed by SIGKILL; it is tried again" in err
@@ -252,15 +274,18 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
 
 
 @needs("hydra_submitit_launcher")
-@pytest_proc
+@needs_proc
 def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    """SIGUSR2 is submitit's signal for preemption and time limits; submitit_local requeues as SLURM would."""
+    """SIGUSR2 is submitit's signal for preemption and time limits, which SLURM sends to all of a job's processes: the run,
+    the fork server and the supervisor. submitit_local requeues as SLURM would.
+    """
     process = launch(tmp_path, "hydra/launcher=submitit_local", "method=lora")
     (cell,) = sweep.cells([*LONG, "-m", "method=lora", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((cell.folder / "checkpoints").glob("step_*")), process)
-    (pid,) = running(tmp_path, "method=lora")
-    status = Path(f"/proc/{pid}/status").read_text()
-    os.kill(int(status.partition("PPid:")[2].split()[0]), signal.SIGUSR2)
+    run_process = at_work(cell)
+    server = parent(run_process)
+    for pid in (run_process, server, parent(server)):
+        os.kill(pid, signal.SIGUSR2)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "1 of 1 runs are done" in out

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-from lora_repro import report
-from lora_repro.latex import latex
-from lora_repro.report import Cell, Line, Metric
-from lora_repro.table import Table, comma_separated, markdown, terminal
+from lora_repro.tables import report
+from lora_repro.tables.latex import latex
+from lora_repro.tables.report import Cell, Line, Metric
+from lora_repro.tables.table import Table, comma_separated, markdown, terminal
 
 BLEU, SER = Metric("bleu", "BLEU", +1, 100, 1), Metric("slot_error_rate", "SER", -1, 100, 1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro import tune
+from lora_repro import latency, search, tune
 from lora_repro.errors import UserError
 from lora_repro.tasks.e2e import E2E
 
@@ -52,6 +52,38 @@ def test_a_diverged_trial_is_shown_and_never_chosen(elsewhere: Path, monkeypatch
     assert "lr 0.018: diverged" in text and "train: {lr: 0.006}" in text
 
 
+def test_what_a_rate_reached_before_it_diverged_does_not_count(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endings = iter([("finished", 2.0), ("finished", 1.5), ("diverged", 0.5)])
+
+    def adapt(*a: object) -> tuple[None, dict[str, object]]:
+        status, loss = next(endings)
+        return None, {"status": status, "dev_loss": loss, "steps": 4, "train_seconds": 1.0, "parameters": {}}
+
+    monkeypatch.setattr(tune, "adapt", adapt)
+    text = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"]).read_text()
+    assert "lr 0.018: diverged" in text and "train: {lr: 0.006}" in text
+
+
+def test_a_row_that_trains_nothing_has_no_rate(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match="trains nothing"):
+        tune.tune(["profile=smoke", "experiment=e2e", "row/e2e=untuned", f"paths.runs={elsewhere / 'runs'}"])
+
+
+def test_a_trial_of_a_run_that_starts_from_another_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
+    monkeypatch.setattr(tune, "adapt", lambda *a: pytest.fail("trained"))
+    with pytest.raises(UserError, match=r"to start from similarity: init_from=null"):
+        tune.tune([*row, "init_from=similarity"])
+
+
 def test_without_a_row_there_is_nothing_to_tune(elsewhere: Path) -> None:
     with pytest.raises(UserError, match="name one row"):
         tune.tune(["profile=smoke"])
+
+
+def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ask in (tune.tune, search.search):
+        with pytest.raises(UserError):
+            ask(["profile=huge", "tracker=wandb"])
+    assert latency.main(["profile=huge", "tracker=wandb"]) == 2
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["trials", "trials", "measurements"]

@@ -60,4 +60,39 @@ def test_the_tables_and_figures_travel_in_one_run(tmp_path: Path, monkeypatch: p
     found = summary(records)
     assert (found["tables/e2e.nrows"], found["figures/e2e.width"], found["figures/e2e.height"]) == (2, 4, 3)
     (table,) = (folder / "files/media/table").rglob("*.json")
+    artifacts = {item["type"]: item for item in parts(records, "artifact")}
+    assert artifacts["figures"]["name"] == "figures-lora_repro-smoke"
+    (content,) = artifacts["figures"]["manifest"]["contents"]
+    assert content["path"] == "figures/e2e.png" and content["size"] == str((tmp_path / "e2e.png").stat().st_size)
     assert json.loads(table.read_text())["data"] == [["LoRA, published", 50.5], ["LoRA, paper", None]]
+
+
+def test_offline_the_run_is_kept_for_later_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    said = wandb_board.save(SPEC, {"tables/e2e": [{"line": "LoRA"}]}, {}, tmp_path / "runs")
+    (folder,) = (tmp_path / "runs/wandb").glob("offline-run-*")
+    assert said.startswith("offline") and f"wandb sync {tmp_path}/runs/wandb/offline-run-*" in said
+    assert parts(inspect(folder), "run")[0]["project"] == "theirs"
+
+
+def test_the_workspace_is_that_of_the_runs_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a key of `wandb login` and the usual variables; W&B itself is stood in for."""
+
+    class Saved(Exception):
+        pass
+
+    def build(spec: dict[str, Any], entity: str, project: str) -> None:
+        raise Saved(entity, project)
+
+    for name, value in {"PROJECT": "theirs", "ENTITY": "them"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    for name in ("MODE", "API_KEY"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.setattr(wandb_board, "build", build)
+    monkeypatch.setattr(wandb_board, "key_known", lambda: True)
+    with pytest.raises(Saved) as caught:
+        wandb_board.save(SPEC, {}, {}, tmp_path)
+    assert caught.value.args == ("them", "theirs")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from wandb_files import history, history_whole, inspect, parts, summary
 
+from lora_repro.compose import build, compose
 from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import Metrics
 from lora_repro.tracking.background import unfinished
@@ -180,6 +181,17 @@ def test_the_usual_variables_choose_the_mode(
     assert WandbTracker(mode=mode).mode == expected
     with pytest.raises(UserError, match=r"tracker\.mode"):
         WandbTracker(mode="on")
+
+
+def test_the_usual_variables_choose_project_and_entity(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    assert (WandbTracker().project, WandbTracker().entity) == ("lora_repro", None)
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_ENTITY", "them")
+    found = compose(["tracker=wandb"]).tracker
+    assert (tracker := build(found)).project == "theirs" and tracker.entity == "them"
+    assert WandbTracker(project="mine").project == "mine"
 
 
 def test_an_ad_hoc_run_has_a_group_too() -> None:

@@ -8,13 +8,14 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from lora_repro import cost, rows
 from lora_repro.compose import CONF, compose
 from lora_repro.errors import UserError
-from lora_repro.outline import frame
+from lora_repro.forecast import cost
+from lora_repro.forecast.outline import frame
+from lora_repro.forecast.workload import workload
 from lora_repro.parts import Parts
 from lora_repro.record import load_records
-from lora_repro.workload import workload
+from lora_repro.tables import rows
 
 SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 

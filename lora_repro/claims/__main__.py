@@ -5,12 +5,22 @@
 Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no network.
 """
 
+import argparse
+
+from lora_repro import manners
+
+
+def parser() -> argparse.ArgumentParser:
+    return manners.parser("lora_repro.claims", __doc__)
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
+
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import manners
 from lora_repro.claims import ledger
 from lora_repro.errors import UserError
 from lora_repro.record import write_text
@@ -20,8 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
-    parser = manners.parser("lora_repro.claims", __doc__)
-    parser.parse_args(arguments)
+    parser().parse_args(arguments)
     results = root / "results"
     try:
         found = ledger.judge_all(ledger.load(), results)
@@ -37,5 +46,4 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    manners.begin(__name__)
     sys.exit(main())

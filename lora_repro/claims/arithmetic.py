@@ -23,22 +23,22 @@ def lora_parameters(layers: int, width: int, rank: int, matrices: int) -> int:
 
 
 class MatrixSaving(ClaimTest):
-    """1 − 2 r / d in per cent, to as many `digits` as are printed."""
+    """1 − 2 r / d in per cent, to `digits`; the paper prints no such number, `expected` is the claim's."""
 
     anywhere = True
 
-    def __init__(self, rank: int, width: int, printed: float, digits: int) -> None:
-        self.rank, self.width, self.printed, self.digits = rank, width, printed, digits
+    def __init__(self, rank: int, width: int, expected: float, digits: int) -> None:
+        self.rank, self.width, self.expected, self.digits = rank, width, expected, digits
 
     @property
     def rule(self) -> str:
         formula = f"1 − 2r/d at r = {self.rank}, d = {self.width:,}, in per cent"
-        return f"{formula}; agrees if it rounds to {self.printed:.{self.digits}f}"
+        return f"{formula}; agrees if it rounds to {self.expected:.{self.digits}f}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         value = 100 * saving(self.rank, self.width)
-        agrees = f"{value:.{self.digits}f}" == f"{self.printed:.{self.digits}f}"
-        said = f"{value:.4f} %: {'rounds' if agrees else 'does not round'} to the printed {self.printed:.{self.digits}f} %"
+        agrees = f"{value:.{self.digits}f}" == f"{self.expected:.{self.digits}f}"
+        said = f"{value:.4f} %: {'rounds' if agrees else 'does not round'} to the expected {self.expected:.{self.digits}f} %"
         return [Reading(f"1 − 2·{self.rank}/{self.width}", "%", ARITHMETIC, value, digits=self.digits, notes=(said,))]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import ClassVar
 
 from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.reading import Reading
+from lora_repro.claims.reading import Reading, combined
 
 
 class ClaimTest(abc.ABC):
@@ -27,3 +28,7 @@ class ClaimTest(abc.ABC):
     @abc.abstractmethod
     def read(self, evidence: Evidence) -> list[Reading]:
         """The readings at a profile, none where nothing was run. Raises UserError where records cannot be compared."""
+
+    def verdict(self, readings: Sequence[Reading]) -> str:
+        """The verdict of all that `read` found."""
+        return combined([reading.verdict for reading in readings], self.combine)

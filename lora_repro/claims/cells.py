@@ -11,7 +11,7 @@ from lora_repro.errors import UserError
 
 @dataclass(frozen=True)
 class Cell:
-    """`table/row`, or `table/row@size` with a number, `min`, `max` or `*` (every size that the other cells do not name)."""
+    """`table/row`, or `table/row@size` with a number, `min`, `max`, `mid` (each between these) or `*` (each that none names)."""
 
     table: str
     row: str
@@ -19,7 +19,7 @@ class Cell:
 
     @classmethod
     def of(cls, text: str) -> Cell:
-        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|\*))?", text)
+        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
         if not found:
             raise UserError(f"a cell is table/row or table/row@size, not {text!r}")
         return cls(*found.groups())
@@ -30,11 +30,13 @@ class Cell:
 
 
 def expanded(cells: Sequence[Cell], sizes: Sequence[int]) -> list[list[Cell]]:
-    """The cells with numbers for sizes, once for each size that `*` stands for; none where a size is not declared."""
+    """The cells with numbers for sizes, once for each size that `*` or `mid` stands for; none where a size is not declared."""
     ends = {"min": min(sizes, default=0), "max": max(sizes, default=0)}
     named = [replace(cell, size=str(ends[cell.size])) if cell.size in ends else cell for cell in cells]
     taken = {cell.size for cell in named}
-    stars = [str(size) for size in sizes if str(size) not in taken] if "*" in taken else [""]
-    made = [[replace(cell, size=star) if cell.size == "*" else cell for cell in named] for star in stars]
+    many = {"*": [str(size) for size in sizes if str(size) not in taken], "mid": [str(size) for size in sorted(sizes)[1:-1]]}
+    made = [named]
+    for word in many.keys() & taken:
+        made = [[replace(cell, size=size) if cell.size == word else cell for cell in old] for old in made for size in many[word]]
     known = {None, *map(str, sizes)}
     return [cells for cells in made if all(cell.size in known for cell in cells)]

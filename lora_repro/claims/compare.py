@@ -14,11 +14,11 @@ from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.cells import Cell, expanded
 from lora_repro.claims.evidence import Evidence, Record, generated
 from lora_repro.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Region, judge
-from lora_repro.columns import score_of, task_label
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import paired_draws
-from lora_repro.rows import Block, Row
-from lora_repro.stores import one_origin
+from lora_repro.tables.columns import score_of, task_label
+from lora_repro.tables.rows import Block, Row
+from lora_repro.tables.stores import one_origin
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 

@@ -40,7 +40,7 @@ class TrainingCost(ClaimTest):
     def rule(self) -> str:
         names = " and ".join(f"`{table}`" for table in self.tables)
         return (f"{COSTS[self.measure]}, `{self.row}` / `{self.other}`, of each task and seed of {names} run on the same device: "
-                f"the middle 95 % of the quotients lies {self.region.words}")  # fmt: skip
+                f"the middle 95 % and every one of the quotients lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         return [reading for table in self.tables for reading in self._of_table(table, evidence)]
@@ -59,7 +59,7 @@ class TrainingCost(ClaimTest):
         if not quotients:
             return []
         low, high = (float(end) for end in np.percentile(quotients, [2.5, 97.5]))
-        verdict = judge(self.region, low, high, len(seeds))
+        verdict = judge(self.region, low, high, len(seeds), quotients)
         trained = [_range(records[side::2]) for side in (0, 1)]
         devices = sorted({str(run["where"]["device"]) for run in records})
         counts = f"trained values {trained[0]} against {trained[1]}"
@@ -78,6 +78,35 @@ class TrainingCost(ClaimTest):
 def _range(records: Sequence[Record]) -> str:
     counts = [int(run["measured"]["parameters"]["method"] + run["measured"]["parameters"]["head"]) for run in records]
     return "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
+class MeasuredMemory(ClaimTest):
+    """Quotient of two rows' peak memory in training, each measured in a fresh process, over the models of one measurement.
+
+    One process a row and model: n counts the models, and no interval says how it repeats.
+    """
+
+    def __init__(self, row: str, other: str, floor: float | None = None, ceiling: float | None = None) -> None:
+        self.row, self.other, self.region = row, other, Region.of(floor, ceiling)
+
+    @property
+    def rule(self) -> str:
+        return (f"peak memory of training steps in a fresh process, `{self.row}` / `{self.other}`: the quotient of every model "
+                f"lies {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = []
+        for path, measured in evidence.measures("latency").items():
+            peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measured["memory"]}
+            models = [b for b in dict.fromkeys(b for b, _ in peaks) if {(b, self.row), (b, self.other)} <= peaks.keys()]
+            each = [peaks[b, self.row] / peaks[b, self.other] for b in models]
+            if each:
+                notes = (str(measured["where"]["device"]), *(str(measured["backbones"][b]) for b in models))
+                verdict = judge(self.region, min(each), max(each), len(each), each)
+                numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
+                what = f"{self.row} / {self.other}, measured"
+                found.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,)))
+        return found
 
 
 class Slowdown(ClaimTest):
@@ -102,7 +131,7 @@ class Slowdown(ClaimTest):
         of = {"all": "over all batch sizes", "least": "at the smallest batch"}
         where = of.get(self.batches, "at the smallest batch less that at the largest")
         return (f"slow-down of {', '.join(self.methods)} against the plain model (%), mean over lengths, {where}: the 95 % "
-                f"interval over rounds lies {self.region.words}")  # fmt: skip
+                f"interval over rounds and the value of every row and length lie {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []
@@ -121,6 +150,7 @@ class Slowdown(ClaimTest):
         plain = {(e["batch"], e["length"]): e["ms"] for e in entries if e["row"] == PLAIN}
         drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain, at) for at, e in enumerate(chosen)}
         value, draws = self._pooled(drawn, sizes)
+        each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in chosen)
         where = measured["where"]
@@ -130,7 +160,7 @@ class Slowdown(ClaimTest):
         missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")
-        verdict = INCONCLUSIVE if missing else judge(self.region, low, high, n)
+        verdict = INCONCLUSIVE if missing else judge(self.region, low, high, n, each)
         name = measured["backbones"][chosen[0]["backbone"]]
         return Reading(f"slow-down, {', '.join(self.methods)}, batch {self.batches}, {name}", "%", verdict, value, low, high,
                        n, 1, True, tuple(notes), (path,))  # fmt: skip
@@ -140,6 +170,13 @@ class Slowdown(ClaimTest):
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
         chosen = np.random.default_rng(at).integers(len(ratios), size=(self.resamples, len(ratios)))
         return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[chosen], axis=1) - 1)
+
+    def _single(self, points: dict[tuple[str, int, int], float], sizes: Sequence[int]) -> list[float]:
+        """The value of every cell, or of every row and length the difference of the two batches."""
+        small, large = sizes[0], sizes[-1]
+        if self.batches == "least − most":
+            return [point - points[row, large, length] for (row, batch, length), point in points.items() if batch == small]
+        return [point for (_, batch, _), point in points.items() if self.batches == "all" or batch == small]
 
     def _pooled(self, drawn: dict[tuple[str, int, int], tuple[float, Any]], sizes: Sequence[int]) -> tuple[float, Any]:
         def mean(batches: Sequence[int]) -> tuple[float, Any]:

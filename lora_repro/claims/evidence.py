@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import record
-from lora_repro.rows import Block, Row, declared
-from lora_repro.stores import Store, published
-from lora_repro.updates import Probed, probed
+from lora_repro.analysis.updates import Probed, probed
+from lora_repro.tables.rows import Block, Row, declared
+from lora_repro.tables.stores import Store, published
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.evidence import Evidence, generated
-from lora_repro.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
+from lora_repro.claims.reading import INCONCLUSIVE, NOT_RUN, Reading
 from lora_repro.compose import CONF, build
 from lora_repro.errors import UserError
 
@@ -23,17 +23,29 @@ HEAD = """\
 # Claims
 
 Each claim of the paper (arXiv:2106.09685), an operational test of it with its margin (`conf/claim/`), and what the published
-records say at each profile. `make claims` writes this file from them alone. The tests were written before any of their runs with
-two seeds was published, but for LoRA and full fine-tuning on E2E at `mini`.
+records say at each profile. `make claims` writes this file from them alone.
+
+What was published when the tests were written (2026-11-24, 22:43 UTC): E2E at `mini`, LoRA and full fine-tuning with three
+seeds and the other rows with one; E2E and GLUE at `laptop` and GLUE at `mini`, one seed; of the rank and weight-matrix grids at
+`laptop`, SST-2 with two seeds and STS-B with one. Not yet: the grids, sizes, subspaces, ΔW and latency at `mini`, subspaces and
+ΔW at `laptop`. Twelve minutes later AdapterDrop, smaller than LoRA, left the comparison with adapters of LoRA's size on GLUE.
+
+On 2026-11-25, after an audit that knew all results, tests changed; each change made one stricter or removed a confound: two ranks
+are compared across different seeds; one pair of seeds counts as n = 1; single values enter the verdict of every kind of test;
+amplification must hold with and without α/r and exceed that of random directions; W_q alone must itself gain from a larger rank;
+"not monotonic" needs a point of margin and a middle size that beats both ends; memory is also read from fresh processes.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
-- **replicated**: the interval, and the value of every single seed, lie where the claim says. **not replicated**: they all lie
-  outside, on one side. **inconclusive**: neither, or fewer than two seeds (†). **not run at this scale**: no run of some part.
+- **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie
+  outside, on one side. **inconclusive**: neither, or n below two (†). **not run at this scale**: no run of some part.
   **arithmetic**: a formula. **tested**: a test of this suite.
-- Values: value [95 % interval] (n seeds; n rounds of a latency). Differences of scores are in points, higher is better, their
-  intervals the paired bootstrap over test inputs of the tables; it does not cover the choice of seeds, hence the condition on
-  single seeds. Quotients and φ: median [middle 95 %]. Collapsed and diverged runs enter no value and are counted. — is no value,
-  never 0. No interval is corrected for the number of comparisons.
+- The single values are: of a difference of scores, each seed's; of a cost of training, each quotient; of norms and φ, the median
+  over layers of each run or pair of runs; of a latency, each cell's median over rounds.
+- Values: value [95 % interval] (n). n counts seeds; of φ between trainings, pairs of seeds that share no seed; of a latency,
+  rounds; of measured memory, models. Differences of scores are in points, higher is better, their intervals the paired bootstrap
+  over test inputs of the tables; it does not cover the choice of seeds, hence the condition on single values. Quotients and φ:
+  median [middle 95 %]. Collapsed and diverged runs enter no value and are counted. — is no value, never 0. No interval is
+  corrected for the number of comparisons.
 """
 
 
@@ -99,7 +111,7 @@ def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
         outcomes = {}
         for name in profiles:
             readings = claim.test.read(evidence[name])
-            outcomes[name] = Outcome(combined([reading.verdict for reading in readings], claim.test.combine), tuple(readings))
+            outcomes[name] = Outcome(claim.test.verdict(readings), tuple(readings))
         entries.append((claim, outcomes))
     return Ledger({name: scale(evidence[name]) for name in profiles}, entries)
 

@@ -8,18 +8,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lora_repro.analysis import Array, chance, similarity
+from lora_repro.analysis.overlaps import Pair, rank_pairs, seed_pairs, with_weight
+from lora_repro.analysis.updates import Probed
 from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.probing import NAMES, SPREAD, Pair, Probing, of_values, rank_pairs, seed_pairs
+from lora_repro.claims.probing import NAMES, SPREAD, Probing, of_values
 from lora_repro.claims.reading import Reading
 from lora_repro.errors import UserError
-from lora_repro.overlaps import with_weight
-from lora_repro.updates import Probed
 
+WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds"}
 PAIRS: dict[str, Callable[[Sequence[Probed]], list[Pair]]] = {"ranks": rank_pairs, "seeds": seed_pairs}
 
 
 class Overlap(Probing):
-    """phi of directions first..last of A between two ranks (one seed) or two seeds (the largest rank), less a baseline.
+    """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank), less a baseline.
 
     less: `nothing`; `chance`, k/d of k directions in d dimensions; or another kind, whose phi in that layer is taken off.
     """
@@ -37,18 +38,17 @@ class Overlap(Probing):
     def rule(self) -> str:
         off = {"nothing": "", "chance": " less the chance level"}.get(self.less, f" less that of {NAMES.get(self.less)}")
         names = ", ".join(NAMES[kind] for kind in self.kinds)
-        return (f"φ of singular directions {self.first} to {self.last} of A between {self.between}, {names}{off}: {SPREAD} lies "
-                f"{self.region.words}")  # fmt: skip
+        return (f"φ of singular directions {self.first} to {self.last} of A between {WORDS[self.between]}, {names}{off}: "
+                f"{SPREAD} lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         pairs = PAIRS[self.between](evidence.probed(self.table))
-        runs = [run for pair in pairs for run in pair]
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
         found = []
         for kind in self.kinds:
-            values = [self._value(pair, kind, layer) for pair in pairs for layer in pair[0].kept_layers]
+            values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
             what = f"φ of directions {self.first}–{self.last} between {self.between}, {NAMES[kind]}{off}"
-            found += of_values(what, "φ", values, runs, self.region, evidence)
+            found += of_values(what, "φ", values, self.region, evidence)
         return found
 
     def _value(self, pair: Pair, kind: str, layer: int) -> float:
@@ -85,9 +85,9 @@ class WithWeight(Probing):
         runs = evidence.probed(self.table)
         found = []
         for kind in self.kinds:
-            values = [self._value(run, kind, layer) for run in runs for layer in run.kept_layers]
+            values = [((run,), np.array([self._value(run, kind, layer) for layer in run.kept_layers])) for run in runs]
             what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]}"
-            found += of_values(what, "φ", values, runs, self.region, evidence)
+            found += of_values(what, "φ", values, self.region, evidence)
         return found
 
     def _value(self, run: Probed, kind: str, layer: int) -> float:

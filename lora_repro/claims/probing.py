@@ -1,67 +1,53 @@
-"""What tests on the arrays of probed runs share: pairs of runs, and the reading of values over layers and runs.
+"""What tests on the arrays of probed runs share: the reading of values over layers and runs, or pairs of runs.
 
-A value a matrix, layer and run; the reading is their median, its interval the middle 95 % of them, n the seeds.
+A value a matrix, layer and run (or pair); the reading is their median, its interval the middle 95 % of them, n the runs or
+pairs that have no seed in common.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from lora_repro.analysis import Array
+from lora_repro.analysis.overlaps import independent
+from lora_repro.analysis.updates import Probed
 from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.evidence import Evidence, generated
 from lora_repro.claims.reading import Reading, Region, judge
 from lora_repro.errors import UserError
-from lora_repro.stores import one_origin
-from lora_repro.updates import Probed
+from lora_repro.tables.stores import one_origin
 
 NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}
 SPREAD = "the middle 95 % of all layers and runs"
-Pair = tuple[Probed, Probed]
 
 
 def of_values(
-    what: str, unit: str, values: Iterable[float], runs: Sequence[Probed], region: Region, evidence: Evidence, digits: int = 2
-) -> list[Reading]:
-    """The reading of values over layers and runs; none without a finite value. n counts the seeds of `runs`."""
-    found = [float(value) for value in values]
-    kept = [value for value in found if math.isfinite(value)]
-    if not kept:
+    what: str, unit: str, values: Sequence[tuple[Sequence[Probed], Array]], region: Region, evidence: Evidence,
+    digits: int = 2, notes: Sequence[str] = (),
+) -> list[Reading]:  # fmt: skip
+    """The reading of (run or pair of runs, its values over the layers); none without a finite value.
+
+    The single values that the judge sees are each run's or pair's medians.
+    """
+    found = [np.asarray(layers, np.float64) for _, layers in values]
+    finite = [layers[np.isfinite(layers)] for layers in found]
+    kept = np.concatenate(finite) if finite else np.zeros(0)
+    if not len(kept):
         return []
+    runs = [run for group, _ in values for run in group]
     one_origin([run.record for run in runs])
     low, high = (float(end) for end in np.percentile(kept, [2.5, 97.5]))
-    n = len({run.seed for run in runs})
-    notes = [f"{len(kept)} values over layers and runs"]
-    if len(kept) < len(found):
-        notes.append(f"{len(found) - len(kept)} layers have fewer directions and are left out")
+    n = independent([group for group, _ in values])
+    told = [f"{len(kept)} values over layers and {'pairs of runs' if len(values[0][0]) > 1 else 'runs'}", *notes]
+    if lost := sum(map(len, found)) - len(kept):
+        told.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
-    verdict = judge(region, low, high, n)
-    return [Reading(what, unit, verdict, float(np.median(kept)), low, high, n, digits, notes=tuple(notes), sources=tuple(files),
+    verdict = judge(region, low, high, n, [float(np.median(layers)) for layers in finite if len(layers)])
+    return [Reading(what, unit, verdict, float(np.median(kept)), low, high, n, digits, notes=tuple(told), sources=tuple(files),
                     generated=generated([run.record for run in runs]))]  # fmt: skip
-
-
-def ends(runs: Sequence[Probed]) -> tuple[list[Probed], list[Probed]]:
-    """The runs of the smallest and of the largest rank (the same ones where there is one rank)."""
-    ranks = sorted({run.rank for run in runs if run.rank})
-    small, large = ([run for run in runs if run.rank == rank] for rank in (ranks[0], ranks[-1])) if ranks else ([], [])
-    return small, large
-
-
-def rank_pairs(runs: Sequence[Probed]) -> list[Pair]:
-    """(smallest rank, largest rank) of each seed that has both."""
-    small, large = ends(runs)
-    if not small or small[0].rank == large[0].rank:
-        return []
-    return [(one, other) for one in small for other in large if one.seed == other.seed]
-
-
-def seed_pairs(runs: Sequence[Probed]) -> list[Pair]:
-    """Every two seeds of the largest rank."""
-    _, large = ends(runs)
-    return [(one, other) for place, one in enumerate(large) for other in large[place + 1 :]]
 
 
 class Probing(ClaimTest):

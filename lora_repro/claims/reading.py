@@ -56,6 +56,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     generated: bool = False
+    part: int = 0  # of a claim of several parts
 
     @property
     def text(self) -> str:
@@ -78,7 +79,7 @@ def plain(value: float) -> str:
 
 
 def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = ()) -> str:
-    """Replicated: [low, high] and the value of every single seed (`each`) lie in the region.
+    """Replicated: [low, high] and every single value behind them (`each`) lie in the region.
 
     Not replicated: all of them lie on one side outside of it. Else, and with fewer than two seeds, inconclusive.
     """
@@ -95,7 +96,8 @@ def combined(verdicts: Sequence[str], how: str) -> str:
     """The verdict of a claim that makes several comparisons.
 
     all: replicated if each is, not replicated if one is not. any: the other way round. most: replicated if more than half
-    are, not replicated if half are not. Comparisons that were not run count as undecided.
+    are, not replicated if half are not. agree: either verdict only if each has it. Comparisons that were not run count as
+    undecided.
     """
     if not verdicts or set(verdicts) == {NOT_RUN}:
         return NOT_RUN
@@ -104,6 +106,8 @@ def combined(verdicts: Sequence[str], how: str) -> str:
     yes, no = verdicts.count(REPLICATED), verdicts.count(REFUTED)
     if how == "all":
         return REFUTED if no else INCONCLUSIVE
+    if how == "agree":
+        return INCONCLUSIVE
     if how == "any":
         return REPLICATED if yes else INCONCLUSIVE
     if 2 * yes > len(verdicts):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.reading import NOT_RUN, Reading
+from lora_repro.claims.reading import NOT_RUN, Reading, combined
 from lora_repro.compose import build
 
 
 class AllOf(ClaimTest):
-    """`parts`: tests with their own `_target_`, each of which makes its verdict by its readings alone."""
+    """`parts`: tests with their own `_target_` and, from its own readings, a verdict each."""
 
     def __init__(self, parts: Sequence[dict[str, Any]]) -> None:
         self.parts: list[ClaimTest] = [build(OmegaConf.create(part)) for part in parts]
@@ -33,6 +34,11 @@ class AllOf(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         """A part without a reading counts as one that was not run: the others cannot stand for it."""
         found = []
-        for part in self.parts:
-            found += part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]
+        for place, part in enumerate(self.parts):
+            readings = part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]
+            found += [replace(reading, part=place) for reading in readings]
         return found
+
+    def verdict(self, readings: Sequence[Reading]) -> str:
+        own = [[reading for reading in readings if reading.part == place] for place in range(len(self.parts))]
+        return combined([part.verdict(found) for part, found in zip(self.parts, own, strict=True)], "all")

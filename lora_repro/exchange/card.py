@@ -9,7 +9,7 @@ from lora_repro.exchange import snippets
 
 if TYPE_CHECKING:
     from lora_repro.command import Command
-    from lora_repro.restore import Restored
+    from lora_repro.exchange.restore import Restored
 
 
 def card(run: Restored, form: str, made_by: Command) -> str:

@@ -15,11 +15,11 @@ from lora_repro.backbone import Backbone
 from lora_repro.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
+from lora_repro.exchange.restore import RECORD, configuration, restore, same_base
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.untuned import Untuned
 from lora_repro.parts import Parts
 from lora_repro.record import SCHEMA
-from lora_repro.restore import RECORD, configuration, restore, same_base
 from lora_repro.tasks.base import Example
 
 ORIGIN = "lora_repro.json"  # in what `export` writes: the record of the run that it came from
@@ -84,13 +84,13 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
 
 def _unneeded(composed: Sequence[str], folder: Path) -> None:
     if composed:
-        raise UserError(f"{folder} says itself what it was trained on: leave out --{composed[0].replace('=', ' ')}")
+        raise UserError(f"{folder} says itself what it was trained on: leave out {composed[0]}")
 
 
 def _settled(composed: Sequence[str], settings: Mapping[str, Any]) -> DictConfig:
     """The configuration for a model from elsewhere. Raises UserError unless its task is named."""
     if not any(item.startswith("task=") for item in composed):
-        raise UserError("this checkpoint does not say what it was trained for: name its --task and --backbone")
+        raise UserError("this checkpoint does not say what it was trained for: name its task=NAME and backbone=NAME")
     config = compose(list(composed))
     for key, value in settings.items():
         OmegaConf.update(config, key, value)

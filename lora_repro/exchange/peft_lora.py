@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lora_repro.errors import UserError
-from lora_repro.fill import fill
+from lora_repro.exchange.fill import fill
 from lora_repro.methods._lora_linear import LoraLinear, LoraPart
 from lora_repro.methods.base import require, weight_of
 

@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from lora_repro.checkpoint import save_tensors
 from lora_repro.errors import UserError
-from lora_repro.fill import fill, read_tensors
+from lora_repro.exchange.fill import fill, read_tensors
 from lora_repro.methods.base import named
+from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:
     from lora_repro.backbone import Backbone

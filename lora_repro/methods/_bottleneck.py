@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -54,9 +56,9 @@ def bottleneck_size(width: int, bottleneck: int, norm: bool = False) -> int:
     return 2 * width * bottleneck + bottleneck + width + (2 * width if norm else 0)
 
 
-def check_settings(bottleneck: int, activation: str, init: str, std: float) -> None:
+def check_settings(bottleneck: int, activation: str, init: str, std: float, inits: Sequence[str] = INITS) -> None:
     """Raise UserError unless a bottleneck can be built so."""
     require_whole("adapter bottleneck", bottleneck, 1)
     require_choice("adapter activation", activation, ACTIVATIONS)
-    require_choice("adapter init", init, INITS)
+    require_choice("adapter init", init, inits)
     require(std > 0, f"adapter std must be > 0, not {std}")

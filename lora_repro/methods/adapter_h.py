@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import nn
 
-from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size, check_settings
+from lora_repro.methods._bottleneck import INITS, Bottleneck, bottleneck_size, check_settings
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class AdaptedProjection(nn.Module):
 class AdapterH(AbstractMethod):
     """h + up(act(down(h))) on the output of the attention and of the MLP, before each residual addition.
 
-    `normal` starts near the identity as the source does: N(0, std^2) cut off at two std, std 0.01, biases
-    zero; `zero_up` starts exactly at it. No LayerNorm is trained: with L_LN = 0 the paper's formula gives its
-    printed counts. The source says only "nonlinearity"; its released code uses GELU. Count: 2 L (2 d b + b +
-    d).
+    `normal` starts near the identity as the source does: N(0, std^2) cut off at two std, std 0.01, biases zero;
+    `gaussian` is the same without the cut (the LoRA authors' own runs: std 0.02, silu); `zero_up` starts exactly at the
+    identity. No LayerNorm is trained: with L_LN = 0 the paper's formula gives its printed counts. The source says only
+    "nonlinearity"; its released code uses GELU. Count: 2 L (2 d b + b + d).
     """
 
     name: str = "adapter_h"
@@ -46,7 +46,7 @@ class AdapterH(AbstractMethod):
     std: float = 0.01
 
     def __post_init__(self) -> None:
-        check_settings(self.bottleneck, self.activation, self.init, self.std)
+        check_settings(self.bottleneck, self.activation, self.init, self.std, (*INITS, "gaussian"))
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []
@@ -58,7 +58,7 @@ class AdapterH(AbstractMethod):
                     self.activation,
                     self.init,
                     self.std,
-                    truncate=True,
+                    truncate=self.init != "gaussian",
                     device=backbone.embedding.weight.device,
                 )
                 found.replace(AdaptedProjection(found.module, adapter))

@@ -23,8 +23,8 @@ from lora_repro.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from lora_repro.architecture import Projection
     from lora_repro.backbone import Backbone
+    from lora_repro.backbone.architecture import Projection
 
 INITS = ("kaiming", "gaussian")
 

@@ -90,7 +90,7 @@ class PreLayer(AbstractMethod):
         return LayerActivations(values, backbone.decoder, backbone.layers)
 
     def key_value(self, backbone: Backbone) -> nn.Module:
-        decodes = backbone.architecture not in ("bert", "roberta")
+        decodes = backbone.architecture in ("gpt2", "llama")
         require(decodes, "PreLayer form key_value needs a decoder backbone; set method.form=activations")
         sizes = (self.prefix, backbone.n_layers, backbone.n_kv_heads, backbone.head_dim)
         device, initial = backbone.embedding.weight.device, None

@@ -1,16 +1,29 @@
 """Build results/<profile>/report.html, one self-contained page, from what is published there.
 
-    python -m lora_repro.page                                    every profile under results/
-    python -m lora_repro.page profile=laptop --data /path/to/e2e  with the data's own texts, to runs/laptop/report.html
+    python -m lora_repro.page                                         every profile under results/
+    python -m lora_repro.page profile=laptop paths.data=/path/to/e2e  with the data's own texts, to runs/laptop/report.html
 
 Reads records, predictions, tables and figures; needs no network. The same files give the same bytes.
 """
+
+import argparse
+
+from lora_repro import manners
+
+
+def parser() -> argparse.ArgumentParser:
+    made = manners.parser("lora_repro.page", __doc__)
+    made.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
+    made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page that stays yours")
+    return made
+
+
+manners.begin(__name__, parser)  # --help does not wait for the imports below
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import manners
 from lora_repro.errors import UserError
 from lora_repro.page.build import page
 from lora_repro.record import write_text
@@ -20,10 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    parser = manners.parser("lora_repro.page", __doc__)
-    parser.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
-    parser.add_argument("--data", help="the folder with the real data, to show its texts on a page that stays yours")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(manners.options(arguments, {"paths.data": "--data"}))
     try:
         for profile in _profiles(given.profile, root):
             # The data's own texts never enter results/.
@@ -51,5 +61,4 @@ def _profiles(given: str | None, root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    manners.begin(__name__)
     sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lora_repro.bench import measures
 from lora_repro.errors import UserError
 from lora_repro.page.cells import Grid
 from lora_repro.page.examples import examples
@@ -63,7 +64,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         sections=sections,
         claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
         examples=examples(runs, order, folder / "predictions", data),
-        ledger=ledger(runs, order),
+        ledger=ledger(runs, order, measures.load(folder, "latency")),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_repro.bench import latency_table
 from lora_repro.command import Command, command
 from lora_repro.page.cells import Cell, Grid, grid, plain
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
+ESTIMATED = "Estimated seconds"  # a column beside "Seconds", of tables with a run whose time was estimated before it began
+MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine", "Load before", "Signature", "Command")
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,13 @@ class Ledger:
     inputs: tuple[str, ...]
 
 
-def ledger(runs: Sequence[Run], order: Sequence[str]) -> Ledger:
-    """One grid a table, in `order`, other tables and what belongs to none last."""
-    machines = list(dict.fromkeys(_machine(run.record["where"]) for run in runs))
+def ledger(runs: Sequence[Run], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> Ledger:
+    """One grid a table, in `order`, other tables and what belongs to none next, what was measured without training last.
+
+    measures: stem -> measurement (bench/measures.py).
+    """
+    places = [run.record["where"] for run in runs] + [found["where"] for found in measures.values()]
+    machines = list(dict.fromkeys(map(_machine, places)))
     inputs = list(dict.fromkeys(_input(run.record["where"]) for run in runs))
     tables = sorted({run.table for run in runs}, key=lambda table: ([*order, table].index(table), table == "", table))
     grids = []
@@ -80,7 +87,16 @@ def ledger(runs: Sequence[Run], order: Sequence[str]) -> Ledger:
         said = f"run{'s' if len(mine) > 1 else ''}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         caption = f"{table or 'Outside any table'}: {len(mine)} {said}"
         rows = [_line(run, machines, inputs) for run in mine]
-        grids.append((table or "adhoc", grid(caption, HEADER, rows)))
+        header: tuple[str, ...] = HEADER
+        if any("estimated_seconds" in run.record["measured"] for run in mine):
+            place = HEADER.index("Seconds") + 1
+            header = (*HEADER[:place], ESTIMATED, *HEADER[place:])
+            for row, run in zip(rows, mine, strict=True):
+                row.insert(place, plain(run.record["measured"].get("estimated_seconds", "—")))
+        grids.append((table or "adhoc", grid(caption, header, rows)))
+    if measures:
+        rows = [_measured(stem, found, machines) for stem, found in measures.items()]
+        grids.append(("measures", grid("Measurements without training", MEASURES, rows)))
     return Ledger(tuple(grids), tuple(machines), tuple(inputs))
 
 
@@ -92,13 +108,32 @@ def _line(run: Run, machines: list[str], inputs: list[str]) -> list[Cell]:
         plain(run.seed),
         plain(record["status"]),
         plain(record["measured"].get("wall_seconds", "—")),
-        plain(str(where["finished_at"]).replace("T", " ").removesuffix("Z")),
+        plain(_time(where)),
         plain(str(where["git_sha"])[:9], code=True),
         plain(machines.index(_machine(where)) + 1),
         plain(inputs.index(_input(where)) + 1),
         plain(record["signature"], code=True),
         plain(f"none: {problem}" if problem else run.command.text, code=not problem),
     ]
+
+
+def _measured(stem: str, found: dict[str, Any], machines: list[str]) -> list[Cell]:
+    where = found["where"]
+    return [
+        plain(stem),
+        plain(found["status"]),
+        plain(where.get("wall_seconds", "—")),
+        plain(_time(where)),
+        plain(str(where["git_sha"])[:9], code=True),
+        plain(machines.index(_machine(where)) + 1),
+        plain(where.get("load_before", "—")),
+        plain(found["signature"], code=True),
+        plain(latency_table.command(found), code=True),
+    ]
+
+
+def _time(where: dict[str, Any]) -> str:
+    return str(where["finished_at"]).replace("T", " ").removesuffix("Z")
 
 
 def _machine(where: dict[str, Any]) -> str:

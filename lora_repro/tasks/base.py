@@ -85,6 +85,9 @@ class AbstractTask(abc.ABC):
     def load(self, folder: str | None) -> Splits:
         """Read the splits; `folder` is where local files lie. Raises UserError on any bad input."""
 
+    def ready(self, folder: str | None) -> None:  # noqa: B027  (a task without files has nothing to look for)
+        """Raise UserError where files that `load` would read are not there. Reads none of them."""
+
     def ask(self, text: str) -> Example:
         """The example that a user's own text asks. Raises UserError where it is no input of this task."""
         return Example(example_key(text), text, "")

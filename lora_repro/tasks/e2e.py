@@ -10,7 +10,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
 from lora_repro.tasks.e2e_embedded import generate
-from lora_repro.tasks.e2e_files import SPLITS, linearise, load_folder, load_hub
+from lora_repro.tasks.e2e_files import SPLITS, find_files, linearise, load_folder, load_hub
 from lora_repro.tasks.e2e_original import Row, refuse_cleaned, rows_sha256
 
 
@@ -81,6 +81,10 @@ class E2E(AbstractTask):
             rows, hashes = generate() if self.source == "embedded" else load_hub(), {}
         hashes |= {f"rows/{split}": rows_sha256(rows[split]) for split in SPLITS}
         return Splits(pairs(rows["train"]), pairs(rows["dev"]), grouped(rows["test"]), self.caption, hashes)
+
+    def ready(self, folder: str | None) -> None:
+        if self.source == "folder":
+            find_files(folder, self.text_form)
 
     def ask(self, text: str) -> Example:
         """A meaning representation, `name[X], eatType[pub]` or linearised as the data are: `name : X | Type : pub`."""

@@ -102,10 +102,13 @@ def read_file(path: Path, form: str) -> tuple[list[Row], str]:
     return rows, hashlib.sha256(data).hexdigest()
 
 
-def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Checked rows of each split from local files of one text form, and file hashes. Raises UserError."""
+def find_files(folder: str | None, form: str) -> dict[str, Path]:
+    """split -> its file of one text form in `folder`. Raises UserError where one is not there, or is another data set's."""
     if folder is None:
-        raise UserError("task.source=folder needs a folder: pass DATA=/path/to/e2e")
+        raise UserError(
+            "name the folder that holds E2E: make DATA=/path/to/e2e, or paths.data=/path/to/e2e; "
+            "or take it from the hub, as raw text: task.source=hub task.text_form=raw"
+        )
     refuse_cleaned(folder)
     root = Path(folder)
     if not root.is_dir():
@@ -113,12 +116,20 @@ def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], di
     for name in CLEANED_FILES:
         if (root / name).exists():
             raise UserError(f"{root / name} {CLEANED_REASON}")
-    splits, hashes = {}, {}
+    found = {}
     for split in SPLITS:
         names = NAMES[form][split]
         path = next((root / name for name in names if (root / name).exists()), None)
         if path is None:
             raise UserError(f"no {' or '.join(names)} in {folder} (task.text_form={form})")
+        found[split] = path
+    return found
+
+
+def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Checked rows of each split from local files of one text form, and file hashes. Raises UserError."""
+    splits, hashes = {}, {}
+    for split, path in find_files(folder, form).items():
         splits[split], hashes[path.name] = read_file(path, form)
         check(splits[split], form, split, str(path))
     return splits, hashes

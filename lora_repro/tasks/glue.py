@@ -14,7 +14,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
 from lora_repro.tasks import glue_embedded
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.glue_files import Row, load_folder, load_hub, rows_sha256
+from lora_repro.tasks.glue_files import Row, find_files, load_folder, load_hub, rows_sha256
 
 SOURCES = ("embedded", "folder", "hub")
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
@@ -136,6 +136,10 @@ class Glue(AbstractTask):
         dev = examples(held_out or scored, scored=False)
         return Splits(examples(train, False), dev, examples(scored, True), self.caption, hashes)
 
+    def ready(self, folder: str | None) -> None:
+        if self.source == "folder":
+            find_files(folder, self.folder, self.files)
+
     def _check(self, split: str, rows: Sequence[Row]) -> None:
         wanted = self.rows.get(split)
         if wanted is not None and len(rows) != wanted:
@@ -169,7 +173,7 @@ class Glue(AbstractTask):
         """Whether an input is two sentences."""
         if self.source == "embedded":
             return glue_embedded.generate(self.name)["dev"][0][1] is not None
-        return "second" in self.columns
+        return self.columns.get("second") is not None
 
     def ask(self, text: str) -> Example:
         """One sentence or, where the task compares two, `first || second`."""

@@ -1,7 +1,7 @@
 """The embedded GLUE-shaped tasks: synthetic, generated from our own words, so that a first run needs no download.
 
 One task for each shape in GLUE: a sentence classified, a pair classified, a pair scored. Train and dev share no
-row, and dev's pairs of content words (or of frame and content word) are never shown together in train. Any table
+row, and dev's pairs of content words (or of frame and content word) never stand together in a first sentence of train. Any table
 made from them must say that they are synthetic: their numbers can't be set beside the paper's.
 """
 

@@ -21,25 +21,31 @@ def rows_sha256(rows: Sequence[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
-def load_folder(
-    root: str | None, folder: str, files: Mapping[str, str], columns: Mapping[str, object], skip_broken: bool = False
-) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """(split -> rows, file -> sha256) of `root/folder`. Raises UserError on a missing, empty or misshapen file."""
+def find_files(root: str | None, folder: str, files: Mapping[str, str]) -> dict[str, Path]:
+    """split -> its file in `root/folder`. Raises UserError where one is not there."""
     if not root:
         raise UserError(
-            f"name the folder that holds {folder}/: paths.data=/path/to/glue (make: DATA=/path/to/glue)"
+            f"name the folder that holds {folder}/: make DATA=/path/to/glue, or paths.data=/path/to/glue; "
+            "or take GLUE from the hub: task.source=hub"
         )
     place = Path(root).expanduser() / folder
     if not place.is_dir():
         raise UserError(f"no folder {place}; paths.data must hold {folder}/ with {', '.join(files.values())}")
+    found = {split: place / name for split, name in files.items()}
+    if absent := [path for path in found.values() if not path.exists()]:
+        raise UserError(f"no file {absent[0]}; {folder} needs {', '.join(files.values())}")
+    return found
+
+
+def load_folder(
+    root: str | None, folder: str, files: Mapping[str, str], columns: Mapping[str, object], skip_broken: bool = False
+) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """(split -> rows, file -> sha256) of `root/folder`. Raises UserError on a missing, empty or misshapen file."""
     rows, hashes = {}, {}
-    for split, name in files.items():
-        path = place / name
+    for split, path in find_files(root, folder, files).items():
         try:
             content = path.read_bytes()
             text = content.decode("utf-8-sig")
-        except FileNotFoundError:
-            raise UserError(f"no file {path}; {folder} needs {', '.join(files.values())}") from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -47,7 +53,7 @@ def load_folder(
                 f"{path} is not UTF-8 text (byte {error.start}); take the official file"
             ) from None
         rows[split] = parse(text, columns, str(path), skip_broken)
-        hashes[f"{folder}/{name}"] = hashlib.sha256(content).hexdigest()
+        hashes[f"{folder}/{files[split]}"] = hashlib.sha256(content).hexdigest()
     return rows, hashes
 
 

@@ -8,20 +8,25 @@ from typing import Any
 
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.tracking.background import one_line
-from lora_repro.tracking.wandb_run import WandbTracker, begin
+from lora_repro.tracking.wandb_run import WandbTracker, begin, key_known
+
+NO_KEY = "no W&B key: set WANDB_API_KEY, or DRY_RUN=1 to print the workspace, or WANDB_MODE=offline to keep its run for later"
 
 
 def save(spec: dict[str, Any], tables: dict[str, list[dict[str, Any]]], figures: dict[str, Path], folder: Path) -> str:
-    """Upload, save, and return the workspace's address. The entity is WANDB_ENTITY, else the key's own.
+    """Upload, save, and say where the workspace is. With WANDB_MODE=offline the run alone is kept, in `folder`.
 
     Raises NotAvailable without a package or a key, UserError where W&B refuses.
     """
     import wandb
 
-    if not os.environ.get("WANDB_API_KEY"):
-        raise NotAvailable("no W&B key: set WANDB_API_KEY, or DRY_RUN=1 to print the workspace instead")
-    tracker = WandbTracker(mode="online", entity=os.environ.get("WANDB_ENTITY"))
+    if os.environ.get("WANDB_MODE") == "offline":
+        upload(WandbTracker(mode="offline"), spec, tables, figures, folder)
+        return f"offline, without its panels; wandb sync {folder}/wandb/offline-run-* uploads its tables and figures"
+    tracker = WandbTracker(mode="online")
     try:
+        if not key_known():
+            raise NotAvailable(NO_KEY)
         entity = tracker.entity or wandb.Api().default_entity
         board = build(spec, str(entity), tracker.project)
         upload(tracker, spec, tables, figures, folder)
@@ -38,7 +43,10 @@ def upload(
     figures: dict[str, Path],
     folder: Path,
 ) -> None:
-    """One run that holds the tables and figures; its id is that of the workspace, so a later one replaces them."""
+    """One run that holds the tables and figures, the figures as an artifact too, which versions them.
+
+    Its id is that of the workspace, so a later one replaces them.
+    """
     import wandb
 
     name = str(spec["name"]).replace(" ", "-")
@@ -49,6 +57,11 @@ def upload(
         columns = lines[0] if lines else ["line"]
         shown[key] = wandb.Table(columns=[*columns], data=[[*line.values()] for line in lines], allow_mixed_types=True)
     run.log(shown)
+    if figures:
+        artifact = wandb.Artifact(f"figures-{name}", type="figures")
+        for key, path in figures.items():
+            artifact.add_file(str(path), name=f"{key}{path.suffix}", policy="immutable", skip_cache=True)
+        run.log_artifact(artifact)
     run.finish()
 
 

@@ -23,6 +23,7 @@ ADAPTER = "adapter.safetensors"
 class WandbTracker:
     """Settings of the mirror.
 
+    project, entity: null is WANDB_PROJECT, else lora_repro, and WANDB_ENTITY, else the key's own.
     mode: null is WANDB_MODE where it is set, else online where WANDB_API_KEY is, else offline: no login is ever asked.
     patience: seconds that the end of the program grants W&B. predictions: rows of the prediction table, at most.
     adapter_mb: larger adapters (full fine-tuning's are whole models) stay on this machine.
@@ -30,7 +31,7 @@ class WandbTracker:
 
     def __init__(
         self,
-        project: str = "lora_repro",
+        project: str | None = None,
         entity: str | None = None,
         mode: str | None = None,
         patience: float = 30,
@@ -39,7 +40,8 @@ class WandbTracker:
     ) -> None:
         if mode not in (None, *MODES):
             raise UserError(f"tracker.mode must be null or one of {', '.join(MODES)}, not {mode!r}")
-        self.project, self.entity, self.patience = project, entity, patience
+        self.project = project or os.environ.get("WANDB_PROJECT") or "lora_repro"
+        self.entity, self.patience = entity or os.environ.get("WANDB_ENTITY") or None, patience
         self.predictions, self.adapter_mb = predictions, adapter_mb
         self.mode: Any = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
@@ -90,6 +92,17 @@ class WandbRun:
         self.run.log_artifact(artifact)
 
 
+def key_known() -> bool:
+    """Whether W&B has a key to go online with: WANDB_API_KEY's, or that of an earlier `wandb login`. None is asked for.
+
+    Raises wandb.Error where the server refuses the key or does not answer.
+    """
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    return bool(wandb.login(prompt=False))
+
+
 def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
     """A W&B run of its own (any number in one process) under `folder`; offline where online fails or knows no key."""
     import wandb
@@ -115,8 +128,7 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
     }
     if tracker.mode in ("online", "shared"):
         try:
-            wandb.setup(wandb.Settings(silent=True))
-            if not wandb.login(prompt=False):
+            if not key_known():
                 raise UserError("no API key: set WANDB_API_KEY")
             run = wandb.init(mode=tracker.mode, **given)
             print(f"W&B: {run.url}", file=sys.stderr, flush=True)

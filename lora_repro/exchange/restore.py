@@ -1,0 +1,65 @@
+"""A recorded run's model, put together again from its folder: record.json and adapter.safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import outcome, record
+from lora_repro.backbone import Backbone
+from lora_repro.exchange.fill import fill, read_tensors
+from lora_repro.methods.base import require
+from lora_repro.parts import Parts
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model and all that its record says. `profile`: the folder's name above the run's."""
+
+    record: dict[str, Any]
+    profile: str
+    parts: Parts
+    backbone: Backbone
+
+
+def configuration(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> DictConfig:
+    """The configuration that a record asked for; `settings` ("decode.beam": 4) replace single values."""
+    asked = deepcopy(dict(found["asked"]))
+    asked["backbone"]["label"] = found["where"]["backbone"]["label"]
+    config: DictConfig = OmegaConf.create({**asked, "row": dict(found["row"]), "device": "auto"})
+    for key, value in (settings or {}).items():
+        OmegaConf.update(config, key, value)
+    return config
+
+
+def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored:
+    """The trained model of a run, float32, on the CPU.
+
+    Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
+    """
+    found = record.read(folder / RECORD)
+    usable = found["status"] in ("finished", "collapsed")
+    require(usable, f"run {found['signature']} is {found['status']}: its model is not usable")
+    parts = Parts.of(configuration(found, settings))
+    require(parts.method.needs_model, f"run {found['signature']} is {parts.method.name}: no model's output")
+    backbone = parts.backbone.load()
+    same_base(found, backbone)
+    torch.manual_seed(parts.seed)
+    trainable = parts.method.apply(backbone)
+    if parameters := {**trainable.method, **trainable.head}:
+        fill(parameters, read_tensors(folder / outcome.ADAPTER), "that file is another run's: run it again")
+    return Restored(found, folder.resolve().parent.name, parts, backbone)
+
+
+def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
+    """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision."""
+    trained, here = found["where"]["backbone"]["sha256"], backbone.sha256
+    require(trained == here, f"it was trained on other weights ({trained[:12]}) than this backbone has ({here[:12]})")

@@ -1,0 +1,67 @@
+"""What one run would cost on this machine: trained parameters, tokens, operations, time, memory and disk, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_repro.errors import UserError
+from lora_repro.forecast import cost
+from lora_repro.forecast.calibrate import speed
+from lora_repro.forecast.outline import frame
+from lora_repro.forecast.workload import rows, workload
+from lora_repro.parts import Parts
+from lora_repro.tasks.base import Splits
+from lora_repro.train.precision import resolve_precision
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`trained`, `total`: parameters. `tokens`: training positions, padding included. `memory`, `kept`, `used`: bytes.
+
+    Memory is the peak's; kept on disk is what stays, used what is taken meanwhile. `lengths`: where the token counts come
+    from, `counted`, `documented` or `guessed`.
+    """
+
+    trained: int
+    total: int
+    tokens: int
+    flops: float
+    seconds: float
+    memory: int
+    kept: int
+    used: int
+    lengths: str
+
+
+def forecast(parts: Parts, splits: Splits | None = None) -> Forecast:
+    """Count and time one run. `splits`: its data, where they are at hand. Raises UserError where a size is not known."""
+    if not parts.method.needs_model:
+        texts = rows(parts, splits)[2]
+        return Forecast(0, 0, 0, 0.0, cost.LOADING + cost.SCORING * texts, cost.PROCESS, 0, 0, "counted")
+    found = frame(parts.backbone, parts.method)
+    work, lengths = workload(parts, found, splits)
+    dtype = resolve_precision(parts.train.precision, parts.device)
+    rate = speed(found.shape, found.outline, work, parts.device, dtype)
+    counted = cost.flops(found.outline, work)
+    kept, used = cost.disk(found.outline)
+    process = 0 if parts.device.type == "cuda" else cost.PROCESS  # a GPU's peak is that of its tensors
+    return Forecast(
+        trained=found.outline.trained,
+        total=found.outline.parameters,
+        tokens=work.train_tokens,
+        flops=counted.total,
+        # The ranks share the batches; the first alone decodes.
+        seconds=cost.seconds(counted, rate.rows * parts.ranks.size, rate.tokens, work.test_rows if work.new else 0),
+        memory=cost.memory(found.outline, work, 4 if dtype is None else 2, process),
+        kept=kept,
+        used=used,
+        lengths=lengths,
+    )
+
+
+def estimated_seconds(parts: Parts, splits: Splits) -> float | None:
+    """For a record, beside the time that it took. None where it cannot be told: an estimate never costs a run."""
+    try:
+        return round(forecast(parts, splits).seconds, 1)
+    except (UserError, RuntimeError):
+        return None

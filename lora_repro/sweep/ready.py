@@ -1,0 +1,30 @@
+"""What a sweep can find wrong before its first run: data files, a backbone or its packages that are not here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro.compose import build, target
+
+
+def check(missing: Sequence[dict[str, Any]]) -> None:
+    """Look once at each data set and backbone of these resolved configurations; no data are read, nothing is downloaded.
+
+    Raises the first UserError that every run of that data set or backbone would end with, each in a process of its own.
+    """
+    seen = set()
+    for config in missing:
+        for group, folder in (("task", config["paths"]["data"]), ("backbone", None)):
+            key = json.dumps([config[group], folder], sort_keys=True)
+            if key in seen:
+                continue
+            seen.add(key)
+            part = build(OmegaConf.create(config[group]))
+            if group == "task":
+                part.ready(folder)
+            elif target(config["method"]).needs_model:
+                part.ready()

@@ -1,0 +1,207 @@
+"""One run of a sweep in a process of its own: one that crashes or is killed is tried again and costs nothing but itself.
+
+Failed tries leave `attempts.json` in the run's folder: how many there were, and why the last one ended. SIGTERM is passed on
+to the run, which writes its checkpoint; a run whose supervisor is gone stops in the same way.
+
+Importing torch, transformers and scikit-learn takes 15 seconds of CPU, so a sweep pays for it once: its runs are forked from a
+server that has done nothing but those imports (no tensor made, no GPU touched).
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lora_repro import record
+from lora_repro.errors import Busy, UserError
+
+SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
+MARK = "LORA_REPRO_STOP"  # a file that appears when a sweep of several processes on one machine is to stop
+# By name: run imports this module. joblib registers the start method that its workers hand on to what they start.
+# The others are what a run imports on its way, transformers and torch when first asked; a name that is gone costs time only.
+PRELOADED = [
+    *("lora_repro.sweep.fork_server", "joblib", "lora_repro.run", "lora_repro.metrics.glue", "lora_repro.metrics.nlg"),
+    *("torch._dynamo", "transformers.tokenization_utils_tokenizers"),
+    *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
+]
+ATTEMPT = "LORA_REPRO_ATTEMPT"  # its number, counted from 1
+STOPPED = 75  # exit code: again later
+ANSWERS = (0, 2, 3, STOPPED, 130)  # the exit codes of a run that ended by its own decision: no use in trying again
+
+_signals: list[int] = []
+
+
+def mark_of(folder: Path) -> Path:
+    """The file that appears when the sweep of this process is to stop. A last sweep's of the same process id is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"stop-{os.getpid()}"
+    mark.unlink(missing_ok=True)
+    return mark
+
+
+def stopping() -> bool:
+    """Whether this process was told to stop, or the sweep on this machine was, or is gone: joblib's workers outlive it."""
+    if _signals:
+        return True
+    if MARK not in os.environ:
+        return False
+    mark = Path(os.environ[MARK])
+    try:
+        os.kill(int(mark.name.removeprefix("stop-")), 0)
+    except ProcessLookupError:
+        return True
+    return mark.exists()
+
+
+def _note_signal(number: int, frame: FrameType | None) -> None:
+    _signals.append(number)
+    if MARK in os.environ:
+        Path(os.environ[MARK]).touch()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the runs in order instead of killing this process."""
+    before = signal.signal(signal.SIGTERM, _note_signal) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def attempts(folder: Path) -> dict[str, Any]:
+    """What is known of a run's failed tries: `attempts`, and the last one's `exit` and `why`."""
+    try:
+        return dict(json.loads((folder / "attempts.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {"attempts": 0}
+
+
+def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
+    """Write down that a try (the next one, or that `number`) ended without a record."""
+    tries = number or attempts(folder)["attempts"] + 1
+    record.write_json(folder / "attempts.json", {"attempts": tries, "exit": code, "why": why})
+
+
+def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1) -> int:
+    """Run `python -m <module> <overrides>` until it ends by its own decision, at most `tries` times. Returns its exit code."""
+    arguments = [*overrides, "hydra.mode=RUN"]
+    if processes > 1:
+        arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
+        module = "torch.distributed.run"
+    code = 0
+    for left in reversed(range(max(1, tries))):
+        before = attempts(folder)["attempts"]
+        alone: AbstractContextManager[dict[str, str]] = own_gpu() if processes == 1 else nullcontext({})
+        with alone as chosen:
+            code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
+        if processes > 1:
+            code = _decided(folder, before, code)
+        if code == -signal.SIGTERM or (code and stopping()):
+            if attempts(folder)["attempts"] == before:  # it could not say so itself
+                note(folder, STOPPED, "stopped by SIGTERM")
+            return STOPPED
+        if code in ANSWERS:
+            break
+        ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
+        note(folder, code, ended)
+        print(f"the run {folder.name} {ended}; {'it is tried again' if left else 'given up'}", file=sys.stderr, flush=True)
+    return code
+
+
+def _decided(folder: Path, before: int, code: int) -> int:
+    """The exit code that a run of several processes decided on: torchrun answers 1 whatever its ranks leave with."""
+    if code and attempts(folder)["attempts"] > before:
+        return int(attempts(folder)["exit"])
+    try:
+        with record.lock(folder):
+            pass
+    except Busy as error:
+        return error.exit_code
+    return code
+
+
+@contextmanager
+def own_gpu() -> Iterator[dict[str, str]]:
+    """Of several GPUs that CUDA_VISIBLE_DEVICES lists, one that no other run on this machine has; waits for it."""
+    listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if len(listed) < 2:
+        yield {}
+        return
+    with ExitStack() as stack:
+        while True:
+            for name in listed:
+                try:
+                    stack.enter_context(record.lock(Path(tempfile.gettempdir()) / f"lora_repro_{os.getuid()}_gpu_{name}"))
+                except Busy:
+                    continue
+                yield {"CUDA_VISIBLE_DEVICES": name}
+                return
+            time.sleep(1)
+
+
+def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int:
+    """One try, in a new process. Returns its exit code, or minus the number of the signal that killed it."""
+    # Apple's frameworks do not survive a fork; there each run imports anew.
+    linux = sys.platform == "linux"
+    context = multiprocessing.get_context("forkserver") if linux else multiprocessing.get_context("spawn")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_run, args=(module, arguments, environment))
+    told = False
+    try:
+        process.start()
+        while (code := process.exitcode) is None:
+            if stopping() and not told:
+                process.terminate()
+                told = True
+            process.join(timeout=1)
+    except BaseException:  # Ctrl-C, or a launcher that takes its job back: the run writes its checkpoint first
+        if process.pid is not None:
+            process.terminate()
+            process.join()
+        raise
+    return code
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """In the new process: be `python -m <module> <arguments>`, and stop as on SIGTERM when the supervisor is gone."""
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all of a job's processes; the supervisor answers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+
+    def watch() -> None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    sys.argv[1:] = arguments  # runpy sets the first
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves without them: a scorer's Java process would be left behind
+
+
+def confess(error: UserError) -> None:
+    """In a supervised run: leave the reason for which it ends without a record.
+
+    Every rank may say so: torchrun ends the others when the first one leaves, be it the first rank or not.
+    """
+    if SUPERVISED in os.environ and not isinstance(error, Busy):
+        note(Path(os.environ[SUPERVISED]), error.exit_code, str(error), int(os.environ.get(ATTEMPT, "0")) or None)

@@ -1,0 +1,131 @@
+"""Curves: colours that colour-blind eyes tell apart, one a family; collapsed seeds marked; everything inside the figure."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from lora_repro.tables import curves
+from lora_repro.tables.artefact import Artefact
+from lora_repro.tables.curves import Curve, Plot, Spot
+from lora_repro.tables.plots import _absent, mark, panel
+from lora_repro.tables.report import Cell, Line, Metric
+from lora_repro.tables.table import Table
+
+SETS = ["W_q", "W_q, W_v", "W_q, W_k, W_v, W_o"]
+# Machado et al. (2009), severity 1, on linear RGB.
+EYES = {
+    "any": np.eye(3),
+    "protan": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deutan": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]),
+    "tritan": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]]),
+}
+
+
+def lab(colour: str, eyes: str) -> np.ndarray:
+    """CIE L*a*b* (D65) of an sRGB colour as these eyes see it."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(EYES[eyes] @ linear, 0, 1) / to_xyz.sum(axis=1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_every_two_colours_differ_for_every_eye(eyes: str) -> None:
+    """A distance of 2.3 is just noticeable; the seven of Okabe and Ito keep 16."""
+    assert len(curves.COLOURS) == 8
+    for one, other in itertools.combinations(curves.COLOURS, 2):
+        assert np.linalg.norm(lab(one, eyes) - lab(other, eyes)) > 15, (one, other)
+
+
+def drawn(plots: list[Plot], columns: int = 0) -> Figure:
+    """The figure, laid out as it is saved."""
+    figure = curves._figure(plots, columns, "")
+    figure.draw_without_rendering()
+    return figure
+
+
+def rank_plot() -> Plot:
+    """Three sets of matrices adapted at two ranks, and each in full."""
+    placed = [Curve(f"LoRA on {name}", (Spot(1, 50 + n, 1.0), Spot(4, 60 + n, 1.0)), name) for n, name in enumerate(SETS)]
+    across = [Curve(f"{name} in full", (Spot(None, 70 + n, 2.0),), name) for n, name in enumerate(SETS)]
+    return Plot("title", "r", "score", (*across, *placed), ((1.0, "1"), (4.0, "4")))
+
+
+def test_a_set_of_matrices_is_one_colour_dashed_in_full_and_solid_adapted() -> None:
+    (axis,) = drawn([rank_plot()]).axes
+    handles = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    colours = set()
+    for name in SETS:
+        full, adapted = handles[f"{name} in full"], handles[f"LoRA on {name}"][0]
+        assert to_hex(full.get_color()) == to_hex(adapted.get_color())
+        assert (full.get_linestyle(), adapted.get_linestyle()) == ("--", "-")
+        colours.add(to_hex(full.get_color()))
+    assert len(colours) == 3
+
+
+def test_eight_methods_have_eight_colours_and_markers() -> None:
+    plot = Plot("t", "x", "y", tuple(Curve(f"method {n}", (Spot(1, n, 1.0), Spot(2, n, 1.0))) for n in range(8)))
+    (axis,) = drawn([plot]).axes
+    lines = [handle[0] for handle in axis.get_legend_handles_labels()[0]]
+    assert len({to_hex(line.get_color()) for line in lines}) == len({line.get_marker() for line in lines}) == 8
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_legend_title_notes_and_bars_stay_inside_the_figure(panels: int) -> None:
+    plot = rank_plot()
+    named = tuple(replace(curve, label=f"{curve.label}, of another kind") for curve in plot.curves)
+    long = replace(plot, title="A title of many words " * 8, curves=named, absent=("LoRA at r 4 (lost)",) * 9)
+    figure = drawn([long] * panels)
+    canvas = figure.bbox.padded(1)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and box.y0 >= canvas.y0
+    for axis in figure.axes:
+        box = axis.get_tightbbox()
+        assert box and canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts if isinstance(text, Annotation)]
+
+
+def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained() -> None:
+    curve = Curve("AdapterH", (Spot(1, 70, 1.0), Spot(64, 89, None, "1 of 2 collapsed")))
+    plot = Plot("t", "x", "y", (curve,), absent=("PreLayer at size 8 (2 of 2 collapsed)",))
+    marked, note = texts(drawn([plot]))
+    assert marked == "1 of 2 collapsed"
+    assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
+    single = Plot("t", "x", "y", (Curve("LoRA", (Spot(1, 70, None),)),))
+    assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
+
+
+def test_lost_seeds_are_counted_against_all_of_them() -> None:
+    line = Line("h", "AdapterH", "published", {"size_64": Cell(88.9, None, 1)}, 1,
+                lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
+    assert mark(line, "size_64") == "1 of 2 collapsed" and mark(line, "size_8") == ""
+    assert mark(line, "size_1") == "2 of 3 collapsed, 1 of 3 diverged"
+    assert _absent([line], Metric("size_64", "size 64", +1)) == []
+    assert _absent([line], Metric("size_1", "size 1", +1)) == ["AdapterH at size 1 (2 of 3 collapsed, 1 of 3 diverged)"]
+
+
+def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> None:
+    score = Metric("average", "Average", +1, 100, 1)
+    lines = (
+        Line("lora", "LoRA", "published", {"average": Cell(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark")),
+        Line("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
+        Line("full", "Full fine-tuning", "published", {}),
+    )
+    table = Table("mini", "b", ("T", "B", "D", "n = 1", "S"), lines, (), (score,), score, "full FT")
+    made = Artefact("glue", "GLUE", (score,), score, "full", "full FT", {"p": "P"}, by="task")
+    found = panel(made, table)
+    assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
+    assert found.title.splitlines()[2:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]

@@ -1,0 +1,55 @@
+"""`make docs`: the site shows every example as code, and a dead link fails the build. Skipped where mkdocs is not installed."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_docs import DOCS, blocks
+
+pytest.importorskip("mkdocs", reason="mkdocs is not installed (make docs installs it)")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The site of the project in `folder`, built as the Makefile does it."""
+    asked = re.search(r"-m (mkdocs .*?) &&", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert asked
+    command = [sys.executable, "-m", *asked[1].split()]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    for name in ("mkdocs.yml", "mkdocs_hook.py"):
+        shutil.copy(ROOT / name, folder)
+    done = build(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_every_example_is_a_code_block(page: Path, project: Path) -> None:
+    rendered = (project / "site" / f"{page.stem}.html").read_text(encoding="utf-8")
+    assert "```" not in rendered
+    shown = [html.unescape(text) for text in re.findall(r"<pre><code[^>]*>(.*?)</code></pre>", rendered, re.S)]
+    for _, info, text in blocks(page):
+        assert text.expandtabs(4) in shown  # as Python-Markdown does
+        if info.startswith("file="):
+            assert f"<p><code>{info.removeprefix('file=')}</code></p>" in rendered
+
+
+def test_a_dead_link_fails_the_build(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    with (tmp_path / "copy/docs/index.md").open("a", encoding="utf-8") as file:
+        file.write("\n[nowhere](nowhere.md)\n")
+    done = build(tmp_path / "copy")
+    assert done.returncode != 0 and "nowhere.md" in done.stderr
