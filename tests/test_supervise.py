@@ -127,6 +127,23 @@ def test_what_runs_import_is_imported_before_they_are_forked(tmp_path: Path) -> 
     assert "lora_repro" in late and not late & {"sklearn", "scipy", "pandas", "sympy", "accelerate", "safetensors"}, late
 
 
+PRELOADED_TOO = """
+import pathlib, sys
+from lora_repro.sweep import supervise
+supervise.PRELOADED = ["packaged.program"]
+sys.exit(supervise.start("packaged.program", [], pathlib.Path(sys.argv[1]), 1))
+"""
+
+
+def test_a_module_that_was_imported_already_is_run_without_a_word(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "packaged").mkdir()
+    (tmp_path / "packaged" / "__init__.py").touch()
+    (tmp_path / "packaged" / "program.py").write_text("if __name__ == '__main__': print('ran')\n")
+    command = [sys.executable, "-c", PRELOADED_TOO, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+
+
 def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = supervise.mark_of(tmp_path / "not" / "there")
     monkeypatch.setenv(supervise.MARK, str(mark))
