@@ -48,7 +48,7 @@ type: $(INSTALLED_DEV) ## mypy
 reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
 	@status=0; \
 	$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
-	$(PY) -m experiments.$(subst -,_,$*) profile=$(PROFILE) || status=$$?; \
+	$(PY) -m experiments.$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Nothing is trained: the costs of a forward pass and of a training step are measured. Best on a quiet machine.

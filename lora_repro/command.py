@@ -13,7 +13,7 @@ from typing import Any
 from lora_repro.compose import CONF, asked_of, compose
 from lora_repro.errors import UserError
 from lora_repro.record import identity, signature
-from lora_repro.tables.rows import SIZE
+from lora_repro.tables.rows import SIZE, data_hint
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"
@@ -31,20 +31,18 @@ class Command:
     extra: tuple[str, ...]
     problem: str
     order: int
-    folder: str | None = None
+    data: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """For a shell. Where the files lie is the reader's to fill in: it is no part of the signature."""
-        data = [f"paths.data={self.folder}"] if self.folder else []
-        return f"{PROGRAM} {shlex.join([*self.overrides, *data])}"
+        return f"{PROGRAM} {shlex.join([*self.overrides, *self.data])}"
 
 
 def command(record: dict[str, Any], profile: str) -> Command:
     """Derive the command of `record`, checked by composing it: the signature is compared, not assumed."""
     asked, row = record["asked"], record["row"]
-    home = asked["task"]["_target_"].split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
-    folder = f"/path/to/{home}" if asked["task"].get("source") == "folder" else None
+    data = tuple(data_hint(asked["task"]))
     base = [f"profile={profile}"]
     if row["table"]:
         base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
@@ -54,15 +52,15 @@ def command(record: dict[str, Any], profile: str) -> Command:
             tried.append((*base, *axes))
             config = _resolved(tried[-1], asked["seed"])
             if signature(config) == record["signature"]:
-                return Command((*tried[-1], f"seed={asked['seed']}"), (), "", config["row"]["order"], folder)
+                return Command((*tried[-1], f"seed={asked['seed']}"), (), "", config["row"]["order"], data)
         extra = _extra(tried[0], asked)
         whole = (*tried[0], *extra)
         config = _resolved(whole, asked["seed"])
     except UserError as error:
-        return Command((*base, f"seed={asked['seed']}"), (), f"this checkout refuses it: {error}", 99, folder)
+        return Command((*base, f"seed={asked['seed']}"), (), f"this checkout refuses it: {error}", 99, data)
     same = signature(config) == record["signature"]
     problem = "" if same else "this checkout composes another signature: its configuration has changed since"
-    return Command((*whole, f"seed={asked['seed']}"), extra, problem, config["row"]["order"], folder)
+    return Command((*whole, f"seed={asked['seed']}"), extra, problem, config["row"]["order"], data)
 
 
 @cache

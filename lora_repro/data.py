@@ -73,8 +73,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("n_train", "n_dev", "n_test"):
             value, least = getattr(self, name), 0 if name == "n_test" else 1
-            if value is not None and value < least:
-                raise UserError(f"data.{name} must be at least {least} or null, not {value}")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UserError(f"data.{name} must be a whole number of at least {least}, or null, not {value!r}")
 
 
 def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:

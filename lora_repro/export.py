@@ -45,6 +45,7 @@ def export(run: Path, target: Path, form: str = "peft") -> Path:
 
     Raises UserError where the run cannot be restored, the format has no equal form of it, or the folder is taken.
     """
+    target = target.resolve()
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     require(not taken, f"{target} is not empty: give a new folder")
     found = restore(run)

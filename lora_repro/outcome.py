@@ -14,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from lora_repro import provenance
 from lora_repro.record import finite, write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
 ADAPTER = "adapter.safetensors"
 FACTS = "trained.json"
+ANSWERS = "answers.json"
 OBSERVED = "observed.safetensors"  # a probe's, on the way
 
 
@@ -27,6 +29,7 @@ def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) ->
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
     values = asdict(trained)
+    (folder / ANSWERS).unlink(missing_ok=True)  # of weights before these
     write_json(folder / FACTS, {**values, "dev_loss": finite(trained.dev_loss)})
 
 
@@ -44,11 +47,26 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
             parameter.copy_(tensors[name])
     facts["dev_losses"] = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     facts["dev_loss"] = math.nan if facts["dev_loss"] is None else facts["dev_loss"]
+    facts["code"] = provenance.joined(facts["code"], provenance.code())
     return Trained(**facts)
 
 
+def keep_answers(folder: Path, outputs: list[str], took: dict[str, Any]) -> None:
+    """Save what the model said and what that took: scoring may fail, and need not cost the decoding."""
+    write_json(folder / ANSWERS, {"outputs": outputs, "took": took})
+
+
+def answers(folder: Path) -> tuple[list[str], dict[str, Any]] | None:
+    """What `keep_answers` saved, if this run got that far."""
+    try:
+        found = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
+        return found["outputs"], found["took"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def facts(trained: Trained) -> dict[str, Any]:
-    """What the record says of the training."""
+    """What the record says of the training; `code` and the peak are the record's to place."""
     return {
         "status": trained.status,
         "dev_loss": finite(trained.dev_loss),
@@ -57,6 +75,8 @@ def facts(trained: Trained) -> dict[str, Any]:
         "steps": trained.steps,
         "train_tokens": trained.tokens,
         "train_seconds": round(trained.seconds, 1),
+        "peak_memory_mb": trained.peak_memory_mb,
+        "code": trained.code,
     }
 
 
@@ -70,5 +90,5 @@ def judge(status: str, outputs: list[str]) -> str:
 def clean(folder: Path) -> None:
     """Drop what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in (FACTS, OBSERVED):
+    for name in (FACTS, ANSWERS, OBSERVED):
         (folder / name).unlink(missing_ok=True)

@@ -28,11 +28,24 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def code() -> dict[str, Any]:
-    """Commit and whether the science files differ from it. Without git both are unknown, and unknown counts as dirty."""
+def _look() -> dict[str, Any]:
     sha = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", *SCIENCE)
     return {"git_sha": sha, "dirty": sha is None or changes is None or changes != ""}
+
+
+# Looked up once, on import: a process runs the code that it imported, whatever is committed or stashed while it runs.
+_IMPORTED = _look()
+
+
+def code() -> dict[str, Any]:
+    """Commit and whether the science files differ from it. Without git both are unknown, and unknown counts as dirty."""
+    return dict(_IMPORTED)
+
+
+def joined(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
+    """The code of a run of several attempts: dirty unless all of them ran one clean commit."""
+    return now if before in (None, {}, now) else {**now, "dirty": True}
 
 
 def versions() -> dict[str, str]:
@@ -62,10 +75,10 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def where(device: torch.device, autocast: torch.dtype | None) -> dict[str, Any]:
-    """What a record says of the place it was measured in."""
+def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a record says of the place it was measured in. `ran`: the code of all its attempts, if there were several."""
     return {
-        **code(),
+        **(ran or code()),
         "finished_at": now(),
         "versions": versions(),
         "device": device_name(device),

@@ -71,6 +71,8 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
         return "it ran on uncommitted changes"
+    if (record["asked"].get("backbone") or {}).get("source") == "folder":
+        return "its backbone is a folder of this machine, which no reader has"
     if bad := _not_finite(record["measured"], "measured"):
         return f"{bad} is not a finite number"
     if not record["measured"].get("scores"):

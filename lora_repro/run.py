@@ -17,6 +17,7 @@ from lora_repro import completion, manners
 manners.begin(__name__, __doc__)  # --help and the Tab key do not wait for the imports below
 completion.begin(__name__)
 
+import errno
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from omegaconf import DictConfig
 from lora_repro import outcome, provenance, record
 from lora_repro.adapt import adapt
 from lora_repro.answer import answer
+from lora_repro.backbone import Backbone
 from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, source_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
@@ -36,12 +38,13 @@ from lora_repro.forecast import estimated_seconds
 from lora_repro.forecast.estimate import announce
 from lora_repro.parts import Parts
 from lora_repro.sweep import asks, summary, supervise, sweep, wants_sweep
-from lora_repro.tasks.base import Splits
+from lora_repro.tasks.base import Example, Splits
 from lora_repro.tracking import Metrics, background
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -65,6 +68,8 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             with Metrics(folder / "metrics.jsonl", mirror) as metrics:
                 return measure(config, asked, name, folder, metrics, start)
         except OSError as error:
+            if error.errno not in UNWRITABLE and error.errno is not None:
+                raise
             raise UserError(
                 f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
             ) from error
@@ -107,6 +112,22 @@ def follow(parts: Parts, splits: Splits, folder: Path, start: Path | None) -> di
     return parts.ranks.led(dict[str, Any])
 
 
+def answers(
+    backbone: Backbone, parts: Parts, test: list[Example], measured: dict[str, Any], folder: Path
+) -> list[str]:
+    """What the model says to each test input: kept from an attempt that got no further, or found out now."""
+    kept = outcome.answers(folder)
+    if kept is None:
+        took: dict[str, Any] = {}
+        outputs = answer(backbone, parts, test, took)
+        outcome.keep_answers(folder, outputs, took)
+    else:
+        outputs, took = kept
+        measured["earlier_seconds"] = measured.get("earlier_seconds", 0.0) + took["decode_seconds"]
+    measured.update(took)
+    return outputs
+
+
 def measure(
     config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, start: Path | None = None
 ) -> dict[str, Any]:
@@ -128,7 +149,7 @@ def measure(
         if not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
             measured["scores"] = {"dev_loss": measured.get("dev_loss")}
         elif measured["status"] == "finished":
-            outputs = answer(backbone, parts, test, measured)
+            outputs = answers(backbone, parts, test, measured, folder)
     else:
         outputs, test = parts.task.human(test)
         measured = {"status": "finished", "parameters": {"method": 0, "head": 0, "total": 0}}
@@ -147,7 +168,8 @@ def measure(
     # With the training of earlier attempts that this one went on from, but not their start.
     measured["wall_seconds"] = round(time.monotonic() - started + measured.pop("earlier_seconds", 0.0), 1)
     measured["estimated_seconds"] = estimated
-    measured["peak_memory_mb"] = provenance.peak_memory_mb(parts.device)
+    measured["peak_memory_mb"] = max(measured.get("peak_memory_mb", 0), provenance.peak_memory_mb(parts.device))
+    ran, split = measured.pop("code", None), parts.train.micro_batch_size
     result = {
         "schema": record.SCHEMA,
         "signature": name,
@@ -156,10 +178,11 @@ def measure(
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
         "where": {
-            **provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device)),
+            **provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device), ran),
             "backbone": origin,
             "data": {"caption": splits.caption, "hashes": splits.hashes},
             **({"processes": parts.ranks.size} if parts.ranks.size > 1 else {}),
+            **({"micro_batch_size": split} if split else {}),  # with dropout, other masks
         },
     }
     record.save(folder, result, predictions)

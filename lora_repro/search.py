@@ -22,9 +22,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
-from lora_repro.compose import compose, hydra_program, in_sweep, job_overrides
+from lora_repro.compose import compose, hydra_program, in_sweep, job_overrides, resolved
 from lora_repro.errors import UserError
-from lora_repro.sweep import supervise
+from lora_repro.sweep import ready, supervise
 from lora_repro.tune import shortened, trial
 
 SWEEPER = "hydra/sweeper=learning_rate"
@@ -33,8 +33,7 @@ SWEEPER = "hydra/sweeper=learning_rate"
 def objective(config: DictConfig) -> float | None:
     """What Optuna minimises: the dev loss of one trial, infinite where it diverged, None where there is none."""
     try:
-        if config.row.table:
-            raise UserError("Optuna takes a configuration without an experiment: method=lora task=e2e")
+        refuse_tables(config)
         found = started(config) if in_sweep() else trial(config, config.train.lr)
     except UserError as error:
         supervise.confess(error)
@@ -46,6 +45,11 @@ def objective(config: DictConfig) -> float | None:
     if in_sweep():
         print(f"train.lr={found['lr']:.3g}  dev loss {loss:.4f}", flush=True)
     return loss
+
+
+def refuse_tables(config: DictConfig) -> None:
+    if config.row.table:
+        raise UserError("Optuna takes a configuration without an experiment: method=lora task=e2e")
 
 
 def started(config: DictConfig) -> dict[str, Any]:
@@ -64,7 +68,10 @@ def started(config: DictConfig) -> dict[str, Any]:
 def search(arguments: list[str]) -> dict[str, float]:
     """Hand the command line (sys.argv) to Optuna; what it found best. Raises UserError if the configuration does not compose."""
     manners.unmirrored(arguments, "trials")
-    node = compose([item for item in arguments if not item.startswith("-") and "(" not in item], hydra_node=True).hydra
+    fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
+    config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
+    refuse_tables(config)
+    ready.check([resolved(config)])  # once, before ten processes find it
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)
     hydra_program(objective)

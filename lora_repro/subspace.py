@@ -35,7 +35,8 @@ import numpy as np
 from lora_repro.analysis import Array, effective_rank, similarity, singular, singular_product
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.subspace_figures import beside_chance, panel
-from lora_repro.analysis.subspace_view import NAMES, PHI
+from lora_repro.analysis.subspace_view import PHI
+from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
 from lora_repro.tables.heatmap import Map, save
 from lora_repro.tables.present_updates import comma_separated

@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import provenance, record
+from lora_repro import outcome, provenance, record
 from lora_repro.adapt import adapt
 from lora_repro.compose import CONF, compose, resolved
 from lora_repro.errors import UserError
@@ -74,12 +74,12 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
             "lr": lr,
             "n_train": config.data.n_train,
             **{key: measured[key] for key in kept},
-            **provenance.code(),
+            **measured["code"],
             "finished_at": provenance.now(),
         }
         record.write_json(path, result)
-        for heavy in ("adapter.safetensors", "trained.json"):
-            (folder / heavy).unlink(missing_ok=True)
+        outcome.clean(folder)
+        (folder / outcome.ADAPTER).unlink(missing_ok=True)
     return result
 
 

@@ -85,5 +85,6 @@ def test_an_empty_or_overlong_example_is_an_error_not_a_cut(target: str, length:
 
 
 def test_sizes_below_one_are_refused() -> None:
-    with pytest.raises(UserError, match="n_train"):
-        DataConfig(n_train=0)
+    for wrong in (0, "1k", 2.5):
+        with pytest.raises(UserError, match="n_train"):
+            DataConfig(n_train=wrong)  # type: ignore[arg-type]

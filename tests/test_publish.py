@@ -59,6 +59,7 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         ({"dirty": None}, "uncommitted changes"),
         ({"scores": {"bleu": float("nan")}}, "measured.scores.bleu is not a finite number"),
         ({"scores": {}}, "no scores"),
+        ({"asked": {"backbone": {"source": "folder", "hub_id": "/home/me/model"}}}, "a folder of this machine"),
         ({"lines": []}, "predictions are missing"),
         ({"lines": [{**LINE, "cider": float("inf")}]}, "predictions.cider is not a finite number"),
         ({"lines": [{**LINE, "references": ["their text"]}]}, "the data's own text"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from lora_repro import record, run
+from lora_repro import outcome, provenance, record, run
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
@@ -108,6 +108,38 @@ def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("quick_scores")
+def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.run(config(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
+        with pytest.raises(UserError, match="no Java"):
+            run.run(config(tmp_path / "cut"))
+    monkeypatch.setattr(run, "answer", lambda *a: pytest.fail("decoded again"))
+    resumed = run.run(config(tmp_path / "cut"))
+    name = whole["signature"]
+    same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
+    assert same[0].read_bytes() == same[1].read_bytes()
+    assert resumed["measured"]["forward_calls"] == whole["measured"]["forward_calls"]
+    assert not (tmp_path / "cut" / "smoke" / name / outcome.ANSWERS).exists()
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_that_goes_on_under_other_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained on uncommitted changes, decoded on a clean commit; and the peak of the training counts."""
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_IMPORTED", {"git_sha": "a" * 40, "dirty": True})
+        patch.setattr(provenance, "peak_memory_mb", lambda device: 123456)
+        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.run(config(tmp_path))
+    monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
+    found = run.run(config(tmp_path))
+    assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True)
+    assert found["measured"]["peak_memory_mb"] == 123456
+    assert "code" not in found["measured"]
+
+
+@pytest.mark.usefixtures("quick_scores")
 def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
     found = run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
     assert found["status"] == "diverged" and "scores" not in found["measured"]
@@ -170,6 +202,10 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
         (["method.rank=99"], "rank 99 exceeds"),
         (["methd.rank=1"], "methd"),
         (["hydra.mode=RUN"], "needs its rows"),
+        (["seed=zero"], "whole number, not 'zero'"),
+        (["data.n_train=1k"], "n_train"),
+        (["device=gpu"], "device is auto, cpu or cuda, not gpu"),
+        (["device=cuda:7"], "GPUs here"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:

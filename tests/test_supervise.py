@@ -130,16 +130,19 @@ def test_what_runs_import_is_imported_before_they_are_forked(tmp_path: Path) -> 
 PRELOADED_TOO = """
 import pathlib, sys
 from lora_repro.sweep import supervise
-supervise.PRELOADED = ["packaged.program"]
-sys.exit(supervise.start("packaged.program", [], pathlib.Path(sys.argv[1]), 1))
+if __name__ == "__main__" and sys.argv[-1] != "hydra.mode=RUN":
+    supervise.PRELOADED = ["lora_repro.sweep.fork_server", "packaged.program"]
+    sys.exit(supervise.start("packaged.program", [], pathlib.Path(sys.argv[1]), 1))
+elif __name__ == "__main__":
+    print("ran")
 """
 
 
 def test_a_module_that_was_imported_already_is_run_without_a_word(program: Path, tmp_path: Path) -> None:
     (tmp_path / "packaged").mkdir()
     (tmp_path / "packaged" / "__init__.py").touch()
-    (tmp_path / "packaged" / "program.py").write_text("if __name__ == '__main__': print('ran')\n")
-    command = [sys.executable, "-c", PRELOADED_TOO, str(tmp_path / "run")]
+    (tmp_path / "packaged" / "program.py").write_text(PRELOADED_TOO)
+    command = [sys.executable, "-m", "packaged.program", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 

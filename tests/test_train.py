@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_backbone
+from safetensors.torch import load_file
 from torch import nn
 
+from lora_repro import provenance
 from lora_repro.backbone import Backbone
 from lora_repro.data import Encoded
 from lora_repro.errors import Preempted, UserError
@@ -95,6 +98,40 @@ def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(tmp_path: Path, caps
     newest.write_bytes(newest.read_bytes()[:-40])
     assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
     assert "step_00000009 is damaged" in capsys.readouterr().err
+
+
+def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = {"git_sha": "a" * 40, "dirty": False}
+    for before, now, joined in (({}, clean, False), (clean, clean, False), ({**clean, "git_sha": "b" * 40}, clean, True)):
+        assert provenance.joined(before, now) == {**clean, "dirty": joined}
+    monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
+    monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 4321)
+    with pytest.raises(Preempted):
+        weights(tmp_path, stop_at=5)
+    monkeypatch.setattr(provenance, "_IMPORTED", clean)
+    monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 1)
+    backbone, parameters = prepared()
+    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, silent)
+    assert trained.code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
+
+
+def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
+    """Killed after a newer best than the checkpoint's: what the older one calls best must still be that."""
+    config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1, checkpoint_every=3)
+    backbone, parameters = prepared("full")
+    name, first = next(iter(parameters.items()))
+    copies: dict[int, torch.Tensor] = {}
+
+    def log(step: int, values: dict[str, float]) -> None:
+        copies[step] = first.detach().clone()
+        if step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        train(backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, log)
+    asked = {json.loads(path.read_text())["best_step"] for path in tmp_path.glob("step_*/state.json")}
+    kept = {int(path.stem.split("_")[1]): load_file(path)[name] for path in tmp_path.glob("best_*")}
+    assert set(kept) == asked and all(torch.equal(copies[step], best) for step, best in kept.items())
 
 
 def test_splitting_the_batch_keeps_the_training(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_the_lowest_dev_loss_of_three_trials_is_chosen_and_published(elsewhere: 
     best = min(trials["trials"], key=lambda found: found["dev_loss"])
     assert OmegaConf.load(path).train.lr == best["lr"] == trials["chosen"]
     assert path.name == "smoke_e2e_lora.yaml" and path.read_text().count("dev loss") >= 3
+    left = {found.name for found in (elsewhere / "runs/smoke/trials").glob("*/*")}
+    assert left == {"trial.json", "metrics.jsonl", "lock"}  # no weights, no optimizer
     with pytest.raises(UserError, match="delete it to tune again"):
         tune.tune(arguments)
 
@@ -57,7 +59,7 @@ def test_what_a_rate_reached_before_it_diverged_does_not_count(elsewhere: Path, 
 
     def adapt(*a: object) -> tuple[None, dict[str, object]]:
         status, loss = next(endings)
-        return None, {"status": status, "dev_loss": loss, "steps": 4, "train_seconds": 1.0, "parameters": {}}
+        return None, {"status": status, "dev_loss": loss, "steps": 4, "train_seconds": 1.0, "parameters": {}, "code": {}}
 
     monkeypatch.setattr(tune, "adapt", adapt)
     text = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"]).read_text()

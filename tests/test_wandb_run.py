@@ -27,7 +27,7 @@ ASKED = {
     "row": {"table": "e2e", "name": "lora", "label": "LoRA", "order": 3, "seeds": 3, "paper": {"gpt2": {"bleu": 70}}},
     "method": {"name": "lora", "rank": 4, "targets": ["query", "value"]},
     "task": {"name": "e2e"},
-    "backbone": {"name": "tiny", "label": "tiny"},
+    "backbone": {"name": "tiny", "label": "tiny", "source": "folder", "hub_id": "/home/someone/models/tiny"},
     "profile_name": "smoke",
     "seed": 3,
     "paths": {"data": "/home/someone/data", "runs": "runs"},

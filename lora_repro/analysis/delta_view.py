@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro.analysis.subspace_view import NAMES
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.tables import curves
 from lora_repro.tables.rows import Block
 from lora_repro.tables.sheet import Sheet
@@ -57,8 +56,9 @@ NOTES = (
     "included; the paper does not say whether its own is.",
     "‖ΔW‖/‖UᵀWV‖, U and V of ΔW: the amplification factor. It scales with α/r: both forms stand here. Full fine-tuning has no "
     "α/r and, at rank r, only a part of its ΔW in U and V.",
-    "random U V: the null, the same quotient for an update of the same norm in random directions (the paper's from its rounded "
-    "entries). A factor that does not exceed it says no more than that the update is not small.",
+    "random U V: one draw a layer, the same for all runs; the quotient is that of an update of the same norm in random "
+    "directions (the paper's from its rounded entries). A factor below it, as the paper's is, says that the update overlaps "
+    "W more than random directions do.",
     "Mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict.",
 )
 
@@ -78,11 +78,11 @@ def _groups(runs: Sequence[Probed]) -> list[list[Probed]]:
 def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
     layer = group[0].middle
 
-    def over_seeds(values: Sequence[float], digits: int = 2) -> str:
+    def over_seeds(values: Sequence[float]) -> str:
         if not np.isfinite(values).all():
             return "—"
-        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "†"
-        return f"{statistics.fmean(values):.{digits}f}{spread}"
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "†"
+        return f"{statistics.fmean(values):.2f}{spread}"
 
     def last(name: str) -> list[float]:
         return [float(run.arrays[f"{kind}.{name}"][-1][layer]) for run in group]
@@ -99,11 +99,11 @@ def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
         over_seeds(last(f"inside_{r}")),
         *constants,
         over_seeds(last("norm")),
-        over_seeds(amplified, 1),
+        over_seeds(amplified),
         without if group[0].scaling else "—",
-        over_seeds([float(found[layer]) for found in random], 1),
-        over_seeds(medians, 1),
-        over_seeds([float(np.median(found)) for found in random], 1),
+        over_seeds([float(found[layer]) for found in random]),
+        over_seeds(medians),
+        over_seeds([float(np.median(found)) for found in random]),
         str(len(group)),
     )
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from lora_repro.analysis import Array, chance, random_basis, similarity
 from lora_repro.analysis.overlaps import between_ranks, between_seeds, gaussian, with_weight
-from lora_repro.analysis.subspace_view import NAMES, PHI
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.subspace_view import PHI
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.tables.heatmap import Map, save
 
 SHARE = 0.2  # of W's directions, from the top: where the paper looks (its Figure 8 shows the top 10 %)

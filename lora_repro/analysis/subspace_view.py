@@ -19,11 +19,10 @@ from lora_repro.analysis.overlaps import (
     seed_pairs,
     with_weight,
 )
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.tables.rows import Block
 from lora_repro.tables.sheet import Sheet
 
-NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}
 PHI = "φ(i, j): 1 = one span contains the other, 0 = orthogonal"
 
 

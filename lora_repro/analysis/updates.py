@@ -10,6 +10,8 @@ from lora_repro.analysis import Array
 from lora_repro.tables.rows import Block
 from lora_repro.tables.stores import Store
 
+NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as the paper writes them
+
 
 @dataclass(frozen=True)
 class Probed:

@@ -37,6 +37,7 @@ from lora_repro.outcome import ADAPTER
 from lora_repro.tables.rows import Block
 from lora_repro.train import checkpoint
 from lora_repro.train.objective import summed_loss
+from lora_repro.train.ranks import Ranks
 
 # glibc keeps freed blocks below a threshold that grows by itself; fixed, the resident set follows what is alive.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -59,8 +60,7 @@ def place(config: dict[str, Any]) -> torch.device:
     bench: Bench = part(config, "bench")
     if bench.threads is not None:
         torch.set_num_threads(bench.threads)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(auto if config["device"] == "auto" else config["device"])
+    return Ranks.here(config["device"]).device
 
 
 def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Batch:

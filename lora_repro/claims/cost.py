@@ -113,8 +113,8 @@ class Slowdown(ClaimTest):
     """Per cent by which a forward pass is slower than the plain model's, each backbone and device on its own.
 
     Of every cell (batch x length) the median over rounds of the quotient of two times of one round; the value is the mean
-    over cells and `rows`, its interval a bootstrap over the rounds of each cell. batches: `all`, the `least`, or
-    `least − most`: how much more it is at the smallest than at the largest batch.
+    over cells and `rows`, its interval a bootstrap over the rounds of each cell, which its rows share. batches: `all`,
+    the `least`, or `least − most`: how much more it is at the smallest than at the largest batch.
     """
 
     resamples = 2000
@@ -148,7 +148,7 @@ class Slowdown(ClaimTest):
         if not chosen or (self.batches == BATCHES[2] and len(sizes) < 2):
             return None
         plain = {(e["batch"], e["length"]): e["ms"] for e in entries if e["row"] == PLAIN}
-        drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain, at) for at, e in enumerate(chosen)}
+        drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain) for e in chosen}
         value, draws = self._pooled(drawn, sizes)
         each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
@@ -165,10 +165,12 @@ class Slowdown(ClaimTest):
         return Reading(f"slow-down, {', '.join(self.methods)}, batch {self.batches}, {name}", "%", verdict, value, low, high,
                        n, 1, True, tuple(notes), (path,))  # fmt: skip
 
-    def _cell(self, entry: Record, plain: dict[tuple[int, int], Any], at: int) -> tuple[float, Any]:
-        """(slow-down in per cent, its resamples) of one cell."""
+    def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:
+        """(slow-down in per cent, its resamples) of one cell. All rows of a cell were timed in the same rounds, against the
+        same plain model: their resamples are of the same rounds too."""
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
-        chosen = np.random.default_rng(at).integers(len(ratios), size=(self.resamples, len(ratios)))
+        draw = np.random.default_rng([entry["batch"], entry["length"]])
+        chosen = draw.integers(len(ratios), size=(self.resamples, len(ratios)))
         return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[chosen], axis=1) - 1)
 
     def _single(self, points: dict[tuple[str, int, int], float], sizes: Sequence[int]) -> list[float]:

@@ -30,22 +30,24 @@ seeds and the other rows with one; E2E and GLUE at `laptop` and GLUE at `mini`, 
 `laptop`, SST-2 with two seeds and STS-B with one. Not yet: the grids, sizes, subspaces, ΔW and latency at `mini`, subspaces and
 ΔW at `laptop`. Twelve minutes later AdapterDrop, smaller than LoRA, left the comparison with adapters of LoRA's size on GLUE.
 
-On 2026-11-25, after an audit that knew all results, tests changed; each change made one stricter or removed a confound: two ranks
+On 2026-11-25, after audits that knew all results, tests changed; each change made one stricter or removed a confound: two ranks
 are compared across different seeds; one pair of seeds counts as n = 1; single values enter the verdict of every kind of test;
-amplification must hold with and without α/r and exceed that of random directions; W_q alone must itself gain from a larger rank;
-"not monotonic" needs a point of margin and a middle size that beats both ends; memory is also read from fresh processes.
+amplification must hold with and without α/r; W_q alone must itself gain from a larger rank; "not monotonic" needs a point of
+margin and a middle size that beats both ends; memory is also read from fresh processes; the rows of a latency cell share their
+rounds. Ranks 2 and 8 joined the rank grid at `laptop`.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
 - **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie
-  outside, on one side. **inconclusive**: neither, or n below two (†). **not run at this scale**: no run of some part.
-  **arithmetic**: a formula. **tested**: a test of this suite.
+  outside, on one side. **inconclusive**: neither, or n below two (†), or a part that was not run. **not run at this scale**:
+  no part was. **arithmetic**: a formula. **tested**: a test of this suite.
 - The single values are: of a difference of scores, each seed's; of a cost of training, each quotient; of norms and φ, the median
   over layers of each run or pair of runs; of a latency, each cell's median over rounds.
 - Values: value [95 % interval] (n). n counts seeds; of φ between trainings, pairs of seeds that share no seed; of a latency,
   rounds; of measured memory, models. Differences of scores are in points, higher is better, their intervals the paired bootstrap
   over test inputs of the tables; it does not cover the choice of seeds, hence the condition on single values. Quotients and φ:
-  median [middle 95 %]. Collapsed and diverged runs enter no value and are counted. — is no value, never 0. No interval is
-  corrected for the number of comparisons.
+  median [middle 95 %]. Two seeds make one pair, so a claim on φ between trainings needs four of them for a verdict. Collapsed
+  and diverged runs enter no value and are counted. — is no value, never 0. No interval is corrected for the number of
+  comparisons.
 """
 
 
@@ -146,6 +148,8 @@ def _cell(profile: str, outcome: Outcome) -> str:
         names = [f"{reading.what} ({reading.unit})" if alike else reading.what for reading in counted]
         lines += [f"{name}: {reading.text}" for name, reading in zip(names[:SHOWN], counted, strict=False)]
         lines += [f"{len(counted) - SHOWN} more below"] if len(counted) > SHOWN else []
+    if counted and (missing := len(outcome.readings) - len(counted)):
+        lines.append(f"{missing} not run")
     return "<br>".join(lines)
 
 

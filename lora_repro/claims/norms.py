@@ -9,13 +9,13 @@ import numpy as np
 
 from lora_repro.analysis import Array
 from lora_repro.analysis.overlaps import rank_pairs
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.probing import NAMES, SPREAD, Probing, of_values
+from lora_repro.claims.probing import SPREAD, Probing, of_values
 from lora_repro.claims.reading import Reading
 from lora_repro.errors import UserError
 
-WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions"}
+WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions, one draw a layer"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
          "smallest/largest": "at the smallest rank over that at the largest"}  # fmt: skip
 
@@ -53,9 +53,9 @@ class NormRatio(Probing):
             notes = []
             if (self.of, self.to) == ("norm", "inside") and runs:
                 null = np.median(np.concatenate([self._value(group, kind, "weight_random", not form) for group in runs]))
-                notes.append(f"random directions: {null:.1f}")
+                notes.append(f"random directions: {null:.2f}")
             what = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
-            found += of_values(what, "ratio", values, self.region, evidence, 1, notes)
+            found += of_values(what, "ratio", values, self.region, evidence, notes=notes)
         return found
 
     def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from lora_repro.analysis import Array, chance, similarity
 from lora_repro.analysis.overlaps import Pair, rank_pairs, seed_pairs, with_weight
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.probing import NAMES, SPREAD, Probing, of_values
+from lora_repro.claims.probing import SPREAD, Probing, of_values
 from lora_repro.claims.reading import Reading
 from lora_repro.errors import UserError
 

@@ -12,14 +12,13 @@ import numpy as np
 
 from lora_repro.analysis import Array
 from lora_repro.analysis.overlaps import independent
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.claims.base import ClaimTest
 from lora_repro.claims.evidence import Evidence, generated
 from lora_repro.claims.reading import Reading, Region, judge
 from lora_repro.errors import UserError
 from lora_repro.tables.stores import one_origin
 
-NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}
 SPREAD = "the middle 95 % of all layers and runs"
 
 

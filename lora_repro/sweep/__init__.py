@@ -50,7 +50,7 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
             config = composed[rest] = compose(list(job_arguments))
         for item in job_arguments:
             if item.startswith("seed="):
-                config.seed = int(item.removeprefix("seed="))  # the same as composing, at a fraction of the time
+                config.seed = whole(item.removeprefix("seed="))  # the same as composing, at a fraction of the time
         if asks(config):
             cell = cell_of(config, job_arguments)
             found.setdefault(cell.folder, cell)
@@ -65,11 +65,18 @@ def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
 
 
 def asks(config: DictConfig) -> bool:
-    """Whether a row asks for this seed. Raises UserError for an experiment that was started without its rows."""
+    """Whether a row asks for this seed. Raises UserError for one that is no number, or an experiment without its rows."""
     table = config.row.table
     if table and not config.row.label:
         raise UserError(f"experiment {table} needs its rows: run it as experiment={table}, without -m")
-    return bool(config.seed < config.row.seeds)
+    return bool(whole(config.seed) < config.row.seeds)
+
+
+def whole(seed: object) -> int:
+    try:
+        return int(str(seed))
+    except ValueError:
+        raise UserError(f"seed must be a whole number, not {seed!r}") from None
 
 
 def job(config: DictConfig) -> None:

@@ -6,5 +6,8 @@ them (`supervise._run`) is delivered then instead of lost.
 """
 
 import signal
+import warnings
 
+# A run is `python -m lora_repro.run`, and that module is imported here already: runpy would say so at every run.
+warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning, "runpy")
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})

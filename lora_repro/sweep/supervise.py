@@ -192,7 +192,6 @@ def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None
 
     threading.Thread(target=watch, daemon=True).start()
     sys.argv[1:] = arguments  # runpy sets the first
-    sys.modules.pop(module, None)  # preloaded; runpy warns of a module that it is to run and that is imported already
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_repro.errors import UserError
 from lora_repro.tables.report import Line, Metric, measured, quoted
-from lora_repro.tables.rows import Block
+from lora_repro.tables.rows import Block, data_hint
 from lora_repro.tables.stores import Store, one_origin, records_of
 from lora_repro.tables.table import Table
 
@@ -118,14 +118,17 @@ def identity(
 
 def _recipe(artefact: Artefact, profile: str, block: Block, extra: Sequence[str]) -> tuple[str, ...]:
     decode = block.config["decode"]
-    command = " ".join(
-        ["python -m lora_repro.run", f"experiment={artefact.name}", f"profile={profile}", *extra]
-    )
     return (
         f"Decoding: beam {decode['beam']}, length penalty {decode['length_penalty']}, no repeated "
         f"{decode['no_repeat_ngram']}-gram, at most {decode['max_new_tokens']} new tokens",
-        f"To reproduce: {command}",
+        reproduce(artefact.name, profile, block.config, extra),
     )
+
+
+def reproduce(table: str, profile: str, config: dict[str, Any], extra: Sequence[str] = ()) -> str:
+    """The command that runs a whole table again; where the reader's data lie is theirs to fill in."""
+    hint = [] if any(item.startswith("paths.data=") for item in extra) else data_hint(config["task"])
+    return " ".join(["To reproduce: python -m lora_repro.run", f"experiment={table}", f"profile={profile}", *extra, *hint])
 
 
 def footnotes(artefact: Artefact, ours: Sequence[Line], shown: Sequence[dict[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lora_repro import manners
 from lora_repro.analysis.updates import Probed, probed
 from lora_repro.errors import UserError
-from lora_repro.tables.artefact import Artefact, identity
+from lora_repro.tables.artefact import Artefact, identity, reproduce
 from lora_repro.tables.report import Metric
 from lora_repro.tables.rows import Block, declared
 from lora_repro.tables.sheet import Sheet, latex, markdown, terminal
@@ -79,8 +79,8 @@ def _facts(view: View, blocks: Sequence[Block], runs: Sequence[Probed], profile:
     none = Metric("dev_loss", "Dev loss", -1)
     artefact = Artefact(view.name, view.title, (none,), none, "", "", {"": ""})
     seeds = [len({run.seed for run in runs if run.label == label}) for label in dict.fromkeys(run.label for run in runs)]
-    command = f"To reproduce: python -m lora_repro.run experiment={view.name} profile={profile}"
-    return (*identity(artefact, profile, blocks[0].config, records, seeds), command)
+    config = blocks[0].config
+    return (*identity(artefact, profile, config, records, seeds), reproduce(view.name, profile, config))
 
 
 def _write(view: View, blocks: Sequence[Block], runs: Sequence[Probed], profile: str, folder: Path) -> list[Path]:

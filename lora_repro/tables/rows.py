@@ -87,6 +87,12 @@ def declared(table: str, profile: str, overrides: Sequence[str] = ()) -> list[Bl
     return blocks
 
 
+def data_hint(task: Mapping[str, Any]) -> list[str]:
+    """`paths.data=/path/to/e2e` for a task that reads the reader's own folder (where it lies is in no record), else nothing."""
+    home = str(task["_target_"]).split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
+    return [f"paths.data=/path/to/{home}"] if task.get("source") == "folder" else []
+
+
 def _split(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()] if value else []
 

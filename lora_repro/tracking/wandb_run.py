@@ -142,11 +142,14 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What W&B sorts and filters runs by. Group: the experiment; paths stay out of the configuration."""
     row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
     names = [asked[part]["name"] for part in ("method", "task", "backbone")]
+    kept = {key: part for key, part in asked.items() if key not in LOCAL}
+    if kept["backbone"].get("source") == "folder":
+        kept["backbone"] = {**kept["backbone"], "hub_id": Path(kept["backbone"]["hub_id"]).name}
     return {
         "group": str(row["table"] or "adhoc"),
         "name": f"{row['name']} {asked['task']['name']} seed {asked['seed']}",
         "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
-        "config": {**{key: part for key, part in asked.items() if key not in LOCAL}, "row": row, "signature": signature},
+        "config": {**kept, "row": row, "signature": signature},
     }
 
 

@@ -22,7 +22,7 @@ from lora_repro.errors import Preempted, UserError
 from lora_repro.train import checkpoint
 from lora_repro.train.objective import Completion, Objective
 from lora_repro.train.precision import autocast, resolve_precision
-from lora_repro.train.progress import State, Trained, restore_state, save_state, stop_signals
+from lora_repro.train.progress import State, Trained, best_path, restore_state, save_state, stop_signals
 from lora_repro.train.ranks import Ranks
 
 
@@ -191,20 +191,22 @@ def train(
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
                     if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
                         checkpoint.save_tensors(
-                            folder / "best.safetensors", dict(zip(names, tensors, strict=True))
+                            best_path(folder, step), dict(zip(names, tensors, strict=True))
                         )
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
             if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
+                state.weigh(device)
                 save_state(folder, step, names, tensors, optimizer, state)
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
                 raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", number)
     if config.select == "best" and state.best_step < total and ranks.first:
-        best = load_file(folder / "best.safetensors")
+        best = load_file(best_path(folder, state.best_step))
         with torch.no_grad():
             for name, tensor in zip(names, tensors, strict=True):
                 tensor.copy_(best[name])
     backbone.model.eval()
+    state.weigh(device)
     return state.result("finished", step, last=config.select == "last")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -14,12 +15,16 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lora_repro import provenance
 from lora_repro.train import checkpoint
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it)."""
+    """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it).
+
+    Peak memory and code are those of all its attempts (`provenance.joined`).
+    """
 
     status: Literal["finished", "diverged"]
     steps: int
@@ -28,6 +33,8 @@ class Trained:
     tokens: int
     seconds: float
     dev_losses: list[tuple[int, float]]
+    peak_memory_mb: int = 0
+    code: dict[str, Any] = field(default_factory=provenance.code)
 
 
 @dataclass
@@ -40,14 +47,21 @@ class State:
     best_step: int
     best_loss: float
     best_figure: float = math.inf  # what the best checkpoint has least of: the dev loss, or a negated score
+    peak_memory_mb: int = 0
+    code: dict[str, Any] = field(default_factory=provenance.code)
+
+    def weigh(self, device: torch.device) -> None:
+        """Note the peak of this attempt so far."""
+        self.peak_memory_mb = max(self.peak_memory_mb, provenance.peak_memory_mb(device))
 
     def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
         chosen_step, chosen_loss = (
             self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
         )
         return Trained(
-            status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses)
-        )
+            status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
+            self.peak_memory_mb, self.code,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -90,6 +104,14 @@ def save_state(
     for name in ("best_loss", "best_figure"):
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
+    asked_for = {best_path(folder, json.loads(path.read_text())["best_step"]) for path in folder.glob("step_*/state.json")}
+    for path in set(folder.glob("best_*.safetensors")) - asked_for:
+        path.unlink()
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """The best weights so far. Named by their step: a crash after a new best must not leave them to the older checkpoint."""
+    return folder / f"best_{step:08d}.safetensors"
 
 
 def restore_state(
@@ -121,4 +143,6 @@ def restore_state(
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
     state.best_figure = math.inf if facts.get("best_figure") is None else facts["best_figure"]
+    state.peak_memory_mb = facts["peak_memory_mb"]
+    state.code = provenance.joined(facts["code"], state.code)
     return int(facts["step"])

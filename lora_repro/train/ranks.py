@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -51,10 +52,15 @@ class Ranks:
     def here(cls, device: str) -> Ranks:
         """This process's place. `device`: cpu, cuda, or auto: cuda where there is one.
 
-        Raises UserError if the processes that torchrun started cannot work together on it.
+        Raises UserError for any other, for a GPU that is not there, or if the processes that torchrun started cannot work
+        together on it.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise UserError(f"device is auto, cpu or cuda, not {device}")
+        if device != "cpu" and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise UserError(f"device={device}: torch finds {torch.cuda.device_count()} GPUs here; device=cpu or auto")
         if world_size() == 1:
             return cls(torch.device(device))
         state = _join(cpu=device == "cpu")
