@@ -34,7 +34,8 @@ On 2026-11-25, after audits that knew all results, tests changed; each change ma
 are compared across different seeds; one pair of seeds counts as n = 1; single values enter the verdict of every kind of test;
 amplification must hold with and without α/r; W_q alone must itself gain from a larger rank; "not monotonic" needs a point of
 margin and a middle size that beats both ends; memory is also read from fresh processes; the rows of a latency cell share their
-rounds. Ranks 2 and 8 joined the rank grid at `laptop`.
+rounds. Ranks 2 and 8 joined the rank grid at `laptop`, two more
+seeds the subspaces: one pair of seeds could decide nothing.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
 - **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie
