@@ -130,6 +130,14 @@ def _refuse_unscripted(config: DictConfig) -> None:
         )
 
 
+def profile_of(overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The profile that a command line names, `mini` if none, and its other overrides. Raises UserError for anything else."""
+    if bad := [item for item in overrides if "=" not in item]:
+        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
+    given = [item.partition("=")[2] for item in overrides if item.startswith("profile=")]
+    return (given or ["mini"])[-1], [item for item in overrides if not item.startswith("profile=")]
+
+
 def one_line(error: Exception) -> str:
     """What Hydra says of a mistake, without its search path and type names."""
     text = str(error).partition("Config search path")[0]

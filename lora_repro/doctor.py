@@ -52,13 +52,12 @@ class Needs:
 
 def needs(overrides: Sequence[str]) -> Needs:
     """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
-    from lora_repro.compose import CONF, compose
+    from lora_repro.compose import CONF, compose, profile_of
     from lora_repro.tables.rows import swept
 
-    if bad := [item for item in overrides if "=" not in item]:
-        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
-    given = dict(item.split("=", 1) for item in overrides)
-    profile, experiment = given.pop("profile", "mini"), given.pop("experiment", "")
+    profile, rest = profile_of(overrides)
+    given = dict(item.split("=", 1) for item in rest)
+    experiment = given.pop("experiment", "")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
     tables = [experiment] if experiment else sorted(path.name for path in (CONF / "row").iterdir())

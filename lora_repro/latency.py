@@ -29,6 +29,7 @@ from lora_repro.backbone import Backbone
 from lora_repro.bench import Bench, footprint, measures
 from lora_repro.bench.footprint import part, place, shaped
 from lora_repro.bench.timing import interleaved, slowdown
+from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -122,9 +123,7 @@ def times(block: Block, device: torch.device, say: Callable[[str], None]) -> lis
 
 def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
     """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
-    given = dict(item.split("=", 1) for item in overrides if "=" in item)
-    profile = given.get("profile", "mini")
-    rest = [item for item in overrides if not item.startswith("profile=")]
+    profile, rest = profile_of(overrides)
     blocks = declared(NAME, profile, rest)
     config = blocks[0].config
     device = place(config)
@@ -156,8 +155,6 @@ def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
 def main(arguments: list[str]) -> int:
     """The command line above; returns the exit status."""
     try:
-        if bad := [item for item in arguments if "=" not in item]:
-            raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
         manners.unmirrored(arguments, "measurements")
         print(f"wrote {measure(arguments)}")
     except UserError as error:

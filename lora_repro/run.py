@@ -169,7 +169,7 @@ def measure(
     measured["wall_seconds"] = round(time.monotonic() - started + measured.pop("earlier_seconds", 0.0), 1)
     measured["estimated_seconds"] = estimated
     measured["peak_memory_mb"] = max(measured.get("peak_memory_mb", 0), provenance.peak_memory_mb(parts.device))
-    ran, split = measured.pop("code", None), parts.train.micro_batch_size
+    ran = measured.pop("code", None)
     result = {
         "schema": record.SCHEMA,
         "signature": name,
@@ -177,18 +177,22 @@ def measure(
         "asked": record.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
-        "where": {
-            **provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device), ran),
-            "backbone": origin,
-            "data": {"caption": splits.caption, "hashes": splits.hashes},
-            **({"processes": parts.ranks.size} if parts.ranks.size > 1 else {}),
-            **({"micro_batch_size": split} if split else {}),  # with dropout, other masks
-        },
+        "where": {**place(parts, ran), "backbone": origin, "data": {"caption": splits.caption, "hashes": splits.hashes}},
     }
     record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     outcome.clean(folder)
     return parts.ranks.led(lambda: result)
+
+
+def place(parts: Parts, ran: dict[str, Any] | None) -> dict[str, Any]:
+    """Code, machine and precision of a run, and how its batches were split where they were: dropout draws other masks then."""
+    found = provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device), ran)
+    if parts.ranks.size > 1:
+        found["processes"] = parts.ranks.size
+    if parts.train.micro_batch_size:
+        found["micro_batch_size"] = parts.train.micro_batch_size
+    return found
 
 
 def check_writable(folder: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,9 @@ def test_generated_data_are_named(tmp_path: Path) -> None:
     assert reading.generated
     shown = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
     assert shown.startswith("**inconclusive** at mini, generated data<br>0.0 [")
+    absent = replace(reading, value=None, verdict=NOT_RUN)
+    shown = ledger._cell("mini", ledger.Outcome(INCONCLUSIVE, (reading, absent)))
+    assert shown.endswith("<br>1 not run")  # else the numbers would not explain the verdict
 
 
 def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) -> None:
@@ -399,7 +403,7 @@ def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> Non
     evidence = probed_evidence(tmp_path)
     (small,) = NormRatio(["query"], "norm", "inside", "smallest", floor=5).read(evidence)
     assert small.value == 8 and small.verdict == REPLICATED and "r = 8" in small.what and small.n == 4
-    assert "random directions: 24.0" in small.notes  # 8 / 0.5 and 8 / 0.25: a larger factor than the trained one's
+    assert "random directions: 24.00" in small.notes  # 8 / 0.5 and 8 / 0.25: a larger factor than the trained one's
     (over,) = NormRatio(["query"], "norm", "inside", "smallest/largest", floor=1).read(evidence)
     assert over.value == pytest.approx(2) and over.verdict == REPLICATED and over.n == 4
     each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
@@ -420,7 +424,7 @@ def test_amplification_needs_both_forms_and_names_that_of_random_directions(tmp_
     assert [reading.verdict for reading in readings] == [REPLICATED] * 2 + [REFUTED] * 2
     # ||D|| is 8; ||U^T W V|| of random directions 0.5 in one layer and 0.25 in the other. Half of it without alpha / r.
     notes = [note for reading in readings for note in reading.notes if note.startswith("random")]
-    assert notes == ["random directions: 24.0"] * 2 + ["random directions: 12.0"] * 2
+    assert notes == ["random directions: 24.00"] * 2 + ["random directions: 12.00"] * 2
     assert claims["amplification"].verdict(readings) == INCONCLUSIVE
 
 
@@ -479,6 +483,18 @@ def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tm
     assert reading.low is not None and reading.low > 0 and reading.verdict == INCONCLUSIVE  # one of the two adds nothing
     (reading,) = Slowdown(["adapter", "other"], "least − most", floor=0).read(mixed)
     assert reading.low is not None and reading.low > 0 and reading.verdict == INCONCLUSIVE
+
+
+def test_rows_of_a_cell_share_its_rounds(tmp_path: Path) -> None:
+    """What one round did to all rows alike does not average out over rows: ten copies of a row say no more than it does."""
+    alone = latency(tmp_path, {"adapter": {1: 1.2, 8: 1.05}})
+    path = tmp_path / "measures" / "latency.json"
+    found = record.read(path)
+    copies = [{**e, "row": f"copy{i}"} for e in found["latency"] if e["row"] == "adapter" for i in range(10)]
+    (one,) = Slowdown(["adapter"], "least", floor=0).read(alone)
+    record.write_json(path, {**found, "latency": [*found["latency"], *copies]})
+    (ten,) = Slowdown([f"copy{i}" for i in range(10)], "least", floor=0).read(Evidence("mini", tmp_path, {}))
+    assert (one.low, one.high) == pytest.approx((ten.low, ten.high))
 
 
 def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from lora_repro.bench import latency_figure, limit, measures
 from lora_repro.bench.footprint_table import memory_sheets
 from lora_repro.bench.latency_table import latency_sheets
+from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.record import read
 from lora_repro.tables import sheet
@@ -36,10 +37,7 @@ def render_published(root: Path) -> None:
 
 def show(root: Path, overrides: Sequence[str]) -> None:
     """Print this checkout's measurements beside the published ones and the paper's; keep its own tables under runs/."""
-    if bad := [item for item in overrides if "=" not in item]:
-        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
-    profile = next((item.split("=", 1)[1] for item in overrides if item.startswith("profile=")), "mini")
-    rest = [item for item in overrides if not item.startswith("profile=")]
+    profile, rest = profile_of(overrides)
     blocks = declared(NAME, profile, rest)
     folder = root / str(blocks[0].config["paths"]["runs"]) / profile  # an absolute paths.runs replaces root
     published = measures.load(root / "results" / profile, NAME)

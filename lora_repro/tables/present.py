@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import manners
+from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.tables.artefact import Artefact, tables
 from lora_repro.tables.grid import grid_tables
@@ -48,10 +49,7 @@ def render_published(artefact: Artefact, root: Path, overrides: Sequence[str] = 
 
 def show(artefact: Artefact, root: Path, overrides: Sequence[str]) -> None:
     """Print this checkout's lines beside the published and the paper's; keep its own table under runs/."""
-    if bad := [item for item in overrides if "=" not in item]:
-        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
-    profile = next((item.split("=", 1)[1] for item in overrides if item.startswith("profile=")), "mini")
-    extra = [item for item in overrides if not item.startswith("profile=")]
+    profile, extra = profile_of(overrides)
     blocks = declared(artefact.name, profile, extra)
     folder = root / str(blocks[0].config["paths"]["runs"]) / profile  # an absolute paths.runs replaces root
     ours = own(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lora_repro import manners
 from lora_repro.analysis.updates import Probed, probed
+from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.tables.artefact import Artefact, identity, reproduce
 from lora_repro.tables.report import Metric
@@ -53,10 +54,7 @@ def _render_published(view: View, root: Path) -> None:
 
 
 def _show(view: View, root: Path, overrides: Sequence[str]) -> None:
-    if bad := [item for item in overrides if "=" not in item]:
-        raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
-    profile = next((item.split("=", 1)[1] for item in overrides if item.startswith("profile=")), "mini")
-    extra = [item for item in overrides if not item.startswith("profile=")]
+    profile, extra = profile_of(overrides)
     blocks = declared(view.name, profile, extra)
     folder = root / str(blocks[0].config["paths"]["runs"]) / profile
     shown = 0
