@@ -324,9 +324,9 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     runs = [*(probed_run(4, seed, RNG.standard_normal(40)) for seed in (0, 1)), probed_run(None, 0, RNG.standard_normal(40))]
     query, value = delta_view.sheets(runs, ("Update against weight, profile test",))
     lora, *full = (dict(zip(query.header, row, strict=True)) for row in query.rows)
-    assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.0 ± 0.0" and lora["without α/r"] == "0.50 ± 0.00"
-    assert lora["random U V"] == lora["random U V, median"] == "2.0 ± 0.0"  # 2 / 1
-    assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.0†"
+    assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.00 ± 0.00" and lora["without α/r"] == "0.50 ± 0.00"
+    assert lora["random U V"] == lora["random U V, median"] == "2.00 ± 0.00"  # 2 / 1
+    assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3
     assert {path.suffix for path in delta_view.figures(runs, "title", tmp_path)} == {".svg", ".png"}
     drawn: list[Plot] = []
