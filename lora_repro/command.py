@@ -120,9 +120,9 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
 
 
 def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key=value` for every value of `asked` that `composed` has otherwise. A key that only one has stays: no override
-    adds or removes one."""
-    found = []
+    """`key=value` for every value of `asked` that `composed` has otherwise; `~key` for a setting of the training that only
+    `composed` has (`train.steps`). Any other key that only one has stays."""
+    found = [f"~{prefix}{key}" for key in sorted(composed.keys() - asked.keys())] if prefix == "train." else []
     for key in sorted(composed.keys() & asked.keys()):
         ours, theirs = composed[key], asked[key]
         if isinstance(ours, dict) and isinstance(theirs, dict):
