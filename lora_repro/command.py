@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lora_repro.compose import CONF, asked_of, compose
+from lora_repro.compose import CONF, asked_of, compose, composed
 from lora_repro.errors import UserError
 from lora_repro.record import identity, signature
 from lora_repro.tables.rows import SIZE, data_hint
@@ -63,16 +63,11 @@ def command(record: dict[str, Any], profile: str) -> Command:
     return Command((*whole, f"seed={asked['seed']}"), extra, problem, config["row"]["order"], data)
 
 
-@cache
-def _composed(overrides: tuple[str, ...]) -> Any:
-    return compose(list(overrides))
-
-
 def _resolved(overrides: tuple[str, ...], seed: int) -> dict[str, Any]:
     """What the overrides and the seed resolve to. Setting seed and row.size is the same as composing with them, at a
     fraction of the time."""
     sizes = [item for item in overrides if item.startswith(f"{SIZE}=")]
-    config = _composed(tuple(item for item in overrides if item not in sizes)).copy()
+    config = composed(tuple(item for item in overrides if item not in sizes)).copy()
     config.seed = seed
     for item in sizes:
         config.row.size = int(item.partition("=")[2])

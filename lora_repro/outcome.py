@@ -40,7 +40,7 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
         tensors = load_file(folder / ADAPTER)
     except (OSError, ValueError, SafetensorError):
         return None
-    if set(tensors) != set(parameters):
+    if set(tensors) != set(parameters) or "code" not in facts:  # an older version's facts lack it
         return None
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import nn
 
 from lora_repro.analysis import (
@@ -41,6 +41,7 @@ from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import KINDS, require_choice, require_whole, weight_of
 from lora_repro.methods.matrices import DeltaLinear
 from lora_repro.outcome import OBSERVED
+from lora_repro.train import checkpoint
 
 UPDATES = "updates.safetensors"
 
@@ -152,10 +153,7 @@ class Observer:
 
 
 def write(arrays: Mapping[str, Array], path: Path) -> None:
-    """Save arrays so that a kill leaves the old file or the new, never half of one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
-    temporary.replace(path)
+    checkpoint.save_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()})
 
 
 def numbers(tensor: torch.Tensor) -> Array:

@@ -68,11 +68,11 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             with Metrics(folder / "metrics.jsonl", mirror) as metrics:
                 return measure(config, asked, name, folder, metrics, start)
         except OSError as error:
-            if error.errno not in UNWRITABLE and error.errno is not None:
-                raise
-            raise UserError(
-                f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
-            ) from error
+            if error.errno in UNWRITABLE or error.errno is None:
+                why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
+            else:
+                why = f"the run {folder} ended: {error}; the same command goes on from there"
+            raise UserError(why) from error
 
 
 def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:

@@ -235,11 +235,11 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
             config.train.epochs = 2
         return config
 
-    compose_module._composed.cache_clear()
+    compose_module.composed.cache_clear()
     monkeypatch.setattr(compose_module, "compose", changed)
     again = asked_of(plain(cell), cell)
     assert again["starts_from"] != source and record.signature(again) != found["signature"]
-    compose_module._composed.cache_clear()
+    compose_module.composed.cache_clear()
 
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:

@@ -181,6 +181,13 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
         run.run(config(tmp_path, "seed=1"))
     assert files(tmp_path / "smoke" / earlier["signature"]) == before
 
+    def no_memory(*arguments: Any) -> None:
+        raise OSError(12, "Cannot allocate memory", "java")
+
+    monkeypatch.setattr(record, "save", no_memory)
+    with pytest.raises(UserError, match=r"ended: .*Cannot allocate memory: 'java'; the same command goes on"):
+        run.run(config(tmp_path, "seed=2"))
+
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "lora_repro.run", "experiment=e2e", "profile=smoke", f"paths.runs={tmp_path}", *overrides]

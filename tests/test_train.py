@@ -115,6 +115,21 @@ def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytes
     assert trained.code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
 
 
+def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path) -> None:
+    whole = weights(tmp_path / "whole")
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", stop_at=5)
+    for path in (tmp_path / "cut").glob("step_*/state.json"):
+        facts = json.loads(path.read_text())
+        del facts["code"]
+        path.write_text(json.dumps(facts))
+    steps: list[int] = []
+    backbone, parameters = prepared()
+    train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path / "cut", lambda step, values: steps.append(step))
+    assert steps[0] == 1
+    assert all(torch.equal(a, b.detach()) for a, b in zip(whole, parameters.values(), strict=True))
+
+
 def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
     """Killed after a newer best than the checkpoint's: what the older one calls best must still be that."""
     config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1, checkpoint_every=3)

@@ -122,9 +122,12 @@ def restore_state(
     state: State,
     device: torch.device,
 ) -> int:
-    """Put the newest whole checkpoint back, if there is one; returns its step, or 0."""
+    """Put the newest whole checkpoint back, if there is one; returns its step, or 0.
+
+    One that does not say which code wrote it is an older version's and is left alone: training starts anew.
+    """
     found = checkpoint.load_newest(folder)
-    if found is None:
+    if found is None or "code" not in found[1]:
         return 0
     blob, facts = found
     with torch.no_grad():
