@@ -176,6 +176,7 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
     ("package", "homes"), [
         ("wandb", {"tracking.wandb_run", "tracking.wandb_board"}),
         ("wandb_workspaces", {"tracking.wandb_board"}),
+        ("trackio", {"tracking.trackio_run"}),
         ("hydra", {"run", "compose"}),
         ("evaluate", {"metrics.evaluate_e2e", "metrics.evaluate_glue"}),
     ],
@@ -198,7 +199,10 @@ def test_every_imported_package_is_declared() -> None:
     library = names(project["dependencies"])
     testing = library | names(project["optional-dependencies"]["test"])
     # Only these may be missing from an installation; the module that imports one says so in one line.
-    optional = {f"{LIBRARY}.tracking.wandb_board": names(project["optional-dependencies"]["dashboard"])}
+    optional = {
+        f"{LIBRARY}.tracking.wandb_board": names(project["optional-dependencies"]["dashboard"]),
+        f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
+    }
     tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}
     used = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]
     for name, tree in tests.items():

@@ -20,7 +20,8 @@ from lora_repro.compose import build, compose
 from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import Metrics
 from lora_repro.tracking.background import unfinished
-from lora_repro.tracking.wandb_run import WandbTracker, describe, table
+from lora_repro.tracking.shown import describe, table
+from lora_repro.tracking.wandb_run import WandbTracker
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = {

@@ -5,7 +5,6 @@ Inputs and references never leave this machine (they are not ours), nor do paths
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.tracking import Ending, Mirror
 from lora_repro.tracking.background import Background, closers, one_line
+from lora_repro.tracking.shown import describe, table
 
 MODES = ("offline", "online", "disabled", "shared")
-LOCAL = ("paths", "printed", "budget", "tune", "tracker", "hydra")  # parts of a configuration that say nothing of the run
 ADAPTER = "adapter.safetensors"
 
 
@@ -136,38 +135,3 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
         except (wandb.Error, UserError, TimeoutError) as error:
             print(f"W&B is not online ({one_line(error)}); this run is kept offline in {folder}", file=sys.stderr)
     return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", **given)
-
-
-def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What W&B sorts and filters runs by. Group: the experiment; paths stay out of the configuration."""
-    row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
-    names = [asked[part]["name"] for part in ("method", "task", "backbone")]
-    kept = {key: part for key, part in asked.items() if key not in LOCAL}
-    if kept["backbone"].get("source") == "folder":
-        kept["backbone"] = {**kept["backbone"], "hub_id": Path(kept["backbone"]["hub_id"]).name}
-    return {
-        "group": str(row["table"] or "adhoc"),
-        "name": f"{row['name']} {asked['task']['name']} seed {asked['seed']}",
-        "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
-        "config": {**kept, "row": row, "signature": signature},
-    }
-
-
-def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the first predictions: key, output, and the statistics that are numbers.
-
-    Any other text (`gold`: the data's own answer) is left out.
-    """
-    shown = predictions[:limit]
-    keys = dict.fromkeys(key for line in shown for key, value in line.items() if statistic(key, value))
-    columns = ["key", "output", *keys]
-    return columns, [[plain(line.get(column)) for column in columns] for line in shown]
-
-
-def statistic(key: str, value: Any) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    return key not in ("key", "output", "gold") and all(isinstance(number, int | float) for number in numbers)
-
-
-def plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list) else value

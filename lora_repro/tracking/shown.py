@@ -1,0 +1,44 @@
+"""What of a run a mirror may show: no paths, and of the predictions no text but what the model wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+LOCAL = ("paths", "printed", "budget", "tune", "tracker", "hydra")  # parts of a configuration that say nothing of the run
+
+
+def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a dashboard sorts and filters runs by. Group: the experiment; paths stay out of the configuration."""
+    row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
+    names = [asked[part]["name"] for part in ("method", "task", "backbone")]
+    kept = {key: part for key, part in asked.items() if key not in LOCAL}
+    if kept["backbone"].get("source") == "folder":
+        kept["backbone"] = {**kept["backbone"], "hub_id": Path(kept["backbone"]["hub_id"]).name}
+    return {
+        "group": str(row["table"] or "adhoc"),
+        "name": f"{row['name']} {asked['task']['name']} seed {asked['seed']}",
+        "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
+        "config": {**kept, "row": row, "signature": signature},
+    }
+
+
+def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the first predictions: key, output, and the statistics that are numbers.
+
+    Any other text (`gold`: the data's own answer) is left out.
+    """
+    shown = predictions[:limit]
+    keys = dict.fromkeys(key for line in shown for key, value in line.items() if statistic(key, value))
+    columns = ["key", "output", *keys]
+    return columns, [[plain(line.get(column)) for column in columns] for line in shown]
+
+
+def statistic(key: str, value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return key not in ("key", "output", "gold") and all(isinstance(number, int | float) for number in numbers)
+
+
+def plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value

@@ -1,0 +1,72 @@
+"""Trackio: the mirror of a run in a SQLite file of this machine; `trackio show` draws it. Nothing else imports trackio.
+
+The file is `$TRACKIO_DIR/<project>.db`, by default `~/.cache/huggingface/trackio/`. A run's id is its signature, so a resumed one
+goes on in its own curve. Trackio keeps no summary: the final numbers and the predictions are values of the last step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+from typing import Any
+
+from lora_repro.errors import UserError
+from lora_repro.tracking import Ending, Mirror
+from lora_repro.tracking.background import Background
+from lora_repro.tracking.shown import describe, table
+
+
+class TrackioTracker:
+    """Settings of the mirror. Raises UserError where Trackio, an extra, is not installed.
+
+    patience: seconds that the end of the program grants it. predictions: rows of the prediction table, at most.
+    """
+
+    def __init__(self, project: str = "lora_repro", patience: float = 30, predictions: int = 200) -> None:
+        if importlib.util.find_spec("trackio") is None:
+            raise UserError("tracker=trackio needs Trackio: pip install -c constraints.txt -e '.[trackio]'")
+        self.project, self.patience, self.predictions = project, patience, predictions
+
+    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
+        # Here, not in the mirror's thread: rich, which comes with it, draws from Python's random numbers as it is imported.
+        state = random.getstate()
+        import trackio.run
+
+        random.setstate(state)
+        vars(trackio.run)["print"] = lambda *words: None  # it says "Run finished" on the stdout that belongs to the run's tables
+        return Background("Trackio", lambda: TrackioRun(self, signature, asked), self.patience)
+
+
+class TrackioRun:
+    """A Mirror that writes to Trackio; its calls may raise and may hang."""
+
+    def __init__(self, tracker: TrackioTracker, signature: str, asked: dict[str, Any]) -> None:
+        from trackio.run import Run
+
+        about = describe(signature, asked)
+        self.tracker, self.last = tracker, 0
+        # Not trackio.init: it ends the process's other runs, finds a run by its name, and may send it to a server.
+        self.run: Any = Run(
+            url=None,
+            project=tracker.project,
+            client=None,
+            name=about["name"],
+            run_id=signature,
+            group=about["group"],
+            config={**about["config"], "tags": about["tags"]},
+        )
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self.last = max(self.last, step)
+        self.run.log(values, step=step)
+
+    def finish(self, ending: Ending) -> None:
+        from trackio.table import Table
+
+        values: dict[str, Any] = {"status": ending.status, **ending.summary}
+        if ending.predictions:
+            columns, rows = table(ending.predictions, self.tracker.predictions)
+            values["predictions"] = Table(columns=columns, data=rows)
+        self.run.log(values, step=self.last)
+        self.run.finish()
