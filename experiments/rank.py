@@ -36,7 +36,7 @@ RANK = Artefact(
     remarks=(
         "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",
         "alpha stays as the rank grows, as in the paper; one learning rate for every rank, that of the GLUE table's LoRA.",
-        "Matrices in full, at mini and laptop: 9e-4, the largest of the three rates tried (mini: on all four, laptop: on W_q, W_v).",
+        "Matrices in full, at mini and laptop: 9e-4, the largest of three rates tried (mini: on all four, laptop: on W_q, W_v).",
         "no r: rows without a rank, the same run beside every column.",
     ),
     by="row.size",

@@ -115,7 +115,7 @@ def _row(line: Line) -> list[str]:
     cell, expected = line.cell, line.forecast
     mark = "" if expected.lengths == "counted" else "*"
     return [
-        cell.row,
+        cell.name,
         cell.task,
         str(cell.seed),
         str(cell.config["backbone"]["name"]),

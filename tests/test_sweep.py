@@ -54,6 +54,16 @@ def test_the_cells_of_an_experiment_are_those_of_its_table() -> None:
     assert {cell.folder.name for cell in found} == names and len(found) == len(names)
 
 
+def test_a_run_is_named_by_what_tells_it_from_the_others() -> None:
+    found = sweep.cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full", "seed=0,1"])
+    names = {(cell.name, cell.seed) for cell in found}
+    sizes = rows.swept("rank", "smoke", "row.size")
+    named = ["full", *(f"lora_q row.size={size}" for size in sizes)]  # full has no size, so no size tells it from itself
+    assert names == {(name, seed) for name in named for seed in (0, 1)} and len(found) == len(names) and len(sizes) > 1
+    grid = sweep.cells(["-m", "profile=smoke", "task=sentiment", "method=lora", "method.rank=1,2"])
+    assert [cell.name for cell in grid] == ["lora method.rank=1", "lora method.rank=2"]
+
+
 def test_an_experiment_without_its_rows_is_refused() -> None:
     with pytest.raises(UserError, match="needs its rows"):
         sweep.cells(["-m", "experiment=e2e,glue", "profile=smoke"])

@@ -37,9 +37,9 @@ margin and a middle size that beats both ends; memory is also read from fresh pr
 rounds. Ranks 2 and 8 joined the rank grid at `laptop`, two more
 seeds the subspaces: one pair of seeds could decide nothing.
 
-Later on 2026-11-25, knowing all results, the encoder's runs at `mini` were replaced by new ones; no test changed. Their learning rates
-are now searched on dev data, as at `laptop`, and the grids moved from Similarity to Sentiment: one of them had taken more than its
-quarter of an hour, and all four matrices in full had hardly trained at a rate taken over from `laptop`.
+Later on 2026-11-25, knowing all results, the encoder's runs at `mini` were replaced by new ones; no test changed. Their learning
+rates are now searched on dev data, as at `laptop`, and the grids moved from Similarity to Sentiment: one of them had taken more
+than its quarter of an hour, and all four matrices in full had hardly trained at a rate taken over from `laptop`.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
 - **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,24 @@ from lora_repro.compose import asked_of, compose, hydra_program, job_overrides, 
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import ready, supervise
 
+NAMED = ("row/", "method=", "task=", "seed=")  # what a table of runs has columns for
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One run that the sweep asks for."""
+    """One run that the sweep asks for. `setting`: the other overrides in which it differs from another run of the sweep."""
 
     row: str
     task: str
     seed: int
     folder: Path
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    setting: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def name(self) -> str:
+        """The row and, where one row is swept, at what: `lora_q row.size=4`."""
+        return " ".join([self.row, *self.setting])
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
@@ -43,7 +51,9 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
     """Every run that a command line asks for, each once. Raises UserError for whatever no run of it could do."""
     found: dict[Path, Cell] = {}
     composed: dict[tuple[str, ...], DictConfig] = {}
-    for job_arguments in sweep_jobs(arguments):
+    jobs = sweep_jobs(arguments)
+    shared = set(jobs[0]).intersection(*jobs) if jobs else set()
+    for job_arguments in jobs:
         rest = tuple(item for item in job_arguments if not item.startswith("seed="))
         config = composed.get(rest)
         if config is None:
@@ -52,8 +62,11 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
             if item.startswith("seed="):
                 config.seed = whole(item.removeprefix("seed="))  # the same as composing, at a fraction of the time
         if asks(config):
+            own = [item for item in job_arguments if item not in shared and not item.startswith(NAMED)]
             cell = cell_of(config, job_arguments)
-            found.setdefault(cell.folder, cell)
+            if twin := found.get(cell.folder):  # the same run by other words: where these differ makes no difference
+                own = [item for item in own if item in twin.setting]
+            found[cell.folder] = replace(cell, setting=tuple(own))
     return list(found.values())
 
 
@@ -193,7 +206,7 @@ def table(statuses: Sequence[Status]) -> str:
     lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
     for s in sorted(statuses, key=lambda status: status.code != 0):
         lines.append(
-            (s.cell.row, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why)
+            (s.cell.name, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why)
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
