@@ -8,7 +8,7 @@ import io
 from lora_repro.tables import report
 from lora_repro.tables.latex import latex
 from lora_repro.tables.report import Cell, Line, Metric
-from lora_repro.tables.table import Table, comma_separated, markdown, terminal
+from lora_repro.tables.table import Table, cell_text, comma_separated, markdown, terminal
 
 BLEU, SER = Metric("bleu", "BLEU", +1, 100, 1), Metric("slot_error_rate", "SER", -1, 100, 1)
 
@@ -19,6 +19,10 @@ def example_table() -> Table:
     several = Line("lora", "LoRA & co_", "paper (P)", {"bleu": Cell(70.4, 0.1, 3)}, 3, printed_millions=0.35)
     facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds a row: n = 1")
     return Table("p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, "full FT")
+
+
+def test_a_negative_score_has_the_sign_that_differences_have() -> None:
+    assert cell_text(Cell(-3.04, None, 1), 1) == "−3.0†" and cell_text(Cell(-3.0, 1.25, 2), 1) == "−3.0 ± 1.2"
 
 
 def test_renderings_agree_and_mark_a_single_seed() -> None:

@@ -41,7 +41,8 @@ def cell_text(cell: Cell | None, digits: int) -> str:
     if cell is None:
         return EMPTY
     spread = "" if cell.sd is None else f" ± {cell.sd:.{digits}f}"
-    return f"{cell.mean:.{digits}f}{spread}{SINGLE if cell.n == 1 else ''}"
+    mean = f"{cell.mean:.{digits}f}".replace("-", "−")
+    return f"{mean}{spread}{SINGLE if cell.n == 1 else ''}"
 
 
 def header(table: Table) -> list[str]:
