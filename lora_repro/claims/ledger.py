@@ -39,8 +39,8 @@ seeds the subspaces: one pair of seeds could decide nothing.
 
 Later on 2026-11-25, knowing all results, the encoder's runs at `mini` were replaced by new ones; no test changed. Their learning
 rates are now searched on dev data, as at `laptop`, and the grids moved from Similarity to Sentiment: one of them had taken more
-than its quarter of an hour, and all four matrices in full had hardly trained at a rate taken over from `laptop`. Full fine-tuning,
-LoRA, AdapterP and AdapterH got a second seed on GLUE at `laptop`.
+than its quarter of an hour, and all four matrices in full had hardly trained at a rate taken over from `laptop`. Full
+fine-tuning, LoRA, AdapterP and AdapterH got a second seed on GLUE at `laptop`.
 
 - A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
 - **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie
