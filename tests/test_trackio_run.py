@@ -107,7 +107,7 @@ def test_predictions_are_a_table_without_the_datas_own_texts(runs: dict[str, Any
 
 
 def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
-    asked = ["experiment=e2e", "profile=smoke", "row/e2e=lora", "seed=0"]
+    asked = ["profile=smoke", "method=lora", "task=sentiment", "seed=0"]
     outputs = {}
     for tracker in ("none", "trackio"):
         done = python(tmp_path, "", "-m", "lora_repro.run", *asked, f"paths.runs={tmp_path / tracker}", f"tracker={tracker}")
@@ -117,7 +117,7 @@ def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
     one, other = outputs["none"], outputs["trackio"]
     assert one["signature"] == other["signature"] and one["measured"]["scores"] == other["measured"]["scores"]
     run = read(tmp_path)[one["signature"]]
-    assert run["logs"][-1]["scores/bleu"] == one["measured"]["scores"]["bleu"]
+    assert run["logs"][-1]["scores/accuracy"] == one["measured"]["scores"]["accuracy"]
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
