@@ -120,6 +120,14 @@ def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
     assert run["logs"][-1]["scores/accuracy"] == one["measured"]["scores"]["accuracy"]
 
 
+def test_a_broken_installation_costs_nothing_but_the_dashboard(tmp_path: Path) -> None:
+    broken = 'import sys\nsys.modules["trackio.run"] = None\n' + PROGRAM
+    done = python(tmp_path, broken, str(tmp_path))
+    assert done.returncode == 0 and "Trackio did not start" in done.stderr, done.stderr
+    steps = [json.loads(line)["step"] for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     node = compose(["tracker=trackio"]).tracker
     assert build(node).project == "lora_repro"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ class TrackioTracker:
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
         # Here, not in the mirror's thread: rich, which comes with it, draws from Python's random numbers as it is imported.
         state = random.getstate()
-        import trackio.run
+        with suppress(Exception):  # a broken one: the mirror's thread meets it again, and says so
+            import trackio.run
 
+            # It says "Run finished" on the stdout that belongs to the run's tables.
+            vars(trackio.run)["print"] = lambda *words: None
         random.setstate(state)
-        vars(trackio.run)["print"] = lambda *words: None  # it says "Run finished" on the stdout that belongs to the run's tables
         return Background("Trackio", lambda: TrackioRun(self, signature, asked), self.patience)
 
 
