@@ -51,7 +51,7 @@ class Parts:
             train=build(config.train),
             decoder=decoder,
             probe=build(config.probe) if config.get("probe") else None,
-            data=DataConfig(**config.data),
+            data=build(config.data),
             ranks=Ranks.here(config.device),
             seed=config.seed,
             label=f"{place} seed {config.seed}"

@@ -1,7 +1,10 @@
-"""One JSON record a run: what was asked, what was measured, where. Content-addressed, written atomically, found again.
+"""One JSON record a run: what was asked, what was measured, where. Named by what was asked, written atomically, found again.
 
-The signature is a hash of the whole resolved configuration less a short list of what cannot change a result: names for
-the eye, paths, trackers, the device, and knobs that only trade memory for speed.
+A run's name, its signature, covers every component of the resolved configuration (a root node with a `_target_`; no tracker):
+the name of its class and the values that differ from the defaults of the class's constructor (null is absent unless the default
+is something else); further the seed and the runs that it starts from. So an option that is added with a default renames no run,
+nor does a class that moves. The record keeps the whole of what was asked, and one that disagrees with what is asked today is
+refused: a default that was changed adopts no old run.
 """
 
 from __future__ import annotations
@@ -19,20 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import Busy, UserError
+from lora_repro.schema import class_name, defaults
 
 SCHEMA = 1
+# Components that cannot change a result, and fields that cannot: names for the eye, knobs that only trade memory for speed.
+MIRRORS = ("tracker",)
 EXCLUDED = (
-    "row",
-    "printed",  # tables of values; what a run uses of them stands in its own groups
-    "budget",
-    "tune",
-    "tracker",
-    "paths",
-    "device",
-    "launch",
-    "profile_name",
-    "recipe_name",
-    "hydra",
     "backbone.label",
     "backbone.sizes",
     "backbone.packages",
@@ -46,21 +41,61 @@ DONE = ("finished", "diverged", "collapsed")
 
 
 def identity(resolved: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved configuration that the signature covers."""
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in resolved.items()}
-    for path in EXCLUDED:
-        group, _, key = path.partition(".")
-        if not key:
-            kept.pop(group, None)
-        elif isinstance(kept.get(group), dict):
-            kept[group].pop(key, None)
+    """What a record keeps of a resolved configuration: components less `EXCLUDED`, the seed, what the run starts from."""
+    kept = {key: resolved[key] for key in ("seed", "starts_from", "init_from") if resolved.get(key) is not None}
+    for group, node in resolved.items():
+        if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
+            kept[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
     return kept
 
 
 def signature(resolved: dict[str, Any]) -> str:
-    """16 hex digits: the run's identity."""
-    text = json.dumps(identity(resolved), sort_keys=True, ensure_ascii=False)
+    """16 hex digits: the run's name. Raises UserError if a component's class is not there."""
+    kept = identity(resolved)
+    kept.pop("init_from", None)  # `starts_from` says it better
+    return digest({key: _named(value) for key, value in kept.items()})
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named(node: Any) -> Any:
+    """The one form that is hashed: of a component its class and what differs from its defaults, whole floats as integers."""
+    if isinstance(node, dict):
+        usual = {key: _named(value) for key, value in defaults(node["_target_"]).items()} if "_target_" in node else {}
+        values = {key: _named(value) for key, value in node.items() if key != "_target_"}
+        kept = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
+        return {"_target_": class_name(node["_target_"]), **kept} if "_target_" in node else kept
+    if isinstance(node, list | tuple):
+        return [_named(item) for item in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Equal as they are written: 1 is not true."""
+    return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def agree(record: dict[str, Any], resolved: dict[str, Any]) -> None:
+    """Raise UserError if a record was asked otherwise, on any key that both have, than the run of the same name is today."""
+    if differing := _differing(record["asked"], identity(resolved), ""):
+        key, was, now = differing[0]
+        raise UserError(
+            f"record {record['signature']} was made with {key}={was!r}, and the run of that name has {key}={now!r} today "
+            "(a default was changed?); delete the record to run again"
+        )
+
+
+def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(recorded, dict) and isinstance(today, dict):
+        shared = [name for name in recorded if name in today]
+        return [pair for name in shared for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
+    if key.endswith("._target_"):
+        recorded, today = class_name(recorded), class_name(today)
+    return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -106,12 +141,14 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"record {path} cannot be read ({error}); delete it to run again") from error
 
 
-def find(folder: Path) -> dict[str, Any] | None:
-    """The record in a run's folder if that run is done."""
+def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The record in a run's folder if that run is done. `resolved`: what is asked; raises UserError as `agree` does."""
     path = folder / "record.json"
     if not path.exists():
         return None
     record = read(path)
+    if resolved is not None:
+        agree(record, resolved)
     return record if record["status"] in DONE else None
 
 

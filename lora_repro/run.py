@@ -56,7 +56,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
-    if found := ranks.led(lambda: record.find(folder)):
+    if found := ranks.led(lambda: record.find(folder, asked)):
         return found
     start = first(config, overrides)
     with ranks.hold(record.lock(folder)):

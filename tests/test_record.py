@@ -7,16 +7,22 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lora_repro import record
 from lora_repro.errors import Busy, UserError
+from lora_repro.schema import class_name, defaults
+
+RECORDS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 
 ASKED = {
-    "backbone": {"name": "b", "label": "B", "sizes": {}},
-    "train": {"lr": 1e-3, "micro_batch_size": None, "eval_batch_size": 32, "checkpoint_every": 5},
-    "decode": {"beam": 10, "batch_size": 16},
+    "backbone": {"_target_": "lora_repro.backbone.BackboneSpec", "name": "b", "label": "B", "sizes": {}, "dropout": 0.0},
+    "method": {"_target_": "lora_repro.methods.lora.Lora", "name": "lora", "rank": 8, "targets": ["query", "value"]},
+    "train": {"_target_": "lora_repro.train.TrainConfig", "lr": 1e-3, "micro_batch_size": None, "warmup": 500},
+    "decode": {"_target_": "lora_repro.decode.BeamSearch", "beam": 10, "batch_size": 16},
+    "tracker": {"_target_": "lora_repro.tracking.NoTracker"},
     "seed": 0,
     "row": {"label": "x"},
     "paths": {"runs": "runs"},
@@ -24,7 +30,7 @@ ASKED = {
 }
 
 
-def changed(path: str, value: object) -> dict[str, object]:
+def changed(path: str, value: object) -> dict[str, Any]:
     asked = json.loads(json.dumps(ASKED))
     node, _, leaf = path.rpartition(".")
     (asked[node] if node else asked)[leaf] = value
@@ -32,20 +38,64 @@ def changed(path: str, value: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "path", ["row", "paths", "device", "backbone.label", "backbone.sizes", "decode.batch_size", "train.micro_batch_size"]
+    "path",
+    ["row", "paths", "device", "tracker.mode", "backbone.label", "backbone.sizes", "decode.batch_size", "train.micro_batch_size"],
 )
 def test_what_cannot_change_a_result_does_not_change_the_signature(path: str) -> None:
     assert record.signature(changed(path, "other")) == record.signature(ASKED)
 
 
-@pytest.mark.parametrize("path", ["seed", "train.lr", "decode.beam", "backbone.name"])
+@pytest.mark.parametrize("path", ["seed", "train.lr", "decode.beam", "backbone.name", "method.rank", "method.dropout"])
 def test_everything_else_does(path: str) -> None:
-    assert record.signature(changed(path, "other")) != record.signature(ASKED)
+    assert record.signature(changed(path, 3)) != record.signature(ASKED)
 
 
-def test_the_signature_does_not_change_between_versions_of_this_code() -> None:
-    # Published records are looked up by it: a change here orphans all of them.
-    assert record.signature(ASKED) == "290e0701d670ccea"
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("method.dropout", 0.1),  # written out or left to the constructor
+        ("method.alpha", 32.0),  # whole floats are integers
+        ("train.clip", None),  # null where nothing is the default
+        ("method._target_", "lora_repro.elsewhere.Lora"),
+        ("probe", None),
+        ("something_new", {"tables": 1}),  # no component
+    ],
+)
+def test_an_option_at_its_default_and_a_class_that_moved_rename_nothing(
+    path: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = record.defaults
+    monkeypatch.setattr(record, "defaults", lambda target: usual(target.replace("elsewhere", "methods.lora")))
+    assert record.signature(changed(path, value)) == record.signature(ASKED)
+
+
+def test_null_in_place_of_a_default_is_not_that_default() -> None:
+    assert record.signature(changed("train.warmup", None)) != record.signature(ASKED)
+
+
+def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
+    record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": record.identity(ASKED)}, [])
+    assert record.find(tmp_path, ASKED) is not None
+    assert record.find(tmp_path, changed("train.new_option", 7)) is not None  # the record is older than the option
+    with pytest.raises(UserError, match=r"s was made with train.warmup=500, .* has train.warmup=100 today"):
+        record.find(tmp_path, changed("train.warmup", 100))
+
+
+def test_the_defaults_that_published_runs_are_named_by_do_not_change() -> None:
+    """A run is named by what differs from these: to change one is to give its name to another run. A new field is added here."""
+    pinned = json.loads((Path(__file__).parent / "defaults.json").read_text(encoding="utf-8"))
+    published = {node["_target_"] for path in RECORDS for node in record.read(path)["asked"].values() if isinstance(node, dict)}
+    assert {class_name(target) for target in published} <= set(pinned)
+    for target in published:
+        known, today = pinned[class_name(target)], json.loads(json.dumps(defaults(target)))
+        assert today == known, f"{target}: a default changed, or a new field is missing in tests/defaults.json"
+
+
+def test_every_published_record_is_named_by_what_it_asked() -> None:
+    assert len(RECORDS) > 300
+    for path in RECORDS:
+        found = record.read(path)
+        assert record.signature(found["asked"]) == found["signature"] == path.stem
 
 
 def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_path: Path) -> None:

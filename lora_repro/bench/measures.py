@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.record import read, signature
+from lora_repro.record import digest, read
 from lora_repro.tables.rows import Block
 
 # Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.
@@ -19,7 +19,7 @@ PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 
 def signature_of(blocks: Sequence[Block]) -> str:
     """16 hex digits over all declared cells: other settings, another backbone or row give another one."""
-    return signature({"cells": [key for block in blocks for row in block.rows for key, _ in row.asked.values()]})
+    return digest([key for block in blocks for row in block.rows for key, _ in row.asked.values()])
 
 
 def path_of(folder: Path, name: str, blocks: Sequence[Block], overrides: Sequence[str], device: str) -> Path:

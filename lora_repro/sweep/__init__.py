@@ -97,8 +97,9 @@ def job(config: DictConfig) -> None:
     try:
         if supervise.stopping() or not asks(config):
             return
-        folder = cell_of(config, job_overrides()).folder
-        if found := record.find(folder):
+        cell = cell_of(config, job_overrides())
+        folder = cell.folder
+        if found := record.find(folder, cell.config):
             print(summary(found), flush=True)
             return
         with supervise.stoppable():

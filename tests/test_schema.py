@@ -1,0 +1,52 @@
+"""Defaults read from source are those that the constructors have."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from lora_repro.compose import CONF, target
+from lora_repro.errors import UserError
+from lora_repro.schema import defaults
+
+TARGETS = sorted(
+    {
+        node["_target_"]
+        for path in CONF.rglob("*.yaml")
+        for node in [yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
+        if "_target_" in node and path.parent.name != "tracker"  # which no run is named by
+    }
+)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_defaults_read_from_source_are_the_constructors(name: str) -> None:
+    fields = {field.name: field for field in dataclasses.fields(target({"_target_": name}))}
+    real = {
+        key: field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        for key, field in fields.items()
+        if not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
+    }
+    assert json.dumps(defaults(name), sort_keys=True) == json.dumps(real, sort_keys=True)
+
+
+def test_the_walk_finds_components() -> None:
+    assert len(TARGETS) > 20
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lora_repro.methods.lora.Lorra",
+        "lora_repro.nowhere.Lora",
+        "Lora",
+        "json.Nothing",
+        "no_such_package.x.Y",
+    ],
+)
+def test_what_is_no_class_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match="names no class"):
+        defaults(name)
