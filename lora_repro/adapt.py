@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import outcome
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.classify import Classification, reset_head
 from lora_repro.data import subset
 from lora_repro.errors import UserError

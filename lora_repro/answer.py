@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lora_repro import manners
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.classify import Classification
 from lora_repro.data import encode_prompt
 from lora_repro.decode import BeamSearch, Prompt

@@ -46,13 +46,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lora_repro.answer import answer
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.compose import compose
 from lora_repro.data import subset
 from lora_repro.errors import UserError
 from lora_repro.exchange.fill import check_fit, fill, same_names
-from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import Trainable, require
+from lora_repro.methods.update import updates
 from lora_repro.parts import Parts
 from lora_repro.train.checkpoint import save_tensors
 
@@ -133,10 +133,10 @@ def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> Non
     for name in parameters:
         trained = not name.endswith(".B") or bool(tensors[name].any())
         require(trained, f"the adapter's {name} is zero: it was never trained; {SOURCE}")
-    for module in backbone.model.modules():
-        if isinstance(module, LoraLinear):
-            is_, due = module.scaling, ALPHA / len(module.updates()[0].A)
-            require(is_ == due, f"LoRA scales by {is_:g}, the adapter by {due:g}; set method.alpha={ALPHA}")
+    due = ALPHA / next(len(tensor) for name, tensor in tensors.items() if name.endswith(".A"))
+    for module in updates(backbone.model):
+        is_ = module.scaling
+        require(is_ == due, f"LoRA scales by {is_:g}, the adapter by {due:g}; set method.alpha={ALPHA}")
     fill(parameters, tensors, out)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
 

@@ -147,6 +147,12 @@ def one_line(error: Exception) -> str:
     return " ".join(kept)
 
 
+# Where classes are now that records and exports of earlier versions name elsewhere.
+MOVED = {
+    "lora_repro.backbone.BackboneSpec": "lora_repro.backbone.spec.BackboneSpec",
+}
+
+
 def target(node: Mapping[str, Any]) -> Any:
     """The class of this project that `_target_` names. Raises UserError for anything else.
 
@@ -154,6 +160,7 @@ def target(node: Mapping[str, Any]) -> Any:
     `lora_repro.record.os.system`.
     """
     name = str(node["_target_"])
+    name = MOVED.get(name, name)
     try:
         found = get_object(name) if name.startswith("lora_repro.") else None
     except ImportError:
@@ -164,13 +171,23 @@ def target(node: Mapping[str, Any]) -> Any:
 
 
 def build(node: DictConfig) -> Any:
-    """Call `_target_` with the node's other keys. Unlike `hydra.utils.instantiate` it lets our own errors through whole.
+    """Call `_target_` with the node's other keys, those that are such nodes built first.
 
-    Raises UserError if the target is no class of ours, does not take one of the keys, or misses one.
+    Unlike `hydra.utils.instantiate` it lets our own errors through whole. Raises UserError if a target is no class of ours,
+    does not take one of the keys, or misses one.
     """
-    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    made = target(values)
-    name = values.pop("_target_")
+    return _built(OmegaConf.to_container(node, resolve=True))
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_built(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    values = {key: _built(item) for key, item in value.items()}
+    if "_target_" not in values:
+        return values
+    made, name = target(values), values.pop("_target_")
     try:
         return made(**values)
     except TypeError as error:

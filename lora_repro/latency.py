@@ -25,15 +25,14 @@ from typing import Any
 import torch
 
 from lora_repro import provenance, record
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.bench import Bench, footprint, measures
 from lora_repro.bench.footprint import part, place, shaped
 from lora_repro.bench.timing import interleaved, slowdown
 from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import AbstractMethod, Trainable
-from lora_repro.methods.lora import Lora, merge
+from lora_repro.methods.update import merge, updates
 from lora_repro.tables.rows import Block, Row, declared
 
 NAME, PLAIN = "latency", "plain"
@@ -48,7 +47,7 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
     """A copy of the plain backbone with the method in it.
 
     It shares the plain model's weights unless `copy` or `merged` asks for its own; merging must not reach the others.
-    LoRA's B is drawn too, so that the merged weights differ from the plain ones.
+    What an update starts at zero (LoRA's B) is drawn too, so that the merged weights differ from the plain ones.
     """
     shared: list[Any] = [plain.tokenizer]
     if not (bench.copy or bench.merged):
@@ -56,12 +55,13 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
     backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared})
     trainable = method.apply(backbone)
     backbone.model.requires_grad_(False)
-    for module in backbone.model.modules():
-        if isinstance(module, LoraLinear):
-            for update in module.updates():
-                torch.nn.init.normal_(update.B, 0.0, 0.02)
+    own = set(map(id, trainable.method.values()))
+    for module in updates(backbone.model):
+        for parameter in module.parameters():
+            if id(parameter) in own and not parameter.any():
+                torch.nn.init.normal_(parameter, 0.0, 0.02)
     if bench.merged:
-        if not isinstance(method, Lora):
+        if not any(updates(backbone.model)):
             raise UserError(f"bench.merged: {method.name} cannot be merged into the weights")
         merge(backbone.model)
     return backbone, trainable

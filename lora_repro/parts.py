@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from omegaconf import DictConfig
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.classify import Classification, Labeller
 from lora_repro.compose import build
 from lora_repro.data import DataConfig

@@ -9,7 +9,7 @@ figures are drawn without the model (L layers, T observed steps, K kept directio
     <kind>.inside_<r> (T, L)             ||U^T W V||_F, U and V the top r directions of D; NaN where D has fewer
     <kind>.weight_norm (L,)              ||W||_F; .weight_top_<r>, .weight_random_<r>: in W's own, in random directions
     <kind>.spectrum (L, K)               singular values of the final D
-    <kind>.basis_<layer> (d_in, K)       right singular vectors of A, of D where the method has no A; float16
+    <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), of D where there is none; float16
     <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j to K
 """
 
@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file
-from torch import nn
 
 from lora_repro.analysis import (
     Array,
@@ -34,12 +33,12 @@ from lora_repro.analysis import (
     singular,
     singular_product,
 )
-from lora_repro.backbone import Backbone
+from lora_repro.backbone import weights
 from lora_repro.backbone.architecture import Projection
+from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear
-from lora_repro.methods.base import KINDS, require_choice, require_whole, weight_of
-from lora_repro.methods.matrices import DeltaLinear
+from lora_repro.methods.base import KINDS, require_choice, require_whole
+from lora_repro.methods.update import Update
 from lora_repro.outcome import OBSERVED
 from lora_repro.train import checkpoint
 
@@ -85,7 +84,7 @@ class Observer:
             kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
         }
         self.weights = {
-            kind: [numbers(rows(current(place), place)) for place in places] for kind, places in self.places.items()
+            kind: [numbers(weights.read(place.module)[place.rows]) for place in places] for kind, places in self.places.items()
         }
         last = backbone.n_layers - 1
         self.layers = sorted({round(depth * last) for depth in probe.depths})
@@ -131,8 +130,8 @@ class Observer:
                 spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
                 if layer not in self.layers:
                     continue
-                a = factor(place)
-                basis = (v if a is None else singular(a)[2])[:, : self.probe.keep]
+                pair = factors(place)
+                basis = (v if pair is None else singular(pair[1])[2])[:, : self.probe.keep]
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
                 own = singular(weight)[2]
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
@@ -161,53 +160,36 @@ def numbers(tensor: torch.Tensor) -> Array:
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 
-def current(place: Projection) -> nn.Module:
-    """What stands at a projection's place now: the plain matrix or a method's wrapper."""
-    module = getattr(place.parent, place.attribute)
-    assert isinstance(module, nn.Module)
-    return module
-
-
-def rows(module: nn.Module, place: Projection) -> torch.Tensor:
-    """The weight (size, d_in) of one part of a possibly fused matrix."""
-    return weight_of(module)[place.start : place.start + place.size]
+def updates_at(place: Projection) -> list[Update]:
+    """The updates of the matrix at a projection's place, the outermost first; none if it is plain."""
+    return [module for module in weights.chain(place.module) if isinstance(module, Update)]
 
 
 def update(place: Projection, before: Array) -> Array:
-    """The effective update D (size, d_in) of a projection: (alpha / rank) B A, a trained D, or W now minus W before."""
-    module = current(place)
-    part = slice(place.start, place.start + place.size)
-    if isinstance(module, LoraLinear):
-        return numbers(module.delta()[part])
-    if isinstance(module, DeltaLinear):
-        found = [module.parts[kind] for kind, start in module.starts.items() if start == place.start]
-        return numbers(found[0]) if found else np.zeros_like(before)
-    plain = getattr(module, "base", module)  # a wrapper that leaves the matrix itself alone
-    if not weight_of(plain).requires_grad:  # frozen: what differs is its rounding to bf16
+    """The effective update D (size, d_in) of a projection: what a method adds to it, or W now minus W before."""
+    if found := updates_at(place):
+        return np.sum([numbers(module.delta()[place.rows]) for module in found], axis=0)
+    now = weights.read(place.module)
+    if not now.requires_grad:  # frozen: what differs is its rounding to bf16
         return np.zeros_like(before)
-    return numbers(weight_of(plain)[part]) - before
+    return numbers(now[place.rows]) - before
+
+
+def factors(place: Projection) -> tuple[Array, Array] | None:
+    """(left (size, k), right (k, d_in)) whose product is the update, where one update has them."""
+    found = [module.factors(place.rows) for module in updates_at(place)]
+    if len(found) != 1 or found[0] is None:
+        return None
+    left, right = found[0]
+    return numbers(left), numbers(right)
 
 
 def decomposed(place: Projection, before: Array) -> tuple[Array, Array, Array]:
-    """`singular` of `update`, of LoRA's from its factors: (size, k), (k,), (d_in, k) with k = rank."""
-    module = current(place)
-    if isinstance(module, LoraLinear):
-        for part in module.updates():
-            if part.start == place.start:
-                return singular_product(module.scaling * numbers(part.B), numbers(part.A))
-    return singular(update(place, before))
+    """`singular` of `update`, from its factors where it has any: (size, k), (k,), (d_in, k)."""
+    pair = factors(place)
+    return singular(update(place, before)) if pair is None else singular_product(*pair)
 
 
 def padded(values: Array, length: int) -> Array:
     """The first `length` values, zeros where there are fewer."""
     return np.pad(values, (0, max(0, length - len(values))))[:length]
-
-
-def factor(place: Projection) -> Array | None:
-    """LoRA's A (rank, d_in) at a projection, None for a method without one."""
-    module = current(place)
-    if isinstance(module, LoraLinear):
-        for part in module.updates():
-            if part.start == place.start:
-                return numbers(part.A)
-    return None

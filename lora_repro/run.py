@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 from lora_repro import outcome, provenance, record
 from lora_repro.adapt import adapt
 from lora_repro.answer import answer
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, source_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError

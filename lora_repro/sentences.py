@@ -17,7 +17,7 @@ import torch
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
     from lora_repro.tasks.base import Example
 
 

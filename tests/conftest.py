@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},

@@ -9,7 +9,8 @@ import torch
 from conftest import SHAPES, tiny_backbone
 from safetensors.torch import save_file
 
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.methods.base import AbstractMethod
 
 DEBERTA = {

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from conftest import tiny_backbone
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
 from lora_repro.methods._bottleneck import Bottleneck
 from lora_repro.methods.adapter_drop import AdapterDrop
@@ -20,7 +21,8 @@ from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.bitfit import BitFit
-from lora_repro.methods.lora import Lora, merge, unmerge
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.update import merge, unmerge
 
 IDS = torch.arange(2, 26).view(2, 12)
 ARCHITECTURES = ["gpt2", "llama", "bert", "roberta", "deberta-v2"]

@@ -126,9 +126,12 @@ UNSEEN = {
 }
 
 
+WEIGHTS = {f"{LIBRARY}.backbone.weights"}  # how a matrix is read and written: a leaf, for whoever holds one
+
+
 @pytest.mark.parametrize("stage", sorted(UNSEEN))
 def test_no_stage_reaches_back(stage: str) -> None:
-    hidden = within_any(UNSEEN[stage])
+    hidden = within_any(UNSEEN[stage]) - WEIGHTS
     for name in within(stage):
         assert not (seen := reached(name) & hidden), f"{name} reaches {', '.join(sorted(seen))}"
 
@@ -168,8 +171,16 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):
-            allowed = re.fullmatch(r"lora_repro\.(errors|methods|methods\.base|methods\._\w+)", other)
+            allowed = re.fullmatch(r"lora_repro\.(errors|backbone\.weights|methods|methods\.(base|update|_\w+))", other)
             assert allowed, f"{name} imports {other}; a method imports no other"
+
+
+def test_no_method_is_named_outside_methods() -> None:
+    """What has a form for single methods only (peft's files) names those; anything else asks `Update` and `AbstractMethod`."""
+    final = {name for name in within("methods") if not re.search(r"methods(\.base|\.update|\._\w+)?$", name)}
+    formats = {f"{LIBRARY}.exchange.{stem}" for stem in ("peft_folder", "peft_lora", "peft_virtual", "opened")}
+    for name in set(NAMES) - final - formats:
+        assert not (named := own(name) & final), f"{name} names {', '.join(sorted(named))}"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from conftest import SHAPES
 from safetensors.torch import load_file, save_file
 
 from lora_repro import authors
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.base import Trainable
-from lora_repro.methods.lora import Lora
+from lora_repro.methods.lora import Lora, LoraLinear
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = os.environ.get("LORA_REPRO_AUTHORS_ADAPTER", "")

@@ -11,8 +11,9 @@ import torch
 from conftest import tiny_backbone
 from safetensors.torch import load_file
 
-from lora_repro import backbone as module
-from lora_repro.backbone import BackboneSpec, check_loading
+from lora_repro.backbone import spec as module
+from lora_repro.backbone.loading import check_loading
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.compose import CONF, build, compose
 from lora_repro.errors import UserError
 from lora_repro.record import signature

@@ -11,7 +11,7 @@ from conftest import SHAPES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.data import Encoded, collate
 from lora_repro.forecast import cost
 from lora_repro.forecast.cost import Outline, Work

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.classify import Classification, reset_head
 from lora_repro.compose import CONF, build, compose
 from lora_repro.data import encode

@@ -14,11 +14,11 @@ from lora_repro import latency
 from lora_repro.bench import Bench, footprint, measures
 from lora_repro.bench.timing import slowdown
 from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear
 from lora_repro.methods.adapter_l import AdapterL
-from lora_repro.methods.lora import Lora, unmerge
+from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.untuned import Untuned
+from lora_repro.methods.update import unmerge, updates
 from lora_repro.tables.rows import Block, declared
 
 BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
@@ -49,7 +49,7 @@ def test_merged_lora_is_merged_into_weights_of_its_own(architecture: str) -> Non
     plain = tiny_backbone(architecture)
     kept = {name: value.clone() for name, value in plain.model.state_dict().items()}
     merged, _ = latency.adapted(plain, Lora(rank=2), MERGED)
-    wrappers = [module for module in merged.model.modules() if isinstance(module, LoraLinear)]
+    wrappers = list(updates(merged.model))
     assert wrappers and all(module.merged for module in wrappers)
     assert all(torch.equal(value, kept[name]) for name, value in plain.model.state_dict().items())
     torch.manual_seed(3)

@@ -12,10 +12,11 @@ import torch
 from conftest import tiny_backbone
 from transformers.pytorch_utils import Conv1D
 
+from lora_repro.backbone.weights import read
 from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear, LoraPart
-from lora_repro.methods.base import Shape, weight_of
-from lora_repro.methods.lora import Lora, merge, unmerge
+from lora_repro.methods.base import Shape
+from lora_repro.methods.lora import Lora, LoraLinear, LoraPart
+from lora_repro.methods.update import merge, unmerge
 
 
 def part(start: int, size: int, d_in: int, rank: int) -> LoraPart:
@@ -118,21 +119,21 @@ def test_step_zero_merge_and_unmerge(architecture: str) -> None:
     Lora(targets=["query", "key", "value", "output", "mlp"]).apply(backbone)
     torch.testing.assert_close(logits(backbone.model), before, rtol=0, atol=0)  # B = 0
     layers = randomise(backbone.model)
-    weights = [weight_of(layer.base).clone() for layer in layers]
+    weights = [read(layer.base).clone() for layer in layers]
     changed = logits(backbone.model)
     assert (changed - before).abs().max() > 1e-3
     merge(backbone.model)
-    once = [weight_of(layer.base).clone() for layer in layers]
+    once = [read(layer.base).clone() for layer in layers]
     merge(backbone.model)
     backbone.model.train()  # no side effect: nothing is unmerged by changing the mode
     backbone.model.eval()
-    assert all(torch.equal(weight_of(layer.base), w) for layer, w in zip(layers, once, strict=True))
+    assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, once, strict=True))
     torch.testing.assert_close(logits(backbone.model), changed, rtol=1e-5, atol=1e-5)
     for layer, weight in zip(layers, weights, strict=True):
-        torch.testing.assert_close(weight_of(layer.base) - weight, layer.delta(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(read(layer.base) - weight, layer.delta(), rtol=1e-4, atol=1e-6)
     unmerge(backbone.model)
     unmerge(backbone.model)
-    assert all(torch.equal(weight_of(layer.base), w) for layer, w in zip(layers, weights, strict=True))
+    assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, weights, strict=True))
     torch.testing.assert_close(logits(backbone.model), changed, rtol=0, atol=0)
 
 
@@ -175,12 +176,12 @@ def test_an_update_that_is_not_finite_is_never_merged() -> None:
     backbone = tiny_backbone("gpt2")
     Lora().apply(backbone)
     layers = randomise(backbone.model)
-    weights = [weight_of(layer.base).clone() for layer in layers]
+    weights = [read(layer.base).clone() for layer in layers]
     with torch.no_grad():
         layers[1].updates()[0].B[0, 0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
         merge(backbone.model)
-    assert all(torch.equal(weight_of(layer.base), w) for layer, w in zip(layers, weights, strict=True))
+    assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, weights, strict=True))
     assert not any(layer.merged for layer in layers)
 
 
@@ -190,12 +191,12 @@ def test_half_precision_base() -> None:
     trainable = Lora().apply(backbone)
     assert all(p.dtype == torch.float32 for p in trainable.parameters())
     layer = randomise(backbone.model)[0]
-    weight = weight_of(layer.base).clone()
+    weight = read(layer.base).clone()
     assert logits(backbone.model).dtype == torch.bfloat16
     merge(backbone.model)
-    assert torch.equal(weight_of(layer.base), (weight.float() + layer.delta()).to(torch.bfloat16))
+    assert torch.equal(read(layer.base), (weight.float() + layer.delta()).to(torch.bfloat16))
     unmerge(backbone.model)
-    assert torch.equal(weight_of(layer.base), weight)
+    assert torch.equal(read(layer.base), weight)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
+from lora_repro.backbone.weights import transposed
 from lora_repro.errors import UserError
-from lora_repro.methods.base import weight_of
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 
@@ -31,7 +31,7 @@ def test_a_gradient_step_on_d_is_that_step_on_w(architecture: str, kinds: list[s
         for found in places:
             rows = slice(found.start, found.start + found.size)
             weight, gradient = found.module.weight, found.module.weight.grad
-            wide = weight_of(found.module) is not weight  # Conv1D stores W transposed
+            wide = transposed(found.module)
             (weight.T if wide else weight)[rows] -= 0.1 * (gradient.T if wide else gradient)[rows]
     assert torch.allclose(ours.model(input_ids=IDS).logits, literal.model(input_ids=IDS).logits, atol=1e-5)
 

@@ -13,7 +13,7 @@ from peft_models import DEBERTA, IDS, SENTENCE, TEXT, fresh, logits, sentences, 
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged
 from lora_repro.methods.adapter_h import AdapterH

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded, collate
 from lora_repro.train.objective import summed_loss, validation_loss
 

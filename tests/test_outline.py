@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from lora_repro.backbone import BackboneSpec
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.compose import CONF, build, compose
 from lora_repro.errors import UserError
 from lora_repro.fetch import backbone_folder

@@ -16,7 +16,8 @@ from lora_repro.errors import UserError
 from lora_repro.exchange import peft_folder
 from lora_repro.methods.base import KINDS
 from lora_repro.methods.full import Full
-from lora_repro.methods.lora import Lora, merge
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.update import merge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft on this transformers speaks of renamed attributes
 QV = Lora(rank=3, alpha=12, targets=["query", "value"])

@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_backbone
 from transformers import DynamicCache
 
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.methods._key_value import KeyValuePrefix, cache_name
 from lora_repro.methods.base import Shape

@@ -15,12 +15,14 @@ from safetensors.numpy import load_file
 from lora_repro import outcome, record, run
 from lora_repro.analysis import amplification
 from lora_repro.analysis.updates import probed
+from lora_repro.backbone.weights import read
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.methods.base import AbstractMethod, weight_of
+from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.full import Full
-from lora_repro.methods.lora import Lora, merge
+from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
+from lora_repro.methods.update import merge
 from lora_repro.probe import UPDATES, UpdateProbe
 from lora_repro.publish import publish
 from lora_repro.tables.rows import declared
@@ -33,7 +35,7 @@ def changed(architecture: str, method: AbstractMethod, folder: Path) -> tuple[An
     """A tiny backbone whose trained parameters moved at random, and the arrays of its probe."""
     backbone = tiny_backbone(architecture)
     before = {
-        kind: [weight_of(backbone.projections(n, kind)[0].module)[place(backbone, n, kind)].clone() for n in range(2)]
+        kind: [read(backbone.projections(n, kind)[0].module)[place(backbone, n, kind)].clone() for n in range(2)]
         for kind in PROBE.kinds
     }
     observer = PROBE.begin(backbone, folder)
@@ -65,7 +67,7 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
         for layer in range(2):
             found = backbone.projections(layer, kind)[0]
             module = getattr(found.parent, found.attribute)
-            now = weight_of(getattr(module, "base", module))[found.start : found.start + found.size]
+            now = read(module)[found.start : found.start + found.size]
             if isinstance(method, Matrices):
                 now = before[kind][layer] + module.parts[kind]
             update = (now - before[kind][layer]).detach().double().numpy()
@@ -101,7 +103,7 @@ def test_the_random_column_is_that_of_two_independent_random_bases(tmp_path: Pat
     """E ||U^T W V||_F^2 = r^2 ||W||_F^2 / (d_out d_in); one basis on both sides would give r for W = 1, W's own give the top."""
     backbone = tiny_backbone("llama")
     for layer in range(2):
-        weight_of(backbone.projections(layer, "query")[0].module).data.copy_(torch.eye(32))
+        read(backbone.projections(layer, "query")[0].module).data.copy_(torch.eye(32))
     PROBE.begin(backbone, tmp_path).finish(1)
     arrays = load_file(tmp_path / UPDATES)
     for kind, shape in (("query", (32, 32)), ("value", (16, 32))):

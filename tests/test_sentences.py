@@ -15,7 +15,8 @@ import torch
 from conftest import SHAPES, tiny_backbone
 from torch import nn
 
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.classify import Classification, Labeller, features_of, logits_of, reset_head
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import provenance
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded
 from lora_repro.errors import Preempted, UserError
 from lora_repro.methods.full import Full

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 KINDS = ("query", "key", "value", "output", "mlp")
 
@@ -101,7 +99,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True)
 class Projection:
-    """One weight matrix: rows [start, start + size) of the output of the Linear or Conv1D at `parent.attribute`."""
+    """One weight matrix: rows [start, start + size) of the output of the linear map at `parent.attribute`."""
 
     parent: nn.Module
     attribute: str
@@ -112,17 +110,10 @@ class Projection:
     def module(self) -> nn.Module:
         return getattr(self.parent, self.attribute)  # type: ignore[no-any-return]
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.size)
+
     def replace(self, module: nn.Module) -> None:
         """Put `module` where the projection's own module stood."""
         setattr(self.parent, self.attribute, module)
-
-
-def features(module: nn.Module) -> tuple[int, int]:
-    """(in, out) of a Linear, whose weight is (out, in), or of GPT-2's Conv1D, whose weight is (in, out)."""
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    return (
-        (weight.shape[0], weight.shape[1])
-        if isinstance(module, Conv1D)
-        else (weight.shape[1], weight.shape[0])
-    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_repro.backbone import BackboneSpec
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.fetch import backbone_folder
 
 

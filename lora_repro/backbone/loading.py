@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lora_repro.errors import NotAvailable, UserError
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import BackboneSpec
+    from lora_repro.backbone.spec import BackboneSpec
 
 SENTENCEPIECE = ("sentencepiece", "protobuf")
 

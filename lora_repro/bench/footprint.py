@@ -27,7 +27,8 @@ import torch
 from omegaconf import OmegaConf
 
 from lora_repro import provenance
-from lora_repro.backbone import Backbone, BackboneSpec
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.bench import Bench
 from lora_repro.compose import build, compose, resolved
 from lora_repro.data import Batch, Encoded, collate

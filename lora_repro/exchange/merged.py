@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.exchange import reading
-from lora_repro.methods._lora_linear import LoraLinear
-from lora_repro.methods.base import weight_of
-from lora_repro.methods.lora import merge
-from lora_repro.methods.matrices import DeltaLinear
+from lora_repro.methods.update import strip
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import BackboneSpec
+    from lora_repro.backbone.spec import BackboneSpec
 
 
 def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
@@ -41,20 +38,6 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     reading.save_head(folder, backbone)
-
-
-@torch.no_grad()
-def strip(model: nn.Module) -> None:
-    """Add every LoRA, and every update of a single matrix, to its base weight, and put the base back in its place."""
-    merge(model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, DeltaLinear):
-            for kind, delta in module.parts.items():
-                start = module.starts[kind]
-                weight_of(module.base)[start : start + len(delta)] += delta
-        if isinstance(module, LoraLinear | DeltaLinear):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, module.base)
 
 
 def architecture_names(model: nn.Module) -> set[str]:

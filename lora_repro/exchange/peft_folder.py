@@ -21,7 +21,7 @@ from lora_repro.record import write_json
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 DEFAULTS = {"auto_mapping": None, "inference_mode": True}

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from lora_repro.backbone import weights
 from lora_repro.errors import UserError
 from lora_repro.exchange.fill import fill
-from lora_repro.methods._lora_linear import LoraLinear, LoraPart
-from lora_repro.methods.base import require, weight_of
+from lora_repro.methods.base import require
+from lora_repro.methods.lora import LoraLinear, LoraPart
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 Tensors = dict[str, torch.Tensor]
 ROOT = "base_model.model."  # peft's name for the model that it wraps
@@ -58,7 +59,7 @@ def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
         "alpha_pattern": {ending: pair[1] for ending, pair in other.items()},
         "lora_dropout": one.dropout.p,
         "target_modules": sorted(set(endings.values())),
-        "fan_in_fan_out": not isinstance(one.base, nn.Linear),
+        "fan_in_fan_out": weights.transposed(one),
         "bias": "none",
     }, tensors
 
@@ -68,7 +69,7 @@ def blocks(module: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
     """(A' (R, d_in), B' (d_out, R)) of all the parts of one module, float32."""
     parts = module.updates()
     a = torch.cat([part.A.float() for part in parts])
-    b = a.new_zeros(len(weight_of(module.base)), len(a))
+    b = a.new_zeros(weights.sizes(module)[1], len(a))
     column = 0
     for part in parts:
         rank = len(part.A)
@@ -133,13 +134,12 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
     """The module of that name with the update of one (A, B) over all its rows. Raises UserError if they do not fit."""
     parent, attribute = place(backbone, name)
     base = getattr(parent, attribute)
-    linear = isinstance(base, nn.Linear) or type(base).__name__ == "Conv1D"
-    require(linear and set(pair) == {"A", "B"}, f"the adapter's {name} is not an A and a B on a linear layer")
-    rank, (out, d_in) = len(pair["A"]), weight_of(base).shape
+    require(weights.is_matrix(base) and set(pair) == {"A", "B"}, f"the adapter's {name} is not an A and a B on a linear layer")
+    rank, (d_in, out) = len(pair["A"]), weights.sizes(base)
     asked = patterned(name, config.get("rank_pattern"), config.get("r"))
     require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
     alpha = float(patterned(name, config.get("alpha_pattern"), config.get("lora_alpha")))
-    part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, weight_of(base).device)
+    part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.embedding.weight.device)
     fill(dict(part.named_parameters()), pair, f"{name} is another one in this backbone; name the adapter's own base")
     return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 

@@ -22,7 +22,7 @@ from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 Tensors = dict[str, torch.Tensor]
 KEY = "prompt_embeddings"

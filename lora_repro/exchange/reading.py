@@ -15,7 +15,7 @@ from lora_repro.methods.base import named
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 HEAD = "head.safetensors"  # beside a bare body: the weights that turn features into class scores
 

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import outcome, record
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.exchange.fill import fill, read_tensors
 from lora_repro.methods.base import require
 from lora_repro.parts import Parts

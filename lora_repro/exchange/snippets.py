@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lora_repro.exchange import reading
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 POOLED = {
     "mean": "features = hidden.mean(1)  # of one row; in a padded batch: over the real positions",

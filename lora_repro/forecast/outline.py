@@ -12,7 +12,9 @@ import torch
 import yaml
 from torch import nn
 
-from lora_repro.backbone import Backbone, BackboneSpec, at_hand
+from lora_repro.backbone import at_hand
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.compose import CONF
 from lora_repro.errors import UserError
 from lora_repro.forecast.cost import Outline

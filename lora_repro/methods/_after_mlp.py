@@ -11,7 +11,7 @@ from lora_repro.methods._bottleneck import Bottleneck
 from lora_repro.methods.base import Trainable, named
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 def adapt_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:

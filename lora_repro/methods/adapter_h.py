@@ -12,7 +12,7 @@ from lora_repro.methods._bottleneck import INITS, Bottleneck, bottleneck_size, c
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 class AdaptedProjection(nn.Module):

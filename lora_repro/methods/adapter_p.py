@@ -10,7 +10,7 @@ from lora_repro.methods._bottleneck import bottleneck_size, check_settings
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import nn
 
+from lora_repro.backbone import weights
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 KINDS = ("query", "key", "value", "output", "mlp")
 
@@ -60,13 +61,6 @@ def size(parameters: Iterable[torch.Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def weight_of(module: nn.Module) -> torch.Tensor:
-    """Weight (out, in) of an nn.Linear or of a transformers Conv1D, which stores it transposed; a view."""
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight if isinstance(module, nn.Linear) else weight.T
-
-
 def matched(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """x in the dtype of the weights it meets; unchanged under autocast, which chooses by itself."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(dtype)
@@ -74,13 +68,23 @@ def matched(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Trainable:
-    """What a method trains, by name in the model: its own parameters, and the prediction head's apart."""
+    """What a method trains, by name in the model: its own parameters, and the prediction head's apart.
+
+    `rates`: name -> factor of the learning rate, where it is not 1. A parameter that stands in several places of the model
+    is trained, counted and saved once, under the name of the first.
+    """
 
     method: dict[str, nn.Parameter] = field(default_factory=dict)
     head: dict[str, nn.Parameter] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def named(self) -> dict[str, nn.Parameter]:
+        """Everything that is trained, the method's first."""
+        return {**self.method, **self.head}
 
     def parameters(self) -> list[nn.Parameter]:
-        """Everything that is trained, the method's first."""
+        """The same without the names."""
         return [*self.method.values(), *self.head.values()]
 
     def counts(self, model: nn.Module) -> dict[str, int]:
@@ -88,7 +92,7 @@ class Trainable:
         return {
             "method": size(self.method.values()),
             "head": size(self.head.values()),
-            "total": size(model.parameters()),
+            "total": weights.values(model),
         }
 
 
@@ -117,7 +121,7 @@ class Shape:
         """Read the sizes of a backbone."""
         layer = backbone.layers[0]
         matrices = {
-            kind: tuple((weight_of(p.module).shape[1], p.size) for p in backbone.projections(0, kind))
+            kind: tuple((weights.sizes(p.module)[0], p.size) for p in backbone.projections(0, kind))
             for kind in KINDS
         }
         per_layer = size(biases(layer))
@@ -127,10 +131,10 @@ class Shape:
             hidden_size=backbone.hidden_size,
             kv_size=backbone.kv_size,
             matrices=matrices,
-            layer_parameters=size(layer.parameters()),
+            layer_parameters=weights.values(layer),
             layer_biases=per_layer,
             other_biases=size(biases(backbone.decoder)) - backbone.n_layers * per_layer,
-            parameters=size(backbone.model.parameters()),
+            parameters=weights.values(backbone.model),
             head_parameters=new_head or size(backbone.head.module.parameters()),
             new_head_parameters=new_head,
         )
@@ -166,6 +170,27 @@ class AbstractMethod(abc.ABC):
         """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
         return ""
 
+    def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        """Take what this method takes from the runs that its run starts from, given as their trained tensors by name.
+
+        Here: exactly its own weights, from one run; the head stays newly drawn. Raises UserError where they do not fit, or
+        that run trained nothing.
+        """
+        require(len(starts) == 1, f"{self.name} starts from one run, not from {len(starts)}")
+        given = starts[0]
+        wrong = [name for name, p in trainable.method.items() if name not in given or given[name].shape != p.shape]
+        if wrong or not trainable.method:
+            name = min(wrong, default="nothing to start from")
+            raise UserError(f"its weights do not fit this run's method ({name}); give both runs the same method settings")
+        with torch.no_grad():
+            for name, parameter in trainable.method.items():
+                parameter.copy_(given[name])
+        require(self.trained(trainable.method), "its weights are all zero: that run trained nothing")
+
+    def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
+        """Whether these values of the method's parameters can come from a training."""
+        return any(bool(value.detach().any()) for value in values.values())
+
     @final
     def apply(self, backbone: Backbone) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
@@ -173,10 +198,10 @@ class AbstractMethod(abc.ABC):
         The new head of a classification task is trained whatever the method, and counted apart. Apply once:
         methods do not undo each other. Raises UserError when the method does not fit the backbone.
         """
-        trainable = self.insert(backbone)
+        inserted = self.insert(backbone)
         new = named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))
-        method = {name: parameter for name, parameter in trainable.method.items() if name not in new}
-        trainable = Trainable(method, {**trainable.head, **new})
+        method = {name: parameter for name, parameter in inserted.method.items() if name not in new}
+        trainable = Trainable(method, {**inserted.head, **new}, inserted.rates)
         named(backbone.model, trainable.parameters())  # each of them must be part of the model
         backbone.model.train(backbone.model.training)  # inserted modules start in train mode
         backbone.model.requires_grad_(False)  # also what `insert` created and did not declare

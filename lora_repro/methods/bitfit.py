@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-import torch
 from torch import nn
 
+from lora_repro.backbone import weights
 from lora_repro.methods.base import KINDS, AbstractMethod, Shape, Trainable, biases, named
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final
@@ -32,13 +32,12 @@ class BitFit(AbstractMethod):
         return Trainable(method=named(backbone.model, biases(backbone.decoder)))
 
     def add_biases(self, backbone: Backbone) -> None:
-        """Give every matrix of every block (each an nn.Linear) a zero bias of its weight's dtype."""
+        """Give every matrix of every block (each one that adds its `bias`, if it has any) a zero one of its weight's dtype."""
         for layer in range(backbone.n_layers):
             for kind in KINDS:
                 for found in backbone.projections(layer, kind):
-                    weight = found.module.weight
-                    assert isinstance(weight, torch.Tensor)
-                    found.module.bias = nn.Parameter(weight.new_zeros(found.size))
+                    weight = weights.read(found.module)
+                    weights.bare(found.module).bias = nn.Parameter(weight.new_zeros(found.size))
 
     def count(self, shape: Shape) -> int:
         if shape.layer_biases:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from lora_repro.backbone import weights
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final
@@ -19,6 +20,7 @@ class Full(AbstractMethod):
     name: str = "full"
 
     def insert(self, backbone: Backbone) -> Trainable:
+        weights.refuse_stored([backbone.model], "full fine-tuning")
         return Trainable(method=named(backbone.model, backbone.model.parameters()))
 
     def count(self, shape: Shape) -> int:

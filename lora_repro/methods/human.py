@@ -9,7 +9,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import nn
 
+from lora_repro.backbone import weights
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final
@@ -27,6 +28,7 @@ class LinearProbe(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         head = backbone.head.module
+        weights.refuse_stored([head], "linear probing")
         if head.weight is backbone.embedding.weight:
             assert isinstance(head.weight, torch.Tensor)
             head.weight = nn.Parameter(head.weight.detach().clone())

@@ -2,49 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
-from lora_repro.errors import UserError
-from lora_repro.methods._lora_linear import LoraLinear, LoraPart
+from lora_repro.backbone import weights
 from lora_repro.methods.base import (
     KINDS,
     AbstractMethod,
     Shape,
     Trainable,
+    matched,
     named,
     require,
     require_choice,
     require_whole,
-    weight_of,
 )
+from lora_repro.methods.update import Update
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
     from lora_repro.backbone.architecture import Projection
+    from lora_repro.backbone.model import Backbone
 
 INITS = ("kaiming", "gaussian")
 
 
-def merge(model: nn.Module) -> None:
-    """Merge every LoRA update of the model into its base weight; all of them or, with a UserError, none."""
-    try:
-        for module in model.modules():
-            if isinstance(module, LoraLinear):
-                module.merge()
-    except UserError:
-        unmerge(model)
-        raise
+class LoraPart(nn.Module):
+    """Update of output columns [start, start + size): A (r, d_in), B (size, r), float32, B zero at first."""
+
+    def __init__(
+        self, start: int, size: int, d_in: int, rank: int, init: str, std: float, device: torch.device
+    ):
+        super().__init__()
+        self.start, self.size = start, size
+        self.A = nn.Parameter(torch.empty(rank, d_in, device=device))
+        self.B = nn.Parameter(torch.zeros(size, rank, device=device))
+        with torch.no_grad():
+            if init == "kaiming":  # what the released code's kaiming_uniform_(a=sqrt(5)) comes to
+                self.A.uniform_(-1 / math.sqrt(d_in), 1 / math.sqrt(d_in))
+            else:
+                self.A.normal_(0.0, std)
 
 
-def unmerge(model: nn.Module) -> None:
-    """Undo `merge` exactly."""
-    for module in model.modules():
-        if isinstance(module, LoraLinear):
-            module.unmerge()
+class LoraLinear(Update):
+    """base(x) + scaling * B A dropout(x), added per part into that part's output columns; x (..., d_in).
+
+    `base` is any matrix of the backbone, fused or not. The parts share one dropout draw, as the released code's fused
+    layer does. While merged, A and B take no part.
+    """
+
+    def __init__(self, base: nn.Module, parts: dict[str, LoraPart], scaling: float, dropout: float = 0.0):
+        super().__init__(base, scaling)
+        self.parts = nn.ModuleDict(parts)
+        self.dropout = nn.Dropout(dropout)
+
+    def updates(self) -> list[LoraPart]:
+        """The parts in the order of their columns."""
+        parts = [part for part in self.parts.values() if isinstance(part, LoraPart)]
+        return sorted(parts, key=lambda part: part.start)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.base(x)  # (..., out)
+        if self.merged:
+            return out
+        x = self.dropout(x)
+        pieces, end = [], 0
+        for part in self.updates():
+            if part.start > end:  # columns without an update, such as the keys between query and value
+                pieces.append(out.new_zeros(()).expand(*out.shape[:-1], part.start - end))
+            low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled while narrow
+            pieces.append(F.linear(low, part.B).to(out.dtype))  # (..., size)
+            end = part.start + part.size
+        if end < out.shape[-1]:
+            pieces.append(out.new_zeros(()).expand(*out.shape[:-1], out.shape[-1] - end))
+        return out + (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1))
+
+    @torch.no_grad()
+    def delta(self) -> torch.Tensor:
+        """scaling * B A of all parts; merging adds just this."""
+        d_in, out = weights.sizes(self.base)
+        delta = torch.zeros(out, d_in, device=self.updates()[0].A.device)
+        for part in self.updates():
+            delta[part.start : part.start + part.size] = self.scaling * (part.B.float() @ part.A.float())
+        return delta
+
+    def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(scaling * B, A) of the part in these rows."""
+        for part in self.updates():
+            if (part.start, part.start + part.size) == (rows.start, rows.stop):
+                return self.scaling * part.B.detach().double(), part.A.detach().double()
+        return None
 
 
 @final
@@ -88,25 +140,28 @@ class Lora(AbstractMethod):
                 for found in backbone.projections(layer, kind):
                     modules.setdefault((id(found.parent), found.attribute), {})[kind] = found
             for parts in modules.values():
-                wrapper = self.wrap(parts)
+                wrapper = self.wrap(parts, backbone.embedding.weight.device)
                 next(iter(parts.values())).replace(wrapper)
                 parameters += wrapper.parts.parameters()
         return Trainable(method=named(backbone.model, parameters))
 
-    def wrap(self, projections: dict[str, Projection]) -> LoraLinear:
+    def wrap(self, projections: dict[str, Projection], device: torch.device) -> LoraLinear:
         """One LoraLinear over the module that all the given projections share."""
         module = next(iter(projections.values())).module
-        weight = weight_of(module)
-        d_in = weight.shape[1]
+        d_in, _ = weights.sizes(module)
         parts = {}
         for kind, found in projections.items():
             most = min(d_in, found.size)
             fits = self.rank <= most
             require(fits, f"LoRA rank {self.rank} exceeds the full rank {most} of {kind}; lower method.rank")
             start, size = found.start, found.size
-            parts[kind] = LoraPart(start, size, d_in, self.rank, self.init, self.std, weight.device)
+            parts[kind] = LoraPart(start, size, d_in, self.rank, self.init, self.std, device)
         return LoraLinear(module, parts, self.alpha / self.rank, self.dropout)
 
     def count(self, shape: Shape) -> int:
         per_layer = sum(inputs + outputs for kind in self.targets for inputs, outputs in shape.matrices[kind])
         return shape.n_layers * self.rank * per_layer
+
+    def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
+        """B leaves zero with the first step; A never is."""
+        return super().trained({name: value for name, value in values.items() if name.endswith(".B")})

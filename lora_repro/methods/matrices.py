@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lora_repro.backbone import weights
 from lora_repro.methods.base import (
     KINDS,
     AbstractMethod,
@@ -19,40 +20,47 @@ from lora_repro.methods.base import (
     named,
     require,
     require_choice,
-    weight_of,
 )
+from lora_repro.methods.update import Update
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
     from lora_repro.backbone.architecture import Projection
 
 
-class DeltaLinear(nn.Module):
+class DeltaLinear(Update):
     """base(x) + D x, D (d_out, d_in) added into the output columns of its part; x (..., d_in). D starts at zero.
 
     Training D is training W itself, since the gradients of W x + D x are the same for both; held apart, it also reaches
     one third of a fused matrix. (Weight decay would pull W + D to W and not to zero.)
     """
 
-    def __init__(self, base: nn.Module, parts: dict[str, Projection]):
-        super().__init__()
-        self.base = base
-        weight = weight_of(base)
+    def __init__(self, base: nn.Module, parts: dict[str, Projection], device: torch.device):
+        super().__init__(base)
+        d_in, _ = weights.sizes(base)
         self.starts = {kind: found.start for kind, found in parts.items()}
         self.parts = nn.ParameterDict(
-            {
-                kind: nn.Parameter(torch.zeros(found.size, weight.shape[1], device=weight.device))
-                for kind, found in parts.items()
-            }
+            {kind: nn.Parameter(torch.zeros(found.size, d_in, device=device)) for kind, found in parts.items()}
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.base(x)  # (..., d_out of the whole module)
+        if self.merged:
+            return out
         for kind, delta in self.parts.items():
             start, size = self.starts[kind], delta.shape[0]
             added = F.linear(matched(x, delta.dtype), delta).to(out.dtype)  # (..., size)
             out = out + F.pad(added, (start, out.shape[-1] - start - size))
         return out
+
+    @torch.no_grad()
+    def delta(self) -> torch.Tensor:
+        """D in its rows."""
+        d_in, out = weights.sizes(self.base)
+        delta = torch.zeros(out, d_in, device=next(iter(self.parts.values())).device)
+        for kind, part in self.parts.items():
+            delta[self.starts[kind] : self.starts[kind] + len(part)] = part.float()
+        return delta
 
 
 @final
@@ -84,7 +92,7 @@ class Matrices(AbstractMethod):
                     modules.setdefault((id(found.parent), found.attribute), {})[f"{kind}{number or ''}"] = found
             for parts in modules.values():
                 first = next(iter(parts.values()))
-                wrapper = DeltaLinear(first.module, parts)
+                wrapper = DeltaLinear(first.module, parts, backbone.embedding.weight.device)
                 first.replace(wrapper)
                 parameters += wrapper.parts.parameters()
         return Trainable(method=named(backbone.model, parameters))

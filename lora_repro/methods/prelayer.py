@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lora_repro.methods._key_value import KeyValuePrefix, cache_name
-from lora_repro.methods._slots import LayerActivations, random_tokens
+from lora_repro.methods._slots import LayerActivations, no_slots, random_tokens
 from lora_repro.methods.base import (
     AbstractMethod,
     Shape,
@@ -21,7 +21,7 @@ from lora_repro.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 FORMS = ("activations", "key_value")
 INITS = ("activations", "gaussian")
@@ -76,9 +76,10 @@ class PreLayer(AbstractMethod):
     @torch.no_grad()
     def start(self, backbone: Backbone) -> Any:
         """The frozen backbone's output for random tokens, one per slot, with its cache or hidden states."""
-        tokens = random_tokens(backbone.embedding, self.prefix + self.infix)
+        tokens = random_tokens(backbone.embedding, self.prefix + self.infix)[None]
+        plain = no_slots(backbone.decoder, tokens)  # another method may have slots in it already
         return backbone.decoder(
-            input_ids=tokens[None], use_cache=self.form == "key_value", output_hidden_states=True
+            input_ids=tokens, use_cache=self.form == "key_value", output_hidden_states=True, **plain
         )
 
     def activations(self, backbone: Backbone) -> nn.Module:
@@ -87,7 +88,7 @@ class PreLayer(AbstractMethod):
             values = torch.randn(backbone.n_layers, n, backbone.hidden_size, device=device) * self.std
         else:  # hidden state l is what enters layer l
             values = torch.cat(self.start(backbone).hidden_states[: backbone.n_layers])
-        return LayerActivations(values, backbone.decoder, backbone.layers)
+        return LayerActivations(values, backbone.decoder, backbone.layers, self.prefix, self.infix)
 
     def key_value(self, backbone: Backbone) -> nn.Module:
         decodes = backbone.architecture in ("gpt2", "llama")

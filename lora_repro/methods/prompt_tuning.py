@@ -20,7 +20,7 @@ from lora_repro.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 INITS = ("vocabulary", "gaussian")
 
@@ -28,10 +28,10 @@ INITS = ("vocabulary", "gaussian")
 class VirtualEmbeddings(nn.Module):
     """values (n, d): the word embeddings of the virtual tokens."""
 
-    def __init__(self, values: torch.Tensor, decoder: nn.Module, embedding: nn.Embedding):
+    def __init__(self, values: torch.Tensor, decoder: nn.Module, embedding: nn.Embedding, prefix: int, infix: int):
         super().__init__()
         self.values = nn.Parameter(values.float())
-        self.slots = Slots(decoder)
+        self.slots = Slots(decoder, prefix, infix)
         embedding.register_forward_hook(self.look_up)
 
     def look_up(self, embedding: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ class PromptTuning(AbstractMethod):
             values = torch.randn(n, backbone.hidden_size, device=weight.device) * self.std
         else:
             values = weight.detach()[random_tokens(backbone.embedding, n)]
-        module = VirtualEmbeddings(values, backbone.decoder, backbone.embedding)
+        module = VirtualEmbeddings(values, backbone.decoder, backbone.embedding, self.prefix, self.infix)
         backbone.decoder.add_module("prompt_tuning", module)
         return Trainable(method=named(backbone.model, module.parameters()))
 

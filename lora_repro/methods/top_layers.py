@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from lora_repro.backbone import weights
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require, require_whole
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final
@@ -29,6 +30,7 @@ class TopLayers(AbstractMethod):
         require(
             self.n <= backbone.n_layers, f"top layers: {self.n} asked, the backbone has {backbone.n_layers}"
         )
+        weights.refuse_stored(backbone.layers[-self.n :], "top-layer fine-tuning")
         parameters = [parameter for layer in backbone.layers[-self.n :] for parameter in layer.parameters()]
         return Trainable(method=named(backbone.model, parameters))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 
 if TYPE_CHECKING:
-    from lora_repro.backbone import Backbone
+    from lora_repro.backbone.model import Backbone
 
 
 @final

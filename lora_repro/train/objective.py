@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn import functional as F
 
-from lora_repro.backbone import Backbone
+from lora_repro.backbone.model import Backbone
 from lora_repro.data import Batch, Encoded, collate, encode, evaluation_batches
 
 if TYPE_CHECKING:

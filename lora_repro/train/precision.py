@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
+
+from lora_repro.backbone import weights
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
@@ -33,10 +34,8 @@ def round_frozen(model: nn.Module, dtype: torch.dtype | None, embedding: nn.Modu
     """
     if dtype is None:
         return
-    for module in model.modules():
-        if not isinstance(module, nn.Linear | Conv1D):
-            continue
-        weight = module.weight
+    for module in filter(weights.is_dense, list(model.modules())):
+        weight = weights.read(module)
         if weight.requires_grad or (weight is embedding.weight and any(p.requires_grad for p in embedding.parameters())):
             continue
-        module.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+        weights.narrow(module, dtype)

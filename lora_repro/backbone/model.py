@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection, features
+from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection
+from lora_repro.backbone.weights import sizes
 from lora_repro.errors import UserError
 
 
@@ -57,6 +58,7 @@ class Backbone:
         self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
         self.head = self._head()
         is_lm = hasattr(model, self.table.heads.get("lm", "\0"))
+        self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.classifier = [] if is_lm else [model.get_submodule(path) for path in self.table.classifier]
 
     def _token(self, text: str) -> int:
@@ -76,7 +78,7 @@ class Backbone:
                 parent, attribute = (
                     (module, "out_proj") if hasattr(module, "out_proj") else (self.model, path)
                 )
-                return Projection(parent, attribute, 0, features(getattr(parent, attribute))[1])
+                return Projection(parent, attribute, 0, sizes(getattr(parent, attribute))[1])
         raise UserError(
             f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}"
         )
@@ -92,9 +94,7 @@ class Backbone:
     def _projection(self, layer: int, path: str, part: int | None = None) -> Projection:
         parent_path, _, attribute = path.rpartition(".")
         parent = self.layers[layer].get_submodule(parent_path)
-        module = getattr(parent, attribute)
-        # A matrix wrapped by a method keeps its own one under `base`.
-        out = features(getattr(module, "base", module))[1]
+        out = sizes(getattr(parent, attribute))[1]
         return (
             Projection(parent, attribute, 0, out)
             if part is None

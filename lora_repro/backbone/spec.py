@@ -1,0 +1,159 @@
+"""What a yaml says of a backbone, and how that becomes a frozen model: from a hub, a wheel or a folder, or random."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+)
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from lora_repro.backbone.architecture import ARCHITECTURES
+from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+from lora_repro.backbone.loading import check_loading, lacking, unreadable
+from lora_repro.backbone.model import Backbone
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.fetch import backbone_folder
+from lora_repro.manners import verbose
+from lora_repro.wheel import file_sha256
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone as its yaml names it; `load()` builds it.
+
+    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro.fetch NAME`
+    fills, described by `wheel`), `folder` (a checkpoint on this machine, in the folder `hub_id`) or `random` (an untrained
+    model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
+    `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
+    lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
+    `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
+    classification head reads, `first` or `last` position (null: the architecture's) or `mean` of all real positions;
+    `head_dropout` is that head's own (null: as `dropout`). `packages`: what its tokenizer on the hub needs beside ours.
+    """
+
+    name: str
+    label: str
+    source: Literal["hub", "wheel", "folder", "random"]
+    separator: str
+    eos: str
+    pad: str
+    hub_id: str | None = None
+    revision: str | None = None
+    wheel: dict[str, Any] | None = None
+    shape: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    head: Literal["lm", "classification"] = "lm"
+    n_labels: int | None = None
+    dropout: float = 0.0
+    random_seed: int = 0
+    cls: str | None = None
+    pooling: Literal["first", "last", "mean"] | None = None
+    head_dropout: float | None = None
+    packages: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.source not in ("hub", "wheel", "folder", "random"):
+            raise UserError(f"backbone.source must be hub, wheel, folder or random, not {self.source!r}")
+        if self.pooling not in (None, "first", "last", "mean"):
+            raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
+        if self.source == "random" and "model_type" not in self.shape:
+            raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
+
+    def load(self) -> Backbone:
+        """Build the backbone in float32, frozen, every weight accounted for.
+
+        Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
+        """
+        self.ready()
+        return self._random() if self.source == "random" else self._pretrained()
+
+    def ready(self) -> None:
+        """What can be known before a sweep starts, without network or reading weights.
+
+        Raises UserError for a hub model without a pinned commit, NotAvailable for a wheel not fetched or a package not here.
+        """
+        if self.source == "hub" and not (self.hub_id and self.revision):
+            raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
+        if self.source == "hub" and (absent := lacking(self.name, self.packages)):
+            raise absent
+        if self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file():
+            raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}")
+
+    def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
+        for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
+            setattr(config, name, self.dropout)
+        if self.head == "classification":
+            config.num_labels = self.n_labels or 2
+            for name in ("classifier_dropout", "cls_dropout"):
+                setattr(config, name, self.dropout if self.head_dropout is None else self.head_dropout)
+        return config
+
+    def _auto(self) -> Any:
+        if self.head == "lm" and self.cls is not None:
+            raise UserError(
+                f"backbone {self.name} is an encoder: it writes no text; choose a decoder or a sentence task"
+            )
+        return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
+
+    def _random(self) -> Backbone:
+        tokenizer = byte_tokenizer(*filter(None, (self.cls, self.eos, self.pad)))
+        shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
+        config = self._settings(AutoConfig.for_model(**shape))
+        # Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_seed)
+            model = self._auto().from_config(config, dtype=torch.float32)
+        return Backbone(
+            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
+        )
+
+    def _pretrained(self) -> Backbone:
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
+        if not verbose():
+            set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
+        # Of a repository that holds no safetensors transformers would have a bot ask its owner for them.
+        os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+        name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
+        where: dict[str, Any] = {"revision": self.revision} if self.source == "hub" else {"local_files_only": True}
+        try:
+            config = self._settings(AutoConfig.from_pretrained(name, **where))
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            model, info = self._auto().from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                # Elsewhere safetensors come first, and else torch.load reads tensors and nothing that could run.
+                use_safetensors=True if self.source == "wheel" else None,
+                weights_only=True,
+                **where,
+            )
+        except (OSError, SafetensorError, ValueError, ImportError) as error:
+            raise unreadable(self, name, error) from error
+        except Exception as error:
+            if type(error).__name__ == "UnpicklingError":  # torch.load met something else than tensors
+                raise unreadable(self, name, error) from error
+            raise
+        check_loading(self.name, info, self.head)
+        backbone = Backbone(
+            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
+        )
+        if self.source in ("wheel", "folder"):
+            # One, or the shards of a large one.
+            weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
+            backbone.sha256 = "+".join(map(file_sha256, weights))
+        else:
+            backbone.sha256 = f"{self.hub_id}@{self.revision}"
+        return backbone

@@ -1,0 +1,118 @@
+"""A weight matrix of the backbone: read it, write it, ask its sizes. How it is stored is known here and nowhere else.
+
+    nn.Linear        `weight` (out, in)
+    Conv1D, GPT-2's  `weight` (in, out)
+    StoredMatrix     codes of its own, such as four bits a value: one file of this folder, and no method notices
+
+A method may stand around a matrix; it keeps what it stands around under `base`, and every function here looks through it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from lora_repro.errors import UserError
+
+
+class StoredMatrix(nn.Module, abc.ABC):
+    """x W^T + b with a frozen W that is not kept as floats. A subclass has its codes in buffers and computes in `forward`.
+
+    `bias` (out) is a parameter like any linear layer's, or None: a method may train it, or give one.
+    """
+
+    bias: nn.Parameter | None
+
+    @property
+    @abc.abstractmethod
+    def sizes(self) -> tuple[int, int]:
+        """(in, out)."""
+
+    @abc.abstractmethod
+    def read(self) -> torch.Tensor:
+        """W (out, in) as floats: a copy."""
+
+    def write(self, weight: torch.Tensor) -> None:
+        """Store another W. Raises UserError where that would lose what was added."""
+        raise UserError("this backbone's weights are quantised: nothing is merged into them; load it unquantised")
+
+
+def chain(module: nn.Module) -> Iterator[nn.Module]:
+    """The module, what it stands around, and so on to the plain matrix."""
+    while True:
+        yield module
+        inner = getattr(module, "base", None)
+        if not isinstance(inner, nn.Module):
+            return
+        module = inner
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The plain matrix itself."""
+    return list(chain(module))[-1]
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Is it a matrix whose weight is a float tensor?"""
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def is_matrix(module: nn.Module) -> bool:
+    return is_dense(module) or isinstance(module, StoredMatrix)
+
+
+def transposed(module: nn.Module) -> bool:
+    """Is the weight kept as (in, out)?"""
+    return isinstance(bare(module), Conv1D)
+
+
+def sizes(module: nn.Module) -> tuple[int, int]:
+    """(in, out)."""
+    plain = bare(module)
+    if isinstance(plain, StoredMatrix):
+        return plain.sizes
+    out, inputs = read(plain).shape
+    return inputs, out
+
+
+def read(module: nn.Module) -> torch.Tensor:
+    """W (out, in): a view of a dense weight, in its own type; a copy of one that is stored otherwise."""
+    plain = bare(module)
+    if isinstance(plain, StoredMatrix):
+        return plain.read()
+    weight = plain.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.T if isinstance(plain, Conv1D) else weight
+
+
+@torch.no_grad()
+def write(module: nn.Module, weight: torch.Tensor) -> None:
+    """W <- weight (out, in), rounded to the type it is kept in. Raises UserError where the matrix cannot be written."""
+    plain = bare(module)
+    if isinstance(plain, StoredMatrix):
+        plain.write(weight)
+    else:
+        read(plain).copy_(weight)
+
+
+def narrow(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the frozen weight of a dense matrix in another type."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    module.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+
+
+def values(module: nn.Module) -> int:
+    """Number of values in all weights inside `module`, tied ones once, whatever each is stored in."""
+    stored = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
+    return stored + sum(parameter.numel() for parameter in module.parameters())
+
+
+def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:
+    """Raise UserError if a matrix inside `modules`, whose own weights the method would train, is not stored as floats."""
+    if any(isinstance(part, StoredMatrix) for module in modules for part in module.modules()):
+        raise UserError(f"{method} trains the backbone's own weights, which are quantised here; load it unquantised")

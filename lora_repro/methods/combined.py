@@ -1,0 +1,70 @@
+"""Several methods in one model at once, such as LoRA and prompt tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.model import Backbone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Combined(AbstractMethod):
+    """Each of `methods` is inserted in turn, a later one around an earlier one where they meet, and all are trained together.
+
+    A sequence leaves room for the virtual tokens of them all: every prefix before the context, every infix after it, in the
+    order of the methods. Count: the sum of theirs. Raises UserError where two of them would train or replace the same.
+    """
+
+    name: str = "combined"
+    methods: Sequence[AbstractMethod] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "methods", tuple(self.methods))
+        for method in self.methods:
+            fits = isinstance(method, AbstractMethod) and method.needs_model
+            require(fits, f"combined methods must be methods with a model, not {getattr(method, 'name', method)!r}")
+
+    @property
+    def virtual_tokens(self) -> tuple[int, int]:
+        prefix, infix = (sum(method.virtual_tokens[side] for method in self.methods) for side in (0, 1))
+        return prefix, infix
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        require(len(self.methods) > 1, "combined needs two methods or more in method.methods")
+        own: dict[int, nn.Parameter] = {}
+        head: dict[int, nn.Parameter] = {}
+        rates: dict[int, float] = {}
+        for method in self.methods:
+            part = method.insert(backbone)
+            twice = [name for name, parameter in part.method.items() if id(parameter) in own]
+            require(not twice, f"{method.name} would train what a method before it trains ({(twice or [''])[0]}): name it first")
+            own |= {id(parameter): parameter for parameter in part.method.values()}
+            head |= {id(parameter): parameter for parameter in part.head.values()}
+            rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}
+            there = {id(parameter) for parameter in backbone.model.parameters()}
+            require(own.keys() | head.keys() <= there, f"{method.name} takes the place of a method before it: leave one out")
+        # By name only now: a later method may have put its own module around an earlier one's.
+        made = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
+        return Trainable(made.method, made.head, {n: rates[id(p)] for n, p in made.named.items() if id(p) in rates})
+
+    def count(self, shape: Shape) -> int:
+        return sum(method.count(shape) for method in self.methods)
+
+    def count_head(self, shape: Shape) -> int:
+        """Of a head that several train, the most that one does."""
+        return max((method.count_head(shape) for method in self.methods), default=shape.new_head_parameters)
+
+    def note(self, shape: Shape) -> str:
+        return "; ".join(filter(None, (method.note(shape) for method in self.methods)))
+
+    def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
+        return any(method.trained(values) for method in self.methods)
