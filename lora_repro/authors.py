@@ -45,16 +45,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_repro.answer import answer
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import compose
+from lora_repro.compose import build, compose
 from lora_repro.data import subset
 from lora_repro.errors import UserError
 from lora_repro.exchange.fill import check_fit, fill, same_names
 from lora_repro.methods.base import Trainable, require
 from lora_repro.methods.update import updates
-from lora_repro.parts import Parts
+from lora_repro.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.train.checkpoint import save_tensors
+from lora_repro.train.ranks import Ranks
 
 ALPHA = 16
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -144,20 +144,21 @@ def evaluate(path: str, overrides: list[str]) -> str:
     """The accuracies on MNLI's dev sets beside the authors', as text. Raises UserError, NotAvailable without the hub."""
     tensors = to_ours(read(path))
     config = compose([*RUN, *overrides])
-    parts, task = Parts.of(config), config.task
-    mnli = task.name == "mnli" and [task.labels, task.scored] == [LABELS, list(README)]
-    require(mnli and bool(task.rows.matched), "the adapter answers MNLI: leave labels, scored and rows")
-    splits = parts.task.load(config.paths.data)
-    test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
-    middle = len(set(map(id, test)) & set(map(id, splits.test[: task.rows.matched])))
-    backbone = parts.backbone.load()
-    load_into(backbone, parts.method.apply(backbone), tensors)
-    outputs = answer(backbone.to(parts.device), parts, test, {})
+    task, method, objective, spec = build(config.task), build(config.method), objective_of(config), backbone_of(config)
+    mnli = task.name == "mnli" and [list(task.labels), list(task.scored)] == [LABELS, list(README)]
+    require(mnli and bool(task.rows["matched"]), "the adapter answers MNLI: leave labels, scored and rows")
+    splits = task.load(config.paths.data)
+    test = subset(splits.test, config.data.n_test, config.data.subset_seed)
+    middle = len(set(map(id, test)) & set(map(id, splits.test[: task.rows["matched"]])))
+    backbone = spec.load()
+    load_into(backbone, method.apply(backbone), tensors)
+    how = (config.data.max_length, config.train.precision, label_of(config))
+    outputs = answer(backbone.to(Ranks.here(config.device).device), method, objective, test, *how).outputs
     origin = backbone.sha256 or "random weights: the numbers mean nothing"
     table = f"{splits.caption}; {backbone.label} ({origin})\naccuracy, %     here    rows    authors' README"
     for name, part in zip(README, (slice(middle), slice(middle, None)), strict=True):
         said, asked = outputs[part], test[part]
-        here = f"{100 * parts.task.score(said, asked).values['accuracy']:.1f}" if asked else "—"
+        here = f"{100 * task.score(said, asked).values['accuracy']:.1f}" if asked else "—"
         table += f"\n{name:<12}{here:>8}{len(asked):>8}    {README[name]}"
     return table
 

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.errors import UserError
 from lora_repro.record import signature
+from lora_repro.schema import MOVED
 
 # Absolute: a relative path works under `python -m` but not when main() is imported by a test or a console script.
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -92,24 +93,38 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """What a run is named by: its plain values and, where it starts from another run (`init_from`), that run's signature.
+    """What a run is named by: its plain values and, where it starts from other runs, their signatures (`starts_from`).
 
     `overrides` composed it. Raises UserError, as `resolved` does.
     """
     values = resolved(config)
-    source = source_of(config, overrides)
-    return values if source is None else {**values, "starts_from": signature(resolved(source))}
+    found = [signature(asked_of(*start)) for start in starts_of(config, overrides)]
+    return {**values, "starts_from": found} if found else values
 
 
-def source_of(config: DictConfig, overrides: Sequence[str]) -> DictConfig | None:
-    """The run that this one starts from: the same command with that task, so that a sweep meets its dependencies in any order."""
-    task = config.get("init_from")
-    if not task:
-        return None
-    kept = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from", "seed", "row.size")]
-    source = composed((*kept, f"task={task}", "init_from=null")).copy()
-    source.seed, source.row.size = config.seed, config.row.size  # the same as composing with them, at a fraction of the time
-    return source
+def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictConfig, tuple[str, ...]]]:
+    """The runs that this one starts from (`starts`, each what it has otherwise): the configuration of each, and what composes it.
+
+    Apart from that it is the same command, so that a sweep meets its dependencies in any order. A start has none of its own
+    unless it says so. Raises UserError unless `starts` is a list of mappings, as [{task: mnli}].
+    """
+    found = []
+    for item in config.get("starts") or ():
+        if not isinstance(item, DictConfig):
+            raise UserError(f"starts is a list of what each start has otherwise, such as [{{task: mnli}}], not of {item!r}")
+        own = {str(key): value for key, value in item.items()}
+        kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
+        # These are the same set afterwards as composed with, at a fraction of the time.
+        late = {"seed": config.seed} if "seed" not in own else {}
+        late |= {key: OmegaConf.select(config, key) for key, *_ in kept if key.startswith("row.")}
+        given = {key: value for key, *value in kept if key not in late}
+        words = tuple("=".join((key, *value)) for key, value in given.items())
+        words += tuple(f"{key}={value}" for key, value in ({"starts": "null"} | own).items())
+        start = composed(words).copy()
+        for key, value in late.items():
+            OmegaConf.update(start, key, value)
+        found.append((start, (*words, *(f"{key}={value}" for key, value in late.items()))))
+    return found
 
 
 @cache
@@ -145,12 +160,6 @@ def one_line(error: Exception) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type="))]
     return " ".join(kept)
-
-
-# Where classes are now that records and exports of earlier versions name elsewhere.
-MOVED = {
-    "lora_repro.backbone.BackboneSpec": "lora_repro.backbone.spec.BackboneSpec",
-}
 
 
 def target(node: Mapping[str, Any]) -> Any:

@@ -1,19 +1,13 @@
-"""Examples to token ids, and token ids to padded batches. Knows tokenizers, not tasks.
+"""What an objective makes of an example, and rows of that to padded batches. Knows no tokenizer and no task.
 
-One training sequence, as in the authors' code (its separator is GPT-2's token 50256):
-
-    [prefix slots] input [infix slots] separator " completion" EOS
-     -------------- prompt: not scored ------------  -- scored ---
-
-The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. Masks come
-from lengths and never from `ids != pad`: a backbone may use one id for EOS and padding. Padding goes to the longest
+Masks come from lengths and never from `ids != pad`: a backbone may use one id for EOS and padding. Padding goes to the longest
 sequence of the batch; the authors pad everything to 512, which gives the same loss for 7.7 times the FLOPs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,38 +15,60 @@ import torch
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
-    from lora_repro.backbone.model import Backbone
     from lora_repro.tasks.base import Example
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sequence: `ids`, `virtual` (slot index, or -1 at a real token) of equal length, and where scoring starts."""
+    """One sequence: `ids`, `virtual` (slot index, or -1 at a real token) and `segments`, of equal length.
+
+    `segments`: which part of the sequence a position is of (0 the prompt, 1 the completion; 0 and 1 two sentences).
+    `prompt_length`: how many ids come before the first that is scored; all of them where a text is asked for, or a label.
+    `label`: index of the class, or the number itself (a float). `features` (d): what a frozen body says of the row, once known.
+    """
 
     ids: list[int]
     virtual: list[int]
+    segments: list[int]
     prompt_length: int
+    label: float = 0
+    features: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded tensors: ids, attention (1 at real positions), virtual, all (B, T); targets (B, T), -100 where unscored.
+    """Right-padded tensors: ids, attention (1 at real positions), virtual, segments, all (B, T); and what is asked of them.
 
-    `targets[b, t]` is the token that position t must predict (the shift is done here, once).
+    `targets[b, t]` (B, T) is the token that position t must predict (the shift is done here, once), -100 where nothing is
+    scored. `labels` (B): classes or numbers. `lengths` (B). `features` (B, d) where every row has them.
     """
 
     ids: torch.Tensor
     attention: torch.Tensor
     virtual: torch.Tensor
+    segments: torch.Tensor
     targets: torch.Tensor
+    labels: torch.Tensor
+    lengths: torch.Tensor
+    features: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(x.to(device) for x in (self.ids, self.attention, self.virtual, self.targets)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: None if value is None else value.to(device) for name, value in tensors.items()})
 
     @property
     def tokens(self) -> int:
         """Positions computed, padding included: what a step costs."""
         return self.ids.numel()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run trains on and is validated on, and how many of both were cut to `data.max_length`."""
+
+    train: Sequence[Encoded]
+    dev: Sequence[Encoded]
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,53 +106,23 @@ def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Exampl
     return [examples[i] for i in chosen]
 
 
-def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)) -> Encoded:
-    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator."""
-    prefix, infix = slots
-    context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
-    ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
-    virtual = [
-        *range(prefix),
-        *[-1] * len(context),
-        *range(prefix, prefix + infix),
-        *[-1] * len(backbone.separator),
-    ]
-    return Encoded(ids, virtual, len(ids))
-
-
-def encode(
-    examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
-) -> list[Encoded]:
-    """(input, target) pairs to training sequences. Raises UserError on an empty target or one that does not fit."""
-    encoded = []
-    for example in examples:
-        prompt = encode_prompt(example.input, backbone, slots)
-        completion = backbone.tokenizer.encode(" " + example.target, add_special_tokens=False)
-        if not example.target.strip():
-            raise UserError(f"training text of input {example.key} is empty")
-        ids = prompt.ids + completion + [backbone.eos]
-        if len(ids) > max_length:
-            raise UserError(f"a sequence has {len(ids)} tokens and data.max_length is {max_length}; raise it")
-        encoded.append(
-            Encoded(ids, prompt.virtual + [-1] * (len(ids) - len(prompt.ids)), prompt.prompt_length)
-        )
-    return encoded
-
-
 def collate(rows: Sequence[Encoded], pad: int) -> Batch:
     """Pad to the longest row and shift the targets."""
-    longest = max(len(row.ids) for row in rows)
-    shape = (len(rows), longest)
-    ids, virtual = torch.full(shape, pad), torch.full(shape, -1)
-    attention, targets = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
+    shape = (len(rows), max(len(row.ids) for row in rows))
+    ids, virtual, targets = torch.full(shape, pad), torch.full(shape, -1), torch.full(shape, -100)
+    attention, segments = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     for b, row in enumerate(rows):
         n = len(row.ids)
         ids[b, :n] = torch.tensor(row.ids)
         virtual[b, :n] = torch.tensor(row.virtual)
+        segments[b, :n] = torch.tensor(row.segments)
         attention[b, :n] = 1
         # Position t predicts token t + 1, so the separator (prompt_length - 1) predicts the first completion token.
         targets[b, row.prompt_length - 1 : n - 1] = ids[b, row.prompt_length : n]
-    return Batch(ids, attention, virtual, targets)
+    known = [row.features for row in rows if row.features is not None]
+    features = torch.stack(known) if len(known) == len(rows) else None
+    labels = torch.tensor([row.label for row in rows])  # whole numbers are classes
+    return Batch(ids, attention, virtual, segments, targets, labels, attention.sum(1), features)
 
 
 def epoch_order(
@@ -165,8 +151,9 @@ def epoch_order(
     return batches
 
 
-def evaluation_batches(rows: Sequence[Encoded], batch_size: int, pad: int) -> Iterator[Batch]:
-    """Every row once, sorted by length so that little is padding."""
+def batches(rows: Sequence[Encoded], batch_size: int, pad: int, device: torch.device) -> Iterator[tuple[list[int], Batch]]:
+    """(indices, batch) of every row once, sorted by length so that little is padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     for start in range(0, len(order), batch_size):
-        yield collate([rows[i] for i in order[start : start + batch_size]], pad)
+        chosen = order[start : start + batch_size]
+        yield chosen, collate([rows[i] for i in chosen], pad).to(device)

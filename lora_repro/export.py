@@ -71,9 +71,9 @@ def write(found: Restored, folder: Path, form: str) -> None:
     asked = found.record["asked"]
     if form == "peft":
         base = asked["backbone"].get("hub_id") or asked["backbone"]["name"]
-        peft_folder.save(folder, found.backbone, found.parts.method, base, asked["backbone"].get("revision"))
+        peft_folder.save(folder, found.backbone, found.method, base, asked["backbone"].get("revision"))
     else:
-        merged.save(folder, found.backbone, found.parts.task.labels)
+        merged.save(folder, found.backbone, found.task.labels)
     text = card(found, form, command(found.record, found.profile))
     write_json(folder / ORIGIN, {"format": form, "profile": found.profile, "record": found.record})
     write_text(folder / "README.md", text)

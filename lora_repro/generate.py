@@ -83,7 +83,7 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
     lines = []
     for example, output in zip(examples, outputs, strict=True):
         lines.append(output)
-        if remark := model.parts.task.remark(example, output):
+        if remark := model.task.remark(example, output):
             lines.append(f"    {remark}")
     return "\n".join(lines)
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         texts = read_inputs(given.inputs, given.file)
         model = opened(given.checkpoint, given)
-        examples = [model.parts.task.ask(text) for text in texts]
+        examples = [model.task.ask(text) for text in texts]
         outputs = model.answer(examples)
         if given.to:
             write_text(given.to, "".join(f"{' '.join(output.split())}\n" for output in outputs))

@@ -26,19 +26,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import torch
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
 from lora_repro.backbone import at_hand
-from lora_repro.compose import CONF
+from lora_repro.compose import CONF, build
 from lora_repro.errors import UserError
 from lora_repro.forecast import Forecast, forecast
 from lora_repro.forecast.cells import cells
 from lora_repro.forecast.outline import frame
-from lora_repro.parts import Parts
 from lora_repro.provenance import device_name
+from lora_repro.stages import backbone_of
 from lora_repro.sweep import Cell
 from lora_repro.tasks.base import Splits
+from lora_repro.train.ranks import Ranks
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
 SIDES = "<<><<>>>><>"
@@ -50,7 +52,8 @@ class Line:
 
     cell: Cell
     forecast: Forecast
-    parts: Parts
+    config: DictConfig
+    device: torch.device
     state: str
     seconds: float
     how: str
@@ -58,7 +61,7 @@ class Line:
 
 def lines(found: Sequence[Cell]) -> list[Line]:
     """The plan of these runs. Raises UserError where one of them is no training, or its data are named and broken."""
-    forecasts: dict[str, tuple[Parts, Forecast]] = {}
+    forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
     published: dict[str, dict[str, Any]] = {}
     made = []
@@ -70,21 +73,23 @@ def lines(found: Sequence[Cell]) -> list[Line]:
             published = record.load_records(CONF.parent / "results" / profile / "records")
         key = json.dumps({**cell.config, "seed": 0}, sort_keys=True)  # seeds cost alike
         if key not in forecasts:
-            parts = Parts.of(OmegaConf.create(cell.config))
+            config: DictConfig = OmegaConf.create(cell.config)
             data = json.dumps([cell.config["task"], cell.config["paths"]["data"]])
             if data not in loaded:
-                loaded[data] = _splits(parts, cell.config["paths"]["data"])
-            forecasts[key] = parts, forecast(parts, loaded[data])
-        parts, expected = forecasts[key]
-        seconds, how = _time(expected, published.get(cell.folder.name), device_name(parts.device))
-        made.append(Line(cell, expected, parts, _state(cell.folder), seconds, how))
+                loaded[data] = _splits(config, cell.config["paths"]["data"])
+            forecasts[key] = config, forecast(config, loaded[data])
+        config, expected = forecasts[key]
+        device = Ranks.here(config.device).device
+        seconds, how = _time(expected, published.get(cell.folder.name), device_name(device))
+        made.append(Line(cell, expected, config, device, _state(cell.folder), seconds, how))
     return made
 
 
-def _splits(parts: Parts, folder: str | None) -> Splits | None:
+def _splits(config: DictConfig, folder: str | None) -> Splits | None:
     """The task's data where they are at hand: generated, or in a folder that was named. The hub is not asked."""
-    source = getattr(parts.task, "source", "folder")
-    return parts.task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
+    task = build(config.task)
+    source = getattr(task, "source", "folder")
+    return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
 
 
 def _state(folder: Path) -> str:
@@ -160,9 +165,9 @@ def downloads(missing: Sequence[Line]) -> list[str]:
     """What is not here: backbones, with the size of their float32 weights, and data sets of the hub."""
     found: dict[str, str] = {}
     for line in missing:
-        spec, source = line.parts.backbone, str(line.cell.config["task"].get("source"))
-        if line.parts.method.needs_model and spec.name not in found and not at_hand.weights(spec):
-            full = frame(spec, line.parts.method).outline
+        spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
+        if method.needs_model and spec.name not in found and not at_hand.weights(spec):
+            full = frame(spec, method).outline
             way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
             found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
         if source == "hub":
@@ -196,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError("this asks for no run: its seeds are beyond what its rows have")
         print(table(made))
         print("\n".join(["", *totals(made)]))
-        if any(line.parts.device.type == "cpu" and line.cell.config["profile_name"] == "paper" for line in made):
+        if any(line.device.type == "cpu" and line.cell.config["profile_name"] == "paper" for line in made):
             manners.say("times are for this machine's CPU; profile paper is meant for a GPU")
     except UserError as error:
         return manners.failed(error)

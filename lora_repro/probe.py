@@ -39,8 +39,8 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.methods.base import KINDS, require_choice, require_whole
 from lora_repro.methods.update import Update
-from lora_repro.outcome import OBSERVED
 from lora_repro.train import checkpoint
+from lora_repro.train.kept import OBSERVED
 
 UPDATES = "updates.safetensors"
 

@@ -42,7 +42,7 @@ DONE = ("finished", "diverged", "collapsed")
 
 def identity(resolved: dict[str, Any]) -> dict[str, Any]:
     """What a record keeps of a resolved configuration: components less `EXCLUDED`, the seed, what the run starts from."""
-    kept = {key: resolved[key] for key in ("seed", "starts_from", "init_from") if resolved.get(key) is not None}
+    kept = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
     for group, node in resolved.items():
         if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
             kept[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
@@ -52,7 +52,7 @@ def identity(resolved: dict[str, Any]) -> dict[str, Any]:
 def signature(resolved: dict[str, Any]) -> str:
     """16 hex digits: the run's name. Raises UserError if a component's class is not there."""
     kept = identity(resolved)
-    kept.pop("init_from", None)  # `starts_from` says it better
+    kept.pop("starts", None)  # `starts_from` says it better
     return digest({key: _named(value) for key, value in kept.items()})
 
 

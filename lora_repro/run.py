@@ -27,20 +27,18 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro import outcome, provenance, record
-from lora_repro.adapt import adapt
-from lora_repro.answer import answer
-from lora_repro.backbone.model import Backbone
-from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, source_of
+from lora_repro import provenance, record
+from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, starts_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.forecast import estimated_seconds
 from lora_repro.forecast.estimate import announce
-from lora_repro.parts import Parts
+from lora_repro.stages import Answers, adapt, answer, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.sweep import asks, summary, supervise, sweep, wants_sweep
-from lora_repro.tasks.base import Example, Splits
 from lora_repro.tracking import Metrics, background
+from lora_repro.train import kept
+from lora_repro.train.loop import TrainConfig
 from lora_repro.train.precision import resolve_precision
+from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
@@ -50,7 +48,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The record of one configuration: found if it exists, else measured and saved. Raises UserError.
 
-    `overrides` composed it; they compose the run it starts from, if it names one.
+    `overrides` composed it; they compose the runs it starts from, if it names any.
     """
     asked = asked_of(config, overrides)
     name = record.signature(asked)
@@ -58,7 +56,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     ranks = Ranks.here(config.device)
     if found := ranks.led(lambda: record.find(folder, asked)):
         return found
-    start = first(config, overrides)
+    starts = first(config, overrides)
     with ranks.hold(record.lock(folder)):
         # Another process may have finished it while we waited to start.
         if found := ranks.led(lambda: record.find(folder)):
@@ -66,7 +64,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
             with Metrics(folder / "metrics.jsonl", mirror) as metrics:
-                return measure(config, asked, name, folder, metrics, start)
+                return measure(config, asked, name, folder, metrics, starts)
         except OSError as error:
             if error.errno in UNWRITABLE or error.errno is None:
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
@@ -75,29 +73,27 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise UserError(why) from error
 
 
-def first(config: DictConfig, overrides: Sequence[str]) -> Path | None:
-    """The folder of the run that this one starts from (`init_from`: a task), run now unless it is there already.
+def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
+    """The folders of the runs that this one starts from (`starts`), each run now unless it is there already.
 
-    One that another process is at is waited for. Raises UserError if it did not finish.
+    One that another process is at is waited for. Raises UserError if one did not finish.
     """
-    source = source_of(config, overrides)
-    if source is None:
-        return None
-    task = str(source.task.name)
-    found = awaited(source, task)
-    if found["status"] != "finished":
-        raise UserError(
-            f"the {task} run that this one starts from is {found['status']}; see {found['signature']}"
-        )
-    return Path(str(source.paths.runs)) / str(source.profile_name) / str(found["signature"])
+    folders = []
+    for start, own in starts_of(config, overrides):
+        task = str(start.task.name)
+        found = awaited(start, own, task)
+        if found["status"] != "finished":
+            raise UserError(f"the {task} run that this one starts from is {found['status']}; see {found['signature']}")
+        folders.append(Path(str(start.paths.runs)) / str(start.profile_name) / str(found["signature"]))
+    return folders
 
 
-def awaited(source: DictConfig, task: str) -> dict[str, Any]:
+def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str, Any]:
     """The record of a run that others may start from too: whoever comes first runs it, the rest wait."""
     said = False
     while True:
         try:
-            return run(source)
+            return run(start, overrides)
         except Busy:
             if not said:
                 print(f"waiting for the {task} run, which another process is at", file=sys.stderr, flush=True)
@@ -105,93 +101,98 @@ def awaited(source: DictConfig, task: str) -> dict[str, Any]:
             time.sleep(WAIT_SECONDS)
 
 
-def follow(parts: Parts, splits: Splits, folder: Path, start: Path | None) -> dict[str, Any]:
-    """A run on a rank after the first: train along, then hear what the first one measured."""
-    if parts.method.needs_model:
-        adapt(parts, splits, folder, Metrics(folder / "metrics.jsonl"), start)
-    return parts.ranks.led(dict[str, Any])
-
-
-def answers(
-    backbone: Backbone, parts: Parts, test: list[Example], measured: dict[str, Any], folder: Path
-) -> list[str]:
-    """What the model says to each test input: kept from an attempt that got no further, or found out now."""
-    kept = outcome.answers(folder)
-    if kept is None:
-        took: dict[str, Any] = {}
-        outputs = answer(backbone, parts, test, took)
-        outcome.keep_answers(folder, outputs, took)
-    else:
-        outputs, took = kept
-        measured["earlier_seconds"] = measured.get("earlier_seconds", 0.0) + took["decode_seconds"]
-    measured.update(took)
-    return outputs
-
-
 def measure(
-    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, start: Path | None = None
+    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, starts: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """The straight line. Each stage gets the value of the one before and nothing else."""
-    started = time.monotonic()
-    parts = Parts.of(config)
+    """The straight line: load, apply, encode, train, answer, score, record. Each stage gets values of the ones before.
+
+    A rank after the first trains along and then hears what the first one measured. A row without a model has human answers.
+    """
+    began = time.monotonic()
+    # All that the configuration names, built before anything is loaded: a mistake in the last of it costs nothing.
+    task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
+    objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
+    probe = build(config.probe) if config.get("probe") else None
     provenance.reset_peak_memory()
-    splits = parts.task.load(config.paths.data)
-    if not parts.ranks.first:
-        return follow(parts, splits, folder, start)
-    estimated = estimated_seconds(parts, splits)
-    test = subset(splits.test, parts.data.n_test, parts.data.subset_seed)
-    outputs: list[str] = []
-    if parts.method.needs_model:
-        backbone, measured = adapt(parts, splits, folder, metrics, start)
-        if start is not None:
-            measured["started_from"] = start.name
-        origin = {"label": backbone.label, "sha256": backbone.sha256}
-        if not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
-            measured["scores"] = {"dev_loss": measured.get("dev_loss")}
-        elif measured["status"] == "finished":
-            outputs = answers(backbone, parts, test, measured, folder)
+
+    splits = task.load(config.paths.data)
+    test = subset(splits.test, data.n_test, data.subset_seed)
+    model = trained = answers = None
+    cut, earlier = 0, 0.0  # `earlier`: seconds of attempts before this one, but not of their start
+    if method.needs_model:
+        model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder)
+        if model.trainable.parameters():
+            rows = encode(splits, objective, model.backbone, method, data)
+            cut, started = rows.cut, time.monotonic()
+            trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
+            earlier = max(0.0, trained.seconds - (time.monotonic() - started))
+        if ranks.first and test and (trained is None or trained.status == "finished"):
+            if before := kept.answers(folder):
+                answers = Answers(**before)
+                earlier += answers.seconds
+            else:
+                answers = answer(model.backbone, method, objective, test, data.max_length, settings.precision, label)
+                kept.keep_answers(folder, vars(answers))
+        outputs = answers.outputs if answers else []
     else:
-        outputs, test = parts.task.human(test)
-        measured = {"status": "finished", "parameters": {"method": 0, "head": 0, "total": 0}}
-        origin = {"label": "none", "sha256": ""}
-    predictions = []
-    if outputs:
-        scores = parts.task.score(outputs, test)
+        outputs, test = task.human(test)
+    if not ranks.first:
+        return ranks.led(dict[str, Any])
+
+    scores = task.score(outputs, test) if outputs else None
+    measured: dict[str, Any] = {
+        "parameters": model.trainable.counts(model.backbone.model) if model else {"method": 0, "head": 0, "total": 0},
+        **({"note": model.note} if model else {}),
+        **({"rows_cut": cut} if cut else {}),
+        **(trained.facts() if trained else {}),
+        **({"started_from": [start.name for start in starts]} if starts else {}),
+        **({"test_rows_cut": answers.cut} if answers and answers.cut else {}),
+        **({"decode_seconds": answers.seconds, "forward_calls": answers.calls} if answers else {}),
+    }
+    if scores:
         measured["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
-        predictions = [
-            {"key": example.key, "output": text, **statistics}
-            for example, text, statistics in zip(test, outputs, scores.per_input, strict=True)
-        ]
-    status = measured.pop("status")
-    if "steps" in measured:  # an untuned backbone may say what it likes
-        status = outcome.judge(status, outputs)
-    # With the training of earlier attempts that this one went on from, but not their start.
-    measured["wall_seconds"] = round(time.monotonic() - started + measured.pop("earlier_seconds", 0.0), 1)
-    measured["estimated_seconds"] = estimated
-    measured["peak_memory_mb"] = max(measured.get("peak_memory_mb", 0), provenance.peak_memory_mb(parts.device))
-    ran = measured.pop("code", None)
+    elif model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
+        measured["scores"] = {"dev_loss": measured.get("dev_loss")}
+    measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
+    measured["peak_memory_mb"] = max(trained.peak_memory_mb if trained else 0, provenance.peak_memory_mb(ranks.device))
+    origin = {"label": model.backbone.label, "sha256": model.backbone.sha256} if model else {"label": "none", "sha256": ""}
     result = {
         "schema": record.SCHEMA,
         "signature": name,
-        "status": status,
+        # An untuned backbone may say what it likes.
+        "status": judge(trained.status, outputs) if trained else "finished",
         "asked": record.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
-        "where": {**place(parts, ran), "backbone": origin, "data": {"caption": splits.caption, "hashes": splits.hashes}},
+        "where": {
+            **place(settings, ranks, trained),
+            "backbone": origin,
+            "data": {"caption": splits.caption, "hashes": splits.hashes},
+        },
     }
+    said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
+    predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
     record.save(folder, result, predictions)
     metrics.finish(result, predictions)
-    outcome.clean(folder)
-    return parts.ranks.led(lambda: result)
+    kept.clean(folder)
+    return ranks.led(lambda: result)
 
 
-def place(parts: Parts, ran: dict[str, Any] | None) -> dict[str, Any]:
+def judge(status: str, outputs: Sequence[str]) -> str:
+    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to every input."""
+    if status == "finished" and len(outputs) > 1 and len(set(outputs)) == 1:
+        return "collapsed"
+    return status
+
+
+def place(settings: TrainConfig, ranks: Ranks, trained: Trained | None) -> dict[str, Any]:
     """Code, machine and precision of a run, and how its batches were split where they were: dropout draws other masks then."""
-    found = provenance.where(parts.device, resolve_precision(parts.train.precision, parts.device), ran)
-    if parts.ranks.size > 1:
-        found["processes"] = parts.ranks.size
-    if parts.train.micro_batch_size:
-        found["micro_batch_size"] = parts.train.micro_batch_size
+    precision = resolve_precision(settings.precision, ranks.device)
+    found = provenance.where(ranks.device, precision, trained.code if trained else None)
+    if ranks.size > 1:
+        found["processes"] = ranks.size
+    if settings.micro_batch_size:
+        found["micro_batch_size"] = settings.micro_batch_size
     return found
 
 

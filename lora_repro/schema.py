@@ -16,6 +16,13 @@ from lora_repro.errors import UserError
 
 LIBRARY = Path(__file__).resolve().parent
 EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
+# Where classes are now that records and exports of earlier versions name elsewhere.
+MOVED = {
+    "lora_repro.backbone.BackboneSpec": "lora_repro.backbone.spec.BackboneSpec",
+    "lora_repro.classify.Labeller": "lora_repro.objectives.classification.Labeller",
+    "lora_repro.decode.BeamSearch": "lora_repro.decode.beam.BeamSearch",
+    "lora_repro.train.TrainConfig": "lora_repro.train.loop.TrainConfig",
+}
 
 
 def class_name(target: str) -> str:
@@ -43,7 +50,7 @@ def defaults(target: str) -> dict[str, Any]:
 
 
 def _class(target: str) -> ast.ClassDef:
-    module, _, name = target.rpartition(".")
+    module, _, name = MOVED.get(target, target).rpartition(".")
     source = _source(module)
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)

@@ -20,12 +20,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import outcome, provenance, record
-from lora_repro.adapt import adapt
-from lora_repro.compose import CONF, compose, resolved
+from lora_repro import provenance, record
+from lora_repro.compose import CONF, build, compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.parts import Parts
+from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.tracking import Metrics
+from lora_repro.train import kept
+from lora_repro.train.progress import Trained
+from lora_repro.train.ranks import Ranks
 
 FACTORS = (1 / 3, 1.0, 3.0)
 N_TRAIN = 512
@@ -33,8 +35,8 @@ N_TRAIN = 512
 
 def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
     """The configuration of a trial at `lr`, and the trial's folder. Raises UserError for a run that starts from another."""
-    if config.get("init_from"):
-        raise UserError(f"a trial starts from no other run, and this one is to start from {config.init_from}: init_from=null")
+    if config.get("starts"):
+        raise UserError(f"a trial starts from no other run, and this one has starts={config.starts}: starts=null")
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
@@ -58,29 +60,41 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     if path.exists():
         return record.read(path)
     with record.lock(folder):
-        parts = Parts.of(config)
-        _, measured = adapt(
-            parts, parts.task.load(config.paths.data), folder, Metrics(folder / "metrics.jsonl")
-        )
-        if "steps" not in measured:
-            raise UserError(f"{config.method.name} trains nothing: there is no rate to choose")
-        if measured["status"] != "finished":
-            measured["dev_loss"] = None  # what it had reached before it diverged says nothing for this rate
-        kept = ("status", "dev_loss", "steps", "train_seconds", "parameters")
+        trained, parameters = trained_at(config, folder)
+        facts = trained.facts()
         result = {
             "schema": record.SCHEMA,
             "signature": folder.name,
             "row": config.row.name,
             "lr": lr,
             "n_train": config.data.n_train,
-            **{key: measured[key] for key in kept},
-            **measured["code"],
+            "status": trained.status,
+            # What it had reached before it diverged says nothing for this rate.
+            "dev_loss": facts["dev_loss"] if trained.status == "finished" else None,
+            "steps": facts["steps"],
+            "train_seconds": facts["train_seconds"],
+            "parameters": parameters,
+            **trained.code,
             "finished_at": provenance.now(),
         }
         record.write_json(path, result)
-        outcome.clean(folder)
-        (folder / outcome.ADAPTER).unlink(missing_ok=True)
+        kept.clean(folder)
+        (folder / kept.ADAPTER).unlink(missing_ok=True)
     return result
+
+
+def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
+    """How a trial's training ended, and what it trained. Raises UserError if there is nothing to train."""
+    task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
+    objective, ranks = objective_of(config), Ranks.here(config.device)
+    splits = task.load(config.paths.data)
+    model = adapt(backbone_of(config), method, config.seed, ranks.device)
+    if not model.trainable.parameters():
+        raise UserError(f"{config.method.name} trains nothing: there is no rate to choose")
+    rows = encode(splits, objective, model.backbone, method, data)
+    metrics = Metrics(folder / "metrics.jsonl")
+    trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
+    return trained, model.trainable.counts(model.backbone.model)
 
 
 def tuned_text(config: DictConfig, chosen: dict[str, Any], trials: list[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.data import Encoded
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
@@ -54,6 +55,11 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
         head="lm" if architecture in ("gpt2", "llama") else "classification",
     )
     return spec.load()
+
+
+def text_row(ids: list[int], prompt_length: int) -> Encoded:
+    """A training sequence without virtual tokens."""
+    return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
 
 
 @pytest.fixture(autouse=True)

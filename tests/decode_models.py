@@ -14,7 +14,8 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
-from lora_repro.decode import BeamSearch, Decoded, Prompt
+from lora_repro.data import Encoded
+from lora_repro.decode.beam import BeamSearch, Decoded
 
 V, EOS, PAD = 30, 0, 1
 PIECES = ["<eos>", "<pad>", "\n", "\n\n", "a\n", "\nb", *(chr(97 + i) + " " for i in range(V - 6))]
@@ -53,9 +54,14 @@ def random_model(kind: str, seed: int, vocabulary: int = V, scale: float = 12.0)
     return model.eval()
 
 
-def random_prompts(rng: random.Random, n: int, vocabulary: int = V) -> list[Prompt]:
+def asked(ids: list[int], virtual: list[int]) -> Encoded:
+    """A prompt of one segment."""
+    return Encoded(ids, virtual, [0] * len(ids), len(ids))
+
+
+def random_prompts(rng: random.Random, n: int, vocabulary: int = V) -> list[Encoded]:
     lengths = [rng.randint(1, 9) for _ in range(n)]
-    return [Prompt([rng.randrange(vocabulary) for _ in range(k)], [-1] * k) for k in lengths]
+    return [asked([rng.randrange(vocabulary) for _ in range(k)], [-1] * k) for k in lengths]
 
 
 class Table(nn.Module):
@@ -92,7 +98,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def agree(
-    search: BeamSearch, model: nn.Module, tokenizer: Any, prompts: list[Prompt], eos: int = EOS
+    search: BeamSearch, model: nn.Module, tokenizer: Any, prompts: list[Encoded], eos: int = EOS
 ) -> Decoded:
     """Decode, and hold every prompt against the oracle."""
     found = search.decode(model, tokenizer, prompts, eos, PAD)

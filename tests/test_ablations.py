@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lora_repro import record
 from lora_repro.compose import CONF, build, compose
 from lora_repro.methods.base import AbstractMethod, Shape
-from lora_repro.parts import Parts
+from lora_repro.stages import backbone_of
 from lora_repro.tables import curves, present
 from lora_repro.tables.artefact import Artefact
 from lora_repro.tables.columns import score_of
@@ -39,7 +39,7 @@ def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, pr
     config = compose([f"experiment={table}", f"row/{table}={row}", f"profile={profile}"])
     assert config.row.table == table and config.row.label
     if profile != "smoke":  # where the random backbone is narrower than the default size
-        Parts.of(config)
+        backbone_of(config)
 
 
 def test_which_weights_spends_the_same_number_of_parameters_in_every_row() -> None:

@@ -113,16 +113,17 @@ def test_only_programs_see_every_stage() -> None:
 
 # What a stage may not reach, even through others: each one receives the previous stage's value and nothing else.
 UNSEEN = {
-    "backbone": "methods tasks data train decode record compose tables tracking",
-    "data": "methods tasks train decode record compose tables tracking metrics",
-    "train": "methods tasks decode record compose tables tracking metrics",
-    "decode": "methods tasks data train record compose tables tracking metrics backbone",
+    "backbone": "methods objectives tasks data train decode record compose tables tracking stages",
+    "data": "methods objectives tasks train decode record compose tables tracking metrics backbone stages",
+    "objectives": "methods tasks train record compose tables tracking metrics backbone stages",
+    "train": "methods objectives tasks decode record compose tables tracking metrics stages",
+    "decode": "methods objectives tasks data train record compose tables tracking metrics backbone",
     "record": "methods tasks data train decode compose tables tracking metrics backbone",
-    "tables": "methods tasks data train decode tracking backbone",
+    "tables": "methods objectives tasks data train decode tracking backbone",
     "tracking": "methods tasks data train decode compose tables metrics backbone",
-    "tasks": "methods data train decode record compose tables tracking backbone",
+    "tasks": "methods objectives data train decode record compose tables tracking backbone",
     "metrics": "methods tasks data train decode record compose tables tracking backbone",
-    "methods": "tasks data train decode record compose tables tracking metrics backbone",
+    "methods": "objectives tasks data train decode record compose tables tracking metrics backbone stages",
 }
 
 
@@ -181,6 +182,16 @@ def test_no_method_is_named_outside_methods() -> None:
     formats = {f"{LIBRARY}.exchange.{stem}" for stem in ("peft_folder", "peft_lora", "peft_virtual", "opened")}
     for name in set(NAMES) - final - formats:
         assert not (named := own(name) & final), f"{name} names {', '.join(sorted(named))}"
+
+
+def test_nobody_asks_of_what_kind_a_task_is() -> None:
+    """An objective is chosen by the task's own word for it; its decoder comes with it."""
+    chosen = {f"{LIBRARY}.objectives.{stem}" for stem in ("completion", "classification")}
+    for name in set(NAMES) - set(within("tasks")) - set(within("objectives")):
+        kinds = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute) and node.attr == "kind"]
+        assert not [node.lineno for node in kinds if ast.unparse(node.value).endswith("task")], name
+        measuring = f"{LIBRARY}.bench.footprint"  # trains on text whatever the task
+        assert name == measuring or not own(name) & chosen, f"{name} imports one objective"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lora_repro.compose import compose
-from lora_repro.forecast import calibrate, cost, estimated_seconds, forecast
+from lora_repro.compose import build, compose
+from lora_repro.forecast import calibrate, cost, forecast
 from lora_repro.forecast.outline import frame
 from lora_repro.forecast.workload import workload
-from lora_repro.parts import Parts
+from lora_repro.stages import backbone_of
 
 CPU = torch.device("cpu")
 
@@ -29,9 +29,9 @@ def test_speed_is_operations_over_time(
     backbone: str, method: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = ["task=sentiment"] if backbone == "random_bert" else []
-    parts = Parts.of(compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task]))
-    found = frame(parts.backbone, parts.method)
-    work, _ = workload(parts, found, parts.task.load(None))
+    config = compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task])
+    found = frame(backbone_of(config), build(config.method))
+    work, _ = workload(config, found, build(config.task).load(None))
     work = replace(work, micro=2)
     steps = []
 
@@ -61,18 +61,17 @@ def test_a_step_is_timed_after_one_that_warms_up(monkeypatch: pytest.MonkeyPatch
     assert calibrate._time(lambda: calls.append(1), CPU) == pytest.approx(0.3 / 4) and len(calls) == 5
 
 
-def test_an_estimate_is_the_forecast_s_time_and_never_costs_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = Parts.of(compose(["experiment=e2e", "row/e2e=lora", "profile=smoke"]))
-    splits = parts.task.load(None)
+def test_a_forecast_is_more_than_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(["experiment=e2e", "row/e2e=lora", "profile=smoke"])
+    splits = build(config.task).load(None)
     monkeypatch.setattr(calibrate, "_time", lambda step, device: 1e-3)
-    expected = forecast(parts, splits).seconds
-    assert expected > cost.LOADING and estimated_seconds(parts, splits) == round(expected, 1)
-    monkeypatch.setattr(calibrate, "_time", lambda step, device: torch.zeros(1).view(2))  # a RuntimeError of torch
+    quick = forecast(config, splits).seconds
+    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1.0)
     monkeypatch.setattr(calibrate, "_known", {})
-    assert estimated_seconds(parts, splits) is None
+    assert cost.LOADING < quick < forecast(config, splits).seconds
 
 
 def test_a_row_without_a_model_is_scoring_alone() -> None:
-    parts = Parts.of(compose(["experiment=e2e", "row/e2e=human", "profile=smoke"]))
-    found = forecast(parts, parts.task.load(None))
+    config = compose(["experiment=e2e", "row/e2e=human", "profile=smoke"])
+    found = forecast(config, build(config.task).load(None))
     assert (found.trained, found.flops) == (0, 0) and found.seconds == cost.LOADING + 4 * cost.SCORING

@@ -38,7 +38,7 @@ def test_a_run_brings_the_run_that_it_starts_from() -> None:
     alone = cells([*asked, "task=rte"])
     assert [cell.config["task"]["name"] for cell in alone] == ["mnli", "rte"]
     assert alone[0].folder in {cell.folder for cell in cells([*asked, "task=mnli"])}
-    assert alone[1].config["init_from"] == "mnli" and alone[0].config["init_from"] is None
+    assert alone[1].config["starts"] == [{"task": "mnli"}] and alone[0].config["starts"] is None
     both = cells([*asked, "task=mnli,rte"])
     assert {cell.folder for cell in both} == {cell.folder for cell in alone}
 

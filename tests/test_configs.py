@@ -133,7 +133,7 @@ def test_nonsense_values_are_refused_by_name(override: str, message: str) -> Non
         "lora_repro.record.os.system",  # a walk through a module of ours: an adapter from elsewhere may ask for it
         "lora_repro.record.Path",
         "lora_repro.record.write_text",
-        "lora_repro.train.Typo",
+        "lora_repro.train.loop.Typo",
         "lora_repro.nowhere.X",
     ],
 )  # fmt: skip
@@ -145,4 +145,4 @@ def test_build_calls_nothing_but_classes_of_the_project(target: str, tmp_path: P
 
 def test_build_refuses_an_unknown_key() -> None:
     with pytest.raises(UserError, match="colour"):
-        build(OmegaConf.create({"_target_": "lora_repro.train.TrainConfig", "lr": 1, "colour": "red"}))
+        build(OmegaConf.create({"_target_": "lora_repro.train.loop.TrainConfig", "lr": 1, "colour": "red"}))

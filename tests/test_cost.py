@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SHAPES
+from conftest import SHAPES, text_row
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.data import Encoded, collate
+from lora_repro.data import collate
 from lora_repro.forecast import cost
 from lora_repro.forecast.cost import Outline, Work
 from lora_repro.forecast.outline import frame
@@ -26,7 +26,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.top_layers import TopLayers
 from lora_repro.methods.untuned import Untuned
-from lora_repro.train.objective import summed_loss
+from lora_repro.objectives.completion import summed_loss
 
 ROWS, LENGTH, PROMPT = 3, 24, 10
 METHODS: list[AbstractMethod] = [
@@ -54,7 +54,7 @@ def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
     """Operations of one training step, as torch counts them while they are done."""
     built = backbone.load()
     method.apply(built)
-    batch = collate([Encoded([7] * LENGTH, [-1] * LENGTH, PROMPT)] * ROWS, built.pad)
+    batch = collate([text_row([7] * LENGTH, PROMPT)] * ROWS, built.pad)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         summed_loss(built, batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
     return counter.get_total_flops()

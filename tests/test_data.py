@@ -2,19 +2,17 @@
 
 import pytest
 import torch
-from conftest import tiny_backbone
+from conftest import text_row, tiny_backbone
 
 from lora_repro.data import (
     DataConfig,
-    Encoded,
+    batches,
     collate,
-    encode,
-    encode_prompt,
     epoch_order,
-    evaluation_batches,
     subset,
 )
 from lora_repro.errors import UserError
+from lora_repro.objectives.completion import encode, encode_prompt
 from lora_repro.tasks.base import Example
 
 
@@ -30,6 +28,7 @@ def test_a_golden_batch_of_ids_virtual_slots_attention_and_shifted_targets() -> 
     a, b, space, c, x, newline = (byte[letter] for letter in "ab cx\n")
     assert rows[0].ids == [pad, pad, a, b, pad, newline, space, c, eos]
     assert rows[0].virtual == [0, 1, -1, -1, 2, -1, -1, -1, -1]
+    assert rows[0].segments == [0, 0, 0, 0, 0, 0, 1, 1, 1]
     batch = collate(rows, pad)
     # The separator predicts the first completion token; the last completion token predicts EOS; EOS predicts nothing.
     assert batch.targets.tolist() == [
@@ -41,7 +40,7 @@ def test_a_golden_batch_of_ids_virtual_slots_attention_and_shifted_targets() -> 
 
 
 def test_masks_come_from_lengths_even_where_pad_is_eos() -> None:
-    batch = collate([Encoded([5, 9, 7, 9], [-1] * 4, 2), Encoded([5, 9, 7, 7, 7, 9], [-1] * 6, 2)], pad=9)
+    batch = collate([text_row([5, 9, 7, 9], 2), text_row([5, 9, 7, 7, 7, 9], 2)], pad=9)
     assert batch.attention.tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
     assert batch.targets[0].tolist() == [-100, 7, 9, -100, -100, -100]  # the real EOS (9) is scored, the padding (9) is not
 
@@ -73,9 +72,10 @@ def test_subset_is_fixed_and_keeps_file_order() -> None:
 
 
 def test_evaluation_sees_every_row_once() -> None:
-    rows = [Encoded(list(range(n)), [-1] * n, 1) for n in (5, 3, 9, 2, 4)]
-    batches = list(evaluation_batches(rows, 2, pad=0))
-    assert sorted(int(n) for batch in batches for n in batch.attention.sum(1)) == [2, 3, 4, 5, 9]
+    rows = [text_row(list(range(n)), 1) for n in (5, 3, 9, 2, 4)]
+    found = list(batches(rows, 2, pad=0, device=torch.device("cpu")))
+    assert [indices for indices, _ in found] == [[3, 1], [4, 0], [2]]
+    assert [batch.lengths.tolist() for _, batch in found] == [[2, 3], [4, 5], [9]]
 
 
 @pytest.mark.parametrize("target, length", [(" ", 64), ("c", 4)])

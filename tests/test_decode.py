@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from decode_models import EOS, PAD, Pieces, Table, V, agree, random_model, random_prompts
+from decode_models import EOS, PAD, V, Pieces, Table, agree, asked, random_model, random_prompts
 from torch import nn
 
-from lora_repro.decode import BeamSearch, Prompt
+from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 
 
@@ -68,7 +68,7 @@ def test_early_stop_is_exact_and_saves_calls() -> None:
     table[:, EOS] = 9.0  # every beam ends soon: no live sum / 64^p can exceed the best
     model = Table(table)
     found = agree(
-        BeamSearch(beam=4, batch_size=2), model, Pieces(), [Prompt([7], [-1]), Prompt([8, 9], [-1, -1])]
+        BeamSearch(beam=4, batch_size=2), model, Pieces(), [asked([7], [-1]), asked([8, 9], [-1, -1])]
     )
     assert found.tokens == [[EOS], [EOS]]
     assert found.forward_calls == found.steps // 2 < 10
@@ -82,7 +82,7 @@ def test_a_longer_better_hypothesis_is_waited_for() -> None:
         table[token, token + 1] = 0.0
     table[14, EOS] = 0.0
     found = agree(
-        BeamSearch(beam=2, max_new_tokens=12, length_penalty=1.0), Table(table), Pieces(), [Prompt([6], [-1])]
+        BeamSearch(beam=2, max_new_tokens=12, length_penalty=1.0), Table(table), Pieces(), [asked([6], [-1])]
     )
     assert found.tokens == [[*range(7, 15), EOS]]
     assert found.scores[0] == pytest.approx(torch.tensor(0.6).log().item() / 9, abs=1e-5)
@@ -92,7 +92,7 @@ def test_only_generated_ngrams_are_banned() -> None:
     table = torch.full((V, V), -20.0)
     for token in range(6, 10):
         table[token, 6 + (token - 5) % 4] = 5.0  # a cycle 6 7 8 9 6 ...
-    prompt = Prompt([6, 7, 8, 9, 6], [-1] * 5)
+    prompt = asked([6, 7, 8, 9, 6], [-1] * 5)
     free = BeamSearch(beam=1, max_new_tokens=9, no_repeat_ngram=0).decode(
         Table(table), Pieces(), [prompt], EOS, PAD
     )
@@ -112,7 +112,7 @@ def test_virtual_slots_reach_the_prompt_call_only() -> None:
         return args, kwargs
 
     model.model.register_forward_pre_hook(take_virtual, with_kwargs=True)
-    prompts = [Prompt([5, 6, 7], [0, -1, 1]), Prompt([8], [-1])]
+    prompts = [asked([5, 6, 7], [0, -1, 1]), asked([8], [-1])]
     agree(BeamSearch(beam=3, max_new_tokens=5, batch_size=2), model, Pieces(), prompts)
     assert calls[0].tolist() == [[0, -1, 1], [-1, -1, -1]]
     steps = BeamSearch(beam=3, max_new_tokens=5, batch_size=2)
@@ -167,22 +167,22 @@ def test_settings_out_of_range(settings: dict[str, Any]) -> None:
 
 
 def test_inputs_that_cannot_be_decoded() -> None:
-    model, prompt = Table(torch.zeros(V, V)), Prompt([5], [-1])
+    model, prompt = Table(torch.zeros(V, V)), asked([5], [-1])
     with pytest.raises(UserError, match="empty prompt"):
-        BeamSearch().decode(model, Pieces(), [Prompt([], [])], EOS, PAD)
+        BeamSearch().decode(model, Pieces(), [asked([], [])], EOS, PAD)
     with pytest.raises(UserError, match="virtual slot"):
-        BeamSearch().decode(model, Pieces(), [Prompt([5, 6], [-1])], EOS, PAD)
+        BeamSearch().decode(model, Pieces(), [asked([5, 6], [-1])], EOS, PAD)
     with pytest.raises(UserError, match="exceeds the vocabulary"):
         BeamSearch(beam=V + 1).decode(model, Pieces(), [prompt], EOS, PAD)
     with pytest.raises(UserError, match="NaN"):
         BeamSearch().decode(Table(torch.full((V, V), torch.nan)), Pieces(), [prompt], EOS, PAD)
     with pytest.raises(UserError, match="banned"):  # unigrams of a two-token vocabulary without an end
         BeamSearch(beam=1, no_repeat_ngram=1).decode(
-            Table(torch.zeros(2, 2)), Pieces(), [Prompt([1], [-1])], 5, PAD
+            Table(torch.zeros(2, 2)), Pieces(), [asked([1], [-1])], 5, PAD
         )
 
 
 def test_decoding_leaves_eval_mode() -> None:
     model = random_model("gpt2", 1).train()
-    BeamSearch(beam=1, max_new_tokens=1).decode(model, Pieces(), [Prompt([5], [-1])], EOS, PAD)
+    BeamSearch(beam=1, max_new_tokens=1).decode(model, Pieces(), [asked([5], [-1])], EOS, PAD)
     assert not model.training

@@ -14,14 +14,15 @@ import torch
 from peft_models import logits, smoke_run
 
 from lora_repro import export
-from lora_repro.classify import Classification, features_of, logits_of
 from lora_repro.compose import compose, resolved
-from lora_repro.data import encode_prompt
+from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
+from lora_repro.objectives.classification import Classification, features_of, logits_of
 from lora_repro.record import signature
+from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 
 TEXT = ["experiment=e2e", "row/e2e=lora", "backbone=random_gpt2"]
@@ -42,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def ask(model: Opened, name: str) -> tuple[torch.Tensor, list[str]]:
     """What the model computes for one row, and its answers to three inputs."""
-    task = model.parts.task
+    task = model.task
     texts = [MR, f"{MR} | food : Thai", "name : X | near : Y"] if task.kind == "text" else ["One. || Two.", "A || B", "C || A"]
     examples = [task.ask(text) for text in texts]
     return rows(model, examples[0]), model.answer(examples)
@@ -50,13 +51,13 @@ def ask(model: Opened, name: str) -> tuple[torch.Tensor, list[str]]:
 
 def rows(model: Opened, example: Example) -> torch.Tensor:
     """Logits of one input at its last real position, or of its class."""
-    slots, backbone = model.parts.method.virtual_tokens, model.backbone
-    objective = model.parts.objective()
+    slots, backbone = model.method.virtual_tokens, model.backbone
+    objective = objective_of(model.config)
+    encoded, _ = objective.ask([example], backbone, slots, 128)
     with torch.no_grad():
         if isinstance(objective, Classification):
-            encoded, _ = objective.encode([example], backbone, slots, 128)
-            return logits_of(backbone, features_of(backbone, objective.collate(encoded, backbone.pad)))
-        row = encode_prompt(example.input, backbone, slots)
+            return logits_of(backbone, features_of(backbone, collate(encoded, backbone.pad)))
+        (row,) = encoded
         virtual = {"virtual": torch.tensor([row.virtual])} if sum(slots) else {}
         return logits(backbone.model, torch.tensor([row.ids]), **virtual)[:, -1]
 
@@ -97,14 +98,14 @@ def test_the_card_s_code_computes_our_logits(runs: dict[str, Path], name: str, f
     (code,) = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     found = restore(runs[name])
     if form == "peft":  # a base of random weights is nowhere to load from: put it where the code looks
-        base = found.parts.backbone.load()
+        base = backbone_of(found.config).load()
         base.model.save_pretrained(tmp_path / "base")
         base.tokenizer.save_pretrained(tmp_path / "base")
         code = re.sub(r"'BASE/\w+'", repr(str(tmp_path / "base")), code)
     text = MR if name == "text" else "One sentence."
     scope: dict[str, Any] = {}
     exec(code.replace("FOLDER", str(target)).replace("TEXT", repr(text)), scope)
-    expected = rows(Opened(found.parts, found.backbone), Example("k", text, ""))
+    expected = rows(Opened(found.config, found.task, found.method, found.backbone), Example("k", text, ""))
     got = scope["logits"][:, -1] if name == "text" else scope["logits"]
     torch.testing.assert_close(got.detach(), expected, rtol=1e-5, atol=1e-5)
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.classify import Classification, reset_head
 from lora_repro.compose import CONF, build, compose
-from lora_repro.data import encode
+from lora_repro.data import Rows
 from lora_repro.methods.base import AbstractMethod, Shape
-from lora_repro.parts import Parts
+from lora_repro.objectives.completion import Completion
+from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
-from lora_repro.train import TrainConfig, train
+from lora_repro.train.loop import TrainConfig, train
 
 # Trained values on GPT-2 medium by formula; what the paper prints (in millions) where it does.
 COUNTS = {
@@ -52,12 +52,12 @@ def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     assert counts["method"] + counts["head"] == expected == method.count(shape) + method.count_head(shape)
     if printed is not None:
         assert expected / 1e6 == pytest.approx(printed, rel=0.13)  # LoRA's 0.393 M is printed as 0.35
-    parameters = {**trainable.method, **trainable.head}
+    parameters = trainable.named
     before = {name: parameter.detach().flatten()[:1000].clone() for name, parameter in parameters.items()}
     settings: TrainConfig = build(config.train)
     settings = TrainConfig(lr=settings.lr, epochs=2, batch_size=2, warmup=0, precision="fp32", select="last")
-    rows = encode(EXAMPLES, backbone, method.virtual_tokens, 512)
-    trained = train(backbone, parameters, rows, rows, settings, 0, tmp_path, lambda step, values: None)
+    rows, _ = Completion().encode(EXAMPLES, backbone, method.virtual_tokens, 512)
+    trained = train(backbone, trainable, Rows(rows, rows), Completion(), settings, 0, tmp_path)
     assert trained.status == "finished" and trained.steps == 2
     moved = [name for name, parameter in parameters.items() if not torch.equal(parameter.detach().flatten()[:1000], before[name])]
     assert moved
@@ -83,26 +83,23 @@ def test_first_steps_of_an_encoder_at_its_true_shape(name: str, row: str, tmp_pa
     if large and (row != "lora" or not os.environ.get("LORA_REPRO_LARGE")):
         pytest.skip("a large model: LORA_REPRO_LARGE=1 runs LoRA on it")
     cell = ["experiment=glue", f"row/glue={row}", "profile=paper", f"backbone={name}", "task=rte"]
-    parts = Parts.of(compose([*cell, "backbone.source=random"]))
-    backbone = parts.backbone.load()
+    config = compose([*cell, "backbone.source=random"])
+    method: AbstractMethod = build(config.method)
+    backbone = backbone_of(config).load()
     shape = Shape.of(backbone)
     torch.manual_seed(0)
-    reset_head(backbone)
-    trainable = parts.method.apply(backbone)
+    backbone.reset_head()
+    trainable = method.apply(backbone)
     counts = trainable.counts(backbone.model)
-    assert counts["method"] == parts.method.count(shape) and counts["head"] == parts.method.count_head(shape)
+    assert counts["method"] == method.count(shape) and counts["head"] == method.count_head(shape)
     if row == "lora":
         assert (counts["method"], counts["head"]) == ENCODERS[name]
-    parameters = {**trainable.method, **trainable.head}
+    parameters = trainable.named
     before = {key: parameter.detach().clone() for key, parameter in parameters.items()}
-    objective = parts.objective()
-    assert isinstance(objective, Classification)
-    rows, _ = objective.encode(PAIRS, backbone, parts.method.virtual_tokens, 128)
-    settings = TrainConfig(lr=parts.train.lr, epochs=1, batch_size=1, warmup=0, precision="fp32", select="last")
-    log: list[float] = []
-    trained = train(
-        backbone, parameters, rows, rows, settings, 0, tmp_path, lambda step, values: log.append(step), "first", objective
-    )
+    objective = objective_of(config)
+    rows, _ = objective.encode(PAIRS, backbone, method.virtual_tokens, 128)
+    settings = TrainConfig(lr=config.train.lr, epochs=1, batch_size=1, warmup=0, precision="fp32", select="last")
+    trained = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
     assert trained.status == "finished" and trained.steps == 2
     still = [key for key, parameter in parameters.items() if torch.equal(parameter.detach(), before[key])]
     assert len(still) <= (len(trainable.method) // 2 if row == "lora" else 0), still  # A waits until B has moved

@@ -15,7 +15,7 @@ import pytest
 from peft_models import smoke_run
 
 from lora_repro import export, generate, score
-from lora_repro.decode import BeamSearch
+from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.exchange.opened import open_checkpoint
 from lora_repro.tasks.e2e import E2E
@@ -70,7 +70,7 @@ def test_files_in_and_out_as_score_reads_them(text: Path, tmp_path: Path, capsys
     assert printed(capsys, text, "--file", tmp_path / "mrs.txt", "--to", target) == ""
     outputs = score.read_lines(str(target))
     model = open_checkpoint(text)
-    assert outputs == [" ".join(o.split()) for o in model.answer([model.parts.task.ask(mr) for mr in MRS])]
+    assert outputs == [" ".join(o.split()) for o in model.answer([model.task.ask(mr) for mr in MRS])]
     monkeypatch.setattr(sys, "stdin", io.StringIO(MRS[1] + "\n"))
     printed(capsys, text, MRS[0], "--file", "-", "--to", target)
     assert score.read_lines(str(target)) == outputs
@@ -78,8 +78,8 @@ def test_files_in_and_out_as_score_reads_them(text: Path, tmp_path: Path, capsys
 
 def test_options_reach_the_decoder(text: Path) -> None:
     model = open_checkpoint(text, [], {"decode.beam": 3, "decode.length_penalty": 0.5, "train.precision": "bf16"})
-    assert (model.parts.decoder.beam, model.parts.decoder.length_penalty, model.parts.train.precision) == (3, 0.5, "bf16")  # type: ignore[union-attr]
-    as_run = open_checkpoint(text).parts.decoder
+    assert (model.config.decode.beam, model.config.decode.length_penalty, model.config.train.precision) == (3, 0.5, "bf16")  # type: ignore[union-attr]
+    as_run = open_checkpoint(text).config.decode
     assert as_run.beam == json.loads((text / "record.json").read_text())["asked"]["decode"]["beam"] != 3  # type: ignore[union-attr]
 
 

@@ -12,17 +12,15 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
 
 from experiments import glue, glue_dagger, low_data
 from lora_repro import compose as compose_module
 from lora_repro import record, run, sweep
-from lora_repro.adapt import begin_from
 from lora_repro.command import command
 from lora_repro.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
-from lora_repro.parts import Parts
+from lora_repro.stages import backbone_of, objective_of, trained_tensors
 from lora_repro.tables import present
 from lora_repro.tables.artefact import Artefact
 from lora_repro.tables.columns import column_of
@@ -33,6 +31,7 @@ from lora_repro.tables.stores import Store, published
 TABLES: dict[str, Artefact] = {"glue": glue.GLUE, "glue_dagger": glue_dagger.DAGGER, "low_data": low_data.LOW_DATA}
 PROFILES = ["smoke", "mini", "laptop", "paper"]
 CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
+MNLI = [{"task": "mnli"}]
 TASKS = ["mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb"]
 
 
@@ -44,17 +43,17 @@ def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, pr
     large = ["backbone=roberta_large"] if (table, profile) == ("glue_dagger", "paper") else []  # as its sweep says
     config = compose([f"experiment={table}", f"row/{table}={row}", f"profile={profile}", *task, *n, *large])
     assert config.row.table == table and config.row.label
-    Parts.of(config)
+    backbone_of(config)
 
 
 @pytest.mark.parametrize(
     "overrides, expected",
     [
-        ("backbone=roberta_base task=rte", (5e-4, 80, 32, 0.06, 0.1, 512, 8, 8, "mnli", "best")),
-        ("backbone=roberta_base task=rte recipe=scripts", (5e-4, 80, 256, 0.06, 0.1, 512, 8, 16, "mnli", "last")),
+        ("backbone=roberta_base task=rte", (5e-4, 80, 32, 0.06, 0.1, 512, 8, 8, MNLI, "best")),
+        ("backbone=roberta_base task=rte recipe=scripts", (5e-4, 80, 256, 0.06, 0.1, 512, 8, 16, MNLI, "last")),
         ("backbone=roberta_base task=cola", (4e-4, 80, 32, 0.06, 0.1, 512, 8, 8, None, "best")),
         ("backbone=roberta_large task=cola", (2e-4, 20, 4, 0.06, 0.1, 128, 8, 16, None, "best")),
-        ("backbone=deberta_v2_xxlarge task=stsb", (2e-4, 10, 4, 0.1, 0.1, 128, 8, 8, "mnli", "best")),
+        ("backbone=deberta_v2_xxlarge task=stsb", (2e-4, 10, 4, 0.1, 0.1, 128, 8, 8, MNLI, "best")),
         ("backbone=deberta_v2_xxlarge task=mnli recipe=scripts", (1e-4, 5, 64, 1000, 0, 256, 16, 32, None, "last")),
     ],
 )
@@ -62,7 +61,7 @@ def test_lora_has_the_printed_and_the_scripts_hyper_parameters(overrides: str, e
     asked = resolved(compose(["experiment=glue", "row/glue=lora", "profile=paper", *overrides.split()]))
     train, method = asked["train"], asked["method"]
     got = (train["lr"], train["epochs"], train["batch_size"], train["warmup"], train["weight_decay"])
-    got += (asked["data"]["max_length"], method["rank"], method["alpha"], asked["init_from"], train["select"])
+    got += (asked["data"]["max_length"], method["rank"], method["alpha"], asked["starts"], train["select"])
     assert got == expected
     assert train["select_by"] == "score" and asked["task"].get("held_out", 0) == 0  # the paper chooses on dev
 
@@ -76,7 +75,7 @@ def paper_cell(table: str, row: str, *overrides: str) -> dict[str, Any]:
 def test_mrpc_rte_and_stsb_alone_start_from_mnli(backbone: str, recipe: str) -> None:
     for task in TASKS:
         asked = paper_cell("glue", "lora", f"backbone={backbone}", f"recipe={recipe}", f"task={task}")
-        assert asked["init_from"] == ("mnli" if task in ("mrpc", "rte", "stsb") else None)
+        assert asked["starts"] == (MNLI if task in ("mrpc", "rte", "stsb") else None)
         scaling = asked["method"]["alpha"] / asked["method"]["rank"]
         assert scaling == (1 if recipe == "paper" and backbone != "roberta_large" else 2)
 
@@ -88,7 +87,7 @@ DAGGER_ROWS = sorted(path.stem for path in (CONF / "row" / "glue_dagger").glob("
 def test_dagger_rows_never_start_from_mnli(row: str) -> None:
     for task in TASKS:
         asked = paper_cell("glue_dagger", row, f"task={task}", "backbone=roberta_large")
-        assert asked["init_from"] is None
+        assert asked["starts"] is None
         assert row == "full" or asked["data"]["max_length"] == 128  # full is the standard row's, for comparison
     assert {block.backbone for block in declared("glue_dagger", "paper", [f"row/glue_dagger={row}"])} == {"roberta_large"}
 
@@ -115,7 +114,7 @@ def test_what_the_paper_does_not_print_is_the_row_s_own(table: str, row: str, ta
     defaults = OmegaConf.load(CONF / "train" / "glue.yaml")
     for key in ("epochs", "batch_size", "warmup", "weight_decay"):
         assert asked["train"][key] == defaults[key]
-    assert asked["init_from"] is None and asked["backbone"]["head_dropout"] is None
+    assert asked["starts"] is None and asked["backbone"]["head_dropout"] is None
 
 
 def test_a_script_s_adapter_has_its_values_and_what_no_script_trains_is_refused() -> None:
@@ -165,9 +164,9 @@ def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -
         run.run(compose(["task=e2e", "profile=smoke", "backbone=random_bert", f"paths.runs={tmp_path}"]))
     with pytest.raises(UserError, match="one number"):
         config = smoke(tmp_path, "task=similarity", "+backbone.n_labels=2")
-        Parts.of(config)
+        backbone_of(config)
     with pytest.raises(UserError, match="answers with a class"):
-        Parts.of(smoke(tmp_path, "task=sentiment", "decode=beam"))
+        objective_of(smoke(tmp_path, "task=sentiment", "decode=beam"))
 
 
 def test_a_constant_answer_is_a_collapsed_run(tmp_path: Path) -> None:
@@ -195,20 +194,20 @@ def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
 
 def test_a_score_of_one_input_is_not_what_a_text_task_selects_by(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="select_by=loss"):
-        Parts.of(compose(["profile=smoke", "task=e2e", "+train.select_by=score"])).objective()
+        objective_of(compose(["profile=smoke", "task=e2e", "+train.select_by=score"]))
 
 
 def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     overrides = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "train.lr=1e-2"]
     overrides.append("task=entailment")
-    config = compose([*overrides, "init_from=similarity"])
-    found = run.run(config, [*overrides, "init_from=similarity"])
+    config = compose([*overrides, "starts=[{task:similarity}]"])
+    found = run.run(config, [*overrides, "starts=[{task:similarity}]"])
     source = compose([*overrides[:-1], "task=similarity"])
     name = record.signature(resolved(source))
-    assert found["measured"]["started_from"] == name
+    assert found["measured"]["started_from"] == [name]
     assert record.read(tmp_path / "smoke" / name / "record.json")["asked"]["task"]["name"] == "similarity"
     before = run.run(source)["where"]["finished_at"]
-    again = run.run(compose([*overrides, "init_from=similarity", "seed=0"]), overrides)
+    again = run.run(compose([*overrides, "starts=[{task:similarity}]", "seed=0"]), overrides)
     assert again == found and run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
     plain = run.run(compose(overrides), overrides)
     assert plain["signature"] != found["signature"] and "started_from" not in plain["measured"]
@@ -216,14 +215,15 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
 
 def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "task=entailment"]
-    cell += ["init_from=similarity", "seed=1"]
+    cell += ["starts=[{task:similarity}]", "seed=1"]
     found = run.run(compose(cell), cell)
     source = found["asked"]["starts_from"]
-    assert found["measured"]["started_from"] == source and record.signature(found["asked"]) == found["signature"]
+    assert len(source) == 1 and found["measured"]["started_from"] == source
+    assert record.signature(found["asked"]) == found["signature"]
     # All who name a run agree on its name: the sweep, the table, the command that a report prints.
     (cells,) = sweep.cells(cell)
     assert cells.folder.name == found["signature"]
-    (block,) = declared("glue", "smoke", ["row/glue=lora", "task=entailment", "init_from=similarity", "seed=1"])
+    (block,) = declared("glue", "smoke", ["row/glue=lora", "task=entailment", "starts=[{task:similarity}]", "seed=1"])
     assert [name for row in block.rows for name, _ in row.asked.values()] == [found["signature"]]
     assert command(found, "smoke").problem == ""
     # The source's own settings change (as a correction of conf/printed would): the old record answers no longer.
@@ -246,25 +246,26 @@ def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp
     run_folder = tmp_path / "source"
     found = run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
     run_folder = tmp_path / "runs" / "smoke" / found["signature"]
-    kept = load_file(run_folder / "adapter.safetensors")
+    kept = trained_tensors(run_folder)
     torch.manual_seed(1)
     backbone = tiny_backbone("bert")
-    trainable = Lora(rank=8, alpha=8, dropout=0.0).apply(backbone)
+    method = Lora(rank=8, alpha=8, dropout=0.0)
+    trainable = method.apply(backbone)
     head = {name: parameter.detach().clone() for name, parameter in trainable.head.items()}
-    begin_from(run_folder, trainable)
+    method.begin(trainable, [kept])
     assert all(torch.equal(parameter, kept[name]) for name, parameter in trainable.method.items())
     assert all(torch.equal(parameter, head[name]) for name, parameter in trainable.head.items())
-    other = Lora(rank=2, alpha=8, dropout=0.0).apply(tiny_backbone("bert"))
-    with pytest.raises(UserError, match="does not fit"):
-        begin_from(run_folder, other)
+    other = Lora(rank=2, alpha=8, dropout=0.0)
+    with pytest.raises(UserError, match="do not fit"):
+        other.begin(other.apply(tiny_backbone("bert")), [kept])
+    with pytest.raises(UserError, match="from one run, not from 2"):
+        method.begin(trainable, [kept, kept])
     with pytest.raises(UserError, match="all zero"):
         zero = {name: torch.zeros_like(parameter) if name.endswith(".B") else parameter for name, parameter in kept.items()}
-        folder = tmp_path / "zero"
-        folder.mkdir()
-        from lora_repro.train.checkpoint import save_tensors
-
-        save_tensors(folder / "adapter.safetensors", zero)
-        begin_from(folder, Lora(rank=8, alpha=8, dropout=0.0).apply(tiny_backbone("bert")))
+        method.begin(method.apply(tiny_backbone("bert")), [zero])
+    (run_folder / "adapter.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read; delete"):
+        trained_tensors(run_folder)
 
 
 def fabricate(
@@ -402,4 +403,4 @@ def test_the_declared_cells_are_published(table: str, profile: str) -> None:
 def test_every_task_builds_on_its_own_family(name: str) -> None:
     config = compose([f"task={name}", "profile=smoke"])
     assert build(config.task).name == name
-    assert (config.decode._target_ == "lora_repro.classify.Labeller") == (name != "e2e")
+    assert (config.decode._target_ == "lora_repro.objectives.classification.Labeller") == (name != "e2e")

@@ -12,7 +12,7 @@ import torch
 from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
-from lora_repro import outcome, record, run
+from lora_repro import record, run
 from lora_repro.analysis import amplification
 from lora_repro.analysis.updates import probed
 from lora_repro.backbone.weights import read
@@ -27,6 +27,7 @@ from lora_repro.probe import UPDATES, UpdateProbe
 from lora_repro.publish import publish
 from lora_repro.tables.rows import declared
 from lora_repro.tables.stores import own, published
+from lora_repro.train import kept
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
 
@@ -146,7 +147,7 @@ def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) 
     for _ in range(2):
         observer.finish(4)
         assert load_file(tmp_path / UPDATES)["steps"].tolist() == [2, 4]
-    outcome.clean(tmp_path)
+    kept.clean(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [UPDATES]
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from lora_repro import run
 from lora_repro.compose import compose
 from lora_repro.errors import UserError
-from lora_repro.train import TrainConfig, greet
+from lora_repro.train.loop import TrainConfig, greet
 from lora_repro.train.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from lora_repro import outcome, provenance, record, run
+from lora_repro import provenance, record, run
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e import E2E
 from lora_repro.tracking.background import unfinished
+from lora_repro.train import kept
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,7 +99,7 @@ def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monk
         patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run.run(config(tmp_path / "cut"))
-    monkeypatch.setattr("lora_repro.adapt.train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("lora_repro.stages.train", lambda *a: pytest.fail("trained again"))
     resumed = run.run(config(tmp_path / "cut"))
     name = whole["signature"]
     assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
@@ -120,7 +121,7 @@ def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, mon
     same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
     assert same[0].read_bytes() == same[1].read_bytes()
     assert resumed["measured"]["forward_calls"] == whole["measured"]["forward_calls"]
-    assert not (tmp_path / "cut" / "smoke" / name / outcome.ANSWERS).exists()
+    assert not (tmp_path / "cut" / "smoke" / name / kept.ANSWERS).exists()
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -266,3 +267,17 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
         run.main()
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: experiment latency trains nothing; run: python -m lora_repro.latency\n"
+
+
+@pytest.mark.parametrize(
+    "status, outputs, expected",
+    [
+        ("finished", ["a", "a", "a"], "collapsed"),
+        ("finished", ["", ""], "collapsed"),
+        ("finished", ["a", "a", "b"], "finished"),
+        ("finished", ["a"], "finished"),  # one input cannot tell
+        ("diverged", [], "diverged"),
+    ],
+)
+def test_one_answer_to_everything_is_a_collapse(status: str, outputs: list[str], expected: str) -> None:
+    assert run.judge(status, outputs) == expected

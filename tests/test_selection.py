@@ -8,7 +8,7 @@ import pytest
 import torch
 from decode_models import EOS, Pieces, agree, byte_tokenizer, random_model, random_prompts
 
-from lora_repro.decode import BeamSearch
+from lora_repro.decode.beam import BeamSearch
 from lora_repro.decode.selection import Ending, repeated_ngrams, top_per_row
 
 

@@ -11,43 +11,42 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_backbone
+from conftest import text_row, tiny_backbone
 from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import provenance
 from lora_repro.backbone.model import Backbone
-from lora_repro.data import Encoded
+from lora_repro.data import Rows
 from lora_repro.errors import Preempted, UserError
+from lora_repro.methods.base import Trainable, named
 from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
-from lora_repro.train import TrainConfig, learning_rate, train
+from lora_repro.objectives.completion import Completion
+from lora_repro.train import optimizer
+from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 
-ROWS = [Encoded([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], [-1] * 7, 3) for i in range(22)]
+SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
+ROWS = Rows(SEQUENCES, SEQUENCES[:5])
 CONFIG = TrainConfig(lr=1e-2, epochs=2, batch_size=4, warmup=0.2, precision="fp32", eval_every=3, checkpoint_every=2)
 
 
-def silent(step: int, values: dict[str, float]) -> None:
-    return None
-
-
-def prepared(method: str = "lora") -> tuple[Backbone, dict[str, nn.Parameter]]:
+def prepared(method: str = "lora") -> tuple[Backbone, Trainable]:
     backbone = tiny_backbone("llama")
     torch.manual_seed(0)
     chosen = Lora(rank=2, dropout=0.2) if method == "lora" else Full()
-    trainable = chosen.apply(backbone)
-    return backbone, trainable.method
+    return backbone, chosen.apply(backbone)
 
 
 def weights(folder: Path, config: TrainConfig = CONFIG, stop_at: int | None = None, method: str = "lora") -> list[torch.Tensor]:
-    backbone, parameters = prepared(method)
+    backbone, trainable = prepared(method)
 
     def log(step: int, values: dict[str, float]) -> None:
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(backbone, parameters, ROWS, ROWS[:5], config, 7, folder, log)
-    return [parameter.detach().clone() for parameter in parameters.values()]
+    train(backbone, trainable, ROWS, Completion(), config, 7, folder, log)
+    return [parameter.detach().clone() for parameter in trainable.named.values()]
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 7, 12])
@@ -67,11 +66,11 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch, test_train
 torch.set_num_threads(1)
-backbone, parameters = test_train.prepared("full")
+backbone, trainable = test_train.prepared("full")
 def log(step, values):
     if step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
-test_train.train(backbone, parameters, test_train.ROWS, test_train.ROWS[:5], test_train.CONFIG, 7, Path({folder!r}), log)
+test_train.train(backbone, trainable, test_train.ROWS, test_train.Completion(), test_train.CONFIG, 7, Path({folder!r}), log)
 """
 
 
@@ -110,8 +109,8 @@ def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytes
         weights(tmp_path, stop_at=5)
     monkeypatch.setattr(provenance, "_IMPORTED", clean)
     monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 1)
-    backbone, parameters = prepared()
-    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, silent)
+    backbone, trainable = prepared()
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
     assert trained.code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
 
 
@@ -124,17 +123,17 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path) ->
         del facts["code"]
         path.write_text(json.dumps(facts))
     steps: list[int] = []
-    backbone, parameters = prepared()
-    train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path / "cut", lambda step, values: steps.append(step))
+    backbone, trainable = prepared()
+    train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", lambda step, values: steps.append(step))
     assert steps[0] == 1
-    assert all(torch.equal(a, b.detach()) for a, b in zip(whole, parameters.values(), strict=True))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(whole, trainable.named.values(), strict=True))
 
 
 def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
     """Killed after a newer best than the checkpoint's: what the older one calls best must still be that."""
     config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1, checkpoint_every=3)
-    backbone, parameters = prepared("full")
-    name, first = next(iter(parameters.items()))
+    backbone, trainable = prepared("full")
+    name, first = next(iter(trainable.named.items()))
     copies: dict[int, torch.Tensor] = {}
 
     def log(step: int, values: dict[str, float]) -> None:
@@ -143,7 +142,7 @@ def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted):
-        train(backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, log)
+        train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path, log)
     asked = {json.loads(path.read_text())["best_step"] for path in tmp_path.glob("step_*/state.json")}
     kept = {int(path.stem.split("_")[1]): load_file(path)[name] for path in tmp_path.glob("best_*")}
     assert set(kept) == asked and all(torch.equal(copies[step], best) for step, best in kept.items())
@@ -160,9 +159,9 @@ def test_splitting_the_batch_keeps_the_training(tmp_path: Path) -> None:
 
 
 def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
-    backbone, parameters = prepared("full")
+    backbone, trainable = prepared("full")
     seen: list[tuple[int, dict[str, float]]] = []
-    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, lambda s, v: seen.append((s, v)))
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, lambda s, v: seen.append((s, v)))
     assert (trained.status, trained.steps) == ("finished", 12)  # ceil(22 / 4) = 6 steps an epoch
     assert trained.tokens == 12 * 4 * 7
     assert [step for step, _ in trained.dev_losses] == [3, 6, 9, 12]
@@ -174,22 +173,22 @@ def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
 def test_best_weights_are_the_ones_with_the_lowest_dev_loss(tmp_path: Path) -> None:
     # A rate this high makes the dev loss rise again after its best.
     config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)
-    backbone, parameters = prepared("full")
+    backbone, trainable = prepared("full")
     copies: dict[int, torch.Tensor] = {}
-    first = next(iter(parameters.values()))
+    first = next(iter(trainable.named.values()))
     trained = train(
-        backbone, parameters, ROWS, ROWS[:5], config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()})
+        backbone, trainable, ROWS, Completion(), config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()})
     )
     assert trained.best_step == min(trained.dev_losses, key=lambda pair: pair[1])[0] < trained.steps
     assert torch.equal(first.detach(), copies[trained.best_step])
 
 
 def test_a_nan_loss_stops_the_run_as_diverged(tmp_path: Path) -> None:
-    backbone, parameters = prepared("full")
+    backbone, trainable = prepared("full")
     with torch.no_grad():
-        next(iter(parameters.values()))[0, 0] = float("nan")
+        next(iter(trainable.named.values()))[0, 0] = float("nan")
         backbone.embedding.weight.fill_(float("nan"))
-    trained = train(backbone, parameters, ROWS, ROWS[:5], CONFIG, 7, tmp_path, silent)
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
     assert trained.status == "diverged" and trained.steps == 0
 
 
@@ -206,3 +205,68 @@ def test_the_schedule_by_hand() -> None:
 def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         TrainConfig(**{"lr": 1e-3, **wrong})  # type: ignore[arg-type]
+
+
+def test_each_parameter_has_its_factor_of_the_scheduled_rate(tmp_path: Path) -> None:
+    """LoRA+ in miniature: B at 16 times A's rate is Adam on B with that rate, at every step of the schedule."""
+    backbone, plain = prepared()
+    rates = {name: 16.0 for name in plain.method if name.endswith(".B")}
+    trainable = Trainable(plain.method, rates=rates)
+    groups = optimizer.adamw(trainable.named, rates, CONFIG).param_groups
+    assert [(group["factor"], len(group["params"])) for group in groups] == [(1.0, 4), (16.0, 4)]
+    first = {name: parameter.detach().clone() for name, parameter in trainable.named.items()}
+    config = TrainConfig(lr=1e-3, steps=1, batch_size=4, warmup=0.5, weight_decay=0, precision="fp32", select="last")
+    once = TrainConfig(lr=1e-3, steps=2, batch_size=4, warmup=0, weight_decay=0, precision="fp32", select="last")
+    assert learning_rate(1, 1, config) == 0 and learning_rate(1, 2, once) == 5e-4
+    seen: dict[str, float] = {}
+
+    def log(step: int, values: dict[str, float]) -> None:
+        if step == 1 and "lr" in values:
+            moved = {name: (p.detach() - first[name]).abs().max() for name, p in trainable.named.items()}
+            seen.update({letter: max(float(m) for name, m in moved.items() if name.endswith(letter)) for letter in "AB"})
+            seen["lr"] = values["lr"]
+
+    train(backbone, trainable, ROWS, Completion(), once, 7, tmp_path, log)
+    assert seen["lr"] == 5e-4  # what is logged is the rate itself
+    assert seen["B"] == pytest.approx(16 * 5e-4, rel=1e-2) and seen["A"] < 1e-6  # Adam's first step is the rate; A waits for B
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Rprop])
+def test_any_optimizer_s_state_comes_back_by_name(kind: type[torch.optim.Optimizer]) -> None:
+    def made() -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        parameters = {f"layer.{n}": nn.Parameter(torch.randn(3)) for n in range(3)}
+        extra: dict[str, object] = {"momentum": 0.9} if kind in (torch.optim.SGD, torch.optim.RMSprop) else {}
+        values = list(parameters.values())
+        groups = [{"params": values[1:], "factor": 1.0}, {"params": values[:1], "factor": 2.0}]
+        return parameters, kind(groups, lr=0.1, **extra)  # type: ignore[call-arg]
+
+    def step(parameters: dict[str, nn.Parameter], made: torch.optim.Optimizer) -> None:
+        sum((p**3).sum() for p in parameters.values()).backward()  # type: ignore[union-attr]
+        made.step()
+        made.zero_grad()
+
+    (one, ours), (two, theirs) = made(), made()
+    step(one, ours)
+    with torch.no_grad():
+        for name, parameter in two.items():
+            parameter.copy_(one[name])
+    tensors, rest = optimizer.state_of(ours, one)
+    optimizer.restore(theirs, two, {name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(rest)))
+    for _ in range(2):
+        step(one, ours)
+        step(two, theirs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_shared_parameter_is_counted_saved_and_trained_once(tmp_path: Path) -> None:
+    backbone, _ = prepared()
+    shared = nn.Parameter(torch.zeros(32))
+    for layer in backbone.layers:
+        layer.register_parameter("shared", shared)
+        layer.register_forward_pre_hook(lambda layer, args: (args[0] + layer.shared, *args[1:]))
+    trainable = Trainable(method=named(backbone.model, [shared, shared]))
+    shared.requires_grad_(True)
+    assert trainable.counts(backbone.model)["method"] == 32 and len(trainable.named) == 1
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path)
+    assert trained.dev_losses[-1][1] < trained.dev_losses[0][1] and all(layer.shared is shared for layer in backbone.layers)

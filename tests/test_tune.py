@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from lora_repro import latency, search, tune
 from lora_repro.errors import UserError
 from lora_repro.tasks.e2e import E2E
+from lora_repro.train.progress import Trained
 
 ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
@@ -42,7 +43,7 @@ def test_a_trial_is_not_run_twice(elsewhere: Path, monkeypatch: pytest.MonkeyPat
     path = tune.tune(arguments)
     first = path.read_text()
     path.unlink()
-    monkeypatch.setattr(tune, "adapt", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained again"))
     assert tune.tune(arguments).read_text() == first
 
 
@@ -57,11 +58,11 @@ def test_a_diverged_trial_is_shown_and_never_chosen(elsewhere: Path, monkeypatch
 def test_what_a_rate_reached_before_it_diverged_does_not_count(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endings = iter([("finished", 2.0), ("finished", 1.5), ("diverged", 0.5)])
 
-    def adapt(*a: object) -> tuple[None, dict[str, object]]:
+    def trained_at(*a: object) -> tuple[Trained, dict[str, int]]:
         status, loss = next(endings)
-        return None, {"status": status, "dev_loss": loss, "steps": 4, "train_seconds": 1.0, "parameters": {}, "code": {}}
+        return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={}), {}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tune, "adapt", adapt)
+    monkeypatch.setattr(tune, "trained_at", trained_at)
     text = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"]).read_text()
     assert "lr 0.018: diverged" in text and "train: {lr: 0.006}" in text
 
@@ -73,9 +74,9 @@ def test_a_row_that_trains_nothing_has_no_rate(elsewhere: Path) -> None:
 
 def test_a_trial_of_a_run_that_starts_from_another_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
-    monkeypatch.setattr(tune, "adapt", lambda *a: pytest.fail("trained"))
-    with pytest.raises(UserError, match=r"to start from similarity: init_from=null"):
-        tune.tune([*row, "init_from=similarity"])
+    monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
+    with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
+        tune.tune([*row, "starts=[{task:similarity}]"])
 
 
 def test_without_a_row_there_is_nothing_to_tune(elsewhere: Path) -> None:

@@ -6,22 +6,30 @@ from typing import Any
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.compose import CONF, compose
+from lora_repro.compose import CONF, build, compose
 from lora_repro.errors import UserError
 from lora_repro.forecast import cost
-from lora_repro.forecast.outline import frame
+from lora_repro.forecast.outline import Frame, frame
 from lora_repro.forecast.workload import workload
-from lora_repro.parts import Parts
 from lora_repro.record import load_records
+from lora_repro.stages import backbone_of
 from lora_repro.tables import rows
 
 SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
 
-def parts(*overrides: str) -> Parts:
-    return Parts.of(compose(list(overrides)))
+def asking(*overrides: str) -> DictConfig:
+    return compose(list(overrides))
+
+
+def framed(config: DictConfig) -> Frame:
+    return frame(backbone_of(config), build(config.method))
+
+
+def data(config: DictConfig) -> Any:
+    return build(config.task).load(None)
 
 
 def published(table: str, *narrowed: str) -> list[tuple[Any, dict[str, Any]]]:
@@ -42,8 +50,8 @@ def test_documented_amounts_are_those_of_published_records(table: str, narrowed:
     cells = published(table, *narrowed)
     assert len(cells) >= 3
     for config, measured in cells:
-        asked = Parts.of(OmegaConf.create(config))
-        outline = frame(asked.backbone, asked.method)
+        asked = OmegaConf.create(config)
+        outline = framed(asked)
         work, source = workload(asked, outline, None)
         assert source == "documented" and work.steps == measured["steps"]
         assert work.train_tokens == pytest.approx(measured["train_tokens"], rel=0.08)
@@ -53,27 +61,27 @@ def test_documented_amounts_are_those_of_published_records(table: str, narrowed:
 
 
 def test_tokens_are_counted_where_data_and_tokenizer_are_at_hand() -> None:
-    asked = parts(*SMOKE)
-    work, source = workload(asked, frame(asked.backbone, asked.method), asked.task.load(None))
+    asked = asking(*SMOKE)
+    work, source = workload(asked, framed(asked), data(asked))
     assert source == "counted"
     assert (work.train_rows, work.dev_rows, work.test_rows, work.steps) == (16, 8, 4, 2)
     assert work.beam == 2 and work.most_new == work.new == 8 and work.longest >= work.length > work.scored > 8
-    plain, _ = workload(asked, frame(asked.backbone, asked.method), None)
+    plain, _ = workload(asked, framed(asked), None)
     assert plain.length < work.length / 2  # bytes are more than tokens
 
 
 def test_virtual_tokens_are_paid_for() -> None:
-    for splits in (None, parts(*SMOKE).task.load(None)):
+    for splits in (None, data(asking(*SMOKE))):
         plain, longer = (
-            workload(asked, frame(asked.backbone, asked.method), splits)[0]
-            for asked in (parts(*SMOKE), parts("profile=smoke", "method=prompt_tuning", "method.prefix=5", "method.infix=2"))
+            workload(asked, framed(asked), splits)[0]
+            for asked in (asking(*SMOKE), asking("profile=smoke", "method=prompt_tuning", "method.prefix=5", "method.infix=2"))
         )
         assert longer.length - plain.length == pytest.approx(7) and longer.prompt - plain.prompt == pytest.approx(7)
 
 
 def test_a_probe_of_a_sentence_task_runs_over_features() -> None:
-    asked = parts("profile=smoke", "task=sentiment", "method=linear_probe")
-    work, _ = workload(asked, frame(asked.backbone, asked.method), asked.task.load(None))
+    asked = asking("profile=smoke", "task=sentiment", "method=linear_probe")
+    work, _ = workload(asked, framed(asked), data(asked))
     assert work.features and work.new == 0 and work.beam == 1
 
 
@@ -81,15 +89,15 @@ def test_grouped_batches_pad_less() -> None:
     usual = ["task=mnli", "profile=paper", "method=lora"]
     found = []
     for more in ([], ["+train.group_by_length=true"]):
-        asked = parts(*usual, *more)
-        found.append(workload(asked, frame(asked.backbone, asked.method), None)[0])
+        asked = asking(*usual, *more)
+        found.append(workload(asked, framed(asked), None)[0])
     assert found[0].length > found[1].length and found[0].train_rows == 392702 and found[0].test_rows == 9815 + 9832
 
 
 def test_a_task_of_unknown_size_asks_for_its_data() -> None:
-    asked = parts("task=rte", "profile=paper", "task.rows=null", "task.name=new")
+    asked = asking("task=rte", "profile=paper", "task.rows=null", "task.name=new")
     with pytest.raises(UserError, match="how many rows task new has"):
-        workload(asked, frame(asked.backbone, asked.method), None)
+        workload(asked, framed(asked), None)
 
 
 def test_every_task_has_documented_lengths() -> None:

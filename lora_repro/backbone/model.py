@@ -10,6 +10,8 @@ from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection
 from lora_repro.backbone.weights import sizes
 from lora_repro.errors import UserError
 
+STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
+
 
 class Backbone:
     """A frozen model with its tokenizer and the addresses of its parts.
@@ -118,6 +120,18 @@ class Backbone:
     def residual_outputs(self, layer: int) -> tuple[Projection, Projection]:
         """The two matrices whose outputs are added to the residual stream: after attention, after the MLP."""
         return self._projection(layer, self.table.output), self._projection(layer, self.table.mlp[-1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def reset_head(self) -> None:
+        """Draw the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""
+        for part in (part for module in self.classifier for part in module.modules()):
+            if isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, 0.0, STD)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
 
     def to(self, device: torch.device) -> Backbone:
         self.model.to(device)

@@ -34,10 +34,10 @@ from lora_repro.compose import build, compose, resolved
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
-from lora_repro.outcome import ADAPTER
+from lora_repro.objectives.completion import summed_loss
 from lora_repro.tables.rows import Block
 from lora_repro.train import checkpoint
-from lora_repro.train.objective import summed_loss
+from lora_repro.train.kept import ADAPTER
 from lora_repro.train.ranks import Ranks
 
 # glibc keeps freed blocks below a threshold that grows by itself; fixed, the resident set follows what is alive.
@@ -70,9 +70,10 @@ def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length:
     ids = torch.randint(backbone.embedding.num_embeddings, (batch, length)).tolist()
     context = length // 2
     virtual = [*range(prefix), *[-1] * context, *range(prefix, prefix + infix), *[-1] * (length - context)]
+    segments = [0] * (prefix + context + infix) + [1] * (length - context)
     slots = ([backbone.pad] * prefix, [backbone.pad] * infix)
     rows = [
-        Encoded([*slots[0], *line[:context], *slots[1], *line[context:]], virtual, prefix + context + infix)
+        Encoded([*slots[0], *line[:context], *slots[1], *line[context:]], virtual, segments, prefix + context + infix)
         for line in ids
     ]
     return collate(rows, backbone.pad)

@@ -27,7 +27,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
         "Profile, seed": f"{run.profile}, {asked['seed']}",
         "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
-    source = "" if "synthetic" in where["data"]["caption"] else run.parts.task.attribution
+    source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
             *_head(asked, form),

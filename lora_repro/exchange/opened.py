@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.answer import answer
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import compose
+from lora_repro.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.restore import RECORD, configuration, restore, same_base
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.untuned import Untuned
-from lora_repro.parts import Parts
 from lora_repro.record import SCHEMA
-from lora_repro.tasks.base import Example
+from lora_repro.stages import answer, backbone_of, label_of, objective_of
+from lora_repro.tasks.base import AbstractTask, Example
+from lora_repro.train.ranks import Ranks
 
 ORIGIN = "lora_repro.json"  # in what `export` writes: the record of the run that it came from
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A trained model with the task, the decoding and the device that answer with it."""
+    """A trained model with its task, the method whose slots its inputs leave, and the configuration that says how it answers."""
 
-    parts: Parts
+    config: DictConfig
+    task: AbstractTask
+    method: AbstractMethod
     backbone: Backbone
 
     def answer(self, examples: list[Example]) -> list[str]:
         """One output an example, in order."""
-        return answer(self.backbone.to(self.parts.device), self.parts, examples, {})
+        config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
+        how = (config.data.max_length, config.train.precision, label_of(config))
+        return answer(backbone, self.method, objective_of(config), examples, *how).outputs
 
 
 def open_checkpoint(
@@ -48,7 +52,7 @@ def open_checkpoint(
     if (folder / RECORD).is_file():
         _unneeded(composed, folder)
         found = restore(folder, settings)
-        return Opened(found.parts, found.backbone)
+        return Opened(found.config, found.task, found.method, found.backbone)
     adapter = (folder / peft_folder.CONFIG).is_file()
     if not adapter and not (folder / "config.json").is_file():
         kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"
@@ -56,16 +60,17 @@ def open_checkpoint(
     origin = read_origin(folder)
     if origin is not None:
         _unneeded(composed, folder)
-    parts = Parts.of(_settled(composed, settings) if origin is None else configuration(origin["record"], settings))
+    config = _settled(composed, settings) if origin is None else configuration(origin["record"], settings)
+    task, spec = build(config.task), backbone_of(config)
     method: AbstractMethod = Untuned()
     if adapter:
-        backbone = parts.backbone.load()
+        backbone = spec.load()
         if origin is not None:
             same_base(origin["record"], backbone)
         method = peft_folder.load(folder, backbone)
     else:
-        backbone = merged.load(folder, parts.backbone)
-    return Opened(replace(parts, method=method), backbone)
+        backbone = merged.load(folder, spec)
+    return Opened(config, task, method, backbone)
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:

@@ -11,22 +11,27 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import outcome, record
+from lora_repro import record
 from lora_repro.backbone.model import Backbone
+from lora_repro.compose import build
 from lora_repro.exchange.fill import fill, read_tensors
-from lora_repro.methods.base import require
-from lora_repro.parts import Parts
+from lora_repro.methods.base import AbstractMethod, require
+from lora_repro.stages import adapt, backbone_of
+from lora_repro.tasks.base import AbstractTask
+from lora_repro.train import kept
 
 RECORD = "record.json"
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model and all that its record says. `profile`: the folder's name above the run's."""
+    """A trained model with its task and all that its record says. `profile`: the folder's name above the run's."""
 
     record: dict[str, Any]
     profile: str
-    parts: Parts
+    config: DictConfig
+    task: AbstractTask
+    method: AbstractMethod
     backbone: Backbone
 
 
@@ -48,15 +53,14 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     found = record.read(folder / RECORD)
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} is {found['status']}: its model is not usable")
-    parts = Parts.of(configuration(found, settings))
-    require(parts.method.needs_model, f"run {found['signature']} is {parts.method.name}: no model's output")
-    backbone = parts.backbone.load()
-    same_base(found, backbone)
-    torch.manual_seed(parts.seed)
-    trainable = parts.method.apply(backbone)
-    if parameters := {**trainable.method, **trainable.head}:
-        fill(parameters, read_tensors(folder / outcome.ADAPTER), "that file is another run's: run it again")
-    return Restored(found, folder.resolve().parent.name, parts, backbone)
+    config = configuration(found, settings)
+    task, method = build(config.task), build(config.method)
+    require(method.needs_model, f"run {found['signature']} is {method.name}: no model's output")
+    model = adapt(backbone_of(config), method, config.seed, torch.device("cpu"))
+    same_base(found, model.backbone)
+    if parameters := model.trainable.named:
+        fill(parameters, read_tensors(folder / kept.ADAPTER), "that file is another run's: run it again")
+    return Restored(found, folder.resolve().parent.name, config, task, method, model.backbone)
 
 
 def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_repro.errors import UserError
+from omegaconf import DictConfig
+
+from lora_repro.compose import build
 from lora_repro.forecast import cost
 from lora_repro.forecast.calibrate import speed
 from lora_repro.forecast.outline import frame
 from lora_repro.forecast.workload import rows, workload
-from lora_repro.parts import Parts
+from lora_repro.stages import backbone_of
 from lora_repro.tasks.base import Splits
 from lora_repro.train.precision import resolve_precision
+from lora_repro.train.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -33,35 +36,28 @@ class Forecast:
     lengths: str
 
 
-def forecast(parts: Parts, splits: Splits | None = None) -> Forecast:
+def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
     """Count and time one run. `splits`: its data, where they are at hand. Raises UserError where a size is not known."""
-    if not parts.method.needs_model:
-        texts = rows(parts, splits)[2]
+    method, ranks = build(config.method), Ranks.here(config.device)
+    if not method.needs_model:
+        texts = rows(config, splits)[2]
         return Forecast(0, 0, 0, 0.0, cost.LOADING + cost.SCORING * texts, cost.PROCESS, 0, 0, "counted")
-    found = frame(parts.backbone, parts.method)
-    work, lengths = workload(parts, found, splits)
-    dtype = resolve_precision(parts.train.precision, parts.device)
-    rate = speed(found.shape, found.outline, work, parts.device, dtype)
+    found = frame(backbone_of(config), method)
+    work, lengths = workload(config, found, splits)
+    dtype = resolve_precision(config.train.precision, ranks.device)
+    rate = speed(found.shape, found.outline, work, ranks.device, dtype)
     counted = cost.flops(found.outline, work)
     kept, used = cost.disk(found.outline)
-    process = 0 if parts.device.type == "cuda" else cost.PROCESS  # a GPU's peak is that of its tensors
+    process = 0 if ranks.device.type == "cuda" else cost.PROCESS  # a GPU's peak is that of its tensors
     return Forecast(
         trained=found.outline.trained,
         total=found.outline.parameters,
         tokens=work.train_tokens,
         flops=counted.total,
         # The ranks share the batches; the first alone decodes.
-        seconds=cost.seconds(counted, rate.rows * parts.ranks.size, rate.tokens, work.test_rows if work.new else 0),
+        seconds=cost.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
         memory=cost.memory(found.outline, work, 4 if dtype is None else 2, process),
         kept=kept,
         used=used,
         lengths=lengths,
     )
-
-
-def estimated_seconds(parts: Parts, splits: Splits) -> float | None:
-    """For a record, beside the time that it took. None where it cannot be told: an estimate never costs a run."""
-    try:
-        return round(forecast(parts, splits).seconds, 1)
-    except (UserError, RuntimeError):
-        return None

@@ -12,22 +12,13 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
     """Every run of `python -m lora_repro.run <arguments>`, each once. Raises UserError for what does not compose."""
     overrides = [item for item in arguments if not item.startswith("-")]
     found = sweep.cells(overrides)
-    needed = {(task, *_place(cell)) for cell in found if (task := cell.config.get("init_from"))}
-    first = [
-        cell
-        for task in sorted({str(task) for task, *_ in needed})
-        for cell in sweep.cells(_instead(overrides, task))
-        if (task, *_place(cell)) in needed
-    ]
+    needed = {name for cell in found for name in cell.config.get("starts_from", ())}
+    others = {tuple(start.items()) for cell in found for start in cell.config.get("starts") or ()}
+    first = [cell for own in sorted(others) for cell in sweep.cells(_instead(overrides, own)) if cell.folder.name in needed]
     return list({cell.folder: cell for cell in [*first, *found]}.values())
 
 
-def _place(cell: Cell) -> tuple[str, str, int]:
-    """What a run shares with the one that it starts from."""
-    return cell.row, str(cell.config["backbone"]["name"]), cell.seed
-
-
-def _instead(overrides: Sequence[str], task: str) -> list[str]:
-    """The command that gives the runs on `task` that others start from, as `lora_repro.run` composes it."""
-    kept = [item for item in overrides if item.split("=", 1)[0] not in ("task", "init_from")]
-    return [*kept, f"task={task}", "init_from=null"]
+def _instead(overrides: Sequence[str], own: Sequence[tuple[str, object]]) -> list[str]:
+    """The command that gives the runs that others start from, as `compose.starts_of` composes them."""
+    keys = {"starts", *(key for key, _ in own)}
+    return [*(item for item in overrides if item.split("=", 1)[0] not in keys), "starts=null", *(f"{k}={v}" for k, v in own)]

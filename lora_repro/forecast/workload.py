@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig
 
-from lora_repro.compose import CONF
-from lora_repro.data import encode_prompt, epoch_order
-from lora_repro.decode import BeamSearch
+from lora_repro.compose import CONF, build
+from lora_repro.data import Encoded, epoch_order
 from lora_repro.errors import UserError
 from lora_repro.forecast.cost import Work
 from lora_repro.forecast.outline import Frame
-from lora_repro.parts import Parts
+from lora_repro.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
 
 SAMPLE = 512
@@ -37,20 +37,20 @@ class Lengths:
     source: str
 
 
-def workload(parts: Parts, frame: Frame, splits: Splits | None) -> tuple[Work, str]:
+def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[Work, str]:
     """The work of a run and where its lengths come from. `splits`: its data, None where they are not at hand.
 
     Raises UserError where neither the data nor conf/ say how many rows the task has.
     """
-    train, data, decoder = parts.train, parts.data, parts.decoder
-    n_train, n_dev, n_test = rows(parts, splits)
+    train, objective = build(config.train), objective_of(config)
+    decoder = objective.decoding
+    n_train, n_dev, n_test = rows(config, splits)
     if splits is not None and frame.tokenizer_here:
-        found = counted(parts, frame, splits)
+        found = counted(config, frame, splits)
     else:
-        found = documented(parts, sum(parts.method.virtual_tokens))
+        found = documented(config)
     per_epoch = math.ceil(n_train / train.batch_size)
     steps = train.steps or max(1, round(per_epoch * train.epochs))
-    text = isinstance(decoder, BeamSearch)
     outline = frame.outline
     work = Work(
         steps=steps if outline.trained else 0,
@@ -58,29 +58,29 @@ def workload(parts: Parts, frame: Frame, splits: Splits | None) -> tuple[Work, s
         micro=min(train.micro_batch_size or train.batch_size, train.batch_size),
         length=found.length,
         scored=found.scored,
-        longest=min(found.longest, data.max_length),
+        longest=min(found.longest, config.data.max_length),
         train_rows=n_train,
         dev_rows=n_dev,
         dev_length=found.dev,
         evaluations=math.ceil(steps / (train.eval_every or per_epoch)),
         test_rows=n_test,
         prompt=found.prompt,
-        new=min(decoder.max_new_tokens, SEARCHED * found.scored) if isinstance(decoder, BeamSearch) else 0,
-        most_new=decoder.max_new_tokens if isinstance(decoder, BeamSearch) else 0,
-        beam=decoder.beam if isinstance(decoder, BeamSearch) else 1,
+        new=min(decoder.max_new_tokens, SEARCHED * found.scored),
+        most_new=decoder.max_new_tokens,
+        beam=decoder.beam,
         test_batch=decoder.batch_size,
-        features=not text and not outline.method and outline.head > 0,
+        features=objective.freezes and not outline.method and outline.head > 0,
     )
     return work, found.source
 
 
-def rows(parts: Parts, splits: Splits | None) -> tuple[int, int, int]:
+def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
     """(training, dev, test) rows of a run: all there are, or as many as `data.n_*` says."""
     if splits is not None:
         there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     else:
-        there = _declared(parts.task)
-    wanted = {"train": parts.data.n_train, "dev": parts.data.n_dev, "test": parts.data.n_test}
+        there = _declared(build(config.task))
+    wanted = {split: config.data[f"n_{split}"] for split in there}
     n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
     return n["train"], n["dev"], n["test"]
 
@@ -102,12 +102,12 @@ def _documented() -> dict[str, Any]:
     return yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def documented(parts: Parts, slots: int) -> Lengths:
+def documented(config: DictConfig) -> Lengths:
     """Mean lengths from conf/plan/lengths.yaml; of a task that it does not list, a guess."""
-    known = _documented().get(parts.task.name)
+    known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
     mean = known or UNKNOWN
     return Lengths(
-        length=mean["grouped" if parts.train.group_by_length else "padded"] + slots,
+        length=mean["grouped" if build(config.train).group_by_length else "padded"] + slots,
         dev=mean["mean"] + slots,
         scored=mean["scored"],
         longest=int(mean["longest"]) + slots,
@@ -116,28 +116,21 @@ def documented(parts: Parts, slots: int) -> Lengths:
     )
 
 
-def counted(parts: Parts, frame: Frame, splits: Splits) -> Lengths:
+def counted(config: DictConfig, frame: Frame, splits: Splits) -> Lengths:
     """Mean lengths of a sample of each split, encoded and batched as the run will."""
-    backbone, slots = frame.backbone, parts.method.virtual_tokens
-    objective, batch = parts.objective(), parts.train.batch_size
-
-    def encoded(examples: Sequence[Example]) -> list[Any]:
-        return objective.encode(_sample(examples), backbone, slots, parts.data.max_length)[0]
-
-    train, dev = encoded(splits.train), encoded(splits.dev)
+    objective, settings = objective_of(config), build(config.train)
+    how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
+    train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
+    asked: list[Encoded] = objective.ask(_sample(splits.test), *how)[0]
     lengths = [len(row.ids) for row in train]
-    order = epoch_order(len(train), batch, 0, 0, lengths if parts.train.group_by_length else None)
+    order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
     padded = sum(len(places) * max(lengths[i] for i in places) for places in order)
-    if parts.task.kind == "text":
-        prompts = [len(encode_prompt(example.input, backbone, slots).ids) for example in _sample(splits.test)]
-    else:
-        prompts = [len(row.ids) for row in encoded(splits.test)]
     return Lengths(
         length=padded / sum(map(len, order)),
         dev=sum(len(row.ids) for row in dev) / len(dev),
         scored=sum(objective.count(row) for row in train) / len(train),
         longest=max(lengths),
-        prompt=sum(prompts) / len(prompts),
+        prompt=sum(len(row.ids) for row in asked) / len(asked),
         source="counted",
     )
 

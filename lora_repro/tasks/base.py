@@ -64,14 +64,16 @@ class Scores:
 class AbstractTask(abc.ABC):
     """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order.
 
-    `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `metric`: the score that stands for
-    the task in a table. `attribution`: what must be said where texts of the real data are shown.
+    `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `objective`: the class in
+    lora_repro/objectives that makes of an example what a model is trained on and asked; by name, for nothing here knows torch.
+    `metric`: the score that stands for the task in a table. `attribution`: what must be said where real texts are shown.
     """
 
     name: str
     kind: str = "text"
     labels: Sequence[str] = ()
     attribution: ClassVar[str] = ""
+    objective: ClassVar[str] = "lora_repro.objectives.completion.Completion"
 
     @property
     @abc.abstractmethod

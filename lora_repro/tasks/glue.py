@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
@@ -56,6 +57,7 @@ class Glue(AbstractTask):
     Raises UserError on any other value.
     """
 
+    objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
     name: str
     label: str
     kind: str = "class"

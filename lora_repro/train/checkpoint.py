@@ -57,6 +57,18 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def save_json(path: Path, value: Any) -> None:
+    """Write JSON atomically. Raises ValueError on NaN or infinity."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
     """Write checkpoint `step` under `folder` and drop all but the newest two. Returns its path."""
     target, temporary = folder / f"step_{step:08d}", folder / f".step_{step:08d}.tmp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,9 @@ from torch import nn
 
 from lora_repro import provenance
 from lora_repro.train import checkpoint
+from lora_repro.train.optimizer import restore, state_of
+
+WEIGHT, MOMENT = "weight.", "optimizer."  # how a checkpoint's tensors are called
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Trained:
     dev_losses: list[tuple[int, float]]
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it; status, code and peak have their own places there."""
+        return {
+            "dev_loss": self.dev_loss if math.isfinite(self.dev_loss) else None,
+            "dev_losses": [list(pair) for pair in self.dev_losses],
+            "best_step": self.best_step,
+            "steps": self.steps,
+            "train_tokens": self.tokens,
+            "train_seconds": round(self.seconds, 1),
+        }
 
 
 @dataclass
@@ -88,19 +102,17 @@ def stop_signals() -> Iterator[list[int]]:
 def save_state(
     folder: Path,
     step: int,
-    names: list[str],
-    tensors: list[nn.Parameter],
-    optimizer: torch.optim.AdamW,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
     state: State,
 ) -> None:
     blob: dict[str, torch.Tensor] = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         blob["rng.cuda"] = torch.cuda.get_rng_state()
-    for name, tensor in zip(names, tensors, strict=True):
-        blob[f"weight.{name}"] = tensor
-        for key, value in optimizer.state.get(tensor, {}).items():
-            blob[f"adam.{key}.{name}"] = value
-    facts: dict[str, Any] = dict(vars(state))
+    blob |= {f"{WEIGHT}{name}": tensor for name, tensor in parameters.items()}
+    tensors, rest = state_of(optimizer, parameters)
+    blob |= {f"{MOMENT}{key}": value for key, value in tensors.items()}
+    facts: dict[str, Any] = {**vars(state), "optimizer": rest}
     for name in ("best_loss", "best_figure"):
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
@@ -115,30 +127,22 @@ def best_path(folder: Path, step: int) -> Path:
 
 
 def restore_state(
-    folder: Path,
-    names: list[str],
-    tensors: list[nn.Parameter],
-    optimizer: torch.optim.AdamW,
-    state: State,
-    device: torch.device,
+    folder: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: State
 ) -> int:
     """Put the newest whole checkpoint back, if there is one; returns its step, or 0.
 
-    One that does not say which code wrote it is an older version's and is left alone: training starts anew.
+    One that does not say which code wrote it, or keeps another optimizer's state in another way, is an older version's and is
+    left alone: training starts anew.
     """
     found = checkpoint.load_newest(folder)
-    if found is None or "code" not in found[1]:
+    if found is None or not {"code", "optimizer"} <= set(found[1]):
         return 0
     blob, facts = found
     with torch.no_grad():
-        for name, tensor in zip(names, tensors, strict=True):
-            tensor.copy_(blob[f"weight.{name}"])
-            moments = {key: blob.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            optimizer.state[tensor] = {
-                key: value if key == "step" and device.type == "cpu" else value.to(device)
-                for key, value in moments.items()
-                if value is not None
-            }
+        for name, tensor in parameters.items():
+            tensor.copy_(blob[f"{WEIGHT}{name}"])
+    moments = {key.removeprefix(MOMENT): value for key, value in blob.items() if key.startswith(MOMENT)}
+    restore(optimizer, parameters, moments, facts["optimizer"])
     torch.set_rng_state(blob["rng.cpu"])
     if "rng.cuda" in blob and torch.cuda.is_available():
         torch.cuda.set_rng_state(blob["rng.cuda"])

@@ -1,4 +1,4 @@
-"""How a training ended, kept beside the run until its record is written; and what counts as a collapsed model."""
+"""What an unfinished run keeps in its folder until its record is written: how the training ended, then the answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import provenance
-from lora_repro.record import finite, write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
@@ -28,9 +27,8 @@ OBSERVED = "observed.safetensors"  # a probe's, on the way
 def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
-    values = asdict(trained)
     (folder / ANSWERS).unlink(missing_ok=True)  # of weights before these
-    write_json(folder / FACTS, {**values, "dev_loss": finite(trained.dev_loss)})
+    checkpoint.save_json(folder / FACTS, {**asdict(trained), "dev_loss": trained.facts()["dev_loss"]})
 
 
 def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:
@@ -51,40 +49,18 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
     return Trained(**facts)
 
 
-def keep_answers(folder: Path, outputs: list[str], took: dict[str, Any]) -> None:
+def keep_answers(folder: Path, answers: dict[str, Any]) -> None:
     """Save what the model said and what that took: scoring may fail, and need not cost the decoding."""
-    write_json(folder / ANSWERS, {"outputs": outputs, "took": took})
+    checkpoint.save_json(folder / ANSWERS, answers)
 
 
-def answers(folder: Path) -> tuple[list[str], dict[str, Any]] | None:
+def answers(folder: Path) -> dict[str, Any] | None:
     """What `keep_answers` saved, if this run got that far."""
     try:
-        found = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
-        return found["outputs"], found["took"]
-    except (OSError, ValueError, KeyError):
+        found: dict[str, Any] = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-
-
-def facts(trained: Trained) -> dict[str, Any]:
-    """What the record says of the training; `code` and the peak are the record's to place."""
-    return {
-        "status": trained.status,
-        "dev_loss": finite(trained.dev_loss),
-        "dev_losses": [list(pair) for pair in trained.dev_losses],
-        "best_step": trained.best_step,
-        "steps": trained.steps,
-        "train_tokens": trained.tokens,
-        "train_seconds": round(trained.seconds, 1),
-        "peak_memory_mb": trained.peak_memory_mb,
-        "code": trained.code,
-    }
-
-
-def judge(status: str, outputs: list[str]) -> str:
-    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to every input."""
-    if status == "finished" and len(outputs) > 1 and len(set(outputs)) == 1:
-        return "collapsed"
-    return status
+    return found if "seconds" in found else None  # an older version's is worth no more than decoding again
 
 
 def clean(folder: Path) -> None:

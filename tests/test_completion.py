@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_backbone
+from conftest import text_row, tiny_backbone
 
 from lora_repro.backbone.model import Backbone
-from lora_repro.data import Encoded, collate
-from lora_repro.train.objective import summed_loss, validation_loss
+from lora_repro.data import collate
+from lora_repro.objectives.completion import Completion, summed_loss
 
-ROWS = [Encoded([65, 66, 10, 32, 67, 256], [-1] * 6, 3), Encoded([70, 10, 32, 71, 72, 73, 74, 256], [-1] * 8, 2)]
+ROWS = [text_row([65, 66, 10, 32, 67, 256], 3), text_row([70, 10, 32, 71, 72, 73, 74, 256], 2)]
 
 
 def literal_loss(backbone: Backbone, smoothing: float) -> tuple[float, int]:
@@ -37,7 +37,7 @@ def test_summed_loss_is_the_literal_one(architecture: str, smoothing: float) -> 
 
 def test_padding_to_any_length_changes_nothing() -> None:
     backbone = tiny_backbone("gpt2")
-    long = Encoded([65] * 120, [-1] * 120, 119)
+    long = text_row([65] * 120, 119)
     alone, _ = summed_loss(backbone, collate(ROWS, 256), 0.1)
     padded, _ = summed_loss(backbone, collate([*ROWS, long], 256), 0.1)
     extra, _ = summed_loss(backbone, collate([long], 256), 0.1)
@@ -47,6 +47,6 @@ def test_padding_to_any_length_changes_nothing() -> None:
 def test_validation_loss_is_a_mean_over_tokens_without_smoothing() -> None:
     backbone = tiny_backbone("llama")
     expected, n = literal_loss(backbone, 0.0)
-    batches = [collate(ROWS[:1], 256), collate(ROWS[1:], 256)]
-    assert validation_loss(backbone, batches, torch.device("cpu")) == pytest.approx(expected / n, rel=1e-5)
+    for size in (1, 2):
+        assert Completion().validate(backbone, ROWS, size) == {"dev_loss": pytest.approx(expected / n, rel=1e-5)}
     assert expected / n == pytest.approx(math.log(257), rel=0.2)  # an untrained model knows nothing

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_repro.decode.beam_cache import BeamCache, place
+from lora_repro.decode.cache import BeamCache, place
 from lora_repro.decode.selection import Beams
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """One input: token ids, and for each the slot index of a virtual token, or -1 for an ordinary one."""
-
-    ids: list[int]
-    virtual: list[int]
+if TYPE_CHECKING:
+    from lora_repro.data import Encoded
 
 
 class BeamForward:
-    """The model calls of one batch: left-padded prompts once, then one token for each live beam."""
+    """The model calls of one batch: left-padded prompts once, then one token for each live beam.
 
-    def __init__(self, model: nn.Module, prompts: list[Prompt], pad: int, beam: int) -> None:
-        self.model, self.prompts, self.pad, self.beam = model, prompts, pad, beam
+    `segments`: tell the model which segment each position is of; what is generated is of the one after its prompt's last.
+    """
+
+    def __init__(self, model: nn.Module, prompts: Sequence[Encoded], pad: int, beam: int, segments: bool = False) -> None:
+        self.model, self.prompts, self.pad, self.beam, self.segments = model, prompts, pad, beam, segments
         self.device = next(model.parameters()).device
         self.lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
         self.mask = self._left_padded([[1] * len(prompt.ids) for prompt in prompts], 0)  # (B, P)
@@ -55,6 +53,8 @@ class BeamForward:
         positions = (self.mask.cumsum(1) - 1).clamp(min=0)
         virtual = self._left_padded([prompt.virtual for prompt in self.prompts], -1)
         extra = {"virtual": virtual} if bool((virtual >= 0).any()) else {}
+        if self.segments:
+            extra["segments"] = self._left_padded([prompt.segments for prompt in self.prompts], 0)
         logits = self._call(ids, self.mask, positions, **extra)
         self.cache = BeamCache.from_prompt(self.cache, capacity=len(self.prompts) * self.beam)
         return logits
@@ -67,4 +67,8 @@ class BeamForward:
         generated = beams.history.shape[1]
         mask = torch.cat([self.mask[beams.owner], torch.ones(len(order), generated, dtype=torch.long)], 1)
         positions = (self.lengths[beams.owner] + generated - 1)[:, None]
-        return self._call(beams.history[:, -1:], mask, positions), beams
+        extra = {}
+        if self.segments:
+            after = torch.tensor([prompt.segments[-1] + 1 for prompt in self.prompts])
+            extra["segments"] = after[beams.owner][:, None]
+        return self._call(beams.history[:, -1:], mask, positions, **extra), beams

@@ -17,12 +17,12 @@ from torch import nn
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.classify import Classification, Labeller, features_of, logits_of, reset_head
+from lora_repro.data import Batch, Encoded, Rows, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe
-from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
+from lora_repro.objectives.classification import Classification, Labeller, encode_sentence, features_of, logits_of
 from lora_repro.tasks.base import Example
-from lora_repro.train import TrainConfig, train
+from lora_repro.train.loop import TrainConfig, silent, train
 
 EOS = "<|endoftext|>"
 DEBERTA = {  # as deberta-v2-xxlarge, whose convolution could see padding
@@ -99,15 +99,15 @@ def examples(pairs: bool = True, regression: bool = False, n: int = 8) -> list[E
     ]
 
 
-def encoded(backbone: Backbone, regression: bool = False, n: int = 8) -> list[SentenceRow]:
+def encoded(backbone: Backbone, regression: bool = False, n: int = 8) -> list[Encoded]:
     task = Classification(() if regression else LABELS)
     return task.encode(examples(regression=regression, n=n), backbone, (0, 0), 100)[0]
 
 
-def one_by_one(backbone: Backbone, rows: list[SentenceRow]) -> torch.Tensor:
+def one_by_one(backbone: Backbone, rows: list[Encoded]) -> torch.Tensor:
     """(B, n_labels) logits of each row without any padding."""
     with torch.no_grad():
-        batches = [collate_sentences([row], backbone.pad, regression=False) for row in rows]
+        batches = [collate([row], backbone.pad) for row in rows]
         return torch.cat([logits_of(backbone, features_of(backbone, batch)) for batch in batches])
 
 
@@ -240,16 +240,16 @@ def test_two_tokens_of_text_must_fit(
 # --- batches
 
 
-def golden_rows() -> list[SentenceRow]:
+def golden_rows() -> list[Encoded]:
     return [
-        SentenceRow([5, 9, 7, 9], [-1, 0, -1, -1], [0, 0, 1, 1], 1.0),
-        SentenceRow([5, 9, 7, 7, 7, 9], [-1, -1, -1, -1, 1, -1], [0, 0, 0, 1, 1, 1], 0.0),
+        Encoded([5, 9, 7, 9], [-1, 0, -1, -1], [0, 0, 1, 1], 4, 1),
+        Encoded([5, 9, 7, 7, 7, 9], [-1, -1, -1, -1, 1, -1], [0, 0, 0, 1, 1, 1], 6, 0),
     ]
 
 
 @pytest.mark.parametrize("pad", [9, 3])
 def test_a_golden_batch(pad: int) -> None:
-    batch = collate_sentences(golden_rows(), pad=pad, regression=False)
+    batch = collate(golden_rows(), pad)
     assert batch.ids.tolist() == [[5, 9, 7, 9, pad, pad], [5, 9, 7, 7, 7, 9]]
     # Of lengths: where the padding is eos (9), the real eos (9) is attended to and the padding is not.
     assert batch.attention.tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
@@ -257,34 +257,31 @@ def test_a_golden_batch(pad: int) -> None:
     assert batch.segments.tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1]]
     assert batch.lengths.tolist() == [4, 6] and batch.labels.tolist() == [1, 0]
     assert {x.dtype for x in (batch.ids, batch.attention, batch.segments, batch.labels)} == {torch.long}
-    assert batch.features is None and batch.tokens == 12
+    assert batch.features is None and batch.tokens == 12 and (batch.targets == -100).all()
 
 
 def test_labels_of_a_batch_are_classes_or_numbers() -> None:
     rows = [replace(row, label=label) for row, label in zip(golden_rows(), (2.0, 3.75), strict=True)]
-    numbers = collate_sentences(rows, pad=9, regression=True).labels
+    numbers = collate(rows, 9).labels
     assert numbers.tolist() == [2.0, 3.75] and numbers.dtype == torch.float32
-    assert Classification(()).collate(rows, 9).labels.dtype == torch.float32
-    assert Classification(LABELS).collate(golden_rows(), 9).labels.dtype == torch.long
+    assert collate(golden_rows(), 9).labels.dtype == torch.long
 
 
 def test_features_are_batched_only_if_every_row_has_them() -> None:
     rows = [replace(row, features=torch.full((3,), float(i))) for i, row in enumerate(golden_rows())]
-    batch = collate_sentences(rows, pad=9, regression=False)
+    batch = collate(rows, 9)
     assert batch.features is not None and batch.features.tolist() == [[0, 0, 0], [1, 1, 1]]
-    assert collate_sentences([rows[0], golden_rows()[1]], pad=9, regression=False).features is None
+    assert collate([rows[0], golden_rows()[1]], 9).features is None
 
 
 def test_a_batch_moves_as_a_whole() -> None:
-    batch = collate_sentences(
-        [replace(row, features=torch.zeros(3)) for row in golden_rows()], 9, regression=True
-    )
+    batch = collate([replace(row, features=torch.zeros(3)) for row in golden_rows()], 9)
     moved = batch.to(torch.device("meta"))
-    for name in ("ids", "attention", "virtual", "segments", "lengths", "labels", "features"):
+    for name in ("ids", "attention", "virtual", "segments", "targets", "lengths", "labels", "features"):
         value = getattr(moved, name)
         assert value.device.type == "meta"
         assert value.shape == getattr(batch, name).shape and value.dtype == getattr(batch, name).dtype
-    assert collate_sentences(golden_rows(), 9, regression=True).to(torch.device("cpu")).features is None
+    assert collate(golden_rows(), 9).to(torch.device("cpu")).features is None
 
 
 # --- encoding a split
@@ -369,7 +366,7 @@ def test_padding_changes_no_logits(architecture: str, pooling: str, pad: str) ->
         alone.shape == (8, 3) and float(alone.std(dim=0).min()) > 1e-3
     )  # rows differ, so a mix-up would show
     with torch.no_grad():
-        batch = collate_sentences(rows, backbone.pad, regression=False)
+        batch = collate(rows, backbone.pad)
         together = logits_of(backbone, features_of(backbone, batch))
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
         # The same batch without its mask, or with every row's length the longest's, is off by far more.
@@ -401,7 +398,7 @@ def test_what_each_pooling_reads(architecture: str) -> None:
     for pooling in ("first", "last", "mean"):
         backbone = shared(architecture, pooling=pooling)
         with torch.no_grad():
-            found[pooling] = features_of(backbone, collate_sentences(rows, backbone.pad, regression=False))
+            found[pooling] = features_of(backbone, collate(rows, backbone.pad))
     body: Any = shared(architecture).decoder
     for b, row in enumerate(rows):
         extra = {"token_type_ids": torch.tensor([row.segments])} if architecture == "bert" else {}
@@ -441,7 +438,7 @@ def test_the_body_is_told_of_slots_and_segments_where_it_can_use_them(
 ) -> None:
     backbone = classifier(architecture)
     rows, _ = Classification(LABELS).encode(examples(), backbone, slots, 64)
-    batch = collate_sentences(rows, backbone.pad, regression=False)
+    batch = collate(rows, backbone.pad)
     recorder = Recorder()
     backbone.decoder = recorder
     features_of(backbone, batch)
@@ -458,8 +455,8 @@ def test_the_body_is_told_of_slots_and_segments_where_it_can_use_them(
 # --- the objective
 
 
-def batch_of(backbone: Backbone, regression: bool = False) -> SentenceBatch:
-    return collate_sentences(encoded(backbone, regression), backbone.pad, regression)
+def batch_of(backbone: Backbone, regression: bool = False) -> Batch:
+    return collate(encoded(backbone, regression), backbone.pad)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -500,7 +497,7 @@ def test_micro_batches_add_up_to_the_whole_batch(regression: bool) -> None:
         head.weight.grad, total, start = None, 0.0, 0
         for size in sizes:
             part = rows[start : start + size]
-            loss = task.summed(backbone, task.collate(part, backbone.pad), 0.1) / sum(map(task.count, rows))
+            loss = task.summed(backbone, collate(part, backbone.pad), 0.1) / sum(map(task.count, rows))
             loss.backward()
             total, start = total + float(loss.detach()), start + size
         return total, head.weight.grad
@@ -516,7 +513,7 @@ def test_micro_batches_add_up_to_the_whole_batch(regression: bool) -> None:
 # --- validation and answers
 
 
-def expected_answers(backbone: Backbone, rows: list[SentenceRow], regression: bool) -> list[str]:
+def expected_answers(backbone: Backbone, rows: list[Encoded], regression: bool) -> list[str]:
     logits = one_by_one(backbone, rows).tolist()
     if regression:
         return [f"{values[0]:.4f}" for values in logits]
@@ -530,7 +527,7 @@ def test_answers_are_in_order_whatever_the_batch_size(architecture: str, size: i
     rows, seen = encoded(backbone), []
     expected = expected_answers(backbone, rows, regression=False)
     assert len({*expected}) > 1
-    found, calls = Classification(LABELS).answers(backbone, rows, size, seen.append)
+    found, calls = Classification(LABELS, decoder=Labeller(size)).answer(backbone, rows, seen.append)
     assert found == expected
     assert calls == len(seen) == math.ceil(8 / size) and sum(seen) == 8
 
@@ -539,7 +536,7 @@ def test_answers_are_in_order_whatever_the_batch_size(architecture: str, size: i
 def test_numbers_are_answered_with_four_decimals_in_order(size: int) -> None:
     backbone = shared("bert", 1)
     rows = encoded(backbone, regression=True)
-    found, _ = Classification(()).answers(backbone, rows, size, lambda n: None)
+    found, _ = Classification((), decoder=Labeller(size)).answer(backbone, rows, lambda n: None)
     assert all(re.fullmatch(r"-?\d+\.\d{4}", text) for text in found) and len({*found}) == 8
     expected = expected_answers(backbone, rows, regression=True)
     assert [float(text) for text in found] == pytest.approx([float(text) for text in expected], abs=1.01e-4)
@@ -573,7 +570,7 @@ def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool
     found = task.validate(backbone, rows, size)
     assert found == {"dev_loss": pytest.approx(expected, rel=1e-4), "dev_score": 0.25}
     answers, right = asked.pop()
-    assert answers == task.answers(backbone, rows, size, lambda n: None)[0] and not asked
+    assert answers == task.answer(backbone, rows, lambda n: None)[0] and not asked
     assert ([float(text) for text in right] if regression else right) == gold
     assert replace(task, score=None).validate(backbone, rows, size).keys() == {"dev_loss"}
 
@@ -585,7 +582,7 @@ def test_nothing_is_differentiated_while_answering() -> None:
     rows = encoded(backbone)
     task = Classification(LABELS)
     assert task.summed(backbone, batch_of(backbone), 0.0).requires_grad
-    kept = task.cached(backbone, rows, 4)
+    kept = task.frozen(backbone, rows, 4)
     assert not any(row.features.requires_grad for row in kept if row.features is not None)
     task.validate(backbone, rows, 4)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
@@ -623,13 +620,13 @@ def test_cached_rows_give_the_same_logits_without_the_body(architecture: str, si
     backbone = classifier(architecture)
     task, rows = Classification(LABELS), encoded(backbone)
     before, expected = task.validate(backbone, rows, 3), one_by_one(backbone, rows)
-    kept = task.cached(backbone, rows, size)
+    kept = task.frozen(backbone, rows, size)
     assert [replace(row, features=None) for row in kept] == rows
     assert all(row.features is not None and row.features.shape == (32,) for row in kept)
     assert all(row.features is None for row in rows)
     backbone.decoder = Recorder()  # whose features are zeros of another width
     with torch.no_grad():
-        found = task._logits(backbone, task.collate(kept, backbone.pad))
+        found = task._logits(backbone, collate(kept, backbone.pad))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert task.validate(backbone, kept, 3) == {"dev_loss": pytest.approx(before["dev_loss"], rel=1e-5)}
     assert backbone.decoder.given == {}
@@ -641,11 +638,11 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
     expected = one_by_one(backbone, rows)
     for mode in (True, False):
         backbone.model.train(mode)
-        kept = task.cached(backbone, rows, 4)
+        kept = task.frozen(backbone, rows, 4)
         assert backbone.model.training is mode and backbone.decoder.training is mode
         backbone.model.eval()
         with torch.no_grad():
-            found = task._logits(backbone, task.collate(kept, backbone.pad))
+            found = task._logits(backbone, collate(kept, backbone.pad))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -653,15 +650,15 @@ def probed(architecture: str, folder: Path, cache: bool, dropout: float) -> dict
     """The head after three epochs of linear probing, on features kept once or computed at every step."""
     backbone = classifier(architecture, dropout=dropout)
     torch.manual_seed(0)
-    reset_head(backbone)
-    parameters = LinearProbe().apply(backbone).head
+    backbone.reset_head()
+    trainable = LinearProbe().apply(backbone)
     task, rows = Classification(LABELS), encoded(backbone)
     if cache:
-        rows = task.cached(backbone, rows, 3)
+        rows = task.frozen(backbone, rows, 3)
         backbone.decoder = Recorder()  # the body is not asked again
     settings = TrainConfig(lr=1e-2, epochs=3, batch_size=4, warmup=0, precision="fp32", select="last")
-    train(backbone, parameters, rows, rows, settings, 0, folder, lambda step, values: None, "probe", task)
-    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    train(backbone, trainable, Rows(rows, rows), task, settings, 0, folder, silent)
+    return {name: parameter.detach().clone() for name, parameter in trainable.head.items()}
 
 
 @every_architecture
@@ -695,7 +692,7 @@ def fresh_head(
         for parameter in head_of(backbone).values():
             parameter.fill_(before)
     torch.manual_seed(seed)
-    reset_head(backbone)
+    backbone.reset_head()
     return head_of(backbone)
 
 
@@ -736,7 +733,7 @@ def test_a_new_head_leaves_the_body_alone(architecture: str) -> None:
     backbone = classifier(architecture)
     before = {name: value.clone() for name, value in backbone.decoder.state_dict().items()}
     torch.manual_seed(1)
-    reset_head(backbone)
+    backbone.reset_head()
     assert all(torch.equal(value, before[name]) for name, value in backbone.decoder.state_dict().items())
 
 
@@ -745,6 +742,6 @@ def test_a_language_model_gets_no_new_head(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     state = torch.get_rng_state()
-    reset_head(backbone)
+    backbone.reset_head()
     assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

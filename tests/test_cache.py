@@ -10,8 +10,8 @@ from decode_models import EOS, PAD, Pieces, Table, V, agree, random_model, rando
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
-from lora_repro.decode import BeamSearch
-from lora_repro.decode.beam_cache import place
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.decode.cache import place
 
 
 def test_place_keeps_first_children_and_moves_whole_rows_only_into_holes() -> None:

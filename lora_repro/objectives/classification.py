@@ -1,46 +1,67 @@
-"""From a sentence's hidden states to a class or a number: training objective, validation and answers.
+"""A class or a number from a sentence or a pair: how it becomes tokens, the head's loss, validation and answers.
 
-Classes: cross-entropy over the labels (label-smoothed if asked). A number: squared error of the one output, as in the
-authors' GLUE code. The head of the task is new, so it is drawn from the run's seed.
+    [cls] [prefix slots] first ([separator] second) [infix slots] eos
+
+is BERT's "[CLS] A [SEP] B [SEP]" and RoBERTa's "<s> A </s></s> B </s>"; a decoder has no cls and answers at eos. A slot's
+placeholder is eos and not pad: RoBERTa counts positions over real tokens only. Classes: cross-entropy over the labels
+(label-smoothed if asked). A number: squared error of the one output, as in the authors' GLUE code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from lora_repro.backbone.model import Backbone
+from lora_repro.data import Batch, Encoded, batches
 from lora_repro.errors import UserError
-from lora_repro.sentences import SentenceBatch, SentenceRow, collate_sentences, encode_sentence
+from lora_repro.objectives.base import Objective, said_of_positions
 
 if TYPE_CHECKING:
-    from lora_repro.tasks.base import Example
-
-STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
-
-
-def reset_head(backbone: Backbone) -> None:
-    """Draw the task's new head from torch's global generator: weights N(0, 0.02^2), biases zero."""
-    for module in backbone.classifier:
-        for part in module.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.normal_(part.weight, 0.0, STD)
-                if part.bias is not None:
-                    nn.init.zeros_(part.bias)
+    from lora_repro.backbone.model import Backbone
+    from lora_repro.backbone.spec import BackboneSpec
+    from lora_repro.tasks.base import AbstractTask, Example
 
 
-def features_of(backbone: Backbone, batch: SentenceBatch) -> torch.Tensor:
+def encode_sentence(
+    example: Example, label: float, backbone: Backbone, slots: tuple[int, int], max_length: int
+) -> tuple[Encoded, int]:
+    """The row of one example and how many tokens were cut: from the longer sentence first, one at a time, until all fits."""
+    prefix, infix = slots
+    first: list[int] = backbone.tokenizer.encode(example.input, add_special_tokens=False)
+    second: list[int] = []
+    if example.second is not None:
+        second = backbone.tokenizer.encode(example.second, add_special_tokens=False)
+    between = backbone.separator if example.second is not None else []
+    room = max_length - len(backbone.cls) - prefix - infix - len(between) - 1
+    if room < 2:
+        raise UserError(
+            f"data.max_length={max_length} leaves no room for text beside {prefix + infix} virtual tokens; raise it"
+        )
+    cut = 0
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+        cut += 1
+    filler = backbone.eos
+    opening = [*backbone.cls, *[filler] * prefix, *first, *between]
+    ids = [*opening, *second, *[filler] * infix, backbone.eos]
+    virtual = [-1] * len(ids)
+    virtual[len(backbone.cls) : len(backbone.cls) + prefix] = range(prefix)
+    virtual[len(ids) - 1 - infix : len(ids) - 1] = range(prefix, prefix + infix)
+    segments = [0] * len(opening) + [int(example.second is not None)] * (len(ids) - len(opening))
+    return Encoded(ids, virtual, segments, len(ids), label), cut
+
+
+def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
     """(B, d): what the body says of each row, as `backbone.pooling` reads it.
 
     `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, which
     in a decoder is the only one that has seen the whole row; `mean`: over all real positions.
     """
-    extra: dict[str, Any] = {"virtual": batch.virtual} if bool((batch.virtual >= 0).any()) else {}
+    extra: dict[str, Any] = {**said_of_positions(backbone, batch)}
     if getattr(backbone.model.config, "type_vocab_size", 0) == 2:
         extra["token_type_ids"] = batch.segments
     if backbone.table.pooling == "last":
@@ -65,7 +86,21 @@ def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Classification:
+class Labeller:
+    """How a trained classifier answers: `batch_size` changes speed and memory only. It searches nothing and writes nothing."""
+
+    batch_size: int = 64
+    beam: ClassVar[int] = 1
+    max_new_tokens: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"decode.batch_size must be at least 1, not {self.batch_size}")
+
+
+@final
+@dataclass(frozen=True)
+class Classification(Objective):
     """`labels`: the classes, in the order of the head's outputs; empty for a number.
 
     `score(answers, gold)`, higher is better, chooses the checkpoint instead of the validation loss where it is given.
@@ -73,6 +108,27 @@ class Classification:
 
     labels: tuple[str, ...]
     score: Callable[[list[str], list[str]], float] | None = None
+    decoder: Labeller = Labeller()
+    answering: ClassVar[str] = "predict"
+    freezes: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
+        if not isinstance(decoder, Labeller):
+            what = f"a {task.kind}, which {type(decoder).__name__} does not give"
+            raise UserError(f"task {task.name} answers with {what}: decode=labels")
+        return cls(tuple(task.labels), task.quality if select_by == "score" else None, decoder)
+
+    @property
+    def decoding(self) -> Labeller:
+        return self.decoder
+
+    def fit(self, spec: BackboneSpec) -> BackboneSpec:
+        outputs = len(self.labels) or 1
+        if spec.n_labels is not None and spec.n_labels != outputs:
+            what = "one number" if self.regression else f"{outputs} classes"
+            raise UserError(f"backbone.n_labels={spec.n_labels}, but this task has {what}: leave it to the task")
+        return replace(spec, head="classification", n_labels=outputs)
 
     @property
     def regression(self) -> bool:
@@ -80,8 +136,8 @@ class Classification:
 
     def encode(
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
-    ) -> tuple[list[SentenceRow], int]:
-        """Rows in order, and how many of them were cut to `max_length`. An example to answer has label 0."""
+    ) -> tuple[list[Encoded], int]:
+        """Rows in order, and how many of them were cut to `max_length`. An example without a target has label 0."""
         config: Any = backbone.model.config
         limit = getattr(config, "max_position_embeddings", None)
         if limit is not None and backbone.architecture == "roberta":
@@ -93,23 +149,23 @@ class Classification:
         found = [encode_sentence(e, self._label(e.target), backbone, slots, max_length) for e in examples]
         return [row for row, _ in found], sum(cut > 0 for _, cut in found)
 
-    def _label(self, text: str) -> float:
-        if not text:
-            return 0.0
-        return float(text) if self.regression else float(self.labels.index(text))
+    def ask(
+        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+    ) -> tuple[list[Encoded], int]:
+        return self.encode(examples, backbone, slots, max_length)
 
-    def count(self, row: SentenceRow) -> int:
-        """Loss terms of a row."""
+    def _label(self, text: str) -> float:
+        if self.regression:
+            return float(text or 0)
+        return self.labels.index(text) if text else 0
+
+    def count(self, row: Encoded) -> int:
         return 1
 
-    def collate(self, rows: Sequence[SentenceRow], pad: int) -> SentenceBatch:
-        return collate_sentences(rows, pad, self.regression)
-
-    def summed(self, backbone: Backbone, batch: SentenceBatch, label_smoothing: float) -> torch.Tensor:
-        """Sum of the loss over the rows of a batch."""
+    def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
         return self._loss(self._logits(backbone, batch), batch.labels, label_smoothing)
 
-    def _logits(self, backbone: Backbone, batch: SentenceBatch) -> torch.Tensor:
+    def _logits(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
         features = features_of(backbone, batch) if batch.features is None else batch.features
         return logits_of(backbone, features).float()
 
@@ -119,10 +175,10 @@ class Classification:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
 
     @torch.no_grad()
-    def validate(self, backbone: Backbone, rows: Sequence[SentenceRow], batch_size: int) -> dict[str, float]:
+    def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
         """`dev_loss`: mean loss a row, without smoothing; `dev_score` where there is a score."""
         total, answers = 0.0, [""] * len(rows)
-        for order, batch in self._batches(backbone, rows, batch_size):
+        for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
             logits = self._logits(backbone, batch)
             total += float(self._loss(logits, batch.labels, 0.0))
             for index, text in zip(order, self._texts(logits), strict=True):
@@ -141,16 +197,12 @@ class Classification:
         return -score if score == score else float("inf")
 
     @torch.no_grad()
-    def answers(
-        self,
-        backbone: Backbone,
-        rows: Sequence[SentenceRow],
-        batch_size: int,
-        progress: Callable[[int], None],
+    def answer(
+        self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
-        """The class (or the number, four decimals) of each row in order, and the forward calls it took."""
+        """The class (or the number, four decimals) of each row."""
         found, calls = [""] * len(rows), 0
-        for order, batch in self._batches(backbone, rows, batch_size):
+        for order, batch in batches(rows, self.decoder.batch_size, backbone.pad, backbone.device):
             for index, text in zip(order, self._texts(self._logits(backbone, batch)), strict=True):
                 found[index] = text
             calls += 1
@@ -163,7 +215,7 @@ class Classification:
         return [self.labels[index] for index in logits.argmax(dim=1).tolist()]
 
     @torch.no_grad()
-    def cached(self, backbone: Backbone, rows: Sequence[SentenceRow], batch_size: int) -> list[SentenceRow]:
+    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> list[Encoded]:
         """The rows with the features of the frozen body, which then runs once instead of once an epoch.
 
         Equal to running it every time where the body has no dropout (backbone.dropout 0) and nothing in it is trained;
@@ -173,29 +225,8 @@ class Classification:
         body_was_training = backbone.model.training
         backbone.model.eval()
         found = list(rows)
-        for order, batch in self._batches(backbone, rows, batch_size):
+        for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
             for index, vector in zip(order, features_of(backbone, batch).float().cpu(), strict=True):
                 found[index] = replace(rows[index], features=vector)
         backbone.model.train(body_was_training)
         return found
-
-    def _batches(
-        self, backbone: Backbone, rows: Sequence[SentenceRow], batch_size: int
-    ) -> Iterator[tuple[list[int], SentenceBatch]]:
-        """(indices, batch) of every row once, sorted by length so that little is padding."""
-        device = backbone.embedding.weight.device
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            yield chosen, self.collate([rows[index] for index in chosen], backbone.pad).to(device)
-
-
-@dataclass(frozen=True)
-class Labeller:
-    """How a trained classifier answers: `batch_size` changes speed and memory only."""
-
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"decode.batch_size must be at least 1, not {self.batch_size}")

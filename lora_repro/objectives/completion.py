@@ -1,0 +1,148 @@
+"""A text after a prompt: label-smoothed cross-entropy on its tokens and EOS (paper, Table 11; Section 2), answered by search.
+
+One training sequence, as in the authors' code (its separator is GPT-2's token 50256):
+
+    [prefix slots] input [infix slots] separator " completion" EOS
+     -------------- prompt: not scored ------------  -- scored ---
+
+The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. For logits z over V
+words and target y, with smoothing eps:  (1 - eps) * -log p(y) + eps * (1/V) * sum_v -log p(v).  The smoothing mass is spread
+over the full vocabulary, target included, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self, final
+
+import torch
+from torch.nn import functional as F
+
+from lora_repro.data import Batch, Encoded, batches
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.errors import UserError
+from lora_repro.objectives.base import Objective, said_of_positions
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.model import Backbone
+    from lora_repro.backbone.spec import BackboneSpec
+    from lora_repro.tasks.base import AbstractTask, Example
+
+
+def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)) -> Encoded:
+    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator."""
+    prefix, infix = slots
+    context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
+    ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
+    virtual = [
+        *range(prefix),
+        *[-1] * len(context),
+        *range(prefix, prefix + infix),
+        *[-1] * len(backbone.separator),
+    ]
+    return Encoded(ids, virtual, [0] * len(ids), len(ids))
+
+
+def encode(
+    examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+) -> list[Encoded]:
+    """(input, target) pairs to training sequences. Raises UserError on an empty target or one that does not fit."""
+    encoded = []
+    for example in examples:
+        prompt = encode_prompt(example.input, backbone, slots)
+        completion = backbone.tokenizer.encode(" " + example.target, add_special_tokens=False)
+        if not example.target.strip():
+            raise UserError(f"training text of input {example.key} is empty")
+        ids = prompt.ids + completion + [backbone.eos]
+        if len(ids) > max_length:
+            raise UserError(f"a sequence has {len(ids)} tokens and data.max_length is {max_length}; raise it")
+        more = len(ids) - len(prompt.ids)
+        encoded.append(Encoded(ids, prompt.virtual + [-1] * more, prompt.segments + [1] * more, prompt.prompt_length))
+    return encoded
+
+
+def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:
+    """Sum of the loss over scored positions, and their number.
+
+    Only scored positions (about 40 % of an E2E sequence) go through the LM head, which is a fifth of SmolLM2's FLOPs and
+    nearly all of its activation memory: N x 49,152 floats.
+    """
+    scored = batch.targets != -100  # (B, T)
+    hidden = backbone.decoder(
+        input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **said_of_positions(backbone, batch)
+    ).last_hidden_state  # (B, T, d)
+    logits = backbone.head.module(hidden[scored])  # (N, V)
+    loss = F.cross_entropy(
+        logits.float(), batch.targets[scored], label_smoothing=label_smoothing, reduction="sum"
+    )
+    return loss, int(scored.sum())
+
+
+@final
+@dataclass(frozen=True)
+class Completion(Objective):
+    """The objective above: chosen by its validation loss, answered by `decoder`."""
+
+    decoder: BeamSearch = BeamSearch()
+    answering: ClassVar[str] = "decode"
+
+    @classmethod
+    def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
+        if not isinstance(decoder, BeamSearch):
+            raise UserError(f"task {task.name} answers with a text, which {type(decoder).__name__} does not give: decode=beam")
+        if select_by == "score":
+            raise UserError("a text has no single gold answer: choose by train.select_by=loss")
+        return cls(decoder)
+
+    @property
+    def decoding(self) -> BeamSearch:
+        return self.decoder
+
+    def fit(self, spec: BackboneSpec) -> BackboneSpec:
+        if spec.head == "classification":
+            raise UserError("this task is answered with text: leave backbone.head to it")
+        return spec
+
+    def encode(
+        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+    ) -> tuple[list[Encoded], int]:
+        return encode(examples, backbone, slots, max_length), 0
+
+    def ask(
+        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+    ) -> tuple[list[Encoded], int]:
+        """The prompts; none is cut, whatever `max_length` is."""
+        return [encode_prompt(example.input, backbone, slots) for example in examples], 0
+
+    def count(self, row: Encoded) -> int:
+        return len(row.ids) - row.prompt_length
+
+    def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
+        return summed_loss(backbone, batch, label_smoothing)[0]
+
+    @torch.no_grad()
+    def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
+        """Mean negative log-likelihood per scored token, nats, without smoothing.
+
+        A mean over all tokens; the authors average the per-batch means, which weighs short batches more.
+        """
+        total, count = 0.0, 0
+        for _, batch in batches(rows, batch_size, backbone.pad, backbone.device):
+            loss, n = summed_loss(backbone, batch, 0.0)
+            total, count = total + float(loss), count + n
+        return {"dev_loss": total / count}
+
+    def answer(
+        self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
+    ) -> tuple[list[str], int]:
+        found = self.decoder.decode(
+            backbone.model,
+            backbone.tokenizer,
+            rows,
+            backbone.eos,
+            backbone.pad,
+            progress,
+            backbone.reads_segments,
+        )
+        return found.outputs, found.forward_calls

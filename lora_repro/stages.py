@@ -1,0 +1,171 @@
+"""The stages of a run up to its answers, each a function from values to a value: load and apply, encode, train, answer.
+
+`lora_repro.run` goes through all of them; a learning-rate trial trains and answers nothing, an opened checkpoint only answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lora_repro import manners
+from lora_repro.compose import build, target
+from lora_repro.data import DataConfig, Rows, subset
+from lora_repro.errors import UserError
+from lora_repro.methods.base import Shape
+from lora_repro.train import kept
+from lora_repro.train.loop import TrainConfig, train
+from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.model import Backbone
+    from lora_repro.backbone.spec import BackboneSpec
+    from lora_repro.methods.base import AbstractMethod, Trainable
+    from lora_repro.objectives.base import Objective
+    from lora_repro.probe import Observer, UpdateProbe
+    from lora_repro.tasks.base import Example, Splits
+    from lora_repro.tracking import Metrics
+    from lora_repro.train.progress import Trained
+
+
+def objective_of(config: DictConfig) -> Objective:
+    """What the configured task asks of a model; the task names it. Raises UserError where decoder or selection do not fit it."""
+    task, decoder = build(config.task), build(config.decode)
+    made: Objective = target({"_target_": task.objective}).of(task, decoder, config.train.get("select_by", "loss"))
+    return made
+
+
+def backbone_of(config: DictConfig) -> BackboneSpec:
+    """The configured backbone, with the head that the task needs. Raises UserError where they do not go together."""
+    return objective_of(config).fit(build(config.backbone))
+
+
+def label_of(config: DictConfig) -> str:
+    """What a progress bar calls this run."""
+    return f"{config.row.name if config.row.table else config.method.name} {config.task.name} seed {config.seed}"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A backbone with a method in it. `note`: what the method says of itself there. `observer`: looks at its training."""
+
+    backbone: Backbone
+    trainable: Trainable
+    note: str
+    observer: Observer | None = None
+
+
+def adapt(
+    spec: BackboneSpec,
+    method: AbstractMethod,
+    seed: int,
+    device: torch.device,
+    starts: Sequence[Path] = (),
+    probe: UpdateProbe | None = None,
+    folder: Path = Path(),
+) -> Adapted:
+    """Load the backbone and apply the method, which takes what it wants of the finished runs in the folders `starts`.
+
+    All that is new is drawn from the seed. `probe` observes into `folder`. Raises UserError.
+    """
+    backbone = spec.load().to(device)
+    shape = Shape.of(backbone)
+    observer = probe.begin(backbone, folder) if probe else None
+    torch.manual_seed(seed)
+    backbone.reset_head()
+    trainable = method.apply(backbone)
+    backbone.to(device)  # the parameters that the method created
+    if starts:
+        try:
+            method.begin(trainable, [trained_tensors(start) for start in starts])
+        except UserError as error:
+            raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
+    return Adapted(backbone, trainable, method.note(shape), observer)
+
+
+def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
+    """What a finished run trained, by name. Raises UserError if it cannot be read."""
+    try:
+        return load_file(run / kept.ADAPTER)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{kept.ADAPTER} cannot be read; delete {run} and run again") from error
+
+
+def encode(splits: Splits, objective: Objective, backbone: Backbone, method: AbstractMethod, data: DataConfig) -> Rows:
+    """Training and dev rows, as many of each as asked for."""
+    (train_rows, cut), (dev_rows, cut_too) = (
+        objective.encode(subset(examples, n, data.subset_seed), backbone, method.virtual_tokens, data.max_length)
+        for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev))
+    )
+    return Rows(train_rows, dev_rows, cut + cut_too)
+
+
+def learn(
+    model: Adapted,
+    rows: Rows,
+    objective: Objective,
+    config: TrainConfig,
+    seed: int,
+    folder: Path,
+    metrics: Metrics,
+    label: str,
+    ranks: Ranks,
+) -> Trained:
+    """Train the model's weights, going on from whatever `folder` holds: a checkpoint, or the end of this very training."""
+    backbone, trainable = model.backbone, model.trainable
+    dtype = resolve_precision(config.precision, ranks.device)
+    round_frozen(backbone.model, dtype, backbone.embedding)
+    trained = kept.restore(folder, trainable.named)
+    if trained is None:
+        if not trainable.method:  # a frozen body says the same every epoch
+            with autocast(ranks.device, dtype):
+                found = (objective.frozen(backbone, each, config.eval_batch_size) for each in (rows.train, rows.dev))
+                rows = Rows(*found)
+        observe = model.observer.observe if model.observer else None
+        checkpoints = folder / "checkpoints"
+        trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
+        if ranks.first:
+            kept.keep(folder, trainable.named, trained)
+    if model.observer and trained.status == "finished" and ranks.first:
+        model.observer.finish(trained.steps)
+    return trained
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says to each test input, in order: a text, a class or a number; and what that took."""
+
+    outputs: list[str]
+    seconds: float
+    calls: int
+    cut: int  # inputs that were cut to data.max_length
+
+
+def answer(
+    backbone: Backbone,
+    method: AbstractMethod,
+    objective: Objective,
+    examples: Sequence[Example],
+    max_length: int,
+    precision: str,
+    label: str,
+) -> Answers:
+    """Every input once, in the precision of training."""
+    started = time.monotonic()
+    dtype = resolve_precision(precision, backbone.device)
+    backbone.model.requires_grad_(False)
+    backbone.model.eval()
+    round_frozen(backbone.model, dtype, backbone.embedding)
+    rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length)
+    with manners.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
+        outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
+    return Answers(outputs, round(time.monotonic() - started, 1), calls, cut)

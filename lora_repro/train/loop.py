@@ -1,0 +1,240 @@
+"""The training loop. It knows no method and no task: trainable tensors, rows and an objective in, a training's facts out."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lora_repro import manners
+from lora_repro.data import Encoded, Rows, collate, epoch_order
+from lora_repro.errors import Preempted, UserError
+from lora_repro.train import checkpoint
+from lora_repro.train.optimizer import adamw, set_rate
+from lora_repro.train.precision import autocast, resolve_precision
+from lora_repro.train.progress import State, Trained, best_path, restore_state, save_state, stop_signals
+from lora_repro.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.model import Backbone
+    from lora_repro.methods.base import Trainable
+    from lora_repro.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' E2E code.
+
+    `batch_size` is the global batch, always: `micro_batch_size` only splits it (the loss stays the mean over all scored
+    tokens of the global batch; dropout draws other masks). `weight_decay` is on every trained tensor, biases and norms too.
+    `epochs` may end in a fraction; `steps`, where given, says how long instead. `warmup` below 1 is a share of all steps,
+    otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the
+    highest dev score (`score`, for tasks that have one), `last` the final ones. `group_by_length` puts rows of like length
+    into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device computes in bf16,
+    else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
+    """
+
+    lr: float
+    epochs: float = 5
+    batch_size: int = 8
+    micro_batch_size: int | None = None
+    warmup: float = 500
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-6
+    label_smoothing: float = 0.1
+    clip: float | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    select: Literal["best", "last"] = "best"
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    eval_batch_size: int = 32
+    select_by: Literal["loss", "score"] = "loss"
+    group_by_length: bool = False
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs", "batch_size", "eval_batch_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"train.{name} must be positive, not {getattr(self, name)}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise UserError(f"train.micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"train.{name} must lie in [0, 1), not {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "eps"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"train.{name} must not be negative: {getattr(self, name)}")
+        for name in ("eval_every", "checkpoint_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"train.{name} must be at least 1 or null, not {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"train.steps must be at least 1 or null, not {self.steps}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+        for name, choices in (
+            ("precision", ("auto", "fp32", "bf16")),
+            ("select", ("best", "last")),
+            ("select_by", ("loss", "score")),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Linear warm-up from 0 and linear decay to 0 (Table 11): the rate of update `step`, counted from 1.
+
+    The released code's scheduler counts from 0: its first update has the rate 0 and its last one 1 / (T - W) of the highest
+    (T updates, W of them warm-up); here the first has 1 / W and the last 0.
+    """
+    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return config.lr * step / warmup
+    return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
+
+
+def silent(step: int, values: dict[str, float]) -> None:
+    """Logs nothing."""
+
+
+def train(
+    backbone: Backbone,
+    trainable: Trainable,
+    rows: Rows,
+    objective: Objective,
+    config: TrainConfig,
+    seed: int,
+    folder: Path,
+    log: Callable[[int, dict[str, float]], None] = silent,
+    label: str = "train",
+    observe: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
+) -> Trained:
+    """Train what is trainable in place and leave the selected weights in it; of several `ranks`, in the first one's.
+
+    Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
+    state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
+    Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
+    """
+    parameters = trainable.named
+    tensors = list(parameters.values())
+    device = tensors[0].device
+    ranks = ranks or Ranks(device)
+    greet(ranks, config)
+    dtype = resolve_precision(config.precision, device)
+    optimizer = adamw(parameters, trainable.rates, config)
+    per_epoch = math.ceil(len(rows.train) / config.batch_size)
+    total = config.steps or max(1, round(per_epoch * config.epochs))
+    eval_every = config.eval_every or per_epoch
+    checkpoint_every = config.checkpoint_every or per_epoch
+    state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
+    with ranks.in_turn():
+        step = restore_state(folder, parameters, optimizer, state)
+    started = time.monotonic() - state.seconds
+    order: list[list[int]] = []
+    lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
+    note = log if ranks.first else silent
+    silence = {} if ranks.first else {"disable": True}
+    bar = manners.bar(total, label, "step", step, **silence)
+    with stop_signals() as caught, bar:
+        while step < total:
+            epoch, position = divmod(step, per_epoch)
+            if position == 0 or not order:
+                order = epoch_order(len(rows.train), config.batch_size, seed, epoch, lengths)
+            chosen = [rows.train[i] for i in order[position]]
+            if ranks.size > 1:  # dropout masks of its own for every rank, the same ones after a resumption
+                torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
+            backbone.model.train()
+            with autocast(device, dtype):
+                loss, tokens = _backward(backbone, objective, chosen, config, device, ranks)
+            ranks.add_gradients(tensors)
+            if not math.isfinite(loss):
+                return state.result("diverged", step)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(tensors, config.clip)
+            step += 1
+            rate = learning_rate(step, total, config)
+            set_rate(optimizer, rate)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
+            note(step, {"train_loss": loss, "lr": rate})
+            if observe and ranks.first:
+                observe(step, total)
+            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
+            bar.set_postfix(loss=f"{loss:.3f}", dev=dev_loss, refresh=False)
+            bar.update()
+            if step % eval_every == 0 or step == total:
+                with autocast(device, dtype):
+                    backbone.model.eval()
+                    validation = ranks.led(lambda: objective.validate(backbone, rows.dev, config.eval_batch_size))
+                note(step, validation)
+                dev, figure = validation["dev_loss"], objective.figure(validation)
+                if not math.isfinite(dev):
+                    return state.result("diverged", step)
+                state.dev_losses.append((step, dev))
+                if figure < state.best_figure or not state.best_step:
+                    state.best_figure, state.best_loss, state.best_step = figure, dev, step
+                    if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
+                        checkpoint.save_tensors(best_path(folder, step), dict(parameters))
+            (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
+            if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
+                state.weigh(device)
+                save_state(folder, step, parameters, optimizer, state)
+            if stops:
+                number = caught[0] if caught else signal.SIGTERM
+                raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", number)
+    if config.select == "best" and state.best_step < total and ranks.first:
+        best = load_file(best_path(folder, state.best_step))
+        with torch.no_grad():
+            for name, tensor in parameters.items():
+                tensor.copy_(best[name])
+    backbone.model.eval()
+    state.weigh(device)
+    return state.result("finished", step, last=config.select == "last")
+
+
+def greet(ranks: Ranks, config: TrainConfig) -> None:
+    """Have each of several ranks say what it takes. Raises UserError if a batch has fewer rows than there are ranks."""
+    if ranks.size > config.batch_size:
+        raise UserError(f"{ranks.size} processes share train.batch_size={config.batch_size} rows; start fewer of them")
+    if ranks.size > 1:
+        rows = len(ranks.share([0] * config.batch_size))
+        print(
+            f"rank {ranks.rank} of {ranks.size} on {ranks.device}: {rows} of the {config.batch_size} rows of a batch",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _backward(
+    backbone: Backbone, objective: Objective, rows: Sequence[Encoded], config: TrainConfig, device: torch.device, ranks: Ranks
+) -> tuple[float, int]:
+    """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them.
+
+    Returns that loss and the tokens computed, both of all ranks.
+    """
+    # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
+    count = sum(objective.count(row) for row in rows)
+    mine = ranks.share(list(rows))
+    micro = config.micro_batch_size or len(mine)
+    value, tokens = 0.0, 0
+    for start in range(0, len(mine), micro):
+        batch = collate(mine[start : start + micro], backbone.pad).to(device)
+        loss = objective.summed(backbone, batch, config.label_smoothing)
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
+    value, tokens_of_all = ranks.total(value, tokens)
+    return value, int(tokens_of_all)

@@ -1,0 +1,62 @@
+"""The optimizer: a group of parameters for each factor of the learning rate, and its state as tensors with names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from lora_repro.train.loop import TrainConfig
+
+Scalars = dict[str, dict[str, Any]]
+
+
+def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over all parameters. `rates`: name -> factor of the learning rate, where it is not 1."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault(rates.get(name, 1.0), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "factor": factor} for factor, members in groups.items()],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group this learning rate, times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> tuple[dict[str, torch.Tensor], Scalars]:
+    """What the optimizer keeps of each parameter: tensors as `key.parameter`, and what is no tensor apart. Of any optimizer."""
+    tensors: dict[str, torch.Tensor] = {}
+    rest: Scalars = {}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{key}.{name}"] = value
+            else:
+                rest.setdefault(name, {})[key] = value
+    return tensors, rest
+
+
+def restore(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor], rest: Scalars
+) -> None:
+    """Put back what `state_of` gave, on the device of each parameter."""
+    found: Scalars = {name: dict(rest.get(name, {})) for name in parameters}
+    for key, value in tensors.items():
+        kind, _, name = key.partition(".")
+        found[name][kind] = value
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    state = {index: found[name] for index, name in enumerate(order) if found[name]}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

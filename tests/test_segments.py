@@ -1,0 +1,97 @@
+"""Which segment a position is of reaches a method that asks: in training, beside slots, and through a beam search's cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_backbone
+from torch import nn
+
+from lora_repro.backbone.model import Backbone
+from lora_repro.data import Encoded, Rows, collate
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.methods._slots import Slots, segments_of
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
+from lora_repro.objectives.completion import Completion, encode_prompt, summed_loss
+from lora_repro.tasks.base import Example
+from lora_repro.train.loop import TrainConfig, train
+
+EXAMPLES = [Example("a", "one : two", "three"), Example("b", "four", "five six")]
+
+
+class Segments(AbstractMethod):
+    """A trained embedding of the segment, added to every token's: what Versatile-LM (2004.03829) adds beside its adapters."""
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        table = nn.Embedding(2, backbone.hidden_size)
+        backbone.decoder.add_module("segments", table)
+        positions = segments_of(backbone)
+
+        def add(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
+            assert positions.segments is not None
+            return output + table(positions.segments)
+
+        backbone.embedding.register_forward_hook(add)
+        return Trainable(named(backbone.model, table.parameters()))
+
+    def count(self, shape: Shape) -> int:
+        return 2 * shape.hidden_size
+
+
+def literal(backbone: Backbone, row: Encoded) -> torch.Tensor:
+    """Logits (T, V) with the embeddings put together by hand."""
+    table = backbone.decoder.get_parameter("segments.weight")
+    plain = nn.functional.embedding(torch.tensor([row.ids]), backbone.embedding.weight)
+    added = plain + torch.stack([table[segment] for segment in row.segments])
+    hooks, backbone.embedding._forward_hooks = backbone.embedding._forward_hooks, type(backbone.embedding._forward_hooks)()
+    out: torch.Tensor = backbone.model(inputs_embeds=added).logits[0]
+    backbone.embedding._forward_hooks = hooks
+    return out
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_in_training_the_completion_is_another_segment_than_the_prompt(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    torch.manual_seed(0)
+    trainable = Segments().apply(backbone)
+    rows, _ = Completion().encode(EXAMPLES, backbone, (0, 0), 99)
+    assert [row.segments for row in rows] == [[0] * 10 + [1] * 7, [0] * 5 + [1] * 10]
+    loss, n = summed_loss(backbone, collate(rows, backbone.pad), 0.0)
+    total = 0.0
+    for row in rows:
+        logp = literal(backbone, row).detach().log_softmax(-1)
+        total -= float(sum(logp[t, row.ids[t + 1]] for t in range(row.prompt_length - 1, len(row.ids) - 1)))
+    assert float(loss.detach()) == pytest.approx(total, rel=1e-5) and n == 17
+    loss.backward()
+    assert all(bool(parameter.grad.any()) for parameter in trainable.parameters())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_beam_search_scores_as_the_whole_sequence_does(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    torch.manual_seed(0)
+    Segments().apply(backbone)
+    prompts = [encode_prompt(example.input, backbone) for example in EXAMPLES]
+    found = BeamSearch(beam=2, max_new_tokens=6, length_penalty=1.0, no_repeat_ngram=0).decode(
+        backbone.model, backbone.tokenizer, prompts, backbone.eos, backbone.pad, segments=True
+    )
+    for prompt, tokens, score in zip(prompts, found.tokens, found.scores, strict=True):
+        row = Encoded([*prompt.ids, *tokens], [], [*prompt.segments, *[1] * len(tokens)], len(prompt.ids))
+        logp = literal(backbone, row).detach().log_softmax(-1)
+        total = sum(logp[t, row.ids[t + 1]] for t in range(row.prompt_length - 1, len(row.ids) - 1))
+        assert score == pytest.approx(float(total) / len(tokens), rel=1e-4)
+
+
+def test_the_whole_line_tells_segments_beside_slots(tmp_path: object) -> None:
+    backbone = tiny_backbone("llama")
+    slots = Slots(backbone.decoder, 2, 1)
+    trainable = Segments().apply(backbone)
+    objective = Completion(BeamSearch(beam=2, max_new_tokens=4))
+    rows, _ = objective.encode(EXAMPLES, backbone, (2, 1), 99)
+    settings = TrainConfig(lr=1e-2, steps=2, batch_size=2, warmup=0, precision="fp32")
+    before = [parameter.detach().clone() for parameter in trainable.parameters()]
+    train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)  # type: ignore[arg-type]
+    assert all(not torch.equal(a, b) for a, b in zip(before, trainable.parameters(), strict=True))
+    asked, _ = objective.ask(EXAMPLES, backbone, (2, 1), 99)
+    outputs, calls = objective.answer(backbone, asked, lambda n: None)
+    assert len(outputs) == 2 and calls > 1 and slots.where is None  # the last call continued from a cache
