@@ -32,8 +32,9 @@ from lora_repro.compose import asked_of, build, compose, hydra_program, job_over
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.forecast.estimate import announce
-from lora_repro.stages import Answers, adapt, answer, backbone_of, encode, label_of, learn, objective_of
+from lora_repro.stages import Adapted, Answers, adapt, answer, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.sweep import asks, summary, supervise, sweep, wants_sweep
+from lora_repro.tasks.base import Scores
 from lora_repro.tracking import Metrics, background
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig
@@ -117,7 +118,9 @@ def measure(
 
     splits = task.load(config.paths.data)
     test = subset(splits.test, data.n_test, data.subset_seed)
-    model = trained = answers = None
+    model: Adapted | None = None
+    trained: Trained | None = None
+    answers: Answers | None = None
     cut, earlier = 0, 0.0  # `earlier`: seconds of attempts before this one, but not of their start
     if method.needs_model:
         model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder)
@@ -140,18 +143,8 @@ def measure(
         return ranks.led(dict[str, Any])
 
     scores = task.score(outputs, test) if outputs else None
-    measured: dict[str, Any] = {
-        "parameters": model.trainable.counts(model.backbone.model) if model else {"method": 0, "head": 0, "total": 0},
-        **({"note": model.note} if model else {}),
-        **({"rows_cut": cut} if cut else {}),
-        **(trained.facts() if trained else {}),
-        **({"started_from": [start.name for start in starts]} if starts else {}),
-        **({"test_rows_cut": answers.cut} if answers and answers.cut else {}),
-        **({"decode_seconds": answers.seconds, "forward_calls": answers.calls} if answers else {}),
-    }
-    if scores:
-        measured["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
-    elif model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
+    measured = facts(model, cut, trained, starts, answers, scores)
+    if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
         measured["scores"] = {"dev_loss": measured.get("dev_loss")}
     measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
     measured["peak_memory_mb"] = max(trained.peak_memory_mb if trained else 0, provenance.peak_memory_mb(ranks.device))
@@ -176,6 +169,32 @@ def measure(
     metrics.finish(result, predictions)
     kept.clean(folder)
     return ranks.led(lambda: result)
+
+
+def facts(
+    model: Adapted | None,
+    cut: int,
+    trained: Trained | None,
+    starts: Sequence[Path],
+    answers: Answers | None,
+    scores: Scores | None,
+) -> dict[str, Any]:
+    """What a record says was measured, its time and memory apart. `cut`: rows that were cut to data.max_length."""
+    found: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
+    if model:
+        found = {"parameters": model.trainable.counts(model.backbone.model), "note": model.note}
+    if cut:
+        found["rows_cut"] = cut
+    if trained:
+        found |= trained.facts()
+    if starts:
+        found["started_from"] = [start.name for start in starts]
+    if answers:
+        found |= {"test_rows_cut": answers.cut} if answers.cut else {}
+        found |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls}
+    if scores:
+        found["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
+    return found
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:

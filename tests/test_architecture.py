@@ -270,4 +270,4 @@ def test_no_catch_all_handler_and_no_drawer_file() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").count("\n")
-    assert lines < 250, f"{lines} lines: is it still one idea?"
+    assert lines < 400, f"{lines} lines: is it still one idea?"

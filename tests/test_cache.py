@@ -1,4 +1,4 @@
-"""lora_repro/decode/beam_cache.py: rows follow their beams, with few moves, and methods may put a prefix in the cache."""
+"""lora_repro/decode/cache.py: rows follow their beams, with few moves, and methods may put a prefix in the cache."""
 
 from __future__ import annotations
 

@@ -31,9 +31,10 @@ class Update(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def delta(self) -> torch.Tensor:
-        """W' - W (out, in), float32, zero in rows that are not changed. W is the backbone's own weight also where the
+        """W' - W (out, in), float32, zero in rows that are not changed; the same merged or not.
 
-        method changed that at its start. Merged or not, it is the same."""
+        W is the backbone's own weight, also where the method changed that at its start.
+        """
 
     def added(self) -> torch.Tensor:
         """What merging adds to the base's weight as it stands: `delta`, unless the method changed that at its start."""
