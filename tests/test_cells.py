@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from lora_repro.compose import compose, resolved
+from lora_repro.cells import cells, unique, varied, with_starts
+from lora_repro.compose import CONF, asked_of, compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.forecast.cells import cells
 from lora_repro.record import signature
 
 
 def test_a_table_is_its_declared_cells() -> None:
     found = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full"])
-    assert {cell.row for cell in found} == {"lora", "full"} and len(found) == 2  # smoke asks for seed 0 alone
-    one = next(cell for cell in found if cell.row == "lora")
+    assert {cell.row.name for cell in found} == {"lora", "full"} and len(found) == 2  # smoke asks for seed 0 alone
+    one = next(cell for cell in found if cell.row.name == "lora")
     assert one.folder.name == signature(resolved(compose(["experiment=e2e", "profile=smoke", "row/e2e=lora", "seed=0"])))
 
 
 def test_seeds_and_axes_narrow_or_widen_a_table() -> None:
     wide = cells(["experiment=glue", "profile=smoke", "row/glue=lora", "task=sentiment", "seed=0,1", "train.lr=1e-3,2e-3"])
-    assert len(wide) == 4 and {(cell.config["seed"], cell.config["train"]["lr"]) for cell in wide} == {
+    assert len(wide) == 4 and {(cell.asked["seed"], cell.asked["train"]["lr"]) for cell in wide} == {
         (0, 1e-3), (0, 2e-3), (1, 1e-3), (1, 2e-3),
     }  # fmt: skip
-    assert {cell.config["task"]["name"] for cell in wide} == {"sentiment"}
+    assert {cell.asked["task"]["name"] for cell in wide} == {"sentiment"}
 
 
 def test_a_grid_is_its_product_and_options_are_not_overrides() -> None:
     found = cells(["-m", "method=lora,full", "seed=0,1", "profile=smoke", "train.lr=1e-3"])
-    pairs = sorted((cell.row, cell.config["seed"]) for cell in found)
+    pairs = sorted((cell.row.name, cell.asked["seed"]) for cell in found)
     assert pairs == [("full", 0), ("full", 1), ("lora", 0), ("lora", 1)]
     twice = cells(["method=lora,full", "method.name=same"])
     assert len(twice) == 2
@@ -35,12 +35,45 @@ def test_a_grid_is_its_product_and_options_are_not_overrides() -> None:
 
 def test_a_run_brings_the_run_that_it_starts_from() -> None:
     asked = ["experiment=glue", "row/glue=lora", "profile=paper", "backbone=roberta_base", "seed=0"]
-    alone = cells([*asked, "task=rte"])
-    assert [cell.config["task"]["name"] for cell in alone] == ["mnli", "rte"]
+    (rte,) = cells([*asked, "task=rte"])
+    assert [start.task for start in rte.starts] == ["mnli"] and rte.asked["starts_from"] == [rte.starts[0].signature]
+    assert rte.asked == asked_of(compose(list(rte.overrides)), rte.overrides)
+    alone = with_starts([rte])
+    assert [cell.asked["task"]["name"] for cell in alone] == ["mnli", "rte"]
     assert alone[0].folder in {cell.folder for cell in cells([*asked, "task=mnli"])}
-    assert alone[1].config["starts"] == [{"task": "mnli"}] and alone[0].config["starts"] is None
-    both = cells([*asked, "task=mnli,rte"])
+    assert alone[1].asked["starts"] == [{"task": "mnli"}] and alone[0].asked["starts"] is None
+    both = with_starts(cells([*asked, "task=mnli,rte"]))
     assert {cell.folder for cell in both} == {cell.folder for cell in alone}
+
+
+def test_a_cell_is_what_its_overrides_compose_to_at_every_place() -> None:
+    found = cells(["experiment=low_data", "profile=paper", "row/low_data=lora,full", "paths.runs=/r"], every_seed=True)
+    assert {(cell.row.name, cell.seed) for cell in found} == {(row, seed) for row in ("lora", "full") for seed in (0, 1, 2)}
+    assert list(found[0].axes) == ["backbone", "task", "data.n_train"] and varied(found) == ["data.n_train"]
+    for cell in found[::5]:
+        alone = resolved(compose(list(cell.overrides)))
+        assert cell.asked == alone and str(cell.folder) == f"/r/paper/{signature(alone)}"
+        assert cell.axes == {"backbone": "roberta_base", "task": "mnli", "data.n_train": alone["data"]["n_train"]}
+
+
+def test_a_run_met_at_several_places_is_one_and_told_by_none_of_them() -> None:
+    found = cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full"])
+    assert len(found) == 4 and len(runs := unique(found)) == 3 and varied(runs) == ["row.size"]
+    assert sorted(run.titled(varied(runs)) for run in runs) == ["full", "lora_q row.size=1", "lora_q row.size=32"]
+
+
+def test_seeds_are_those_of_the_command_line_then_the_sweep_s_or_all_that_a_row_asks_for() -> None:
+    asked = ["experiment=e2e", "profile=smoke", "row/e2e=lora,human"]  # the sweep's is 0; human has one
+    assert [cell.seed for cell in cells(asked)] == [0, 0]
+    assert sorted((cell.row.name, cell.seed) for cell in cells(asked, every_seed=True)) == [
+        ("human", 0), ("lora", 0), ("lora", 1), ("lora", 2),
+    ]  # fmt: skip
+    assert [cell.seed for cell in cells([*asked, "seed=1,9"], every_seed=True)] == [1]
+
+
+def test_nothing_in_conf_depends_on_the_seed() -> None:
+    """So one composition stands for all seeds of a cell."""
+    assert not [path for path in CONF.rglob("*.yaml") if "${seed" in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +81,9 @@ def test_a_run_brings_the_run_that_it_starts_from() -> None:
     [
         (["method=lora,lroa"], "lroa"),
         (["experiment=e3e"], "e3e"),
+        (["experiment=e2e", "row/e2e=lora,nope"], "no row 'nope' in table e2e; choose from adapter_h, "),
+        (["-m", "experiment=e2e,glue", "profile=smoke"], "needs its rows"),
+        (["experiment=e2e", "seed=one"], "whole number"),
         (["method"], "method"),
     ],
 )

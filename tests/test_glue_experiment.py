@@ -357,7 +357,7 @@ def test_low_data_s_largest_size_is_the_task_s_own(task: list[str], n: int) -> N
     # More than there are would refuse a third of the runs. The sweep and its table ask for the same cells.
     command = ["experiment=low_data", "profile=laptop", *task]
     sizes = [block.config["data"]["n_train"] for block in declared("low_data", "laptop", [*task, "row/low_data=lora"])]
-    jobs = {item for job in sweep_jobs([*command, "row/low_data=lora"]) for item in job if item.startswith("data.n_train=")}
+    jobs = {item for job in sweep_jobs([*command, "row/low_data=lora"])[1] for item in job if item.startswith("data.n_train=")}
     assert sizes == [100, 1000, n] and jobs == {f"data.n_train={size}" for size in sizes}
 
 

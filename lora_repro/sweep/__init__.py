@@ -51,7 +51,7 @@ def cells(arguments: Sequence[str]) -> list[Cell]:
     """Every run that a command line asks for, each once. Raises UserError for whatever no run of it could do."""
     found: dict[Path, Cell] = {}
     composed: dict[tuple[str, ...], DictConfig] = {}
-    jobs = sweep_jobs(arguments)
+    _, jobs = sweep_jobs(arguments)
     shared = set(jobs[0]).intersection(*jobs) if jobs else set()
     for job_arguments in jobs:
         rest = tuple(item for item in job_arguments if not item.startswith("seed="))

@@ -1,0 +1,196 @@
+"""THE list of runs that a command line asks for, each with its coordinates, its name and the runs that it starts from.
+
+A sweep, its plan, the doctor, the tables, the claims and the page all ask here. What an experiment sweeps is its own affair
+(`hydra.sweeper.params`, and comma lists on the command line): no axis is known by name but rows and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import record
+from lora_repro.compose import CONF, compose, resolved, starts_of, sweep_jobs
+from lora_repro.errors import UserError
+
+SHOWN = ("task", "method")  # axes that a table of runs has a column for
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, or a method on its own. `seeds`: how many it asks for, from 0.
+
+    paper, reruns: backbone -> printed numbers and their source. compare: whether its texts are scored against the same
+    references as the other rows'.
+    """
+
+    name: str
+    label: str
+    order: int
+    seeds: int
+    compare: bool
+    paper: dict[str, dict[str, Any]]
+    reruns: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run, at one place of a sweep.
+
+    axes: what is swept beside row and seed, in the sweep's order: {"task": "rte", "row.rank": 8}.
+    overrides: compose it. asked: its resolved configuration. folder: of its record. starts: the runs that it starts from.
+    """
+
+    row: Row
+    seed: int
+    axes: dict[str, Any]
+    overrides: tuple[str, ...]
+    signature: str
+    asked: dict[str, Any]
+    folder: Path
+    starts: tuple[Cell, ...] = ()
+
+    @property
+    def task(self) -> str:
+        return str(self.asked["task"]["name"])
+
+    def titled(self, axes: Iterable[str]) -> str:
+        """The row and, where one row is swept, at what: `lora_q row.rank=4`. `axes`: those that are told (`varied`)."""
+        told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
+        return " ".join([self.row.name, *told])
+
+
+def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
+    """Every cell of `python -m lora_repro.run <arguments>`, in the order in which they run.
+
+    Two cells may be the same run (`unique`). every_seed: all that the rows ask for, where the command line names none; a
+    table shows more seeds than a sweep at a small profile runs. Raises UserError for whatever no run of it could do.
+    """
+    overrides = [item for item in arguments if not item.startswith("-")]
+    swept, jobs = sweep_jobs(overrides)
+    _check_rows(overrides)
+    every_seed = every_seed and not any(item.startswith("seed=") for item in overrides)
+    found: list[Cell] = []
+    seen = set()
+    for job in jobs:
+        seed = next((item.removeprefix("seed=") for item in job if item.startswith("seed=")), None)
+        command = tuple(item for item in job if not item.startswith("seed="))
+        if every_seed and command in seen:
+            continue
+        seen.add(command)
+        run = _run(command)
+        first = run.asked["seed"] if seed is None else seed
+        seeds = range(run.row.seeds) if every_seed else [whole(first)]
+        axes = {key: run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
+        found += [run.cell(number, axes) for number in seeds if number < run.row.seeds]
+    return found
+
+
+def unique(found: Iterable[Cell]) -> list[Cell]:
+    """Each run once, at the axes on which its cells agree: one that has no rank is told by none."""
+    runs: dict[Path, Cell] = {}
+    for cell in found:
+        twin = runs.get(cell.folder, cell)
+        runs[cell.folder] = replace(twin, axes={k: v for k, v in twin.axes.items() if cell.axes.get(k) == v})
+    return list(runs.values())
+
+
+def with_starts(found: Sequence[Cell]) -> list[Cell]:
+    """Each run once, and before them the runs that they start from."""
+    first = [start for cell in found for start in with_starts(cell.starts)]
+    return unique([*first, *found])
+
+
+def varied(found: Sequence[Cell]) -> list[str]:
+    """The axes on which these cells differ."""
+    keys = dict.fromkeys(key for cell in found for key in cell.axes)
+    return [key for key in keys if len({str(cell.axes[key]) for cell in found if key in cell.axes}) > 1]
+
+
+def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
+    """The cell of one composed configuration. Raises UserError, as `cells` does."""
+    run = _of(config, tuple(overrides))
+    return run.cell(whole(config.seed), {})
+
+
+def asks(config: DictConfig) -> bool:
+    """Whether a row asks for this seed. Raises UserError for one that is no number, or an experiment without its rows."""
+    _check_named(config.row)
+    return bool(whole(config.seed) < config.row.seeds)
+
+
+def whole(seed: object) -> int:
+    try:
+        return int(str(seed))
+    except ValueError:
+        raise UserError(f"seed must be a whole number, not {seed!r}") from None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A composed configuration, whatever its seed: nothing in conf/ refers to it, so setting it is composing with it."""
+
+    config: DictConfig
+    command: tuple[str, ...]
+    row: Row
+    asked: dict[str, Any]
+    starts: tuple[tuple[_Run, int | None], ...]  # each with a seed of its own, if it has one
+
+    def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
+        starts = tuple(start.cell(seed if own is None else own, {}) for start, own in self.starts)
+        asked = {**self.asked, "seed": seed}
+        if starts:
+            asked["starts_from"] = [start.signature for start in starts]
+        name = record.signature(asked)
+        folder = Path(asked["paths"]["runs"]) / asked["profile_name"] / name
+        return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts)
+
+    def at(self, axis: str, command: Sequence[str]) -> Any:
+        """Where this run lies on an axis: the value, or the name of what was chosen."""
+        chosen = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
+        value = OmegaConf.select(self.config, axis)
+        return chosen if isinstance(value, DictConfig) else value
+
+
+@cache
+def _run(command: tuple[str, ...]) -> _Run:
+    return _of(compose(list(command)), command)
+
+
+def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
+    _check_named(config.row)
+    asked = resolved(config)
+    row = asked["row"]
+    name, label = (row["name"], row["label"]) if row["table"] else (config.method.name, config.method.name)
+    printed = (row.get("paper") or {}, row.get("reruns") or {})
+    declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
+    starts = []
+    for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
+        starts.append((_run(tuple(word for word in words if not word.startswith("seed="))), item.get("seed")))
+    return _Run(config, command, declared, asked, tuple(starts))
+
+
+def _check_named(row: DictConfig) -> None:
+    if row.table and not row.label:
+        raise UserError(f"experiment {row.table} needs its rows: run it as experiment={row.table}, without -m")
+
+
+def _check_rows(overrides: Sequence[str]) -> None:
+    """Hydra names the file that is missing; this names the row."""
+    for key, _, value in (item.partition("=") for item in overrides):
+        if key.startswith("row/") and "(" not in value:
+            stems = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
+            if unknown := [name for name in value.split(",") if name.strip() not in stems]:
+                table = key.removeprefix("row/")
+                raise UserError(f"no row {unknown[0]!r} in table {table}; choose from {', '.join(stems)}")
+
+
+def data_hint(task: Mapping[str, Any]) -> list[str]:
+    """`paths.data=/path/to/e2e` for a task that reads the reader's own folder (where it lies is in no record), else nothing."""
+    home = str(task["_target_"]).split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
+    return [f"paths.data=/path/to/{home}"] if task.get("source") == "folder" else []
