@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lora_repro.compose import CONF, asked_of, compose, composed
+from lora_repro.cells import Cell, cell_of, cells, data_hint
+from lora_repro.compose import compose, sweep_jobs
 from lora_repro.errors import UserError
-from lora_repro.record import identity, signature
-from lora_repro.tables.rows import SIZE, data_hint
+from lora_repro.record import identity
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"
@@ -40,76 +38,70 @@ class Command:
 
 
 def command(record: dict[str, Any], profile: str) -> Command:
-    """Derive the command of `record`, checked by composing it: the signature is compared, not assumed."""
+    """Derive the command of `record`, checked by composing it: the signature is compared, not assumed.
+
+    It is a cell of its table, or the cell that comes nearest to it with the overrides that tell the two apart.
+    """
     asked, row = record["asked"], record["row"]
     data = tuple(data_hint(asked["task"]))
+    seed = f"seed={asked['seed']}"
     base = [f"profile={profile}"]
     if row["table"]:
         base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
-    tried: list[tuple[str, ...]] = []
     try:
-        for axes in _axes(row["table"] or "", profile, asked):
-            tried.append((*base, *axes))
-            config = _resolved(tried[-1], asked["seed"])
-            if signature(config) == record["signature"]:
-                return Command((*tried[-1], f"seed={asked['seed']}"), (), "", config["row"]["order"], data)
-        extra = _extra(tried[0], asked)
-        whole = (*tried[0], *extra)
-        config = _resolved(whole, asked["seed"])
+        near = min(_declared((*base, *_held(tuple(base), asked))), key=lambda cell: len(_apart(cell, asked)))
+        fixed = near.overrides[:-1]  # all but its seed
+        extra = _extra(fixed, asked) if _apart(near, asked) else ()
+        cell = _cell((*fixed, *extra), asked["seed"])
     except UserError as error:
-        return Command((*base, f"seed={asked['seed']}"), (), f"this checkout refuses it: {error}", 99, data)
-    same = signature(config) == record["signature"]
+        return Command((*base, seed), (), f"this checkout refuses it: {error}", 99, data)
+    same = cell.signature == record["signature"]
     problem = "" if same else "this checkout composes another signature: its configuration has changed since"
-    return Command((*whole, f"seed={asked['seed']}"), extra, problem, config["row"]["order"], data)
-
-
-def _resolved(overrides: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """What the overrides and the seed resolve to. Setting seed and row.size is the same as composing with them, at a
-    fraction of the time."""
-    sizes = [item for item in overrides if item.startswith(f"{SIZE}=")]
-    config = composed(tuple(item for item in overrides if item not in sizes)).copy()
-    config.seed = seed
-    for item in sizes:
-        config.row.size = int(item.partition("=")[2])
-    return asked_of(config, overrides)
+    return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data)
 
 
 @cache
-def _swept(table: str, profile: str) -> dict[str, str]:
-    row = next((CONF / "row" / table).glob("*.yaml"), None)
-    chosen = [f"row/{table}={row.stem}"] if row else []
-    config = compose([f"experiment={table}", f"profile={profile}", *chosen], hydra_node=True)
-    return {str(axis): str(values) for axis, values in (config.hydra.sweeper.params or {}).items()}
+def _swept(base: tuple[str, ...]) -> list[str]:
+    return sweep_jobs(base)[0]
 
 
-def _axes(table: str, profile: str, asked: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """What the experiment would sweep, each axis held at the record's value.
+def _held(base: tuple[str, ...], asked: dict[str, Any]) -> list[str]:
+    """The axes that a record names, each held at its value. What `row.*` sets is in a record, itself it is not."""
+    held = []
+    for axis in _swept(base):
+        group, _, key = axis.partition(".")
+        if group in asked and axis != "seed":
+            held.append(f"{axis}={override_value(asked[group][key] if key else asked[group]['name'])}")
+    return held
 
-    `row.*` is no part of a record's identity (what it sets is), so all of its declared values are candidates.
-    """
-    choices = []
-    for axis, values in _swept(table, profile).items() if table else ():
-        if axis in (f"row/{table}", "seed"):
-            continue
-        group, _, rest = axis.partition(".")
-        if group in asked:
-            value = asked[group][rest] if rest else asked[group]["name"]
-            choices.append([f"{axis}={override_value(value)}"])
-        else:
-            choices.append([f"{axis}={value.strip()}" for value in values.split(",")])
-    yield from itertools.product(*choices)
+
+@cache
+def _declared(base: tuple[str, ...]) -> list[Cell]:
+    """The cells of a row, whatever the seed."""
+    return cells([*base, "seed=0"])
+
+
+def _apart(cell: Cell, asked: dict[str, Any]) -> list[str]:
+    """The values in which a cell is another run than the one that was asked for, seeds aside."""
+    here = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
+    return _differences({**here, "seed": asked["seed"]}, asked)
+
+
+def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
+    config = compose([*overrides, f"seed={seed}"])
+    return cell_of(config, overrides)
 
 
 def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
     """Overrides that turn what `overrides` compose to into `asked`: groups first, then single values."""
     given = {item.partition("=")[0] for item in overrides}
-    config = _resolved(overrides, asked["seed"])
+    config = _cell(overrides, asked["seed"]).asked
     groups = [
         f"{group}={asked[group]['name']}"
         for group in GROUPS
         if group not in given and asked[group]["name"] != config[group]["name"]
     ]
-    config = _resolved((*overrides, *groups), asked["seed"])
+    config = dict(_cell((*overrides, *groups), asked["seed"]).asked)
     config.pop("starts_from", None)  # what a run starts from follows from the rest
     return (*groups, *_differences(identity(config), asked))
 

@@ -52,32 +52,26 @@ class Needs:
 
 def needs(overrides: Sequence[str]) -> Needs:
     """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
-    from lora_repro.compose import CONF, compose, profile_of
-    from lora_repro.tables.rows import swept
+    from omegaconf import OmegaConf
+
+    from lora_repro.cells import cells
+    from lora_repro.compose import CONF, profile_of
 
     profile, rest = profile_of(overrides)
-    given = dict(item.split("=", 1) for item in rest)
-    experiment = given.pop("experiment", "")
+    experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
+    known = sorted(path.name for path in (CONF / "row").iterdir())
+    if experiment and experiment not in known:
+        raise UserError(f"no experiment {experiment!r} with rows; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
-    tables = [experiment] if experiment else sorted(path.name for path in (CONF / "row").iterdir())
-    for table in tables:
-        if not (rows := sorted((CONF / "row" / table).glob("*.yaml"))):
-            known = ", ".join(sorted(path.name for path in (CONF / "row").iterdir()))
-            raise UserError(f"no experiment {table!r} with rows; choose from {known}")
-        base = [f"experiment={table}", f"profile={profile}", f"row/{table}={rows[0].stem}"]
-        base += [f"{key}={value}" for key, value in given.items()]
-        axes = {axis: [] if axis in given else swept(table, profile, axis) for axis in ("task", "backbone")}
-        for task in axes["task"] or [""]:
-            if task not in tasks:
-                config = compose([*base, *([f"task={task}"] if task else [])])
-                tasks.setdefault(str(config.task.name), config)
-                backbones.setdefault(str(config.backbone.name), config)
-        for name in axes["backbone"]:
-            if name not in backbones:
-                config = compose([*base, f"backbone={name}"])
-                if not (config.get("bench") and config.backbone.source == "hub"):  # timed as random weights of its shape
-                    backbones[name] = config
+    for table in [experiment] if experiment else known:
+        row = min(path.stem for path in (CONF / "row" / table).glob("*.yaml"))  # the rows of a table need alike
+        narrowed = [f"row/{table}={row}", *(item for item in rest if not item.startswith("experiment="))]
+        for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
+            config = OmegaConf.create(cell.asked)
+            tasks.setdefault(config.task.name, config)
+            if not (config.get("bench") and config.backbone.source == "hub"):  # timed as random weights of its shape
+                backbones.setdefault(config.backbone.name, config)
     return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
 
 

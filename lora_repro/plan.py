@@ -31,14 +31,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
 from lora_repro.backbone import at_hand
+from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.compose import CONF, build
 from lora_repro.errors import UserError
 from lora_repro.forecast import Forecast, forecast
-from lora_repro.forecast.cells import cells
 from lora_repro.forecast.outline import frame
 from lora_repro.provenance import device_name
 from lora_repro.stages import backbone_of
-from lora_repro.sweep import Cell
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 
@@ -66,17 +65,17 @@ def lines(found: Sequence[Cell]) -> list[Line]:
     published: dict[str, dict[str, Any]] = {}
     made = []
     for cell in found:
-        if "bench" in cell.config:
-            raise UserError(f"experiment {cell.config['row']['table']} trains nothing: there is nothing to plan")
-        profile = str(cell.config["profile_name"])
+        if "bench" in cell.asked:
+            raise UserError(f"experiment {cell.asked['row']['table']} trains nothing: there is nothing to plan")
+        profile = str(cell.asked["profile_name"])
         if not published:
             published = record.load_records(CONF.parent / "results" / profile / "records")
-        key = json.dumps({**cell.config, "seed": 0}, sort_keys=True)  # seeds cost alike
+        key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # seeds cost alike
         if key not in forecasts:
-            config: DictConfig = OmegaConf.create(cell.config)
-            data = json.dumps([cell.config["task"], cell.config["paths"]["data"]])
+            config: DictConfig = OmegaConf.create(cell.asked)
+            data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
             if data not in loaded:
-                loaded[data] = _splits(config, cell.config["paths"]["data"])
+                loaded[data] = _splits(config, cell.asked["paths"]["data"])
             forecasts[key] = config, forecast(config, loaded[data])
         config, expected = forecasts[key]
         device = Ranks.here(config.device).device
@@ -107,7 +106,8 @@ def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tupl
 
 def table(made: Sequence[Line]) -> str:
     """Aligned columns, a line a run."""
-    rows = [HEADER, *(_row(line) for line in made)]
+    told = varied([line.cell for line in made])
+    rows = [HEADER, *(_row(line, told) for line in made)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     shown = [
         "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, SIDES, widths, strict=True)).rstrip()
@@ -116,14 +116,14 @@ def table(made: Sequence[Line]) -> str:
     return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: Line, told: list[str]) -> list[str]:
     cell, expected = line.cell, line.forecast
     mark = "" if expected.lengths == "counted" else "*"
     return [
-        cell.name,
+        cell.titled(told),
         cell.task,
         str(cell.seed),
-        str(cell.config["backbone"]["name"]),
+        str(cell.asked["backbone"]["name"]),
         line.state,
         f"{expected.trained:,}",
         f"{expected.tokens:,}{mark}",
@@ -145,14 +145,14 @@ def totals(made: Sequence[Line]) -> list[str]:
         f"to run: {len(missing)}, one after the other {clock(sum(line.seconds for line in missing))}, {operations:.2g} FLOPs,"
         f" at most {size(max(line.forecast.memory for line in missing))} of memory"
     )
-    runs = Path(str(made[0].cell.config["paths"]["runs"])).absolute()
+    runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
     place = next(folder for folder in (runs, *runs.parents) if folder.exists())
     kept = sum(line.forecast.kept for line in missing)
     used = kept + max(line.forecast.used - line.forecast.kept for line in missing)
     free = shutil.disk_usage(place).free
     said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
     said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
-    if (processes := made[0].cell.config["launch"]["processes"]) > 1:
+    if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
         said.append(f"times and memory are those of one process; {processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
         said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
@@ -196,12 +196,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line above; returns the exit status."""
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
-        made = lines(cells(given))
+        made = lines(with_starts(cells(given)))
         if not made:
             raise UserError("this asks for no run: its seeds are beyond what its rows have")
         print(table(made))
         print("\n".join(["", *totals(made)]))
-        if any(line.device.type == "cpu" and line.cell.config["profile_name"] == "paper" for line in made):
+        if any(line.device.type == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
             manners.say("times are for this machine's CPU; profile paper is meant for a GPU")
     except UserError as error:
         return manners.failed(error)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lora_repro import plan
+from lora_repro.cells import cells
 from lora_repro.errors import UserError
 from lora_repro.forecast import calibrate
-from lora_repro.forecast.cells import cells
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 
@@ -31,13 +31,13 @@ def record(folder: Path, signature: str, status: str = "finished", **changes: An
 
 def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*SMOKE, f"paths.runs={tmp_path}/runs"]
-    found = {cell.row: cell.folder for cell in cells(arguments)}
+    found = {cell.row.name: cell.folder for cell in cells(arguments)}
     assert plan.main(arguments) == 0
     shown = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.startswith(("lora ", "full "))}
     assert lines["lora"][:6] == ["lora", "e2e", "0", "random_llama", "no", "896"]
-    (line, *_) = (line for line in plan.lines(cells(arguments)) if line.cell.row == "lora")
+    (line, *_) = (line for line in plan.lines(cells(arguments)) if line.cell.row.name == "lora")
     assert lines["lora"][6] == f"{line.forecast.tokens:,}" and line.forecast.tokens > 1000
     assert lines["full"][5] == "26,816" and "2 runs, 0 here already" in shown and "downloads: none" in shown
 
@@ -61,10 +61,10 @@ def test_a_published_time_of_the_same_device_is_preferred() -> None:
 def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc", "seed=0,4"])
     records = Path("results/laptop/records")
-    device = json.loads((records / f"{asked[0].folder.name}.json").read_text())["where"]["device"]
+    device = json.loads((records / f"{asked[0].signature}.json").read_text())["where"]["device"]
     monkeypatch.setattr(plan, "device_name", lambda here: device)
     assert [line.how for line in plan.lines(asked[:1])] == ["published"]
-    assert not (records / f"{asked[1].folder.name}.json").exists()  # the fifth seed was not published
+    assert not (records / f"{asked[1].signature}.json").exists()  # the fifth seed was not published
     assert [line.how for line in plan.lines(asked)] == ["published", "estimated"]
 
 

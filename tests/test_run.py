@@ -210,7 +210,7 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
         (["method.rank=99"], "rank 99 exceeds"),
         (["methd.rank=1"], "methd"),
         (["hydra.mode=RUN"], "needs its rows"),
-        (["seed=zero"], "whole numbers with commas between them, not 'zero'"),
+        (["seed=zero"], "seed must be a whole number, not 'zero'"),
         (["data.n_train=1k"], "n_train"),
         (["device=gpu"], "device is auto, cpu or cuda, not gpu"),
         (["device=cuda:7"], "GPUs here"),

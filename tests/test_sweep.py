@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_repro import record, run, sweep
-from lora_repro.compose import compose, resolved
+from lora_repro.cells import Cell, Row, cell_of, unique
+from lora_repro.cells import cells as listed
+from lora_repro.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import supervise
-from lora_repro.tables import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,38 +37,14 @@ def needs(plugin: str) -> pytest.MarkDecorator:
 GRID = ["-m", "profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]
 
 
-def test_the_cells_of_a_grid_are_the_runs_that_its_jobs_would_make(tmp_path: Path) -> None:
-    found = sweep.cells([*GRID, f"paths.runs={tmp_path}"])
-    assert [(cell.row, cell.task, cell.seed) for cell in found] == [
+def test_a_grid_is_listed_in_the_order_of_its_jobs(tmp_path: Path) -> None:
+    found = listed([*GRID, f"paths.runs={tmp_path}"])
+    assert [(cell.row.name, cell.task, cell.seed) for cell in found] == [
         ("lora", "sentiment", 0),
         ("bitfit", "sentiment", 0),  # seeds are the outer axis: the profile names them first
         ("lora", "sentiment", 1),
         ("bitfit", "sentiment", 1),
     ]
-    alone = compose(["profile=smoke", "task=sentiment", "method=bitfit", "seed=1"])
-    assert found[3].folder == tmp_path / "smoke" / record.signature(resolved(alone))
-
-
-def test_the_cells_of_an_experiment_are_those_of_its_table() -> None:
-    declared = rows.declared("e2e", "smoke", ["seed=0,1"])
-    names = {name for block in declared for row in block.rows for name, _ in row.asked.values()}
-    found = sweep.cells(["experiment=e2e", "profile=smoke", "seed=0,1"])
-    assert {cell.folder.name for cell in found} == names and len(found) == len(names)
-
-
-def test_a_run_is_named_by_what_tells_it_from_the_others() -> None:
-    found = sweep.cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full", "seed=0,1"])
-    names = {(cell.name, cell.seed) for cell in found}
-    sizes = rows.swept("rank", "smoke", "row.size")
-    named = ["full", *(f"lora_q row.size={size}" for size in sizes)]  # full has no size, so no size tells it from itself
-    assert names == {(name, seed) for name in named for seed in (0, 1)} and len(found) == len(names) and len(sizes) > 1
-    grid = sweep.cells(["-m", "profile=smoke", "task=sentiment", "method=lora", "method.rank=1,2"])
-    assert [cell.name for cell in grid] == ["lora method.rank=1", "lora method.rank=2"]
-
-
-def test_an_experiment_without_its_rows_is_refused() -> None:
-    with pytest.raises(UserError, match="needs its rows"):
-        sweep.cells(["-m", "experiment=e2e,glue", "profile=smoke"])
 
 
 @pytest.mark.parametrize(
@@ -87,12 +65,12 @@ def test_which_command_lines_are_sweeps(arguments: list[str], expected: bool) ->
 def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     config = compose(overrides)
-    done = sweep.cell_of(config, overrides)
+    done = cell_of(config, overrides)
     run.run(config)
     supervise.note(done.folder, -9, "was killed by SIGKILL")
 
-    def cell(name: str) -> sweep.Cell:
-        return sweep.Cell(name, "sentiment", 0, tmp_path / name)
+    def cell(name: str) -> Cell:
+        return replace(done, row=Row(name, name, 1, 1, True, {}, {}), folder=tmp_path / name)
 
     supervise.note(tmp_path / "wrong", 2, "rank 99 exceeds 32")
     supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
@@ -235,7 +213,7 @@ LONG = ["profile=smoke", "task=sentiment", "train.epochs=40", "train.checkpoint_
 PATIENCE = 1800  # seconds; a busy machine is no failure
 
 
-def at_work(cell: sweep.Cell) -> int:
+def at_work(cell: Cell) -> int:
     """Process id of the run that is at this cell."""
     return int(record.holder(cell.folder).split()[0])
 
@@ -270,7 +248,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 @needs("hydra_joblib_launcher")
 def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> None:
     process = launch(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
-    lora, other = sweep.cells([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
+    lora, other = listed([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
     os.kill(at_work(lora), signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
@@ -290,7 +268,7 @@ def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path:
     the fork server and the supervisor. submitit_local requeues as SLURM would.
     """
     process = launch(tmp_path, "hydra/launcher=submitit_local", "method=lora")
-    (cell,) = sweep.cells([*LONG, "-m", "method=lora", f"paths.runs={tmp_path}"])
+    (cell,) = listed([*LONG, "-m", "method=lora", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((cell.folder / "checkpoints").glob("step_*")), process)
     run_process = at_work(cell)
     server = parent(run_process)

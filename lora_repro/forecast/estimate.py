@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lora_repro import manners, record
-from lora_repro.compose import CONF, compose
-from lora_repro.tables import rows
+from lora_repro.cells import cells, unique
+from lora_repro.compose import CONF
 
 
 def announce(arguments: list[str]) -> None:
@@ -15,24 +13,17 @@ def announce(arguments: list[str]) -> None:
     The estimate adds up `wall_seconds` of the published records with the same signatures, so it holds for a machine like
     theirs; a run that nobody published yet is counted as unknown. Raises UserError if the configuration does not compose.
     """
-    given = dict(item.split("=", 1) for item in arguments if "=" in item and not item.startswith("-"))
-    table = given.get("experiment", "")
-    if not table or not (CONF / "row" / table).is_dir() or any(item.startswith("-") for item in arguments):
+    named = any(item.startswith("experiment=") for item in arguments)
+    if not named or any(item.startswith("-") for item in arguments):
         return
-    overrides = [item for item in arguments if not item.startswith(f"row/{table}=") and "," not in item]
-    config = compose(overrides, hydra_node=True)
-    seeds = given.get("seed") or str(config.hydra.sweeper.params.get("seed", "0"))
-    runs = Path(given.get("paths.runs", "runs")) / config.profile_name
-    published = record.load_records(CONF.parent / "results" / config.profile_name / "records")
-    asked = {
-        name
-        for block in rows.declared(table, config.profile_name, [*arguments, f"seed={seeds}"])
-        for row in block.rows
-        for name, _ in row.asked.values()
-    }
-    missing = sorted(name for name in asked if record.find(runs / name) is None)
+    found = unique(cells(arguments))
+    if not found:
+        return
+    table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
+    published = record.load_records(CONF.parent / "results" / profile / "records")
+    missing = sorted(cell.signature for cell in found if record.find(cell.folder) is None)
     known = [published[name]["measured"]["wall_seconds"] for name in missing if name in published]
-    text = f"{table} at profile {config.profile_name}: {len(asked)} runs, {len(asked) - len(missing)} already here"
+    text = f"{table} at profile {profile}: {len(found)} runs, {len(found) - len(missing)} already here"
     if known:
         text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
     if unknown := len(missing) - len(known):

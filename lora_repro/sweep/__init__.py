@@ -9,87 +9,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from lora_repro import manners, record
-from lora_repro.compose import asked_of, compose, hydra_program, job_overrides, sweep_jobs
+from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
+from lora_repro.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import ready, supervise
-
-NAMED = ("row/", "method=", "task=", "seed=")  # what a table of runs has columns for
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run that the sweep asks for. `setting`: the other overrides in which it differs from another run of the sweep."""
-
-    row: str
-    task: str
-    seed: int
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    setting: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def name(self) -> str:
-        """The row and, where one row is swept, at what: `lora_q row.size=4`."""
-        return " ".join([self.row, *self.setting])
-
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
     """Whether a command line asks Hydra for a sweep, and for no explanation instead (--cfg, --info)."""
     flags = {item for item in arguments if item.startswith("-")}
     many = bool(flags & {"-m", "--multirun"}) or str(hydra_node.mode).endswith("MULTIRUN")
     return many and flags <= {"-m", "--multirun"}
-
-
-def cells(arguments: Sequence[str]) -> list[Cell]:
-    """Every run that a command line asks for, each once. Raises UserError for whatever no run of it could do."""
-    found: dict[Path, Cell] = {}
-    composed: dict[tuple[str, ...], DictConfig] = {}
-    _, jobs = sweep_jobs(arguments)
-    shared = set(jobs[0]).intersection(*jobs) if jobs else set()
-    for job_arguments in jobs:
-        rest = tuple(item for item in job_arguments if not item.startswith("seed="))
-        config = composed.get(rest)
-        if config is None:
-            config = composed[rest] = compose(list(job_arguments))
-        for item in job_arguments:
-            if item.startswith("seed="):
-                config.seed = whole(item.removeprefix("seed="))  # the same as composing, at a fraction of the time
-        if asks(config):
-            own = [item for item in job_arguments if item not in shared and not item.startswith(NAMED)]
-            cell = cell_of(config, job_arguments)
-            if twin := found.get(cell.folder):  # the same run by other words: where these differ makes no difference
-                own = [item for item in own if item in twin.setting]
-            found[cell.folder] = replace(cell, setting=tuple(own))
-    return list(found.values())
-
-
-def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
-    values = asked_of(config, overrides)
-    row = config.row.name if config.row.table else config.method.name
-    folder = Path(config.paths.runs) / config.profile_name / record.signature(values)
-    return Cell(row, config.task.name, config.seed, folder, values)
-
-
-def asks(config: DictConfig) -> bool:
-    """Whether a row asks for this seed. Raises UserError for one that is no number, or an experiment without its rows."""
-    table = config.row.table
-    if table and not config.row.label:
-        raise UserError(f"experiment {table} needs its rows: run it as experiment={table}, without -m")
-    return bool(whole(config.seed) < config.row.seeds)
-
-
-def whole(seed: object) -> int:
-    try:
-        return int(str(seed))
-    except ValueError:
-        raise UserError(f"seed must be a whole number, not {seed!r}") from None
 
 
 def job(config: DictConfig) -> None:
@@ -118,8 +54,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         raise UserError("a search looks at dev data only: python -m lora_repro.search method=lora")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
-    wanted = cells(arguments)
-    ready.check([cell.config for cell in wanted if not (cell.folder / "record.json").is_file()])
+    wanted = unique(cells(arguments))
+    ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
     launcher = str(hydra_node.launcher._target_)
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         share_cores(min(len(wanted), hydra_node.sweeper.max_batch_size or len(wanted)))
@@ -204,11 +140,11 @@ class Status:
 
 def table(statuses: Sequence[Status]) -> str:
     """A line a run, the ones without a record last."""
+    told = varied([status.cell for status in statuses])
     lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
     for s in sorted(statuses, key=lambda status: status.code != 0):
-        lines.append(
-            (s.cell.name, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why)
-        )
+        title = s.cell.titled(told)
+        lines.append((title, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     done = sum(s.code == 0 for s in statuses)
