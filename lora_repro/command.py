@@ -12,6 +12,7 @@ from lora_repro.cells import Cell, cell_of, cells, data_hint
 from lora_repro.compose import compose, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.record import identity
+from lora_repro.schema import defaults
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"
@@ -107,16 +108,25 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
 
 
 def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key=value` for every value of `asked` that `composed` has otherwise; `~key` for a setting of the training that only
-    `composed` has (`train.steps`). Any other key that only one has stays."""
-    found = [f"~{prefix}{key}" for key in sorted(composed.keys() - asked.keys())] if prefix == "train." else []
+    """`key=value` for every value of `asked` that `composed` has otherwise; a field that `asked` has not had its default.
+
+    Any other key that only one has stays.
+    """
+    if "_target_" in composed and "_target_" in asked:
+        asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # classes move
+    found = []
     for key in sorted(composed.keys() & asked.keys()):
         ours, theirs = composed[key], asked[key]
         if isinstance(ours, dict) and isinstance(theirs, dict):
             found += _differences(ours, theirs, f"{prefix}{key}.")
-        elif ours != theirs:
+        elif plain(ours) != plain(theirs):
             found.append(f"{prefix}{key}={override_value(theirs)}")
     return found
+
+
+def plain(value: Any) -> Any:
+    """A default may be a tuple where yaml has a list."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def override_value(value: object) -> str:

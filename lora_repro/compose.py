@@ -25,6 +25,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_repro import blocks
 from lora_repro.errors import UserError
 from lora_repro.record import signature
 from lora_repro.schema import MOVED
@@ -49,7 +50,7 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         return config
 
 
-def _is_value(item: Override, loader: ConfigLoader) -> bool:
+def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
     """Whether an override sets a value, and chooses no file of a group and nothing of Hydra's own."""
     key = str(item.key_or_group)
     return not (item.is_sweep_override() or key.startswith(("hydra.", "hydra/")) or loader.repository.group_exists(key))
@@ -76,11 +77,13 @@ def _tree() -> Iterator[Any]:
 @cache
 def _hydra(conf: str) -> Hydra:
     """Hydra over a folder, made once: its files are read once."""
+    blocks.use()
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=conf, version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    hydra.config_loader.repository = _ReadOnce(hydra.config_loader.repository)
+    loader: Any = hydra.config_loader
+    loader.repository = _ReadOnce(loader.repository)
     return hydra
 
 
@@ -104,7 +107,7 @@ class _ReadOnce:
 
 
 def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """What Hydra's own sweeper makes of a command line, an experiment's axes included: the keys it sweeps, and each job's overrides.
+    """What Hydra's own sweeper makes of a command line and of the experiment's axes: the keys it sweeps, each job's overrides.
 
     A key that the experiment sweeps counts although the command line holds it at one value. A job's overrides: what the
     command line fixes, then the row, then the axes. Raises UserError, in one line, for whatever Hydra refuses.
@@ -129,6 +132,7 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it."""
+    blocks.use()
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
 
 
@@ -201,7 +205,7 @@ def _refuse_unscripted(config: DictConfig) -> None:
         row = f"row {config.row.name} of {config.row.table}" if config.row.table else f"method={config.method.name}"
         raise UserError(
             f"no released script trains {row} on {config.backbone.name} and {config.task.name}: use recipe=paper, or a row of "
-            "conf/printed/paper_scripts_*.yaml (row/glue=lora)"
+            "conf/printed/paper/scripts.yaml (row/glue=lora)"
         )
 
 

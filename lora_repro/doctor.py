@@ -59,7 +59,7 @@ def needs(overrides: Sequence[str]) -> Needs:
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
-    known = sorted(path.name for path in (CONF / "row").iterdir())
+    known = sorted(path.name for path in (CONF / "row").iterdir() if path.is_dir())
     if experiment and experiment not in known:
         raise UserError(f"no experiment {experiment!r} with rows; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}

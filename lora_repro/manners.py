@@ -129,8 +129,8 @@ def closing() -> str:
 
 
 def _choices(group: str) -> str:
-    """The yaml files of one group in lines of about 100 characters; aliases such as `mini_decoder` are left out."""
-    stems = sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.endswith("coder"))
+    """The yaml files of one group in lines of about 100 characters; what a profile takes (`decoder`, `encoder`) is left out."""
+    stems = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem not in ("decoder", "encoder"))
     lines = [""]
     for stem in stems:
         if len(lines[-1]) + len(stem) > 100:

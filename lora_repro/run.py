@@ -28,12 +28,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lora_repro import provenance, record
+from lora_repro.cells import asks
 from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, starts_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.forecast.estimate import announce
 from lora_repro.stages import Adapted, Answers, adapt, answer, backbone_of, encode, label_of, learn, objective_of
-from lora_repro.sweep import asks, summary, supervise, sweep, wants_sweep
+from lora_repro.sweep import summary, supervise, sweep, wants_sweep
 from lora_repro.tasks.base import Scores
 from lora_repro.tracking import Metrics, background
 from lora_repro.train import kept

@@ -49,6 +49,13 @@ def defaults(target: str) -> dict[str, Any]:
     return fields
 
 
+@cache
+def fields(target: str) -> tuple[str, ...]:
+    """Every field that the constructor of `package.module.Class` takes. Raises UserError if there is no such class."""
+    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return tuple(ast.unparse(node.target) for node in annotated if "ClassVar" not in ast.unparse(node.annotation))
+
+
 def _class(target: str) -> ast.ClassDef:
     module, _, name = MOVED.get(target, target).rpartition(".")
     source = _source(module)

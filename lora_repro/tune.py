@@ -4,8 +4,8 @@
 
 Trains with a third of, once and three times the row's own `train.lr`, on a few training rows (`tune.n_train`, 512 where a
 profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched; GLUE at the
-paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too. The choice goes to
-conf/tuned/, where later runs find it, and the trials to results/<profile>/trials/.
+paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too. The choice goes into
+conf/tuned/<profile>.yaml, where later runs find it, and the trials to results/<profile>/trials/.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ from lora_repro.train.ranks import Ranks
 
 FACTORS = (1 / 3, 1.0, 3.0)
 N_TRAIN = 512
+HEAD = """\
+# @package train
+# The learning rate of each task and method, chosen by dev loss at seed 0 from three (python -m lora_repro.tune). The trials, with
+# their losses and numbers of rows: results/{}/trials/<task>_<method>.json.
+"""
 
 
 def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
@@ -97,48 +102,63 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     return trained, model.trainable.counts(model.backbone.model)
 
 
-def tuned_text(config: DictConfig, chosen: dict[str, Any], trials: list[dict[str, Any]]) -> str:
-    """The yaml of the choice: the rate and no more, the trials as comments."""
-    lines = [
-        "# @package _global_",
-        f"# Chosen by dev loss after {chosen['n_train']} training rows, seed {config.seed}. Trials:",
-    ]
-    for found in trials:
-        loss = "diverged" if found["dev_loss"] is None else f"dev loss {found['dev_loss']:.4f}"
-        lines.append(f"#   lr {found['lr']:.3g}: {loss}")
-    return "\n".join([*lines, f"train: {{lr: {chosen['lr']:.3g}}}"]) + "\n"
+def told(trials: list[dict[str, Any]]) -> str:
+    """A line a trial."""
+    losses = ["diverged" if found["dev_loss"] is None else f"dev loss {found['dev_loss']:.4f}" for found in trials]
+    return "\n".join(f"lr {found['lr']:.3g}: {loss}" for found, loss in zip(trials, losses, strict=True))
 
 
-def tune(arguments: list[str]) -> Path:
-    """Run the trials and write the choice. Raises UserError if there is a choice already, or if every trial diverged."""
+def with_rate(table: str, task: str, method: str, lr: float) -> str:
+    """The table of a profile with one more rate, below its task's others; whatever stands in it stays as it is written."""
+    lines, line = table.splitlines(), f"  {method}: {{lr: {lr:.3g}}}"
+    if f"{task}:" not in lines:
+        return "\n".join([*lines, f"{task}:", line]) + "\n"
+    end = first = lines.index(f"{task}:") + 1
+    for place in range(first, len(lines)):
+        if not lines[place].startswith("  "):
+            break
+        end = place + 1
+    return "\n".join([*lines[:end], line, *lines[end:]]) + "\n"
+
+
+def tune(arguments: list[str]) -> tuple[Path, list[dict[str, Any]]]:
+    """Run the trials and write the choice into the profile's table; the table and the trials.
+
+    Raises UserError if there is a choice already, or if every trial diverged.
+    """
     manners.unmirrored(arguments, "trials")
     config = compose(arguments)
     if not config.row.label:
         raise UserError("name one row to tune, for example: experiment=e2e row/e2e=lora")
-    path = CONF / "tuned" / f"{config.profile_name}_{config.task.name}_{config.method.name}.yaml"
-    if path.exists():
-        raise UserError(f"{path.name} is there already; delete it to tune again")
+    task, method = str(config.task.name), str(config.method.name)
+    path = CONF / "tuned" / f"{config.profile_name}.yaml"
+    refuse_chosen(path, task, method)
     trials = [trial(config, float(f"{config.train.lr * factor:.3g}")) for factor in FACTORS]
     finite = [found for found in trials if found["dev_loss"] is not None]
     if not finite:
         raise UserError("every trial diverged; lower the row's train.lr and tune again")
     chosen = min(finite, key=lambda found: float(found["dev_loss"]))
     published = CONF.parent / "results" / config.profile_name / "trials"
-    record.write_json(
-        published / f"{config.task.name}_{config.method.name}.json",
-        {"chosen": chosen["lr"], "trials": trials},
-    )
-    record.write_text(path, tuned_text(config, chosen, trials))
-    return path
+    record.write_json(published / f"{task}_{method}.json", {"chosen": chosen["lr"], "trials": trials})
+    with record.lock(Path(config.paths.runs) / config.profile_name / "trials"):  # another method's may end now
+        refuse_chosen(path, task, method)
+        table = path.read_text(encoding="utf-8") if path.exists() else HEAD.format(config.profile_name)
+        record.write_text(path, with_rate(table, task, method, chosen["lr"]))
+    return path, trials
+
+
+def refuse_chosen(path: Path, task: str, method: str) -> None:
+    if path.exists() and OmegaConf.select(OmegaConf.load(path), f"{task}.{method}") is not None:
+        raise UserError(f"conf/tuned/{path.name} has a rate of {method} on {task} already; delete its line to tune again")
 
 
 def main(arguments: list[str]) -> int:
     try:
-        path = tune(arguments)
+        path, trials = tune(arguments)
     except UserError as error:
         return manners.failed(error)
-    print(path.read_text(encoding="utf-8"), end="")
-    manners.say(f"written to {path}")
+    print(told(trials))
+    manners.say(f"the best is written to {path}")
     return 0
 
 

@@ -12,6 +12,7 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.compose import CONF, build, compose
 from lora_repro.errors import UserError
 from lora_repro.record import signature
+from lora_repro.schema import fields
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
@@ -20,6 +21,7 @@ COMPONENTS = [
     (group, path.stem)
     for group in ("backbone", "method", "task", "train", "decode", "tracker")
     for path in sorted((CONF / group).glob("*.yaml"))
+    if path.stem not in ("decoder", "encoder")  # what each profile takes for one
 ]
 
 
@@ -38,6 +40,24 @@ def test_every_component_builds(group: str, name: str) -> None:
     built = build(compose([*family, f"{group}={name}"])[group])
     if group == "backbone":
         assert isinstance(built, BackboneSpec)
+
+
+@pytest.mark.parametrize("group, name", [*COMPONENTS, ("probe", "updates"), ("data", ""), ("bench", "")])
+def test_every_field_of_a_component_stands_in_its_yaml(group: str, name: str) -> None:
+    """So the command line takes and completes all of them."""
+    family = ["task=sentiment"] if name in ("labels", "glue") else []
+    asked = [f"{group}={name}"] if name else ["experiment=latency", "row/latency=plain"]
+    node = compose([*family, *asked])[group]
+    assert set(fields(node["_target_"])) <= set(node)
+
+
+def test_options_that_most_runs_leave_alone_are_accepted() -> None:
+    asked = resolved(
+        "task=sentiment", "train.steps=5", "train.select_by=score", "train.group_by_length=true", "tune.n_train=5",
+        "starts=[{task:entailment}]",
+    )  # fmt: skip
+    assert (asked["train"]["steps"], asked["train"]["select_by"], asked["train"]["group_by_length"]) == (5, "score", True)
+    assert asked["tune"]["n_train"] == 5 and asked["starts"] == [{"task": "entailment"}]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -73,7 +93,7 @@ def test_lora_at_paper_scale_has_the_paper_s_hyper_parameters() -> None:
 
 def test_precedence_component_row_profile_tuned_command_line() -> None:
     assert resolved("experiment=e2e", "row/e2e=lora", "profile=mini")["train"]["lr"] == 6e-3  # the row's
-    tuned = float(OmegaConf.load(CONF / "tuned" / "laptop_e2e_lora.yaml").train.lr)
+    tuned = float(OmegaConf.load(CONF / "tuned" / "laptop.yaml").e2e.lora.lr)
     assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop")["train"]["lr"] == tuned
     assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop", "train.lr=1e-9")["train"]["lr"] == 1e-9
 
@@ -85,8 +105,13 @@ def test_argument_order_does_not_change_the_identity() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_tuned_file_holds_a_learning_rate_and_no_more(path: Path) -> None:
-    assert list(OmegaConf.load(path)) == ["train"] and list(OmegaConf.load(path).train) == ["lr"]
+def test_a_tuned_table_holds_learning_rates_of_tasks_and_methods_and_no_more(path: Path) -> None:
+    for task, methods in OmegaConf.load(path).items():
+        assert (CONF / "task" / f"{task}.yaml").is_file()
+        for method, values in methods.items():
+            assert (CONF / "method" / f"{method}.yaml").is_file() and list(values) == ["lr"]
+            asked = resolved(f"profile={path.stem}", f"task={task}", f"method={method}")
+            assert asked["train"]["lr"] == float(values.lr)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lora_repro.fetch import backbone_folder
 from lora_repro.forecast.outline import frame, shape_of
 from lora_repro.methods.base import Shape
 
-BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
+BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")
 WHEELS = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
 

@@ -11,7 +11,7 @@ from lora_repro.claims.reading import Reading, combined
 
 
 class ClaimTest(abc.ABC):
-    """An operational test. Its parameters come from conf/claim/<id>.yaml and were fixed before results were read."""
+    """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
 
     combine: str = "all"  # how several readings make one verdict: `reading.combined`
     anywhere: ClassVar[bool] = False  # says the same at every profile

@@ -59,7 +59,7 @@ fine-tuning, LoRA, AdapterP and AdapterH got a second seed on GLUE at `laptop`.
 
 @dataclass(frozen=True)
 class Claim:
-    """One yaml of conf/claim: `id` is its stem, `figure` the paper's number and `source` where it stands."""
+    """One block of conf/claim: `id` is its key, `figure` the paper's number and `source` where it stands."""
 
     id: str
     order: int
@@ -84,18 +84,19 @@ class Ledger:
 
 
 def load(folder: Path = CONF / "claim") -> list[Claim]:
-    """Every claim in its order. Raises UserError where a yaml lacks a key, has an unknown one or takes another's place."""
-    claims = []
+    """Every claim in its order. Raises UserError where one lacks a key, has an unknown one or takes another's id or place."""
+    claims: list[Claim] = []
     for path in sorted(folder.glob("*.yaml")):
-        node = OmegaConf.load(path)
-        if set(node) != {"order", "statement", "figure", "source", "test"}:
-            raise UserError(f"{path.name} must have order, statement, figure, source and test, and nothing else")
-        claims.append(Claim(path.stem, int(node.order), node.statement, node.figure, node.source, build(node.test)))
-    claims.sort(key=lambda claim: claim.order)
-    for one, other in itertools.pairwise(claims):
-        if one.order == other.order:
-            raise UserError(f"claims {one.id} and {other.id} have the same order {one.order}")
-    return claims
+        for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
+            if set(node) != {"order", "statement", "figure", "source", "test"}:
+                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, and nothing else")
+            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, build(node.test)))
+    for what in ("id", "order"):
+        ordered = sorted(claims, key=lambda claim: getattr(claim, what))
+        for one, other in itertools.pairwise(ordered):
+            if getattr(one, what) == getattr(other, what):
+                raise UserError(f"claims {one.id} and {other.id} have the same {what} {getattr(one, what)}")
+    return ordered
 
 
 def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from lora_repro.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import ready, supervise
 
+
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
     """Whether a command line asks Hydra for a sweep, and for no explanation instead (--cfg, --info)."""
     flags = {item for item in arguments if item.startswith("-")}
@@ -35,7 +36,7 @@ def job(config: DictConfig) -> None:
             return
         cell = cell_of(config, job_overrides())
         folder = cell.folder
-        if found := record.find(folder, cell.config):
+        if found := record.find(folder, cell.asked):
             print(summary(found), flush=True)
             return
         with supervise.stoppable():

@@ -1,0 +1,68 @@
+"""conf/ as Hydra reads it: a path that goes on past a yaml names a block inside it, so that one file holds a small folder.
+
+    conf/experiment/rank.yaml:  profiles: {mini: {train: {steps: 120}}}     is  experiment/rank/profiles/mini
+    conf/tuned/laptop.yaml:     rte: {lora: {lr: 6e-3}}                     is  tuned/laptop/rte/lora
+
+A defaults list takes a block like any other config (`optional /experiment/rank: profiles/${profile}`), so precedence, sweeps,
+launchers, `--cfg job` and `--info` know it by Hydra's own rules. A block goes where its file's `@package` says, and may have a
+defaults list of its own. A file that is composed itself gives its blocks (`HELD`) to nobody who does not name them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+
+HELD = ("profiles", "families")
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's source of files, and of blocks in them. It keeps the name by which Hydra knows the one for files."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file, keys = self._place(config_path)
+        result = super().load_config(file)
+        if isinstance(result.config, DictConfig):
+            block = _inside(result.config, keys)
+            result.config = block or DictConfig({})
+            if not keys:
+                for key in HELD:
+                    result.config.pop(key, None)
+        return result
+
+    def is_config(self, config_path: str) -> bool:
+        if super().is_config(config_path):
+            return True
+        file, keys = self._place(config_path)
+        return bool(keys) and super().is_config(file) and _inside(_read(Path(self.path, f"{file}.yaml")), keys) is not None
+
+    def _place(self, config_path: str) -> tuple[str, list[str]]:
+        """The file that a path names or goes through, and the keys inside it."""
+        parts = config_path.removesuffix(".yaml").split("/")
+        for n in range(len(parts), 0, -1):
+            if super().is_config(file := "/".join(parts[:n])):
+                return file, parts[n:]
+        return config_path, []
+
+
+@cache
+def _read(path: Path) -> Any:
+    return OmegaConf.load(path)
+
+
+def _inside(config: Any, keys: list[str]) -> DictConfig | None:
+    """A copy of the block below those keys, None if there is none."""
+    for key in keys:
+        config = config._get_node(key) if isinstance(config, DictConfig) and key in config else None
+    return DictConfig(OmegaConf.to_container(config, resolve=False)) if isinstance(config, DictConfig) else None
+
+
+def use() -> None:
+    """Have Hydra read conf/ so, in this process. Once is enough, and more do no harm."""
+    SourcesRegistry.instance().types["file"] = FileConfigSource
