@@ -48,14 +48,14 @@ type: $(INSTALLED_DEV) ## mypy
 reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
 	@status=0; \
 	$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
-	$(PY) -m experiments.$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro.table $(subst -,_,$*) $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Nothing is trained: the costs of a forward pass and of a training step are measured. Best on a quiet machine.
 reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables
 	@status=0; \
 	$(PY) -m lora_repro.latency $(OVERRIDES) || status=$$?; \
-	$(PY) -m experiments.latency $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro.table latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Writes what was measured on the adapter, none of its tensors.
@@ -66,9 +66,7 @@ publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE
 	@$(PY) -m lora_repro.publish profile=$(PROFILE)
 
 tables: $(INSTALLED) ## re-render every published table and figure from results/, offline
-	@for script in experiments/*.py; do \
-	  $(PY) -m experiments.$$(basename $$script .py) --published || exit $$?; \
-	done
+	@$(PY) -m lora_repro.table --published
 
 dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
 	@$(PY) -m lora_repro.dashboard profile=$(PROFILE)

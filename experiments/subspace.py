@@ -1,36 +1,5 @@
-"""Figures 3, 4, 6, 7 and 8 of the paper: which directions the updates of two ranks, of two seeds and of W itself share.
+"""Figures 3, 4, 6, 7 and 8 of the paper: which directions the updates of two ranks, of two seeds and of W itself share."""
 
-    python -m experiments.subspace profile=mini    this checkout's runs beside the published ones
-    python -m experiments.subspace --published     re-render results/*/{tables,figures} from records alone
+from lora_repro.report.views.subspaces import Subspaces
 
-The first form takes the training command's overrides (seed=0, row.size=8) and shows the runs they ask for. Reads records and the
-arrays beside them, trains nothing, needs no network.
-"""
-
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # so that `python experiments/subspace.py` works from anywhere
-    sys.path.insert(0, str(ROOT))
-
-from lora_repro import manners  # noqa: E402
-
-# --help does not wait for the imports below.
-manners.begin(__name__, lambda: manners.table_parser("subspace", __doc__))
-
-from lora_repro.analysis import subspace_figures, subspace_view  # noqa: E402
-from lora_repro.tables import present_updates  # noqa: E402
-from lora_repro.tables.present_updates import View  # noqa: E402
-
-SUBSPACE = View("subspace", "Shared directions", subspace_view.sheets, subspace_figures.figures)
-
-
-def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """The command line above; returns the exit status."""
-    return present_updates.main(SUBSPACE, __doc__ or "", arguments, root)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+TABLE = Subspaces(title="Shared directions")

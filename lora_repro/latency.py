@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,14 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.bench import Bench, footprint, measures
 from lora_repro.bench.footprint import part, place, shaped
 from lora_repro.bench.timing import interleaved, slowdown
+from lora_repro.cells import Cell
 from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
-from lora_repro.tables.rows import Block, Row, declared
+from lora_repro.results import backbone_of, grouped
 
 NAME, PLAIN = "latency", "plain"
-
-
-def config_of(row: Row) -> dict[str, Any]:
-    """The resolved configuration of a row (a measurement has one seed)."""
-    return row.asked[0][1]
 
 
 def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
@@ -86,20 +82,21 @@ def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int)
     return call
 
 
-def times(block: Block, device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a cell (batch x length) and timed row of one backbone: every round's milliseconds and the slow-down."""
-    bench: Bench = part(block.config, "bench")
-    rows = {row.name: row for row in block.rows if part(config_of(row), "bench").timed}
+def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a size (batch x length) and timed row of one backbone's `cells`: every round's milliseconds and the slow-down."""
+    bench: Bench = part(cells[0].asked, "bench")
+    rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").timed}
+    named = backbone_of(cells[0])
     if not rows:
         return []
     if PLAIN not in rows:
         raise UserError(f"row/{NAME} leaves {PLAIN} out, which the others are measured against; name it too")
     torch.manual_seed(0)
-    plain = shaped(part(block.config, "backbone")).load().to(device)
+    plain = shaped(part(cells[0].asked, "backbone")).load().to(device)
     made = {}
-    for name, row in rows.items():
-        method = part(config_of(row), "method")
-        backbone, trainable = adapted(plain, method, part(config_of(row), "bench"))
+    for name, cell in rows.items():
+        method = part(cell.asked, "method")
+        backbone, trainable = adapted(plain, method, part(cell.asked, "bench"))
         made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     entries = []
@@ -108,15 +105,15 @@ def times(block: Block, device: torch.device, say: Callable[[str], None]) -> lis
             started = time.monotonic()
             calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in made.items()}
             found = interleaved(calls, bench.rounds, bench.warmup, wait=wait)
-            for name, row in rows.items():
+            for name, cell in rows.items():
                 against = slowdown(found[name], found[PLAIN], bench.resamples)
                 entries.append({
-                    "backbone": block.backbone, "batch": batch, "length": length, "row": name, "label": row.label,
+                    "backbone": named, "batch": batch, "length": length, "row": name, "label": cell.row.label,
                     "parameters": made[name][2]["method"], "total": made[name][2]["total"],
                     "median_ms": statistics.median(found[name]), "slowdown": None if name == PLAIN else vars(against),
                     "ms": [round(value, 4) for value in found[name]],
                 })  # fmt: skip
-            say(f"{block.backbone} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
+            say(f"{named} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
                 f"{time.monotonic() - started:.0f} s")  # fmt: skip
     return entries
 
@@ -124,11 +121,12 @@ def times(block: Block, device: torch.device, say: Callable[[str], None]) -> lis
 def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
     """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
     profile, rest = profile_of(overrides)
-    blocks = declared(NAME, profile, rest)
-    config = blocks[0].config
+    declared = measures.declared(NAME, profile, rest)
+    blocks = grouped(declared, backbone_of)
+    config = declared[0].asked
     device = place(config)
-    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, blocks, rest, device.type)
-    asked = measures.signature_of(blocks)
+    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
+    asked = measures.signature_of(declared)
     if measures.find(path, asked, provenance.device_name(device)):
         say(f"{path}: measured already with these settings; delete it to measure again")
         return path
@@ -142,9 +140,9 @@ def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
         record.write_json(path, {
             "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
             "asked": {"overrides": rest, "bench": config["bench"], "methods": {
-                block.backbone: {row.name: config_of(row)["method"] for row in block.rows} for block in blocks
+                backbone_of(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
-            "backbones": {block.backbone: shaped(part(block.config, "backbone")).label for block in blocks},
+            "backbones": {backbone_of(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
             "latency": latency, "memory": memory, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
                       "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},

@@ -115,14 +115,6 @@ def options(arguments: Sequence[str] | None, keys: Mapping[str, str]) -> list[st
     return found
 
 
-def table_parser(name: str, about: str | None) -> argparse.ArgumentParser:
-    """The parser of experiments/<name>.py, the same for all of them."""
-    made = parser(f"experiments.{name}", about)
-    made.add_argument("--published", action="store_true", help="re-render everything under results/")
-    made.add_argument("overrides", nargs="*", help="profile=mini (default) and the training command's others")
-    return made
-
-
 def closing() -> str:
     """What every help text ends with: the exit codes, from the one place that documents them."""
     return (errors.__doc__ or "").partition("\n\n")[2].strip()

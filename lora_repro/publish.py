@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +37,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             raise UserError(f"{given.profile!r}: write profile=mini")
         force = given.force or os.environ.get("FORCE", "") not in ("", "0")
         publish(root / "runs" / profile, root / "results" / profile, force)
-        render(root)
+        from lora_repro.report import present  # here: --help does not wait for it
+
+        present.render_published(present.names(), root)
     except UserError as error:
         return manners.failed(error)
     return 0
@@ -151,16 +152,6 @@ def _copy_measure(source: Path, target: Path, force: bool) -> str:
         return "left out: a different measurement is published; FORCE=1 replaces it"
     write_text(target, text)
     return "replaced" if replaced else "published"
-
-
-def render(root: Path) -> None:
-    """Run each script of experiments/ with --published, in its own process: the library imports none.
-
-    Raises UserError naming the first that fails.
-    """
-    for script in sorted((root / "experiments").glob("[!_]*.py")):
-        if subprocess.run([sys.executable, str(script), "--published"], cwd=root, check=False).returncode:
-            raise UserError(f"{script.name} --published failed; see above")
 
 
 if __name__ == "__main__":

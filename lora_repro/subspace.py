@@ -34,13 +34,12 @@ import numpy as np
 
 from lora_repro.analysis import Array, effective_rank, similarity, singular, singular_product
 from lora_repro.analysis.lora_files import Factors, read
-from lora_repro.analysis.subspace_figures import beside_chance, panel
-from lora_repro.analysis.subspace_view import PHI
 from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
-from lora_repro.tables.heatmap import Map, save
-from lora_repro.tables.present_updates import comma_separated
-from lora_repro.tables.sheet import Sheet, markdown, terminal
+from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
+from lora_repro.report.table import Table, comma_separated, markdown
+from lora_repro.report.terminal import terminal
 
 Checkpoint = dict[tuple[str, int], Factors]
 ACROSS = 7  # panels in a row of a figure
@@ -65,7 +64,7 @@ def origin(path: Path) -> tuple[str, ...]:
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 
-def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Sheet:
+def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v."""
     rows = []
     means: dict[str, list[tuple[float, float]]] = {}
@@ -89,10 +88,10 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Sheet
             for kind, (share, rank) in ((kind, np.mean(values, axis=0)) for kind, values in means.items())
         ) + ".",
     )  # fmt: skip
-    return Sheet((f"LoRA of {name}", *origin), header, "lrrrrrr", tuple(rows), notes)
+    return Table((f"LoRA of {name}", *origin), header, "lrrrrrr", tuple(rows), notes)
 
 
-def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Sheet:
+def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
     """phi(A, A') at (1, 1), (2, 2) and the whole smaller rank, for every matrix that both adapt."""
     rows = []
     for place in sorted(one.keys() & other.keys()):
@@ -106,7 +105,7 @@ def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Shee
     if not rows:
         raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common")
     header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
-    return Sheet((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows))
+    return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows))
 
 
 def _same_space(one: int, other: int, names: tuple[str, str]) -> None:
@@ -175,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.to.mkdir(parents=True, exist_ok=True)
         (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")
         (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
-        said = [[fact[:19] if fact.startswith("sha256") else fact for fact in sheet.facts] for sheet in made[: len(found)]]
+        said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
         title = "\n".join(map(". ".join, said))
         for path in draw(found[0], found[1] if len(found) == 2 else None, title, given.to):
             print(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,38 @@ import pytest
 from omegaconf import OmegaConf
 
 from lora_repro import record
+from lora_repro.cells import Cell
 from lora_repro.compose import CONF, build, compose
 from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.report import present
+from lora_repro.report.exhibit import Ask
+from lora_repro.report.figures import curves
+from lora_repro.report.figures.scored import curve_plot
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.sheet import Scores
+from lora_repro.report.table import markdown
+from lora_repro.results import declared_cells, published, score_of
 from lora_repro.stages import backbone_of
-from lora_repro.tables import curves, present
-from lora_repro.tables.artefact import Artefact
-from lora_repro.tables.columns import score_of
-from lora_repro.tables.plots import curve_plot
-from lora_repro.tables.rows import declared
-from lora_repro.tables.stores import published
-from lora_repro.tables.table import markdown
 
 TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]
 CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
 MINILM = Shape(6, 384, 384, dict.fromkeys(("query", "key", "value", "output"), ((384, 384),)), 0, 0, 0, 0, 0)
 
 
-def artefact(name: str) -> Artefact:
-    module = importlib.import_module(f"experiments.{name}")
-    (found,) = [value for value in vars(module).values() if isinstance(value, Artefact)]
+def pivot(name: str) -> Pivot:
+    found = present.declaration(name)
+    assert isinstance(found, Pivot)
     return found
+
+
+def scores_of(name: str, folder: Path, *overrides: str) -> list[Scores]:
+    """What a table shows of the records in `folder`."""
+    ask = Ask(name, "smoke", overrides)
+    return pivot(name).scores(ask, ask.cells, [published(folder)])
+
+
+def drawn_of(name: str, scores: Scores) -> curves.Plot:
+    return curve_plot(scores, pivot(name).over, pivot(name).axis)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
@@ -52,8 +63,7 @@ def test_which_weights_spends_the_same_number_of_parameters_in_every_row() -> No
 
 def test_a_row_without_a_size_is_one_run_and_tables_share_their_cells() -> None:
     def keys(table: str, row: str, profile: str = "mini") -> list[str]:
-        blocks = declared(table, profile)
-        return [key for b in blocks for r in b.rows if r.name == row for seed, (key, _) in r.asked.items() if seed == 0]
+        return [cell.signature for cell in declared_cells(table, profile, [f"row/{table}={row}", "seed=0"])]
 
     assert len(set(keys("rank", "full_q_v"))) == 1 and len(keys("rank", "full_q_v")) == 4
     assert len(set(keys("rank", "lora_q_v"))) == 4
@@ -63,57 +73,56 @@ def test_a_row_without_a_size_is_one_run_and_tables_share_their_cells() -> None:
     assert set(keys("rank_e2e", "lora")) & set(keys("e2e", "lora"))
 
 
+def size_of(cell: Cell) -> int | None:
+    return next((value for axis, value in cell.axes.items() if axis.startswith("row.")), None)
+
+
 def fabricate(folder: Path, table: str, scores: dict[tuple[str, int | None], float], metric: str) -> None:
     """A finished record for each (row, size); size None: whatever the size."""
-    for block in declared(table, "smoke"):
-        for row in block.rows:
-            size = block.config["row"]["size"]
-            value = scores.get((row.name, size), scores.get((row.name, None)))
-            if value is None:
-                continue
-            for seed in (0, 1):
-                key, asked = row.asked[seed]
-                made: dict[str, Any] = {
-                    "schema": record.SCHEMA, "signature": key, "status": "finished", "asked": asked,
-                    "row": {"table": table, "name": row.name, "label": row.label},
-                    "measured": {"scores": {metric: value + 0.02 * seed}, "dev_loss": 1.5, "wall_seconds": 1,
-                                 "parameters": {"method": 100 * (size or 1), "head": 2, "total": 9}},
-                    "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": "synthetic", "hashes": {}}},
-                }  # fmt: skip
-                if (row.name, None) in scores:
-                    made["measured"]["parameters"]["method"] = 7
-                record.write_json(folder / "records" / f"{key}.json", made)
+    for cell in declared_cells(table, "smoke", ["seed=0,1"]):
+        row, size = cell.row, size_of(cell)
+        value = scores.get((row.name, size), scores.get((row.name, None)))
+        if value is None:
+            continue
+        method = 7 if (row.name, None) in scores else 100 * (size or 1)
+        record.write_json(folder / "records" / f"{cell.signature}.json", {
+            "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
+            "row": {"table": table, "name": row.name, "label": row.label},
+            "measured": {"scores": {metric: value + 0.02 * cell.seed}, "dev_loss": 1.5, "wall_seconds": 1,
+                         "parameters": {"method": method, "head": 2, "total": 9}},
+            "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": "synthetic", "hashes": {}}},
+        })  # fmt: skip
 
 
 def test_the_rank_table_has_a_column_a_rank_and_one_for_rows_without(tmp_path: Path) -> None:
     scores = {("lora_q", 1): 0.5, ("lora_q", 32): 0.7, ("full_q", None): 0.8}
     fabricate(tmp_path, "rank", scores, "accuracy")
-    (table,) = present.assemble(artefact("rank"), declared("rank", "smoke"), [published(tmp_path)], "smoke")[:1]
-    assert [metric.label for metric in table.metrics] == ["r 1", "r 32", "no r"]
-    lines = {line.row: line for line in table.lines if line.source == "published"}
+    (table,) = scores_of("rank", tmp_path)
+    assert [column.metric.label for column in table.columns] == ["r 1", "r 32", "no r"]
+    lines = {line.row: line for line in table.results if line.source == "published"}
     assert [lines["lora_q"].cells[f"size_{n}"].mean for n in (1, 32)] == pytest.approx([51, 71])
     assert "any" not in lines["lora_q"].cells and list(lines["full_q"].cells) == ["any"]
     assert lines["lora_q"].sizes == {"size_1": 100, "size_32": 3200} and lines["lora_q"].method_parameters is None
     assert lines["lora_q"].cells["size_1"].n == 2 and not lines["lora_q_v"].cells
-    plot = curve_plot(artefact("rank"), table)
+    plot = drawn_of("rank", table)
     drawn = {curve.label: curve.spots for curve in plot.curves}
     assert [spot.x for spot in drawn["LoRA on W_q"]] == [1, 32] and [spot.x for spot in drawn["W_q in full"]] == [None]
 
 
 def test_quality_is_drawn_over_the_parameters_of_each_size(tmp_path: Path) -> None:
     fabricate(tmp_path, "params_vs_quality", {("lora", 1): 0.5, ("lora", 2): 0.6, ("full", None): 0.9}, "accuracy")
-    made = artefact("params_vs_quality")
-    table = present.assemble(made, declared("params_vs_quality", "smoke"), [published(tmp_path)], "smoke")[0]
-    drawn = {curve.label: [spot.x for spot in curve.spots] for curve in curve_plot(made, table).curves}
+    plot = drawn_of("params_vs_quality", scores_of("params_vs_quality", tmp_path)[0])
+    drawn = {curve.label: [spot.x for spot in curve.spots] for curve in plot.curves}
     assert drawn["LoRA"] == [102, 202] and drawn["Full fine-tuning"] == [9]
 
 
 def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> None:
     fabricate(tmp_path, "rank_e2e", {("lora", 1): 0.5, ("lora", 16): 0.6, ("full", None): 0.9}, "bleu")
-    tables = present.assemble(artefact("rank_e2e"), declared("rank_e2e", "smoke"), [published(tmp_path)], "smoke")
-    line = next(line for line in tables[1].lines if line.source == "published" and line.row == "lora")
-    assert line.cells["dev_loss_size_1"].mean == 1.5 and tables[1].metrics[0].direction == -1
-    present.write(artefact("rank_e2e"), tables, tmp_path)
+    second = scores_of("rank_e2e", tmp_path)[1]
+    line = next(line for line in second.results if line.source == "published" and line.row == "lora")
+    assert line.cells["dev_loss_size_1"].mean == 1.5 and second.columns[0].metric.direction == -1
+    (exhibit,) = pivot("rank_e2e").exhibits(Ask("rank_e2e", "smoke"), [published(tmp_path)])
+    present.write(exhibit, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["dev_loss_size_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
     full = [(row["any"], row["dev_loss_any"]) for row in rows if row["row"] == "full" and row["source"] == "published"]
@@ -156,31 +165,29 @@ def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
-    made = artefact("which_weights")
-    blocks = declared("which_weights", "smoke")[:1]
-    fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, score_of(blocks[0]).key)
-    (table,) = present.assemble(made, blocks, [published(tmp_path)], "smoke")
-    assert [metric.key for metric in table.metrics] == [blocks[0].task] and table.compared == table.metrics[0]
-    present.write(made, [table], tmp_path)
+    first = declared_cells("which_weights", "smoke")[0]
+    fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, score_of(first))
+    (table,) = scores_of("which_weights", tmp_path, f"task={first.task}")
+    assert [column.key for column in table.columns] == [first.task] and table.compared == table.columns[0]
+    ask = Ask("which_weights", "smoke", (f"task={first.task}",))
+    (exhibit,) = pivot("which_weights").exhibits(ask, [published(tmp_path)])
+    present.write(exhibit, tmp_path)
     for suffix in ("md", "csv", "tex"):
         assert "verage" not in (tmp_path / "tables" / f"which_weights.{suffix}").read_text(encoding="utf-8")
-    (curve,) = curve_plot(made, table).curves
+    (curve,) = drawn_of("which_weights", table).curves
     assert [spot.y for spot in curve.spots] == pytest.approx([51, 61])
 
 
 def test_a_collapsed_seed_is_counted_in_the_table_and_marked_in_the_figure(tmp_path: Path) -> None:
     fabricate(tmp_path, "params_vs_quality", {("lora", 1): 0.5, ("lora", 2): 0.6, ("adapter_h", 1): 0.4}, "accuracy")
-    blocks = declared("params_vs_quality", "smoke")
-    cells = {(row.name, block.config["row"]["size"]): row.asked for block in blocks for row in block.rows}
-    for cell, seeds in ((("lora", 2), (1,)), (("adapter_h", 1), (0, 1))):
-        for seed in seeds:
-            path = tmp_path / "records" / f"{cells[cell][seed][0]}.json"
+    for cell in declared_cells("params_vs_quality", "smoke", ["seed=0,1"]):
+        if (cell.row.name, size_of(cell), cell.seed) in (("lora", 2, 1), ("adapter_h", 1, 0), ("adapter_h", 1, 1)):
+            path = tmp_path / "records" / f"{cell.signature}.json"
             record.write_json(path, record.read(path) | {"status": "collapsed"})
-    made = artefact("params_vs_quality")
-    table = present.assemble(made, blocks, [published(tmp_path)], "smoke")[0]
-    text = markdown([table])
+    table = scores_of("params_vs_quality", tmp_path)[0]
+    text = markdown([table.table()])
     assert "| 60.0† |" in text and "| 2 collapsed |" in text
-    plot = curve_plot(made, table)
+    plot = drawn_of("params_vs_quality", table)
     drawn = {curve.label: [spot.mark for spot in curve.spots] for curve in plot.curves}
     assert drawn == {"LoRA": ["", "1 of 2 collapsed"]}
     assert plot.absent == ("AdapterH at size 1 (2 of 2 collapsed)",)

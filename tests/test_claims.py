@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 
 from lora_repro import record
 from lora_repro.analysis import random_basis
+from lora_repro.cells import Cell, Row
 from lora_repro.claims import __main__, ledger
 from lora_repro.claims.arithmetic import CheckpointRatio, MatrixSaving, decoder_parameters, lora_parameters
-from lora_repro.claims.cells import Cell, expanded
+from lora_repro.claims.base import Operand, expanded
 from lora_repro.claims.compare import Compare
 from lora_repro.claims.cost import MeasuredMemory, Slowdown, TrainingCost
 from lora_repro.claims.evidence import Evidence
@@ -41,7 +42,7 @@ from lora_repro.claims.stated import HeldByTests
 from lora_repro.claims.together import AllOf
 from lora_repro.compose import CONF
 from lora_repro.errors import UserError
-from lora_repro.tables.rows import Block, Row, declared
+from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ledger.load()
@@ -182,20 +183,16 @@ def test_the_library_part_knows_no_torch() -> None:
 def evidence_of(tmp_path: Path, right: dict[tuple[str, str, int | None, int], int | str], sizes: tuple[int | None, ...] = (None,),
                 tasks: tuple[str, ...] = ("x",), **more: Any) -> Evidence:  # fmt: skip
     """right: (row, task, size, seed) -> right answers of 200, or another status than finished."""
-    blocks = []
-    for task in tasks:
-        for size in sizes:
-            rows = []
-            for name in sorted({name for name, *_ in right}):
-                asked = {seed: (f"{name}-{task}-{size}-{seed}", {}) for seed in (0, 1, 2)}
-                for seed, (key, _) in asked.items():
-                    if (name, task, size, seed) in right:
-                        plant(tmp_path, key, right[name, task, size, seed], **more)
-                rows.append(Row(name, name.upper(), 1, True, {}, {}, asked))
-            config = {"task": {"name": task, "metrics": ["accuracy"]}, "row": {"size": size}, "data": {}}
-            blocks.append(Block("tiny", config, tuple(rows)))
+    cells = []
+    for name, task, size, seed in itertools.product(sorted({name for name, *_ in right}), tasks, sizes, (0, 1, 2)):
+        key = f"{name}-{task}-{size}-{seed}"
+        if (name, task, size, seed) in right:
+            plant(tmp_path, key, right[name, task, size, seed], **more)
+        asked = {"task": {"name": task, "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
+        axes = {"task": task} if size is None else {"task": task, "row.rank": size}
+        cells.append(Cell(Row(name, name.upper(), 1, 3, True, {}, {}), seed, axes, (), key, asked, Path(key)))
     evidence = Evidence("mini", tmp_path, {})
-    evidence._blocks["t"] = blocks
+    evidence._cells["t"] = cells
     return evidence
 
 
@@ -308,14 +305,14 @@ def test_w_q_alone_must_itself_gain(tmp_path: Path) -> None:
     assert [reading.verdict for reading in readings] == [REFUTED, REPLICATED] and claim.test.verdict(readings) == REFUTED
 
 
-def test_cells_are_spelt_out() -> None:
-    cells = [Cell.of("t/a@min"), Cell.of("t/a@*")]
+def test_operands_are_spelt_out() -> None:
+    cells = [Operand.of("t/a@min"), Operand.of("t/a@*")]
     assert [[c.size for c in pair] for pair in expanded(cells, [1, 4, 64])] == [["1", "4"], ["1", "64"]]
-    middle = expanded([Cell.of("t/a@mid"), Cell.of("t/a@max")], [1, 64, 16, 4])
+    middle = expanded([Operand.of("t/a@mid"), Operand.of("t/a@max")], [1, 64, 16, 4])
     assert [[c.size for c in pair] for pair in middle] == [["4", "64"], ["16", "64"]]
     for wrong in ("a", "t/a@most", "t/a/b"):
         with pytest.raises(UserError, match="a cell is"):
-            Cell.of(wrong)
+            Operand.of(wrong)
     with pytest.raises(UserError, match="two or four cells of one table"):
         Compare([["t/a", "u/a"]], floor=0)
 
@@ -354,10 +351,12 @@ def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) ->
 
 
 def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Evidence:
-    blocks = []
+    cells = []
     for rank in (8, 16):
-        asked = {seed: (f"r{rank}s{seed}", {"method": {"rank": rank, "alpha": 16}}) for seed in seeds}
-        for seed, (key, _) in asked.items():
+        for seed in seeds:
+            key = f"r{rank}s{seed}"
+            asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": {"rank": rank, "alpha": 16}}
+            cells.append(Cell(Row("lora", "LoRA", 1, 4, True, {}, {}), seed, {"row.rank": rank}, (), key, asked, Path(key)))
             plant(tmp_path, key, 1)
             first = np.eye(64)[:, :1]
             rest = random_basis(64, 64, seed=rank + 100 * seed)
@@ -372,9 +371,8 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
                 arrays[f"{kind}.weight_similarity_0"] = np.full((64, rank), 0.15, np.float32)
             (tmp_path / "updates").mkdir(exist_ok=True)
             save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
-        blocks.append(Block("tiny", {}, (Row("lora", "LoRA", 1, True, {}, {}, asked),)))
     evidence = Evidence("mini", tmp_path, {})
-    evidence._blocks["subspace"] = evidence._blocks["delta_w"] = blocks
+    evidence._cells["subspace"] = evidence._cells["delta_w"] = cells
     return evidence
 
 
@@ -530,10 +528,8 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     monkeypatch.setattr(ledger, "load", lambda: chosen)
     assert __main__.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
     folder = tmp_path / "results" / "smoke"
-    for block in declared("e2e", "smoke", ["row/e2e=lora,full"]):
-        for row in block.rows:
-            for seed in (0, 1):
-                e2e(folder, row.asked[seed][0], 9 if row.name == "lora" else 6)
+    for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1"]):
+        e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
     written = []
     for _ in range(2):
         assert __main__.main([], tmp_path) == 0

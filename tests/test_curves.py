@@ -11,12 +11,13 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from lora_repro.tables import curves
-from lora_repro.tables.artefact import Artefact
-from lora_repro.tables.curves import Curve, Plot, Spot
-from lora_repro.tables.plots import _absent, mark, panel
-from lora_repro.tables.report import Cell, Line, Metric
-from lora_repro.tables.table import Table
+from lora_repro.report.columns import Column
+from lora_repro.report.figures import curves
+from lora_repro.report.figures.curves import Curve, Plot, Spot
+from lora_repro.report.figures.scored import _absent, mark, panel
+from lora_repro.report.scores import Result
+from lora_repro.report.sheet import Scores
+from lora_repro.report.statistics import Mean, Metric
 
 SETS = ["W_q", "W_q, W_v", "W_q, W_k, W_v, W_o"]
 # Machado et al. (2009), severity 1, on linear RGB.
@@ -109,23 +110,23 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
 
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:
-    line = Line("h", "AdapterH", "published", {"size_64": Cell(88.9, None, 1)}, 1,
-                lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
-    assert mark(line, "size_64") == "1 of 2 collapsed" and mark(line, "size_8") == ""
-    assert mark(line, "size_1") == "2 of 3 collapsed, 1 of 3 diverged"
-    assert _absent([line], Metric("size_64", "size 64", +1)) == []
-    assert _absent([line], Metric("size_1", "size 1", +1)) == ["AdapterH at size 1 (2 of 3 collapsed, 1 of 3 diverged)"]
+    result = Result("h", "AdapterH", "published", {"size_64": Mean(88.9, None, 1)}, 1,
+                    lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
+    one, eight, most = (Column(Metric(f"size_{n}", f"size {n}"), "accuracy", n) for n in (1, 8, 64))
+    assert mark(result, most) == "1 of 2 collapsed" and mark(result, eight) == ""
+    assert mark(result, one) == "2 of 3 collapsed, 1 of 3 diverged"
+    assert _absent([result], most) == []
+    assert _absent([result], one) == ["AdapterH at size 1 (2 of 3 collapsed, 1 of 3 diverged)"]
 
 
 def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> None:
-    score = Metric("average", "Average", +1, 100, 1)
-    lines = (
-        Line("lora", "LoRA", "published", {"average": Cell(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark")),
-        Line("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
-        Line("full", "Full fine-tuning", "published", {}),
+    average = Column(Metric("average", "Average"), "")
+    results = (
+        Result("lora", "LoRA", "published", {"average": Mean(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark")),
+        Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
+        Result("full", "Full fine-tuning", "published", {}),
     )
-    table = Table("mini", "b", ("T", "B", "D", "n = 1", "S"), lines, (), (score,), score, "full FT")
-    made = Artefact("glue", "GLUE", (score,), score, "full", "full FT", {"p": "P"}, by="task")
-    found = panel(made, table)
+    facts = ("T", "B", "D", "n = 1", "S")
+    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title.splitlines()[2:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]

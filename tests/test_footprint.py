@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from lora_repro.bench import footprint, limit
+from lora_repro.bench.measures import declared
 from lora_repro.errors import UserError
-from lora_repro.tables.rows import declared
 
 MIB = 2**20
 SMALL = ["backbone=random_gpt2", "device=cpu"]
 
 
 def measured(row: str, *overrides: str) -> dict[str, Any]:
-    (block,) = declared("latency", "smoke", [f"row/latency={row}", *SMALL, *overrides])
-    return footprint.footprint(block.rows[0].asked[0][1])
+    (cell,) = declared("latency", "smoke", [f"row/latency={row}", *SMALL, *overrides])
+    return footprint.footprint(cell.asked)
 
 
 @pytest.mark.parametrize("row", ["full", "lora", "adapter_l_small", "adapter_h_large", "prelayer", "bitfit", "ft_top2"])
@@ -30,8 +30,8 @@ def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
 
 
 def test_gpt3_s_checkpoint_is_four_orders_smaller() -> None:
-    (block,) = declared("latency", "smoke", ["row/latency=full,lora", *SMALL])
-    lora, full = sorted(footprint.arithmetic(block), key=lambda entry: int(entry["parameters"]))
+    cells = declared("latency", "smoke", ["row/latency=full,lora", *SMALL])
+    lora, full = sorted(footprint.arithmetic(cells), key=lambda entry: int(entry["parameters"]))
     assert lora["parameters"] == 96 * 2 * 4 * 2 * 12288 == 18_874_368
     assert full["parameters"] == full["total"] == 96 * (12 * 12288**2 + 13 * 12288) + (50257 + 2048 + 2) * 12288
     checkpoint = [limit(entry["total"], entry["parameters"], entry["width"]).checkpoint for entry in (full, lora)]
@@ -43,9 +43,9 @@ def test_full_fine_tuning_needs_its_gradients_and_moments_and_lora_does_not() ->
     """In processes of their own: here the allocator may still hold what earlier tests freed."""
     shape = ["backbone.shape.n_embd=720"]  # 13 M values: 156 MB above the model
     overrides = ["profile=smoke", "row/latency=plain,full,lora", *SMALL, *shape]
-    (block,) = declared("latency", "smoke", overrides[1:])
+    cells = declared("latency", "smoke", overrides[1:])
     said: list[str] = []
-    lora, full = footprint.footprints(block, overrides, said.append)
+    lora, full = footprint.footprints(cells, overrides, said.append)
     assert (lora["row"], full["row"]) == ("lora", "full") and lora["backbone"] == "random_gpt2"
     assert lora["parameters"] == 2 * 2 * 4 * 2 * 720 and full["parameters"] == full["total"]
     above = [(found["peak_mib"] - found["loaded_mib"]) * MIB for found in (lora, full)]
@@ -56,11 +56,11 @@ def test_full_fine_tuning_needs_its_gradients_and_moments_and_lora_does_not() ->
 
 
 def test_a_failed_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = declared("latency", "smoke", ["row/latency=lora", *SMALL])
+    cells = declared("latency", "smoke", ["row/latency=lora", *SMALL])
 
     class Done:
         returncode, stdout, stderr = 2, "", "noise\nerror: no such thing\n"
 
     monkeypatch.setattr(footprint.subprocess, "run", lambda *rest, **more: Done)
     with pytest.raises(UserError, match="the memory of row lora on random_gpt2: no such thing"):
-        footprint.footprints(block, [], print)
+        footprint.footprints(cells, [], print)

@@ -13,13 +13,13 @@ from conftest import tiny_backbone
 from lora_repro import latency
 from lora_repro.bench import Bench, footprint, measures
 from lora_repro.bench.timing import slowdown
+from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.untuned import Untuned
 from lora_repro.methods.update import unmerge, updates
-from lora_repro.tables.rows import Block, declared
 
 BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
 COPY, MERGED = (Bench(5, 0, [1], [8], 1, 8, 2, 100, copy=True, merged=merged) for merged in (False, True))
@@ -76,8 +76,8 @@ def test_virtual_tokens_come_on_top_of_the_length() -> None:
 
 
 def test_a_hub_model_is_timed_as_random_weights_of_its_shape() -> None:
-    blocks = declared("latency", "laptop", ["row/latency=plain"])
-    spec = footprint.shaped(footprint.part(blocks[0].config, "backbone"))
+    cells = measures.declared("latency", "laptop", ["row/latency=plain"])
+    spec = footprint.shaped(footprint.part(cells[0].asked, "backbone"))
     assert (spec.source, spec.label) == ("random", "GPT-2 medium, random weights") and spec.shape["n_embd"] == 1024
 
 
@@ -89,9 +89,10 @@ SMALL = [ROWS, "backbone=random_gpt2"]
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No child processes: tests/test_footprint.py has one."""
 
-    def footprints(block: Block, overrides: list[str], say: Any) -> list[dict[str, Any]]:
-        row = next(row for row in block.rows if row.name == "lora")
-        return [{"backbone": block.backbone, "row": "lora", "label": row.label, **footprint.footprint(row.asked[0][1])}]
+    def footprints(cells: list[Cell], overrides: list[str], say: Any) -> list[dict[str, Any]]:
+        cell = next(cell for cell in cells if cell.row.name == "lora")
+        backbone = cell.asked["backbone"]["name"]
+        return [{"backbone": backbone, "row": "lora", "label": cell.row.label, **footprint.footprint(cell.asked)}]
 
     monkeypatch.setattr(footprint, "footprints", footprints)
 
@@ -136,12 +137,12 @@ def test_it_is_not_measured_twice_unless_the_code_was_dirty(tmp_path: Path, monk
 
 
 def test_the_declared_settings_have_the_declared_place(tmp_path: Path) -> None:
-    blocks = declared("latency", "smoke", ["row/latency=plain", "backbone=random_gpt2"])
+    cells = measures.declared("latency", "smoke", ["row/latency=plain", "backbone=random_gpt2"])
     place = ["paths.runs=/x", "device=cuda", "bench.threads=1"]
-    assert measures.path_of(tmp_path, "latency", blocks, place, "cpu") == tmp_path / "measures" / "latency.json"
-    assert measures.path_of(tmp_path, "latency", blocks, place, "cuda").name == "latency_cuda.json"
-    other = measures.path_of(tmp_path, "latency", blocks, ["bench.rounds=7"], "cpu")
-    assert other.parent.name == "adhoc" and measures.signature_of(blocks) in other.name
+    assert measures.path_of(tmp_path, "latency", cells, place, "cpu") == tmp_path / "measures" / "latency.json"
+    assert measures.path_of(tmp_path, "latency", cells, place, "cuda").name == "latency_cuda.json"
+    other = measures.path_of(tmp_path, "latency", cells, ["bench.rounds=7"], "cpu")
+    assert other.parent.name == "adhoc" and measures.signature_of(cells) in other.name
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""experiments/latency.py against conf/ as it is: what is shown, where it is written, and that rendering repeats itself."""
+"""What experiments/latency.py declares: what is shown, where it is written, and that rendering repeats itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from latency_measure import measurement
 from omegaconf import OmegaConf
 
-from experiments import latency
 from lora_repro.bench import Bench, measures
 from lora_repro.compose import build
 from lora_repro.methods._bottleneck import bottleneck_size
-from lora_repro.tables.rows import declared
+from lora_repro.results import backbone_of, declared_cells, grouped
+from lora_repro.table import main
 
 ROWS = [
     "plain", "plain_again", "lora_merged", "lora", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large",
@@ -26,20 +26,20 @@ ROWS = [
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
 def test_every_row_composes_and_builds_at_every_profile(profile: str) -> None:
-    for block in declared("latency", profile):
-        assert [row.name for row in block.rows] == ROWS
-        for row in block.rows:
-            config = OmegaConf.create(row.asked[0][1])
-            assert isinstance(build(config.bench), Bench) and build(config.method) and list(row.asked) == [0]
+    for cells in grouped(declared_cells("latency", profile), backbone_of):
+        assert [cell.row.name for cell in cells] == ROWS and {cell.seed for cell in cells} == {0}
+        for cell in cells:
+            config = OmegaConf.create(cell.asked)
+            assert isinstance(build(config.bench), Bench) and build(config.method)
 
 
 def test_the_paper_s_grid_holds_the_cells_of_table_1_and_its_sizes() -> None:
-    (block,) = declared("latency", "paper")
-    bench = block.config["bench"]
-    assert block.backbone == "gpt2_medium"
+    cells = declared_cells("latency", "paper")
+    assert {backbone_of(cell) for cell in cells} == {"gpt2_medium"}
+    bench = cells[0].asked["bench"]
     assert {32, 16, 1} <= set(bench["batches"]) and {512, 256, 128} <= set(bench["lengths"])
-    for row in block.rows:
-        method = row.asked[0][1]["method"]
+    for cell in cells:
+        row, method = cell.row, cell.asked["method"]
         if "bottleneck" in method:
             houlsby = row.name.startswith("adapter_h")
             sizes = [24 * (1 + houlsby) * bottleneck_size(1024, method["bottleneck"] + step, not houlsby) for step in (-1, 0, 1)]
@@ -61,12 +61,12 @@ def rendered(root: Path) -> dict[str, bytes]:
 def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: Path) -> None:
     write(tmp_path / "results" / "mini" / "measures" / "latency.json")
     write(tmp_path / "results" / "paper" / "measures" / "latency_cuda.json", profile="paper")
-    assert latency.main(["--published"], tmp_path) == 0
+    assert main(["--published", "latency"], tmp_path) == 0
     first = rendered(tmp_path)
     assert len(first) == 10 and {Path(name).suffix for name in first} == {".md", ".csv", ".tex", ".svg", ".png"}
     for folder in ("tables", "figures"):
         shutil.rmtree(tmp_path / "results" / "mini" / folder)
-    assert latency.main(["--published"], tmp_path) == 0
+    assert main(["--published", "latency"], tmp_path) == 0
     assert rendered(tmp_path) == first
     lines = list(csv.DictReader(first["results/mini/tables/latency.csv"].decode().splitlines()))
     merged = next(line for line in lines if (line["row"], line["quantity"]) == ("lora_merged", "slowdown_percent"))
@@ -77,18 +77,18 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
 
 
 def test_nothing_published_is_no_mistake(tmp_path: Path) -> None:
-    assert latency.main(["--published"], tmp_path) == 0 and not list(tmp_path.iterdir())
+    assert main(["--published", "latency"], tmp_path) == 0 and not list(tmp_path.iterdir())
 
 
 def test_own_numbers_stand_beside_the_published_and_are_written_under_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "results" / "smoke" / "measures" / "latency.json", profile="smoke")
-    assert latency.main(["profile=smoke"], tmp_path) == 0
+    assert main(["latency", "profile=smoke"], tmp_path) == 0
     assert "nothing of this checkout's own yet" in capsys.readouterr().out and not (tmp_path / "runs").exists()
-    asked = measures.signature_of(declared("latency", "smoke"))
+    asked = measures.signature_of(measures.declared("latency", "smoke"))
     write(tmp_path / "runs" / "smoke" / "measures" / "latency.json", profile="smoke", signature=asked)
-    assert latency.main(["profile=smoke"], tmp_path) == 0
+    assert main(["latency", "profile=smoke"], tmp_path) == 0
     said = capsys.readouterr().out
     assert "this checkout" in said and "published" in said and "Quadro RTX8000" in said and "settings" not in said
     assert len(rendered(tmp_path / "runs")) == 5 and not rendered(tmp_path / "results")
@@ -97,18 +97,18 @@ def test_own_numbers_stand_beside_the_published_and_are_written_under_runs(
 
 def test_changed_settings_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "runs" / "smoke" / "measures" / "latency.json", profile="smoke")
-    assert latency.main(["profile=smoke"], tmp_path) == 0
+    assert main(["latency", "profile=smoke"], tmp_path) == 0
     assert "the settings in conf/ have changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["profile=smoke"], "nothing is measured at profile smoke"), (["mini"], "not an override"),
-     (["--published", "profile=mini"], "takes no overrides")],
+    [(["latency", "profile=smoke"], "nothing is measured for latency at profile smoke"), (["latency", "mini"], "not an override"),
+     (["--published", "latency", "profile=mini"], "takes no overrides")],
 )  # fmt: skip
 def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert latency.main(arguments, tmp_path) == 2
+    assert main(arguments, tmp_path) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1

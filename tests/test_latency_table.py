@@ -6,9 +6,9 @@ import pytest
 from latency_measure import entry, measurement
 from omegaconf import OmegaConf
 
-from lora_repro.bench.footprint_table import memory_sheets
-from lora_repro.bench.latency_table import bound, cell_text, command, latency_sheets, paper_numbers, signed
 from lora_repro.compose import CONF
+from lora_repro.report.views.latency import bound, cell_text, command, latency_tables, paper_numbers, signed
+from lora_repro.report.views.memory import memory_tables
 
 
 @pytest.mark.parametrize(
@@ -33,66 +33,66 @@ def test_an_end_near_zero_says_on_which_side_it_lies() -> None:
 
 def test_every_table_ends_its_caption_with_the_command_that_measures_it_again() -> None:
     found = measurement()
-    for sheet in [*latency_sheets({"published": found}), memory_sheets({"published": found})[0]]:
-        assert sheet.facts[-1] == "To reproduce: python -m lora_repro.latency profile=mini"
+    for table in [*latency_tables({"published": found}), memory_tables({"published": found})[0]]:
+        assert table.facts[-1] == "To reproduce: python -m lora_repro.latency profile=mini"
     found["where"]["kind"], found["asked"]["overrides"] = "cuda", ["profile=mini", "device=cuda", "bench.rounds=50"]
     assert command(found) == "python -m lora_repro.latency profile=mini device=cuda bench.rounds=50"
 
 
 def test_own_published_and_paper_stand_in_this_order() -> None:
-    (sheet,) = latency_sheets({"this checkout": measurement(), "published": measurement()})
-    assert sheet.header == ("Method", "Source", "Parameters", "1 × 64", "1 × 128", "2 × 128")
-    rows = [row for row in sheet.rows if row[0] == "AdapterL, r 224"] + list(sheet.rows[-2:])
+    (table,) = latency_tables({"this checkout": measurement(), "published": measurement()})
+    assert table.header == ("Method", "Source", "Parameters", "1 × 64", "1 × 128", "2 × 128")
+    rows = [row for row in table.rows if row[0] == "AdapterL, r 224"] + list(table.rows[-2:])
     assert [row[1] for row in rows] == ["this checkout", "published", "paper (GPT-2 medium, Quadro RTX8000)"]
     assert rows[0][2:4] == ("11.00 M", "+21.5 [+19.0, +24.2]") and rows[2][3:] == ("—", "+20.7", "—")
-    assert [row for row in sheet.rows if "19.8 ± 2.7 ms" in row]  # the plain model's, at 1 x 128 alone
-    assert "Some CPU, 2 threads" in sheet.caption and "profile mini" in sheet.caption and "124 M" in sheet.caption
+    assert [row for row in table.rows if "19.8 ± 2.7 ms" in row]  # the plain model's, at 1 x 128 alone
+    assert "Some CPU, 2 threads" in table.caption and "profile mini" in table.caption and "124 M" in table.caption
 
 
 def test_two_devices_are_both_named() -> None:
     other = measurement(where={**measurement()["where"], "device": "Another"})
-    (sheet,) = latency_sheets({"this checkout": measurement(), "published": other})
-    assert "this checkout: Some CPU, 2 threads; published: Another" in sheet.caption
+    (table,) = latency_tables({"this checkout": measurement(), "published": other})
+    assert "this checkout: Some CPU, 2 threads; published: Another" in table.caption
 
 
 def test_the_notes_count_where_merged_lora_is_the_plain_model_and_name_where_not() -> None:
     found = measurement()
-    (sheet,) = latency_sheets({"published": found})
+    (table,) = latency_tables({"published": found})
     expected = "LoRA, merged (published): the interval holds 0 in 3 of 3 cells. The widest of them spans 1.2 points."
-    assert expected in sheet.footnotes
+    assert expected in table.footnotes
     slow = next(e for e in found["latency"] if e["row"] == "lora_merged" and e["length"] == 64)
     slow["slowdown"] = {"median": 1.9, "low": 0.2, "high": 3.0, "n": 3}
-    (sheet,) = latency_sheets({"published": found})
-    assert any("in 2 of 3 cells; not in 1 × 64 (+1.9 %)" in note for note in sheet.footnotes)
-    assert not any("busy" in note for note in sheet.footnotes)
+    (table,) = latency_tables({"published": found})
+    assert any("in 2 of 3 cells; not in 1 × 64 (+1.9 %)" in note for note in table.footnotes)
+    assert not any("busy" in note for note in table.footnotes)
     busy = measurement(where={**found["where"], "load_before": 2.5})
-    assert any("busy" in note and "load 2.5" in note for note in latency_sheets({"published": busy})[0].footnotes)
+    assert any("busy" in note and "load 2.5" in note for note in latency_tables({"published": busy})[0].footnotes)
 
 
 def test_a_wide_grid_goes_on_below_length_by_length() -> None:
     cells = [(batch, length) for batch in (1, 2, 4, 8, 16, 32) for length in (128, 512)]
     found = measurement(latency=[entry(row, *cell) for cell in cells for row in ("plain", "lora_merged")])
-    sheets = latency_sheets({"published": found})
-    assert [sheet.header[3] for sheet in sheets] == ["1 × 128", "1 × 512"]
-    assert [len(sheet.header) for sheet in sheets] == [9, 9] and not sheets[0].footnotes and sheets[1].footnotes
+    tables = latency_tables({"published": found})
+    assert [table.header[3] for table in tables] == ["1 × 128", "1 × 512"]
+    assert [len(table.header) for table in tables] == [9, 9] and not tables[0].footnotes and tables[1].footnotes
 
 
 def test_the_paper_s_numbers_are_those_of_table_1() -> None:
     printed = paper_numbers()
     assert set(printed) == {path.stem for path in (CONF / "row" / "latency").glob("*.yaml")}
-    table = {row: numbers["gpt2_medium"] for row, numbers in printed.items() if "gpt2_medium" in numbers}
-    assert set(table) == {"plain", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large"}
-    for row, numbers in table.items():
+    by_row = {row: numbers["gpt2_medium"] for row, numbers in printed.items() if "gpt2_medium" in numbers}
+    assert set(by_row) == {"plain", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large"}
+    for row, numbers in by_row.items():
         assert "Table 1" in numbers["source"]
         for cell, value in numbers.items():
             if row != "plain" and cell != "source":  # each per cent follows from the milliseconds it was printed with
-                assert 100 * (value["ms"] / table["plain"][cell]["ms"] - 1) == pytest.approx(value["slowdown"], abs=0.11)
+                assert 100 * (value["ms"] / by_row["plain"][cell]["ms"] - 1) == pytest.approx(value["slowdown"], abs=0.11)
     assert all(OmegaConf.load(path).row.name == path.stem for path in (CONF / "row" / "latency").glob("*.yaml"))
 
 
 def test_memory_stands_beside_the_arithmetic() -> None:
-    sheet, last = memory_sheets({"published": measurement()})
-    lora, full = (dict(zip(sheet.header, row, strict=True)) for row in sheet.rows)
+    table, last = memory_tables({"published": measurement()})
+    lora, full = (dict(zip(table.header, row, strict=True)) for row in table.rows)
     assert (full["Optimizer state, MB"], full["(8 T)"]) == ("995.52", "(995.52)")
     assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
     assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB

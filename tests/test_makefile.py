@@ -37,7 +37,7 @@ def test_help_lists_every_public_target() -> None:
 def test_reproduce_trains_then_prints_the_table() -> None:
     lines = commands("reproduce-e2e")
     run = next(i for i, line in enumerate(lines) if "-m lora_repro.run experiment=e2e profile=mini" in line)
-    assert "-m experiments.e2e profile=mini" in lines[run + 1]
+    assert "-m lora_repro.table e2e profile=mini" in lines[run + 1]
     assert "paths.data" not in lines[run]
 
 
@@ -45,7 +45,7 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
     lines = commands("reproduce-e2e", "PROFILE=laptop", "DATA=/some where/e2e", "ARGS=row/e2e=lora seed=0")
     run = next(line for line in lines if "lora_repro.run" in line)
     assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
-    assert any("-m experiments.e2e profile=laptop" in line for line in lines)
+    assert any("-m lora_repro.table e2e profile=laptop" in line for line in lines)
 
 
 def test_the_dashboard_is_that_of_the_profile() -> None:
@@ -68,13 +68,13 @@ def test_costs_are_measured_then_shown_with_the_same_arguments() -> None:
     lines = commands("reproduce-latency", "PROFILE=laptop", "ARGS=device=cpu bench.rounds=9")
     run = next(i for i, line in enumerate(lines) if "-m lora_repro.latency profile=laptop" in line)
     assert "device=cpu bench.rounds=9" in lines[run]
-    assert "-m experiments.latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
+    assert "-m lora_repro.table latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
     assert not any("lora_repro.run" in line for line in lines)
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
     lines = "\n".join(commands("reproduce-which-weights"))
-    assert "experiment=which_weights" in lines and "-m experiments.which_weights" in lines
+    assert "experiment=which_weights" in lines and "-m lora_repro.table which_weights" in lines
 
 
 def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:
@@ -103,7 +103,7 @@ def test_the_table_comes_even_after_a_failed_run(tmp_path: Path, train: int, tab
         manifest.parent.mkdir(parents=True)
         manifest.touch()
     done = make("reproduce-e2e", "LORA_REPRO_CACHE=", folder=tmp_path)
-    assert done.stdout.split() == ["lora_repro.run", "experiments.e2e"]
+    assert done.stdout.split() == ["lora_repro.run", "lora_repro.table"]
     assert done.returncode == expected, done.stderr
 
 

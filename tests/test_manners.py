@@ -19,8 +19,7 @@ from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-    for folder in ("lora_repro", "experiments")
-    for path in (ROOT / folder).rglob("*.py")
+    for path in (ROOT / "lora_repro").rglob("*.py")
     if '\nif __name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "jvm_worker.py"
 )
 SLOW = tuple("torch transformers datasets matplotlib sklearn wandb pandas numpy scipy hydra omegaconf".split())
@@ -42,8 +41,8 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_walk_finds_the_commands() -> None:
-    wanted = {f"lora_repro.{name}" for name in ("run", "tune", "fetch", "publish", "score", "authors")}
-    assert wanted | {"experiments.e2e"} <= set(COMMANDS)
+    wanted = {f"lora_repro.{name}" for name in ("run", "table", "tune", "fetch", "publish", "score", "authors")}
+    assert wanted <= set(COMMANDS)
 
 
 def after_usage(text: str) -> str:

@@ -18,12 +18,14 @@ from lora_repro.command import command, override_value
 from lora_repro.compose import compose, resolved
 from lora_repro.page.__main__ import main
 from lora_repro.page.build import page
-from lora_repro.page.cells import Grid, number
 from lora_repro.page.examples import texts_of
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
-from lora_repro.page.runs import HEADER, ledger, runs_of
+from lora_repro.page.runs import HEADER, listed, runs_of
 from lora_repro.record import identity, signature
+from lora_repro.report.html import html as html_of
+from lora_repro.report.html import number
+from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted((ROOT / "results").glob("*/records/*.json"))
@@ -124,18 +126,18 @@ def test_a_table_keeps_caption_facts_command_labels_and_footnotes() -> None:
     facts, run_again, table, notes = said
     assert facts == "<p>Backbone: A &lt;b&gt;.</p>"
     assert run_again == "<p>To reproduce: <code>python -m lora_repro.run experiment=e2e</code></p>"
-    assert isinstance(table, Grid) and table.caption == "E2E NLG, profile mini"
-    assert [row[0].text for row in table.rows] == ["LoRA", "LoRA", "<img src=x>"]
-    assert [row[0].repeats for row in table.rows] == [False, True, False]
-    assert table.rows[0][3].text == "a | b" and table.rows[2][0].html == "&lt;img src=x&gt;"
-    assert table.numeric == [False, False, True, False]
+    assert isinstance(table, Table) and table.caption == "E2E NLG, profile mini"
+    assert [row[0] for row in table.rows] == ["LoRA", "", "&lt;img src=x&gt;"] and table.rows[0][3] == "a | b"
+    shown = html_of(table)
+    assert shown.count('<th scope="row">LoRA</th>') == shown.count('<th scope="row" class="again">LoRA</th>') == 1
+    assert shown.count('scope="col" class="n"') == 1 and "<img" not in shown
     assert 'href="../claims.md#one"' in notes and "† n = 1" in notes
 
 
 def test_markdown_without_a_caption_and_with_html_or_images_is_safe() -> None:
     text = f"# Top\n\n{EVIL}\n\n![x](http://a.b/c.png) [y](javascript:alert(1))\n\n| A |\n|---|\n| 1 |\n"
     prose, table = pieces(text, Path("/r/claims.md"), Path("/r/mini/report.html"))
-    assert isinstance(table, Grid) and table.caption == ""
+    assert isinstance(table, Table) and table.caption == ""
     assert "<h3>Top</h3>" in prose and "<script" not in prose and "<img" not in prose
     assert 'href="javascript' not in prose
 
@@ -161,16 +163,16 @@ def test_what_was_measured_without_training_has_machine_commit_date_and_command(
 
 def test_estimated_stands_beside_actual_seconds_where_a_record_has_it() -> None:
     records = {str(n): record_of("e2e", row) for n, row in enumerate(("lora", "full"))}
-    bare = [grid for _, grid in ledger(runs_of(records, "mini"), ["e2e"], {}).grids]
-    assert [cell.text for cell in bare[0].header] == list(HEADER)
+    bare = [table for _, table in listed(runs_of(records, "mini"), ["e2e"], {}).tables]
+    assert bare[0].header == HEADER
     for record in records.values():
         record["measured"].pop("estimated_seconds", None)
     records["0"]["measured"] |= {"estimated_seconds": 77, "wall_seconds": 91}
-    ((_, grid),) = ledger(runs_of(records, "mini"), ["e2e"], {}).grids
-    place = [cell.text for cell in grid.header].index("Estimated seconds")
-    cells = {row[0].text: (row[place - 1].text, row[place].text) for row in grid.rows}
+    ((_, table),) = listed(runs_of(records, "mini"), ["e2e"], {}).tables
+    place = table.header.index("Estimated seconds")
+    cells = {row[0]: (row[place - 1], row[place]) for row in table.rows}
     assert cells["LoRA"] == ("91", "77") and cells["Full fine-tuning"][1] == "—"
-    assert all(len(row) == len(grid.header) == len(HEADER) + 1 for row in grid.rows)
+    assert all(len(row) == len(table.header) == len(HEADER) + 1 for row in table.rows)
 
 
 def test_generated_data_show_inputs_and_references(html: str) -> None:

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from lora_repro import record, run
 from lora_repro.analysis import amplification
-from lora_repro.analysis.updates import probed
 from lora_repro.backbone.weights import read
 from lora_repro.compose import compose, resolved
 from lora_repro.errors import UserError
@@ -25,9 +24,9 @@ from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
 from lora_repro.probe import UPDATES, UpdateProbe
 from lora_repro.publish import publish
-from lora_repro.tables.rows import declared
-from lora_repro.tables.stores import own, published
 from lora_repro.train import kept
+from lora_repro.report.views.probed import probed
+from lora_repro.results import declared_cells, own, published, runs
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
 
@@ -170,20 +169,20 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared, all_of_delta = (
-        {key for block in declared(table, "smoke") for row in block.rows for key, _ in row.asked.values()}
+        {cell.signature for cell in declared_cells(table, "smoke")}
         for table in ("subspace", "delta_w")
     )
     assert shared < all_of_delta
     overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.size=4", f"paths.runs={tmp_path}/runs"]
     found = run.run(compose(overrides), overrides)
     assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
-    blocks = declared("subspace", "smoke")
-    (one,) = probed(blocks, own(tmp_path / "runs" / "smoke"))
+    cells = declared_cells("subspace", "smoke")
+    (one,) = probed(runs(cells, own(tmp_path / "runs" / "smoke")))
     assert (one.rank, one.scaling, one.seed, one.kept_layers) == (4, 8.0, 0, [0, 1])
     path = tmp_path / "runs" / "smoke" / found["signature"] / "record.json"
     clean = record.read(path)
     clean["where"]["dirty"] = False
     record.write_json(path, clean)
     publish(tmp_path / "runs" / "smoke", tmp_path / "results")
-    (again,) = probed(blocks, published(tmp_path / "results"))
+    (again,) = probed(runs(cells, published(tmp_path / "results")))
     assert np.array_equal(again.basis("query", 0), one.basis("query", 0))

@@ -11,6 +11,7 @@ import pytest
 from lora_repro import publish as module
 from lora_repro.errors import UserError
 from lora_repro.publish import main, publish
+from lora_repro.report import present
 
 LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
 
@@ -146,21 +147,17 @@ def test_the_command_publishes_then_renders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path)
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "t.py").write_text("import sys; open('rendered', 'w').write(sys.argv[1])")
-    (tmp_path / "experiments" / "__init__.py").write_text("raise SystemExit(1)")
+    rendered = []
+    monkeypatch.setattr(present, "render_published", lambda names, root: rendered.append((names, root)))
     assert main(["profile=mini"], tmp_path) == 0
-    assert (tmp_path / "rendered").read_text() == "--published"
-    (tmp_path / "experiments" / "t.py").write_text("raise SystemExit(3)")
-    assert main(["profile=mini"], tmp_path) == 2
-    assert "t.py --published failed" in capsys.readouterr().err
+    assert rendered == [(present.names(), tmp_path)] and "e2e" in rendered[0][0]
     assert main(["mini"], tmp_path) == main(["profile=../x"], tmp_path) == 2
 
 
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force))
-    monkeypatch.setattr(module, "render", lambda root: None)
+    monkeypatch.setattr(present, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
         main(["profile=mini"], tmp_path)

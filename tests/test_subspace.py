@@ -1,4 +1,4 @@
-"""The subspace command on checkpoints of every make, and the sheets and figures of probed runs."""
+"""The subspace command on checkpoints of every make, and the tables and figures of probed runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from lora_repro import subspace
-from lora_repro.analysis import Array, delta_view, subspace_figures, subspace_view
+from lora_repro.analysis import Array
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.updates import Probed
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
-from lora_repro.tables.curves import Plot
-from lora_repro.tables.heatmap import Map, save
+from lora_repro.report.figures import amplification
+from lora_repro.report.figures import subspaces as heat_maps
+from lora_repro.report.figures.curves import Plot
+from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.views import delta_w, subspaces
 
 RNG = np.random.default_rng(1)
 
@@ -244,17 +247,17 @@ def probed_run(rank: int | None, seed: int, planted: Array) -> Probed:
 def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path) -> None:
     planted = RNG.standard_normal(40)
     runs = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1)]
-    ranks, seeds, weight = subspace_view.sheets(runs, ("Shared directions, profile test",))
+    ranks, seeds, weight = subspaces.tables(runs, ("Shared directions, profile test",))
     assert ranks.header[2] == "φ(1, 1)" and all(row[2] == "1.00† (0.03)" and row[-2] == "1" for row in ranks.rows)
     assert max(float(end) for end in ranks.rows[0][-4].split("†")[0].split("–")) < 0.75  # the others are not shared
     assert seeds.rows[0][2] == "1.00† (0.03)" and seeds.rows[-1][1] == "two Gaussian matrices"
     assert weight.rows[0][3].startswith("0.10")
-    paths = subspace_figures.figures(runs, "title", tmp_path)
+    paths = heat_maps.figures(runs, "title", tmp_path / "subspace")
     stems = {"subspace_ranks", "subspace_seeds", "subspace_weight"}
     assert {path.stem for path in paths} == stems and all(path.stat().st_size for path in paths)
     more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
-    ranks, seeds, _ = subspace_view.sheets(more, ("Shared directions, profile test",))
-    assert all(row[2] == "1.00 ± 0.00 (0.03)" for sheet in (ranks, seeds) for row in sheet.rows[:4]) and ranks.rows[0][-2] == "2"
+    ranks, seeds, _ = subspaces.tables(more, ("Shared directions, profile test",))
+    assert all(row[2] == "1.00 ± 0.00 (0.03)" for table in (ranks, seeds) for row in table.rows[:4]) and ranks.rows[0][-2] == "2"
 
 
 def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
@@ -264,10 +267,10 @@ def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
     for run in runs:  # the rest away from both planted directions
         for name in [name for name in run.arrays if ".basis_" in name]:
             run.arrays[name][:2, 1:] = run.arrays[name][2:, 0] = 0
-    ranks, *_ = subspace_view.sheets(runs, ("Shared directions, profile test",))
+    ranks, *_ = subspaces.tables(runs, ("Shared directions, profile test",))
     assert ranks.header[-1] == "same seed: φ(1, 1)" and "not evidence" in ranks.footnotes[-1]
     assert {row[2] for row in ranks.rows} == {"0.00† (0.03)"} and {row[-1] for row in ranks.rows} == {"1.00, 1.00"}
-    alone, *_ = subspace_view.sheets([run for run in runs if run.seed == 0], ("Shared directions, profile test",))
+    alone, *_ = subspaces.tables([run for run in runs if run.seed == 0], ("Shared directions, profile test",))
     assert {row[2] for row in alone.rows} == {"—"} and {row[-1] for row in alone.rows} == {"1.00"}
 
 
@@ -279,8 +282,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> 
         kept[stem.name] = rows, title
         return []
 
-    monkeypatch.setattr(subspace_figures, "save", save)
-    assert subspace_figures.figures(runs, "Shared directions, profile test", folder) == []
+    monkeypatch.setattr(heat_maps, "save", save)
+    assert heat_maps.figures(runs, "Shared directions, profile test", folder / "subspace") == []
     return kept
 
 
@@ -322,16 +325,16 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [*(probed_run(4, seed, RNG.standard_normal(40)) for seed in (0, 1)), probed_run(None, 0, RNG.standard_normal(40))]
-    query, value = delta_view.sheets(runs, ("Update against weight, profile test",))
+    query, value = delta_w.tables(runs, ("Update against weight, profile test",))
     lora, *full = (dict(zip(query.header, row, strict=True)) for row in query.rows)
     assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.00 ± 0.00" and lora["without α/r"] == "0.50 ± 0.00"
     assert lora["random U V"] == lora["random U V, median"] == "2.00 ± 0.00"  # 2 / 1
     assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3
-    assert {path.suffix for path in delta_view.figures(runs, "title", tmp_path)} == {".svg", ".png"}
+    assert {path.suffix for path in delta_w.figures(runs, "title", tmp_path / "delta_w")} == {".svg", ".png"}
     drawn: list[Plot] = []
-    monkeypatch.setattr(delta_view.curves, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
-    delta_view.figures(runs, "title", tmp_path)
+    monkeypatch.setattr(amplification, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
+    delta_w.figures(runs, "title", tmp_path / "delta_w")
     for plot in drawn:
         assert [curve.label for curve in plot.references] == [curve.label for curve in plot.curves]
         assert {spot.y for spot in plot.curves[0].spots} == {4.0} and {spot.y for spot in plot.references[0].spots} == {2.0}

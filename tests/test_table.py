@@ -1,43 +1,101 @@
-"""One hand-made table as terminal text, Markdown, CSV and LaTeX."""
+"""One hand-made table in every form, and on terminals that are too narrow for it."""
 
 from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
-from lora_repro.tables import report
-from lora_repro.tables.latex import latex
-from lora_repro.tables.report import Cell, Line, Metric
-from lora_repro.tables.table import Table, cell_text, comma_separated, markdown, terminal
+import pytest
 
-BLEU, SER = Metric("bleu", "BLEU", +1, 100, 1), Metric("slot_error_rate", "SER", -1, 100, 1)
+from lora_repro.report.columns import Column
+from lora_repro.report.html import html
+from lora_repro.report.scores import Result
+from lora_repro.report.sheet import Scores, tables_of
+from lora_repro.report.statistics import Difference, Mean, Metric
+from lora_repro.report.table import Table, comma_separated, latex, markdown
+from lora_repro.report.terminal import terminal
 
-
-def example_table() -> Table:
-    single = Line("lora", "LoRA & co_", "published", {"bleu": Cell(61.26, None, 1)}, 1, 230400, 0,
-                  difference=report.Difference(-0.5, -1.0, 0.2, 1), notes=("a | b",))  # fmt: skip
-    several = Line("lora", "LoRA & co_", "paper (P)", {"bleu": Cell(70.4, 0.1, 3)}, 3, printed_millions=0.35)
-    facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds a row: n = 1")
-    return Table("p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, "full FT")
+BLEU, SER = Column(Metric("bleu", "BLEU"), "bleu"), Column(Metric("slot_error_rate", "SER", -1), "slot_error_rate")
+PLAIN = Table(("Costs", "of things"), ("Method", "%"), "lr", (("A|B", "−1.0"), ("C", "12.25")), ("A note & more.",))
 
 
-def test_a_negative_score_has_the_sign_that_differences_have() -> None:
-    assert cell_text(Cell(-3.04, None, 1), 1) == "−3.0†" and cell_text(Cell(-3.0, 1.25, 2), 1) == "−3.0 ± 1.2"
+def scored() -> Table:
+    single = Result("lora", "LoRA & co_", "published", {"bleu": Mean(61.26, None, 1)}, 1, 230400, 0,
+                    differences={"bleu": Difference(-0.5, -1.0, 0.2, 1)}, notes=("a | b",))  # fmt: skip
+    several = Result("lora", "LoRA & co_", "paper (P)", {"bleu": Mean(70.4, 0.1, 3)}, 3, printed_millions=0.35)
+    facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds a row: n = 1", "To reproduce: " + "python " * 12)
+    scores = Scores("T", "full FT", "p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, False, "BLEU")
+    (table,) = tables_of([scores])
+    return table
 
 
 def test_renderings_agree_and_mark_a_single_seed() -> None:
-    table = example_table()
-    for text in (terminal([table]), markdown([table]), latex([table])):
-        assert "61.3" in text and "230,400" in text and "0.35M" in text and "Backbone: B" in text
+    table = scored()
+    for text in (terminal([table]), markdown([table]), latex([table]), str(html(table))):
+        assert "61.3" in text and "230,400" in text and "0.35M" in text
+    assert all("Backbone: B" in text for text in (terminal([table]), markdown([table]), latex([table])))
     assert "61.3†" in markdown([table]) and "70.4 ± 0.1 |" in markdown([table])
     assert "SER ↓" in terminal([table]) and "BLEU ↑" in terminal([table])
     assert "−0.5 [−1.0, +0.2]†" in markdown([table]) and r"a \| b" in markdown([table])
     assert r"LoRA \& co\_" in latex([table]) and r"70.4 $\pm$ 0.1" in latex([table])
-    pipes = {
-        line.replace(r"\|", "").count("|") for line in markdown([table]).splitlines() if line.startswith("|")
-    }
+    assert "LoRA &amp; co_" in html(table) and 'data-n="61.3"' in html(table)
+    pipes = {line.replace(r"\|", "").count("|") for line in markdown([table]).splitlines() if line.startswith("|")}
     assert len(pipes) == 1
     rows = list(csv.DictReader(io.StringIO(comma_separated([table]))))
     assert [rows[0][key] for key in ("bleu", "bleu_sd", "slot_error_rate", "method_parameters", "n")] == [
         "61.26", "", "", "230400", "1"]  # fmt: skip
     assert rows[1]["bleu_sd"] == "0.1" and rows[1]["difference"] == ""
+
+
+def test_a_csv_of_several_tables_has_every_column_once_and_its_last_ones_last() -> None:
+    one, other = ({"row": "x", "a": "1", "n": "2"}, {"row": "y", "b": "3", "n": "4"})
+    tables = [replace(PLAIN, numbers=(line,)) for line in (one, other)]
+    assert comma_separated(tables) == "row,a,b,n\nx,1,,2\ny,,3,4\n"
+    assert comma_separated([PLAIN]) == "table,Method,%\nCosts,A|B,−1.0\nCosts,C,12.25\n"
+
+
+def test_a_terminal_aligns_words_left_and_numbers_right() -> None:
+    lines = terminal([PLAIN]).splitlines()
+    assert lines[:2] == ["Costs. of things.", ""] and lines[-2:] == ["", "A note & more."]
+    assert lines[2:-2] == ["Method      %", "-------------", "A|B      −1.0", "C       12.25"]
+
+
+def test_a_narrow_terminal_gets_no_longer_line_and_is_told_what_is_missing() -> None:
+    table = scored()
+    whole = terminal([table], width=200)
+    assert "Left out" not in whole and "Notes" in whole and "Method / source" not in whole
+    for width in (60, 80):
+        lines = terminal([table], "runs/p/tables/t.md", width).splitlines()
+        command = next(line for line in lines if line.startswith("To reproduce"))
+        assert all(len(line) <= width for line in lines if line != command) and command.count("python") == 12
+        text = "\n".join(lines)
+        assert "Method / source" in text and "\n  published" in text and "61.3†" in text and "−0.5 [−1.0, +0.2]†" in text
+        assert f"Left out at {width} columns: Notes" in text and "runs/p/tables/t.md" in text
+    # What is not `minor` is never left out: it goes on below.
+    narrow = terminal([replace(table, minor=())], width=60)
+    assert narrow.count("Method / source") > 1 and "Left out" not in narrow and "a | b" in narrow
+
+
+def test_the_terminal_s_own_width_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert terminal([scored()]) == terminal([scored()], width=60) != terminal([scored()], width=200)
+
+
+def test_markdown_escapes_the_bar_and_says_the_sides() -> None:
+    lines = markdown([PLAIN]).splitlines()
+    assert lines[:5] == ["**Costs. of things**", "", "| Method | % |", "| --- | ---: |", "| A\\|B | −1.0 |"]
+    assert lines[-1] == "- A note & more."
+
+
+def test_latex_escapes_what_it_must() -> None:
+    text = latex([PLAIN, PLAIN])
+    assert text.count(r"\begin{table}") == 2 and r"\begin{tabular}{lr}" in text
+    assert r"A note \& more." in text and r"Method & \% \\" in text and "C & 12.25" in text
+
+
+def test_a_notebook_shows_html_whose_text_is_no_markup() -> None:
+    table = replace(PLAIN, rows=(("<b>", "1"), ("", "2")))
+    text = table._repr_html_()
+    assert "&lt;b&gt;" in text and "<b>" not in text
+    assert text.count("&lt;b&gt;") == 2 and 'class="again"' in text  # a blank first cell repeats the one above

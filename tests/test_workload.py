@@ -14,8 +14,8 @@ from lora_repro.forecast import cost
 from lora_repro.forecast.outline import Frame, frame
 from lora_repro.forecast.workload import workload
 from lora_repro.record import load_records
+from lora_repro.results import declared_cells
 from lora_repro.stages import backbone_of
-from lora_repro.tables import rows
 
 SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
@@ -35,11 +35,8 @@ def data(config: DictConfig) -> Any:
 def published(table: str, *narrowed: str) -> list[tuple[Any, dict[str, Any]]]:
     """(configuration, what was measured) of a table's published cells at laptop."""
     records = load_records(CONF.parent / "results" / "laptop" / "records")
-    found = []
-    for block in rows.declared(table, "laptop", narrowed):
-        for row in block.rows:
-            found += [(config, records[name]["measured"]) for name, config in row.asked.values() if name in records]
-    return found
+    cells = declared_cells(table, "laptop", narrowed)
+    return [(cell.asked, records[cell.signature]["measured"]) for cell in cells if cell.signature in records]
 
 
 @pytest.mark.parametrize(

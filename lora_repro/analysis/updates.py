@@ -1,14 +1,12 @@
-"""The probed runs of an experiment: each finished record with the arrays that lie beside it (probe.py says which)."""
+"""A probed run: what is known of it and the arrays that its probe measured (probe.py says which)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safetensors.numpy import load_file
+import numpy as np
 
 from lora_repro.analysis import Array
-from lora_repro.tables.rows import Block
-from lora_repro.tables.stores import Store
 
 NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as the paper writes them
 
@@ -49,17 +47,24 @@ class Probed:
         return self.arrays[f"{kind}.basis_{layer}"]
 
 
-def probed(blocks: Sequence[Block], store: Store) -> list[Probed]:
-    """The declared runs that finished and left arrays, each once, by row, rank and seed."""
-    found: dict[str, Probed] = {}
-    for block in blocks:
-        for row in block.rows:
-            for seed, (key, asked) in row.asked.items():
-                record, path = store.records.get(key), store.updates(key)
-                if record is None or record["status"] != "finished" or not path.is_file():
-                    continue
-                rank = asked["method"].get("rank")
-                label = row.label if rank is None else f"{row.label}, r = {rank}"
-                scaling = None if rank is None else asked["method"]["alpha"] / rank
-                found[key] = Probed(row.name, label, seed, rank, scaling, record, load_file(path))
-    return sorted(found.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
+def groups_of(runs: Sequence[Probed]) -> list[list[Probed]]:
+    """The runs that differ in their seed alone."""
+    labels = dict.fromkeys(run.label for run in runs)
+    return [[run for run in runs if run.label == label] for label in labels]
+
+
+def directions(run: Probed) -> list[int]:
+    """The r to look at: the rank of a LoRA run, all that were measured for another method."""
+    kind = run.kinds[0]
+    measured = sorted(int(name.rpartition("_")[2]) for name in run.arrays if name.startswith(f"{kind}.inside_"))
+    return [r for r in measured if run.rank is None or r == run.rank]
+
+
+def factors(run: Probed, kind: str, r: int, step: int = -1) -> Array:
+    """Amplification ||D||_F / ||U^T W V||_F of every layer, alpha / rank included, at an observed step (-1: the end)."""
+    return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.inside_{r}"][step])
+
+
+def random_factors(run: Probed, kind: str, r: int, step: int = -1) -> Array:
+    """The null of `factors`: ||D||_F / ||U^T W V||_F of every layer with U, V random, for an update of the same norm."""
+    return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.weight_random_{r}"])

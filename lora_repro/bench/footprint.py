@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from lora_repro import provenance
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.bench import Bench
+from lora_repro.cells import Cell
 from lora_repro.compose import build, compose, resolved
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.objectives.completion import summed_loss
-from lora_repro.tables.rows import Block
 from lora_repro.train import checkpoint
 from lora_repro.train.kept import ADAPTER
 from lora_repro.train.ranks import Ranks
@@ -129,31 +129,32 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def footprints(block: Block, overrides: list[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a trained row of one backbone, each from a process of its own. Raises UserError where one fails."""
+def footprints(cells: Sequence[Cell], overrides: list[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a trained row of one backbone's `cells`, each from a process of its own. Raises UserError where one fails."""
     swept = ("backbone=", "row/latency=")
     kept = [item for item in overrides if not item.startswith(swept)]
     entries = []
-    for row in block.rows:
-        if not part(row.asked[0][1], "bench").trained:
+    for cell in cells:
+        if not part(cell.asked, "bench").trained:
             continue
         started = time.monotonic()
-        chosen = [f"backbone={block.backbone}", f"row/latency={row.name}", *kept]
+        row, backbone = cell.row, cell.asked["backbone"]["name"]
+        chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
         command = [sys.executable, "-m", "lora_repro.bench.footprint", "experiment=latency", *chosen]
         done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UserError(f"the memory of row {row.name} on {block.backbone}: {said[-1].removeprefix('error: ')}")
+            raise UserError(f"the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
         measured = json.loads(done.stdout.splitlines()[-1])
-        entries.append({"backbone": block.backbone, "row": row.name, "label": row.label, **measured})
-        say(f"{block.backbone} {row.name}: memory of {1 + len(measured['seconds'])} steps, "
+        entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measured})
+        say(f"{backbone} {row.name}: memory of {1 + len(measured['seconds'])} steps, "
             f"{time.monotonic() - started:.0f} s")  # fmt: skip
     return entries
 
 
-def arithmetic(block: Block) -> list[dict[str, Any]]:
+def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Values that each row with a printed size trains on the shape of `bench.arithmetic`, which no machine here could hold."""
-    asked = part(block.config, "bench").arithmetic
+    asked = part(cells[0].asked, "bench").arithmetic
     token = "<|endoftext|>"
     spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])
     with torch.device("meta"):  # shapes without memory
@@ -161,13 +162,13 @@ def arithmetic(block: Block) -> list[dict[str, Any]]:
     return [
         {
             "label": asked["label"],
-            "row": row.name,
+            "row": cell.row.name,
             "width": asked["bytes"],
-            "parameters": part(row.asked[0][1], "method").count(shape),
+            "parameters": part(cell.asked, "method").count(shape),
             "total": shape.parameters,
         }
-        for row in block.rows
-        if "gpt3_175b" in row.paper
+        for cell in cells
+        if "gpt3_175b" in cell.row.paper
     ]
 
 

@@ -10,24 +10,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_repro.cells import Cell
 from lora_repro.record import digest, read
-from lora_repro.tables.rows import Block
+from lora_repro.results import backbone_of, declared_cells, grouped
 
 # Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.
 PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 
 
-def signature_of(blocks: Sequence[Block]) -> str:
+def declared(name: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
+    """What is measured: a cell a row and backbone, backbone by backbone. Raises UserError for what conf/ does not declare."""
+    found = declared_cells(name, profile, overrides)
+    return [cell for block in grouped(found, backbone_of) for cell in block]
+
+
+def signature_of(declared: Sequence[Cell]) -> str:
     """16 hex digits over all declared cells: other settings, another backbone or row give another one."""
-    return digest([key for block in blocks for row in block.rows for key, _ in row.asked.values()])
+    return digest([cell.signature for cell in declared])
 
 
-def path_of(folder: Path, name: str, blocks: Sequence[Block], overrides: Sequence[str], device: str) -> Path:
+def path_of(folder: Path, name: str, declared: Sequence[Cell], overrides: Sequence[str], device: str) -> Path:
     """The file of a measurement under runs/<profile> = `folder`."""
     stem = name if device == "cpu" else f"{name}_{device}"
     if all(item.split("=", 1)[0] in PLACE for item in overrides):
         return folder / "measures" / f"{stem}.json"
-    return folder / "measures" / "adhoc" / f"{stem}-{signature_of(blocks)}.json"
+    return folder / "measures" / "adhoc" / f"{stem}-{signature_of(declared)}.json"
 
 
 def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:

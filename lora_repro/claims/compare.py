@@ -10,38 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.claims.base import ClaimTest
-from lora_repro.claims.cells import Cell, expanded
-from lora_repro.claims.evidence import Evidence, Record, generated
+from lora_repro.cells import Cell
+from lora_repro.claims.base import ClaimTest, Operand, expanded
+from lora_repro.claims.evidence import Evidence
 from lora_repro.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Region, judge
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import paired_draws
-from lora_repro.tables.columns import score_of, task_label
-from lora_repro.tables.rows import Block, Row
-from lora_repro.tables.stores import one_origin
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.statistics import generated, inputs, interval, one_origin, resampled
+from lora_repro.results import Run, backbone_of, by_place, grouped, score_of, task_of
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A cell on one task: the declared row, its records by seed, and its name for the eye."""
+    """An operand on one task: its runs by seed, a cell of it, and its name for the eye."""
 
-    block: Block
-    row: Row
+    cell: Cell
     label: str
-    runs: dict[int, Record]
+    runs: dict[int, Run]
 
     @property
-    def finished(self) -> dict[int, Record]:
-        return {seed: run for seed, run in self.runs.items() if run["status"] == "finished"}
+    def finished(self) -> dict[int, Run]:
+        return {seed: run for seed, run in self.runs.items() if run.finished}
 
 
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
-    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over test inputs of report.py and grid.py and
-    over the seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone.
+    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over test inputs of the tables and over
+    the seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class Compare(ClaimTest):
         tasks: str = "mean",
         combine: str = "all",
     ) -> None:
-        self.comparisons = [[Cell.of(text) for text in texts] for texts in comparisons]
+        self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
         self.region, self.tasks, self.combine = Region.of(floor, ceiling), tasks, combine
         if any(len(cells) not in (2, 4) or len({cell.table for cell in cells}) > 1 for cells in self.comparisons):
             raise UserError("a comparison names two or four cells of one table")
@@ -75,10 +73,8 @@ class Compare(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []
         for cells in self.comparisons:
-            blocks = evidence.blocks(cells[0].table)
-            for backbone in dict.fromkeys(block.backbone for block in blocks):
-                mine = [block for block in blocks if block.backbone == backbone]
-                tasks = list(dict.fromkeys(block.task for block in mine))
+            for mine in grouped(evidence.cells(cells[0].table), backbone_of):
+                tasks = list(dict.fromkeys(map(task_of, mine)))
                 groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
                 for sized, group in itertools.product(expanded(cells, _sizes(mine)), groups):
                     places = [[_place(mine, cell, task, evidence) for cell in sized] for task in group]
@@ -87,70 +83,76 @@ class Compare(ClaimTest):
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> Reading:
         """`places`: for each task its cells."""
-        records = [run for cells in places for place in cells for run in place.runs.values()]
-        tasks = [task_label(cells[0].block) for cells in places]
+        runs = [run for cells in places for place in cells for run in place.runs.values()]
+        tasks = [task_label(cells[0].cell) for cells in places]
         facts: dict[str, Any] = {
             "what": _expression([place.label for place in places[0]]),
-            "unit": f"{score_of(places[0][0].block).label}, {tasks[0]}" if len(tasks) == 1 else f"mean of {', '.join(tasks)}",
+            "unit": f"{score_label(places[0][0].cell)}, {tasks[0]}" if len(tasks) == 1 else f"mean of {', '.join(tasks)}",
             "signed": True,
             "notes": _notes(places),
-            "sources": tuple(dict.fromkeys(evidence.source(str(run["signature"])) for run in records)),
-            "generated": generated(records),
+            "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
+            "generated": generated([run.record for run in runs]),
         }
         if not all(place.runs for cells in places for place in cells):
             return Reading(verdict=NOT_RUN, **facts)
         for cells in places:
-            one_origin([run for place in cells for run in place.runs.values()])
-        seeds = _shared_seeds(places, evidence)
+            one_origin([run.record for place in cells for run in place.runs.values()])
+        seeds = _shared_seeds(places)
         if not seeds:
             return Reading(verdict=INCONCLUSIVE, **facts)
-        points, draws = zip(*(_draws(cells, seeds, evidence, at) for at, cells in enumerate(places)), strict=True)
-        low, high = (float(100 * end) for end in np.nanpercentile(np.mean(draws, axis=0), [2.5, 97.5]))
+        points, draws = zip(*(_draws(cells, seeds, at) for at, cells in enumerate(places)), strict=True)
+        low, high = (100 * end for end in interval(np.mean(draws, axis=0)))
         each = [100 * float(np.mean([_of_seed(cells, seed) for cells in places])) for seed in seeds]
         verdict = judge(self.region, low, high, len(seeds), each)
         return Reading(verdict=verdict, value=100 * float(np.mean(points)), low=low, high=high, n=len(seeds), **facts)
 
 
-def _sizes(blocks: Sequence[Block]) -> list[int]:
-    sizes = dict.fromkeys(block.config["row"]["size"] for block in blocks)
+def _size(cell: Cell) -> Any:
+    """The rank or size that a cell's row is swept at."""
+    return next((value for axis, value in cell.axes.items() if axis.startswith("row.")), None)
+
+
+def _sizes(declared: Sequence[Cell]) -> list[int]:
+    sizes = dict.fromkeys(map(_size, declared))
     return [int(size) for size in sizes if size is not None] if len(sizes) > 1 else []
 
 
-def _place(blocks: Sequence[Block], cell: Cell, task: str, evidence: Evidence) -> Place:
-    fitting = [b for b in blocks if b.task == task and cell.size in (None, str(b.config["row"]["size"]))]
-    # A row without a size is the same run in every block; one with sizes must say which.
-    if cell.size is None and len({r.asked[s][0] for b in fitting for r in b.rows if r.name == cell.row for s in (0,)}) > 1:
-        raise UserError(f"{cell.table}/{cell.row} is several cells; name one of them, such as {cell.table}/{cell.row}@max")
-    row = next(row for row in fitting[0].rows if row.name == cell.row)
-    label = row.label if cell.size is None else f"{row.label}, size {cell.size}"
-    return Place(fitting[0], row, label, evidence.runs(row))
+def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
+    fitting = [cell for cell in declared if (cell.row.name, task_of(cell)) == (operand.row, task)]
+    fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
+    # A row without a size is the same run in every column; one with sizes must say which.
+    if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
+        named = f"{operand.table}/{operand.row}"
+        raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
+    first = fitting[0]
+    label = first.row.label if operand.size is None else f"{first.row.label}, size {operand.size}"
+    return Place(first, label, evidence.runs(by_place(fitting)[0]))
 
 
-def _shared_seeds(places: Sequence[Sequence[Place]], evidence: Evidence) -> list[int]:
+def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
     """Seeds that finished in every cell of every task and answered the same inputs within a task."""
     shared = sorted(set.intersection(*({*place.finished} for cells in places for place in cells)))
-    return [seed for seed in shared if all(_same_inputs(cells, seed, evidence) for cells in places)]
+    answered = [[[inputs(place.runs[seed]) for place in cells] for cells in places] for seed in shared]
+    return [
+        seed
+        for seed, tasks in zip(shared, answered, strict=True)
+        if all(keys[0] and all(other == keys[0] for other in keys) for keys in tasks)
+    ]
 
 
-def _same_inputs(cells: Sequence[Place], seed: int, evidence: Evidence) -> bool:
-    lines = [evidence.predictions(str(place.runs[seed]["signature"])) for place in cells]
-    keys = [None if found is None else [line["key"] for line in found] for found in lines]
-    return bool(keys[0]) and all(other == keys[0] for other in keys)
-
-
-def _draws(cells: Sequence[Place], seeds: Sequence[int], evidence: Evidence, at: int) -> tuple[float, Any]:
+def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int) -> tuple[float, Any]:
     """(value, its resamples) on one task. Both halves of four cells draw the same resamples: the same seed `at`."""
-    runs = [[evidence.predictions(str(place.runs[seed]["signature"])) or [] for seed in seeds] for place in cells]
-    metric = score_of(cells[0].block).key
-    halves = [paired_draws(a, b, seed=at, metric=metric) for a, b in zip(runs[::2], runs[1::2], strict=True)]
+    metric = score_of(cells[0].cell)
+    pairs = zip(cells[::2], cells[1::2], strict=True)
+    halves = [resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs]
     signs = (1, -1)[: len(halves)]
     point = sum(sign * half[0] for sign, half in zip(signs, halves, strict=True))
     return point, sum(sign * half[1] for sign, half in zip(signs, halves, strict=True))
 
 
 def _of_seed(cells: Sequence[Place], seed: int) -> float:
-    metric = score_of(cells[0].block).key
-    scores = [float(place.runs[seed]["measured"]["scores"][metric]) for place in cells]
+    metric = score_of(cells[0].cell)
+    scores = [float(place.runs[seed].record["measured"]["scores"][metric]) for place in cells]
     return sum(sign * score for sign, score in zip(SIGNS, scores, strict=False))
 
 
@@ -158,15 +160,15 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
     """Trained parameters of both sides; runs that are missing, collapsed or diverged: they enter no number."""
     sizes = []
     for place in places[0]:
-        counts = {run["measured"]["parameters"]["method"] for run in place.finished.values()}
+        counts = {run.record["measured"]["parameters"]["method"] for run in place.finished.values()}
         sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained"] if counts else []
     lost = []
     for cells in places:
         for place in cells:
-            where = f"{place.label} on {task_label(place.block)}"
+            where = f"{place.label} on {task_label(place.cell)}"
             if not place.runs:
                 lost.append(f"{where}: no run")
-            counted = Counter(str(run["status"]) for run in place.runs.values() if run["status"] != "finished")
+            counted = Counter(str(run.record["status"]) for run in place.runs.values() if not run.finished)
             lost += [f"{where}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
     return (*sizes, *lost)
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from lora_repro.claims.base import ClaimTest
-from lora_repro.claims.evidence import Evidence, Record, generated
+from lora_repro.claims.evidence import Evidence, Record
 from lora_repro.claims.reading import INCONCLUSIVE, Reading, Region, judge
 from lora_repro.errors import UserError
+from lora_repro.report.statistics import generated
+from lora_repro.results import by_place
 
 COSTS = {"seconds": "training seconds a token", "memory": "peak memory of the process"}
 BATCHES = ("all", "least", "least − most")
@@ -47,12 +49,12 @@ class TrainingCost(ClaimTest):
 
     def _of_table(self, table: str, evidence: Evidence) -> list[Reading]:
         quotients, seeds, records = [], set(), []
-        for block in evidence.blocks(table):
-            sides = [evidence.runs(row) for name in (self.row, self.other) for row in block.rows if row.name == name]
+        for here in by_place(evidence.cells(table)):
+            sides = [evidence.runs([cell for cell in here if cell.row.name == name]) for name in (self.row, self.other)]
             for seed in sorted(sides[0].keys() & sides[1].keys()):
-                pair = [side[seed] for side in sides]
+                pair = [side[seed].record for side in sides]
                 same = len({str(run["where"]["device"]) for run in pair}) == 1
-                if same and all(run["status"] == "finished" for run in pair):
+                if same and all(side[seed].finished for side in sides):
                     quotients.append(self._cost(pair[0]) / self._cost(pair[1]))
                     seeds.add(seed)
                     records += pair

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import record
-from lora_repro.analysis.updates import Probed, probed
-from lora_repro.tables.rows import Block, Row, declared
-from lora_repro.tables.stores import Store, published
+from lora_repro.analysis.updates import Probed
+from lora_repro.cells import Cell
+from lora_repro.report.views.probed import probed
+from lora_repro.results import Run, Store, declared_cells, published, runs
 
 Record = dict[str, Any]
 
@@ -23,35 +24,27 @@ class Evidence:
     folder: Path
     wanted: Mapping[str, Sequence[str]]
     store: Store = field(init=False)
-    _blocks: dict[str, list[Block]] = field(init=False, default_factory=dict)
-    _predictions: dict[str, list[Record] | None] = field(init=False, default_factory=dict)
+    _cells: dict[str, list[Cell]] = field(init=False, default_factory=dict)
     _probed: dict[str, list[Probed]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store = published(self.folder)
 
-    def blocks(self, table: str) -> list[Block]:
-        """The declared places of a table. Raises UserError for a table or row that conf/ does not declare."""
-        if table not in self._blocks:
+    def cells(self, table: str) -> list[Cell]:
+        """The declared cells of a table. Raises UserError for a table or row that conf/ does not declare."""
+        if table not in self._cells:
             rows = ",".join(sorted(self.wanted[table]))
-            self._blocks[table] = declared(table, self.profile, [f"row/{table}={rows}"])
-        return self._blocks[table]
+            self._cells[table] = declared_cells(table, self.profile, [f"row/{table}={rows}"])
+        return self._cells[table]
 
-    def runs(self, row: Row) -> dict[int, Record]:
-        """seed -> record, whatever its status."""
-        return {seed: self.store.records[key] for seed, (key, _) in row.asked.items() if key in self.store.records}
-
-    def predictions(self, key: str) -> list[Record] | None:
-        """The per-input lines of a run, None where they are not published."""
-        if key not in self._predictions:
-            path = self.store.predictions(key)
-            self._predictions[key] = record.load_predictions(path) if path.is_file() else None
-        return self._predictions[key]
+    def runs(self, declared: Sequence[Cell]) -> dict[int, Run]:
+        """seed -> run, whatever its status, of the cells of one row at one place."""
+        return {run.cell.seed: run for run in runs(declared, self.store)}
 
     def probed(self, table: str) -> list[Probed]:
         """The LoRA runs of a table that left arrays."""
         if table not in self._probed:
-            self._probed[table] = [run for run in probed(self.blocks(table), self.store) if run.rank]
+            self._probed[table] = [run for run in probed(runs(self.cells(table), self.store)) if run.rank]
         return self._probed[table]
 
     def measures(self, name: str) -> dict[str, Record]:
@@ -62,9 +55,3 @@ class Evidence:
     def source(self, key: str) -> str:
         """Where the record of a signature lies, below results/."""
         return f"{self.profile}/records/{key}.json"
-
-
-def generated(records: Sequence[Record]) -> bool:
-    """Whether any of these runs saw data that are not the real ones."""
-    captions = [str(found["where"]["data"]["caption"]) for found in records]
-    return any(word in caption for caption in captions for word in ("synthetic", "generated"))

@@ -12,49 +12,15 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from lora_repro.claims.base import ClaimTest
-from lora_repro.claims.evidence import Evidence, generated
+from lora_repro.claims.evidence import Evidence
 from lora_repro.claims.reading import INCONCLUSIVE, NOT_RUN, Reading
 from lora_repro.compose import CONF, build
 from lora_repro.errors import UserError
+from lora_repro.report.statistics import generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; all stand below
-HEAD = """\
-# Claims
-
-Each claim of the paper (arXiv:2106.09685), an operational test of it with its margin (`conf/claim/`), and what the published
-records say at each profile. `make claims` writes this file from them alone.
-
-What was published when the tests were written (2026-11-24, 22:43 UTC): E2E at `mini`, LoRA and full fine-tuning with three
-seeds and the other rows with one; E2E and GLUE at `laptop` and GLUE at `mini`, one seed; of the rank and weight-matrix grids at
-`laptop`, SST-2 with two seeds and STS-B with one. Not yet: the grids, sizes, subspaces, ΔW and latency at `mini`, subspaces and
-ΔW at `laptop`. Twelve minutes later AdapterDrop, smaller than LoRA, left the comparison with adapters of LoRA's size on GLUE.
-
-On 2026-11-25, after audits that knew all results, tests changed; each change made one stricter or removed a confound: two ranks
-are compared across different seeds; one pair of seeds counts as n = 1; single values enter the verdict of every kind of test;
-amplification must hold with and without α/r; W_q alone must itself gain from a larger rank; "not monotonic" needs a point of
-margin and a middle size that beats both ends; memory is also read from fresh processes; the rows of a latency cell share their
-rounds. Ranks 2 and 8 joined the rank grid at `laptop`, two more
-seeds the subspaces: one pair of seeds could decide nothing.
-
-Later on 2026-11-25, knowing all results, the encoder's runs at `mini` were replaced by new ones; no test changed. Their learning
-rates are now searched on dev data, as at `laptop`, and the grids moved from Similarity to Sentiment: one of them had taken more
-than its quarter of an hour, and all four matrices in full had hardly trained at a rate taken over from `laptop`. Full
-fine-tuning, LoRA, AdapterP and AdapterH got a second seed on GLUE at `laptop`.
-
-- A profile's verdict is about that profile's models and data only. `mini` has generated data: it never stands for E2E or GLUE.
-- **replicated**: the interval, and every single value behind it, lie where the claim says. **not replicated**: they all lie
-  outside, on one side. **inconclusive**: neither, or n below two (†), or a part that was not run. **not run at this scale**:
-  no part was. **arithmetic**: a formula. **tested**: a test of this suite.
-- The single values are: of a difference of scores, each seed's; of a cost of training, each quotient; of norms and φ, the median
-  over layers of each run or pair of runs; of a latency, each cell's median over rounds.
-- Values: value [95 % interval] (n). n counts seeds; of φ between trainings, pairs of seeds that share no seed; of a latency,
-  rounds; of measured memory, models. Differences of scores are in points, higher is better, their intervals the paired bootstrap
-  over test inputs of the tables; it does not cover the choice of seeds, hence the condition on single values. Quotients and φ:
-  median [middle 95 %]. Two seeds make one pair, so a claim on φ between trainings needs four of them for a verdict. Collapsed
-  and diverged runs enter no value and are counted. — is no value, never 0. No interval is corrected for the number of
-  comparisons.
-"""
+HEAD = Path(__file__).resolve().parents[2] / "docs" / "claims.md"  # how to read it, and what was known when tests changed
 
 
 @dataclass(frozen=True)
@@ -137,7 +103,8 @@ def markdown(ledger: Ledger) -> str:
     """The overview, then a section a claim with links to what was read."""
     profiles = list(ledger.scales)
     scales = [f"- `{name}`: {text}." for name, text in ledger.scales.items()]
-    lines = [HEAD, *scales, "", "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
+    head = HEAD.read_text(encoding="utf-8")
+    lines = [head, *scales, "", "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
     for claim, outcomes in ledger.entries:
         cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
         link = f"[{claim.statement}](#{claim.id})"

@@ -14,10 +14,10 @@ from lora_repro.analysis import Array
 from lora_repro.analysis.overlaps import independent
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.claims.base import ClaimTest
-from lora_repro.claims.evidence import Evidence, generated
+from lora_repro.claims.evidence import Evidence
 from lora_repro.claims.reading import Reading, Region, judge
 from lora_repro.errors import UserError
-from lora_repro.tables.stores import one_origin
+from lora_repro.report.statistics import generated, one_origin
 
 SPREAD = "the middle 95 % of all layers and runs"
 

@@ -13,12 +13,13 @@ from markupsafe import Markup
 
 from lora_repro.bench import measures
 from lora_repro.errors import UserError
-from lora_repro.page.cells import Grid
 from lora_repro.page.examples import examples
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
-from lora_repro.page.runs import Run, ledger, runs_of
+from lora_repro.page.runs import Run, listed, runs_of
 from lora_repro.record import load_records
+from lora_repro.report.html import html
+from lora_repro.report.table import Table
 
 HERE = Path(__file__).parent
 FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name
@@ -30,7 +31,7 @@ class Section:
 
     stem: str
     title: str
-    pieces: tuple[Markup | Grid, ...]
+    pieces: tuple[Markup | Table, ...]
     figures: tuple[tuple[str, str], ...]
 
 
@@ -52,7 +53,8 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.tests["grid"] = lambda value: isinstance(value, Grid)
+    environment.tests["table"] = lambda value: isinstance(value, Table)
+    environment.globals["html"] = html
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
         profile=profile,
@@ -64,7 +66,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         sections=sections,
         claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
         examples=examples(runs, order, folder / "predictions", data),
-        ledger=ledger(runs, order, measures.load(folder, "latency")),
+        ledger=listed(runs, order, measures.load(folder, "latency")),
     )
 
 
@@ -76,7 +78,7 @@ def _sections(folder: Path, page: Path) -> list[Section]:
     for stem in sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
         source = folder / "tables" / f"{stem}.md"
         said = tuple(pieces(_read(source), source, page)) if source.is_file() else ()
-        captions = [piece.caption for piece in said if isinstance(piece, Grid) and piece.caption]
+        captions = [piece.caption for piece in said if isinstance(piece, Table) and piece.caption]
         title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
         drawn = tuple((name, embedded(folder / "figures" / name)) for name in found[stem])
         sections.append(Section(stem, title, said, drawn))

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from lora_repro.compose import build
 from lora_repro.errors import UserError
-from lora_repro.page.cells import Grid, grid, plain
-from lora_repro.page.runs import Run
+from lora_repro.page.runs import Run, table_of
 from lora_repro.record import load_predictions
+from lora_repro.report.table import Table
 from lora_repro.tasks.base import AbstractTask, Example
 
 SHOWN = 3  # inputs a task
@@ -31,7 +31,7 @@ class Shown:
     key: str
     input: str
     references: tuple[str, ...]
-    outputs: Grid
+    outputs: Table
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def _examples(task: str, runs: Sequence[Run], predictions: Path, data: str | Non
     for key in dict.fromkeys(chosen):
         lines = [(label, lines[key]) for label, lines in answers.items() if key in lines]
         example = known.get(key)
-        rows = [[plain(label), plain(line.get("output", NOT_OURS)), plain(_errors(line))] for label, line in lines]
+        rows = [[label, str(line.get("output", NOT_OURS)), _errors(line)] for label, line in lines]
         shown.append(
             Shown(
                 key,
                 example.input if example else "",
                 example.references if example else (),
-                grid(f"Outputs for input {key}", ("Method", "Output", "Slot errors"), rows),
+                table_of(f"Outputs for input {key}", ("Method", "Output", "Slot errors"), rows),
             )
         )
     seeds = sorted({run.seed for run in runs})

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,13 +12,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from lora_repro.page.cells import Cell, Grid
+from lora_repro.report.table import Table
 
 COMMAND = re.compile(r"\.? ?To reproduce: (.+)$", re.DOTALL)
 PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
-def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Grid]:
+def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Table]:
     """The tables of a Markdown text and what stands between them, in order.
 
     `source`, `page`: where the text and the page lie, for relative links. A bold paragraph just above a table is its
@@ -41,7 +39,7 @@ def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Grid]:
         title, _, rest = caption.partition(". ")
         yield from _facts(rest)
         end = next(j for j in range(i, len(tokens)) if tokens[j].type == "table_close")
-        yield _grid(title, tokens[i:end])
+        yield _table(title, tokens[i:end])
         waiting, i = [], end + 1
     if waiting:
         yield _html(waiting)
@@ -73,21 +71,15 @@ def _facts(text: str) -> Iterator[Markup]:
         yield Markup("<p>To reproduce: <code>{}</code></p>").format(command[1])
 
 
-def _grid(caption: str, tokens: list[Token]) -> Grid:
-    rows: list[list[Cell]] = []
+def _table(caption: str, tokens: list[Token]) -> Table:
+    rows: list[tuple[str, ...]] = []
     for token in tokens:
         if token.type == "tr_open":
-            rows.append([])
+            rows.append(())
         elif token.type == "inline":
-            children = token.children or []
-            shown = Markup(PARSER.renderer.render(children, PARSER.options, {}))
-            rows[-1].append(Cell(shown, "".join(child.content for child in children)))
+            rows[-1] += (Markup(PARSER.renderer.render(token.children or [], PARSER.options, {})),)
     header, *body = rows
-    # A label stands on the first of its lines only; sorted, or beside a narrow screen's other columns, each line needs it.
-    for above, line in itertools.pairwise(body):
-        if line[0].missing and not line[0].text:
-            line[0] = replace(above[0], repeats=True)
-    return Grid(caption, tuple(header), tuple(map(tuple, body)))
+    return Table((caption,), header, "l" * len(header), tuple(body))
 
 
 def _relink(tokens: list[Token], source: Path, page: Path) -> None:

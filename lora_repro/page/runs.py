@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.bench import latency_table
 from lora_repro.command import Command, command
-from lora_repro.page.cells import Cell, Grid, grid, plain
+from lora_repro.report.html import code
+from lora_repro.report.table import Table
+from lora_repro.report.views.latency import command as latency_command
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
 ESTIMATED = "Estimated seconds"  # a column beside "Seconds", of tables with a run whose time was estimated before it began
@@ -63,25 +64,25 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class RunList:
     """The runs of each table, and what they name by number: machines with their versions, models with their data."""
 
-    grids: tuple[tuple[str, Grid], ...]
+    tables: tuple[tuple[str, Table], ...]
     machines: tuple[str, ...]
     inputs: tuple[str, ...]
 
 
-def ledger(runs: Sequence[Run], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> Ledger:
-    """One grid a table, in `order`, other tables and what belongs to none next, what was measured without training last.
+def listed(runs: Sequence[Run], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
+    """One list a table, in `order`, other tables and what belongs to none next, what was measured without training last.
 
     measures: stem -> measurement (bench/measures.py).
     """
     places = [run.record["where"] for run in runs] + [found["where"] for found in measures.values()]
     machines = list(dict.fromkeys(map(_machine, places)))
     inputs = list(dict.fromkeys(_input(run.record["where"]) for run in runs))
-    tables = sorted({run.table for run in runs}, key=lambda table: ([*order, table].index(table), table == "", table))
-    grids = []
-    for table in tables:
+    names = sorted({run.table for run in runs}, key=lambda table: ([*order, table].index(table), table == "", table))
+    tables = []
+    for table in names:
         mine = [run for run in runs if run.table == table]
         seeds = sorted({run.seed for run in mine})
         said = f"run{'s' if len(mine) > 1 else ''}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
@@ -92,43 +93,47 @@ def ledger(runs: Sequence[Run], order: Sequence[str], measures: Mapping[str, dic
             place = HEADER.index("Seconds") + 1
             header = (*HEADER[:place], ESTIMATED, *HEADER[place:])
             for row, run in zip(rows, mine, strict=True):
-                row.insert(place, plain(run.record["measured"].get("estimated_seconds", "—")))
-        grids.append((table or "adhoc", grid(caption, header, rows)))
+                row.insert(place, str(run.record["measured"].get("estimated_seconds", "—")))
+        tables.append((table or "adhoc", table_of(caption, header, rows)))
     if measures:
         rows = [_measured(stem, found, machines) for stem, found in measures.items()]
-        grids.append(("measures", grid("Measurements without training", MEASURES, rows)))
-    return Ledger(tuple(grids), tuple(machines), tuple(inputs))
+        tables.append(("measures", table_of("Measurements without training", MEASURES, rows)))
+    return RunList(tuple(tables), tuple(machines), tuple(inputs))
 
 
-def _line(run: Run, machines: list[str], inputs: list[str]) -> list[Cell]:
+def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    return Table((caption,), tuple(header), "l" * len(header), tuple(map(tuple, rows)))
+
+
+def _line(run: Run, machines: list[str], inputs: list[str]) -> list[str]:
     record, where, problem = run.record, run.record["where"], run.command.problem
     return [
-        plain(run.label),
-        plain(run.task.get("label") or run.task["name"]),
-        plain(run.seed),
-        plain(record["status"]),
-        plain(record["measured"].get("wall_seconds", "—")),
-        plain(_time(where)),
-        plain(str(where["git_sha"])[:9], code=True),
-        plain(machines.index(_machine(where)) + 1),
-        plain(inputs.index(_input(where)) + 1),
-        plain(record["signature"], code=True),
-        plain(f"none: {problem}" if problem else run.command.text, code=not problem),
+        str(run.label),
+        str(run.task.get("label") or run.task["name"]),
+        str(run.seed),
+        str(record["status"]),
+        str(record["measured"].get("wall_seconds", "—")),
+        str(_time(where)),
+        code(str(where["git_sha"])[:9]),
+        str(machines.index(_machine(where)) + 1),
+        str(inputs.index(_input(where)) + 1),
+        code(record["signature"]),
+        f"none: {problem}" if problem else code(run.command.text),
     ]
 
 
-def _measured(stem: str, found: dict[str, Any], machines: list[str]) -> list[Cell]:
+def _measured(stem: str, found: dict[str, Any], machines: list[str]) -> list[str]:
     where = found["where"]
     return [
-        plain(stem),
-        plain(found["status"]),
-        plain(where.get("wall_seconds", "—")),
-        plain(_time(where)),
-        plain(str(where["git_sha"])[:9], code=True),
-        plain(machines.index(_machine(where)) + 1),
-        plain(where.get("load_before", "—")),
-        plain(found["signature"], code=True),
-        plain(latency_table.command(found), code=True),
+        str(stem),
+        str(found["status"]),
+        str(where.get("wall_seconds", "—")),
+        str(_time(where)),
+        code(str(where["git_sha"])[:9]),
+        str(machines.index(_machine(where)) + 1),
+        str(where.get("load_before", "—")),
+        code(found["signature"]),
+        code(latency_command(found)),
     ]
 
 

@@ -1,0 +1,1 @@
+"""From records to tables and figures: statistics, columns, captions, writers and one presenter. No torch."""

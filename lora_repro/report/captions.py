@@ -1,0 +1,51 @@
+"""What stands around a table: whose numbers these are, on what data, and how they are made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lora_repro.cells import Cell, data_hint
+from lora_repro.report.columns import task_label
+
+Record = dict[str, Any]
+
+
+def identity(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
+    """Experiment and profile, backbone, data, n: as the records say, not as the configuration hoped."""
+    backbones = [record["where"]["backbone"] for record in shown]
+    labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]
+    data = shown[0]["where"]["data"]["caption"] if shown else "no record yet"
+    n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
+    backbone = labels[0] if labels else cell.asked["backbone"]["label"]
+    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds a row: n = {n}")
+
+
+def decoding(cell: Cell) -> str:
+    decode = cell.asked["decode"]
+    return (
+        f"Decoding: beam {decode['beam']}, length penalty {decode['length_penalty']}, no repeated "
+        f"{decode['no_repeat_ngram']}-gram, at most {decode['max_new_tokens']} new tokens"
+    )
+
+
+def reproduce(name: str, profile: str, cell: Cell, extra: Sequence[str] = ()) -> str:
+    """The command that runs a whole table again; where the reader's data lie is theirs to fill in."""
+    hint = [] if any(item.startswith("paths.data=") for item in extra) else data_hint(cell.asked["task"])
+    return " ".join(["To reproduce: python -m lora_repro.run", f"experiment={name}", f"profile={profile}", *extra, *hint])
+
+
+def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
+    """The tasks that have a record, and what their captions say alike."""
+    captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
+    names = [task_label(cell) for cell in cells]
+    named = {caption: name for caption in captions for name in names if caption.startswith(name)}
+    rest = dict.fromkeys(_bare(caption.removeprefix(named.get(caption, ""))) for caption in captions)
+    text = "; ".join(rest) if captions else "no record yet"
+    return f"Data: {', '.join(named.values())}: {text}" if named else f"Data: {text}"
+
+
+def _bare(text: str) -> str:
+    """Without the comma or the brackets that set it off from a name."""
+    text = text.strip(" ,")
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text

@@ -1,0 +1,99 @@
+"""The columns of a pivot: a metric each, a task each (and the average of several), or a value each of another axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lora_repro.cells import Cell
+from lora_repro.report.statistics import Metric
+from lora_repro.results import score_of, task_of
+
+AVERAGE, ANY = "average", "any"  # in the place of a column's value: the mean over tasks; rows that have no such value
+
+
+@dataclass(frozen=True)
+class Column:
+    """metric: its key, title and units. scored: what it shows of a record. value: its place on the pivot's axis."""
+
+    metric: Metric
+    scored: str
+    value: Any = None
+
+    @property
+    def key(self) -> str:
+        return self.metric.key
+
+    def holds(self, cell: Cell, by: str, alike: set[str]) -> bool:
+        """Whether a cell stands in this column. `alike`: the rows that are one run whatever the axis says."""
+        if by == "metric":
+            return True
+        if cell.row.name in alike:
+            return bool(self.value == ANY)
+        return bool(place_of(cell, by) == self.value)
+
+
+def place_of(cell: Cell, by: str) -> Any:
+    """Where a cell lies on the axis `by`."""
+    return task_of(cell) if by == "task" else cell.axes.get(by)
+
+
+def columns_of(by: str, axis: str, metrics: Sequence[Metric], group: Sequence[Cell], other: Metric | None) -> list[Column]:
+    """The columns of a table of the cells `group`, in the order of the sweep.
+
+    by, axis, metrics: those of a `Pivot`. other: a further metric instead of each task's own score; its columns are keyed
+    <metric>_<column>.
+    """
+    if by == "metric":
+        return [Column(metric, metric.key) for metric in metrics]
+    firsts = {place_of(cell, by): cell for cell in reversed(group)}
+    found = [_column(by, axis, value, firsts[value], other) for value in dict.fromkeys(place_of(cell, by) for cell in group)]
+    if by == "task":
+        return [*found, Column(Metric(AVERAGE, "Average"), "", AVERAGE)] if len(found) > 1 and not other else found
+    if rows_alike(group, by):
+        key = f"{other.key}_{ANY}" if other else ANY
+        return [*found, replace(found[0], metric=replace(found[0].metric, key=key, label=f"no {axis}"), value=ANY)]
+    return found
+
+
+def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) -> Column:
+    """Keyed as the rows' `paper` values are: by the task, by rows_<n> (rows_all), or by rank_<n>, size_<n>."""
+    if by == "task":
+        key, label = str(value), task_label(cell)
+    elif by == "data.n_train":
+        key, label = ("rows_all", "all rows") if value is None else (f"rows_{value}", f"{value:,} rows")
+    else:
+        key, label = f"{by.rpartition('.')[2]}_{value}", f"{axis} {value}"
+    metric = replace(other, key=f"{other.key}_{key}", label=label) if other else Metric(key, label)
+    return Column(metric, other.key if other else score_of(cell), value)
+
+
+def rows_alike(group: Sequence[Cell], by: str) -> set[str]:
+    """The rows that are the same run at every place of the axis: they have no rank, no size."""
+    found = set()
+    for name in {cell.row.name for cell in group} if by not in ("metric", "task") else ():
+        places: dict[Any, set[str]] = {}
+        for cell in group:
+            if cell.row.name == name:
+                places.setdefault(place_of(cell, by), set()).add(cell.signature)
+        if len(places) > 1 and len(set(map(frozenset, places.values()))) == 1:
+            found.add(name)
+    return found
+
+
+def main_column(by: str, columns: Sequence[Column]) -> Column:
+    """The one whose difference stands beside the scores: the first metric, the average, or the largest size."""
+    if by == "metric":
+        return columns[0]
+    return columns[-2] if columns[-1].value == ANY else columns[-1]
+
+
+def task_label(cell: Cell) -> str:
+    """What captions call a cell's task."""
+    return str(cell.asked["task"].get("label") or task_of(cell).upper())
+
+
+def score_label(cell: Cell) -> str:
+    key = score_of(cell)
+    return "BLEU" if key == "bleu" else key

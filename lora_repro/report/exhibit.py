@@ -1,0 +1,52 @@
+"""What an experiment is asked to show, and what it then shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from lora_repro.cells import Cell
+from lora_repro.report.table import Table
+from lora_repro.results import Store, declared_cells
+
+
+@dataclass(frozen=True)
+class Ask:
+    """An experiment (the stem of its files), a profile, and the training command's other overrides."""
+
+    name: str
+    profile: str
+    overrides: tuple[str, ...] = ()
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every run that is asked for. Raises UserError for what conf/ does not declare."""
+        return declared_cells(self.name, self.profile, self.overrides)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Tables and the figures beside them. stem: of their files. said: what there is, in a line. keep: worth a file.
+
+    draw: makes the figures at a path without its suffix, or none. heading: whose these are, where that stands in no column.
+    """
+
+    stem: str
+    tables: tuple[Table, ...]
+    said: str
+    draw: Callable[[Path], list[Path]]
+    keep: bool = True
+    heading: str = ""
+
+
+class Declaration(Protocol):
+    """What experiments/<name>.py declares as TABLE."""
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        """What the stores have of what is asked for; nothing where they have nothing to show."""
+
+    def command(self, ask: Ask) -> str:
+        """What makes something to show."""

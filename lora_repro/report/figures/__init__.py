@@ -1,0 +1,1 @@
+"""Figures: their bytes are the same at every rendering."""

@@ -1,0 +1,75 @@
+"""Slow-downs as heat maps over batch size and length, one panel a method, all on one colour scale (as the paper's Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from lora_repro.report.figures.style import blank, write
+from lora_repro.report.views.latency import Entry, holds_zero, interval, signed
+
+# Blue is faster, white equal, red slower: told apart with any colour vision, and every cell says its number too.
+MAP = "RdBu_r"
+ACROSS, WIDEST = 4, 14.0  # panels side by side, inches
+SCALE = "slow-down against the plain model (%)"
+READ = "median [95 % interval] over n = {} rounds; = : the interval holds 0"
+
+
+def save(found: dict[str, Any], stem: Path) -> list[Path]:
+    """Draw one measurement into `stem`.svg and `stem`.png, its bytes the same at every rendering; returns the paths."""
+    entries = [entry for entry in found["latency"] if entry["slowdown"] is not None]
+    return write(lambda: _draw(found, entries), stem) if entries else []
+
+
+def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
+    backbones = list(dict.fromkeys(entry["backbone"] for entry in entries))
+    methods = list(dict.fromkeys(entry["row"] for entry in entries))
+    cells = [len({entry[key] for entry in entries}) for key in ("batch", "length")]
+    width, height = max(2.6, 1.05 * cells[0]), max(1.9, 0.62 * cells[1] + 0.9)
+    across = max(1, min(ACROSS, len(methods), int(WIDEST // width)))
+    lines = -(-len(methods) // across)
+    most = max(abs(entry["slowdown"]["median"]) for entry in entries)
+    scale = Normalize(-most or -1.0, most or 1.0)
+    figure = blank(width * across + 1.2, len(backbones) * (height * lines + 0.8))
+    parts = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
+    for part, backbone in zip(parts, backbones, strict=True):
+        own = [entry for entry in entries if entry["backbone"] == backbone]
+        where = f"{found['backbones'][backbone]}, profile {found['profile']}\n{found['where']['device']}, float32, random tokens"
+        title = f"{where}\n{READ.format(found['asked']['bench']['rounds'])}"
+        part.suptitle(title, fontsize=9)
+        axes = part.subplots(lines, across, squeeze=False)
+        for axis in axes.flat[len(methods) :]:
+            axis.set_axis_off()
+        for index, (axis, row) in enumerate(zip(axes.flat, methods, strict=False)):
+            _panel(axis, [entry for entry in own if entry["row"] == row], scale)
+            axis.set_ylabel("length (tokens)" if index % across == 0 else "")
+            axis.set_xlabel("batch size (sequences)")
+        bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9)
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:
+    """One method on one backbone; a cell that was not measured stays grey."""
+    batches, lengths = (sorted({entry[key] for entry in entries}) for key in ("batch", "length"))
+    grid = np.full((len(lengths), len(batches)), np.nan)
+    axis.set_facecolor("#dddddd")
+    for entry in entries:
+        y, x, slow = lengths.index(entry["length"]), batches.index(entry["batch"]), entry["slowdown"]
+        grid[y, x] = slow["median"]
+        dark = abs(slow["median"]) > 0.6 * float(scale.vmax or 1)
+        text = f"{signed(slow['median'])}{' =' if holds_zero(entry) else ''}\n{interval(entry)}"
+        axis.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axis.imshow(grid, cmap=MAP, norm=scale, aspect="auto", origin="lower")
+    axis.set_xticks(range(len(batches)), [str(batch) for batch in batches])
+    axis.set_yticks(range(len(lengths)), [str(length) for length in lengths])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_title(entries[0]["label"] if entries else "")

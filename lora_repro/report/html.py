@@ -1,0 +1,94 @@
+"""A table as HTML. A cell that is markup stands as it is, any other text is escaped; columns sort by the numbers in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from lora_repro.report.table import Table
+
+MISSING = ("", "—")
+
+# A number, then at most a factor, a spread, an interval and a mark. "1 collapsed" or a date is no number.
+NUMBER = re.compile(r"([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ?\[[^\]]*\])?\s?[†‡*]*")
+FACTOR = {"": 1.0, "%": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+FRAME = Markup(
+    '<div class="scroll" role="region" tabindex="0" aria-labelledby="{id}">\n<table class="sortable">\n'
+    '<caption><span id="{id}">{caption}</span></caption>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}</tbody>\n'
+    "</table>\n</div>\n"
+)
+
+
+def code(text: object) -> Markup:
+    """Foreign text as code."""
+    return Markup("<code>{}</code>").format(text)
+
+
+def number(text: str) -> float | None:
+    """The number that a printed cell begins with: `−0.3`, `74.7 ± 0.4†`, `354.92M`, `+3.5 [+0.8, +6.3]`; else None."""
+    found = NUMBER.fullmatch(text.strip())
+    if not found:
+        return None
+    digits, factor = found.groups()
+    return float(digits.replace(",", "").replace("−", "-")) * FACTOR[factor]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What a cell shows, its words, whether it repeats the one above (which the printed table leaves blank), its number."""
+
+    shown: Markup
+    words: str
+    repeats: bool
+    number: float | None
+
+    @classmethod
+    def of(cls, text: str, repeats: bool = False) -> _Field:
+        words = text.striptags() if isinstance(text, Markup) else text
+        return cls(escape(text), words, repeats, number(words))
+
+    def markup(self, numeric: bool, first: bool) -> Markup:
+        names = [name for name, is_so in (("n", numeric), ("none", self.words in MISSING), ("again", self.repeats)) if is_so]
+        named = Markup(' class="{}"').format(" ".join(names)) if names else Markup()
+        sorted_by = "" if self.number is None else Markup(' data-n="{}"').format(f"{self.number:.10g}")
+        tag, scope = (Markup("th"), Markup(' scope="row"')) if first else (Markup("td"), Markup())
+        return Markup("<{0}{1}{2}{3}>{4}</{0}>").format(tag, scope, named, sorted_by, self.shown)
+
+
+def html(table: Table, id: str = "table") -> Markup:
+    """The table below its title (the first fact), under a heading called `id`."""
+    fields: list[list[_Field]] = []
+    for row in table.rows:
+        # A label stands on the first of its lines only; sorted, or beside a narrow screen's other columns, each line needs it.
+        again = bool(fields) and not row[0]
+        first = fields[-1][0].shown if again else row[0]
+        fields.append([_Field.of(first, again), *map(_Field.of, row[1:])])
+    numeric = [_numeric([line[place] for line in fields]) for place in range(len(table.header))]
+    titles = [
+        Markup('<th scope="col"{}>{}</th>').format(Markup(' class="n"') if right else "", _unbroken(escape(title)))
+        for title, right in zip(table.header, numeric, strict=True)
+    ]
+    rows = [
+        Markup("<tr>{}</tr>\n").format(Markup().join(field.markup(numeric[i], not i) for i, field in enumerate(line)))
+        for line in fields
+    ]
+    return FRAME.format(
+        id=id, caption=table.facts[0] or "Table", header=Markup().join(titles), rows=Markup().join(rows)
+    )
+
+
+def _numeric(column: list[_Field]) -> bool:
+    """A column of numbers holds at least one, and more of them than of words."""
+    said = [field for field in column if field.words not in MISSING]
+    return 2 * sum(field.number is not None for field in said) > len(said)
+
+
+def _unbroken(title: Markup) -> Markup:
+    """An arrow or a per cent sign stays with its word."""
+    for sign in "↑↓%":
+        title = title.replace(f" {sign}", f"\u00a0{sign}")
+    return title

@@ -1,0 +1,166 @@
+"""The tables that compare rows of conf/row: a column a metric, a task, or a value of another axis; and their figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lora_repro.cells import Cell
+from lora_repro.errors import UserError
+from lora_repro.report import captions
+from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.scores import Result, measured, quoted, rows_of
+from lora_repro.report.sheet import Scores, tables_of
+from lora_repro.report.statistics import Metric, generated, one_origin
+from lora_repro.results import OWN, Run, Store, backbone_of, by_place, grouped, place, runs
+
+SCORE = Metric("score", "Score (%)")
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """What an experiment shows: rows beside the paper's values, each row's difference from the row `reference`.
+
+    title: what captions call it. by: what has a column each: `metric` (those of `metrics`, the first is compared), `task`
+    (and the average of several), or a swept axis (`row.rank`, `data.n_train`). axis: what that is called in columns.
+    metrics: where columns are no metrics, the first only names the score; each further one gets a table of its own.
+    paper: backbone -> how the paper's numbers for it are called; any other backbone is shown beside the first.
+    over: the figure's x where it is a curve: `parameters`, `row`, or the axis itself; else points over parameters.
+    """
+
+    title: str
+    paper: dict[str, str]
+    by: str = "metric"
+    axis: str = "size"
+    metrics: tuple[Metric, ...] = (SCORE,)
+    reference: str = "full"
+    reference_label: str = "full FT"
+    remarks: tuple[str, ...] = ()
+    over: str = ""
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        """The tables of all that is asked for, and their figure."""
+        # What is published for another table, and shared with this one, makes no table of this one.
+        mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
+        if not mine and not any(store.source == OWN for store in stores):
+            return []
+        declared = ask.cells
+        scores = self.scores(ask, declared, stores)
+        found = [run for store in stores for run in runs(declared, store)]
+        first = [run for run in found if run.source == stores[0].source]
+        said = f"{len(first)} of {len(declared)} declared cells (rows x seeds) have a record"
+        keep = any(run.source == OWN or run.record["row"]["table"] == ask.name for run in found)
+        return [Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores), keep)]
+
+    def command(self, ask: Ask) -> str:
+        return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"
+
+    def scores(self, ask: Ask, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
+        """What a table each shows: a backbone, and unless its columns are the tasks, a task; then further metrics'.
+
+        Raises UserError where one store's records differ in data, text form or backbone. A further store whose records
+        differ from the first one's is left out, with a footnote: its numbers would not compare.
+        """
+        for store in stores:
+            for here in by_place(declared, "backbone"):
+                one_origin([run.record for run in runs(here, store)], same_backbone=False)
+        found: list[Scores] = []
+        for group in by_place(declared, self.by):
+            if found and self.by != "metric" and not any(runs(group, store) for store in stores):
+                continue  # a task that nobody has run
+            found.append(self._scored(ask, group, stores, None))
+            if self.by != "metric":
+                found += [self._scored(ask, group, stores, metric) for metric in self.metrics[1:]]
+        return found
+
+    def _scored(self, ask: Ask, group: Sequence[Cell], stores: Sequence[Store], other: Metric | None) -> Scores:
+        columns = columns_of(self.by, self.axis, self.metrics, group, other)
+        compared = [] if other else columns[:1] if self.by == "metric" else columns
+        ours: list[Result] = []
+        shown: list[Run] = []
+        refused = []
+        for store in stores:
+            found = runs(group, store)
+            if store is not stores[0] and not found:
+                continue
+            results = measured(group, store, columns, self.by, self.reference, compared)
+            try:
+                for here in grouped([*shown, *found], lambda run: place(run.cell)):
+                    one_origin([run.record for run in here])
+            except UserError as error:
+                refused.append(f"The {store.source} runs are not shown beside these: {error}.")
+                continue
+            ours, shown = [*ours, *results], [*shown, *found]
+        backbone = backbone_of(group[0])
+        scale = backbone if backbone in self.paper else next(iter(self.paper))  # whose printed numbers stand beside it
+        everything = [*ours, *quoted(group, columns, scale, self.paper[scale])]
+        order = {row.name: index for index, row in enumerate(rows_of(group))}
+        everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
+        facts = self._facts(ask, group, shown, [result.n for result in ours if result.n], other)
+        main = main_column(self.by, columns)
+        notes = (*self._notes(ours, shown, main), *refused)
+        return Scores(
+            self.title,
+            self.reference_label,
+            ask.profile,
+            backbone,
+            facts,
+            tuple(everything),
+            notes,
+            tuple(columns),
+            main,
+            each_compared=compared == columns and self.by != "metric",
+            score=(other or self.metrics[0]).label,
+        )
+
+    def _facts(
+        self, ask: Ask, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
+    ) -> tuple[str, ...]:
+        cell = group[0]
+        first = captions.identity(self.title, ask.profile, cell, [run.record for run in shown], counts)
+        last = captions.reproduce(ask.name, ask.profile, cell, ask.overrides)
+        if self.by == "metric":
+            return (*first, captions.decoding(cell), last)
+        columns = list({place_of(cell, self.by): cell for cell in reversed(group)}.values())[::-1]
+        data = captions.data_of_tasks(columns, [run.record for run in shown])
+        names = dict.fromkeys(f"{task_label(cell)} {other.label if other else score_label(cell)}" for cell in columns)
+        return (*first[:2], data, first[3], f"Scores: {', '.join(names)}", last)
+
+    def _notes(self, ours: Sequence[Result], shown: Sequence[Run], main: Column) -> list[str]:
+        notes = list(self.remarks)
+        notes.append(
+            "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
+            "printed, never 0."
+        )
+        if any(result.n == 1 for result in ours):
+            notes.append("† n = 1: no spread over seeds, supports no verdict.")
+        if any(main.key in result.differences for result in ours):
+            notes.append(
+                f"{main.metric.label} − {self.reference_label}: paired bootstrap over test inputs, 95 % "
+                "interval of the mean over the seeds that both have. It covers the choice of "
+                "inputs, not of seeds. A row scored against other references is compared with none."
+            )
+        if generated([run.record for run in shown]):
+            notes.append("The data are generated: these scores compare with each other, not with the paper's.")
+        if not all(run.finished for run in shown):
+            notes.append("Diverged, collapsed and failed runs are counted under Notes and enter no mean.")
+        return notes
+
+    def draw(self, scores: Sequence[Scores], stem: Path) -> list[Path]:
+        """`stem`.svg and .png of whatever was measured."""
+        from lora_repro.report.figures import (  # here: who draws nothing does not wait for matplotlib
+            curves,
+            points,
+            scored,
+        )
+
+        if self.over:
+            plots = [scored.curve_plot(one, self.over, self.axis) for one in scores]
+            plots = [plot for plot in plots if plot.curves]
+            return curves.save(plots, stem) if plots else []
+        panels = [scored.panel(one, quoted=one.backbone in self.paper) for one in scores]
+        panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
+        return points.save(panels, scores[0].compared.metric.label, stem) if panels else []

@@ -1,0 +1,83 @@
+"""Shows an experiment's tables in a terminal, or renders what is published again."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import manners
+from lora_repro.compose import profile_of
+from lora_repro.errors import UserError
+from lora_repro.report.exhibit import Ask, Declaration, Exhibit
+from lora_repro.report.table import comma_separated, latex, markdown
+from lora_repro.report.terminal import terminal
+from lora_repro.results import own, published, runs_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def names(root: Path = ROOT) -> list[str]:
+    """The experiments that declare what they show."""
+    return sorted(path.stem for path in (root / "experiments").glob("[!_]*.py"))
+
+
+def declaration(name: str) -> Declaration:
+    """What experiments/<name>.py shows. Raises UserError for a name that is none."""
+    if name not in names():
+        raise UserError(f"no experiments/{name}.py; choose from {', '.join(names())}")
+    found: Declaration = importlib.import_module(f"experiments.{name}").TABLE
+    return found
+
+
+def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
+    """Re-render tables and figures of every profile under results/, from what is published alone."""
+    profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
+    if not profiles:
+        manners.say("nothing is published under results/ yet")
+    for profile in profiles:
+        folder = root / "results" / profile
+        store = published(folder)
+        for name in chosen:
+            for exhibit in declaration(name).exhibits(Ask(name, profile), [store]):
+                if exhibit.keep:
+                    manners.say(f"results/{profile}: {exhibit.said}{_wrote(write(exhibit, folder), root)}")
+
+
+def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
+    """Print this checkout's lines beside the published and the paper's; keep its own tables under runs/."""
+    profile, extra = profile_of(overrides)
+    ask, shown = Ask(name, profile, tuple(extra)), declaration(name)
+    folder = runs_folder(ask.cells, root, profile)
+    ours = own(folder)
+    exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
+    if not exhibits:
+        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {shown.command(ask)}")
+    wrote: list[Path] = []
+    # An ad-hoc selection must not overwrite the whole table.
+    if all(item.startswith("paths.") for item in extra):
+        wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
+    whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
+    for exhibit in exhibits:
+        print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
+    said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
+    manners.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
+
+
+def write(exhibit: Exhibit, folder: Path) -> list[Path]:
+    """Write tables/<stem>.{md,csv,tex} and, where anything is measured, the figures in figures/ of `folder`."""
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, render in ((".md", markdown), (".csv", comma_separated), (".tex", latex)):
+        path = folder / "tables" / f"{exhibit.stem}{suffix}"
+        path.write_text(render(exhibit.tables), encoding="utf-8", newline="\n")
+        paths.append(path)
+    return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
+
+
+def _wrote(paths: Sequence[Path], root: Path) -> str:
+    return f"; wrote {', '.join(_short(path, root) for path in paths)}" if paths else ""
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -1,0 +1,196 @@
+"""What the runs of a table scored, row by row and column by column, beside the paper's numbers and reruns by others."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lora_repro.cells import Cell, Row
+from lora_repro.errors import UserError
+from lora_repro.report.columns import AVERAGE, Column, rows_alike
+from lora_repro.report.statistics import Difference, Mean, difference, one_origin, paired, summarise
+from lora_repro.results import FINISHED, Run, Store, long, runs
+
+Seeds = dict[int, Run]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row as one source has it: measured by us (published or not), the paper's, or reruns by others.
+
+    cells, differences (from the reference row), lost (the seeds without a score: `1 collapsed`), sizes (trained method
+    parameters, where columns differ in them): by the column's key.
+    """
+
+    row: str
+    label: str
+    source: str
+    cells: dict[str, Mean]
+    n: int | None = None
+    method_parameters: int | None = None
+    head_parameters: int | None = None
+    printed_millions: float | None = None
+    notes: tuple[str, ...] = ()
+    differences: dict[str, Difference] = field(default_factory=dict)
+    lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def measured(
+    group: Sequence[Cell], store: Store, columns: Sequence[Column], by: str, reference: str, compared: Sequence[Column]
+) -> list[Result]:
+    """One result a declared row, with its differences from the row `reference` in the columns `compared`.
+
+    Raises UserError where records of one column differ in data, text form or backbone: such numbers share no table.
+    """
+    alike, found_here = rows_alike(group, by), runs(group, store)
+    single = [column for column in columns if column.value != AVERAGE]
+    placed: dict[str, dict[str, Seeds]] = {}  # column -> row -> seed -> run
+    for column in single:
+        placed[column.key] = {row.name: {} for row in rows_of(group)}
+        for run in found_here:
+            if column.holds(run.cell, by, alike):
+                placed[column.key][run.cell.row.name][run.cell.seed] = run
+    parts: dict[str, list[Result]] = {row.name: [] for row in rows_of(group)}
+    for column in single:
+        here = placed[column.key]
+        chosen = [run for seeds in here.values() for run in seeds.values()]
+        one_origin([run.record for run in chosen])
+        for part in _of_column(column, chosen, named=by != "metric"):
+            parts[part.row].append(part)
+        # A reference that is one run whatever the rank stands in the last column, and is every column's.
+        others = placed[single[-1].key if reference in alike else column.key].get(reference, {})
+        for row in rows_of(group):
+            if column in compared and row.compare and row.name != reference and (pairs := paired(here[row.name], others)):
+                found = difference([(pairs, column.scored)], column.metric.scale)
+                parts[row.name].append(Result(row.name, row.label, "", {}, differences={column.key: found} if found else {}))
+    results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
+    if len(single) == len(columns):
+        return results
+    scored = [(placed[column.key], column.scored) for column in single]
+    return [_with_average(result, columns[-1], scored, "" if columns[-1] not in compared else reference) for result in results]
+
+
+def rows_of(group: Sequence[Cell]) -> list[Row]:
+    return list({cell.row.name: cell.row for cell in group}.values())
+
+
+def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Result]:
+    """What each row that has runs scored in one column; `named`: notes on lost seeds say the column."""
+    table = long(chosen)
+    found = []
+    for name, lines in table.groupby("row", sort=False):
+        each = lines.drop_duplicates("seed")
+        done = each[each.status == FINISHED]
+        counts = set(zip(map(int, done.method_parameters), map(int, done.head_parameters), strict=True))
+        if len(counts) > 1:
+            raise UserError(f"row {name}: seeds train different numbers of parameters {sorted(counts)}")
+        method, head = next(iter(counts), (None, None))
+        scores = lines[(lines.status == FINISHED) & (lines.metric == column.scored)].value
+        values, n = [column.metric.scale * value for value in scores], len(done)
+        lost = tuple(f"{count} {why}" for why, count in sorted(Counter(each[each.status != FINISHED].status).items()))
+        found.append(
+            Result(
+                str(name),
+                each.label.iloc[0],
+                each.source.iloc[0],
+                {column.key: summarise(values)} if n and len(values) == n else {},
+                n or None,
+                method,
+                head,
+                notes=(
+                    *(f"{column.metric.label}: {why}" if named else why for why in lost),
+                    *sorted({*done.note} - {""}),
+                ),
+                lost={column.key: lost} if lost and named else {},
+                sizes={column.key: method} if method else {},
+            )
+        )
+    return found
+
+
+def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
+    """The columns of a row as one result; n is the fewest seeds of a column, the head the largest of the tasks'."""
+    methods = {part.method_parameters for part in parts} - {None}
+    if len(methods) > 1 and not by.startswith("row."):
+        raise UserError(f"row {row.name}: tasks train different numbers of method parameters {sorted(map(str, methods))}")
+    return Result(
+        row.name,
+        row.label,
+        source,
+        {key: cell for part in parts for key, cell in part.cells.items()},
+        min((part.n for part in parts if part.n), default=None),
+        next(iter(methods)) if len(methods) == 1 else None,
+        max((part.head_parameters for part in parts if part.head_parameters is not None), default=None),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        differences={key: found for part in parts for key, found in part.differences.items()},
+        lost={key: why for part in parts for key, why in part.lost.items()},
+        sizes={key: size for part in parts for key, size in part.sizes.items()} if len(methods) > 1 else {},
+    )
+
+
+def _with_average(
+    result: Result, column: Column, scored: Sequence[tuple[dict[str, Seeds], str]], reference: str
+) -> Result:
+    """With the mean over tasks, seed by seed, over the seeds that every task has; each task's inputs resampled on their own."""
+    finished = [({seed: run for seed, run in place[result.row].items() if run.finished}, key) for place, key in scored]
+    values = []
+    for seed in sorted(set.intersection(*({*seeds} for seeds, _ in finished))):
+        scores = [seeds[seed].record["measured"]["scores"].get(key) for seeds, key in finished]
+        if all(score is not None for score in scores):
+            values.append(column.metric.scale * sum(scores) / len(scores))
+    if not values:
+        return result
+    differences = dict(result.differences)
+    if reference and result.row != reference and reference in scored[0][0]:
+        pairs = [(paired(place[result.row], place[reference]), key) for place, key in scored]
+        if found := difference(pairs, column.metric.scale):
+            differences[column.key] = found
+    return replace(result, cells={**result.cells, column.key: summarise(values)}, differences=differences)
+
+
+def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_label: str) -> list[Result]:
+    """The paper's results and the reruns of its recipe by others, as declared in the rows for backbone `scale`.
+
+    Values are in printed units already. Each source is named in the notes.
+    """
+    found = []
+    for row in rows_of(group):
+        if paper := row.paper.get(scale):
+            cells = {
+                column.key: Mean(float(paper[column.key]), paper.get(f"{column.key}_sd"), paper.get("n"))
+                for column in columns
+                if paper.get(column.key) is not None
+            }
+            made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"),
+                          printed_millions=paper.get("params_m"), notes=(str(paper["source"]),))  # fmt: skip
+            found.append(_averaged(made, columns))
+        if reruns := row.reruns.get(scale):
+            cells = {
+                column.key: summarise([float(value) for value in reruns[column.key]])
+                for column in columns
+                if column.key in reruns
+            }
+            n = max(cell.n or 0 for cell in cells.values())
+            source = f"reruns by others ({scale_label})"
+            found.append(_averaged(Result(row.name, row.label, source, cells, n, notes=(str(reruns["source"]),)), columns))
+    return found
+
+
+def _averaged(result: Result, columns: Sequence[Column]) -> Result:
+    """A quoted result whose average is that of the tasks shown: the printed one is of the paper's eight.
+
+    Printed where the two agree to a digit; of the printed cells where every task shown has one; else left out.
+    """
+    if columns[-1].value != AVERAGE:
+        return result
+    cells: dict[str, Any] = dict(result.cells)
+    printed = cells.pop(AVERAGE, None)
+    shown = [cells[column.key].mean for column in columns if column.key in cells]
+    if len(shown) == len(columns) - 1:
+        own = Mean(statistics.fmean(shown), None, result.n)
+        cells[AVERAGE] = printed if printed and abs(printed.mean - own.mean) < 0.1 else own
+    return replace(result, cells=cells)

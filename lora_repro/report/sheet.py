@@ -1,0 +1,132 @@
+"""The results of one backbone as tables of words, and as the lines of a CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lora_repro.report.columns import Column
+from lora_repro.report.scores import Result
+from lora_repro.report.statistics import text_of
+from lora_repro.report.table import EMPTY, Table
+
+CSV_NAMES = ("rank_", "size_")  # how a swept rank is called in CSVs, which are published: another name would be another file
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One table's results with all that is said of them; `compared`: the column whose difference stands beside the scores.
+
+    facts: experiment and profile, backbone, data, n, then how, last the command. reference: the short name of the row that
+    differences are from; each_compared: in every column. score: what the columns show, for a figure.
+    """
+
+    title: str
+    reference: str
+    profile: str
+    backbone: str
+    facts: tuple[str, ...]
+    results: tuple[Result, ...]
+    footnotes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    compared: Column
+    each_compared: bool
+    score: str
+
+    def table(self) -> Table:
+        """The scores in words. The row's label stands on the first of its lines only."""
+        versus = f"{self.compared.metric.label} − {self.reference} [95 %]"
+        titles = [column.metric.title for column in self.columns]
+        rows, previous = [], ""
+        for result in self.results:
+            printed = EMPTY if result.printed_millions is None else f"{result.printed_millions:.2f}M"
+            method = printed if result.method_parameters is None else f"{result.method_parameters:,}"
+            if result.sizes:
+                method = f"{min(result.sizes.values()):,} to {max(result.sizes.values()):,}"
+            head = EMPTY if result.head_parameters is None else f"{result.head_parameters:,}"
+            difference = text_of(result.differences.get(self.compared.key), self.compared.metric.digits)
+            rows.append(
+                (
+                    result.label if result.label != previous else "",
+                    result.source,
+                    method,
+                    head,
+                    *(_score(result, column) for column in self.columns),
+                    EMPTY if result.n is None else str(result.n),
+                    difference,
+                    "; ".join(result.notes),
+                )
+            )
+            previous = result.label
+        header = ("Method", "Source", "Params: method", "head", *titles, "n", versus, "Notes")
+        sides = "ll" + "r" * (4 + len(titles)) + "l"
+        return Table(self.facts, header, sides, tuple(rows), self.footnotes, ("Notes", "head", "Params: method", "n"))
+
+    def differences(self) -> Table | None:
+        """Every column's difference from the reference; None where there is one column or no difference."""
+        kept = [result for result in self.results if result.differences]
+        if len(self.columns) < 2 or not kept or not self.each_compared:
+            return None
+        metrics = [column.metric for column in self.columns]
+        header = ("Method", "Source", *(f"{metric.label} − {self.reference} [95 %]" for metric in metrics))
+        rows = [
+            (result.label, result.source, *(text_of(result.differences.get(m.key), m.digits) for m in metrics)) for result in kept
+        ]
+        title = f"{self.title}, profile {self.profile}: differences from {self.reference}"
+        return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=())
+
+    def numbers(self, by_column: bool) -> list[dict[str, str]]:
+        """The lines of the CSV: printed units, six digits, missing values empty; `by_column`: a difference for every column.
+
+        No two columns share a name: those of a further metric all carry its key.
+        """
+        lines = []
+        for result in self.results:
+            line: dict[str, object] = {
+                "profile": self.profile,
+                "backbone": self.backbone,
+                "row": result.row,
+                "label": result.label,
+                "source": result.source,
+                "method_parameters": result.method_parameters,
+                "head_parameters": result.head_parameters,
+                "printed_parameters_m": result.printed_millions,
+            }
+            for key in (column.key for column in self.columns):
+                name = key.replace(*CSV_NAMES)
+                cell, versus = result.cells.get(key), result.differences.get(key)
+                line |= {name: cell and cell.mean, f"{name}_sd": cell and cell.sd}
+                if by_column:
+                    line |= {f"{name}_difference": versus and versus.mean, f"{name}_low": versus and versus.low,
+                             f"{name}_high": versus and versus.high}  # fmt: skip
+            versus = result.differences.get(self.compared.key)
+            line |= {"n": result.n, "difference": versus and versus.mean, "difference_low": versus and versus.low,
+                     "difference_high": versus and versus.high, "difference_n": versus and versus.n,
+                     "notes": "; ".join(result.notes)}  # fmt: skip
+            lines.append({key: _plain(value) for key, value in line.items()})
+        return lines
+
+
+def tables_of(scores: Sequence[Scores]) -> list[Table]:
+    """Scores and, where there are several columns, each one's difference from the reference."""
+    by_column = any(one.each_compared and result.differences for one in scores for result in one.results)
+    found: list[Table] = []
+    waiting: list[Table] = []  # the differences come after a further metric's scores
+    for one in scores:
+        if one.each_compared:
+            found, waiting = [*found, *waiting], [table] if (table := one.differences()) else []
+        found.append(replace(one.table(), numbers=tuple(one.numbers(by_column))))
+    return [*found, *waiting]
+
+
+def _score(result: Result, column: Column) -> str:
+    """A cell's mean, or why it has none: `collapsed`, `2 collapsed`."""
+    if column.key not in result.cells and column.key in result.lost:
+        return ", ".join(result.lost[column.key]).removeprefix("1 ")
+    return text_of(result.cells.get(column.key), column.metric.digits)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,105 @@
+"""The one table type: captioned columns of words and numbers, and its forms on paper (terminal.py, html.py: on screens)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
+LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "—": "---",
+    "−": "$-$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "[": "{[}",
+    "]": "{]}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}  # brackets are braced: after a line's \\ LaTeX would take [ for a length
+
+
+@dataclass(frozen=True)
+class Table:
+    """Caption sentences, column titles, one letter a column (l words, r numbers), cells, footnotes.
+
+    A blank first cell repeats the one above. minor: titles of the columns that a narrow terminal leaves out, the first of
+    them first. numbers: what the CSV holds, a mapping a line, where that is more than the printed cells.
+    """
+
+    facts: tuple[str, ...]
+    header: tuple[str, ...]
+    sides: str
+    rows: tuple[tuple[str, ...], ...]
+    footnotes: tuple[str, ...] = ()
+    minor: tuple[str, ...] = ()
+    numbers: tuple[Mapping[str, str], ...] | None = None
+
+    @property
+    def caption(self) -> str:
+        return ". ".join(self.facts)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from lora_repro.report.html import html  # here: only who asks for it needs its packages
+
+        return html(self)
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """GitHub Markdown."""
+    parts = []
+    for table in tables:
+        rule = ["---:" if side == "r" else "---" for side in table.sides]
+        rows = [table.header, rule, *[[text.replace("|", "\\|") for text in row] for row in table.rows]]
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        parts.append("\n".join([f"**{table.caption}**", "", *lines, "", *[f"- {note}" for note in table.footnotes]]))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """LaTeX that needs no package; footnotes go into the caption."""
+    parts = []
+    for table in tables:
+        rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
+        body = [r"\begin{table}", r"\centering\tiny", rf"\caption{{{escape(' '.join([table.caption, *table.footnotes]))}}}",
+                rf"\begin{{tabular}}{{{table.sides}}}", r"\hline", " & ".join(map(escape, table.header)) + r" \\",
+                r"\hline", *rows, r"\hline", r"\end{tabular}", r"\end{table}"]  # fmt: skip
+        parts.append("\n".join(body))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` with LaTeX's special characters and our symbols made safe."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """CSV. The `numbers` of tables that have them, under one header; else the cells as printed, each table's title first."""
+    out = io.StringIO()
+    if any(table.numbers is not None for table in tables):
+        lines = [line for table in tables for line in table.numbers or ()]
+        write = csv.DictWriter(out, _merged([list(line) for line in lines]), restval="", lineterminator="\n")
+        write.writeheader()
+        write.writerows(lines)
+        return out.getvalue()
+    plain = csv.writer(out, lineterminator="\n")
+    for table in tables:
+        plain.writerow(["table", *table.header])
+        plain.writerows([table.facts[0], *row] for row in table.rows)
+    return out.getvalue()
+
+
+def _merged(headers: Sequence[Sequence[str]]) -> list[str]:
+    """Every name once; those that end all headers alike come last."""
+    headers = list(dict.fromkeys(map(tuple, headers)))
+    last: list[str] = []
+    for names in zip(*map(reversed, headers), strict=False):
+        if len(set(names)) > 1:
+            break
+        last.insert(0, names[0])
+    return [*dict.fromkeys(name for header in headers for name in header if name not in last), *last]

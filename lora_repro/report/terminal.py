@@ -1,0 +1,84 @@
+"""Tables on a terminal: as wide as it is, no wider."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from lora_repro.report.table import Table
+
+PROSE = 120  # letters a line of text at most
+GAP = "  "
+COMMAND = "To reproduce: "
+Lines = list[list[str]]
+
+
+def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None) -> str:
+    """Aligned columns no wider than the terminal (`width`: than that), the prose wrapped.
+
+    What does not fit: the first two columns become one, a label above its sources; then the table's `minor` columns go, and a
+    line says which and that the whole table is at `whole`; then the others go on below. A pipe or a file takes any width.
+    """
+    width = width or shutil.get_terminal_size((10**6, 24)).columns
+    return "\n\n".join(_one(table, whole, width) for table in tables) + "\n"
+
+
+def _one(table: Table, whole: str, width: int) -> str:
+    prose = min(width, PROSE)
+    sentences = [fact for fact in table.facts if not fact.startswith(COMMAND)]
+    above = [textwrap.fill(". ".join(sentences) + ".", prose)]
+    above += [fact for fact in table.facts if fact.startswith(COMMAND)]  # a command stays whole
+    lines: Lines = [list(table.header), *map(list, table.rows)]
+    sides, kept, gone = table.sides, 1, []
+    if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):
+        lines, sides = _nested(lines), sides[1:]
+    for title in table.minor:
+        if _width(lines) > width and title in lines[0]:
+            place = lines[0].index(title)
+            lines, sides = [row[:place] + row[place + 1 :] for row in lines], sides[:place] + sides[place + 1 :]
+            gone.append(title)
+    kept = 2 if sides.startswith("ll") and not gone and lines[0][:2] == list(table.header[:2]) else 1
+    panels = _panels(lines, sides, kept, width)
+    below = [textwrap.fill(note, prose) for note in table.footnotes]
+    if gone:
+        needed = _width([list(table.header), *map(list, table.rows)])
+        where = f"the whole table: {whole}" if whole else f"COLUMNS={needed} shows it"
+        below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(gone)}; {where}", prose))
+    return "\n".join([*above, "", "\n\n".join(panels), "", *below])
+
+
+def _nested(lines: Lines) -> Lines:
+    """The first column's label on a line of its own, the second's below it, indented."""
+    nested = [[f"{lines[0][0]} / {lines[0][1].lower()}", *lines[0][2:]]]
+    for first, second, *rest in lines[1:]:
+        if first:
+            nested.append([first, *[""] * len(rest)])
+        nested.append([f"  {second}", *rest])
+    return nested
+
+
+def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
+    """The columns that fit beside the first `kept`, then the others below, those columns again before them."""
+    widths = [max(len(row[place]) for row in lines) for place in range(len(lines[0]))]
+    first = sum(widths[:kept]) + len(GAP) * kept
+    panels, chosen, used = [], list(range(kept)), first
+    for place in range(kept, len(widths)):
+        if len(chosen) > kept and used + widths[place] > width:
+            panels.append(_aligned(lines, sides, widths, chosen))
+            chosen, used = list(range(kept)), first
+        chosen.append(place)
+        used += widths[place] + len(GAP)
+    return [*panels, _aligned(lines, sides, widths, chosen)]
+
+
+def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[int]) -> str:
+    def cell(text: str, i: int) -> str:
+        return text.rjust(widths[i]) if sides[i] == "r" else text.ljust(widths[i])
+
+    texts = [GAP.join(cell(row[i], i) for i in chosen).rstrip() for row in lines]
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def _width(lines: Lines) -> int:
+    return sum(max(len(row[place]) for row in lines) for place in range(len(lines[0]))) + len(GAP) * (len(lines[0]) - 1)

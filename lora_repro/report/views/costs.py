@@ -1,0 +1,89 @@
+"""What methods cost: tables and a figure from measurements alone, one set a kind of device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lora_repro.bench import limit, measures
+from lora_repro.cells import Cell
+from lora_repro.record import read
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.table import Table
+from lora_repro.report.views.latency import latency_tables
+from lora_repro.report.views.memory import memory_tables
+from lora_repro.results import OWN, Store
+
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The times, memory and files that were measured (lora_repro.latency), beside the paper's."""
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        """One a kind of device (`latency`, `latency_cuda`) that any of the stores has measured on."""
+        asked = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
+        sources = {store.source: _measured(ask, store, asked) for store in stores}
+        made = []
+        for stem in sorted({stem for found in sources.values() for stem in found}):
+            measured = {source: found[stem] for source, found in sources.items() if stem in found}
+            said = f"{stem}: {' and '.join(measured)}"
+            if OWN in sources and OWN not in measured:
+                said = f"{stem}: nothing of this checkout's own yet"
+            elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(asked):
+                said = f"the settings in conf/ have changed since {stem} was measured; measure again"
+            first = next(iter(measured.values()))
+            made.append(Exhibit(stem, tuple(tables(measured)), said, partial(draw, first)))
+        return made
+
+    def command(self, ask: Ask) -> str:
+        return f"python -m lora_repro.latency profile={ask.profile}"
+
+
+def _measured(ask: Ask, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:
+    if store.source != OWN:
+        return measures.load(store.folder, ask.name)
+    paths = [measures.path_of(store.folder, ask.name, asked, ask.overrides, kind) for kind in ("cpu", "cuda")]
+    return {path.stem: read(path) for path in paths if path.is_file()}
+
+
+def tables(measured: Mapping[str, Found]) -> list[Table]:
+    """All tables of one kind of device; the first has the numbers. `measured`: source -> measurement, whose this is first."""
+    first, *rest = [*latency_tables(measured), *memory_tables(measured)]
+    return [replace(first, numbers=tuple(numbers(next(iter(measured.values()))))), *rest]
+
+
+def draw(found: Found, stem: Path) -> list[Path]:
+    from lora_repro.report.figures import slowdowns  # here: who draws nothing does not wait for matplotlib
+
+    return slowdowns.save(found, stem)
+
+
+def numbers(found: Found) -> list[dict[str, str]]:
+    """A line a number: quantity, its value, the interval or the arithmetic's limit, n; six digits, missing values empty."""
+    lines = []
+
+    def line(entry: Found, quantity: str, value: object, **others: object) -> None:
+        keys = ("backbone", "row", "label", "parameters", "batch", "length")
+        where = {"profile": found["profile"], "device": found["where"]["device"], **{key: entry.get(key, "") for key in keys}}
+        ends = {key: others.get(key, "") for key in ("low", "high", "arithmetic", "n")}
+        lines.append({key: str(text) for key, text in {**where, "quantity": quantity, "value": value, **ends}.items()})
+
+    for entry in found["latency"]:
+        n, slow = len(entry["ms"]), entry["slowdown"]
+        line(entry, "median_ms", f"{entry['median_ms']:.6g}", n=n)
+        if slow:
+            median, low, high = (f"{slow[key]:.6g}" for key in ("median", "low", "high"))
+            line(entry, "slowdown_percent", median, low=low, high=high, n=n)
+    for entry in found["memory"]:
+        floor = limit(entry["total"], entry["parameters"])
+        above = (entry["peak_mib"] - entry["loaded_mib"]) * 2**20
+        line(entry, "optimizer_state_bytes", entry["state_bytes"], arithmetic=floor.state, n=1)
+        line(entry, "file_bytes", entry["file_bytes"], arithmetic=floor.checkpoint, n=1)
+        line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)
+        line(entry, "peak_bytes", entry["peak_mib"] * 2**20, arithmetic=floor.training, n=1)
+    return lines

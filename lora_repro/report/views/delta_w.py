@@ -1,0 +1,112 @@
+"""Table 7 of the paper and its figure: how much of W lies in the directions of its update, from probed runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lora_repro.analysis.updates import NAMES, Probed, directions, factors, groups_of, random_factors
+from lora_repro.cells import Cell
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.scores import rows_of
+from lora_repro.report.table import Table
+from lora_repro.report.views import probed
+from lora_repro.results import Store
+
+
+@dataclass(frozen=True)
+class UpdateNorms:
+    """The size of updates and of W in their directions: a table as the paper's, and curves over layers and training."""
+
+    title: str
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), figures)
+
+    def command(self, ask: Ask) -> str:
+        return probed.command(ask)
+
+
+def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
+    """One table a kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
+    found = []
+    for kind in runs[0].kinds if runs else []:
+        rows = []
+        for group in groups_of(runs):
+            rows += [_line(group, kind, r) for r in directions(group[0])]
+        if kind == "query":
+            papers = [row.paper.get("gpt3_175b") or {} for row in rows_of(declared)]
+            rows += [_quoted(values) for paper in papers for values in paper.get("layer_48", [])]
+        layer = runs[0].middle
+        header = (
+            "Run", "r", "‖UᵀWV‖, U V of ΔW", "of W", "random", "‖W‖", "‖ΔW‖",
+            "‖ΔW‖/‖UᵀWV‖", "without α/r", "random U V", "median, all layers", "random U V, median", "n",
+        )  # fmt: skip
+        title = f"{facts[0]}: {NAMES[kind]}, layer {layer + 1} of {runs[0].n_layers}"
+        found.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES))
+    return found
+
+
+NOTES = (
+    "Frobenius norms; U, V: the top r singular directions of ΔW, of W, or random ones. ΔW is the effective update, α/r "
+    "included; the paper does not say whether its own is.",
+    "‖ΔW‖/‖UᵀWV‖, U and V of ΔW: the amplification factor. It scales with α/r: both forms stand here. Full fine-tuning has no "
+    "α/r and, at rank r, only a part of its ΔW in U and V.",
+    "random U V: one draw a layer, the same for all runs; the quotient is that of an update of the same norm in random "
+    "directions (the paper's from its rounded entries). A factor below it, as the paper's is, says that the update overlaps "
+    "W more than random directions do.",
+    "Mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict.",
+)
+
+
+def _quoted(values: dict[str, float]) -> tuple[str, ...]:
+    """A line of the paper's Table 7, as its row in conf/ has it."""
+    keys = ("update", "weight", "random", "weight_norm", "update_norm", "amplification")
+    return ("paper, GPT-3, layer 48", str(values["r"]), *[f"{values[key]:.2f}" for key in keys[:-1]],
+            str(values["amplification"]), "—", f"{values['update_norm'] / values['random']:.0f}", "—", "—", "—")  # fmt: skip
+
+
+def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
+    layer = group[0].middle
+
+    def over_seeds(values: Sequence[float]) -> str:
+        if not np.isfinite(values).all():
+            return "—"
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "†"
+        return f"{statistics.fmean(values):.2f}{spread}"
+
+    def last(name: str) -> list[float]:
+        return [float(run.arrays[f"{kind}.{name}"][-1][layer]) for run in group]
+
+    of_weight = (f"weight_top_{r}", f"weight_random_{r}", "weight_norm")
+    constants = [f"{float(group[0].arrays[f'{kind}.{name}'][layer]):.2f}" for name in of_weight]
+    amplified = [float(factors(run, kind, r)[layer]) for run in group]
+    random = [random_factors(run, kind, r) for run in group]
+    medians = [float(np.median(factors(run, kind, r))) for run in group]
+    without = over_seeds([value / (run.scaling or 1) for value, run in zip(amplified, group, strict=True)])
+    return (
+        group[0].label,
+        str(r),
+        over_seeds(last(f"inside_{r}")),
+        *constants,
+        over_seeds(last("norm")),
+        over_seeds(amplified),
+        without if group[0].scaling else "—",
+        over_seeds([float(found[layer]) for found in random]),
+        over_seeds(medians),
+        over_seeds([float(np.median(found)) for found in random]),
+        str(len(group)),
+    )
+
+
+def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+    """`stem`.svg and .png: amplification by layer and over the training."""
+    from lora_repro.report.figures import (
+        amplification,  # here: who draws nothing does not wait for matplotlib
+    )
+
+    return amplification.figures(runs, title, stem)

@@ -1,0 +1,170 @@
+"""Measured slow-downs as tables: this checkout's, the published and the paper's, cell by cell."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lora_repro.compose import CONF
+from lora_repro.report.table import EMPTY, Table
+
+COLUMNS = 6  # cells side by side; a larger grid goes on below
+PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
+PAPER = ("gpt2_medium", "paper (GPT-2 medium, Quadro RTX8000)")
+Entry = dict[str, Any]
+Size = tuple[int, int]  # (length, batch): those of one length stand together
+
+
+def paper_numbers() -> dict[str, dict[str, Any]]:
+    """row -> backbone -> what the paper prints, from conf/row/latency."""
+    loaded = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "row" / "latency").glob("*.yaml"))}
+    return {
+        name: OmegaConf.to_container(node.row.get("paper") or OmegaConf.create({}))  # type: ignore[misc]
+        for name, node in loaded.items()
+    }
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference, with a sign that is a sign; a rounded zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if not float(text) else text.replace("-", "−")
+
+
+def bound(value: float) -> str:
+    """An end of an interval: with as many digits as it takes to say on which side of 0 it lies."""
+    return next((text for digits in (1, 2, 3, 4) if (text := signed(value, digits)).strip("0.")), signed(value))
+
+
+def interval(entry: Entry) -> str:
+    """`[+0.5, +1.9]`, in per cent."""
+    return f"[{bound(entry['slowdown']['low'])}, {bound(entry['slowdown']['high'])}]"
+
+
+def holds_zero(entry: Entry) -> bool:
+    """Whether the interval of the slow-down holds 0: as fast as the plain model, as far as this measurement tells."""
+    return bool(entry["slowdown"]["low"] <= 0 <= entry["slowdown"]["high"])
+
+
+def cell_text(entry: Entry | None) -> str:
+    """`12.3 ms` of the plain model; `+1.2 [+0.5, +1.9]` per cent of another, `=` after an interval that holds 0."""
+    if entry is None:
+        return EMPTY
+    if entry["slowdown"] is None:
+        return f"{entry['median_ms']:.1f} ms"
+    return f"{signed(entry['slowdown']['median'])} {interval(entry)}{' =' if holds_zero(entry) else ''}"
+
+
+def printed_text(printed: Mapping[str, float] | None) -> str:
+    """The paper's cell: `1449.4 ± 0.8 ms` for the plain model, `+2.2` per cent for the others."""
+    if printed is None:
+        return EMPTY
+    return signed(printed["slowdown"]) if "slowdown" in printed else f"{printed['ms']} ± {printed['sd']} ms"
+
+
+def sizes_of(entries: Sequence[Entry]) -> list[Size]:
+    return sorted({(entry["length"], entry["batch"]) for entry in entries})
+
+
+def millions(values: int) -> str:
+    return f"{values / 1e6:.2f} M" if values < 1e9 else f"{values / 1e9:.1f} B"
+
+
+def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
+    """One table a backbone (more, where the grid is wide). `measured`: source -> measurement; the first is whose this is."""
+    first = next(iter(measured.values()))
+    printed = paper_numbers()
+    tables = []
+    for backbone in dict.fromkeys(entry["backbone"] for entry in first["latency"]):
+        by_source = {
+            source: [entry for entry in found["latency"] if entry["backbone"] == backbone]
+            for source, found in measured.items()
+        }
+        sizes = sizes_of(by_source[next(iter(measured))])
+        for start in range(0, len(sizes), COLUMNS):
+            chosen = sizes[start : start + COLUMNS]
+            rows = _rows(by_source, chosen, printed)
+            titles = [f"{batch} × {length}" for length, batch in chosen]
+            notes = _notes(measured, by_source, backbone) if start + COLUMNS >= len(sizes) else ()
+            header = ("Method", "Source", "Parameters", *titles)
+            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(chosen), rows, notes))
+    return tables
+
+
+def _rows(
+    by_source: Mapping[str, Sequence[Entry]], sizes: Sequence[Size], printed: Mapping[str, Mapping[str, Any]]
+) -> tuple[tuple[str, ...], ...]:
+    lines = []
+    named = {entry["row"]: entry["label"] for entries in by_source.values() for entry in entries}
+    for row, label in named.items():
+        shown = label
+        for source, entries in by_source.items():
+            own = {(entry["length"], entry["batch"]): entry for entry in entries if entry["row"] == row}
+            if own:
+                size = next(iter(own.values()))["parameters"]
+                parameters = millions(size) if size else EMPTY
+                lines.append((shown, source, parameters, *[cell_text(own.get(size)) for size in sizes]))
+                shown = ""
+        paper = printed.get(row, {}).get(PAPER[0], {})
+        found = [paper.get(f"{batch}x{length}") for length, batch in sizes]
+        if any(found):
+            lines.append((shown, PAPER[1], EMPTY, *map(printed_text, found)))
+    return tuple(lines)
+
+
+def command(found: Mapping[str, Any]) -> str:
+    """What measures this again; another device than a CPU names itself."""
+    device = found["where"]["kind"]
+    rest = [] if device == "cpu" else [f"device={device}"]
+    asked = [item for item in found["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
+    return " ".join(["python -m lora_repro.latency", f"profile={found['profile']}", *rest, *asked])
+
+
+def reproduce(found: Mapping[str, Any]) -> str:
+    """The caption's last sentence, as every table has it."""
+    return f"To reproduce: {command(found)}"
+
+
+def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
+    first = next(iter(measured.values()))
+    total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
+    devices = {source: found["where"]["device"] for source, found in measured.items()}
+    places = set(devices.values())
+    said = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
+    return (
+        f"Cost of a forward pass, profile {first['profile']}",
+        f"Backbone: {first['backbones'][backbone]}, {total / 1e6:.0f} M parameters",
+        f"Device: {said}, float32",
+        "Columns: batch size × tokens; the plain model's median time, then each method's slow-down against it in % [95 %]",
+        reproduce(first),
+    )
+
+
+def _notes(
+    measured: Mapping[str, dict[str, Any]], by_source: Mapping[str, Sequence[Entry]], backbone: str
+) -> tuple[str, ...]:
+    bench = next(iter(measured.values()))["asked"]["bench"]
+    notes = [
+        f"Median over n = {bench['rounds']} interleaved rounds of the ratio of two times of one round; percentile bootstrap over "
+        "rounds. It covers the noise of this machine in this measurement, not another machine or day. Lower is better.",
+        "= : the interval holds 0: no difference from the plain model was seen. Of intervals of equal things one in twenty "
+        "leaves 0 out by chance. — : not measured or not printed.",
+        "The pass gives the logits of every position, with no cache; PreLayer's virtual tokens come on top of the length.",
+    ]
+    for source, entries in by_source.items():
+        notes += [verdict(source, entries, row) for row in (MERGED, AGAIN) if any(e["row"] == row for e in entries)]
+        load, threads = (measured[source]["where"][key] for key in ("load_before", "threads"))
+        if load > 0.5:
+            notes.append(f"The machine was busy when {source} began (load {load}, {threads} threads): read it with care.")
+    return tuple(notes)
+
+
+def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
+    """In how many cells a row that should equal the plain model does, how sharp that is, and by how much the others are off."""
+    own = [entry for entry in entries if entry["row"] == row]
+    off = [entry for entry in own if not holds_zero(entry)]
+    label = own[0]["label"]
+    text = f"{label} ({source}): the interval holds 0 in {len(own) - len(off)} of {len(own)} cells"
+    if off:
+        text += "; not in " + ", ".join(f"{e['batch']} × {e['length']} ({signed(e['slowdown']['median'])} %)" for e in off)
+    widest = max(entry["slowdown"]["high"] - entry["slowdown"]["low"] for entry in own)
+    return f"{text}. The widest of them spans {widest:.1f} points."

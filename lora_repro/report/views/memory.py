@@ -1,0 +1,119 @@
+"""Memory and checkpoints as tables: measured beside the bytes that arithmetic alone asks for, and the paper's GPT-3."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lora_repro.bench import Limit, limit
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.views.latency import millions, paper_numbers, reproduce
+
+FULL = "full"
+MIB, MB, GB = 2**20, 1e6, 1e9
+Entry = dict[str, Any]
+
+
+def above_mb(entry: Entry) -> float:
+    """Megabytes that training adds to the loaded model, measured."""
+    return float((entry["peak_mib"] - entry["loaded_mib"]) * MIB / MB)
+
+
+def speed(entry: Entry) -> float:
+    """Training tokens per second: the median step."""
+    return float(entry["tokens"] / statistics.median(entry["seconds"]))
+
+
+def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
+    """One table a backbone and one for the model of `arithmetic`. `measured`: source -> measurement, whose this is first."""
+    first = next(iter(measured.values()))
+    tables = []
+    for backbone in dict.fromkeys(entry["backbone"] for entry in first["memory"]):
+        lines: list[tuple[str, ...]] = []
+        for row in dict.fromkeys(entry["row"] for entry in first["memory"] if entry["backbone"] == backbone):
+            shown = True
+            for source, found in measured.items():
+                own = {e["row"]: e for e in found["memory"] if e["backbone"] == backbone}
+                if row in own:
+                    lines.append(_line(own[row], own.get(FULL), source, shown))
+                    shown = False
+        tables.append(Table(_facts(first, backbone), HEADER, "ll" + "r" * (len(HEADER) - 2), tuple(lines), NOTES))
+    return [*tables, *arithmetic_tables(first["arithmetic"])]
+
+
+ARITHMETIC = (
+    "Method", "Source", "Trained", "Training memory, GB", "without gradients", "Checkpoint, MB", "Tokens/s per V100",
+)  # fmt: skip
+HEADER = (
+    "Method", "Source", "Trained", "Optimizer state, MB", "(8 T)", "File, MB", "(4 T)", "Above the model, MB", "(12 T)",
+    "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Tokens/s",
+)  # fmt: skip
+NOTES = (
+    "In brackets the bytes that arithmetic asks for, in float32: T trained values, P values of the model with the method; "
+    "8 T is AdamW's two moments, 12 T these and the gradients. MB are 10^6 bytes.",
+    "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
+    "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
+    "Tokens/s: median step after the first, each method in a process of its own and not interleaved: a hint, not a comparison.",
+)
+
+
+def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
+    bench = first["asked"]["bench"]
+    return (
+        f"Memory and checkpoint of training, profile {first['profile']}",
+        f"Backbone: {first['backbones'][backbone]}",
+        f"{bench['train_steps']} steps of AdamW on {bench['train_batch']} × {bench['train_length']} random tokens",
+        "Float32, one process a method",
+        f"Device: {first['where']['device']}",
+        reproduce(first),
+    )
+
+
+def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
+    floor = limit(entry["total"], entry["parameters"])
+    peak = entry["peak_mib"] * MIB / MB
+    share = EMPTY if full is None else f"{entry['peak_mib'] / full['peak_mib']:.2f}"
+    return (
+        entry["label"] if shown else "",
+        source,
+        millions(entry["parameters"]),
+        *_pair(entry["state_bytes"] / MB, floor.state / MB),
+        *_pair(entry["file_bytes"] / MB, floor.checkpoint / MB),
+        *_pair(above_mb(entry), floor.above_model / MB, 0),
+        *_pair(peak, floor.training / MB, 0),
+        share,
+        f"{speed(entry):.0f}",
+    )
+
+
+def _pair(value: float, least: float, digits: int = 2) -> tuple[str, str]:
+    return f"{value:.{digits}f}", f"({least:.{digits}f})"
+
+
+def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
+    """The model that no machine here holds: what arithmetic gives beside what the paper prints."""
+    if not entries:
+        return []
+    printed = paper_numbers()
+    lines: list[tuple[str, ...]] = []
+    floors: dict[str, Limit] = {}
+    for entry in entries:
+        floor = floors[entry["row"]] = limit(entry["total"], entry["parameters"], entry["width"])
+        label = "Full fine-tuning" if entry["row"] == FULL else "LoRA"
+        lines.append((label, "arithmetic", millions(entry["parameters"]), f"{floor.training / GB:,.0f}",
+                      f"{(floor.weights + floor.state) / GB:,.0f}", f"{floor.checkpoint / MB:,.1f}", EMPTY))  # fmt: skip
+        paper = printed[entry["row"]]["gpt3_175b"]
+        lines.append(("", "paper", EMPTY, f"{paper['memory_gb']:,}", EMPTY, f"{paper['checkpoint_mb']:,}",
+                      str(paper["tokens_s"])))  # fmt: skip
+    model = entries[0]
+    notes = [
+        f"Arithmetic at {model['width']} bytes a value: weights, gradients and AdamW's two moments, no activations; the "
+        "paper does not say what its memory holds.",
+    ]
+    if floors.keys() >= {FULL, "lora"}:
+        ratio = floors[FULL].checkpoint / floors["lora"].checkpoint
+        notes.append(f"LoRA's checkpoint is {ratio:,.0f} times smaller by arithmetic; the paper says roughly 10,000 times.")
+    facts = (
+        f"Memory and checkpoint of {model['label']}, {model['total'] / 1e9:.1f} billion parameters",
+        "LoRA: r = 4 on query and value",
+    )
+    return [Table(facts, ARITHMETIC, "llrrrrr", tuple(lines), tuple(notes))]

@@ -1,0 +1,65 @@
+"""The probed runs of an experiment, and what every experiment on them shows alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from lora_repro.analysis.updates import Probed
+from lora_repro.report.captions import identity, reproduce
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.statistics import one_origin
+from lora_repro.report.table import Table
+from lora_repro.results import Run, Store, runs
+
+
+def probed(found: Sequence[Run]) -> list[Probed]:
+    """The runs that finished and left arrays, each once, by row, rank and seed."""
+    made: dict[str, Probed] = {}
+    for run in found:
+        if not run.finished or not run.updates.is_file():
+            continue
+        method = run.cell.asked["method"]
+        rank = method.get("rank")
+        label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
+        scaling = None if rank is None else method["alpha"] / rank
+        arrays = _arrays(run.updates, run.updates.stat().st_mtime_ns)
+        made[run.signature] = Probed(run.cell.row.name, label, run.cell.seed, rank, scaling, run.record, arrays)
+    return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
+
+
+@cache
+def _arrays(path: Path, written: int) -> dict[str, Any]:
+    """Of one file as it was `written`; two experiments on the same runs read it once."""
+    return load_file(path)
+
+
+def exhibits(
+    ask: Ask,
+    stores: Sequence[Store],
+    title: str,
+    tables: Callable[[Sequence[Probed], tuple[str, ...]], list[Table]],
+    draw: Callable[[Sequence[Probed], str, Path], list[Path]],
+) -> list[Exhibit]:
+    """One exhibit a store that has probed runs. Raises UserError if its runs saw different data or weights."""
+    made = []
+    for store in stores:
+        if not (found := probed(runs(ask.cells, store))):
+            continue
+        records = [run.record for run in found]
+        one_origin(records)
+        seeds = [len({run.seed for run in found if run.label == label}) for label in dict.fromkeys(run.label for run in found)]
+        cell = ask.cells[0]
+        facts = (*identity(title, ask.profile, cell, records, seeds), reproduce(ask.name, ask.profile, cell))
+        above = f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}"  # a figure's title
+        said, heading = f"{len(found)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
+        made.append(Exhibit(ask.name, tuple(tables(found, facts)), said, partial(draw, found, above), heading=heading))
+    return made
+
+
+def command(ask: Ask) -> str:
+    return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"

@@ -1,0 +1,143 @@
+"""The directions that updates share (Figures 3, 4, 6, 7, 8 of the paper), from probed runs, as tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lora_repro.analysis import Array
+from lora_repro.analysis.overlaps import (
+    Pair,
+    between_ranks,
+    between_seeds,
+    gaussian,
+    independent,
+    rank_pairs,
+    seed_pairs,
+    with_weight,
+)
+from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.table import Table
+from lora_repro.report.views import probed
+from lora_repro.results import Store
+
+
+@dataclass(frozen=True)
+class Subspaces:
+    """Which directions the updates of two ranks, of two seeds and W share: tables and heat maps."""
+
+    title: str
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        return probed.exhibits(ask, stores, self.title, tables, _draw)
+
+    def command(self, ask: Ask) -> str:
+        return probed.command(ask)
+
+
+def _draw(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+    from lora_repro.report.figures import subspaces  # here: who draws nothing does not wait for matplotlib
+
+    return subspaces.figures(runs, title, stem)
+
+
+def tables(runs: Sequence[Probed], facts: tuple[str, ...]) -> list[Table]:
+    """Between ranks, between seeds, and with W: a line a layer and matrix, chance in brackets."""
+    lora = [run for run in runs if run.rank]
+    if not lora:
+        return []
+    ranks = sorted({run.rank for run in lora if run.rank})
+    d = lora[0].basis(lora[0].kinds[0], lora[0].kept_layers[0]).shape[0]
+    found = []
+    if len(ranks) > 1:
+        m, n = ranks[0], ranks[-1]
+        places = sorted({(1, 1), (2, 2), (m, m), (m, n)})
+        rows = _rows(lora, places, rank_pairs(lora), lambda kind, layer: list(between_ranks(lora, kind, layer).values()))
+        title = f"{facts[0]}: A of rank {m} and of rank {n}, different seeds"
+        found.append(_beside(_table((title, *facts[1:]), places, rows), lora, d))
+    if seed_pairs(lora):
+        n = ranks[-1]
+        places = sorted({(1, 1), (4, 4), (n // 8 or 1, n // 8 or 1), (n, n)})
+        rows = _rows(lora, places, seed_pairs(lora), lambda kind, layer: between_seeds(lora, kind, layer))
+        random = gaussian(d, n, n)
+        rows.append(("—", "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], "1"))
+        found.append(_table((f"{facts[0]}: A of rank {n} from two seeds", *facts[1:]), places, rows))
+    found.append(_weight_table(lora, facts, d))
+    return found
+
+
+def _rows(
+    lora: Sequence[Probed],
+    places: Sequence[tuple[int, int]],
+    pairs: Sequence[Pair],
+    grids: Callable[[str, int], list[Array]],
+) -> list[tuple[str, ...]]:
+    rows = []
+    n = independent(pairs)
+    for kind in lora[0].kinds:
+        for layer in lora[0].kept_layers:
+            found = grids(kind, layer)
+            d = lora[0].basis(kind, layer).shape[0]
+            cells = [_cell(found, n, i, j, d) for i, j in places]
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, str(n)))
+    return rows
+
+
+def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
+    """Mean ± sd over the grids at (i, j), the span of a single pair's, and the chance level max(i, j)/d."""
+    values = [float(grid[min(i, grid.shape[0]) - 1, min(j, grid.shape[1]) - 1]) for grid in grids]
+    if not values:
+        return "—"
+    ends = dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values)))
+    text = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" if n > 1 else f"{'–'.join(ends)}†"
+    return f"{text} ({max(i, j) / d:.2f})"
+
+
+def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
+    """The table of two ranks with phi(1, 1) of the same seed as its last column, and why that is no evidence."""
+    rows = []
+    places = [(kind, layer) for kind in lora[0].kinds for layer in lora[0].kept_layers]
+    for row, (kind, layer) in zip(table.rows, places, strict=True):
+        values = [f"{grid[0, 0]:.2f}" for grid in between_ranks(lora, kind, layer, same_seed=True).values()]
+        rows.append((*row, ", ".join(values) or "—"))
+    note = (
+        "Same seed: not evidence. Such trainings share the order of the data and, in the first adapted matrix (W_q of layer "
+        "1), random numbers: A of the smaller rank starts as the first rows of the larger one's."
+    )
+    return replace(table, header=(*table.header, "same seed: φ(1, 1)"), sides=table.sides + "r", rows=tuple(rows),
+                   footnotes=(*table.footnotes, note))  # fmt: skip
+
+
+def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequence[tuple[str, ...]]) -> Table:
+    header = ("Layer", "Matrix", *[f"φ({i}, {j})" for i, j in places], "n")
+    notes = (
+        "φ of right singular vectors of A (Section 7.2), mean ± sd over n pairs of seeds that share no seed; in brackets the "
+        "chance level max(i, j)/d of two random subspaces.",
+        "† n = 1: what one pair of seeds gives, both ways round where the ranks differ; supports no verdict.",
+    )
+    return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes)
+
+
+def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Table:
+    """phi(W, A, i, 4) at i = 10 % of d, W's directions against A's and against a Gaussian matrix's (Figure 8)."""
+    rows = []
+    for kind in lora[0].kinds:
+        for layer in lora[0].kept_layers:
+            cells = []
+            for rank in sorted({run.rank for run in lora if run.rank}):
+                same = [with_weight(run, kind, layer) for run in lora if run.rank == rank]
+                place = int(np.argmin(np.abs(same[0][0] - d / 10)))
+                values = [float(grid[place, min(4, grid.shape[1]) - 1]) for _, grid in same]
+                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "†"
+                cells.append(f"{statistics.fmean(values):.2f}{spread}")
+            i = int(same[0][0][place])
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], str(i), *cells, f"{i / d:.2f}"))
+    ranks = sorted({run.rank for run in lora if run.rank})
+    header = ("Layer", "Matrix", "i", *[f"φ(W, A of r = {rank}, i, 4)" for rank in ranks], "chance")
+    notes = ("How much of the 4 top directions of A lies in the top i ≈ d/10 directions of W; the paper: barely above 0.2.",)
+    return Table((f"{facts[0]}: W and A", *facts[1:]), header, "ll" + "r" * (len(ranks) + 2), tuple(rows), notes)

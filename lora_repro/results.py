@@ -1,0 +1,189 @@
+"""What was measured, as one long table: a line a declared run and metric. Tables, figures, claims and notebooks read it.
+
+    from lora_repro.results import frame
+    frame("e2e", profile="laptop").query("main and status == 'finished'").groupby("label").value.agg(["mean", "count"])
+
+Runs are found by the signature that their cell composes to, never by a label or a folder, so that an ad-hoc run cannot slip
+into a row. A cell that was not run, or a metric that was not measured, has no line; it is never 0. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas
+
+from lora_repro.cells import Cell, cells
+from lora_repro.errors import UserError
+from lora_repro.record import load_records
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED, OWN = "published", "this checkout"
+FINISHED = "finished"
+COLUMNS = ("row", "label", "backbone", "task", "seed", "metric", "value", "main", "source", "status", "signature",
+           "method_parameters", "head_parameters", "note")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records by signature in one of the two places where they lie, which are never confused.
+
+    PUBLISHED: results/<profile>/records/<signature>.json, predictions/<signature>.jsonl, updates/<signature>.safetensors.
+    OWN, what this checkout ran: runs/<profile>/<signature>/{record.json, predictions.jsonl, updates.safetensors}.
+    """
+
+    source: str
+    folder: Path
+    records: dict[str, dict[str, Any]] = field(repr=False)
+
+    def predictions(self, key: str) -> Path:
+        """Per-input lines of a run."""
+        return self.folder / ("predictions" if self.source == PUBLISHED else key) / self._file(key, "predictions.jsonl")
+
+    def updates(self, key: str) -> Path:
+        """The arrays that a probe measured."""
+        return self.folder / ("updates" if self.source == PUBLISHED else key) / self._file(key, "updates.safetensors")
+
+    def _file(self, key: str, name: str) -> str:
+        return f"{key}{Path(name).suffix}" if self.source == PUBLISHED else name
+
+
+def own(folder: Path) -> Store:
+    return Store(OWN, folder, load_records(folder))
+
+
+def published(folder: Path) -> Store:
+    return Store(PUBLISHED, folder, load_records(folder / "records"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A declared cell that has a record, whatever its status, in one of the two stores."""
+
+    cell: Cell
+    record: dict[str, Any] = field(repr=False)
+    source: str
+    predictions: Path
+    updates: Path
+
+    @property
+    def signature(self) -> str:
+        return self.cell.signature
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.record["status"] == FINISHED)
+
+
+def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
+    """The cells that `store` has a record of, in their order; a run at two places of the axes stands at both."""
+    return [
+        Run(cell, store.records[cell.signature], store.source, store.predictions(cell.signature), store.updates(cell.signature))
+        for cell in declared
+        if cell.signature in store.records
+    ]
+
+
+def long(found: Sequence[Run]) -> pandas.DataFrame:
+    """The long table of these runs: `COLUMNS`, and before `metric` a column for every other axis that they were swept on."""
+    axes = list(dict.fromkeys(axis for run in found for axis in run.cell.axes if axis not in COLUMNS))
+    lines = []
+    for run in found:
+        cell, measured = run.cell, run.record["measured"]
+        shared = {
+            "row": cell.row.name,
+            "label": cell.row.label,
+            "backbone": backbone_of(cell),
+            "task": task_of(cell),
+            "seed": cell.seed,
+            **{axis: cell.axes.get(axis) for axis in axes},
+            "source": run.source,
+            "status": run.record["status"],
+            "signature": cell.signature,
+            "method_parameters": measured["parameters"]["method"],
+            "head_parameters": measured["parameters"]["head"],
+            "note": measured.get("note") or "",
+        }
+        main = score_of(cell)
+        lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in _numbers(measured)]
+    place = COLUMNS.index("metric")
+    return pandas.DataFrame(lines, columns=[*COLUMNS[:place], *axes, *COLUMNS[place:]])
+
+
+def frame(
+    experiment: str, profile: str = "mini", overrides: Sequence[str] = (), *, root: Path = ROOT
+) -> pandas.DataFrame:
+    """Every run of an experiment that is published or was made here, as a long table: a line a run and metric.
+
+    row, label      the table's row; backbone, task, seed, and every other axis that is swept (`row.rank`, `data.n_train`)
+    metric, value   as measured (bleu 0.683, not 68.3); `main` marks the score that stands for its task
+    source          `published` or `this checkout`; status: only `finished` runs belong in a mean
+    signature       names the run; method_parameters, head_parameters: what it trained; note: what the run said of itself
+
+    overrides: those of the training command (`row/e2e=lora`, `seed=0`, `train.lr=1e-3`) narrow or change what is asked for.
+    root: the folder that holds runs/ and results/. Raises UserError for what conf/ does not declare.
+    """
+    declared = declared_cells(experiment, profile, overrides)
+    stores = [published(root / "results" / profile), own(runs_folder(declared, root, profile))]
+    return long([run for store in stores for run in runs(declared, store)])
+
+
+def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
+    """Every row x seed x place of an experiment, rows in their order. Raises UserError where nothing is asked for."""
+    rows = [] if any(item.startswith(f"row/{experiment}=") for item in overrides) else [f"row/{experiment}=glob(*)"]
+    declared = cells([f"experiment={experiment}", f"profile={profile}", *rows, *overrides], every_seed=True)
+    if not declared:
+        raise UserError(f"{experiment} asks for no run with {' '.join(overrides) or f'profile={profile}'}")
+    return sorted(declared, key=lambda cell: (cell.row.order, cell.row.name))
+
+
+def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:
+    """Where this checkout's runs lie; an absolute paths.runs replaces `root`."""
+    return root / str(declared[0].asked["paths"]["runs"]) / profile
+
+
+def task_of(cell: Cell) -> str:
+    return str(cell.asked["task"]["name"])
+
+
+def backbone_of(cell: Cell) -> str:
+    return str(cell.asked["backbone"]["name"])
+
+
+def score_of(cell: Cell) -> str:
+    """The metric that stands for a cell's task: the first that its yaml names; BLEU for a text."""
+    return str((cell.asked["task"].get("metrics") or ["bleu"])[0])
+
+
+def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number by name: scores as they are called, other nested ones below their parent's (`parameters/method`)."""
+    for key, value in measured.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, "" if key == "scores" else f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", value
+
+
+T = TypeVar("T")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """The items that have a key in common, in the order in which keys come first."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def place(cell: Cell, *without: str) -> Hashable:
+    """Where a cell lies on all axes but these: what cells of other rows and seeds are compared with."""
+    axes = {**cell.axes, "backbone": backbone_of(cell), "task": task_of(cell)}
+    return tuple((axis, str(axes[axis])) for axis in sorted(axes) if axis not in without)
+
+
+def by_place(declared: Sequence[Cell], *without: str) -> list[list[Cell]]:
+    """The cells at each place of all axes but these."""
+    return grouped(declared, lambda cell: place(cell, *without))

@@ -1,0 +1,217 @@
+"""Results of a table from records built by hand: means, spread, refusals, what a missing cell looks like."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.cells import Cell, Row
+from lora_repro.errors import UserError
+from lora_repro.report import statistics
+from lora_repro.report.columns import Column
+from lora_repro.report.scores import Result, measured, quoted
+from lora_repro.report.statistics import Difference, Mean, Metric, one_origin, summarise, text_of
+from lora_repro.results import Store, long, own, published, runs
+
+BLEU, SER = Metric("bleu", "BLEU"), Metric("slot_error_rate", "SER", -1)
+COLUMNS = [Column(BLEU, "bleu"), Column(SER, "slot_error_rate")]
+
+
+def record(signature: str, bleu: float | None = 0.5, **other: Any) -> dict[str, Any]:
+    """A finished record; `other` replaces: status, method (parameters), caption, sha256, text_form, note."""
+    parameters = {"method": other.get("method", 1000), "head": 0, "total": 5000}
+    measured: dict[str, Any] = {"scores": {"bleu": bleu, "slot_error_rate": 0.25}, "parameters": parameters}
+    return {
+        "schema": 1,
+        "signature": signature,
+        "status": other.get("status", "finished"),
+        "asked": {"task": {"text_form": other.get("text_form", "raw")}},
+        "row": {"table": "t", "name": "x", "label": "mislabelled"},
+        "measured": {**measured, "note": other.get("note", "")},
+        "where": {
+            "dirty": False,
+            "backbone": {"label": "B", "sha256": other.get("sha256", "ab")},
+            "data": {"caption": other.get("caption", "synthetic data"), "hashes": {"a": "0" * 64}},
+        },
+    }
+
+
+def row(name: str, order: int, signatures: list[str], compare: bool = True, **numbers: Any) -> list[Cell]:
+    """The cells of a row, a seed each."""
+    declared = Row(name, name.upper(), order, 3, compare, numbers.get("paper", {}), numbers.get("reruns", {}))
+    asked = {"task": {"name": "e2e"}, "backbone": {"name": "small"}}
+    return [Cell(declared, seed, {}, (), key, asked, Path(key)) for seed, key in enumerate(signatures)]
+
+
+def store(folder: Path, *records: dict[str, Any]) -> Store:
+    for item in records:
+        place = folder / item["signature"]
+        place.mkdir(parents=True)
+        (place / "record.json").write_text(json.dumps(item))
+    return own(folder)
+
+
+def results(cells: list[Cell], source: Store) -> dict[str, Result]:
+    return {result.row: result for result in measured(cells, source, COLUMNS, "metric", "full", COLUMNS[:1])}
+
+
+def test_mean_and_sample_sd() -> None:
+    assert summarise([1.0, 2.0, 4.0]) == Mean(pytest.approx(7 / 3), pytest.approx(math.sqrt(7 / 3)), 3)  # type: ignore[arg-type]
+    assert summarise([1.0]) == Mean(1.0, None, 1)
+
+
+def test_a_negative_score_has_the_sign_that_differences_have() -> None:
+    assert text_of(Mean(-3.04, None, 1), 1) == "−3.0†" and text_of(Mean(-3.0, 1.25, 2), 1) == "−3.0 ± 1.2"
+
+
+def test_rows_are_found_by_signature_and_in_printed_units(tmp_path: Path) -> None:
+    found = store(tmp_path, record("s0", 0.60), record("s1", 0.62), record("stray", 0.99))
+    result = results(row("lora", 1, ["s0", "s1", "s2"]), found)["lora"]
+    assert (result.n, result.method_parameters, result.label) == (2, 1000, "LORA")
+    assert result.cells["bleu"].mean == pytest.approx(61.0)
+    assert result.cells["bleu"].sd == pytest.approx(math.sqrt(2))
+
+
+def test_a_missing_row_is_empty_never_zero(tmp_path: Path) -> None:
+    result = results(row("lora", 1, ["none"]), store(tmp_path))["lora"]
+    assert (result.cells, result.n, result.method_parameters, result.differences) == ({}, None, None, {})
+    assert text_of(result.cells.get("bleu"), 1) == "—"
+
+
+def test_diverged_and_collapsed_are_counted_and_never_averaged(tmp_path: Path) -> None:
+    found = store(tmp_path, record("a", 0.5, note="said"), record("b", 0.0, status="collapsed"),
+                  record("c", None, status="diverged", method=7))  # fmt: skip
+    result = results(row("lora", 1, ["a", "b", "c"]), found)["lora"]
+    assert (result.n, result.cells["bleu"]) == (1, Mean(50.0, None, 1))
+    assert result.notes == ("1 collapsed", "1 diverged", "said")
+
+
+def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) -> None:
+    found = store(tmp_path, record("a", 0.5), record("b", None))
+    result = results(row("lora", 1, ["a", "b"]), found)["lora"]
+    assert "bleu" not in result.cells and result.cells["slot_error_rate"].mean == 25.0
+
+
+@pytest.mark.parametrize("other", [{"caption": "E2E NLG"}, {"text_form": "tokenised"}, {"sha256": "cd"}])
+def test_different_data_text_or_weights_share_no_table(tmp_path: Path, other: dict[str, Any]) -> None:
+    found = store(tmp_path, record("a"), record("b", **other))
+    with pytest.raises(UserError, match=r"different .* in one table"):
+        results([*row("full", 1, ["a"]), *row("lora", 2, ["b"])], found)
+
+
+def test_different_file_hashes_share_no_table_but_a_row_without_a_model_does() -> None:
+    other = record("b")
+    other["where"]["data"]["hashes"] = {"a": "1" * 64}
+    with pytest.raises(UserError, match="different data"):
+        one_origin([record("a"), other])
+    one_origin([record("a"), record("human", sha256="")])
+
+
+def test_seeds_with_different_parameter_counts_are_refused(tmp_path: Path) -> None:
+    found = store(tmp_path, record("a"), record("b", method=999))
+    with pytest.raises(UserError, match="different numbers of parameters"):
+        results(row("lora", 1, ["a", "b"]), found)
+
+
+def predictions(folder: Path, signature: str, keys: str) -> None:
+    text = "".join(json.dumps({"key": key, "output": signature}) + "\n" for key in keys)
+    (folder / signature / "predictions.jsonl").write_text(text)
+
+
+def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = []
+
+    def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> tuple[float, Any, int]:
+        pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
+        return 0.015, statistics.np.array([-0.01, 0.05]), len(ours[0])
+
+    monkeypatch.setattr(statistics, "paired_draws", fake)
+    names = ["f0", "f1", "l0", "l1", "h0", "o0"]
+    found = store(tmp_path, *map(record, names))
+    for name in names:
+        predictions(tmp_path, name, "xyz" if name == "o0" else "abc")
+    cells = [*row("full", 1, ["f0", "f1"]), *row("lora", 2, ["l0", "l1"]), *row("other", 3, ["o0"]),
+             *row("human", 4, ["h0"], compare=False)]  # fmt: skip
+    made = results(cells, found)
+    assert pairs == [("l0", "f0", "bleu"), ("l1", "f1", "bleu")]
+    low, high = statistics.np.percentile([-1.0, 5.0], [2.5, 97.5])
+    expected = Difference(pytest.approx(1.5), pytest.approx(low), pytest.approx(high), 2)  # type: ignore[arg-type]
+    assert made["lora"].differences == {"bleu": expected}
+    assert not (made["full"].differences or made["other"].differences or made["human"].differences)
+    results(cells, found)
+    assert len(pairs) == 2  # remembered
+
+
+def test_what_is_remembered_of_a_file_ends_with_it(tmp_path: Path) -> None:
+    (run,) = runs(row("lora", 1, ["a"]), store(tmp_path, record("a")))
+    assert statistics.inputs(run) is None
+    predictions(tmp_path, "a", "ab")
+    assert statistics.inputs(run) == ("a", "b")
+    predictions(tmp_path, "a", "xyz")
+    os.utime(run.predictions, ns=(1, 1))
+    assert statistics.inputs(run) == ("x", "y", "z")
+
+
+def test_the_real_bootstrap_takes_predictions_as_they_are_stored(tmp_path: Path) -> None:
+    from lora_repro.metrics.nlg import per_input_statistics
+
+    references = [["a cheap pub near the river"], ["it serves good english food"], ["the mill is a pub"]]
+    found = store(tmp_path, record("f0"), record("l0"))
+    for name, outputs in (
+        ("f0", ["a cheap pub", "it serves food", "the mill"]),
+        ("l0", [r[0] for r in references]),
+    ):
+        rows = [{"key": str(i), "output": text, **statistics} for i, (text, statistics) in
+                enumerate(zip(outputs, per_input_statistics(outputs, references), strict=True))]  # fmt: skip
+        (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    difference = results([*row("full", 1, ["f0"]), *row("lora", 2, ["l0"])], found)["lora"].differences["bleu"]
+    assert difference.n == 1
+    assert 0 < difference.low <= difference.mean <= difference.high <= 100
+
+
+def test_paper_and_reruns_stand_under_their_own_names() -> None:
+    paper = {"big": {"bleu": 70.4, "bleu_sd": 0.1, "params_m": 0.35, "n": 3, "source": "Table 3"}}
+    reruns = {"big": {"bleu": [68.65, 68.85, 68.87], "source": "issue"}}
+    cells = [*row("lora", 1, ["a"], paper=paper, reruns=reruns), *row("bitfit", 2, ["b"])]
+    first, second = quoted(cells, COLUMNS, "big", "BIG")
+    assert (first.source, first.cells, first.printed_millions) == ("paper (BIG)", {"bleu": Mean(70.4, 0.1, 3)}, 0.35)
+    assert (second.source, second.n) == ("reruns by others (BIG)", 3)
+    assert second.cells["bleu"].mean == pytest.approx(68.79)
+
+
+def test_published_store_reads_the_published_layout(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "s.json").write_text(json.dumps(record("s")))
+    found = published(tmp_path)
+    assert set(found.records) == {"s"}
+    assert found.predictions("s") == tmp_path / "predictions" / "s.jsonl"
+    assert found.updates("s") == tmp_path / "updates" / "s.safetensors"
+    assert own(tmp_path).updates("s") == tmp_path / "s" / "updates.safetensors"
+
+
+def test_the_long_table_has_a_line_a_run_and_metric_and_none_for_what_is_missing(tmp_path: Path) -> None:
+    found = store(tmp_path, record("a", 0.5), record("b", None, status="diverged"))
+    table = long(runs(row("lora", 1, ["a", "b", "never run"]), found))
+    assert table[table.metric == "bleu"].signature.to_list() == ["a"]
+    scores = table[table.metric.isin(["bleu", "slot_error_rate"])]
+    assert scores[["seed", "metric", "value", "main", "status"]].to_numpy().tolist() == [
+        [0, "bleu", 0.5, True, "finished"],
+        [0, "slot_error_rate", 0.25, False, "finished"],
+        [1, "slot_error_rate", 0.25, False, "diverged"],
+    ]
+    assert set(table.source) == {"this checkout"} and set(table.method_parameters) == {1000}
+
+
+def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
+    code = ("import sys; import experiments.e2e, lora_repro.publish, lora_repro.results, lora_repro.report.present; "
+            "print([name for name in ('torch', 'wandb', 'transformers', 'datasets') if name in sys.modules])")  # fmt: skip
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
