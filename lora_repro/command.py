@@ -61,6 +61,11 @@ def command(record: dict[str, Any], profile: str) -> Command:
     return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data)
 
 
+def command_of(cell: Cell) -> Command:
+    """The command of a declared cell."""
+    return Command(cell.overrides, (), "", cell.row.order, tuple(data_hint(cell.asked["task"])))
+
+
 @cache
 def _swept(base: tuple[str, ...]) -> list[str]:
     return sweep_jobs(base)[0]

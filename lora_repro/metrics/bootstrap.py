@@ -1,6 +1,7 @@
 """Paired bootstrap over test inputs: how sure is a difference between two methods' scores? (Koehn 2004.)"""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +142,14 @@ def _runs(statistics: Statistics | Sequence[Statistics], metric: str) -> Floats:
     return np.stack(tables)
 
 
+@lru_cache(maxsize=4)  # a table compares many pairs of methods on the same few test sets
+def resamples(inputs: int, n: int, seed: int) -> list[NDArray[np.uint16]]:
+    """How often each input is drawn, [up to CHUNK resamples, inputs] at a time."""
+    generator, chances = np.random.default_rng(seed), np.full(inputs, 1 / inputs)
+    sizes = [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
+    return [generator.multinomial(inputs, chances, size).astype(np.uint16) for size in sizes]
+
+
 def paired_bootstrap(
     stats_a: Statistics | Sequence[Statistics],
     stats_b: Statistics | Sequence[Statistics],
@@ -185,13 +194,8 @@ def paired_draws(
     corpus = METRICS[metric].corpus
 
     def differences(weights: Floats) -> Floats:  # [resamples, inputs] -> [resamples]
-        means = [corpus(np.einsum("ri,sik->rsk", weights, runs)).mean(axis=1) for runs in (a, b)]
+        means = [corpus(np.tensordot(weights, runs, (1, 1))).mean(axis=1) for runs in (a, b)]  # [resamples, seeds, k]
         return np.asarray(means[0] - means[1])
 
-    generator = np.random.default_rng(seed)
-    chances = np.full(inputs, 1 / inputs)
-    sizes = [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
-    drawn = np.concatenate(
-        [differences(generator.multinomial(inputs, chances, size).astype(float)) for size in sizes]
-    )
+    drawn = np.concatenate([differences(counts.astype(float)) for counts in resamples(inputs, n, seed)])
     return float(differences(np.ones((1, inputs)))[0]), drawn, inputs

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.command import Command, command
+from lora_repro.cells import Cell
+from lora_repro.command import Command, command, command_of
+from lora_repro.errors import UserError
 from lora_repro.report.html import code
 from lora_repro.report.table import Table
 from lora_repro.report.views.latency import command as latency_command
+from lora_repro.results import declared_cells
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
 ESTIMATED = "Estimated seconds"  # a column beside "Seconds", of tables with a run whose time was estimated before it began
@@ -48,7 +51,14 @@ class Run:
 
 def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
     """Every record with its command, in the order of tables, tasks, rows, overrides and seeds."""
-    runs = [Run(record, command(record, profile)) for record in records.values()]
+    declared: dict[tuple[str, str, str], Cell] = {}  # of two places of one run the first
+    for table in sorted({str(record["row"]["table"] or "") for record in records.values()} - {""}):
+        for cell in _declared(table, profile):
+            declared.setdefault((table, cell.row.name, cell.signature), cell)
+    runs = []
+    for record in records.values():
+        cell = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
+        runs.append(Run(record, command_of(cell) if cell else command(record, profile)))
     return sorted(
         runs,
         key=lambda run: (
@@ -61,6 +71,13 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
             str(run.record["signature"]),
         ),
     )
+
+
+def _declared(table: str, profile: str) -> list[Cell]:
+    try:
+        return declared_cells(table, profile)
+    except UserError:  # a table that this checkout does not have: `command` says so of each of its records
+        return []
 
 
 @dataclass(frozen=True)

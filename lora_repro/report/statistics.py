@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +122,21 @@ def _stamped(path: Path) -> File:
     return path, path.stat().st_mtime_ns
 
 
+@lru_cache(maxsize=8)  # a table compares every row with one
+def _predictions(file: File) -> list[dict[str, Any]]:
+    return load_predictions(file[0])
+
+
 @cache
 def _resampled(files: tuple[File, ...], metric: str, seed: int) -> tuple[float, Floats]:
-    runs = [load_predictions(path) for path, _ in files]
+    runs = [_predictions(file) for file in files]
     point, draws, _ = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
     return point, draws
 
 
 @cache
 def _inputs(file: File) -> tuple[str, ...]:
-    return tuple(str(line["key"]) for line in load_predictions(file[0]))
+    return tuple(str(line["key"]) for line in _predictions(file))
 
 
 def one_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
