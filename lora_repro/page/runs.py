@@ -57,8 +57,8 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
             declared.setdefault((table, cell.row.name, cell.signature), cell)
     runs = []
     for record in records.values():
-        cell = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        runs.append(Run(record, command_of(cell) if cell else command(record, profile)))
+        found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
+        runs.append(Run(record, command_of(found) if found else command(record, profile)))
     return sorted(
         runs,
         key=lambda run: (

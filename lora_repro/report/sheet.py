@@ -60,7 +60,7 @@ class Scores:
             previous = result.label
         header = ("Method", "Source", "Params: method", "head", *titles, "n", versus, "Notes")
         sides = "ll" + "r" * (4 + len(titles)) + "l"
-        return Table(self.facts, header, sides, tuple(rows), self.footnotes, ("Notes", "head", "Params: method", "n"))
+        return Table(self.facts, header, sides, tuple(rows), self.footnotes, ("Notes", "head", "Params: method", "n"), keys=2)
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None where there is one column or no difference."""
@@ -73,7 +73,7 @@ class Scores:
             (result.label, result.source, *(text_of(result.differences.get(m.key), m.digits) for m in metrics)) for result in kept
         ]
         title = f"{self.title}, profile {self.profile}: differences from {self.reference}"
-        return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=())
+        return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
 
     def numbers(self, by_column: bool) -> list[dict[str, str]]:
         """The lines of the CSV: printed units, six digits, missing values empty; `by_column`: a difference for every column.

@@ -30,15 +30,14 @@ def _one(table: Table, whole: str, width: int) -> str:
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
     above += [fact for fact in table.facts if fact.startswith(COMMAND)]  # a command stays whole
     lines: Lines = [list(table.header), *map(list, table.rows)]
-    sides, kept, gone = table.sides, 1, []
+    sides, kept, gone = table.sides, table.keys, []
     if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):
-        lines, sides = _nested(lines), sides[1:]
+        lines, sides, kept = _nested(lines), sides[1:], 1
     for title in table.minor:
         if _width(lines) > width and title in lines[0]:
             place = lines[0].index(title)
             lines, sides = [row[:place] + row[place + 1 :] for row in lines], sides[:place] + sides[place + 1 :]
             gone.append(title)
-    kept = 2 if sides.startswith("ll") and not gone and lines[0][:2] == list(table.header[:2]) else 1
     panels = _panels(lines, sides, kept, width)
     below = [textwrap.fill(note, prose) for note in table.footnotes]
     if gone:

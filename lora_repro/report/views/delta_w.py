@@ -47,7 +47,7 @@ def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Ce
             "‖ΔW‖/‖UᵀWV‖", "without α/r", "random U V", "median, all layers", "random U V, median", "n",
         )  # fmt: skip
         title = f"{facts[0]}: {NAMES[kind]}, layer {layer + 1} of {runs[0].n_layers}"
-        found.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES))
+        found.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES, keys=2))
     return found
 
 

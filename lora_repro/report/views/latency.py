@@ -86,7 +86,7 @@ def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
             titles = [f"{batch} × {length}" for length, batch in chosen]
             notes = _notes(measured, by_source, backbone) if start + COLUMNS >= len(sizes) else ()
             header = ("Method", "Source", "Parameters", *titles)
-            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(chosen), rows, notes))
+            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(chosen), rows, notes, ("Parameters",)))
     return tables
 
 

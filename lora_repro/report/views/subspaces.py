@@ -120,7 +120,7 @@ def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequ
         "chance level max(i, j)/d of two random subspaces.",
         "† n = 1: what one pair of seeds gives, both ways round where the ranks differ; supports no verdict.",
     )
-    return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes)
+    return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes, keys=2)
 
 
 def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Table:
@@ -140,4 +140,4 @@ def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Tab
     ranks = sorted({run.rank for run in lora if run.rank})
     header = ("Layer", "Matrix", "i", *[f"φ(W, A of r = {rank}, i, 4)" for rank in ranks], "chance")
     notes = ("How much of the 4 top directions of A lies in the top i ≈ d/10 directions of W; the paper: barely above 0.2.",)
-    return Table((f"{facts[0]}: W and A", *facts[1:]), header, "ll" + "r" * (len(ranks) + 2), tuple(rows), notes)
+    return Table((f"{facts[0]}: W and A", *facts[1:]), header, "ll" + "r" * (len(ranks) + 2), tuple(rows), notes, keys=2)
