@@ -34,7 +34,7 @@ from lora_repro.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
-from lora_repro.results import backbone_of, grouped
+from lora_repro.results import backbone_name, grouped
 
 NAME, PLAIN = "latency", "plain"
 
@@ -86,7 +86,7 @@ def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
     """One entry a size (batch x length) and timed row of one backbone's `cells`: every round's milliseconds and the slow-down."""
     bench: Bench = part(cells[0].asked, "bench")
     rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").timed}
-    named = backbone_of(cells[0])
+    named = backbone_name(cells[0])
     if not rows:
         return []
     if PLAIN not in rows:
@@ -122,7 +122,7 @@ def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
     """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
     profile, rest = profile_of(overrides)
     declared = measures.declared(NAME, profile, rest)
-    blocks = grouped(declared, backbone_of)
+    blocks = grouped(declared, backbone_name)
     config = declared[0].asked
     device = place(config)
     path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
@@ -140,9 +140,9 @@ def measure(overrides: list[str], say: Callable[[str], None] = print) -> Path:
         record.write_json(path, {
             "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
             "asked": {"overrides": rest, "bench": config["bench"], "methods": {
-                backbone_of(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
+                backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
-            "backbones": {backbone_of(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
+            "backbones": {backbone_name(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
             "latency": latency, "memory": memory, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
                       "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},

@@ -96,7 +96,7 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
         shared = {
             "row": cell.row.name,
             "label": cell.row.label,
-            "backbone": backbone_of(cell),
+            "backbone": backbone_name(cell),
             "task": task_of(cell),
             "seed": cell.seed,
             **{axis: cell.axes.get(axis) for axis in axes},
@@ -149,7 +149,7 @@ def task_of(cell: Cell) -> str:
     return str(cell.asked["task"]["name"])
 
 
-def backbone_of(cell: Cell) -> str:
+def backbone_name(cell: Cell) -> str:
     return str(cell.asked["backbone"]["name"])
 
 
@@ -180,7 +180,7 @@ def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
 
 def place(cell: Cell, *without: str) -> Hashable:
     """Where a cell lies on all axes but these: what cells of other rows and seeds are compared with."""
-    axes = {**cell.axes, "backbone": backbone_of(cell), "task": task_of(cell)}
+    axes = {**cell.axes, "backbone": backbone_name(cell), "task": task_of(cell)}
     return tuple((axis, str(axes[axis])) for axis in sorted(axes) if axis not in without)
 
 

@@ -33,7 +33,17 @@ from lora_repro.compose import asked_of, build, compose, hydra_program, job_over
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.forecast.estimate import announce
-from lora_repro.stages import Adapted, Answers, adapt, answer, backbone_of, encode, label_of, learn, objective_of
+from lora_repro.stages import (
+    Adapted,
+    Answers,
+    adapt,
+    answer,
+    backbone_of,
+    encode,
+    label_of,
+    learn,
+    objective_of,
+)
 from lora_repro.sweep import summary, supervise, sweep, wants_sweep
 from lora_repro.tasks.base import Scores
 from lora_repro.tracking import Metrics, background

@@ -120,6 +120,7 @@ UNSEEN = {
     "decode": "methods objectives tasks data train record compose report results tracking metrics backbone",
     "record": "methods tasks data train decode compose report results tracking metrics backbone",
     "report": "methods objectives tasks data train decode tracking backbone",
+    "results": "methods objectives tasks data train decode tracking backbone metrics report",
     "tracking": "methods tasks data train decode compose report results metrics backbone",
     "tasks": "methods objectives data train decode record compose report results tracking backbone",
     "metrics": "methods tasks data train decode record compose report results tracking backbone",

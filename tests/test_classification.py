@@ -20,7 +20,13 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.data import Batch, Encoded, Rows, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe
-from lora_repro.objectives.classification import Classification, Labeller, encode_sentence, features_of, logits_of
+from lora_repro.objectives.classification import (
+    Classification,
+    Labeller,
+    encode_sentence,
+    features_of,
+    logits_of,
+)
 from lora_repro.tasks.base import Example
 from lora_repro.train.loop import TrainConfig, silent, train
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from decode_models import EOS, PAD, V, Pieces, Table, agree, asked, random_model, random_prompts
+from decode_models import EOS, PAD, Pieces, Table, V, agree, asked, random_model, random_prompts
 from torch import nn
 
 from lora_repro.decode.beam import BeamSearch

@@ -24,7 +24,7 @@ from lora_repro.report import present
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.pivot import Pivot
-from lora_repro.results import Store, backbone_of, declared_cells, published, task_of
+from lora_repro.results import Store, backbone_name, declared_cells, published, task_of
 from lora_repro.stages import backbone_of, objective_of, trained_tensors
 
 TABLES: dict[str, Pivot] = {"glue": glue.TABLE, "glue_dagger": glue_dagger.TABLE, "low_data": low_data.TABLE}
@@ -88,7 +88,7 @@ def test_dagger_rows_never_start_from_mnli(row: str) -> None:
         asked = paper_cell("glue_dagger", row, f"task={task}", "backbone=roberta_large")
         assert asked["starts"] is None
         assert row == "full" or asked["data"]["max_length"] == 128  # full is the standard row's, for comparison
-    assert set(map(backbone_of, declared_cells("glue_dagger", "paper", [f"row/glue_dagger={row}"]))) == {"roberta_large"}
+    assert set(map(backbone_name, declared_cells("glue_dagger", "paper", [f"row/glue_dagger={row}"]))) == {"roberta_large"}
 
 
 def test_dagger_adapters_are_the_authors_own() -> None:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from lora_repro.bench import Bench, measures
 from lora_repro.compose import build
 from lora_repro.methods._bottleneck import bottleneck_size
-from lora_repro.results import backbone_of, declared_cells, grouped
+from lora_repro.results import backbone_name, declared_cells, grouped
 from lora_repro.table import main
 
 ROWS = [
@@ -26,7 +26,7 @@ ROWS = [
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
 def test_every_row_composes_and_builds_at_every_profile(profile: str) -> None:
-    for cells in grouped(declared_cells("latency", profile), backbone_of):
+    for cells in grouped(declared_cells("latency", profile), backbone_name):
         assert [cell.row.name for cell in cells] == ROWS and {cell.seed for cell in cells} == {0}
         for cell in cells:
             config = OmegaConf.create(cell.asked)
@@ -35,7 +35,7 @@ def test_every_row_composes_and_builds_at_every_profile(profile: str) -> None:
 
 def test_the_paper_s_grid_holds_the_cells_of_table_1_and_its_sizes() -> None:
     cells = declared_cells("latency", "paper")
-    assert {backbone_of(cell) for cell in cells} == {"gpt2_medium"}
+    assert {backbone_name(cell) for cell in cells} == {"gpt2_medium"}
     bench = cells[0].asked["bench"]
     assert {32, 16, 1} <= set(bench["batches"]) and {512, 256, 128} <= set(bench["lengths"])
     for cell in cells:

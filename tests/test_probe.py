@@ -24,9 +24,9 @@ from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
 from lora_repro.probe import UPDATES, UpdateProbe
 from lora_repro.publish import publish
-from lora_repro.train import kept
 from lora_repro.report.views.probed import probed
 from lora_repro.results import declared_cells, own, published, runs
+from lora_repro.train import kept
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.record import digest, read
-from lora_repro.results import backbone_of, declared_cells, grouped
+from lora_repro.results import backbone_name, declared_cells, grouped
 
 # Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.
 PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
@@ -21,7 +21,7 @@ PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 def declared(name: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
     """What is measured: a cell a row and backbone, backbone by backbone. Raises UserError for what conf/ does not declare."""
     found = declared_cells(name, profile, overrides)
-    return [cell for block in grouped(found, backbone_of) for cell in block]
+    return [cell for block in grouped(found, backbone_name) for cell in block]
 
 
 def signature_of(declared: Sequence[Cell]) -> str:

@@ -44,7 +44,7 @@ def interleaved(
 
 
 @dataclass(frozen=True)
-class Slowdown:
+class SlowdownEstimate:
     """Median slow-down in per cent, its 95 % interval, and the number of rounds behind them."""
 
     median: float
@@ -53,7 +53,7 @@ class Slowdown:
     n: int
 
 
-def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, seed: int = 0) -> Slowdown:
+def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, seed: int = 0) -> SlowdownEstimate:
     """100 (median_i(t_i / p_i) - 1) over rounds i, with a percentile-bootstrap interval of that median.
 
     The rounds are resampled, so the interval covers the noise of this machine during this measurement and nothing
@@ -65,4 +65,4 @@ def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, see
     chosen = np.random.default_rng(seed).integers(len(ratios), size=(resamples, len(ratios)))
     low, high = np.percentile(np.median(ratios[chosen], axis=1), [2.5, 97.5])
     median, low, high = (float(100 * (value - 1)) for value in (np.median(ratios), low, high))
-    return Slowdown(median, low, high, len(ratios))
+    return SlowdownEstimate(median, low, high, len(ratios))

@@ -17,7 +17,7 @@ from lora_repro.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Regio
 from lora_repro.errors import UserError
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import generated, inputs, interval, one_origin, resampled
-from lora_repro.results import Run, backbone_of, by_place, grouped, score_of, task_of
+from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 
@@ -73,7 +73,7 @@ class Compare(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []
         for cells in self.comparisons:
-            for mine in grouped(evidence.cells(cells[0].table), backbone_of):
+            for mine in grouped(evidence.cells(cells[0].table), backbone_name):
                 tasks = list(dict.fromkeys(map(task_of, mine)))
                 groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
                 for sized, group in itertools.product(expanded(cells, _sizes(mine)), groups):

@@ -24,8 +24,8 @@ from lora_repro.methods.base import (
 from lora_repro.methods.update import Update
 
 if TYPE_CHECKING:
-    from lora_repro.backbone.model import Backbone
     from lora_repro.backbone.architecture import Projection
+    from lora_repro.backbone.model import Backbone
 
 
 class DeltaLinear(Update):

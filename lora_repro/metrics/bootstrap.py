@@ -99,7 +99,7 @@ def _mean_of(key: str) -> Callable[[Statistics], Rows]:
     return lambda statistics: [[row[key], 1.0] for row in statistics]
 
 
-class Metric(NamedTuple):
+class CorpusMetric(NamedTuple):
     """How to score a resample.
 
     columns: k numbers an input, [inputs, k]. corpus: the score of their sums, [..., k] -> [...], NaN if undefined.
@@ -109,15 +109,15 @@ class Metric(NamedTuple):
     corpus: Callable[[Floats], Floats]
 
 
-METRICS: Mapping[str, Metric] = {
-    "bleu": Metric(_bleu_columns, corpus_bleu),
-    "rouge_l": Metric(_mean_of("rouge_l"), _ratio),
-    "cider": Metric(_mean_of("cider"), _ratio),
-    "slot_error_rate": Metric(_keys("slot_errors", "slots"), _ratio),
-    "accuracy": Metric(_mean_of("correct"), _ratio),
-    "f1": Metric(_keys("tp", "fp", "fn"), _corpus_f1),
-    "matthews": Metric(_keys("tp", "fp", "fn", "tn"), _corpus_matthews),
-    "pearson": Metric(_pearson_columns, _corpus_pearson),
+METRICS: Mapping[str, CorpusMetric] = {
+    "bleu": CorpusMetric(_bleu_columns, corpus_bleu),
+    "rouge_l": CorpusMetric(_mean_of("rouge_l"), _ratio),
+    "cider": CorpusMetric(_mean_of("cider"), _ratio),
+    "slot_error_rate": CorpusMetric(_keys("slot_errors", "slots"), _ratio),
+    "accuracy": CorpusMetric(_mean_of("correct"), _ratio),
+    "f1": CorpusMetric(_keys("tp", "fp", "fn"), _corpus_f1),
+    "matthews": CorpusMetric(_keys("tp", "fp", "fn", "tn"), _corpus_matthews),
+    "pearson": CorpusMetric(_pearson_columns, _corpus_pearson),
 }
 
 

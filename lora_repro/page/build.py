@@ -16,7 +16,7 @@ from lora_repro.errors import UserError
 from lora_repro.page.examples import examples
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
-from lora_repro.page.runs import Run, listed, runs_of
+from lora_repro.page.runs import RecordedRun, listed, runs_of
 from lora_repro.record import load_records
 from lora_repro.report.html import html
 from lora_repro.report.table import Table
@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def _summary(runs: Sequence[RecordedRun]) -> str:
     """How many runs, how they ended, when, and how long they took together."""
     statuses = [str(run.record["status"]) for run in runs]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.compose import build
 from lora_repro.errors import UserError
-from lora_repro.page.runs import Run, table_of
+from lora_repro.page.runs import RecordedRun, table_of
 from lora_repro.record import load_predictions
 from lora_repro.report.table import Table
 from lora_repro.tasks.base import AbstractTask, Example
@@ -43,7 +43,7 @@ class Examples:
     shown: tuple[Shown, ...]
 
 
-def examples(runs: Sequence[Run], order: Sequence[str], predictions: Path, data: str | None) -> list[Examples]:
+def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Path, data: str | None) -> list[Examples]:
     """For each task with texts as answers: the declared rows of its first table in `order`, each at its first seed."""
     found = []
     texts = [run for run in runs if run.task.get("kind", "text") == "text" and run.table in order]
@@ -51,7 +51,7 @@ def examples(runs: Sequence[Run], order: Sequence[str], predictions: Path, data:
     for task in sorted({str(run.task["name"]) for run in texts}):
         mine = [run for run in texts if run.task["name"] == task]
         table = min((run.table for run in mine), key=order.index)
-        rows: dict[tuple[str, ...], Run] = {}
+        rows: dict[tuple[str, ...], RecordedRun] = {}
         for run in sorted((run for run in mine if run.table == table), key=lambda run: run.seed):
             rows.setdefault(run.command.overrides[:-1], run)
         chosen = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
@@ -60,7 +60,7 @@ def examples(runs: Sequence[Run], order: Sequence[str], predictions: Path, data:
     return found
 
 
-def _examples(task: str, runs: Sequence[Run], predictions: Path, data: str | None) -> Examples | None:
+def _examples(task: str, runs: Sequence[RecordedRun], predictions: Path, data: str | None) -> Examples | None:
     answers: dict[str, dict[str, dict[str, Any]]] = {}  # label -> key -> published prediction
     for run in runs:
         path = predictions / f"{run.record['signature']}.jsonl"

@@ -20,7 +20,7 @@ MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine",
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A published record and how to run it again."""
 
     record: dict[str, Any]
@@ -49,7 +49,7 @@ class Run:
         return dict(self.record["asked"]["task"])
 
 
-def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
+def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRun]:
     """Every record with its command, in the order of tables, tasks, rows, overrides and seeds."""
     declared: dict[tuple[str, str, str], Cell] = {}  # of two places of one run the first
     for table in sorted({str(record["row"]["table"] or "") for record in records.values()} - {""}):
@@ -58,7 +58,7 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[Run]:
     runs = []
     for record in records.values():
         found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        runs.append(Run(record, command_of(found) if found else command(record, profile)))
+        runs.append(RecordedRun(record, command_of(found) if found else command(record, profile)))
     return sorted(
         runs,
         key=lambda run: (
@@ -89,7 +89,7 @@ class RunList:
     inputs: tuple[str, ...]
 
 
-def listed(runs: Sequence[Run], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
+def listed(runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
     """One list a table, in `order`, other tables and what belongs to none next, what was measured without training last.
 
     measures: stem -> measurement (bench/measures.py).
@@ -122,7 +122,7 @@ def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     return Table((caption,), tuple(header), "l" * len(header), tuple(map(tuple, rows)))
 
 
-def _line(run: Run, machines: list[str], inputs: list[str]) -> list[str]:
+def _line(run: RecordedRun, machines: list[str], inputs: list[str]) -> list[str]:
     record, where, problem = run.record, run.record["where"], run.command.problem
     return [
         str(run.label),

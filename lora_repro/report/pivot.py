@@ -15,7 +15,7 @@ from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.scores import Result, measured, quoted, rows_of
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.statistics import Metric, generated, one_origin
-from lora_repro.results import OWN, Run, Store, backbone_of, by_place, grouped, place, runs
+from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
 SCORE = Metric("score", "Score (%)")
 
@@ -94,7 +94,7 @@ class Pivot:
                 refused.append(f"The {store.source} runs are not shown beside these: {error}.")
                 continue
             ours, shown = [*ours, *results], [*shown, *found]
-        backbone = backbone_of(group[0])
+        backbone = backbone_name(group[0])
         scale = backbone if backbone in self.paper else next(iter(self.paper))  # whose printed numbers stand beside it
         everything = [*ours, *quoted(group, columns, scale, self.paper[scale])]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
