@@ -30,7 +30,7 @@ def randomise(model: torch.nn.Module, seed: int = 5) -> list[LoraLinear]:
     torch.manual_seed(seed)
     layers = [module for module in model.modules() if isinstance(module, LoraLinear)]
     for layer in layers:
-        for update in layer.updates():
+        for update in layer.ordered():
             torch.nn.init.normal_(update.A, 0.0, 0.1)
             torch.nn.init.normal_(update.B, 0.0, 0.1)
     return layers
@@ -105,8 +105,8 @@ def test_whole_model_equals_peft() -> None:
     }
     for layer in layers:
         twin = theirs.base_model.model.get_submodule(wanted[id(layer)])
-        twin.lora_A["default"].weight.data.copy_(layer.updates()[0].A)
-        twin.lora_B["default"].weight.data.copy_(layer.updates()[0].B)
+        twin.lora_A["default"].weight.data.copy_(layer.ordered()[0].A)
+        twin.lora_B["default"].weight.data.copy_(layer.ordered()[0].B)
     torch.testing.assert_close(logits(backbone.model), logits(theirs), rtol=1e-5, atol=1e-5)
     merge(backbone.model)
     torch.testing.assert_close(logits(backbone.model), logits(theirs), rtol=1e-5, atol=1e-5)
@@ -148,13 +148,13 @@ def test_each_part_of_a_fused_matrix_has_its_own_a_and_b() -> None:
     backbone.model.eval()
     layer = randomise(backbone.model)[0]
     d = backbone.hidden_size
-    assert [(u.start, tuple(u.A.shape), tuple(u.B.shape)) for u in layer.updates()] == [
+    assert [(u.start, tuple(u.A.shape), tuple(u.B.shape)) for u in layer.ordered()] == [
         (0, (4, d), (d, 4)),
         (2 * d, (4, d), (d, 4)),
     ]
     x = torch.randn(2, 3, d)
     literal = layer.base(x).detach().clone()
-    for u in layer.updates():
+    for u in layer.ordered():
         literal[..., u.start : u.start + d] += 8.0 * x @ (u.B @ u.A).T
     torch.testing.assert_close(layer(x), literal, rtol=1e-5, atol=1e-5)
 
@@ -178,7 +178,7 @@ def test_an_update_that_is_not_finite_is_never_merged() -> None:
     layers = randomise(backbone.model)
     weights = [read(layer.base).clone() for layer in layers]
     with torch.no_grad():
-        layers[1].updates()[0].B[0, 0] = float("nan")
+        layers[1].ordered()[0].B[0, 0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
         merge(backbone.model)
     assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, weights, strict=True))

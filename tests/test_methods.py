@@ -142,7 +142,8 @@ def test_step_zero_and_mode(method: AbstractMethod, architecture: str) -> None:
         return
     with torch.no_grad():
         got, before = backbone.model(**batch(method)).logits, plain.model(**batch(method)).logits
-    torch.testing.assert_close(got, before, rtol=0, atol=0)
+    exact = method.name != "pissa"  # which takes W apart
+    torch.testing.assert_close(got, before, **({"rtol": 0, "atol": 0} if exact else {}))
 
 
 @each_case

@@ -69,7 +69,7 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
             module = getattr(found.parent, found.attribute)
             now = read(module)[found.start : found.start + found.size]
             if isinstance(method, Matrices):
-                now = before[kind][layer] + module.parts[kind]
+                now = before[kind][layer] + module.parts[kind].D
             update = (now - before[kind][layer]).detach().double().numpy()
             weight = before[kind][layer].double().numpy()
             u, s, vt = np.linalg.svd(update, full_matrices=False)

@@ -67,7 +67,7 @@ def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
 @torch.no_grad()
 def blocks(module: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
     """(A' (R, d_in), B' (d_out, R)) of all the parts of one module, float32."""
-    parts = module.updates()
+    parts = module.ordered()
     a = torch.cat([part.A.float() for part in parts])
     b = a.new_zeros(weights.sizes(module)[1], len(a))
     column = 0

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.methods._targets import check_targets, modules, sizes
 from lora_repro.methods.base import (
-    KINDS,
     AbstractMethod,
     Shape,
     Trainable,
@@ -23,13 +23,14 @@ from lora_repro.methods.base import (
     require_choice,
     require_whole,
 )
-from lora_repro.methods.update import Update
+from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
     from lora_repro.backbone.architecture import Projection
     from lora_repro.backbone.model import Backbone
 
 INITS = ("kaiming", "gaussian")
+SCALINGS = ("rank", "sqrt_rank")
 
 
 class LoraPart(nn.Module):
@@ -49,65 +50,35 @@ class LoraPart(nn.Module):
                 self.A.normal_(0.0, std)
 
 
-class LoraLinear(Update):
+class LoraLinear(PartUpdate):
     """base(x) + scaling * B A dropout(x), added per part into that part's output columns; x (..., d_in).
 
-    `base` is any matrix of the backbone, fused or not. The parts share one dropout draw, as the released code's fused
-    layer does. While merged, A and B take no part.
+    `base` is any matrix of the backbone, fused or not. The released code's fused layer shares one dropout draw too.
     """
 
-    def __init__(self, base: nn.Module, parts: dict[str, LoraPart], scaling: float, dropout: float = 0.0):
-        super().__init__(base, scaling)
-        self.parts = nn.ModuleDict(parts)
-        self.dropout = nn.Dropout(dropout)
+    def term(self, part: LoraPart, x: torch.Tensor) -> torch.Tensor:
+        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled while narrow
+        return F.linear(low, part.B)
 
-    def updates(self) -> list[LoraPart]:
-        """The parts in the order of their columns."""
-        parts = [part for part in self.parts.values() if isinstance(part, LoraPart)]
-        return sorted(parts, key=lambda part: part.start)
+    def change(self, part: LoraPart) -> torch.Tensor:
+        return self.scaling * (part.B.float() @ part.A.float())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.base(x)  # (..., out)
-        if self.merged:
-            return out
-        x = self.dropout(x)
-        pieces, end = [], 0
-        for part in self.updates():
-            if part.start > end:  # columns without an update, such as the keys between query and value
-                pieces.append(out.new_zeros(()).expand(*out.shape[:-1], part.start - end))
-            low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled while narrow
-            pieces.append(F.linear(low, part.B).to(out.dtype))  # (..., size)
-            end = part.start + part.size
-        if end < out.shape[-1]:
-            pieces.append(out.new_zeros(()).expand(*out.shape[:-1], out.shape[-1] - end))
-        return out + (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1))
-
-    @torch.no_grad()
-    def delta(self) -> torch.Tensor:
-        """scaling * B A of all parts; merging adds just this."""
-        d_in, out = weights.sizes(self.base)
-        delta = torch.zeros(out, d_in, device=self.updates()[0].A.device)
-        for part in self.updates():
-            delta[part.start : part.start + part.size] = self.scaling * (part.B.float() @ part.A.float())
-        return delta
-
-    def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(scaling * B, A) of the part in these rows."""
-        for part in self.updates():
-            if (part.start, part.start + part.size) == (rows.start, rows.stop):
-                return self.scaling * part.B.detach().double(), part.A.detach().double()
-        return None
+    def split(self, part: LoraPart) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.scaling * part.B.double(), part.A.double()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Lora(AbstractMethod):
-    """h = W x + (alpha / rank) B A x on every projection of the target kinds, each with its own A and B.
+    """h = W x + scaling B A x on every projection of the target kinds, each with its own A and B.
 
     Inside a fused projection (GPT-2's c_attn) query, key and value keep an A each, as in the paper. A starts
     uniform in +-1/sqrt(d_in) (`kaiming`, the released code) or N(0, std^2) (`gaussian`, the paper, which
     prints no std); B starts at zero, so the output is unchanged at step 0. Count: rank * (d_in + d_out) each,
     d_out being the width of the part alone.
+
+    `scaling` is alpha / `rank`, or alpha / `sqrt_rank` (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732, Theorem 3.2).
+    `lr_ratio` is B's learning rate over A's (LoRA+, Hayou et al. 2024, arXiv 2402.12354; A keeps train.lr).
     """
 
     name: str = "lora"
@@ -117,33 +88,33 @@ class Lora(AbstractMethod):
     targets: Sequence[str] = ("query", "value")
     init: str = "kaiming"
     std: float = 0.02
+    scaling: str = "rank"
+    lr_ratio: float = 1
 
     def __post_init__(self) -> None:
         require_whole("LoRA rank", self.rank, 1)
         require(self.alpha > 0, f"LoRA alpha must be > 0, not {self.alpha}")
         require(0 <= self.dropout < 1, f"LoRA dropout must be in [0, 1), not {self.dropout}")
         require_choice("LoRA init", self.init, INITS)
+        require_choice("LoRA scaling", self.scaling, SCALINGS)
         require(self.std > 0, f"LoRA std must be > 0, not {self.std}")
-        listed = not isinstance(self.targets, str) and len(self.targets) > 0
-        require(listed, f"LoRA targets must be a list of {', '.join(KINDS)}")
-        object.__setattr__(self, "targets", tuple(self.targets))
-        for kind in self.targets:
-            require_choice("LoRA target", kind, KINDS)
-        require(len(set(self.targets)) == len(self.targets), f"LoRA targets repeat: {self.targets}")
+        require(self.lr_ratio > 0, f"LoRA lr_ratio must be > 0, not {self.lr_ratio}")
+        object.__setattr__(self, "targets", check_targets("LoRA", self.targets))
+
+    @property
+    def factor(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / (self.rank if self.scaling == "rank" else math.sqrt(self.rank))
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []
-        for layer in range(backbone.n_layers):
-            # One wrapper per module, with all the parts of a fused one.
-            modules: dict[tuple[int, str], dict[str, Projection]] = {}
-            for kind in self.targets:
-                for found in backbone.projections(layer, kind):
-                    modules.setdefault((id(found.parent), found.attribute), {})[kind] = found
-            for parts in modules.values():
-                wrapper = self.wrap(parts, backbone.embedding.weight.device)
-                next(iter(parts.values())).replace(wrapper)
-                parameters += wrapper.parts.parameters()
-        return Trainable(method=named(backbone.model, parameters))
+        for parts in modules(backbone, self.targets):
+            wrapper = self.wrap(parts, backbone.device)
+            next(iter(parts.values())).replace(wrapper)
+            parameters += wrapper.parts.parameters()
+        trained = named(backbone.model, parameters)
+        rates = {name: self.lr_ratio for name in trained if name.endswith(".B")} if self.lr_ratio != 1 else {}
+        return Trainable(method=trained, rates=rates)
 
     def wrap(self, projections: dict[str, Projection], device: torch.device) -> LoraLinear:
         """One LoraLinear over the module that all the given projections share."""
@@ -156,11 +127,10 @@ class Lora(AbstractMethod):
             require(fits, f"LoRA rank {self.rank} exceeds the full rank {most} of {kind}; lower method.rank")
             start, size = found.start, found.size
             parts[kind] = LoraPart(start, size, d_in, self.rank, self.init, self.std, device)
-        return LoraLinear(module, parts, self.alpha / self.rank, self.dropout)
+        return LoraLinear(module, parts, self.factor, self.dropout)
 
     def count(self, shape: Shape) -> int:
-        per_layer = sum(inputs + outputs for kind in self.targets for inputs, outputs in shape.matrices[kind])
-        return shape.n_layers * self.rank * per_layer
+        return shape.n_layers * self.rank * sum(inputs + outputs for inputs, outputs in sizes(shape, self.targets))
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
         """B leaves zero with the first step; A never is."""

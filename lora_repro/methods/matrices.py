@@ -11,56 +11,35 @@ import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
-from lora_repro.methods.base import (
-    KINDS,
-    AbstractMethod,
-    Shape,
-    Trainable,
-    matched,
-    named,
-    require,
-    require_choice,
-)
-from lora_repro.methods.update import Update
+from lora_repro.methods._targets import check_targets, modules, sizes
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named
+from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
-    from lora_repro.backbone.architecture import Projection
     from lora_repro.backbone.model import Backbone
 
 
-class DeltaLinear(Update):
-    """base(x) + D x, D (d_out, d_in) added into the output columns of its part; x (..., d_in). D starts at zero.
+class DeltaPart(nn.Module):
+    """Rows [start, start + size): D (size, d_in), float32, zero at first."""
+
+    def __init__(self, start: int, size: int, d_in: int, device: torch.device):
+        super().__init__()
+        self.start, self.size = start, size
+        self.D = nn.Parameter(torch.zeros(size, d_in, device=device))
+
+
+class DeltaLinear(PartUpdate):
+    """base(x) + D x, D (size, d_in) added into the output columns of its part; x (..., d_in).
 
     Training D is training W itself, since the gradients of W x + D x are the same for both; held apart, it also reaches
     one third of a fused matrix. (Weight decay would pull W + D to W and not to zero.)
     """
 
-    def __init__(self, base: nn.Module, parts: dict[str, Projection], device: torch.device):
-        super().__init__(base)
-        d_in, _ = weights.sizes(base)
-        self.starts = {kind: found.start for kind, found in parts.items()}
-        self.parts = nn.ParameterDict(
-            {kind: nn.Parameter(torch.zeros(found.size, d_in, device=device)) for kind, found in parts.items()}
-        )
+    def term(self, part: DeltaPart, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(matched(x, part.D.dtype), part.D)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.base(x)  # (..., d_out of the whole module)
-        if self.merged:
-            return out
-        for kind, delta in self.parts.items():
-            start, size = self.starts[kind], delta.shape[0]
-            added = F.linear(matched(x, delta.dtype), delta).to(out.dtype)  # (..., size)
-            out = out + F.pad(added, (start, out.shape[-1] - start - size))
-        return out
-
-    @torch.no_grad()
-    def delta(self) -> torch.Tensor:
-        """D in its rows."""
-        d_in, out = weights.sizes(self.base)
-        delta = torch.zeros(out, d_in, device=next(iter(self.parts.values())).device)
-        for kind, part in self.parts.items():
-            delta[self.starts[kind] : self.starts[kind] + len(part)] = part.float()
-        return delta
+    def change(self, part: DeltaPart) -> torch.Tensor:
+        return part.D.float()
 
 
 @final
@@ -75,27 +54,17 @@ class Matrices(AbstractMethod):
     targets: Sequence[str] = ("query", "value")
 
     def __post_init__(self) -> None:
-        listed = not isinstance(self.targets, str) and len(self.targets) > 0
-        require(listed, f"matrices' targets must be a list of {', '.join(KINDS)}")
-        object.__setattr__(self, "targets", tuple(self.targets))
-        for kind in self.targets:
-            require_choice("target", kind, KINDS)
-        require(len(set(self.targets)) == len(self.targets), f"targets repeat: {self.targets}")
+        object.__setattr__(self, "targets", check_targets("matrices'", self.targets))
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []
-        for layer in range(backbone.n_layers):
-            modules: dict[tuple[int, str], dict[str, Projection]] = {}
-            for kind in self.targets:
-                for number, found in enumerate(backbone.projections(layer, kind)):
-                    # An MLP has several matrices of one kind, each its own module.
-                    modules.setdefault((id(found.parent), found.attribute), {})[f"{kind}{number or ''}"] = found
-            for parts in modules.values():
-                first = next(iter(parts.values()))
-                wrapper = DeltaLinear(first.module, parts, backbone.embedding.weight.device)
-                first.replace(wrapper)
-                parameters += wrapper.parts.parameters()
+        for parts in modules(backbone, self.targets):
+            first, device = next(iter(parts.values())), backbone.device
+            d_in, _ = weights.sizes(first.module)
+            wrapper = DeltaLinear(first.module, {kind: DeltaPart(p.start, p.size, d_in, device) for kind, p in parts.items()})
+            first.replace(wrapper)
+            parameters += wrapper.parts.parameters()
         return Trainable(method=named(backbone.model, parameters))
 
     def count(self, shape: Shape) -> int:
-        return shape.n_layers * sum(d * n for kind in self.targets for d, n in shape.matrices[kind])
+        return shape.n_layers * sum(inputs * outputs for inputs, outputs in sizes(shape, self.targets))

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,6 +66,71 @@ class Update(nn.Module, abc.ABC):
         if self.original is not None:
             weights.write(self.base, self.original)
             self.original = None
+
+
+class PartUpdate(Update):
+    """An update of some rows of a matrix, each part of them by a module of its own with its first row `start` and its `size`.
+
+    out = base(x) + the term of each part on dropout(x), in that part's columns of the output. The parts share one draw.
+    """
+
+    def __init__(self, base: nn.Module, parts: Mapping[str, nn.Module], scaling: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__(base, scaling)
+        self.parts = nn.ModuleDict(parts)
+        self.dropout = nn.Dropout(dropout)
+
+    @abc.abstractmethod
+    def term(self, part: Any, x: torch.Tensor) -> torch.Tensor:
+        """What a part adds to its columns (..., size), from x (..., in)."""
+
+    @abc.abstractmethod
+    def change(self, part: Any) -> torch.Tensor:
+        """delta of a part's rows (size, in), float32."""
+
+    def split(self, part: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """`factors` of a part's rows."""
+        return None
+
+    def ordered(self) -> list[Any]:
+        """The parts in the order of their rows."""
+        return sorted(self.parts.values(), key=_start)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.base(x)  # (..., out)
+        if self.merged:
+            return out
+        x = self.dropout(x)
+        pieces, end = [], 0
+        for part in self.ordered():
+            if part.start > end:  # columns without an update, such as the keys between query and value
+                pieces.append(out.new_zeros(()).expand(*out.shape[:-1], part.start - end))
+            pieces.append(self.term(part, x).to(out.dtype))
+            end = part.start + part.size
+        if end < out.shape[-1]:
+            pieces.append(out.new_zeros(()).expand(*out.shape[:-1], out.shape[-1] - end))
+        return out + (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1))
+
+    @torch.no_grad()
+    def delta(self) -> torch.Tensor:
+        return self.spread(self.change)
+
+    def spread(self, change: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        """`change` of every part in its rows (out, in), zero in all others."""
+        changes = [(part, change(part)) for part in self.ordered()]
+        d_in, out = weights.sizes(self.base)
+        whole = torch.zeros(out, d_in, device=changes[0][1].device)
+        for part, value in changes:
+            whole[part.start : part.start + part.size] = value
+        return whole
+
+    @torch.no_grad()
+    def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
+        found = [part for part in self.ordered() if (part.start, part.start + part.size) == (rows.start, rows.stop)]
+        return self.split(found[0]) if found else None
+
+
+def _start(part: Any) -> int:
+    return int(part.start)
 
 
 def updates(model: nn.Module) -> Iterator[Update]:

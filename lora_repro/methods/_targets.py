@@ -1,0 +1,38 @@
+"""Target matrices: which a yaml may name, and those of a backbone with the parts of a fused one together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lora_repro.methods.base import KINDS, Shape, require, require_choice
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.architecture import Projection
+    from lora_repro.backbone.model import Backbone
+
+
+def check_targets(method: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """The kinds that a yaml lists, as a tuple. Raises UserError unless they are known and listed once."""
+    listed = not isinstance(targets, str) and len(targets) > 0
+    require(listed, f"{method} targets must be a list of {', '.join(KINDS)}")
+    for kind in targets:
+        require_choice(f"{method} target", kind, KINDS)
+    require(len(set(targets)) == len(targets), f"{method} targets repeat: {tuple(targets)}")
+    return tuple(targets)
+
+
+def modules(backbone: Backbone, targets: Sequence[str]) -> Iterator[dict[str, Projection]]:
+    """The target parts of each module that holds any, layer by layer: of GPT-2's c_attn `query` and `value` together."""
+    for layer in range(backbone.n_layers):
+        found: dict[tuple[int, str], dict[str, Projection]] = {}
+        for kind in targets:
+            for place in backbone.projections(layer, kind):  # an MLP has several, each a module of its own
+                found.setdefault((id(place.parent), place.attribute), {})[kind] = place
+        yield from found.values()
+
+
+def sizes(shape: Shape, targets: Sequence[str]) -> list[tuple[int, int]]:
+    """(d_in, d_out) of every target matrix of one layer, d_out being the width of the part alone."""
+    return [pair for kind in targets for pair in shape.matrices[kind]]
+
