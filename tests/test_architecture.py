@@ -199,7 +199,7 @@ def test_nobody_asks_of_what_kind_a_task_is() -> None:
         ("wandb", {"tracking.wandb_run", "tracking.wandb_board"}),
         ("wandb_workspaces", {"tracking.wandb_board"}),
         ("trackio", {"tracking.trackio_run"}),
-        ("hydra", {"run", "compose"}),
+        ("hydra", {"run", "compose", "blocks"}),
         ("evaluate", {"metrics.evaluate_e2e", "metrics.evaluate_glue"}),
     ],
 )
