@@ -4,9 +4,9 @@ from lora_repro.report.pivot import Pivot
 
 TABLE = Pivot(
     title="Rank of the update",
-    by="row.size",
+    by="row.rank",
     axis="r",
-    over="row.size",
+    over="row.rank",
     paper={"gpt3_175b": "GPT-3 175B, MultiNLI"},
     remarks=(
         "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",

@@ -5,9 +5,9 @@ from lora_repro.report.statistics import Metric
 
 TABLE = Pivot(
     title="Rank of the update on E2E",
-    by="row.size",
+    by="row.rank",
     axis="r",
-    over="row.size",
+    over="row.rank",
     metrics=(Metric("bleu", "BLEU"), Metric("dev_loss", "Dev loss", direction=-1, scale=1, digits=3)),
     paper={"gpt2_medium": "GPT-2 M"},
     remarks=(

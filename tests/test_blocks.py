@@ -60,4 +60,4 @@ def test_a_block_that_is_not_there_is_one_line() -> None:
 def test_what_the_command_line_shows_of_a_job_is_what_runs() -> None:
     asked = [sys.executable, "-m", "lora_repro.run", "experiment=rank", "profile=laptop", "row/rank=full", "--cfg", "all"]
     shown = OmegaConf.create(subprocess.run(asked, cwd=CONF.parent, capture_output=True, text=True, check=True).stdout)
-    assert shown.train == compose(asked[3:6]).train and shown.hydra.sweeper.params["row.size"] == "1,2,4,8,64,384"
+    assert shown.train == compose(asked[3:6]).train and shown.hydra.sweeper.params["row.rank"] == "1,2,4,8,64,384"

@@ -58,8 +58,8 @@ def test_a_cell_is_what_its_overrides_compose_to_at_every_place() -> None:
 
 def test_a_run_met_at_several_places_is_one_and_told_by_none_of_them() -> None:
     found = cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full"])
-    assert len(found) == 4 and len(runs := unique(found)) == 3 and varied(runs) == ["row.size"]
-    assert sorted(run.titled(varied(runs)) for run in runs) == ["full", "lora_q row.size=1", "lora_q row.size=32"]
+    assert len(found) == 4 and len(runs := unique(found)) == 3 and varied(runs) == ["row.rank"]
+    assert sorted(run.titled(varied(runs)) for run in runs) == ["full", "lora_q row.rank=1", "lora_q row.rank=32"]
 
 
 def test_seeds_are_those_of_the_command_line_then_the_sweep_s_or_all_that_a_row_asks_for() -> None:

@@ -276,7 +276,7 @@ def test_a_printed_command_composes_to_its_record(profile: str, table: str) -> N
 
 
 def test_a_swept_size_that_a_record_does_not_name_is_found() -> None:
-    overrides = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=similarity", "row.size=16", "seed=1"]
+    overrides = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=similarity", "row.rank=16", "seed=1"]
     config = resolved(compose(overrides))
     row = {key: config["row"][key] for key in ("table", "name", "label")}
     record = {"signature": signature(config), "asked": identity(config), "row": row}

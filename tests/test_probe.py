@@ -173,7 +173,7 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
         for table in ("subspace", "delta_w")
     )
     assert shared < all_of_delta
-    overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.size=4", f"paths.runs={tmp_path}/runs"]
+    overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.rank=4", f"paths.runs={tmp_path}/runs"]
     found = run.run(compose(overrides), overrides)
     assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
     cells = declared_cells("subspace", "smoke")
