@@ -30,10 +30,10 @@ help: ## list the targets
 setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
 
 doctor: ## is everything here that PROFILE needs? A tick each, or the command that mends it
-	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro.doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 plan: $(INSTALLED) ## what a command would run and cost, without running it: EXPERIMENT=e2e, or a grid in ARGS
-	@$(PY) -m lora_repro.plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
+	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
@@ -48,42 +48,42 @@ type: $(INSTALLED_DEV) ## mypy
 reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
 	@status=0; \
 	$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) || status=$$?; \
-	$(PY) -m lora_repro.table $(subst -,_,$*) $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro table $(subst -,_,$*) $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Nothing is trained: the costs of a forward pass and of a training step are measured. Best on a quiet machine.
 reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables
 	@status=0; \
-	$(PY) -m lora_repro.latency $(OVERRIDES) || status=$$?; \
-	$(PY) -m lora_repro.table latency $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro latency $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro table latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Writes what was measured on the adapter, none of its tensors.
 reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
-	@$(PY) -m lora_repro.subspace "$(ADAPTER)" --to results/authors
+	@$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
 
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)
-	@$(PY) -m lora_repro.publish profile=$(PROFILE)
+	@$(PY) -m lora_repro publish profile=$(PROFILE)
 
 tables: $(INSTALLED) ## re-render every published table and figure from results/, offline
-	@$(PY) -m lora_repro.table --published
+	@$(PY) -m lora_repro table --published
 
 dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
-	@$(PY) -m lora_repro.dashboard profile=$(PROFILE)
+	@$(PY) -m lora_repro dashboard profile=$(PROFILE)
 
 # With DATA the page shows the data's own texts, so it is written under runs/, which git ignores.
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
-	@$(PY) -m lora_repro.page $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
+	@$(PY) -m lora_repro report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
 docs: $(INSTALLED_DOCS) ## render docs/ as a site in site/
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
-	@$(PY) -m lora_repro.claims
+	@$(PY) -m lora_repro claims
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin
-	@$(PY) -m lora_repro.authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
+	@$(PY) -m lora_repro authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
 
 clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
 	@rm -rf $(VENV) build site outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -106,5 +106,5 @@ $(INSTALLED_DOCS): $(INSTALLED)
 	@touch $@
 
 $(FETCHED): $(BACKBONES)/%/manifest.json: conf/backbone/%.yaml | $(INSTALLED)
-	@$(PY) -m lora_repro.fetch $*
+	@$(PY) -m lora_repro fetch $*
 	@touch $@

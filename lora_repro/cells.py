@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
-from lora_repro.compose import CONF, compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.compose import CONF, compose, resolved, starts_of, sweep_jobs
 from lora_repro.errors import UserError
 
 SHOWN = ("task", "method")  # axes that a table of runs has a column for

@@ -7,7 +7,7 @@ sequence of the batch; the authors pad everything to 512, which gives the same l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,7 +54,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: None if value is None else value.to(device) for name, value in tensors.items()})
+        return replace(self, **{name: value.to(device) for name, value in tensors.items() if value is not None})
 
     @property
     def tokens(self) -> int:

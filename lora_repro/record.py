@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
-from lora_repro.schema import class_name, defaults
 
 SCHEMA = 1
 # Components that cannot change a result, and fields that cannot: names for the eye, knobs that only trade memory for speed.

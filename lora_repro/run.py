@@ -12,10 +12,9 @@ A run that has a record is not repeated; an unfinished one goes on from its chec
 
 from __future__ import annotations
 
-from lora_repro import completion, manners
+from lora_repro import cli
 
-manners.begin(__name__, __doc__)  # --help and the Tab key do not wait for the imports below
-completion.begin(__name__)
+cli.begin(__name__)  # --help and the Tab key do not wait for the imports below
 
 import errno
 import sys
@@ -29,10 +28,10 @@ from omegaconf import DictConfig
 
 from lora_repro import provenance, record
 from lora_repro.cells import asks
-from lora_repro.compose import asked_of, build, compose, hydra_program, job_overrides, starts_of
+from lora_repro.config.compose import asked_of, build, compose, hydra_program, job_overrides, starts_of
+from lora_repro.costs.estimate import announce
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.forecast.estimate import announce
 from lora_repro.stages import (
     Adapted,
     Answers,
@@ -44,9 +43,11 @@ from lora_repro.stages import (
     learn,
     objective_of,
 )
-from lora_repro.sweep import summary, supervise, sweep, wants_sweep
+from lora_repro.sweep import supervise
+from lora_repro.sweep.launch import summary, sweep, wants_sweep
 from lora_repro.tasks.base import Scores
-from lora_repro.tracking import Metrics, background
+from lora_repro.tracking import background
+from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.precision import resolve_precision
@@ -251,28 +252,26 @@ def job(config: DictConfig) -> None:
             print(summary(found), flush=True)
     except UserError as error:
         supervise.confess(error)
-        sys.exit(manners.failed(error))
+        sys.exit(cli.failed(error))
 
 
+@cli.command
 @background.awaited()
-def main() -> None:
-    """Command line: Hydra composes; `job` runs one configuration, `sweep` many."""
-    arguments = sys.argv[1:]
-    try:
-        if not QUESTIONS & set(arguments):
-            # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
-            fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
-            config = compose(fixed, hydra_node=True)
-            if "bench" in config:
-                raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro.{config.row.table}")
-            check_writable(Path(config.paths.runs))
-            if wants_sweep(arguments, config.hydra):
-                announce(arguments)
-                sys.exit(sweep(arguments, config.hydra))
-        hydra_program(job)
-    except UserError as error:
-        sys.exit(manners.failed(error))
+def main(arguments: Sequence[str]) -> int:
+    """The command line above: Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
+    if not QUESTIONS & set(arguments):
+        # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
+        fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
+        config = compose(fixed, hydra_node=True)
+        if "bench" in config:
+            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
+        check_writable(Path(config.paths.runs))
+        if wants_sweep(arguments, config.hydra):
+            announce(list(arguments))
+            return sweep(arguments, config.hydra)
+    hydra_program(job)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_repro import manners
-from lora_repro.compose import build, target
+from lora_repro import cli
+from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Rows, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
@@ -27,13 +27,13 @@ from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
 if TYPE_CHECKING:
+    from lora_repro.analysis.probe import Observer, UpdateProbe
     from lora_repro.backbone.model import Backbone
     from lora_repro.backbone.spec import BackboneSpec
     from lora_repro.methods.base import AbstractMethod, Trainable
     from lora_repro.objectives.base import Objective
-    from lora_repro.probe import Observer, UpdateProbe
     from lora_repro.tasks.base import Example, Splits
-    from lora_repro.tracking import Metrics
+    from lora_repro.tracking.metrics import Metrics
     from lora_repro.train.progress import Trained
 
 
@@ -128,8 +128,9 @@ def learn(
     if trained is None:
         if not trainable.method:  # a frozen body says the same every epoch
             with autocast(ranks.device, dtype):
-                found = (objective.frozen(backbone, each, config.eval_batch_size) for each in (rows.train, rows.dev))
-                rows = Rows(*found)
+                size = config.eval_batch_size
+                train_rows, dev_rows = (objective.frozen(backbone, each, size) for each in (rows.train, rows.dev))
+                rows = replace(rows, train=train_rows, dev=dev_rows)
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / "checkpoints"
         trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
@@ -166,6 +167,6 @@ def answer(
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length)
-    with manners.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
+    with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
     return Answers(outputs, round(time.monotonic() - started, 1), calls, cut)

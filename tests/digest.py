@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from lora_repro.compose import CONF, compose
+from lora_repro.config.compose import CONF, compose
 from lora_repro.run import run
 
 PLACES = [

@@ -71,7 +71,7 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     """
     import pytest
 
-    from lora_repro.compose import compose
+    from lora_repro.config.compose import compose
     from lora_repro.run import run
     from lora_repro.tasks.base import Example, Scores
     from lora_repro.tasks.e2e import E2E

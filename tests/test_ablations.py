@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lora_repro import record
 from lora_repro.cells import Cell
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.report import present
 from lora_repro.report.exhibit import Ask

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_repro.analysis import (
+from lora_repro.analysis.lora_files import read
+from lora_repro.analysis.spectra import (
     Array,
     amplification,
     chance,
@@ -20,7 +21,6 @@ from lora_repro.analysis import (
     singular,
     singular_product,
 )
-from lora_repro.analysis.lora_files import read
 
 RNG = np.random.default_rng(0)
 

@@ -16,10 +16,10 @@ import torch
 from conftest import SHAPES
 from safetensors.torch import load_file, save_file
 
-from lora_repro import authors
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
+from lora_repro.exchange import authors
 from lora_repro.methods.base import Trainable
 from lora_repro.methods.lora import Lora, LoraLinear
 
@@ -390,8 +390,8 @@ def test_make_asks_the_command() -> None:
         ]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert '-m lora_repro.authors "/some where/x.bin" task.source=hub' in asked("DATA=")
-    assert """-m lora_repro.authors "/some where/x.bin" "paths.data='/my glue'" """ in asked("DATA=/my glue")
+    assert '-m lora_repro authors "/some where/x.bin" task.source=hub' in asked("DATA=")
+    assert """-m lora_repro authors "/some where/x.bin" "paths.data='/my glue'" """ in asked("DATA=/my glue")
 
 
 @pytest.fixture(scope="module")

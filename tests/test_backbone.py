@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lora_repro.backbone import spec as module
 from lora_repro.backbone.loading import check_loading
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.compose import build, compose
+from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 
 
@@ -101,13 +101,13 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path
         spec(eos="<nothing>").load()
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"lora_repro.fetch x"):
+    with pytest.raises(UserError, match=r"lora_repro.backbone.fetch x"):
         spec().load()
 
 
 def test_a_backbone_not_fetched_yet_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
-    with pytest.raises(NotAvailable, match=r"python -m lora_repro.fetch x"):
+    with pytest.raises(NotAvailable, match=r"python -m lora_repro fetch x"):
         spec().load()
 
 

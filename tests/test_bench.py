@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro.bench import Bench, limit
+from lora_repro.costs.bench import Bench, limit
 from lora_repro.errors import UserError
 
 GOOD: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from lora_repro import blocks
-from lora_repro.compose import CONF, compose
+from lora_repro.config import blocks
+from lora_repro.config.compose import CONF, compose
 from lora_repro.errors import UserError
 
 PROFILES = {path.stem for path in (CONF / "profile").glob("*.yaml")}

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lora_repro.compose import build, compose
-from lora_repro.forecast import calibrate, cost, forecast
-from lora_repro.forecast.outline import frame
-from lora_repro.forecast.workload import workload
+from lora_repro.config.compose import build, compose
+from lora_repro.costs import arithmetic, calibrate
+from lora_repro.costs.forecast import forecast
+from lora_repro.costs.outline import frame
+from lora_repro.costs.workload import workload
 from lora_repro.stages import backbone_of
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def test_speed_is_operations_over_time(
     length = 2 ** round(math.log2(work.length))
     tuned = found.outline.block if method == "full" else 0
     one = replace(found.outline, layers=1, depth=1, added=0, head_matrix=0, weights=tuned)
-    row = cost.forward(one, length, 0) + cost.backward(one, length, 0)
+    row = arithmetic.forward(one, length, 0) + arithmetic.backward(one, length, 0)
     assert rate.rows == pytest.approx(work.micro * row / 0.5)
     assert len(steps) == (2 if work.new else 1)
     assert calibrate.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
@@ -68,10 +69,10 @@ def test_a_forecast_is_more_than_loading(monkeypatch: pytest.MonkeyPatch) -> Non
     quick = forecast(config, splits).seconds
     monkeypatch.setattr(calibrate, "_time", lambda step, device: 1.0)
     monkeypatch.setattr(calibrate, "_known", {})
-    assert cost.LOADING < quick < forecast(config, splits).seconds
+    assert arithmetic.LOADING < quick < forecast(config, splits).seconds
 
 
 def test_a_row_without_a_model_is_scoring_alone() -> None:
     config = compose(["experiment=e2e", "row/e2e=human", "profile=smoke"])
     found = forecast(config, build(config.task).load(None))
-    assert (found.trained, found.flops) == (0, 0) and found.seconds == cost.LOADING + 4 * cost.SCORING
+    assert (found.trained, found.flops) == (0, 0) and found.seconds == arithmetic.LOADING + 4 * arithmetic.SCORING

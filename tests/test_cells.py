@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lora_repro.cells import cells, unique, varied, with_starts
-from lora_repro.compose import CONF, asked_of, compose, resolved
+from lora_repro.config.compose import CONF, asked_of, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.record import signature
 

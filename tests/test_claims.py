@@ -16,17 +16,24 @@ import pytest
 from safetensors.numpy import save_file
 
 from lora_repro import record
-from lora_repro.analysis import random_basis
+from lora_repro.analysis.spectra import random_basis
 from lora_repro.cells import Cell, Row
-from lora_repro.claims import __main__, ledger
-from lora_repro.claims.arithmetic import CheckpointRatio, MatrixSaving, decoder_parameters, lora_parameters
-from lora_repro.claims.base import Operand, expanded
-from lora_repro.claims.compare import Compare
-from lora_repro.claims.cost import MeasuredMemory, Slowdown, TrainingCost
-from lora_repro.claims.evidence import Evidence
-from lora_repro.claims.norms import NormRatio
-from lora_repro.claims.overlap import Overlap, WithWeight
-from lora_repro.claims.reading import (
+from lora_repro.config.compose import CONF
+from lora_repro.errors import UserError
+from lora_repro.report.claims import command, ledger
+from lora_repro.report.claims.arithmetic import (
+    CheckpointRatio,
+    MatrixSaving,
+    decoder_parameters,
+    lora_parameters,
+)
+from lora_repro.report.claims.base import Operand, expanded
+from lora_repro.report.claims.compare import Compare
+from lora_repro.report.claims.cost import MeasuredMemory, Slowdown, TrainingCost
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.norms import NormRatio
+from lora_repro.report.claims.overlap import Overlap, WithWeight
+from lora_repro.report.claims.reading import (
     ARITHMETIC,
     INCONCLUSIVE,
     NOT_RUN,
@@ -38,10 +45,8 @@ from lora_repro.claims.reading import (
     combined,
     judge,
 )
-from lora_repro.claims.stated import HeldByTests
-from lora_repro.claims.together import AllOf
-from lora_repro.compose import CONF
-from lora_repro.errors import UserError
+from lora_repro.report.claims.stated import HeldByTests
+from lora_repro.report.claims.together import AllOf
 from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,7 +178,7 @@ def test_arithmetic_is_what_a_hand_computes() -> None:
 
 
 def test_the_library_part_knows_no_torch() -> None:
-    code = "import sys; from lora_repro.claims import __main__, ledger; ledger.load(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from lora_repro.report.claims import command, ledger; ledger.load(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -455,7 +460,7 @@ def test_one_seed_of_probed_runs_gives_no_verdict_and_none_no_reading(tmp_path: 
     assert NormRatio(["query"], "norm", "inside", floor=0.5).read(evidence)[0].verdict == INCONCLUSIVE
     assert Overlap(["query"], "ranks", floor=0.5).read(evidence) == []
     assert Overlap(["query"], "seeds", floor=0.5).read(evidence) == []
-    parts = [{"_target_": "lora_repro.claims.overlap.Overlap", "kinds": ["query"], "between": "seeds", "floor": 0.5}]
+    parts = [Overlap(["query"], "seeds", floor=0.5)]
     assert [reading.verdict for reading in AllOf(parts).read(evidence)] == [NOT_RUN]
 
 
@@ -526,13 +531,13 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     some = ("e2e_lora_full", "start", "saving_base", "merged_latency", "top_direction")
     chosen = [claim for claim in CLAIMS if claim.id in some]
     monkeypatch.setattr(ledger, "load", lambda: chosen)
-    assert __main__.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
+    assert command.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
     folder = tmp_path / "results" / "smoke"
     for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1"]):
         e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
     written = []
     for _ in range(2):
-        assert __main__.main([], tmp_path) == 0
+        assert command.main([], tmp_path) == 0
         written.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
     assert written[0] == written[1]
     assert "smoke: 1 arithmetic, 2 not run at this scale, 1 replicated, 1 tested" in capsys.readouterr().out

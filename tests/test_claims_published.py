@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.claims import ledger
+from lora_repro.report.claims import ledger
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 

@@ -8,7 +8,7 @@ from conftest import tiny_backbone
 from torch import nn
 
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import build, compose
+from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_l import AdapterL

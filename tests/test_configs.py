@@ -9,10 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
+from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.record import signature
-from lora_repro.schema import fields
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))

@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.costs import arithmetic
+from lora_repro.costs.arithmetic import Outline, Work
+from lora_repro.costs.outline import frame
 from lora_repro.data import collate
-from lora_repro.forecast import cost
-from lora_repro.forecast.cost import Outline, Work
-from lora_repro.forecast.outline import frame
 from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import AbstractMethod
@@ -65,9 +65,9 @@ def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
 def test_a_training_step_costs_what_torch_counts(architecture: str, method: AbstractMethod) -> None:
     o = frame(spec(architecture), method).outline
     scored = LENGTH - PROMPT
-    expected = ROWS * (cost.forward(o, LENGTH, scored) + cost.backward(o, LENGTH, scored))
+    expected = ROWS * (arithmetic.forward(o, LENGTH, scored) + arithmetic.backward(o, LENGTH, scored))
     # In a frozen base the lowest of the blocks needs no gradient of its own input, and so a part of one backward pass less.
-    block = ROWS * (cost.backward(replace(o, depth=1), LENGTH, 0) - cost.backward(replace(o, depth=0), LENGTH, 0))
+    block = ROWS * (arithmetic.backward(replace(o, depth=1), LENGTH, 0) - arithmetic.backward(replace(o, depth=0), LENGTH, 0))
     spared = expected - counter_of(spec(architecture), method)
     assert -0.01 * expected <= spared <= 0.01 * expected + (0 if o.depth in (0, 8) and o.head_trained else block)
 
@@ -76,7 +76,7 @@ def test_full_costs_three_forward_passes_a_frozen_base_two_and_a_probe_one() -> 
     def ratio(method: AbstractMethod) -> float:
         o = frame(spec("gpt2"), method).outline
         o = replace(o, head_matrix=0, width=0)  # matrices of the blocks alone
-        return cost.backward(o, LENGTH, 0) / cost.forward(replace(o, added=0), LENGTH, 0)
+        return arithmetic.backward(o, LENGTH, 0) / arithmetic.forward(replace(o, added=0), LENGTH, 0)
 
     assert ratio(Full()) == 2 and ratio(BitFit()) == 1 and ratio(LinearProbe()) == 0 and ratio(TopLayers(n=2)) == 0.5
     assert 1 < ratio(Lora(rank=1)) < 1.1
@@ -95,11 +95,11 @@ WORK = Work(
 def test_the_formula_by_hand() -> None:
     forward = 2 * (2 * 6 * 100 + 4 * 36 * 4) + 2 * 6 * 10 + 2 * 3 * 30
     backward = 2 * (2 * 6 * 100 + 8 * 36 * 4) + 4 * 6 * 10 + 2 * 3 * 30
-    assert cost.forward(SMALL, 6, 3) == forward and cost.backward(SMALL, 6, 3) == backward
-    validation = 2 * 7 * cost.forward(SMALL, 5, 3)
-    prompts = 11 * cost.forward(SMALL, 4, 1)
+    assert arithmetic.forward(SMALL, 6, 3) == forward and arithmetic.backward(SMALL, 6, 3) == backward
+    validation = 2 * 7 * arithmetic.forward(SMALL, 5, 3)
+    prompts = 11 * arithmetic.forward(SMALL, 4, 1)
     token = 2 * (2 * 100 + 4 * (4 + 3) * 4) + 2 * 10 + 2 * 30
-    counted = cost.flops(SMALL, WORK)
+    counted = arithmetic.flops(SMALL, WORK)
     assert counted.rows == 5 * 4 * (forward + backward) + validation + prompts
     assert counted.tokens == 11 * 3 * 6 * token and counted.total == counted.rows + counted.tokens
     assert WORK.train_tokens == 120
@@ -107,30 +107,30 @@ def test_the_formula_by_hand() -> None:
 
 def test_an_untuned_model_only_answers_and_a_probe_over_features_runs_its_body_once() -> None:
     idle = replace(SMALL, method=0, added=0, depth=0)
-    assert cost.flops(idle, WORK).rows == 11 * cost.forward(idle, 4, 1)
+    assert arithmetic.flops(idle, WORK).rows == 11 * arithmetic.forward(idle, 4, 1)
     probe = replace(idle, head=30, head_trained=True)
     label = replace(WORK, new=0, beam=1, features=True)
-    few, many = (cost.flops(probe, replace(label, steps=n)).rows for n in (5, 6))
+    few, many = (arithmetic.flops(probe, replace(label, steps=n)).rows for n in (5, 6))
     assert many - few == 4 * (2 + 2) * 30  # an epoch more costs the head alone
-    assert cost.flops(probe, replace(label, features=False)).rows > many
+    assert arithmetic.flops(probe, replace(label, features=False)).rows > many
 
 
 def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
     def of(o: Outline = SMALL, size: int = 4, **changes: Any) -> int:
-        return cost.memory(o, replace(WORK, **changes), size, process=0)
+        return arithmetic.memory(o, replace(WORK, **changes), size, process=0)
 
     assert of(replace(SMALL, method=10**6)) - of(replace(SMALL, method=0, head=0)) == pytest.approx(12e6, rel=0.01)
     assert of(micro=2000) > of() and of(most_new=9000) > of() and of(longest=8000) > of()
     assert of(size=2) - of() == 2 * SMALL.layers * SMALL.block  # a rounded copy of the blocks' matrices
-    assert cost.memory(SMALL, WORK, 4) - of() == cost.PROCESS
+    assert arithmetic.memory(SMALL, WORK, 4) - of() == arithmetic.PROCESS
     eager = replace(SMALL, score_heads=4)
     assert of(eager, longest=8000) - of(longest=8000) == 2 * 2 * 2 * 4 * 8000**2 * 4  # depth, two copies, rows, heads
 
 
 def test_disk_and_time() -> None:
-    assert cost.disk(SMALL) == (80, 80 + 3 * 3 * 80 + 80)
-    counted = cost.Flops(rows=2e9, tokens=1e9)
-    assert cost.seconds(counted, 1e9, 2e9, 100) == pytest.approx(cost.LOADING + 100 * cost.SCORING + 2 + 0.5)
+    assert arithmetic.disk(SMALL) == (80, 80 + 3 * 3 * 80 + 80)
+    counted = arithmetic.Flops(rows=2e9, tokens=1e9)
+    assert arithmetic.seconds(counted, 1e9, 2e9, 100) == pytest.approx(arithmetic.LOADING + 100 * arithmetic.SCORING + 2 + 0.5)
 
 
 def test_an_untuned_method_trains_nothing() -> None:
@@ -142,4 +142,4 @@ def test_the_counter_sees_the_attention_it_should() -> None:
     """Without its quadratic term the formula would be off by more than the tolerance above."""
     o = frame(spec("gpt2"), Full()).outline
     with torch.no_grad():
-        assert cost.forward(o, 24, 0) > 1.05 * cost.forward(replace(o, width=0), 24, 0)
+        assert arithmetic.forward(o, 24, 0) > 1.05 * arithmetic.forward(replace(o, width=0), 24, 0)

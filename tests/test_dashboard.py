@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lora_repro import dashboard
 from lora_repro.errors import UserError
+from lora_repro.tracking import dashboard
 
 ROOT = Path(__file__).resolve().parents[1]
 CSV = """profile,backbone,row,label,source,method_parameters,head_parameters,printed_parameters_m,bleu,bleu_sd,nist,n,notes

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import doctor, health
-from lora_repro.health import Finding
+from lora_repro.doctor import checks
+from lora_repro.doctor import command as doctor
+from lora_repro.doctor.checks import Finding
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Java, no network, no checksums of half a gigabyte."""
-    monkeypatch.setattr(health, "scoring", lambda texts: Finding(True, "METEOR", needed=texts))
-    monkeypatch.setattr(health, "hub", lambda needed: Finding(False, "hub", "connect", needed))
-    monkeypatch.setattr(health, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
+    monkeypatch.setattr(checks, "scoring", lambda texts: Finding(True, "METEOR", needed=texts))
+    monkeypatch.setattr(checks, "hub", lambda needed: Finding(False, "hub", "connect", needed))
+    monkeypatch.setattr(checks, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
 
 
 def test_the_needs_of_a_profile_are_those_of_its_experiments() -> None:
@@ -49,7 +50,7 @@ def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: py
 @pytest.mark.usefixtures("quick")
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     only = {"rte"}
-    monkeypatch.setattr(health, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
+    monkeypatch.setattr(checks, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
     some = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in some} == {"ready", "note"}
     only.clear()
@@ -58,7 +59,7 @@ def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.Mo
 
 
 def test_a_broken_installation_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
+    monkeypatch.setattr(checks, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
     monkeypatch.setattr(doctor, "needs", lambda overrides: pytest.fail("went on"))
     assert [finding.ok for finding in doctor.examine([])] == [True, False]
 

@@ -1,4 +1,4 @@
-"""`python -m lora_repro.export`: the run, its peft adapter and its merged model answer alike; the card's code is run."""
+"""`python -m lora_repro export`: the run, its peft adapter and its merged model answer alike; the card's code is run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pytest
 import torch
 from peft_models import logits, smoke_run
 
-from lora_repro import export
-from lora_repro.compose import compose, resolved
+from lora_repro.config.compose import compose, resolved
 from lora_repro.data import collate
 from lora_repro.errors import UserError
-from lora_repro.exchange import merged
+from lora_repro.exchange import export, merged
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of

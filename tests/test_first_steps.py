@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
 from lora_repro.data import Rows
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.objectives.completion import Completion

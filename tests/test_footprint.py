@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro.bench import footprint, limit
-from lora_repro.bench.measures import declared
+from lora_repro.costs import footprint
+from lora_repro.costs.bench import limit
+from lora_repro.costs.measures import declared
 from lora_repro.errors import UserError
 
 MIB = 2**20

@@ -1,4 +1,4 @@
-"""`python -m lora_repro.generate` and scoring a checkpoint: own runs, exports, and checkpoints from elsewhere."""
+"""`python -m lora_repro generate` and scoring a checkpoint: own runs, exports, and checkpoints from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from peft_models import smoke_run
 
-from lora_repro import export, generate, score
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
+from lora_repro.exchange import export, generate, score
 from lora_repro.exchange.opened import open_checkpoint
 from lora_repro.tasks.e2e import E2E
 
@@ -110,7 +110,7 @@ def test_mistakes_are_one_line(text: Path, pairs: Path, tmp_path: Path, capsys: 
 
 
 def test_a_task_of_one_sentence_keeps_bars(tmp_path: Path) -> None:
-    from lora_repro.compose import build, compose
+    from lora_repro.config.compose import build, compose
 
     task: Any = build(compose(["task=sentiment", "profile=smoke"]).task)
     asked = task.ask(" one || two ")

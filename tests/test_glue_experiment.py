@@ -14,13 +14,13 @@ from conftest import tiny_backbone
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import compose as compose_module
 from lora_repro import record, run, sweep
-from lora_repro.command import command
-from lora_repro.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
+from lora_repro.config import compose as compose_module
+from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
 from lora_repro.report import present
+from lora_repro.report.again import command
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.pivot import Pivot

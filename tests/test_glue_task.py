@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.metrics.bootstrap import paired_bootstrap
 from lora_repro.tasks.base import Example, Splits, example_key

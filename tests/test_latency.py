@@ -10,10 +10,10 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import latency
-from lora_repro.bench import Bench, footprint, measures
-from lora_repro.bench.timing import slowdown
 from lora_repro.cells import Cell
+from lora_repro.costs import footprint, latency, measures
+from lora_repro.costs.bench import Bench
+from lora_repro.costs.timing import slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.lora import Lora

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from latency_measure import measurement
+from lora_repro.table import main
 from omegaconf import OmegaConf
 
-from lora_repro.bench import Bench, measures
-from lora_repro.compose import build
+from lora_repro.config.compose import build
+from lora_repro.costs import measures
+from lora_repro.costs.bench import Bench
 from lora_repro.methods._bottleneck import bottleneck_size
 from lora_repro.results import backbone_name, declared_cells, grouped
-from lora_repro.table import main
 
 ROWS = [
     "plain", "plain_again", "lora_merged", "lora", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large",

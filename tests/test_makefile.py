@@ -37,7 +37,7 @@ def test_help_lists_every_public_target() -> None:
 def test_reproduce_trains_then_prints_the_table() -> None:
     lines = commands("reproduce-e2e")
     run = next(i for i, line in enumerate(lines) if "-m lora_repro.run experiment=e2e profile=mini" in line)
-    assert "-m lora_repro.table e2e profile=mini" in lines[run + 1]
+    assert "-m lora_repro table e2e profile=mini" in lines[run + 1]
     assert "paths.data" not in lines[run]
 
 
@@ -45,36 +45,36 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
     lines = commands("reproduce-e2e", "PROFILE=laptop", "DATA=/some where/e2e", "ARGS=row/e2e=lora seed=0")
     run = next(line for line in lines if "lora_repro.run" in line)
     assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
-    assert any("-m lora_repro.table e2e profile=laptop" in line for line in lines)
+    assert any("-m lora_repro table e2e profile=laptop" in line for line in lines)
 
 
 def test_the_dashboard_is_that_of_the_profile() -> None:
-    assert commands("dashboard", "PROFILE=laptop")[-1].endswith("-m lora_repro.dashboard profile=laptop")
+    assert commands("dashboard", "PROFILE=laptop")[-1].endswith("-m lora_repro dashboard profile=laptop")
 
 
 def test_the_authors_adapter_is_analysed_from_a_path_with_spaces() -> None:
     """The explicit target wins over reproduce-%, which would train."""
     (line,) = commands("reproduce-authors-subspace", "ADAPTER=/some where/a.bin")[-1:]
-    assert line.endswith('-m lora_repro.subspace "/some where/a.bin" --to results/authors')
+    assert line.endswith('-m lora_repro subspace "/some where/a.bin" --to results/authors')
 
 
 def test_a_report_with_data_names_its_profile() -> None:
-    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro.page"]
+    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro", "report"]
     with_data = commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1]
-    assert with_data.endswith("""-m lora_repro.page profile=laptop "paths.data='/some where/e2e'\"""")
+    assert with_data.endswith("""-m lora_repro report profile=laptop "paths.data='/some where/e2e'\"""")
 
 
 def test_costs_are_measured_then_shown_with_the_same_arguments() -> None:
     lines = commands("reproduce-latency", "PROFILE=laptop", "ARGS=device=cpu bench.rounds=9")
-    run = next(i for i, line in enumerate(lines) if "-m lora_repro.latency profile=laptop" in line)
+    run = next(i for i, line in enumerate(lines) if "-m lora_repro latency profile=laptop" in line)
     assert "device=cpu bench.rounds=9" in lines[run]
-    assert "-m lora_repro.table latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
+    assert "-m lora_repro table latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
     assert not any("lora_repro.run" in line for line in lines)
 
 
 def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
     lines = "\n".join(commands("reproduce-which-weights"))
-    assert "experiment=which_weights" in lines and "-m lora_repro.table which_weights" in lines
+    assert "experiment=which_weights" in lines and "-m lora_repro table which_weights" in lines
 
 
 def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import errors, manners
+from lora_repro import cli, errors
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def test_help_is_quick_and_has_examples_and_exit_codes(command: str) -> None:
     assert used < 1  # of processor time: a tenth of it is Python's own start
     assert re.search(rf"^ +([A-Z_]+=\S+ )?(python -m {re.escape(command)}|make)( |$)", after_usage(text), re.M)
     assert "--quiet" in text and "--verbose" in text
-    assert manners.closing() in text and "75" in manners.closing()
+    assert cli.closing() in text and "75" in cli.closing()
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
@@ -76,7 +76,7 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
-    text = manners.guide("What it does.")
+    text = cli.guide("What it does.")
     for name in ("e2e", "adapter_drop", "paper", "roberta_large", "stsb", "wandb"):
         assert name in text.split()
     assert "mini_decoder" not in text and max(map(len, text.splitlines())) < 130
@@ -85,40 +85,40 @@ def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
 @pytest.mark.parametrize("level", ["quiet", "verbose"])
 def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
-    monkeypatch.setenv(manners.VARIABLE, "")
+    monkeypatch.setenv(cli.VARIABLE, "")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    manners.begin("lora_repro.run")  # imported, not started
+    cli.begin("lora_repro.run")  # imported, not started
     assert f"--{level}" in sys.argv
-    manners.begin("__main__")
-    assert sys.argv == ["run.py", "seed=1"] and os.environ[manners.VARIABLE] == level
-    assert (manners.quiet(), manners.verbose()) == (level == "quiet", level == "verbose")
+    cli.begin("__main__")
+    assert sys.argv == ["run.py", "seed=1"] and os.environ[cli.VARIABLE] == level
+    assert (cli.quiet(), cli.verbose()) == (level == "quiet", level == "verbose")
     assert os.environ.pop("TQDM_DISABLE", None) == ("1" if level == "quiet" else None)
 
 
 def test_quiet_leaves_notes_out_and_verbose_adds_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(manners.VARIABLE, "quiet")
-    manners.say("a note")
+    monkeypatch.setenv(cli.VARIABLE, "quiet")
+    cli.say("a note")
     assert capsys.readouterr().out == ""
-    monkeypatch.setenv(manners.VARIABLE, "verbose")
-    manners.say("a note")
+    monkeypatch.setenv(cli.VARIABLE, "verbose")
+    cli.say("a note")
     assert capsys.readouterr().out == "a note\n"
     try:
         raise Busy("elsewhere")
     except Busy as error:
-        assert manners.failed(error) == 75
+        assert cli.failed(error) == 75
         assert "Traceback" in (said := capsys.readouterr().err) and said.endswith("error: elsewhere\n")
-        monkeypatch.delenv(manners.VARIABLE)
-        assert manners.failed(error) == 75
+        monkeypatch.delenv(cli.VARIABLE)
+        assert cli.failed(error) == 75
     assert capsys.readouterr().err == "error: elsewhere\n"
 
 
 def test_a_tracker_that_has_no_effect_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(manners.VARIABLE, raising=False)
-    manners.unmirrored(["seed=1", "tracker=none"], "trials")
+    monkeypatch.delenv(cli.VARIABLE, raising=False)
+    cli.unmirrored(["seed=1", "tracker=none"], "trials")
     assert capsys.readouterr().out == ""
-    manners.unmirrored(["seed=1", "tracker=wandb"], "trials")
+    cli.unmirrored(["seed=1", "tracker=wandb"], "trials")
     assert capsys.readouterr().out == "tracker: trials are not mirrored, runs are\n"
 
 
@@ -143,17 +143,17 @@ def test_colours_on_terminals_only(
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert manners.paint("x", manners.RED, stream) == ("\033[31mx\033[0m" if coloured else "x")
+    assert cli.paint("x", cli.RED, stream) == ("\033[31mx\033[0m" if coloured else "x")
 
 
 def test_the_settings_of_a_run_stand_for_options() -> None:
     keys = {"paths.data": "--data", "task": "--task"}
     given = ["name[a=b]", "task=e2e", "paths.data='/some where'", "x=1", "task=", "--data", "y"]
-    assert manners.options(given, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
+    assert cli.options(given, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
 
 
 def test_an_unknown_option_of_a_parser_is_refused() -> None:
-    done = call("-m", "lora_repro.publish", "--quit")
+    done = call("-m", "lora_repro", "publish", "--quit")
     assert done.returncode == 2 and "--quit" in done.stderr
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import build
+from lora_repro.config.compose import build
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_l import AdapterL

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.exchange.score import read_pair
 from lora_repro.metrics import bleu, coco, jvm, nlg
-from lora_repro.score import read_pair
 
 CASE = Path(__file__).parent / "scorer_case"
 # What tuetschek/e2e-metrics 1b9c4d8 (measure_scores.py -p) gives: BLEU, NIST, METEOR, ROUGE-L, CIDEr.

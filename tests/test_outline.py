@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
+from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
+from lora_repro.costs.outline import frame, shape_of
 from lora_repro.errors import UserError
-from lora_repro.fetch import backbone_folder
-from lora_repro.forecast.outline import frame, shape_of
 from lora_repro.methods.base import Shape
 
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder"))

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from lora_repro.command import command, override_value
-from lora_repro.compose import compose, resolved
 from lora_repro.page.__main__ import main
+
+from lora_repro.config.compose import compose, resolved
 from lora_repro.page.build import page
 from lora_repro.page.examples import texts_of
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
 from lora_repro.page.runs import HEADER, listed, runs_of
 from lora_repro.record import identity, signature
+from lora_repro.report.again import command, override_value
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
 from lora_repro.report.table import Table
@@ -157,7 +157,7 @@ def test_what_was_measured_without_training_has_machine_commit_date_and_command(
     text = html[html.index("Measurements without training") :]
     for said in (found["signature"], found["where"]["git_sha"][:9], found["where"]["finished_at"][:10]):
         assert said in text
-    assert "<code>python -m lora_repro.latency profile=mini</code>" in text
+    assert "<code>python -m lora_repro latency profile=mini</code>" in text
     assert found["where"]["device"] in html[: html.index("Models and data")]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro import plan
 from lora_repro.cells import cells
+from lora_repro.costs import calibrate, plan
 from lora_repro.errors import UserError
-from lora_repro.forecast import calibrate
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 

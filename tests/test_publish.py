@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import publish as module
 from lora_repro.errors import UserError
-from lora_repro.publish import main, publish
 from lora_repro.report import present
+from lora_repro.report import publish as module
+from lora_repro.report.publish import main, publish
 
 LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lora_repro import run
-from lora_repro.compose import compose
+from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.train.loop import TrainConfig, greet
 from lora_repro.train.ranks import Ranks

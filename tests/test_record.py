@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from lora_repro import record
+from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
-from lora_repro.schema import class_name, defaults
 
 RECORDS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 
 ASKED = {
-    "backbone": {"_target_": "lora_repro.backbone.BackboneSpec", "name": "b", "label": "B", "sizes": {}, "dropout": 0.0},
+    "backbone": {"_target_": "lora_repro.backbone.spec.BackboneSpec", "name": "b", "label": "B", "sizes": {}, "dropout": 0.0},
     "method": {"_target_": "lora_repro.methods.lora.Lora", "name": "lora", "rank": 8, "targets": ["query", "value"]},
-    "train": {"_target_": "lora_repro.train.TrainConfig", "lr": 1e-3, "micro_batch_size": None, "warmup": 500},
-    "decode": {"_target_": "lora_repro.decode.BeamSearch", "beam": 10, "batch_size": 16},
-    "tracker": {"_target_": "lora_repro.tracking.NoTracker"},
+    "train": {"_target_": "lora_repro.train.loop.TrainConfig", "lr": 1e-3, "micro_batch_size": None, "warmup": 500},
+    "decode": {"_target_": "lora_repro.decode.beam.BeamSearch", "beam": 10, "batch_size": 16},
+    "tracker": {"_target_": "lora_repro.tracking.metrics.NoTracker"},
     "seed": 0,
     "row": {"label": "x"},
     "paths": {"runs": "runs"},

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig
 
 from lora_repro import provenance, record, run
-from lora_repro.compose import compose, resolved
+from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e import E2E
@@ -156,8 +156,8 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
     name = plain["signature"]
     assert tracked["signature"] == name and tracked["measured"]["dev_losses"] == plain["measured"]["dev_losses"]
     ours, theirs = (tmp_path / kind / "smoke" / name for kind in ("plain", "tracked"))
-    for kept in ("adapter.safetensors", "predictions.jsonl", "metrics.jsonl"):
-        assert (ours / kept).read_bytes() == (theirs / kept).read_bytes(), kept
+    for name_ in ("adapter.safetensors", "predictions.jsonl", "metrics.jsonl"):
+        assert (ours / name_).read_bytes() == (theirs / name_).read_bytes(), name_
     assert list((theirs / "wandb").glob(f"offline-run-*/run-{name}.wandb")) and not (ours / "wandb").exists()
 
 
@@ -266,7 +266,7 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
     with pytest.raises(SystemExit) as caught:
         run.main()
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: experiment latency trains nothing; run: python -m lora_repro.latency\n"
+    assert capsys.readouterr().err == "error: experiment latency trains nothing; run: python -m lora_repro latency\n"
 
 
 @pytest.mark.parametrize(

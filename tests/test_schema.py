@@ -8,9 +8,9 @@ import json
 import pytest
 import yaml
 
-from lora_repro.compose import CONF, target
+from lora_repro.config.compose import CONF, target
+from lora_repro.config.schema import defaults
 from lora_repro.errors import UserError
-from lora_repro.schema import defaults
 
 TARGETS = sorted(
     {

@@ -1,4 +1,4 @@
-"""`python -m lora_repro.score`: file formats, one JSON object, one-line mistakes; and the `evaluate` metric."""
+"""`python -m lora_repro score`: file formats, one JSON object, one-line mistakes; and the `evaluate` metric."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lora_repro.errors import NotAvailable
+from lora_repro.exchange.score import main, read_groups, read_lines, read_pair
 from lora_repro.metrics import jvm, nlg
-from lora_repro.score import main, read_groups, read_lines, read_pair
 
 ROOT = Path(__file__).parents[1]
 CASE = Path(__file__).parent / "scorer_case"
@@ -42,7 +42,7 @@ def fake_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "lora_repro.score", *arguments]
+    command = [sys.executable, "-W", "error", "-m", "lora_repro", "score", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
 
 
@@ -146,7 +146,7 @@ def test_help_is_quick_and_has_an_example() -> None:
     assert (
         shown.returncode == 0 and "example:" in shown.stdout and "--references references.txt" in shown.stdout
     )
-    program = "import sys, lora_repro.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\n"
+    program = "import sys, lora_repro.exchange.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\n"
     loaded = program + "print(*sys.modules, file=sys.stderr)"
     modules = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True

@@ -210,7 +210,7 @@ def test_the_long_table_has_a_line_a_run_and_metric_and_none_for_what_is_missing
 
 
 def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
-    code = ("import sys; import experiments.e2e, lora_repro.publish, lora_repro.results, lora_repro.report.present; "
+    code = ("import sys; import experiments.e2e, lora_repro.report.publish, lora_repro.results, lora_repro.report.present; "
             "print([name for name in ('torch', 'wandb', 'transformers', 'datasets') if name in sys.modules])")  # fmt: skip
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import run, search, tune
-from lora_repro.compose import compose
+from lora_repro import run
+from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
-from lora_repro.sweep import supervise
+from lora_repro.sweep import search, supervise, tune
 from lora_repro.tasks.e2e import E2E
 
 pytestmark = [
@@ -31,7 +31,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     """A search in this process whose trials are in this process, too. No test data is looked at."""
 
     def start(module: str, overrides: list[str], folder: Path, tries: int) -> int:
-        assert module == "lora_repro.search"
+        assert module == "lora_repro.sweep.search"
         config = compose(list(overrides))
         tune.trial(config, config.train.lr)
         return 0

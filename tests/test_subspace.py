@@ -12,9 +12,9 @@ from conftest import tiny_backbone
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from lora_repro import subspace
-from lora_repro.analysis import Array
+from lora_repro.analysis import subspace
 from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.updates import Probed
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
@@ -106,7 +106,7 @@ def test_two_stacks_of_layers_and_more_than_lora_are_refused_in_one_line(tmp_pat
 
 def test_the_scaling_of_a_bin_is_given_or_the_released_one_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = {f"roberta.encoder.layer.0.attention.self.query.lora_{letter}": torch.ones(2, 2) for letter in "AB"}
-    monkeypatch.setattr("lora_repro.authors.read", lambda path: tensors)
+    monkeypatch.setattr("lora_repro.exchange.authors.read", lambda path: tensors)
     path = tmp_path / "x.bin"
     assert read(path)["query", 0].scaling == 2 and read(path, scaling=0.5)["query", 0].scaling == 0.5
     assert subspace.main([str(path), "--scaling", "0.5", "--to", str(tmp_path / "out")]) == 0

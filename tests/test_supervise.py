@@ -112,7 +112,7 @@ from lora_repro.sweep import supervise
 for name in supervise.PRELOADED:
     importlib.import_module(name)
 from lora_repro import run
-from lora_repro.compose import compose
+from lora_repro.config.compose import compose
 before = set(sys.modules)
 run.run(compose(["profile=smoke", "task=sentiment", f"paths.runs={sys.argv[1]}"]))
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))

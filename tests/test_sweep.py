@@ -19,7 +19,7 @@ import pytest
 from lora_repro import record, run, sweep
 from lora_repro.cells import Cell, Row, cell_of
 from lora_repro.cells import cells as listed
-from lora_repro.compose import compose
+from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import supervise
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from lora_repro.errors import Preempted, UserError
-from lora_repro.tracking import Ending, Metrics, Mirror, NoTracker, flat
 from lora_repro.tracking.background import Background, closers, join_all, unfinished
+from lora_repro.tracking.metrics import Ending, Metrics, Mirror, NoTracker, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro.compose import build, compose
+from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.tracking import trackio_run
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro import latency, search, tune
+from lora_repro.costs import latency
 from lora_repro.errors import UserError
+from lora_repro.sweep import search, tune
 from lora_repro.tasks.e2e import E2E
 from lora_repro.train.progress import Trained
 

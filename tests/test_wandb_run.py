@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from wandb_files import history, history_whole, inspect, parts, summary
 
-from lora_repro.compose import build, compose
+from lora_repro.config.compose import build, compose
 from lora_repro.errors import Preempted, UserError
-from lora_repro.tracking import Metrics
 from lora_repro.tracking.background import unfinished
+from lora_repro.tracking.metrics import Metrics
 from lora_repro.tracking.shown import describe, table
 from lora_repro.tracking.wandb_run import WandbTracker
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose
+from lora_repro.costs import arithmetic
+from lora_repro.costs.outline import Frame, frame
+from lora_repro.costs.workload import workload
 from lora_repro.errors import UserError
-from lora_repro.forecast import cost
-from lora_repro.forecast.outline import Frame, frame
-from lora_repro.forecast.workload import workload
 from lora_repro.record import load_records
 from lora_repro.results import declared_cells
 from lora_repro.stages import backbone_of
@@ -53,7 +53,7 @@ def test_documented_amounts_are_those_of_published_records(table: str, narrowed:
         assert source == "documented" and work.steps == measured["steps"]
         assert work.train_tokens == pytest.approx(measured["train_tokens"], rel=0.08)
         assert outline.outline.method == measured["parameters"]["method"]
-        peak = cost.memory(outline.outline, work, 2) / 2**20
+        peak = arithmetic.memory(outline.outline, work, 2) / 2**20
         assert 0.5 < peak / measured["peak_memory_mb"] < 1.3
 
 

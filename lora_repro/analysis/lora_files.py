@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from lora_repro.analysis import Array
+from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 
 # The four matrices of attention, by the end of their path below the layer; any other matrix keeps its path, such as mlp.c_proj.
@@ -130,6 +130,6 @@ def _tensors(file: Path) -> dict[str, Array]:
 
 
 def _authors(file: Path) -> dict[str, Array]:
-    from lora_repro.authors import read as read_authors  # torch is needed for this format alone
+    from lora_repro.exchange.authors import read as read_authors  # torch is needed for this format alone
 
     return {name: tensor.numpy() for name, tensor in read_authors(file).items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lora_repro.analysis import Array, random_basis, similarity
+from lora_repro.analysis.spectra import Array, random_basis, similarity
 from lora_repro.analysis.updates import Probed
 
 Pair = tuple[Probed, Probed]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.analysis import Array
+from lora_repro.analysis.spectra import Array
 
 NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as the paper writes them
 

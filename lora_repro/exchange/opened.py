@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import build, compose
+from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.restore import RECORD, configuration, restore, same_base

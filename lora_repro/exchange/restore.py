@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
 from lora_repro.backbone.model import Backbone
-from lora_repro.compose import build
+from lora_repro.config.compose import build
 from lora_repro.exchange.fill import fill, read_tensors
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.stages import adapt, backbone_of

@@ -48,7 +48,9 @@ class DoraLinear(PartUpdate):
     @torch.no_grad()
     def length(self, part: DoraPart) -> torch.Tensor:
         """||V|| (size,)."""
-        return (self.weight(part).float() + self.scaling * (part.B.float() @ part.A.float())).norm(dim=1)
+        v = self.weight(part).float() + self.scaling * (part.B.float() @ part.A.float())
+        length: torch.Tensor = v.norm(dim=1)
+        return length
 
     def term(self, part: DoraPart, x: torch.Tensor) -> torch.Tensor:
         g = part.magnitude / self.length(part)  # (size,), 1 at the start

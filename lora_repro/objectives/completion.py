@@ -13,7 +13,7 @@ over the full vocabulary, target included, as in the authors' code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import torch
@@ -84,7 +84,7 @@ def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tup
 class Completion(Objective):
     """The objective above: chosen by its validation loss, answered by `decoder`."""
 
-    decoder: BeamSearch = BeamSearch()
+    decoder: BeamSearch = field(default_factory=BeamSearch)
     answering: ClassVar[str] = "decode"
 
     @classmethod

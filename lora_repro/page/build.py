@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lora_repro.bench import measures
+from lora_repro.costs import measures
 from lora_repro.errors import UserError
 from lora_repro.page.examples import examples
 from lora_repro.page.figures import belonging, embedded

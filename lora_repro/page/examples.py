@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro.compose import build
+from lora_repro.config.compose import build
 from lora_repro.errors import UserError
 from lora_repro.page.runs import RecordedRun, table_of
 from lora_repro.record import load_predictions

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_repro.cells import Cell
-from lora_repro.command import Command, command, command_of
 from lora_repro.errors import UserError
+from lora_repro.report.again import Command, command, command_of
 from lora_repro.report.html import code
 from lora_repro.report.table import Table
 from lora_repro.report.views.latency import command as latency_command

@@ -1,13 +1,21 @@
-"""Shows an experiment's tables in a terminal, or renders what is published again."""
+"""Show what an experiment declares: its tables in the terminal, or all published tables and figures rendered again.
+
+    python -m lora_repro table e2e profile=laptop     this checkout's runs beside the published ones and the paper's
+    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} from records alone
+
+The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows the cells they ask for.
+Reads records and what lies beside them, trains nothing, needs no network.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import manners
-from lora_repro.compose import profile_of
+from lora_repro import cli
+from lora_repro.config.compose import profile_of
 from lora_repro.errors import UserError
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.table import comma_separated, latex, markdown
@@ -34,14 +42,14 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     """Re-render tables and figures of every profile under results/, from what is published alone."""
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
     if not profiles:
-        manners.say("nothing is published under results/ yet")
+        cli.say("nothing is published under results/ yet")
     for profile in profiles:
         folder = root / "results" / profile
         store = published(folder)
         for name in chosen:
             for exhibit in declaration(name).exhibits(Ask(name, profile), [store]):
                 if exhibit.keep:
-                    manners.say(f"results/{profile}: {exhibit.said}{_wrote(write(exhibit, folder), root)}")
+                    cli.say(f"results/{profile}: {exhibit.said}{_wrote(write(exhibit, folder), root)}")
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
@@ -61,7 +69,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
     said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
-    manners.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
+    cli.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
 
 
 def write(exhibit: Exhibit, folder: Path) -> list[Path]:
@@ -81,3 +89,26 @@ def _wrote(paths: Sequence[Path], root: Path) -> str:
 
 def _short(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("table", __doc__)
+    made.add_argument("--published", action="store_true", help="re-render everything under results/")
+    made.add_argument("name", nargs="?", help="the experiment: a stem of experiments/; all of them with --published")
+    made.add_argument("overrides", nargs="*", help="profile=mini (default) and the training command's others")
+    return made
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
+    given = parser().parse_args(arguments)
+    if given.published and given.overrides:
+        raise UserError("--published takes no overrides: it renders what is published as it is")
+    if given.published:
+        render_published([given.name] if given.name else names(), root)
+    elif given.name:
+        show(given.name, given.overrides, root)
+    else:
+        raise UserError(f"which experiment? {', '.join(names())}")
+    return 0

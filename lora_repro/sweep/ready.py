@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro.compose import build, target
+from lora_repro.config.compose import build, target
 
 
 def check(missing: Sequence[dict[str, Any]]) -> None:

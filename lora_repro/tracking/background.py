@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from lora_repro.tracking import Ending, Mirror
+from lora_repro.tracking.metrics import Ending, Mirror
 
 ROOM = 10_000  # calls that wait; a step's losses take about 500 bytes
 CLOSING = 5.0  # seconds

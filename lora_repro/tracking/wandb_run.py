@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.tracking import Ending, Mirror
 from lora_repro.tracking.background import Background, closers, one_line
+from lora_repro.tracking.metrics import Ending, Mirror
 from lora_repro.tracking.shown import describe, table
 
 MODES = ("offline", "online", "disabled", "shared")

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lora_repro import manners
+from lora_repro import cli
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
 from lora_repro.train import checkpoint
@@ -147,7 +147,7 @@ def train(
     lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
     note = log if ranks.first else silent
     silence = {} if ranks.first else {"disable": True}
-    bar = manners.bar(total, label, "step", step, **silence)
+    bar = cli.bar(total, label, "step", step, **silence)
     with stop_signals() as caught, bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from lora_repro.analysis import Array
+from lora_repro.analysis.spectra import Array
 from lora_repro.report.figures.style import blank, write
 
 COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable in grey

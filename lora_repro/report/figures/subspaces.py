@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro.analysis import Array, chance, random_basis, similarity
 from lora_repro.analysis.overlaps import between_ranks, between_seeds, gaussian, with_weight
+from lora_repro.analysis.spectra import Array, chance, random_basis, similarity
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.report.figures.heatmap import Map, save
 

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lora_repro.bench import limit, measures
 from lora_repro.cells import Cell
+from lora_repro.costs import measures
+from lora_repro.costs.bench import limit
 from lora_repro.record import read
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.table import Table
@@ -22,7 +23,7 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Costs:
-    """The times, memory and files that were measured (lora_repro.latency), beside the paper's."""
+    """The times, memory and files that were measured (lora_repro.costs.latency), beside the paper's."""
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
         """One a kind of device (`latency`, `latency_cuda`) that any of the stores has measured on."""
@@ -41,7 +42,7 @@ class Costs:
         return made
 
     def command(self, ask: Ask) -> str:
-        return f"python -m lora_repro.latency profile={ask.profile}"
+        return f"python -m lora_repro latency profile={ask.profile}"
 
 
 def _measured(ask: Ask, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro.compose import CONF
+from lora_repro.config.compose import CONF
 from lora_repro.report.table import EMPTY, Table
 
 COLUMNS = 6  # cells side by side; a larger grid goes on below
@@ -116,7 +116,7 @@ def command(found: Mapping[str, Any]) -> str:
     device = found["where"]["kind"]
     rest = [] if device == "cpu" else [f"device={device}"]
     asked = [item for item in found["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
-    return " ".join(["python -m lora_repro.latency", f"profile={found['profile']}", *rest, *asked])
+    return " ".join(["python -m lora_repro latency", f"profile={found['profile']}", *rest, *asked])
 
 
 def reproduce(found: Mapping[str, Any]) -> str:

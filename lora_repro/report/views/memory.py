@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro.bench import Limit, limit
+from lora_repro.costs.bench import Limit, limit
 from lora_repro.report.table import EMPTY, Table
 from lora_repro.report.views.latency import millions, paper_numbers, reproduce
 

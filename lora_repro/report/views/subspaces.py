@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro.analysis import Array
 from lora_repro.analysis.overlaps import (
     Pair,
     between_ranks,
@@ -20,6 +19,7 @@ from lora_repro.analysis.overlaps import (
     seed_pairs,
     with_weight,
 )
+from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.table import Table

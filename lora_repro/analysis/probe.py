@@ -1,0 +1,195 @@
+"""What a training does to single weight matrices: the size, spectrum and directions of each update, step by step.
+
+A run with `probe=updates` leaves `updates.safetensors` beside its record: small arrays from which the subspace and delta-W
+figures are drawn without the model (L layers, T observed steps, K kept directions, d_in inputs of the matrix):
+
+    steps (T,)                           the steps observed, the last one with the weights that were selected
+    <kind>.norm (T, L)                   ||D||_F of the effective update D, alpha / rank included
+    <kind>.effective_rank (T, L)         analysis.effective_rank of D
+    <kind>.inside_<r> (T, L)             ||U^T W V||_F, U and V the top r directions of D; NaN where D has fewer
+    <kind>.weight_norm (L,)              ||W||_F; .weight_top_<r>, .weight_random_<r>: in W's own, in random directions
+    <kind>.spectrum (L, K)               singular values of the final D
+    <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), of D where there is none; float16
+    <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j to K
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from lora_repro.analysis.spectra import (
+    Array,
+    effective_rank,
+    projected_norm,
+    random_basis,
+    similarity,
+    singular,
+    singular_product,
+)
+from lora_repro.backbone import weights
+from lora_repro.backbone.architecture import Projection
+from lora_repro.backbone.model import Backbone
+from lora_repro.errors import UserError
+from lora_repro.methods.base import KINDS, require_choice, require_whole
+from lora_repro.methods.update import Update
+from lora_repro.train import checkpoint
+from lora_repro.train.kept import OBSERVED
+
+UPDATES = "updates.safetensors"
+
+
+@dataclass(frozen=True)
+class UpdateProbe:
+    """What to look at: `kinds` of matrices; `directions` r of Table 7; bases of the layers at these `depths` (0 first, 1 last).
+
+    `points`: at how many equally spaced steps. `keep`: how many directions of an update are kept.
+    """
+
+    name: str
+    kinds: Sequence[str] = ("query", "value")
+    directions: Sequence[int] = (4, 8, 64)
+    depths: Sequence[float] = (0.0, 0.5, 1.0)
+    points: int = 8
+    keep: int = 64
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            require_choice("probe kind", kind, [kind for kind in KINDS if kind != "mlp"])
+        for r in self.directions:
+            require_whole("probe directions", r, 1)
+        require_whole("probe.points", self.points, 1)
+        require_whole("probe.keep", self.keep, 1)
+        if not all(0 <= depth <= 1 for depth in self.depths):
+            raise UserError(f"probe.depths lie between 0 (first layer) and 1 (last), not {self.depths}")
+
+    def begin(self, backbone: Backbone, folder: Path) -> Observer:
+        """Take down the weights; call it before a method is applied."""
+        return Observer(self, backbone, folder)
+
+
+class Observer:
+    """One run's weights before training, and what has become of them."""
+
+    def __init__(self, probe: UpdateProbe, backbone: Backbone, folder: Path) -> None:
+        self.probe, self.path = probe, folder / OBSERVED
+        self.final = folder / UPDATES
+        self.places = {
+            kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
+        }
+        self.weights = {
+            kind: [numbers(weights.read(place.module)[place.rows]) for place in places] for kind, places in self.places.items()
+        }
+        last = backbone.n_layers - 1
+        self.layers = sorted({round(depth * last) for depth in probe.depths})
+
+    def observe(self, step: int, total: int) -> None:
+        """Measure if it is time; on a resumed run the steps after its checkpoint are measured again."""
+        due = {max(1, round(total * point / self.probe.points)) for point in range(1, self.probe.points + 1)}
+        if step in due:
+            self._measure(step)
+
+    def _measure(self, step: int) -> None:
+        now: dict[str, list[float]] = {}
+        for kind, places in self.places.items():
+            for place, weight in zip(places, self.weights[kind], strict=True):
+                u, s, v = decomposed(place, weight)
+                now.setdefault(f"{kind}.norm", []).append(float(np.linalg.norm(s)))
+                now.setdefault(f"{kind}.effective_rank", []).append(effective_rank(s))
+                full = int((s > 1e-6 * s[0]).sum()) if s[0] else 0
+                for r in self.probe.directions:
+                    inside = projected_norm(weight, u[:, :r], v[:, :r]) if r <= full else math.nan
+                    now.setdefault(f"{kind}.inside_{r}", []).append(inside)
+        found = load_file(self.path) if self.path.exists() else {"steps": np.zeros(0, np.int64)}
+        before = found["steps"] < step
+        kept = {"steps": np.append(found["steps"][before], step)}
+        for name, values in now.items():
+            row = np.asarray([values], np.float32)  # (1, L)
+            kept[name] = np.concatenate([found[name][before], row]) if name in found else row
+        write(kept, self.path)
+
+    def finish(self, steps: int) -> None:
+        """Measure the selected weights and write everything. What was observed stays until the run has its record."""
+        self._measure(steps)
+        arrays: dict[str, Array] = dict(load_file(self.path))
+        some = self.weights[self.probe.kinds[0]][0]
+        stride = max(1, some.shape[1] // 64)
+        arrays["weight_directions"] = np.arange(stride, min(some.shape) + 1, stride)
+        for kind, places in self.places.items():
+            for name, values in self._constants(kind).items():
+                arrays[f"{kind}.{name}"] = np.asarray(values, np.float32)
+            spectra = []
+            for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
+                _, s, v = decomposed(place, weight)
+                spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
+                if layer not in self.layers:
+                    continue
+                pair = factors(place)
+                basis = (v if pair is None else singular(pair[1])[2])[:, : self.probe.keep]
+                arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
+                own = singular(weight)[2]
+                index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
+                arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
+            arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
+        write(arrays, self.final)
+
+    def _constants(self, kind: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for layer, weight in enumerate(self.weights[kind]):
+            s = singular(weight)[1]
+            found.setdefault("weight_norm", []).append(float(np.linalg.norm(s)))
+            for r in self.probe.directions:
+                found.setdefault(f"weight_top_{r}", []).append(float(np.linalg.norm(s[:r])))
+                left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
+                found.setdefault(f"weight_random_{r}", []).append(projected_norm(weight, left, right))
+        return found
+
+
+def write(arrays: Mapping[str, Array], path: Path) -> None:
+    checkpoint.save_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()})
+
+
+def numbers(tensor: torch.Tensor) -> Array:
+    """float64 on the CPU."""
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def updates_at(place: Projection) -> list[Update]:
+    """The updates of the matrix at a projection's place, the outermost first; none if it is plain."""
+    return [module for module in weights.chain(place.module) if isinstance(module, Update)]
+
+
+def update(place: Projection, before: Array) -> Array:
+    """The effective update D (size, d_in) of a projection: what a method adds to it, or W now minus W before."""
+    if found := updates_at(place):
+        return sum((numbers(module.delta()[place.rows]) for module in found), np.zeros_like(before))
+    now = weights.read(place.module)
+    if not now.requires_grad:  # frozen: what differs is its rounding to bf16
+        return np.zeros_like(before)
+    return numbers(now[place.rows]) - before
+
+
+def factors(place: Projection) -> tuple[Array, Array] | None:
+    """(left (size, k), right (k, d_in)) whose product is the update, where one update has them."""
+    found = [module.factors(place.rows) for module in updates_at(place)]
+    if len(found) != 1 or found[0] is None:
+        return None
+    left, right = found[0]
+    return numbers(left), numbers(right)
+
+
+def decomposed(place: Projection, before: Array) -> tuple[Array, Array, Array]:
+    """`singular` of `update`, from its factors where it has any: (size, k), (k,), (d_in, k)."""
+    pair = factors(place)
+    return singular(update(place, before)) if pair is None else singular_product(*pair)
+
+
+def padded(values: Array, length: int) -> Array:
+    """The first `length` values, zeros where there are fewer."""
+    return np.pad(values, (0, max(0, length - len(values))))[:length]

@@ -1,0 +1,176 @@
+"""The subspace analysis of any LoRA checkpoint: ours (a run folder), peft's (a folder), or the authors' released .bin.
+
+    python -m lora_repro subspace runs/mini/<signature>                        one checkpoint: spectra, query against value
+    python -m lora_repro subspace roberta_base_lora_mnli.bin --to out
+    python -m lora_repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
+
+Writes subspace.{md,csv} and figures into --to (default: subspace/ in the current folder), and prints the sheet. No tensor of a
+checkpoint is written; the authors' .bin is read as tensors alone, never as a pickle that could run code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lora_repro import cli
+from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular, singular_product
+from lora_repro.analysis.updates import NAMES
+from lora_repro.errors import UserError
+from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
+from lora_repro.report.table import Table, comma_separated, markdown
+from lora_repro.report.terminal import terminal
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("subspace", __doc__)
+    made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
+    made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which holds none (2: RoBERTa base's)")
+    made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
+    return made
+
+
+Checkpoint = dict[tuple[str, int], Factors]
+ACROSS = 7  # panels in a row of a figure
+# sha256 -> whose adapter a file is.
+RELEASED = {
+    "343c48c79db5dd6190696e5fcbd547f58862a3e162b6cdc12337b41acc894116": (
+        "Released by the LoRA authors, RoBERTa base trained on MNLI: github.com/microsoft/LoRA, MIT licence"
+    ),
+}
+
+
+def spectrum(factors: Factors) -> Array:
+    """The singular values (r,) of the update."""
+    return singular_product(factors.scaling * factors.B, factors.A)[1]
+
+
+def origin(path: Path) -> tuple[str, ...]:
+    """What a caption says of a file beside its name: whose it is, where that is known, and its sha256."""
+    if not path.is_file():
+        return ()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
+
+
+def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Table:
+    """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v."""
+    rows = []
+    means: dict[str, list[tuple[float, float]]] = {}
+    for (kind, layer), factors in found.items():
+        s = spectrum(factors)
+        r = factors.A.shape[0]
+        share = f"{s[0] ** 2 / np.square(s).sum():.2f}" if s[0] else "—"
+        pair = "—"
+        if kind == "query" and ("value", layer) in found:
+            one, other = (singular(found[key, layer].A)[2] for key in ("query", "value"))
+            pair = f"{similarity(one, other)[-1, -1]:.3f} ({r / one.shape[0]:.3f})"
+        norm = f"{np.linalg.norm(s):.3f}"
+        rows.append((NAMES.get(kind, kind), str(layer + 1), str(r), norm, share, f"{effective_rank(s):.2f}", pair))
+        if s[0]:
+            means.setdefault(NAMES.get(kind, kind), []).append((s[0] ** 2 / np.square(s).sum(), effective_rank(s)))
+    header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)")
+    notes = (
+        "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
+        "Mean over layers: " + "; ".join(
+            f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}"
+            for kind, (share, rank) in ((kind, np.mean(values, axis=0)) for kind, values in means.items())
+        ) + ".",
+    )  # fmt: skip
+    return Table((f"LoRA of {name}", *origin), header, "lrrrrrr", tuple(rows), notes)
+
+
+def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
+    """phi(A, A') at (1, 1), (2, 2) and the whole smaller rank, for every matrix that both adapt."""
+    rows = []
+    for place in sorted(one.keys() & other.keys()):
+        bases = [singular(found[place].A)[2] for found in (one, other)]
+        _same_space(bases[0].shape[0], bases[1].shape[0], names)
+        grid = similarity(*bases)
+        m, n = grid.shape
+        cells = [f"{grid[i, i]:.2f}" for i in (0, min(1, m - 1, n - 1), min(m, n) - 1)]
+        chance = f"{max(m, n) / bases[0].shape[0]:.2f}"
+        rows.append((NAMES.get(place[0], place[0]), str(place[1] + 1), f"{m}, {n}", *cells, f"{grid[-1, -1]:.2f}", chance))
+    if not rows:
+        raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common")
+    header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
+    return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows))
+
+
+def _same_space(one: int, other: int, names: tuple[str, str]) -> None:
+    if one != other:
+        raise UserError(f"{names[0]} and {names[1]} belong to models of different width ({one} and {other})")
+
+
+def _chosen(layers: Sequence[int]) -> list[int]:
+    """First, a third, two thirds and last of the layers, as the paper shows 1, 32, 64 and 96 of 96."""
+    return sorted({layers[round(part * (len(layers) - 1))] for part in (0, 1 / 3, 2 / 3, 1)})
+
+
+def _grid(title: str, one: Factors, other: Factors) -> Map:
+    return panel(title, similarity(singular(one.A)[2], singular(other.A)[2]))
+
+
+def _with_chance(panels: Sequence[Map], dimension: int) -> list[list[Map]]:
+    """The panels, then two Gaussian matrices and the chance level of the same ranks, in rows of ACROSS."""
+    m, n = max((panel.values.shape for panel in panels), key=lambda shape: shape[0] * shape[1])
+    every = [*panels, *beside_chance((m, n), dimension)]
+    return [every[start : start + ACROSS] for start in range(0, len(every), ACROSS)]
+
+
+def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) -> list[Path]:
+    """subspace_spectrum (singular values by layer), and subspace_phi: query against value, or the two checkpoints."""
+    kinds = list(dict.fromkeys(kind for kind, _ in found))
+    spectra_row = []
+    for kind in kinds:
+        layers = [layer for name, layer in found if name == kind]
+        lines = [spectrum(found[kind, layer]) for layer in layers]
+        r = max(map(len, lines))
+        values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
+        bounds = (layers[0] + 1, layers[-1] + 1)
+        spectra_row.append(Map(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
+    paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum")
+    rows: list[list[Map]] = []
+    if other is None and {"query", "value"} <= set(kinds):
+        layers = [layer for name, layer in found if name == "query" and ("value", layer) in found]
+        panels = [_grid(f"A_q, A_v, layer {n + 1}", found["query", n], found["value", n]) for n in layers]
+        rows = _with_chance(panels, found["query", layers[0]].A.shape[1]) if panels else []
+    elif other is not None:
+        for kind in kinds:
+            layers = [layer for name, layer in found if name == kind and (kind, layer) in other]
+            name = NAMES.get(kind, kind)
+            if layers:
+                panels = [_grid(f"{name}, layer {n + 1}", found[kind, n], other[kind, n]) for n in _chosen(layers)]
+                rows += _with_chance(panels, found[kind, layers[0]].A.shape[1])
+    return [*paths, *(save(rows, title, PHI, folder / "subspace_phi") if rows else [])]
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    given = parser().parse_args(arguments)
+    if len(given.checkpoint) > 2:
+        raise UserError("one checkpoint, or two to compare")
+    found = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
+    if given.scaling is not None and not any(path.suffix == ".bin" for path in given.checkpoint):
+        raise UserError("--scaling is for an authors' .bin; other checkpoints say their alpha and rank")
+    names = [path.name or str(path) for path in given.checkpoint]
+    origins = [origin(path) for path in given.checkpoint]
+    made = [spectra(*each) for each in zip(found, names, origins, strict=True)]
+    if len(found) == 2:
+        made.append(overlaps(found[0], found[1], (names[0], names[1])))
+    print(terminal(made))
+    given.to.mkdir(parents=True, exist_ok=True)
+    (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")
+    (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
+    said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
+    title = "\n".join(map(". ".join, said))
+    for path in draw(found[0], found[1] if len(found) == 2 else None, title, given.to):
+        print(path)
+    return 0

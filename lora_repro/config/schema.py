@@ -1,0 +1,83 @@
+"""What a component's constructor takes and with which defaults, read from the source of its class without importing it.
+
+A run is named by what differs from these defaults (`record.signature`), and whoever looks runs up must not wait for torch. A
+default is therefore a literal, or `field(default_factory=dict)`; anything else counts as no default.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lora_repro.errors import UserError
+
+LIBRARY = Path(__file__).resolve().parents[1]
+EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
+
+
+def class_name(target: str) -> str:
+    """The last part of a `_target_`: classes move between modules, and what they are called stays."""
+    return target.rpartition(".")[2]
+
+
+@cache
+def defaults(target: str) -> dict[str, Any]:
+    """Field -> default of the dataclass `package.module.Class`; a field that must be given is not in it.
+
+    Raises UserError if there is no such class.
+    """
+    fields: dict[str, Any] = {}
+    for node in _class(target).body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+            continue
+        if "ClassVar" in ast.unparse(node.annotation):
+            continue
+        try:
+            fields[node.target.id] = _default(node.value)
+        except ValueError:
+            continue
+    return fields
+
+
+@cache
+def fields(target: str) -> tuple[str, ...]:
+    """Every field that the constructor of `package.module.Class` takes. Raises UserError if there is no such class."""
+    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return tuple(ast.unparse(node.target) for node in annotated if "ClassVar" not in ast.unparse(node.annotation))
+
+
+def _class(target: str) -> ast.ClassDef:
+    module, _, name = target.rpartition(".")
+    source = _source(module)
+    tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    if found is None:
+        raise UserError(f"_target_ {target} names no class")
+    return found
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module; of this library's without importing the packages above it."""
+    top, _, rest = module.partition(".")
+    if top == LIBRARY.name:
+        stem = LIBRARY.joinpath(*rest.split("."))
+        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    try:
+        spec = find_spec(module) if module else None
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _default(node: ast.expr) -> Any:
+    """The value of a default. Raises ValueError if it is no literal."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        factory = ast.unparse(given["default_factory"]) if "default_factory" in given else ""
+        if factory in EMPTY:
+            return EMPTY[factory]
+        node = given.get("default", node)
+    return ast.literal_eval(node)

@@ -1,0 +1,120 @@
+"""How fast this machine is at a run's own work: a few steps of one block of the backbone's true shape, timed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel
+
+from lora_repro.costs.arithmetic import Outline, Work, backward, forward
+from lora_repro.train.precision import autocast, round_frozen
+
+SECONDS, REPEATS = 0.2, 5  # repeated until either is reached
+POSITIONS = 1024  # on a CPU, where more of them are no faster each
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Operations a second: of whole rows, forward and backward, and of single tokens in a beam search."""
+
+    rows: float
+    tokens: float
+
+
+_known: dict[str, Speed] = {}
+
+
+def speed(
+    shape: dict[str, Any], outline: Outline, work: Work, device: torch.device, dtype: torch.dtype | None
+) -> Speed:
+    """Measured once a process for each shape, batch and precision, at lengths that are powers of two; some seconds at most.
+
+    `shape`: what `AutoConfig.for_model` takes. `dtype`: of autocast, None for float32. The optimizer's step is part of it where
+    the block's own matrices are trained.
+    """
+    length = 2 ** round(math.log2(max(work.length, 1)))  # alike lengths share a measurement
+    n = work.micro if device.type == "cuda" else max(1, min(work.micro, POSITIONS // length))
+    beams = min(work.test_batch, work.test_rows) * work.beam if work.new else 0
+    tuned = outline.weights > 0
+    key = json.dumps([shape, n, length, beams, tuned, str(device), str(dtype)], sort_keys=True)
+    if key not in _known:
+        one = replace(outline, layers=1, depth=1, added=0, head_matrix=0, weights=outline.block if tuned else 0)
+        with torch.random.fork_rng(), autocast(device, dtype):
+            model = _block(shape, device, None if tuned else dtype)
+            rows = _rows(model, n, length, tuned, device)
+            rate = n * (forward(one, length, 0) + backward(one, length, 0)) / _time(rows, device)
+            tokens = rate
+            if beams:
+                tokens = beams * forward(one, 1, 0) / _time(_tokens(model, beams, device), device)
+        _known[key] = Speed(rate, tokens)
+    return _known[key]
+
+
+def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | None) -> torch.nn.Module:
+    """The body of such a model with one layer and a few words."""
+    config = AutoConfig.for_model(**shape)
+    config.num_hidden_layers, config.vocab_size = 1, 64
+    for name in ("bos_token_id", "eos_token_id"):
+        setattr(config, name, None)
+    auto: Any = AutoModel
+    model: torch.nn.Module = auto.from_config(config, dtype=torch.float32).eval().to(device)
+    model.requires_grad_(False)
+    round_frozen(model, rounded, model.get_input_embeddings())  # type: ignore[operator]
+    return model
+
+
+def _rows(model: torch.nn.Module, n: int, length: int, tuned: bool, device: torch.device) -> Callable[[], None]:
+    """One training step on n rows of noise."""
+    inputs = _noise(model, n, length, device).requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True) if tuned else None
+
+    def step() -> None:
+        model.requires_grad_(tuned)
+        model(inputs_embeds=inputs).last_hidden_state.float().sum().backward()
+        if optimizer:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        inputs.grad = None
+        model.requires_grad_(False)
+
+    return step
+
+
+def _tokens(model: torch.nn.Module, beams: int, device: torch.device) -> Callable[[], None]:
+    """One position of every beam."""
+    inputs = _noise(model, beams, 1, device)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(inputs_embeds=inputs)
+
+    return step
+
+
+def _noise(model: torch.nn.Module, n: int, length: int, device: torch.device) -> torch.Tensor:
+    """Embeddings (n, length, d)."""
+    config: Any = model.config
+    return torch.randn(n, length, config.hidden_size).to(device)
+
+
+def _time(step: Callable[[], None], device: torch.device) -> float:
+    """Mean seconds of a step, after one that warms up."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    step()
+    wait()
+    started, n = time.perf_counter(), 0
+    while n < REPEATS and (n == 0 or time.perf_counter() - started < SECONDS):
+        step()
+        n += 1
+    wait()
+    return (time.perf_counter() - started) / n

@@ -1,0 +1,31 @@
+"""What a sweep will take, said before it starts: the published runs' own times, for the runs that are still missing."""
+
+from __future__ import annotations
+
+from lora_repro import cli, record
+from lora_repro.cells import cells, unique
+from lora_repro.config.compose import CONF
+
+
+def announce(arguments: list[str]) -> None:
+    """Print how many runs of an experiment are missing and about how long they take. Silent for anything else.
+
+    The estimate adds up `wall_seconds` of the published records with the same signatures, so it holds for a machine like
+    theirs; a run that nobody published yet is counted as unknown. Raises UserError if the configuration does not compose.
+    """
+    named = any(item.startswith("experiment=") for item in arguments)
+    if not named or any(item.startswith("-") for item in arguments):
+        return
+    found = unique(cells(arguments))
+    if not found:
+        return
+    table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
+    published = record.load_records(CONF.parent / "results" / profile / "records")
+    missing = sorted(cell.signature for cell in found if record.find(cell.folder) is None)
+    known = [published[name]["measured"]["wall_seconds"] for name in missing if name in published]
+    text = f"{table} at profile {profile}: {len(found)} runs, {len(found) - len(missing)} already here"
+    if known:
+        text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
+    if unknown := len(missing) - len(known):
+        text += f"; {unknown} of unknown length"
+    cli.say(text)

@@ -1,0 +1,175 @@
+"""What training with a method takes in memory and leaves on the disk, measured in a fresh process a method.
+
+    python -m lora_repro footprint experiment=latency row/latency=lora backbone=gpt2_small     prints one JSON line
+
+Fresh, because a process keeps what an earlier model had, and the peak would be that model's.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from lora_repro import cli, provenance
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.cells import Cell
+from lora_repro.config.compose import build, compose, resolved
+from lora_repro.costs.bench import Bench
+from lora_repro.data import Batch, Encoded, collate
+from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.objectives.completion import summed_loss
+from lora_repro.train import checkpoint
+from lora_repro.train.kept import ADAPTER
+from lora_repro.train.ranks import Ranks
+
+# glibc keeps freed blocks below a threshold that grows by itself; fixed, the resident set follows what is alive.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def part(config: dict[str, Any], group: str) -> Any:
+    """What one group of a resolved configuration names, built."""
+    return build(OmegaConf.create(config[group]))
+
+
+def shaped(spec: BackboneSpec) -> BackboneSpec:
+    """A hub model as random weights of its shape; any other as it is."""
+    if spec.source != "hub":
+        return spec
+    return replace(spec, source="random", label=f"{spec.label}, random weights")
+
+
+def place(config: dict[str, Any]) -> torch.device:
+    """The device that a configuration asks for, with its CPU threads set."""
+    bench: Bench = part(config, "bench")
+    if bench.threads is not None:
+        torch.set_num_threads(bench.threads)
+    return Ranks.here(config["device"]).device
+
+
+def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Batch:
+    """Sequences of `length` random tokens and the method's virtual ones; the second half is scored, as after a prompt."""
+    prefix, infix = method.virtual_tokens
+    ids = torch.randint(backbone.embedding.num_embeddings, (batch, length)).tolist()
+    context = length // 2
+    virtual = [*range(prefix), *[-1] * context, *range(prefix, prefix + infix), *[-1] * (length - context)]
+    segments = [0] * (prefix + context + infix) + [1] * (length - context)
+    slots = ([backbone.pad] * prefix, [backbone.pad] * infix)
+    rows = [
+        Encoded([*slots[0], *line[:context], *slots[1], *line[context:]], virtual, segments, prefix + context + infix)
+        for line in ids
+    ]
+    return collate(rows, backbone.pad)
+
+
+def footprint(config: dict[str, Any]) -> dict[str, Any]:
+    """Bytes and seconds of `bench.train_steps` steps of AdamW in float32, in this process.
+
+    The first step makes the optimizer's state, the second meets it while activations are alive, so the peak is that of
+    a long training. `loaded` is taken with the method inserted and every weight touched (a mapped file is not resident
+    before); `peak` - `loaded` is gradients, optimizer state, activations and buffers.
+    """
+    device, bench, method = place(config), part(config, "bench"), part(config, "method")
+    torch.manual_seed(0)
+    backbone = shaped(part(config, "backbone")).load().to(device)
+    trainable = method.apply(backbone)
+    backbone.to(device)
+    parameters = trainable.parameters()
+    batch = random_batch(backbone, method, bench.train_batch, bench.train_length).to(device)
+    scored = int((batch.targets != -100).sum())
+    for parameter in backbone.model.parameters():
+        parameter.detach().sum()
+    gc.collect()
+    provenance.reset_peak_memory()
+    loaded = provenance.peak_memory_mb(device)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    backbone.model.train()
+    seconds = []
+    for _ in range(bench.train_steps):
+        started = time.perf_counter()
+        (summed_loss(backbone, batch, 0.1)[0] / scored).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(round(time.perf_counter() - started, 5))
+    peak = provenance.peak_memory_mb(device)
+    state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ADAPTER
+        checkpoint.save_tensors(path, {**trainable.method, **trainable.head})
+        file_bytes = path.stat().st_size
+    counts = trainable.counts(backbone.model)
+    return {
+        "parameters": counts["method"] + counts["head"],
+        "total": counts["total"],
+        "loaded_mib": loaded,
+        "peak_mib": peak,
+        "state_bytes": sum(value.numel() * value.element_size() for value in state),
+        "file_bytes": file_bytes,
+        "tokens": bench.train_batch * bench.train_length,
+        "seconds": seconds[1:],  # the first step also pays for what later ones find
+    }
+
+
+def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a trained row of one backbone's `cells`, each from a process of its own. Raises UserError where one fails."""
+    swept = ("backbone=", "row/latency=")
+    kept = [item for item in overrides if not item.startswith(swept)]
+    entries = []
+    for cell in cells:
+        if not part(cell.asked, "bench").trained:
+            continue
+        started = time.monotonic()
+        row, backbone = cell.row, cell.asked["backbone"]["name"]
+        chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
+        command = [sys.executable, "-m", "lora_repro", "footprint", "experiment=latency", *chosen]
+        done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise UserError(f"the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
+        measured = json.loads(done.stdout.splitlines()[-1])
+        entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measured})
+        say(f"{backbone} {row.name}: memory of {1 + len(measured['seconds'])} steps, "
+            f"{time.monotonic() - started:.0f} s")  # fmt: skip
+    return entries
+
+
+def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Values that each row with a printed size trains on the shape of `bench.arithmetic`, which no machine here could hold."""
+    asked = part(cells[0].asked, "bench").arithmetic
+    token = "<|endoftext|>"
+    spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])
+    with torch.device("meta"):  # shapes without memory
+        shape = Shape.of(spec.load())
+    return [
+        {
+            "label": asked["label"],
+            "row": cell.row.name,
+            "width": asked["bytes"],
+            "parameters": part(cell.asked, "method").count(shape),
+            "total": shape.parameters,
+        }
+        for cell in cells
+        if "gpt3_175b" in cell.row.paper
+    ]
+
+
+@cli.command
+def main(overrides: list[str]) -> int:
+    """The command line above; returns the exit status."""
+    print(json.dumps(footprint(resolved(compose(overrides)))))
+    return 0

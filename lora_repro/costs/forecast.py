@@ -1,0 +1,63 @@
+"""What one run would cost on this machine: trained parameters, tokens, operations, time, memory and disk, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from lora_repro.config.compose import build
+from lora_repro.costs import arithmetic
+from lora_repro.costs.calibrate import speed
+from lora_repro.costs.outline import frame
+from lora_repro.costs.workload import rows, workload
+from lora_repro.stages import backbone_of
+from lora_repro.tasks.base import Splits
+from lora_repro.train.precision import resolve_precision
+from lora_repro.train.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`trained`, `total`: parameters. `tokens`: training positions, padding included. `memory`, `kept`, `used`: bytes.
+
+    Memory is the peak's; kept on disk is what stays, used what is taken meanwhile. `lengths`: where the token counts come
+    from, `counted`, `documented` or `guessed`.
+    """
+
+    trained: int
+    total: int
+    tokens: int
+    flops: float
+    seconds: float
+    memory: int
+    kept: int
+    used: int
+    lengths: str
+
+
+def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
+    """Count and time one run. `splits`: its data, where they are at hand. Raises UserError where a size is not known."""
+    method, ranks = build(config.method), Ranks.here(config.device)
+    if not method.needs_model:
+        texts = rows(config, splits)[2]
+        return Forecast(0, 0, 0, 0.0, arithmetic.LOADING + arithmetic.SCORING * texts, arithmetic.PROCESS, 0, 0, "counted")
+    found = frame(backbone_of(config), method)
+    work, lengths = workload(config, found, splits)
+    dtype = resolve_precision(config.train.precision, ranks.device)
+    rate = speed(found.shape, found.outline, work, ranks.device, dtype)
+    counted = arithmetic.flops(found.outline, work)
+    kept, used = arithmetic.disk(found.outline)
+    process = 0 if ranks.device.type == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
+    return Forecast(
+        trained=found.outline.trained,
+        total=found.outline.parameters,
+        tokens=work.train_tokens,
+        flops=counted.total,
+        # The ranks share the batches; the first alone decodes.
+        seconds=arithmetic.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
+        memory=arithmetic.memory(found.outline, work, 4 if dtype is None else 2, process),
+        kept=kept,
+        used=used,
+        lengths=lengths,
+    )

@@ -1,0 +1,154 @@
+"""What each method costs: the time of a forward pass against the plain model's, the memory and the disk that training takes.
+
+    python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
+
+One process holds the plain model and every method's and times them in interleaved rounds (`timing.interleaved`); memory is
+measured in a fresh process a method (`footprint`). A finished measurement of the same settings on the same device is not
+repeated. Speed does not depend on the values of weights, so a hub model is built from its shape with random ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_repro import cli, provenance, record
+from lora_repro.backbone.model import Backbone
+from lora_repro.cells import Cell
+from lora_repro.config.compose import profile_of
+from lora_repro.costs import footprint, measures
+from lora_repro.costs.bench import Bench
+from lora_repro.costs.footprint import part, place, shaped
+from lora_repro.costs.timing import interleaved, slowdown
+from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod, Trainable
+from lora_repro.methods.update import merge, updates
+from lora_repro.results import backbone_name, grouped
+
+NAME, PLAIN = "latency", "plain"
+
+
+def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
+    """A copy of the plain backbone with the method in it.
+
+    It shares the plain model's weights unless `copy` or `merged` asks for its own; merging must not reach the others.
+    What an update starts at zero (LoRA's B) is drawn too, so that the merged weights differ from the plain ones.
+    """
+    shared: list[Any] = [plain.tokenizer]
+    if not (bench.copy or bench.merged):
+        shared += [*plain.model.parameters(), *plain.model.buffers()]
+    backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared})
+    trainable = method.apply(backbone)
+    backbone.model.requires_grad_(False)
+    own = set(map(id, trainable.method.values()))
+    for module in updates(backbone.model):
+        for parameter in module.parameters():
+            if id(parameter) in own and not parameter.any():
+                torch.nn.init.normal_(parameter, 0.0, 0.02)
+    if bench.merged:
+        if not any(updates(backbone.model)):
+            raise UserError(f"bench.merged: {method.name} cannot be merged into the weights")
+        merge(backbone.model)
+    return backbone, trainable
+
+
+def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Callable[[], torch.Tensor]:
+    """One forward pass to the logits (B, T, V) of every position, with no cache; T = `length` and the method's virtual tokens."""
+    prefix, infix = method.virtual_tokens
+    device, total = backbone.embedding.weight.device, prefix + length + infix
+    ids = torch.randint(backbone.embedding.num_embeddings, (batch, total)).to(device)
+    virtual = torch.full((batch, total), -1)
+    virtual[:, :prefix] = torch.arange(prefix)
+    virtual[:, prefix + length :] = torch.arange(prefix, prefix + infix)
+    more = {"virtual": virtual.to(device)} if prefix + infix else {}
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            hidden = backbone.decoder(input_ids=ids, use_cache=False, **more).last_hidden_state
+            logits: torch.Tensor = backbone.head.module(hidden)
+            return logits
+
+    return call
+
+
+def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a size (batch x length) and timed row of one backbone's `cells`: every round's milliseconds and the slow-down."""
+    bench: Bench = part(cells[0].asked, "bench")
+    rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").timed}
+    named = backbone_name(cells[0])
+    if not rows:
+        return []
+    if PLAIN not in rows:
+        raise UserError(f"row/{NAME} leaves {PLAIN} out, which the others are measured against; name it too")
+    torch.manual_seed(0)
+    plain = shaped(part(cells[0].asked, "backbone")).load().to(device)
+    made = {}
+    for name, cell in rows.items():
+        method = part(cell.asked, "method")
+        backbone, trainable = adapted(plain, method, part(cell.asked, "bench"))
+        made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    entries = []
+    for length in bench.lengths:
+        for batch in bench.batches:
+            started = time.monotonic()
+            calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in made.items()}
+            found = interleaved(calls, bench.rounds, bench.warmup, wait=wait)
+            for name, cell in rows.items():
+                against = slowdown(found[name], found[PLAIN], bench.resamples)
+                entries.append({
+                    "backbone": named, "batch": batch, "length": length, "row": name, "label": cell.row.label,
+                    "parameters": made[name][2]["method"], "total": made[name][2]["total"],
+                    "median_ms": statistics.median(found[name]), "slowdown": None if name == PLAIN else vars(against),
+                    "ms": [round(value, 4) for value in found[name]],
+                })  # fmt: skip
+            say(f"{named} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
+                f"{time.monotonic() - started:.0f} s")  # fmt: skip
+    return entries
+
+
+def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Path:
+    """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
+    profile, rest = profile_of(overrides)
+    declared = measures.declared(NAME, profile, rest)
+    blocks = grouped(declared, backbone_name)
+    config = declared[0].asked
+    device = place(config)
+    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
+    asked = measures.signature_of(declared)
+    if measures.find(path, asked, provenance.device_name(device)):
+        say(f"{path}: measured already with these settings; delete it to measure again")
+        return path
+    with record.lock(path.parent):
+        load = os.getloadavg()[0]
+        if load > 0.5:
+            say(f"warning: this machine is busy (load {load:.1f}); times and intervals will show it")
+        started = time.monotonic()
+        memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
+        latency = [entry for block in blocks for entry in times(block, device, say)]
+        record.write_json(path, {
+            "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
+            "asked": {"overrides": rest, "bench": config["bench"], "methods": {
+                backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
+            }},
+            "backbones": {backbone_name(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
+            "latency": latency, "memory": memory, "arithmetic": footprint.arithmetic(blocks[0]),
+            "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
+                      "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},
+        })  # fmt: skip
+    return path
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    cli.unmirrored(arguments, "measurements")
+    print(f"wrote {measure(arguments)}")
+    return 0

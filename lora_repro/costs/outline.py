@@ -1,0 +1,102 @@
+"""An adapted backbone without its weights: its modules on torch's meta device, where a tensor has a shape and no values.
+
+What a method trains, and how deep, is read off the modules that it really inserts, so a new method needs no formula here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from lora_repro.backbone import at_hand
+from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config.compose import CONF
+from lora_repro.costs.arithmetic import Outline
+from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod, Shape
+
+
+@dataclass(frozen=True)
+class Frame:
+    """`backbone`: on the meta device, the method applied. `shape`: what builds its like. `tokenizer_here`: is its own in use?"""
+
+    backbone: Backbone
+    outline: Outline
+    shape: dict[str, Any]
+    tokenizer_here: bool
+
+
+_frames: dict[str, Frame] = {}
+
+
+def frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
+    """The frame of one backbone under one method; kept, since seeds and tasks share it. Raises UserError without a shape."""
+    key = f"{spec!r} {method!r}"
+    if key not in _frames:
+        _frames[key] = _frame(spec, method)
+    return _frames[key]
+
+
+def shape_of(spec: BackboneSpec) -> dict[str, Any]:
+    """The sizes of a backbone, from its yaml or from conf/plan/shapes.yaml. Raises UserError if neither has them."""
+    known = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
+    if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
+        raise UserError(f"backbone {spec.name}: its sizes are not known; add them to conf/plan/shapes.yaml")
+    return dict(shape)
+
+
+def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
+    shape = shape_of(spec)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        backbone = replace(spec, source="random", shape=shape).load()
+        sizes = Shape.of(backbone)
+        old = {name for name, _ in backbone.model.named_parameters()}
+        trainable = method.apply(backbone)
+    own = at_hand.tokenizer(spec)
+    if own is not None:
+        backbone = Backbone(
+            backbone.model, own, spec.separator, spec.eos, spec.pad, spec.label, spec.cls, spec.pooling
+        )
+    trained = set(map(id, trainable.parameters()))
+    outline = _outline(backbone, sizes, old, trainable.method, trained)
+    counts = trainable.counts(backbone.model)
+    outline = replace(outline, parameters=counts["total"], method=counts["method"], head=counts["head"])
+    return Frame(backbone, outline, shape, own is not None)
+
+
+def _outline(
+    backbone: Backbone, sizes: Shape, old: set[str], method: dict[str, nn.Parameter], trained: set[int]
+) -> Outline:
+    """`old`: names of the parameters that were there before the method; `trained`: ids of all trained ones, head included."""
+    place = {id(p): index for index, layer in enumerate(backbone.layers) for p in layer.parameters()}
+    inside = {name: p for name, p in method.items() if id(p) in place}
+    matrices = {name: p.numel() for name, p in inside.items() if p.dim() > 1}
+    lowest = min((place[id(p)] for p in inside.values()), default=sizes.n_layers)
+    if len(inside) < len(method):  # embeddings, virtual tokens: the gradient goes all the way down
+        lowest = 0
+    pairs = [pair for kind in sizes.matrices.values() for pair in kind]
+    head = backbone.classifier or [backbone.head.module]
+    values = [p for module in head for p in module.parameters() if p.dim() > 1]
+    fused = getattr(backbone.model, "_supports_sdpa", True)
+    return Outline(
+        layers=sizes.n_layers,
+        block=sum(inputs * outputs for inputs, outputs in pairs),
+        width=sum(outputs for _, outputs in sizes.matrices["query"]),
+        flow=sum(inputs + outputs for inputs, outputs in pairs),
+        kv=sizes.kv_size,
+        head_matrix=sum(p.numel() for p in values),
+        vocabulary=0 if backbone.classifier else backbone.head.size,
+        parameters=sizes.parameters,
+        method=0,
+        head=0,
+        added=sum(n for name, n in matrices.items() if name not in old),
+        weights=sum(n for name, n in matrices.items() if name in old),
+        depth=sizes.n_layers - lowest if method else 0,
+        head_trained=any(id(p) in trained for p in values),
+        score_heads=0 if fused else backbone.n_heads,
+    )

@@ -1,0 +1,201 @@
+"""What a command would run and cost, before it is paid for: nothing is trained, downloaded or written.
+
+    make plan EXPERIMENT=e2e PROFILE=paper
+    python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
+    python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
+    python -m lora_repro plan -m method=lora,full seed=0,1
+
+One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
+operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
+same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
+model. Peak memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at
+hand, else (*) from documented mean lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import cli, record
+from lora_repro.backbone import at_hand
+from lora_repro.cells import Cell, cells, varied, with_starts
+from lora_repro.config.compose import CONF, build
+from lora_repro.costs.forecast import Forecast, forecast
+from lora_repro.costs.outline import frame
+from lora_repro.errors import UserError
+from lora_repro.provenance import device_name
+from lora_repro.stages import backbone_of
+from lora_repro.tasks.base import Splits
+from lora_repro.train.ranks import Ranks
+
+HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
+SIDES = "<<><<>>>><>"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: of the time."""
+
+    cell: Cell
+    forecast: Forecast
+    config: DictConfig
+    device: torch.device
+    state: str
+    seconds: float
+    how: str
+
+
+def lines(found: Sequence[Cell]) -> list[Line]:
+    """The plan of these runs. Raises UserError where one of them is no training, or its data are named and broken."""
+    forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
+    loaded: dict[str, Splits | None] = {}
+    published: dict[str, dict[str, Any]] = {}
+    made = []
+    for cell in found:
+        if "bench" in cell.asked:
+            raise UserError(f"experiment {cell.asked['row']['table']} trains nothing: there is nothing to plan")
+        profile = str(cell.asked["profile_name"])
+        if not published:
+            published = record.load_records(CONF.parent / "results" / profile / "records")
+        key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # seeds cost alike
+        if key not in forecasts:
+            config: DictConfig = OmegaConf.create(cell.asked)
+            data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
+            if data not in loaded:
+                loaded[data] = _splits(config, cell.asked["paths"]["data"])
+            forecasts[key] = config, forecast(config, loaded[data])
+        config, expected = forecasts[key]
+        device = Ranks.here(config.device).device
+        seconds, how = _time(expected, published.get(cell.folder.name), device_name(device))
+        made.append(Line(cell, expected, config, device, _state(cell.folder), seconds, how))
+    return made
+
+
+def _splits(config: DictConfig, folder: str | None) -> Splits | None:
+    """The task's data where they are at hand: generated, or in a folder that was named. The hub is not asked."""
+    task = build(config.task)
+    source = getattr(task, "source", "folder")
+    return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
+
+
+def _state(folder: Path) -> str:
+    if record.find(folder):
+        return "yes"
+    return "begun" if (folder / "checkpoints").is_dir() or (folder / "trained.json").is_file() else "no"
+
+
+def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:
+    """Seconds, and whether they were published for this very run on the same device or estimated on this one."""
+    if known and known["where"]["device"] == device:
+        return float(known["measured"]["wall_seconds"]), "published"
+    return expected.seconds, "estimated"
+
+
+def table(made: Sequence[Line]) -> str:
+    """Aligned columns, a line a run."""
+    told = varied([line.cell for line in made])
+    rows = [HEADER, *(_row(line, told) for line in made)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    shown = [
+        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, SIDES, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
+
+
+def _row(line: Line, told: list[str]) -> list[str]:
+    cell, expected = line.cell, line.forecast
+    mark = "" if expected.lengths == "counted" else "*"
+    return [
+        cell.titled(told),
+        cell.task,
+        str(cell.seed),
+        str(cell.asked["backbone"]["name"]),
+        line.state,
+        f"{expected.trained:,}",
+        f"{expected.tokens:,}{mark}",
+        f"{expected.flops:.2g}",
+        clock(line.seconds),
+        line.how,
+        size(expected.memory),
+    ]
+
+
+def totals(made: Sequence[Line]) -> list[str]:
+    """What is missing: runs, time, operations, disk, downloads; each a sentence."""
+    missing = [line for line in made if line.state != "yes"]
+    said = [f"{len(made)} runs, {len(made) - len(missing)} here already"]
+    if not missing:
+        return [*said, "nothing to do"]
+    operations = sum(line.forecast.flops for line in missing)
+    said.append(
+        f"to run: {len(missing)}, one after the other {clock(sum(line.seconds for line in missing))}, {operations:.2g} FLOPs,"
+        f" at most {size(max(line.forecast.memory for line in missing))} of memory"
+    )
+    runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
+    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    kept = sum(line.forecast.kept for line in missing)
+    used = kept + max(line.forecast.used - line.forecast.kept for line in missing)
+    free = shutil.disk_usage(place).free
+    said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
+    said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
+    if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
+        said.append(f"times and memory are those of one process; {processes} would share each run's batches")
+    if any(line.forecast.lengths != "counted" for line in missing):
+        said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
+    if used > free:
+        said.append("this does not fit: free some space, or choose another place with paths.runs=/path")
+    return said
+
+
+def downloads(missing: Sequence[Line]) -> list[str]:
+    """What is not here: backbones, with the size of their float32 weights, and data sets of the hub."""
+    found: dict[str, str] = {}
+    for line in missing:
+        spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
+        if method.needs_model and spec.name not in found and not at_hand.weights(spec):
+            full = frame(spec, method).outline
+            way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
+            found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
+        if source == "hub":
+            found["data"] = "the data sets, from the hub"
+    return list(found.values())
+
+
+def clock(seconds: float) -> str:
+    """`47 s`, `12 min`, `3.4 h`, `12 d`."""
+    for limit, unit, divisor in ((100, "s", 1), (100 * 60, "min", 60), (72 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / divisor:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def size(n: float) -> str:
+    """Bytes in kB, MB, GB (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5 or unit == "GB":
+            return f"{n:.{1 if unit == 'GB' and n < 100 else 0}f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    given = list(arguments)
+    made = lines(with_starts(cells(given)))
+    if not made:
+        raise UserError("this asks for no run: its seeds are beyond what its rows have")
+    print(table(made))
+    print("\n".join(["", *totals(made)]))
+    if any(line.device.type == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
+        cli.say("times are for this machine's CPU; profile paper is meant for a GPU")
+    return 0

@@ -1,0 +1,138 @@
+"""How many rows and tokens a run computes: counted on a sample of its data, or from documented mean lengths."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from lora_repro.config.compose import CONF, build
+from lora_repro.costs.arithmetic import Work
+from lora_repro.costs.outline import Frame
+from lora_repro.data import Encoded, epoch_order
+from lora_repro.errors import UserError
+from lora_repro.stages import objective_of
+from lora_repro.tasks.base import Example, Splits
+
+SAMPLE = 512
+# A search goes on while a longer text could still win: in published records about a quarter beyond the length of the texts.
+SEARCHED = 1.25
+UNKNOWN = {"mean": 64.0, "padded": 96.0, "grouped": 68.0, "longest": 256, "scored": 32.0, "prompt": 48.0}
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean positions a row, as in `cost.Work`. `source`: `counted`, `documented` or `guessed`."""
+
+    length: float
+    dev: float
+    scored: float
+    longest: int
+    prompt: float
+    source: str
+
+
+def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[Work, str]:
+    """The work of a run and where its lengths come from. `splits`: its data, None where they are not at hand.
+
+    Raises UserError where neither the data nor conf/ say how many rows the task has.
+    """
+    train, objective = build(config.train), objective_of(config)
+    decoder = objective.decoding
+    n_train, n_dev, n_test = rows(config, splits)
+    here = splits is not None and frame.tokenizer_here
+    found = counted(config, frame, splits) if here and splits else documented(config)
+    per_epoch = math.ceil(n_train / train.batch_size)
+    steps = train.steps or max(1, round(per_epoch * train.epochs))
+    outline = frame.outline
+    work = Work(
+        steps=steps if outline.trained else 0,
+        batch=train.batch_size,
+        micro=min(train.micro_batch_size or train.batch_size, train.batch_size),
+        length=found.length,
+        scored=found.scored,
+        longest=min(found.longest, config.data.max_length),
+        train_rows=n_train,
+        dev_rows=n_dev,
+        dev_length=found.dev,
+        evaluations=math.ceil(steps / (train.eval_every or per_epoch)),
+        test_rows=n_test,
+        prompt=found.prompt,
+        new=min(decoder.max_new_tokens, SEARCHED * found.scored),
+        most_new=decoder.max_new_tokens,
+        beam=decoder.beam,
+        test_batch=decoder.batch_size,
+        features=objective.freezes and not outline.method and outline.head > 0,
+    )
+    return work, found.source
+
+
+def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
+    """(training, dev, test) rows of a run: all there are, or as many as `data.n_*` says."""
+    if splits is not None:
+        there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
+    else:
+        there = _declared(build(config.task))
+    wanted = {split: config.data[f"n_{split}"] for split in there}
+    n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
+    return n["train"], n["dev"], n["test"]
+
+
+def _declared(task: Any) -> dict[str, int]:
+    """What conf/ says of a task's size: conf/plan/lengths.yaml, or the row counts that a GLUE task asserts."""
+    if known := _documented().get(task.name, {}).get("rows"):
+        return dict(known)
+    amounts = dict(getattr(task, "rows", None) or {})
+    scored = [amounts.get(split) for split in getattr(task, "scored", ())]
+    if "train" not in amounts or None in scored or not scored:
+        raise UserError(f"how many rows task {task.name} has is not known: name its data with paths.data=/path (make: DATA=)")
+    test = sum(int(n or 0) for n in scored)
+    held_out = int(getattr(task, "held_out", 0))
+    return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}
+
+
+def _documented() -> dict[str, Any]:
+    return yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def documented(config: DictConfig) -> Lengths:
+    """Mean lengths from conf/plan/lengths.yaml; of a task that it does not list, a guess."""
+    known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
+    mean = known or UNKNOWN
+    return Lengths(
+        length=mean["grouped" if build(config.train).group_by_length else "padded"] + slots,
+        dev=mean["mean"] + slots,
+        scored=mean["scored"],
+        longest=int(mean["longest"]) + slots,
+        prompt=mean["prompt"] + slots,
+        source="documented" if known else "guessed",
+    )
+
+
+def counted(config: DictConfig, frame: Frame, splits: Splits) -> Lengths:
+    """Mean lengths of a sample of each split, encoded and batched as the run will."""
+    objective, settings = objective_of(config), build(config.train)
+    how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
+    train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
+    asked: list[Encoded] = objective.ask(_sample(splits.test), *how)[0]
+    lengths = [len(row.ids) for row in train]
+    order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
+    padded = sum(len(places) * max(lengths[i] for i in places) for places in order)
+    return Lengths(
+        length=padded / sum(map(len, order)),
+        dev=sum(len(row.ids) for row in dev) / len(dev),
+        scored=sum(objective.count(row) for row in train) / len(train),
+        longest=max(lengths),
+        prompt=sum(len(row.ids) for row in asked) / len(asked),
+        source="counted",
+    )
+
+
+def _sample(examples: Sequence[Example]) -> list[Example]:
+    """Some examples from all over a split: neighbours in a file are alike in length."""
+    return random.Random(0).sample(list(examples), min(SAMPLE, len(examples)))

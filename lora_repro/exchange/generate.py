@@ -1,0 +1,98 @@
+"""Ask a trained model: a run's folder, an exported or other peft adapter, a merged or other transformers checkpoint.
+
+    python -m lora_repro generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
+    python -m lora_repro generate CHECKPOINT 'A film to forget.'               of a sentence task; a pair: 'FIRST || SECOND'
+    python -m lora_repro generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
+    python -m lora_repro generate ADAPTER_FROM_ELSEWHERE task=e2e backbone=gpt2_medium 'name[...], ...'
+
+Decodes as the run did; decode.beam=4 (or --beam 4) and its like change that. An E2E text is followed by its slot errors, found
+without references. Scores: `python -m lora_repro score CHECKPOINT [paths.data=DIR]` on the task's own test inputs, or, on inputs
+of yours, `python -m lora_repro score e2e --references refs.txt --predictions predictions.txt` after --to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.methods.base import require
+from lora_repro.record import write_text
+from lora_repro.tasks.base import Example
+
+DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")
+OTHERS = {"precision": "train.precision", "device": "device"}
+COMPOSED = ("task", "backbone", "profile")
+# The settings of a run that stand for an option here.
+SETTINGS = {f"decode.{name}": f"--{name.replace('_', '-')}" for name in DECODING}
+SETTINGS |= {key: f"--{name}" for name, key in OTHERS.items()} | {name: f"--{name}" for name in COMPOSED}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("generate", __doc__)
+    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a folder")
+    made.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more")
+    made.add_argument("--file", metavar="FILE", help="more inputs, one a line; - is stdin")
+    made.add_argument("--to", type=Path, metavar="FILE", help="write the outputs there, one a line, instead")
+    made.add_argument("--beam", type=int, help="of decode, as the run did unless given; so are the next four")
+    made.add_argument("--max-new-tokens", type=int)
+    made.add_argument("--length-penalty", type=float)
+    made.add_argument("--no-repeat-ngram", type=int)
+    made.add_argument("--batch-size", type=int)
+    made.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto, fp32 or bf16; as the run did, unless given")
+    made.add_argument("--device", help="cpu, cuda; default: cuda where there is one")
+    made.add_argument("--task", metavar="NAME", help="of a checkpoint from elsewhere, as --backbone and --profile")
+    made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
+    made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
+    return made
+
+
+def opened(folder: Path, given: argparse.Namespace) -> Opened:
+    """The checkpoint, with the options that replace its settings. Raises UserError."""
+    settings: dict[str, Any] = {f"decode.{name}": getattr(given, name) for name in DECODING}
+    settings |= {key: getattr(given, name) for name, key in OTHERS.items()}
+    composed = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
+    return open_checkpoint(folder, composed, {key: value for key, value in settings.items() if value is not None})
+
+
+def read_inputs(inputs: list[str], file: str | None) -> list[str]:
+    """The texts of the command line, then those of a file (- is stdin), one a line. Raises UserError if there are none."""
+    lines: list[str] = []
+    if file is not None:
+        try:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {file}: {error}") from None
+        lines = [line for line in text.splitlines() if line.strip()]
+    require(bool(inputs or lines), "nothing to answer: give an input, or --file with one a line")
+    return [*inputs, *lines]
+
+
+def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
+    """The outputs one below the other, each with what the task remarks on it."""
+    lines = []
+    for example, output in zip(examples, outputs, strict=True):
+        lines.append(output)
+        if remark := model.task.remark(example, output):
+            lines.append(f"    {remark}")
+    return "\n".join(lines)
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    given = parser().parse_intermixed_args(cli.options(arguments, SETTINGS))
+    texts = read_inputs(given.inputs, given.file)
+    model = opened(given.checkpoint, given)
+    examples = [model.task.ask(text) for text in texts]
+    outputs = model.answer(examples)
+    if given.to:
+        write_text(given.to, "".join(f"{' '.join(output.split())}\n" for output in outputs))
+    else:
+        print(shown(model, examples, outputs))
+    return 0

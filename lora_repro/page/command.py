@@ -1,0 +1,53 @@
+"""Build results/<profile>/report.html, one self-contained page, from what is published there.
+
+    python -m lora_repro report                                         every profile under results/
+    python -m lora_repro report profile=laptop paths.data=/path/to/e2e  with the data's own texts, to runs/laptop/report.html
+
+Reads records, predictions, tables and figures; needs no network. The same files give the same bytes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+from lora_repro.page.build import page
+from lora_repro.record import write_text
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("report", __doc__)
+    made.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
+    made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page that stays yours")
+    return made
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status."""
+    given = parser().parse_args(cli.options(arguments, {"paths.data": "--data"}))
+    for profile in _profiles(given.profile, root):
+        # The data's own texts never enter results/.
+        target = root / ("runs" if given.data else "results") / profile / "report.html"
+        text = page(root / "results", profile, target, given.data)
+        write_text(target, text)
+        print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
+    return 0
+
+
+def _profiles(given: str | None, root: Path) -> list[str]:
+    published = sorted(path.parent.name for path in (root / "results").glob("*/records"))
+    if given is None:
+        if not published:
+            raise UserError("nothing is published under results/ yet; see make publish")
+        return published
+    key, _, profile = given.partition("=")
+    if key != "profile" or not profile:
+        raise UserError(f"{given!r}: write profile=mini")
+    if profile not in published:
+        raise UserError(f"no records under results/{profile}; published: {', '.join(published) or 'none'}")
+    return [profile]

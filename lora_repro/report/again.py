@@ -1,0 +1,151 @@
+"""The command that runs a recorded cell again: overrides that compose to the record's signature."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from lora_repro.cells import Cell, cell_of, cells, data_hint
+from lora_repro.config.compose import compose, sweep_jobs
+from lora_repro.config.schema import defaults
+from lora_repro.errors import UserError
+from lora_repro.record import identity
+
+GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
+PROGRAM = "python -m lora_repro.run"
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to run one record again.
+
+    overrides: compose to the record's signature, unless `problem` says why this checkout has none that do.
+    extra: those among them that no declared row asks for; () for a cell of a table. order: the row's place in its table.
+    """
+
+    overrides: tuple[str, ...]
+    extra: tuple[str, ...]
+    problem: str
+    order: int
+    data: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """For a shell. Where the files lie is the reader's to fill in: it is no part of the signature."""
+        return f"{PROGRAM} {shlex.join([*self.overrides, *self.data])}"
+
+
+def command(record: dict[str, Any], profile: str) -> Command:
+    """Derive the command of `record`, checked by composing it: the signature is compared, not assumed.
+
+    It is a cell of its table, or the cell that comes nearest to it with the overrides that tell the two apart.
+    """
+    asked, row = record["asked"], record["row"]
+    data = tuple(data_hint(asked["task"]))
+    seed = f"seed={asked['seed']}"
+    base = [f"profile={profile}"]
+    if row["table"]:
+        base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
+    try:
+        near = min(_declared((*base, *_held(tuple(base), asked))), key=lambda cell: len(_apart(cell, asked)))
+        fixed = near.overrides[:-1]  # all but its seed
+        extra = _extra(fixed, asked) if _apart(near, asked) else ()
+        cell = _cell((*fixed, *extra), asked["seed"])
+    except UserError as error:
+        return Command((*base, seed), (), f"this checkout refuses it: {error}", 99, data)
+    same = cell.signature == record["signature"]
+    problem = "" if same else "this checkout composes another signature: its configuration has changed since"
+    return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data)
+
+
+def command_of(cell: Cell) -> Command:
+    """The command of a declared cell."""
+    return Command(cell.overrides, (), "", cell.row.order, tuple(data_hint(cell.asked["task"])))
+
+
+NO_STARTS: dict[str, Any] = {"starts": None}  # which no record keeps
+
+
+@cache
+def _swept(base: tuple[str, ...]) -> list[str]:
+    return sweep_jobs(base)[0]
+
+
+def _held(base: tuple[str, ...], asked: dict[str, Any]) -> list[str]:
+    """The axes that a record names, each held at its value. What `row.*` sets is in a record, itself it is not."""
+    held = []
+    for axis in _swept(base):
+        group, _, key = axis.partition(".")
+        if group in asked and axis != "seed":
+            held.append(f"{axis}={override_value(asked[group][key] if key else asked[group]['name'])}")
+    return held
+
+
+@cache
+def _declared(base: tuple[str, ...]) -> list[Cell]:
+    """The cells of a row, whatever the seed."""
+    return cells([*base, "seed=0"])
+
+
+def _apart(cell: Cell, asked: dict[str, Any]) -> list[str]:
+    """The values in which a cell is another run than the one that was asked for, seeds aside."""
+    here = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
+    return _differences(NO_STARTS | here | {"seed": asked["seed"]}, NO_STARTS | asked)
+
+
+def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
+    config = compose([*overrides, f"seed={seed}"])
+    return cell_of(config, overrides)
+
+
+def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
+    """Overrides that turn what `overrides` compose to into `asked`: groups first, then single values."""
+    given = {item.partition("=")[0] for item in overrides}
+    config = _cell(overrides, asked["seed"]).asked
+    groups = [
+        f"{group}={asked[group]['name']}"
+        for group in GROUPS
+        if group not in given and asked[group]["name"] != config[group]["name"]
+    ]
+    config = dict(_cell((*overrides, *groups), asked["seed"]).asked)
+    config.pop("starts_from", None)  # what a run starts from follows from the rest
+    return (*groups, *_differences(NO_STARTS | identity(config), NO_STARTS | asked))
+
+
+def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key=value` for every value of `asked` that `composed` has otherwise; a field that `asked` has not had its default.
+
+    Any other key that only one has stays.
+    """
+    if "_target_" in composed and "_target_" in asked:
+        asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # classes move
+    found = []
+    for key in sorted(composed.keys() & asked.keys()):
+        ours, theirs = composed[key], asked[key]
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found += _differences(ours, theirs, f"{prefix}{key}.")
+        elif plain(ours) != plain(theirs):
+            found.append(f"{prefix}{key}={override_value(theirs)}")
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A default may be a tuple where yaml has a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def override_value(value: object) -> str:
+    """`value` in Hydra's override grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        word = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf")
+        return value if word else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)

@@ -1,0 +1,70 @@
+"""What every test of a claim offers (what it reads, its rule in words, its readings at one profile), and how it names cells."""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from lora_repro.errors import UserError
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import Reading, combined
+
+
+class ClaimTest(abc.ABC):
+    """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
+
+    combine: str = "all"  # how several readings make one verdict: `reading.combined`
+    anywhere: ClassVar[bool] = False  # says the same at every profile
+
+    def rows(self) -> dict[str, set[str]]:
+        """table -> declared rows that the test reads."""
+        return {}
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> str:
+        """When the claim counts as replicated, in words."""
+
+    @abc.abstractmethod
+    def read(self, evidence: Evidence) -> list[Reading]:
+        """The readings at a profile, none where nothing was run. Raises UserError where records cannot be compared."""
+
+    def verdict(self, readings: Sequence[Reading]) -> str:
+        """The verdict of all that `read` found."""
+        return combined([reading.verdict for reading in readings], self.combine)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """`table/row`, or `table/row@size` with a number, `min`, `max`, `mid` (each between these) or `*` (each that none names)."""
+
+    table: str
+    row: str
+    size: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Operand:
+        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
+        if not found:
+            raise UserError(f"a cell is table/row or table/row@size, not {text!r}")
+        return cls(*found.groups())
+
+    @property
+    def name(self) -> str:
+        return f"{self.table}/{self.row}{'' if self.size is None else '@' + self.size}"
+
+
+def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:
+    """The cells with numbers for sizes, once for each size that `*` or `mid` stands for; none where a size is not declared."""
+    ends = {"min": min(sizes, default=0), "max": max(sizes, default=0)}
+    named = [replace(cell, size=str(ends[cell.size])) if cell.size in ends else cell for cell in cells]
+    taken = {cell.size for cell in named}
+    many = {"*": [str(size) for size in sizes if str(size) not in taken], "mid": [str(size) for size in sorted(sizes)[1:-1]]}
+    made = [named]
+    for word in many.keys() & taken:
+        made = [[replace(cell, size=size) if cell.size == word else cell for cell in old] for old in made for size in many[word]]
+    known = {None, *map(str, sizes)}
+    return [cells for cells in made if all(cell.size in known for cell in cells)]

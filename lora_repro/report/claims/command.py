@@ -1,0 +1,37 @@
+"""Judge every claim of conf/claim by the published records and write results/claims.md and results/claims.csv.
+
+    python -m lora_repro claims
+
+Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no network.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.record import write_text
+from lora_repro.report.claims import ledger
+
+
+def parser() -> argparse.ArgumentParser:
+    return cli.parser("claims", __doc__)
+
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds results/."""
+    parser().parse_args(arguments)
+    results = root / "results"
+    found = ledger.judge_all(ledger.load(), results)
+    write_text(results / "claims.md", ledger.markdown(found))
+    write_text(results / "claims.csv", ledger.comma_separated(found))
+    for profile in found.scales:
+        counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
+        print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+    print("wrote results/claims.md, results/claims.csv")
+    return 0

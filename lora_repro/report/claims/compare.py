@@ -1,0 +1,178 @@
+"""Differences between cells of the tables: two rows, two sizes of a row, or a difference of two such differences."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lora_repro.cells import Cell
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Region, judge
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.statistics import generated, inputs, interval, one_origin, resampled
+from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
+
+SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An operand on one task: its runs by seed, a cell of it, and its name for the eye."""
+
+    cell: Cell
+    label: str
+    runs: dict[int, Run]
+
+    @property
+    def finished(self) -> dict[int, Run]:
+        return {seed: run for seed, run in self.runs.items() if run.finished}
+
+
+class Compare(ClaimTest):
+    """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
+
+    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over test inputs of the tables and over
+    the seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone.
+    """
+
+    def __init__(
+        self,
+        comparisons: Sequence[Sequence[str]],
+        floor: float | None = None,
+        ceiling: float | None = None,
+        tasks: str = "mean",
+        combine: str = "all",
+    ) -> None:
+        self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
+        self.region, self.tasks, self.combine = Region.of(floor, ceiling), tasks, combine
+        if any(len(cells) not in (2, 4) or len({cell.table for cell in cells}) > 1 for cells in self.comparisons):
+            raise UserError("a comparison names two or four cells of one table")
+        if tasks not in ("mean", "each") or combine not in HOW:
+            raise UserError(f"tasks is mean or each and combine one of {', '.join(HOW)}, not {tasks} and {combine}")
+
+    def rows(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for cell in itertools.chain(*self.comparisons):
+            found.setdefault(cell.table, set()).add(cell.row)
+        return found
+
+    @property
+    def rule(self) -> str:
+        names = "; ".join(_expression([f"`{cell.name}`" for cell in cells]) for cells in self.comparisons)
+        over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
+        several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
+        return f"{names}, {over}: {self.region.words} (points of the score); {several} of the comparisons"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = []
+        for cells in self.comparisons:
+            for mine in grouped(evidence.cells(cells[0].table), backbone_name):
+                tasks = list(dict.fromkeys(map(task_of, mine)))
+                groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
+                for sized, group in itertools.product(expanded(cells, _sizes(mine)), groups):
+                    places = [[_place(mine, cell, task, evidence) for cell in sized] for task in group]
+                    found.append(self._reading(places, evidence))
+        return found
+
+    def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> Reading:
+        """`places`: for each task its cells."""
+        runs = [run for cells in places for place in cells for run in place.runs.values()]
+        tasks = [task_label(cells[0].cell) for cells in places]
+        facts: dict[str, Any] = {
+            "what": _expression([place.label for place in places[0]]),
+            "unit": f"{score_label(places[0][0].cell)}, {tasks[0]}" if len(tasks) == 1 else f"mean of {', '.join(tasks)}",
+            "signed": True,
+            "notes": _notes(places),
+            "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
+            "generated": generated([run.record for run in runs]),
+        }
+        if not all(place.runs for cells in places for place in cells):
+            return Reading(verdict=NOT_RUN, **facts)
+        for cells in places:
+            one_origin([run.record for place in cells for run in place.runs.values()])
+        seeds = _shared_seeds(places)
+        if not seeds:
+            return Reading(verdict=INCONCLUSIVE, **facts)
+        points, draws = zip(*(_draws(cells, seeds, at) for at, cells in enumerate(places)), strict=True)
+        low, high = (100 * end for end in interval(np.mean(draws, axis=0)))
+        each = [100 * float(np.mean([_of_seed(cells, seed) for cells in places])) for seed in seeds]
+        verdict = judge(self.region, low, high, len(seeds), each)
+        return Reading(verdict=verdict, value=100 * float(np.mean(points)), low=low, high=high, n=len(seeds), **facts)
+
+
+def _size(cell: Cell) -> Any:
+    """The rank or size that a cell's row is swept at."""
+    return next((value for axis, value in cell.axes.items() if axis.startswith("row.")), None)
+
+
+def _sizes(declared: Sequence[Cell]) -> list[int]:
+    sizes = dict.fromkeys(map(_size, declared))
+    return [int(size) for size in sizes if size is not None] if len(sizes) > 1 else []
+
+
+def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
+    fitting = [cell for cell in declared if (cell.row.name, task_of(cell)) == (operand.row, task)]
+    fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
+    # A row without a size is the same run in every column; one with sizes must say which.
+    if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
+        named = f"{operand.table}/{operand.row}"
+        raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
+    first = fitting[0]
+    label = first.row.label if operand.size is None else f"{first.row.label}, size {operand.size}"
+    return Place(first, label, evidence.runs(by_place(fitting)[0]))
+
+
+def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
+    """Seeds that finished in every cell of every task and answered the same inputs within a task."""
+    shared = sorted(set.intersection(*({*place.finished} for cells in places for place in cells)))
+    answered = [[[inputs(place.runs[seed]) for place in cells] for cells in places] for seed in shared]
+    return [
+        seed
+        for seed, tasks in zip(shared, answered, strict=True)
+        if all(keys[0] and all(other == keys[0] for other in keys) for keys in tasks)
+    ]
+
+
+def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int) -> tuple[float, Any]:
+    """(value, its resamples) on one task. Both halves of four cells draw the same resamples: the same seed `at`."""
+    metric = score_of(cells[0].cell)
+    pairs = zip(cells[::2], cells[1::2], strict=True)
+    halves = [resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs]
+    signs = (1, -1)[: len(halves)]
+    point = sum(sign * half[0] for sign, half in zip(signs, halves, strict=True))
+    return point, sum(sign * half[1] for sign, half in zip(signs, halves, strict=True))
+
+
+def _of_seed(cells: Sequence[Place], seed: int) -> float:
+    metric = score_of(cells[0].cell)
+    scores = [float(place.runs[seed].record["measured"]["scores"][metric]) for place in cells]
+    return sum(sign * score for sign, score in zip(SIGNS, scores, strict=False))
+
+
+def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
+    """Trained parameters of both sides; runs that are missing, collapsed or diverged: they enter no number."""
+    sizes = []
+    for place in places[0]:
+        counts = {run.record["measured"]["parameters"]["method"] for run in place.finished.values()}
+        sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained"] if counts else []
+    lost = []
+    for cells in places:
+        for place in cells:
+            where = f"{place.label} on {task_label(place.cell)}"
+            if not place.runs:
+                lost.append(f"{where}: no run")
+            counted = Counter(str(run.record["status"]) for run in place.runs.values() if not run.finished)
+            lost += [f"{where}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
+    return (*sizes, *lost)
+
+
+def _expression(names: Sequence[str]) -> str:
+    halves = [f"{a} − {b}" for a, b in zip(names[::2], names[1::2], strict=True)]
+    return halves[0] if len(halves) == 1 else " − ".join(f"({half})" for half in halves)

@@ -1,0 +1,196 @@
+"""Tests on what a method costs: a training step from the records of training runs, a forward pass from the measured latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest
+from lora_repro.report.claims.evidence import Evidence, Record
+from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
+from lora_repro.report.statistics import generated
+from lora_repro.results import by_place
+
+COSTS = {"seconds": "training seconds a token", "memory": "peak memory of the process"}
+BATCHES = ("all", "least", "least − most")
+PLAIN = "plain"
+BUSY = 0.5  # load average before a measurement, above which its tables warn too
+
+
+class TrainingCost(ClaimTest):
+    """Quotient of one row's cost over another's, for each task and seed of `tables` that both finished on one device.
+
+    measure: `seconds` a training token, or `memory`, the peak of the process. Wall time holds whatever else the machine
+    did meanwhile; a peak holds the interpreter and what earlier runs of the process left.
+    """
+
+    def __init__(
+        self, tables: Sequence[str], row: str, other: str, measure: str, floor: float | None = None, ceiling: float | None = None
+    ) -> None:
+        self.tables, self.row, self.other, self.measure = list(tables), row, other, measure
+        self.region = Region.of(floor, ceiling)
+        if measure not in COSTS:
+            raise UserError(f"measure is one of {', '.join(COSTS)}, not {measure}")
+
+    def rows(self) -> dict[str, set[str]]:
+        return {table: {self.row, self.other} for table in self.tables}
+
+    @property
+    def rule(self) -> str:
+        names = " and ".join(f"`{table}`" for table in self.tables)
+        return (f"{COSTS[self.measure]}, `{self.row}` / `{self.other}`, of each task and seed of {names} run on the same device: "
+                f"the middle 95 % and every one of the quotients lies {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        return [reading for table in self.tables for reading in self._of_table(table, evidence)]
+
+    def _of_table(self, table: str, evidence: Evidence) -> list[Reading]:
+        quotients, seeds, records = [], set(), []
+        for here in by_place(evidence.cells(table)):
+            sides = [evidence.runs([cell for cell in here if cell.row.name == name]) for name in (self.row, self.other)]
+            for seed in sorted(sides[0].keys() & sides[1].keys()):
+                pair = [side[seed].record for side in sides]
+                same = len({str(run["where"]["device"]) for run in pair}) == 1
+                if same and all(side[seed].finished for side in sides):
+                    quotients.append(self._cost(pair[0]) / self._cost(pair[1]))
+                    seeds.add(seed)
+                    records += pair
+        if not quotients:
+            return []
+        low, high = (float(end) for end in np.percentile(quotients, [2.5, 97.5]))
+        verdict = judge(self.region, low, high, len(seeds), quotients)
+        trained = [_range(records[side::2]) for side in (0, 1)]
+        devices = sorted({str(run["where"]["device"]) for run in records})
+        counts = f"trained values {trained[0]} against {trained[1]}"
+        notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
+        sources = tuple(evidence.source(str(run["signature"])) for run in records)
+        return [Reading(f"{self.row} / {self.other}, table {table}", COSTS[self.measure], verdict, float(np.median(quotients)),
+                        low, high, len(seeds), 2, notes=notes, sources=sources, generated=generated(records))]  # fmt: skip
+
+    def _cost(self, run: Record) -> float:
+        measured = run["measured"]
+        if self.measure == "memory":
+            return float(measured["peak_memory_mb"])
+        return float(measured["train_seconds"] / measured["train_tokens"])
+
+
+def _range(records: Sequence[Record]) -> str:
+    counts = [int(run["measured"]["parameters"]["method"] + run["measured"]["parameters"]["head"]) for run in records]
+    return "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
+class MeasuredMemory(ClaimTest):
+    """Quotient of two rows' peak memory in training, each measured in a fresh process, over the models of one measurement.
+
+    One process a row and model: n counts the models, and no interval says how it repeats.
+    """
+
+    def __init__(self, row: str, other: str, floor: float | None = None, ceiling: float | None = None) -> None:
+        self.row, self.other, self.region = row, other, Region.of(floor, ceiling)
+
+    @property
+    def rule(self) -> str:
+        return (f"peak memory of training steps in a fresh process, `{self.row}` / `{self.other}`: the quotient of every model "
+                f"lies {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = []
+        for path, measured in evidence.measures("latency").items():
+            peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measured["memory"]}
+            models = [b for b in dict.fromkeys(b for b, _ in peaks) if {(b, self.row), (b, self.other)} <= peaks.keys()]
+            each = [peaks[b, self.row] / peaks[b, self.other] for b in models]
+            if each:
+                notes = (str(measured["where"]["device"]), *(str(measured["backbones"][b]) for b in models))
+                verdict = judge(self.region, min(each), max(each), len(each), each)
+                numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
+                what = f"{self.row} / {self.other}, measured"
+                found.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,)))
+        return found
+
+
+class Slowdown(ClaimTest):
+    """Per cent by which a forward pass is slower than the plain model's, each backbone and device on its own.
+
+    Of every cell (batch x length) the median over rounds of the quotient of two times of one round; the value is the mean
+    over cells and `rows`, its interval a bootstrap over the rounds of each cell, which its rows share. batches: `all`,
+    the `least`, or `least − most`: how much more it is at the smallest than at the largest batch.
+    """
+
+    resamples = 2000
+
+    def __init__(
+        self, rows: Sequence[str], batches: str = "all", floor: float | None = None, ceiling: float | None = None
+    ) -> None:
+        self.methods, self.batches, self.region = list(rows), batches, Region.of(floor, ceiling)
+        if batches not in BATCHES:
+            raise UserError(f"batches is one of {'; '.join(BATCHES)}, not {batches}")
+
+    @property
+    def rule(self) -> str:
+        of = {"all": "over all batch sizes", "least": "at the smallest batch"}
+        where = of.get(self.batches, "at the smallest batch less that at the largest")
+        return (f"slow-down of {', '.join(self.methods)} against the plain model (%), mean over lengths, {where}: the 95 % "
+                f"interval over rounds and the value of every row and length lie {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = []
+        for path, measured in evidence.measures("latency").items():
+            for backbone in dict.fromkeys(entry["backbone"] for entry in measured["latency"]):
+                entries = [entry for entry in measured["latency"] if entry["backbone"] == backbone]
+                if reading := self._of_backbone(entries, path, measured):
+                    found.append(reading)
+        return found
+
+    def _of_backbone(self, entries: Sequence[Record], path: str, measured: Record) -> Reading | None:
+        sizes = sorted({entry["batch"] for entry in entries})
+        chosen = [entry for entry in entries if entry["row"] in self.methods]
+        if not chosen or (self.batches == BATCHES[2] and len(sizes) < 2):
+            return None
+        plain = {(e["batch"], e["length"]): e["ms"] for e in entries if e["row"] == PLAIN}
+        drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain) for e in chosen}
+        value, draws = self._pooled(drawn, sizes)
+        each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
+        low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
+        n = min(len(entry["ms"]) for entry in chosen)
+        where = measured["where"]
+        notes = [str(where["device"])]
+        if where["load_before"] > BUSY:
+            notes.append(f"the machine was busy (load {where['load_before']})")
+        missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
+        if missing:
+            notes.append(f"not measured: {', '.join(missing)}")
+        verdict = INCONCLUSIVE if missing else judge(self.region, low, high, n, each)
+        name = measured["backbones"][chosen[0]["backbone"]]
+        return Reading(f"slow-down, {', '.join(self.methods)}, batch {self.batches}, {name}", "%", verdict, value, low, high,
+                       n, 1, True, tuple(notes), (path,))  # fmt: skip
+
+    def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:
+        """(slow-down in per cent, its resamples) of one cell. All rows of a cell were timed in the same rounds, against the
+        same plain model: their resamples are of the same rounds too."""
+        ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
+        draw = np.random.default_rng([entry["batch"], entry["length"]])
+        chosen = draw.integers(len(ratios), size=(self.resamples, len(ratios)))
+        return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[chosen], axis=1) - 1)
+
+    def _single(self, points: dict[tuple[str, int, int], float], sizes: Sequence[int]) -> list[float]:
+        """The value of every cell, or of every row and length the difference of the two batches."""
+        small, large = sizes[0], sizes[-1]
+        if self.batches == "least − most":
+            return [point - points[row, large, length] for (row, batch, length), point in points.items() if batch == small]
+        return [point for (_, batch, _), point in points.items() if self.batches == "all" or batch == small]
+
+    def _pooled(self, drawn: dict[tuple[str, int, int], tuple[float, Any]], sizes: Sequence[int]) -> tuple[float, Any]:
+        def mean(batches: Sequence[int]) -> tuple[float, Any]:
+            cells = [found for (_, batch, _), found in drawn.items() if batch in batches]
+            return float(np.mean([point for point, _ in cells])), np.mean([draws for _, draws in cells], axis=0)
+
+        if self.batches == "all":
+            return mean(sizes)
+        point, draws = mean(sizes[:1])
+        if self.batches == "least":
+            return point, draws
+        other, more = mean(sizes[-1:])
+        return point - other, draws - more

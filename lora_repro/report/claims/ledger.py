@@ -1,0 +1,178 @@
+"""The ledger: every claim of conf/claim at every published profile, as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from lora_repro.config.compose import CONF, build
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading
+from lora_repro.report.statistics import generated
+
+PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
+SHOWN = 3  # readings in a cell of the overview; all stand below
+HEAD = Path(__file__).resolve().parents[3] / "docs" / "claims.md"  # how to read it, and what was known when tests changed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One block of conf/claim: `id` is its key, `figure` the paper's number and `source` where it stands."""
+
+    id: str
+    order: int
+    statement: str
+    figure: str
+    source: str
+    test: ClaimTest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    verdict: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """`scales`: profile -> its models and data, from its records; `entries`: each claim with its outcome at each profile."""
+
+    scales: dict[str, str]
+    entries: list[tuple[Claim, dict[str, Outcome]]]
+
+
+def load(folder: Path = CONF / "claim") -> list[Claim]:
+    """Every claim in its order. Raises UserError where one lacks a key, has an unknown one or takes another's id or place."""
+    claims: list[Claim] = []
+    for path in sorted(folder.glob("*.yaml")):
+        for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
+            if set(node) != {"order", "statement", "figure", "source", "test"}:
+                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, and nothing else")
+            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, build(node.test)))
+    for what in ("id", "order"):
+        ordered = sorted(claims, key=lambda claim: getattr(claim, what))
+        for one, other in itertools.pairwise(ordered):
+            if getattr(one, what) == getattr(other, what):
+                raise UserError(f"claims {one.id} and {other.id} have the same {what} {getattr(one, what)}")
+    return ordered
+
+
+def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
+    """table -> rows that some claim reads."""
+    found: dict[str, set[str]] = {}
+    for claim in claims:
+        for table, rows in claim.test.rows().items():
+            found.setdefault(table, set()).update(rows)
+    return {table: sorted(rows) for table, rows in found.items()}
+
+
+def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
+    """Every claim at every profile that has published anything. Raises UserError where nothing is or records do not compare."""
+    named = {path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")}
+    profiles = sorted(named, key=lambda name: (PROFILES.index(name) if name in PROFILES else len(PROFILES), name))
+    if not profiles:
+        raise UserError(f"nothing is published under {results} yet; make publish comes first")
+    evidence = {name: Evidence(name, results / name, wanted(claims)) for name in profiles}
+    entries = []
+    for claim in claims:
+        outcomes = {}
+        for name in profiles:
+            readings = claim.test.read(evidence[name])
+            outcomes[name] = Outcome(claim.test.verdict(readings), tuple(readings))
+        entries.append((claim, outcomes))
+    return Ledger({name: scale(evidence[name]) for name in profiles}, entries)
+
+
+def scale(evidence: Evidence) -> str:
+    """Models and data of everything that a profile has published."""
+    records = list(evidence.store.records.values())
+    backbones = [run["where"]["backbone"] for run in records]
+    models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
+    return f"{'; '.join(models)}. {'Generated' if generated(records) else 'Real'} data" if records else "measurements only"
+
+
+def markdown(ledger: Ledger) -> str:
+    """The overview, then a section a claim with links to what was read."""
+    profiles = list(ledger.scales)
+    scales = [f"- `{name}`: {text}." for name, text in ledger.scales.items()]
+    head = HEAD.read_text(encoding="utf-8")
+    lines = [head, *scales, "", "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
+    for claim, outcomes in ledger.entries:
+        cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
+        link = f"[{claim.statement}](#{claim.id})"
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (link, claim.figure, *cells)) + " |")
+    return "\n".join([*lines, "", *[_section(claim, outcomes) for claim, outcomes in ledger.entries]])
+
+
+def _cell(profile: str, outcome: Outcome) -> str:
+    counted = [reading for reading in outcome.readings if reading.value is not None or reading.verdict == INCONCLUSIVE]
+    alike = len({reading.what for reading in counted}) < len(counted)
+    lines = [f"**{outcome.verdict}**{_where(profile, outcome)}"]
+    if len(counted) == 1:
+        lines.append(counted[0].text)
+    else:
+        names = [f"{reading.what} ({reading.unit})" if alike else reading.what for reading in counted]
+        lines += [f"{name}: {reading.text}" for name, reading in zip(names[:SHOWN], counted, strict=False)]
+        lines += [f"{len(counted) - SHOWN} more below"] if len(counted) > SHOWN else []
+    if counted and (missing := len(outcome.readings) - len(counted)):
+        lines.append(f"{missing} not run")
+    return "<br>".join(lines)
+
+
+def _where(profile: str, outcome: Outcome) -> str:
+    if not any(reading.sources for reading in outcome.readings) or outcome.verdict == NOT_RUN:
+        return ""
+    data = ", generated data" if any(reading.generated for reading in outcome.readings) else ""
+    return f" at {profile}{data}"
+
+
+def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
+    lines = [
+        f'<a id="{claim.id}"></a>\n\n## {claim.statement}\n',
+        f"- Test: {claim.test.rule}.",
+        f"- Paper: {claim.figure} ({claim.source}).",
+    ]
+    if claim.test.anywhere:
+        outcomes = {"any profile": next(iter(outcomes.values()))}
+    for name, outcome in outcomes.items():
+        lines.append(f"- {name}: **{outcome.verdict}**{_where(name, outcome)}")
+        for reading in outcome.readings:
+            unit = f" ({reading.unit})" if reading.unit else ""
+            verdict = f", {reading.verdict}" if len(outcome.readings) > 1 else ""
+            lines.append(f"  - {reading.what}{unit}: {reading.text}{verdict}{''.join(f'; {note}' for note in reading.notes)}")
+        sources = dict.fromkeys(path for reading in outcome.readings for path in reading.sources)
+        if sources:
+            lines.append("  - Read: " + ", ".join(f"[{_short(path)}]({path})" for path in sources))
+    return "\n".join(lines) + "\n"
+
+
+def _short(path: str) -> str:
+    """The first digits of a signature; the name of a measurement; an array file is told apart by its ending."""
+    stem, _, ending = path.rpartition("/")[2].rpartition(".")
+    return f"{stem[:8]}{'' if ending == 'json' else '.' + ending}"
+
+
+def comma_separated(ledger: Ledger) -> str:
+    """One line a reading (one without numbers where a claim has none); empty fields are no values."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    write.writerow("claim profile verdict reading unit value low high n reading_verdict generated".split())
+    for claim, outcomes in ledger.entries:
+        for name, outcome in outcomes.items():
+            for reading in outcome.readings or (None,):
+                numbers = [""] * 4
+                if reading is not None:
+                    ends = (reading.value, reading.low, reading.high)
+                    numbers = ["" if end is None else f"{end:.6g}" for end in ends] + [str(reading.n or "")]
+                told = (reading.what, reading.unit) if reading else ("", "")
+                last = (reading.verdict, "yes" if reading.generated else "") if reading else ("", "")
+                write.writerow([claim.id, name, outcome.verdict, *told, *numbers, *last])
+    return out.getvalue()

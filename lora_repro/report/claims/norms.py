@@ -1,0 +1,77 @@
+"""Tests on norms: how large updates are, and how much of W lies in their directions (Table 7)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from lora_repro.analysis.overlaps import rank_pairs
+from lora_repro.analysis.spectra import Array
+from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.errors import UserError
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.probing import SPREAD, Probing, of_values
+from lora_repro.report.claims.reading import Reading
+
+WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions, one draw a layer"}
+RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
+         "smallest/largest": "at the smallest rank over that at the largest"}  # fmt: skip
+
+
+class NormRatio(Probing):
+    """Quotient of two of the probe's norms in every layer at the end of training.
+
+    of, to: `norm` ||D||_F, `inside` ||U^T W V||_F in D's top directions, `weight_random` in random ones, as many as the
+    run's rank. ranks: `smallest`, `each`, or `smallest/largest`: the quotient at the one over that at the other, of one
+    seed. forms: `scaled`, D with alpha / rank, or `both`, with and without, which must agree. norm/inside is the
+    amplification factor; its notes give norm/weight_random, that of an update of the same norm in random directions.
+    """
+
+    def __init__(
+        self, kinds: Sequence[str], of: str, to: str, ranks: str = "each", forms: str = "scaled",
+        floor: float | None = None, ceiling: float | None = None, table: str = "delta_w",
+    ) -> None:  # fmt: skip
+        super().__init__(kinds, floor, ceiling, table)
+        self.of, self.to, self.ranks = of, to, ranks
+        self.forms = {"scaled": ("",), "both": ("", ", without α/r")}.get(forms, ())
+        self.combine = "agree" if forms == "both" else "all"
+        if {of, to} - WORDS.keys() or ranks not in RANKS or not self.forms:
+            raise UserError(f"of and to are among {', '.join(WORDS)}; ranks is {', '.join(RANKS)}; forms scaled or both")
+
+    @property
+    def rule(self) -> str:
+        forms = " with and without α/r" if len(self.forms) > 1 else ""
+        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {SPREAD} lies {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        groups = self._groups(evidence.probed(self.table))
+        found = []
+        for form, kind, (name, runs) in itertools.product(self.forms, self.kinds, groups):
+            values = [(group, self._value(group, kind, self.to, not form)) for group in runs]
+            notes = []
+            if (self.of, self.to) == ("norm", "inside") and runs:
+                null = np.median(np.concatenate([self._value(group, kind, "weight_random", not form) for group in runs]))
+                notes.append(f"random directions: {null:.2f}")
+            what = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
+            found += of_values(what, "ratio", values, self.region, evidence, notes=notes)
+        return found
+
+    def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:
+        """(name, single runs or pairs of runs) of each reading."""
+        if self.ranks == "smallest/largest":
+            return [("smallest over largest rank", rank_pairs(runs, same_seed=True))]
+        ranks = sorted({run.rank for run in runs if run.rank})[: 1 if self.ranks == "smallest" else None]
+        return [(f"r = {rank}", [(run,) for run in runs if run.rank == rank]) for rank in ranks]
+
+    def _value(self, group: Sequence[Probed], kind: str, to: str, scaled: bool) -> Array:
+        """(L,): the quotient of a run, or of the first run over that of the second."""
+        first, *other = (self._norm(run, kind, self.of, scaled) / self._norm(run, kind, to, scaled) for run in group)
+        return np.asarray(first / other[0]) if other else first
+
+    def _norm(self, run: Probed, kind: str, name: str, scaled: bool) -> Array:
+        """(L,): the last observed step of a norm that training changes, or a constant one."""
+        array = run.arrays[f"{kind}.{name}" if name == "norm" else f"{kind}.{name}_{run.rank}"]
+        last = np.asarray(array[-1] if array.ndim == 2 else array, np.float64)
+        return last / run.scaling if name == "norm" and not scaled and run.scaling else last

@@ -1,0 +1,96 @@
+"""Tests on directions: which ones do the updates of two ranks, of two seeds and W share?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lora_repro.analysis.overlaps import Pair, rank_pairs, seed_pairs, with_weight
+from lora_repro.analysis.spectra import Array, chance, similarity
+from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.errors import UserError
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.probing import SPREAD, Probing, of_values
+from lora_repro.report.claims.reading import Reading
+
+WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds"}
+PAIRS: dict[str, Callable[[Sequence[Probed]], list[Pair]]] = {"ranks": rank_pairs, "seeds": seed_pairs}
+
+
+class Overlap(Probing):
+    """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank), less a baseline.
+
+    less: `nothing`; `chance`, k/d of k directions in d dimensions; or another kind, whose phi in that layer is taken off.
+    """
+
+    def __init__(
+        self, kinds: Sequence[str], between: str, first: int = 1, last: int = 1, less: str = "nothing",
+        floor: float | None = None, ceiling: float | None = None, table: str = "subspace",
+    ) -> None:  # fmt: skip
+        super().__init__(kinds, floor, ceiling, table)
+        self.between, self.first, self.last, self.less = between, first, last, less
+        if between not in PAIRS or not 1 <= first <= last or less not in ("nothing", "chance", *NAMES):
+            raise UserError(f"between is {' or '.join(PAIRS)}, less nothing, chance or a kind, and 1 <= first <= last")
+
+    @property
+    def rule(self) -> str:
+        off = {"nothing": "", "chance": " less the chance level"}.get(self.less, f" less that of {NAMES.get(self.less)}")
+        names = ", ".join(NAMES[kind] for kind in self.kinds)
+        return (f"φ of singular directions {self.first} to {self.last} of A between {WORDS[self.between]}, {names}{off}: "
+                f"{SPREAD} lies {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        pairs = PAIRS[self.between](evidence.probed(self.table))
+        off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
+        found = []
+        for kind in self.kinds:
+            values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
+            what = f"φ of directions {self.first}–{self.last} between {self.between}, {NAMES[kind]}{off}"
+            found += of_values(what, "φ", values, self.region, evidence)
+        return found
+
+    def _value(self, pair: Pair, kind: str, layer: int) -> float:
+        value = self._phi(pair, kind, layer)
+        if self.less == "chance":
+            one, other = (self._part(run.basis(kind, layer)) for run in pair)
+            return value - float(chance(one.shape[1], other.shape[1], one.shape[0])[-1, -1])
+        return value if self.less == "nothing" else value - self._phi(pair, self.less, layer)
+
+    def _phi(self, pair: Pair, kind: str, layer: int) -> float:
+        one, other = (self._part(run.basis(kind, layer)) for run in pair)
+        return float(similarity(one, other)[-1, -1]) if one.shape[1] and other.shape[1] else math.nan
+
+    def _part(self, basis: Array) -> Array:
+        return basis[:, self.first - 1 : self.last]
+
+
+class WithWeight(Probing):
+    """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8); chance gives `share`."""
+
+    def __init__(
+        self, kinds: Sequence[str], share: float, top: int,
+        floor: float | None = None, ceiling: float | None = None, table: str = "subspace",
+    ) -> None:  # fmt: skip
+        super().__init__(kinds, floor, ceiling, table)
+        self.share, self.top = share, top
+
+    @property
+    def rule(self) -> str:
+        return (f"φ of the top {self.top} directions of A and the top {100 * self.share:g} % of W's, every rank (chance: "
+                f"{self.share:g}): {SPREAD} lies {self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        runs = evidence.probed(self.table)
+        found = []
+        for kind in self.kinds:
+            values = [((run,), np.array([self._value(run, kind, layer) for layer in run.kept_layers])) for run in runs]
+            what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]}"
+            found += of_values(what, "φ", values, self.region, evidence)
+        return found
+
+    def _value(self, run: Probed, kind: str, layer: int) -> float:
+        index, grid = with_weight(run, kind, layer)
+        place = int(np.argmin(np.abs(index - self.share * run.basis(kind, layer).shape[0])))
+        return float(grid[place, min(self.top, grid.shape[1]) - 1])

@@ -1,0 +1,40 @@
+"""A claim of several parts: it holds if all of its parts do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lora_repro.report.claims.base import ClaimTest
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import NOT_RUN, Reading, combined
+
+
+class AllOf(ClaimTest):
+    """`parts`: tests, each of which has a verdict from its own readings."""
+
+    def __init__(self, parts: Sequence[ClaimTest]) -> None:
+        self.parts = list(parts)
+
+    def rows(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for part in self.parts:
+            for table, rows in part.rows().items():
+                found.setdefault(table, set()).update(rows)
+        return found
+
+    @property
+    def rule(self) -> str:
+        return "; and ".join(part.rule for part in self.parts)
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        """A part without a reading counts as one that was not run: the others cannot stand for it."""
+        found = []
+        for place, part in enumerate(self.parts):
+            readings = part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]
+            found += [replace(reading, part=place) for reading in readings]
+        return found
+
+    def verdict(self, readings: Sequence[Reading]) -> str:
+        own = [[reading for reading in readings if reading.part == place] for place in range(len(self.parts))]
+        return combined([part.verdict(found) for part, found in zip(self.parts, own, strict=True)], "all")

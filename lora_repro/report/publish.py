@@ -1,0 +1,148 @@
+"""Copy this checkout's finished, clean records to results/<profile>/, then render every published table.
+
+    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces published records that differ)
+
+Says what it left out and why. A published record is never replaced by a different one unless forced.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+from lora_repro.record import load_predictions, load_records, read, write_text
+from lora_repro.report import present
+
+ROOT = Path(__file__).resolve().parents[2]
+# A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
+PRIVATE = ("input", "target", "references")
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """Publish one profile; returns the exit status."""
+    parser = cli.parser("publish", __doc__)
+    parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
+    parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
+    given = parser.parse_args(arguments)
+    key, _, profile = given.profile.partition("=")
+    if key != "profile" or not profile or "/" in profile:
+        raise UserError(f"{given.profile!r}: write profile=mini")
+    force = given.force or os.environ.get("FORCE", "") not in ("", "0")
+    publish(root / "runs" / profile, root / "results" / profile, force)
+    present.render_published(present.names(), root)
+    return 0
+
+
+def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
+    """Copy what may be published; returns signature -> what became of it, and prints the same.
+
+    Raises UserError where there is no record at all.
+    """
+    records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
+    if not records and not measures:
+        raise UserError(f"no record under {runs}; run something first")
+    outcome = {}
+    for path in measures:
+        outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force)
+        print(f"measures/{path.stem}: {outcome[path.stem]}")
+    for signature, record in sorted(records.items()):
+        reason = refusal(record, runs / signature / "predictions.jsonl")
+        outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
+        row = record.get("row") or {}
+        cli.say(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
+    return outcome
+
+
+def refusal(record: dict[str, Any], predictions: Path) -> str | None:
+    """Why this run may not be published, or None."""
+    # A collapsed run is a result: tables show it as such and never average it.
+    if record["status"] not in ("finished", "collapsed"):
+        return f"status is {record['status']}"
+    if record["where"].get("dirty") is not False:
+        return "it ran on uncommitted changes"
+    if (record["asked"].get("backbone") or {}).get("source") == "folder":
+        return "its backbone is a folder of this machine, which no reader has"
+    if bad := _not_finite(record["measured"], "measured"):
+        return f"{bad} is not a finite number"
+    if not record["measured"].get("scores"):
+        return "it has no scores"
+    if not predictions.is_file():
+        return "its predictions are missing"
+    lines = load_predictions(predictions)
+    if not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
+        return "its predictions are empty"
+    for line in lines:
+        if bad := _not_finite(line, "predictions"):
+            return f"{bad} is not a finite number"
+        if leaked := [key for key in PRIVATE if key in line]:
+            return f"its predictions hold the data's own text ({leaked[0]})"
+    return None
+
+
+def _not_finite(value: object, path: str) -> str | None:
+    """The path of the first NaN or infinity inside nested JSON values."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((bad for key, item in items if (bad := _not_finite(item, f"{path}.{key}"))), None)
+
+
+def _predictions(record: dict[str, Any], path: Path) -> str:
+    """The file as it is; where its outputs are the data's own texts (the human row of real data), without them."""
+    text = path.read_text(encoding="utf-8")
+    asked = record["asked"]
+    ours = asked.get("task", {}).get("source") == "embedded"
+    if asked.get("method", {}).get("name") != "human" or ours:
+        return text
+    lines = [{key: value for key, value in line.items() if key != "output"} for line in load_predictions(path)]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str:
+    """Write predictions first, the record last: a published record is always complete."""
+    signature = str(record["signature"])
+    target = results / "records" / f"{signature}.json"
+    texts = (
+        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        _predictions(record, runs / signature / "predictions.jsonl"),
+    )
+    copied = (target, results / "predictions" / f"{signature}.jsonl")
+    if all(
+        path.is_file() and path.read_text(encoding="utf-8") == text
+        for path, text in zip(copied, texts, strict=True)
+    ):
+        return "published already"
+    replaced = target.exists()
+    if replaced and not force:
+        return "left out: a different record is published; FORCE=1 replaces it"
+    arrays = runs / signature / "updates.safetensors"
+    if arrays.is_file():  # what a probe measured
+        (results / "updates").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(arrays, results / "updates" / f"{signature}.safetensors")
+    for path, text in reversed(list(zip(copied, texts, strict=True))):
+        write_text(path, text)
+    return "replaced" if replaced else "published"
+
+
+def _copy_measure(source: Path, target: Path, force: bool) -> str:
+    """Publish a measurement that is no training run (`measures`), by the rules of a record."""
+    found = read(source)
+    if found["status"] != "finished":
+        return f"left out: status is {found['status']}"
+    if found["where"].get("dirty") is not False:
+        return "left out: it was measured on uncommitted changes"
+    if bad := _not_finite(found, source.stem):
+        return f"left out: {bad} is not a finite number"
+    text, replaced = source.read_text(encoding="utf-8"), target.exists()
+    if replaced and target.read_text(encoding="utf-8") == text:
+        return "published already"
+    if replaced and not force:
+        return "left out: a different measurement is published; FORCE=1 replaces it"
+    write_text(target, text)
+    return "replaced" if replaced else "published"

@@ -1,0 +1,163 @@
+"""A sweep: many runs through one of Hydra's launchers, and at its end a table of what became of each.
+
+Hydra's launcher (basic, joblib, submitit) decides where and how many at once; every job then starts its run in a process of
+its own (`supervise`). The record on disk says what is done, whichever launcher or command did it: such runs are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lora_repro import cli, record
+from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
+from lora_repro.config.compose import hydra_program, job_overrides
+from lora_repro.errors import Busy, UserError
+from lora_repro.sweep import ready, supervise
+
+
+def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
+    """Whether a command line asks Hydra for a sweep, and for no explanation instead (--cfg, --info)."""
+    flags = {item for item in arguments if item.startswith("-")}
+    many = bool(flags & {"-m", "--multirun"}) or str(hydra_node.mode).endswith("MULTIRUN")
+    return many and flags <= {"-m", "--multirun"}
+
+
+def job(config: DictConfig) -> None:
+    """One job, in whatever process the launcher gives it. Its run has a process of its own."""
+    try:
+        if supervise.stopping() or not asks(config):
+            return
+        cell = cell_of(config, job_overrides())
+        folder = cell.folder
+        if found := record.find(folder, cell.asked):
+            print(summary(found), flush=True)
+            return
+        with supervise.stoppable():
+            supervise.start(
+                "lora_repro.run", job_overrides(), folder, config.launch.tries, config.launch.processes
+            )
+    except UserError as error:
+        cli.failed(error)
+    if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
+        sys.exit(supervise.STOPPED)  # without a result, so that a job which the cluster requeues goes on
+
+
+def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
+    """Run every cell, print the table and return the exit code: 0 if each of them has its record."""
+    if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
+        raise UserError("a search looks at dev data only: python -m lora_repro search method=lora")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
+    wanted = unique(cells(arguments))
+    ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
+    launcher = str(hydra_node.launcher._target_)
+    if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
+        share_cores(min(len(wanted), hydra_node.sweeper.max_batch_size or len(wanted)))
+    if "submitit" in launcher:  # its jobs outlive this process
+        left, stopped = _launch(), False
+    else:
+        mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
+        os.environ[supervise.MARK] = str(mark)
+        if "joblib" in launcher:
+            os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
+        with supervise.stoppable():
+            left = _launch()
+        stopped = supervise.stopping()
+        mark.unlink(missing_ok=True)
+    statuses = [Status.of(cell) for cell in wanted]
+    print(table(statuses), flush=True)
+    missing = exit_code(statuses)
+    if left == 130:
+        return left
+    return supervise.STOPPED if stopped and missing else missing or left
+
+
+def exit_code(statuses: Sequence[Status]) -> int:
+    """0 if every cell has its record. A failure goes before "come back later": coming back does not mend it."""
+    codes = [status.code for status in statuses if status.code]
+    return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
+
+
+def _launch() -> int:
+    """Hand over to Hydra; its exit code."""
+    try:
+        hydra_program(job)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    return 0
+
+
+def share_cores(jobs: int) -> None:
+    """Give each of several runs at once its share of the threads, unless OMP_NUM_THREADS is set. joblib does so by itself."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // max(1, jobs))))
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a cell; `code` is 0 if it has its record."""
+
+    cell: Cell
+    status: str
+    code: int
+    score: str = ""
+    seconds: str = ""
+    attempts: int = 0
+    why: str = ""
+
+    @classmethod
+    def of(cls, cell: Cell) -> Status:
+        """Read from the run's folder."""
+        failed = supervise.attempts(cell.folder)
+        tries, why = failed["attempts"], failed.get("why", "")
+        try:
+            found = record.find(cell.folder)
+            if found is None and (cell.folder / "lock").exists():
+                with record.lock(cell.folder):
+                    pass
+        except Busy as error:
+            return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
+        except UserError as error:
+            return cls(cell, "failed", error.exit_code, attempts=tries, why=str(error))
+        if found is not None:
+            measured = found["measured"]
+            scores = [f"{name} {value:.4g}" for name, value in measured.get("scores", {}).items() if value is not None]
+            seconds = f"{measured['wall_seconds']:.0f}"
+            return cls(cell, found["status"], 0, (scores or [""])[0], seconds, tries + 1)
+        if not why:
+            return cls(cell, "missing", 1)
+        code = failed["exit"]
+        return cls(cell, "stopped" if code == supervise.STOPPED else "failed", code if code > 0 else 1, attempts=tries, why=why)
+
+
+def table(statuses: Sequence[Status]) -> str:
+    """A line a run, the ones without a record last."""
+    told = varied([status.cell for status in statuses])
+    lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
+    for s in sorted(statuses, key=lambda status: status.code != 0):
+        title = s.cell.titled(told)
+        lines.append((title, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    done = sum(s.code == 0 for s in statuses)
+    return "\n".join([f"{done} of {len(statuses)} runs are done", *text])
+
+
+def summary(found: dict[str, Any]) -> str:
+    """One line a finished run: what was scored, with what, in how long."""
+    scores = found["measured"].get("scores", {})
+    shown = "  ".join(
+        f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items()
+    )
+    asked = found["asked"]
+    cell = f"{asked['task']['name']:<12}{found['row']['name']:<16} seed {asked['seed']}"
+    return f"{cell}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"

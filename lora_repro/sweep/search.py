@@ -1,0 +1,92 @@
+"""Search a learning rate with Optuna, on dev data only; needs the extra `sweeps`.
+
+    python -m lora_repro search method=lora hydra.sweeper.n_trials=12
+    python -m lora_repro search method=lora task=rte 'train.lr=tag(log,interval(1e-4,1e-2))' profile=laptop paths.data=/data/glue
+
+A trial is that of `lora_repro.sweep.tune`: few training rows, nothing decoded, test data not touched. It has a process of its own
+and is found again by the same command. Optuna takes no experiment (it cannot read a table's rows), and nothing is written to
+conf/: the best rate is printed. Where methods are compared, give each of them the same number of trials.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import cli, record
+from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
+from lora_repro.errors import UserError
+from lora_repro.sweep import ready, supervise
+from lora_repro.sweep.tune import shortened, trial
+
+SWEEPER = "hydra/sweeper=learning_rate"
+
+
+def objective(config: DictConfig) -> float | None:
+    """What Optuna minimises: the dev loss of one trial, infinite where it diverged, None where there is none."""
+    try:
+        refuse_tables(config)
+        found = started(config) if in_sweep() else trial(config, config.train.lr)
+    except UserError as error:
+        supervise.confess(error)
+        cli.failed(error)
+        if in_sweep() and not supervise.stopping():
+            return None  # Optuna counts it as failed and goes on
+        sys.exit(error.exit_code)
+    loss = math.inf if found["dev_loss"] is None else float(found["dev_loss"])
+    if in_sweep():
+        print(f"train.lr={found['lr']:.3g}  dev loss {loss:.4f}", flush=True)
+    return loss
+
+
+def refuse_tables(config: DictConfig) -> None:
+    if config.row.table:
+        raise UserError("Optuna takes a configuration without an experiment: method=lora task=e2e")
+
+
+def started(config: DictConfig) -> dict[str, Any]:
+    """A trial in a process of its own. Raises UserError if it ends without a dev loss."""
+    _, folder = shortened(config, config.train.lr)
+    path = folder / "trial.json"
+    if not path.exists():
+        with supervise.stoppable():
+            supervise.start("lora_repro", ["search", *job_overrides()], folder, config.launch.tries)
+    if not path.exists():
+        why = supervise.attempts(folder).get("why", "it did not start")
+        raise UserError(f"the trial at train.lr={config.train.lr:.3g} has no dev loss: {why}")
+    return record.read(path)
+
+
+def search(arguments: list[str]) -> dict[str, float]:
+    """Hand the command line (sys.argv) to Optuna; what it found best. Raises UserError if the configuration does not compose."""
+    cli.unmirrored(arguments, "trials")
+    fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
+    config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
+    refuse_tables(config)
+    ready.check([resolved(config)])  # once, before ten processes find it
+    result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
+    result.unlink(missing_ok=True)
+    hydra_program(objective)
+    best: Any = OmegaConf.load(result)
+    return {**best.best_params, "dev_loss": best.best_value}
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status. Hydra reads sys.argv."""
+    if "hydra.mode=RUN" in arguments:
+        hydra_program(objective)
+        return 0
+    given = list(arguments)
+    if not any(item.startswith("hydra/sweeper=") for item in given):
+        given.insert(0, SWEEPER)
+    given.insert(0, "--multirun")
+    sys.argv[1:] = given
+    best = search(given)
+    print("best: " + "  ".join(f"{key}={value:.4g}" for key, value in best.items()))
+    return 0

@@ -1,0 +1,97 @@
+"""Step metrics: a JSON-lines file always, a mirror of it elsewhere if asked.
+
+Disk first: whatever a mirror does (fail, hang, lose its process), the run and its files stay as they are without one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from lora_repro.errors import Preempted
+
+Plain = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt at a run ended: its status, its numbers by flat name (`scores/bleu`), its predictions, if any."""
+
+    status: str
+    summary: dict[str, Plain] = field(default_factory=dict)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, record: dict[str, Any], predictions: list[dict[str, Any]]) -> Ending:
+        """What a mirror shows of a record. A run without a model answers with the data's own texts: they stay here."""
+        where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
+        numbers = dict(flat({**record["measured"], "where": where}))
+        return cls(record["status"], numbers, predictions if record["where"]["backbone"]["sha256"] else [])
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Plain]]:
+    """Nested values by name, a level below its parent's: `scores/bleu`. Lists and None have no place in a summary."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}/")
+        elif isinstance(value, Plain):
+            yield f"{prefix}{key}", value
+
+
+class Mirror(Protocol):
+    """A second place for what one attempt at a run logs."""
+
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+
+    def finish(self, ending: Ending) -> None: ...
+
+
+class Metrics:
+    """`metrics.jsonl` of one run; on resume the steps after the checkpoint are dropped, since they come again.
+
+    As a context it tells the mirror of a run that was stopped or failed.
+    """
+
+    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
+        self.path, self.mirror, self._resumed = path, mirror, False
+
+    def _drop_from(self, step: int) -> None:
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < step]
+            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        if not self._resumed:
+            self._drop_from(step)
+            self._resumed = True
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.mirror:
+            self.mirror.log(step, values)
+
+    def finish(self, record: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
+        """Show the mirror a record that is on disk."""
+        if self.mirror:
+            self.mirror.finish(Ending.of(record, predictions))
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.mirror and error is not None:
+            stopped = isinstance(error, (Preempted, KeyboardInterrupt, SystemExit))
+            self.mirror.finish(Ending("preempted" if stopped else "failed"))
+
+
+class NoTracker:
+    """Nothing beyond the run's own files."""
+
+    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
+        return None
