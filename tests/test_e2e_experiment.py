@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lora_repro.table import main
 
 from experiments import e2e
 from lora_repro.cells import Cell
 from lora_repro.report import exhibit
+from lora_repro.report.present import main
 from lora_repro.results import declared_cells, frame
 from lora_repro.tasks.e2e import E2E as Task
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from latency_measure import measurement
-from lora_repro.table import main
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import build
 from lora_repro.costs import measures
 from lora_repro.costs.bench import Bench
 from lora_repro.methods._bottleneck import bottleneck_size
+from lora_repro.report.present import main
 from lora_repro.results import backbone_name, declared_cells, grouped
 
 ROWS = [

@@ -80,9 +80,9 @@ def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
 def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:
     for command in ("plan", "doctor"):
         given = (command, "EXPERIMENT=low-data", "PROFILE=paper", "DATA=/some where/glue", "ARGS=-m seed=0,1")
-        line = next(line for line in commands(*given) if f"lora_repro.{command}" in line)
-        assert f"""lora_repro.{command} experiment=low_data profile=paper "paths.data='/some where/glue'" -m seed=0,1""" in line
-        assert any(f"lora_repro.{command}  profile=mini" in line for line in commands(command))
+        line = next(line for line in commands(*given) if f"lora_repro {command}" in line)
+        assert f"""lora_repro {command} experiment=low_data profile=paper "paths.data='/some where/glue'" -m seed=0,1""" in line
+        assert any(f"lora_repro {command}  profile=mini" in line for line in commands(command))
 
 
 @pytest.mark.parametrize(("train", "table", "expected"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (1, 1, 2)])
@@ -103,7 +103,7 @@ def test_the_table_comes_even_after_a_failed_run(tmp_path: Path, train: int, tab
         manifest.parent.mkdir(parents=True)
         manifest.touch()
     done = make("reproduce-e2e", "LORA_REPRO_CACHE=", folder=tmp_path)
-    assert done.stdout.split() == ["lora_repro.run", "lora_repro.table"]
+    assert done.stdout.split() == ["lora_repro.run", "lora_repro"]
     assert done.returncode == expected, done.stderr
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lora_repro.page.__main__ import main
 
 from lora_repro.config.compose import compose, resolved
 from lora_repro.page.build import page
+from lora_repro.page.command import main
 from lora_repro.page.examples import texts_of
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces

@@ -71,7 +71,7 @@ def test_the_paper_s_scale_is_planned_without_weights_or_data(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A block of this size would take seconds to time.
-    monkeypatch.setattr("lora_repro.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
+    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
     asked = ["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium", "seed=0"]
     assert plan.main(asked) == 0
     shown = capsys.readouterr().out

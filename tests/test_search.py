@@ -31,8 +31,8 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     """A search in this process whose trials are in this process, too. No test data is looked at."""
 
     def start(module: str, overrides: list[str], folder: Path, tries: int) -> int:
-        assert module == "lora_repro.sweep.search"
-        config = compose(list(overrides))
+        assert module == "lora_repro" and overrides[0] == "search"
+        config = compose(list(overrides[1:]))
         tune.trial(config, config.train.lr)
         return 0
 

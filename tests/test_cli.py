@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -17,13 +18,8 @@ from lora_repro import cli, errors
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-    for path in (ROOT / "lora_repro").rglob("*.py")
-    if '\nif __name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "jvm_worker.py"
-)
 SLOW = tuple("torch transformers datasets matplotlib sklearn wandb pandas numpy scipy hydra omegaconf".split())
-# Runs a module as `python -m` does and then says which slow packages it has loaded.
+# Runs `python -m <arguments>` and then says which slow packages it has loaded.
 PROBE = f"""
 import runpy, sys
 name = sys.argv.pop(1)
@@ -40,33 +36,52 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_walk_finds_the_commands() -> None:
-    wanted = {f"lora_repro.{name}" for name in ("run", "table", "tune", "fetch", "publish", "score", "authors")}
-    assert wanted <= set(COMMANDS)
-
-
-def after_usage(text: str) -> str:
-    """A help text without the usage that argparse writes itself, which names the command too."""
-    return text.partition("\n\n")[2] if text.startswith("usage:") else text
-
-
-def test_a_usage_is_no_example() -> None:
-    about = "Does.\n\n    python -m x 1\n"
-    assert after_usage(f"usage: python -m x [-h]\n         [--to DIR]\n\n{about}") == after_usage(about) == about
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_quick_and_has_examples_and_exit_codes(command: str) -> None:
+@pytest.mark.parametrize("words", [["lora_repro.run"], *(["lora_repro", verb] for verb in cli.VERBS)], ids=" ".join)
+def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    done = call("-c", PROBE, command, "--help")
+    done = call("-c", PROBE, *words, "--help")
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     assert done.returncode == 0, done.stderr
     text, _, loaded = done.stdout.partition("LOADED ")
     assert loaded.strip() == "[]"  # nothing heavy: what makes it quick on any machine
     assert used < 1  # of processor time: a tenth of it is Python's own start
-    assert re.search(rf"^ +([A-Z_]+=\S+ )?(python -m {re.escape(command)}|make)( |$)", after_usage(text), re.M)
+    command = "lora_repro.run" if words[-1] == "run" else " ".join(words)
+    assert re.search(rf"^ +([A-Z_]+=\S+ )?(python -m {re.escape(command)}|make)( |$)", text, re.M)
     assert "--quiet" in text and "--verbose" in text
     assert cli.closing() in text and "75" in cli.closing()
+
+
+@pytest.mark.parametrize("verb", [verb for verb, module in cli.VERBS.items() if "arguments:" in cli.help_of(module)])
+def test_help_lists_every_argument_that_the_parser_takes(verb: str) -> None:
+    """Read from the source, it must say what the parser itself knows."""
+    module = importlib.import_module(cli.VERBS[verb])
+    if hasattr(module, "parser"):
+        text = cli.help_of(cli.VERBS[verb])
+        for action in module.parser()._actions:
+            for option in action.option_strings or [action.metavar or action.dest]:
+                assert option in text, option
+
+
+def test_the_front_door_lists_every_command_and_says_what_was_meant() -> None:
+    whole, wrong, strange = call("-m", "lora_repro"), call("-m", "lora_repro", "exprot"), call("-m", "lora_repro", "zzz")
+    assert whole.returncode == 0 and all(f"\n  {verb} " in whole.stdout for verb in cli.VERBS)
+    assert wrong.returncode == 2 and wrong.stderr == "error: no command 'exprot'; did you mean export?\n"
+    assert strange.returncode == 2 and "choose from run, table" in strange.stderr
+
+
+def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(how: BaseException) -> int:
+        @cli.command
+        def main(arguments: list[str]) -> int:
+            raise how
+
+        return main(["x"])
+
+    assert fails(UserError("no such thing")) == 2 and capsys.readouterr().err == "error: no such thing\n"
+    assert fails(OSError(28, "No space left")) == 2 and "No space left" in capsys.readouterr().err
+    assert fails(Busy("later")) == 75 and fails(KeyboardInterrupt()) == 130
+    with pytest.raises(ZeroDivisionError):
+        fails(ZeroDivisionError())
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
@@ -76,7 +91,7 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
-    text = cli.guide("What it does.")
+    text = cli.help_of("lora_repro.run")
     for name in ("e2e", "adapter_drop", "paper", "roberta_large", "stsb", "wandb"):
         assert name in text.split()
     assert "mini_decoder" not in text and max(map(len, text.splitlines())) < 130
