@@ -100,10 +100,10 @@ def test_the_rank_table_has_a_column_a_rank_and_one_for_rows_without(tmp_path: P
     (table,) = scores_of("rank", tmp_path)
     assert [column.metric.label for column in table.columns] == ["r 1", "r 32", "no r"]
     lines = {line.row: line for line in table.results if line.source == "published"}
-    assert [lines["lora_q"].cells[f"size_{n}"].mean for n in (1, 32)] == pytest.approx([51, 71])
+    assert [lines["lora_q"].cells[f"rank_{n}"].mean for n in (1, 32)] == pytest.approx([51, 71])
     assert "any" not in lines["lora_q"].cells and list(lines["full_q"].cells) == ["any"]
-    assert lines["lora_q"].sizes == {"size_1": 100, "size_32": 3200} and lines["lora_q"].method_parameters is None
-    assert lines["lora_q"].cells["size_1"].n == 2 and not lines["lora_q_v"].cells
+    assert lines["lora_q"].sizes == {"rank_1": 100, "rank_32": 3200} and lines["lora_q"].method_parameters is None
+    assert lines["lora_q"].cells["rank_1"].n == 2 and not lines["lora_q_v"].cells
     plot = drawn_of("rank", table)
     drawn = {curve.label: curve.spots for curve in plot.curves}
     assert [spot.x for spot in drawn["LoRA on W_q"]] == [1, 32] and [spot.x for spot in drawn["W_q in full"]] == [None]
@@ -120,19 +120,19 @@ def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> N
     fabricate(tmp_path, "rank_e2e", {("lora", 1): 0.5, ("lora", 16): 0.6, ("full", None): 0.9}, "bleu")
     second = scores_of("rank_e2e", tmp_path)[1]
     line = next(line for line in second.results if line.source == "published" and line.row == "lora")
-    assert line.cells["dev_loss_size_1"].mean == 1.5 and second.columns[0].metric.direction == -1
+    assert line.cells["dev_loss_rank_1"].mean == 1.5 and second.columns[0].metric.direction == -1
     (exhibit,) = pivot("rank_e2e").exhibits(Ask("rank_e2e", "smoke"), [published(tmp_path)])
     present.write(exhibit, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
-    assert {row["dev_loss_size_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
+    assert {row["dev_loss_rank_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
     full = [(row["any"], row["dev_loss_any"]) for row in rows if row["row"] == "full" and row["source"] == "published"]
     assert full == [("91", ""), ("", "1.5")]  # a line a table; its column without a rank is not that of the other
 
 
 def test_the_paper_s_ranks_are_beside_ours() -> None:
     paper = OmegaConf.load(CONF / "row" / "rank_e2e" / "lora.yaml").row.paper.gpt2_medium
-    assert (paper.size_1, paper.size_4, paper.size_1024) == (68.72, 70.38, 69.37)
-    assert (paper.dev_loss_size_1, paper.dev_loss_size_1024) == (1.23, 1.17)
+    assert (paper.rank_1, paper.rank_4, paper.rank_1024) == (68.72, 70.38, 69.37)
+    assert (paper.dev_loss_rank_1, paper.dev_loss_rank_1024) == (1.23, 1.17)
 
 
 def test_the_paper_s_tables_5_and_6_are_in_the_rows() -> None:
@@ -146,7 +146,7 @@ def test_the_paper_s_tables_5_and_6_are_in_the_rows() -> None:
     assert {row: (paper("which_weights", row).mnli, paper("which_weights", row).wikisql) for row in table_5} == table_5
     table_6 = {"lora_q": [90.7, 90.9, 91.1, 90.7, 90.7], "lora_q_v": [91.3, 91.4, 91.3, 91.6, 91.4],
                "lora_q_k_v_o": [91.2, 91.7, 91.7, 91.5, 91.4]}  # fmt: skip
-    assert {row: [paper("rank", row)[f"size_{n}"] for n in (1, 2, 4, 8, 64)] for row in table_6} == table_6
+    assert {row: [paper("rank", row)[f"rank_{n}"] for n in (1, 2, 4, 8, 64)] for row in table_6} == table_6
 
 
 def test_matrices_in_full_train_at_the_rate_that_was_searched_for() -> None:

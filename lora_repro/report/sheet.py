@@ -10,8 +10,6 @@ from lora_repro.report.scores import Result
 from lora_repro.report.statistics import text_of
 from lora_repro.report.table import EMPTY, Table
 
-CSV_NAMES = ("rank_", "size_")  # how a swept rank is called in CSVs, which are published: another name would be another file
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -93,12 +91,11 @@ class Scores:
                 "printed_parameters_m": result.printed_millions,
             }
             for key in (column.key for column in self.columns):
-                name = key.replace(*CSV_NAMES)
                 cell, versus = result.cells.get(key), result.differences.get(key)
-                line |= {name: cell and cell.mean, f"{name}_sd": cell and cell.sd}
+                line |= {key: cell and cell.mean, f"{key}_sd": cell and cell.sd}
                 if by_column:
-                    line |= {f"{name}_difference": versus and versus.mean, f"{name}_low": versus and versus.low,
-                             f"{name}_high": versus and versus.high}  # fmt: skip
+                    line |= {f"{key}_difference": versus and versus.mean, f"{key}_low": versus and versus.low,
+                             f"{key}_high": versus and versus.high}  # fmt: skip
             versus = result.differences.get(self.compared.key)
             line |= {"n": result.n, "difference": versus and versus.mean, "difference_low": versus and versus.low,
                      "difference_high": versus and versus.high, "difference_n": versus and versus.n,

@@ -107,9 +107,13 @@ class Compare(ClaimTest):
         return Reading(verdict=verdict, value=100 * float(np.mean(points)), low=low, high=high, n=len(seeds), **facts)
 
 
+def _swept(cell: Cell) -> tuple[str, Any]:
+    """What a cell's row is swept over, `rank` or `size`, and the value; None where it is not."""
+    return next(((axis.removeprefix("row."), value) for axis, value in cell.axes.items() if axis.startswith("row.")), ("", None))
+
+
 def _size(cell: Cell) -> Any:
-    """The rank or size that a cell's row is swept at."""
-    return next((value for axis, value in cell.axes.items() if axis.startswith("row.")), None)
+    return _swept(cell)[1]
 
 
 def _sizes(declared: Sequence[Cell]) -> list[int]:
@@ -125,7 +129,7 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
         named = f"{operand.table}/{operand.row}"
         raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
     first = fitting[0]
-    label = first.row.label if operand.size is None else f"{first.row.label}, size {operand.size}"
+    label = first.row.label if operand.size is None else f"{first.row.label}, {_swept(first)[0]} {operand.size}"
     return Place(first, label, evidence.runs(by_place(fitting)[0]))
 
 
