@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "text": smoke_run(folder, *TEXT),
         "prefix": smoke_run(folder, "experiment=e2e", "row/e2e=prelayer", "method.infix=0"),
         "sentence": smoke_run(folder, *SENTENCE),
-        "mean": smoke_run(folder, *SENTENCE, "+backbone.pooling=mean"),
+        "mean": smoke_run(folder, *SENTENCE, "backbone.pooling=mean"),
     }
 
 

@@ -14,7 +14,7 @@ from conftest import tiny_backbone
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import record, run, sweep
+from lora_repro import cells, record, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
@@ -162,7 +162,7 @@ def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -
     with pytest.raises(UserError, match="writes no text"):
         run.run(compose(["task=e2e", "profile=smoke", "backbone=random_bert", f"paths.runs={tmp_path}"]))
     with pytest.raises(UserError, match="one number"):
-        config = smoke(tmp_path, "task=similarity", "+backbone.n_labels=2")
+        config = smoke(tmp_path, "task=similarity", "backbone.n_labels=2")
         backbone_of(config)
     with pytest.raises(UserError, match="answers with a class"):
         objective_of(smoke(tmp_path, "task=sentiment", "decode=beam"))
@@ -193,7 +193,7 @@ def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
 
 def test_a_score_of_one_input_is_not_what_a_text_task_selects_by(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="select_by=loss"):
-        objective_of(compose(["profile=smoke", "task=e2e", "+train.select_by=score"]))
+        objective_of(compose(["profile=smoke", "task=e2e", "train.select_by=score"]))
 
 
 def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(source) == 1 and found["measured"]["started_from"] == source
     assert record.signature(found["asked"]) == found["signature"]
     # All who name a run agree on its name: the sweep, the table, the command that a report prints.
-    (cells,) = sweep.cells(cell)
-    assert cells.folder.name == found["signature"]
+    (named,) = cells.cells(cell)
+    assert named.folder.name == found["signature"]
     declared = declared_cells("glue", "smoke", ["row/glue=lora", "task=entailment", "starts=[{task:similarity}]", "seed=1"])
     assert [each.signature for each in declared] == [found["signature"]]
     assert command(found, "smoke").problem == ""

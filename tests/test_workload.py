@@ -85,7 +85,7 @@ def test_a_probe_of_a_sentence_task_runs_over_features() -> None:
 def test_grouped_batches_pad_less() -> None:
     usual = ["task=mnli", "profile=paper", "method=lora"]
     found = []
-    for more in ([], ["+train.group_by_length=true"]):
+    for more in ([], ["train.group_by_length=true"]):
         asked = asking(*usual, *more)
         found.append(workload(asked, framed(asked), None)[0])
     assert found[0].length > found[1].length and found[0].train_rows == 392702 and found[0].test_rows == 9815 + 9832

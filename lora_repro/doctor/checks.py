@@ -21,7 +21,7 @@ from lora_repro.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
 SPACE = {"smoke": 1, "mini": 2, "laptop": 5, "paper": 60}  # GB: backbones, adapters and checkpoints of one table at a time
 TIMEOUT = 3  # seconds for the hub to answer
