@@ -1,4 +1,4 @@
-"""LoRA beside what came after it (DoRA, rsLoRA, LoRA+, PiSSA, VeRA) and beside itself with prompts (Section 7), on GLUE's tasks."""
+"""LoRA beside what came after it (DoRA, rsLoRA, LoRA+, PiSSA, VeRA) and beside itself with prompts (Section 7), on GLUE."""
 
 from lora_repro.report.pivot import Pivot
 

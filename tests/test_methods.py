@@ -185,7 +185,7 @@ def test_every_config_has_its_file() -> None:
     named = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "method").glob("*.yaml")}
     assert set(STEMS) <= set(named)
     for stem in set(named) - set(STEMS):
-        form = re.search(r"^defaults: \[(\w+), _self_\]$", named[stem], re.M) or re.search(r"^_target_: .*\.(\w+)\.\w+$", named[stem], re.M)
+        form = re.search(r"^(?:defaults: \[|_target_: lora_repro\.methods\.)(\w+)", named[stem], re.M)
         assert form and form[1] in STEMS and f"name: {stem}" in named[stem], stem
 
 
