@@ -45,7 +45,7 @@ from lora_repro.stages import (
 )
 from lora_repro.sweep import supervise
 from lora_repro.sweep.launch import summary, sweep, wants_sweep
-from lora_repro.tasks.base import Scores
+from lora_repro.tasks.base import AbstractTask, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
@@ -172,7 +172,7 @@ def measure(
         "where": {
             **place(settings, ranks, trained),
             "backbone": origin,
-            "data": {"caption": splits.caption, "hashes": splits.hashes},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },
     }
     said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
@@ -207,6 +207,12 @@ def facts(
     if scores:
         found["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
     return found
+
+
+def kept_private(task: AbstractTask) -> dict[str, bool]:
+    """What a record says of data whose licence forbids to publish even what a model makes of them; nothing of others."""
+    ours = getattr(task, "source", "") == "embedded"
+    return {} if task.publishes_outputs or ours else {"outputs_private": True}
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:

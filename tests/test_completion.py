@@ -8,7 +8,11 @@ from conftest import text_row, tiny_backbone
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import collate
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.errors import UserError
 from lora_repro.objectives.completion import Completion, summed_loss
+from lora_repro.tasks.base import Example
+from lora_repro.tasks.samsum import SAMSum
 
 ROWS = [text_row([65, 66, 10, 32, 67, 256], 3), text_row([70, 10, 32, 71, 72, 73, 74, 256], 2)]
 
@@ -50,3 +54,21 @@ def test_validation_loss_is_a_mean_over_tokens_without_smoothing() -> None:
     for size in (1, 2):
         assert Completion().validate(backbone, ROWS, size) == {"dev_loss": pytest.approx(expected / n, rel=1e-5)}
     assert expected / n == pytest.approx(math.log(257), rel=0.2)  # an untrained model knows nothing
+
+
+def test_what_does_not_fit_is_cut_by_the_task_s_rule_and_counted() -> None:
+    backbone, task = tiny_backbone("gpt2"), SAMSum("embedded")  # a token a byte
+    chat = "A: one two\nB: three four\n\n"
+    examples = [Example("long", chat, "five", ("five",)), Example("short", "B: six\n\n", "five", ("five",))]
+    objective = Completion(BeamSearch(beam=1, max_new_tokens=5), task)
+    assert [objective.ask(examples[1:], backbone, (0, 0), most)[1] for most in (14, 13)] == [0, 1]  # 9 tokens, 5 to answer with
+    rows, cut = objective.encode(examples, backbone, (0, 0), 22)
+    assert cut == 1 and [len(row.ids) for row in rows] == [22, 15]
+    assert backbone.tokenizer.decode(rows[0].ids[:16]) == "B: three four\n\n\n"
+    asked, cut = objective.ask(examples, backbone, (2, 0), 23)
+    assert cut == 1 and [len(row.ids) for row in asked] == [18, 11]
+    assert objective.encode(examples, backbone, (0, 0), 99)[1] == 0
+    with pytest.raises(UserError, match="only the first utterances may be cut"):
+        objective.ask(examples, backbone, (0, 0), 6)
+    with pytest.raises(UserError, match=r"data\.max_length"):
+        Completion().encode(examples, backbone, (0, 0), 22)

@@ -24,7 +24,7 @@ def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None =
         "asked": change.get("asked", {}),
         "row": {"table": "e2e", "name": "lora", "label": "LoRA"},
         "measured": {"scores": change.get("scores", {"bleu": 0.5, "meteor": None})},
-        "where": {"dirty": change.get("dirty", False)},
+        "where": {"dirty": change.get("dirty", False), "data": change.get("data", {})},
     }
     place = folder / "runs" / "mini" / signature
     place.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,13 @@ def test_human_texts_of_real_data_are_not_published(tmp_path: Path, source: str,
     assert outcome(tmp_path) == "published" and outcome(tmp_path) == "published already"
     (line,) = (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").read_text().splitlines()
     assert ("a pub" in line) == kept and json.loads(line)["matches"] == [1, 0, 0, 0]
+
+
+def test_what_a_licence_keeps_is_not_published(tmp_path: Path) -> None:
+    run(tmp_path, data={"outputs_private": True})
+    assert outcome(tmp_path) == "published"
+    (line,) = (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").read_text().splitlines()
+    assert "output" not in json.loads(line) and json.loads(line)["matches"] == [1, 0, 0, 0]
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:

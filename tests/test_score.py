@@ -141,19 +141,6 @@ def test_groups_may_be_parted_by_several_blank_lines(tmp_path: Path) -> None:
     assert read_groups(str(path)) == [["a", "b"], ["c"]]
 
 
-def test_help_is_quick_and_has_an_example() -> None:
-    shown = run("--help")
-    assert (
-        shown.returncode == 0 and "example:" in shown.stdout and "--references references.txt" in shown.stdout
-    )
-    program = "import sys, lora_repro.exchange.score as s\ntry: s.main(['--help'])\nexcept SystemExit: pass\n"
-    loaded = program + "print(*sys.modules, file=sys.stderr)"
-    modules = subprocess.run(
-        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True
-    ).stderr.split()
-    assert not {"numpy", "torch", "jpype", "evaluate", "pycocoevalcap"} & set(modules)
-
-
 def test_a_mistake_in_a_process_of_its_own_has_no_traceback() -> None:
     failed = run("e2e", "--references", "none", "--predictions", "none")
     assert failed.returncode == 2 and not failed.stdout

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_repro.errors import UserError
+from lora_repro.metrics import rouge
 
 Floats = NDArray[np.float64]
 # One method's run: a dict per test input (`nlg.per_input_statistics`, `glue.per_input_statistics`).
@@ -118,6 +119,9 @@ METRICS: Mapping[str, CorpusMetric] = {
     "f1": CorpusMetric(_keys("tp", "fp", "fn"), _corpus_f1),
     "matthews": CorpusMetric(_keys("tp", "fp", "fn", "tn"), _corpus_matthews),
     "pearson": CorpusMetric(_pearson_columns, _corpus_pearson),
+    "logical_form_accuracy": CorpusMetric(_mean_of("logical_form"), _ratio),
+    "execution_accuracy": CorpusMetric(_mean_of("execution"), _ratio),
+    **{metric: CorpusMetric(_mean_of(metric), _ratio) for metric in rouge.METRICS},
 }
 
 

@@ -62,6 +62,19 @@ def encode(
     return encoded
 
 
+def fitting(
+    task: AbstractTask | None, examples: Sequence[Example], tokens: Callable[[Example], int], most: int
+) -> tuple[list[Example], int]:
+    """The examples, those of more than `most` tokens cut by the task's own rule (`AbstractTask.fit`), and how many were cut.
+
+    A task without a rule has none cut. Raises UserError where the rule leaves nothing that fits.
+    """
+    if task is None or not task.cut:
+        return list(examples), 0
+    found = [task.fit(example, lambda one: tokens(one) <= most) for example in examples]
+    return found, sum(cut is not whole for cut, whole in zip(found, examples, strict=True))
+
+
 def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:
     """Sum of the loss over scored positions, and their number.
 
@@ -82,9 +95,10 @@ def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tup
 @final
 @dataclass(frozen=True)
 class Completion(Objective):
-    """The objective above: chosen by its validation loss, answered by `decoder`."""
+    """The objective above: chosen by its validation loss, answered by `decoder`. `task`: whose rule cuts what does not fit."""
 
     decoder: BeamSearch = field(default_factory=BeamSearch)
+    task: AbstractTask | None = None
     answering: ClassVar[str] = "decode"
 
     @classmethod
@@ -93,7 +107,7 @@ class Completion(Objective):
             raise UserError(f"task {task.name} answers with a text, which {type(decoder).__name__} does not give: decode=beam")
         if select_by == "score":
             raise UserError("a text has no single gold answer: choose by train.select_by=loss")
-        return cls(decoder)
+        return cls(decoder, task)
 
     @property
     def decoding(self) -> BeamSearch:
@@ -107,13 +121,23 @@ class Completion(Objective):
     def encode(
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[Encoded], int]:
-        return encode(examples, backbone, slots, max_length), 0
+        def tokens(example: Example) -> int:
+            completion = backbone.tokenizer.encode(" " + example.target, add_special_tokens=False)
+            return len(encode_prompt(example.input, backbone, slots).ids) + len(completion) + 1
+
+        fit, cut = fitting(self.task, examples, tokens, max_length)
+        return encode(fit, backbone, slots, max_length), cut
 
     def ask(
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[Encoded], int]:
-        """The prompts; none is cut, whatever `max_length` is."""
-        return [encode_prompt(example.input, backbone, slots) for example in examples], 0
+        """The prompts. Of a task without a rule none is cut; else each leaves room for the longest answer in `max_length`."""
+
+        def tokens(example: Example) -> int:
+            return len(encode_prompt(example.input, backbone, slots).ids)
+
+        fit, cut = fitting(self.task, examples, tokens, max_length - self.decoder.max_new_tokens)
+        return [encode_prompt(example.input, backbone, slots) for example in fit], cut
 
     def count(self, row: Encoded) -> int:
         return len(row.ids) - row.prompt_length

@@ -94,11 +94,15 @@ def _not_finite(value: object, path: str) -> str | None:
 
 
 def _predictions(record: dict[str, Any], path: Path) -> str:
-    """The file as it is; where its outputs are the data's own texts (the human row of real data), without them."""
+    """The file as it is; without its outputs where these are the data's own texts (the human row of real data), or where the
+
+    data's licence forbids to publish what is made of them.
+    """
     text = path.read_text(encoding="utf-8")
     asked = record["asked"]
     ours = asked.get("task", {}).get("source") == "embedded"
-    if asked.get("method", {}).get("name") != "human" or ours:
+    human = asked.get("method", {}).get("name") == "human" and not ours
+    if not human and not record["where"].get("data", {}).get("outputs_private"):
         return text
     lines = [{key: value for key, value in line.items() if key != "output"} for line in load_predictions(path)]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -67,6 +67,8 @@ class AbstractTask(abc.ABC):
     `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `objective`: the class in
     lora_repro/objectives that makes of an example what a model is trained on and asked; by name, for nothing here knows torch.
     `metric`: the score that stands for the task in a table. `attribution`: what must be said where real texts are shown.
+    `publishes_outputs`: False where the licence of the real data keeps even what a model says about them; then keys and
+    statistics are published. `cut`: what an input loses where it does not fit, "" where that is an error.
     """
 
     name: str
@@ -74,6 +76,8 @@ class AbstractTask(abc.ABC):
     labels: Sequence[str] = ()
     attribution: ClassVar[str] = ""
     objective: ClassVar[str] = "lora_repro.objectives.completion.Completion"
+    publishes_outputs: ClassVar[bool] = True
+    cut: ClassVar[str] = ""
 
     @property
     @abc.abstractmethod
@@ -93,6 +97,23 @@ class AbstractTask(abc.ABC):
     def ask(self, text: str) -> Example:
         """The example that a user's own text asks. Raises UserError where it is no input of this task."""
         return Example(example_key(text), text, "")
+
+    def shorter(self, example: Example) -> Iterator[Example]:
+        """The example with ever less of its input, by the rule of `cut`; its key and texts stay. Nothing by default."""
+        return iter(())
+
+    def fit(self, example: Example, fits: Callable[[Example], bool]) -> Example:
+        """The example itself, or the first of `shorter` that fits (one knows tokens). What was cut is not the same object.
+
+        Raises UserError where none fits.
+        """
+        if fits(example):
+            return example
+        shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
+        if shortened is None:
+            what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
+            raise UserError(f"input {example.key} is too long, and {what}; raise data.max_length")
+        return shortened
 
     def remark(self, example: Example, output: str) -> str:
         """What can be said of one output without a reference; mostly nothing."""

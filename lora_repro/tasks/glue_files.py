@@ -1,4 +1,4 @@
-"""GLUE's own TSV files, or the same rows from the hub.
+"""GLUE's own TSV files (or xz of them), or the same rows from the hub.
 
 Quoting is off: the files hold stray quotation marks, and a reader that pairs them swallows lines. CoLA has no header, so its
 columns are positions. Source of the layouts: the official GLUE archive (gluebenchmark.com).
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.tasks._files import read_text
 
 Row = tuple[str, str | None, str]  # first sentence, second or None, label
 
@@ -43,17 +44,9 @@ def load_folder(
     """(split -> rows, file -> sha256) of `root/folder`. Raises UserError on a missing, empty or misshapen file."""
     rows, hashes = {}, {}
     for split, path in find_files(root, folder, files).items():
-        try:
-            content = path.read_bytes()
-            text = content.decode("utf-8-sig")
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path} is not UTF-8 text (byte {error.start}); take the official file"
-            ) from None
+        text, sha256 = read_text(path)
         rows[split] = parse(text, columns, str(path), skip_broken)
-        hashes[f"{folder}/{files[split]}"] = hashlib.sha256(content).hexdigest()
+        hashes[f"{folder}/{files[split]}"] = sha256
     return rows, hashes
 
 

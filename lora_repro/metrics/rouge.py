@@ -1,0 +1,117 @@
+"""ROUGE-1, -2 and -L of summaries, by the two tools that SAMSum's numbers are made with; a name says which.
+
+`..._rouge_score`: google-research's `rouge_score` 0.1.2 with its stemmer, ROUGE-L over the whole text. `..._py_rouge`: the
+defaults of `py-rouge` 1.1, which the corpus' authors name: 665 characters at most, words of NLTK, irregular forms of WordNet
+before the original Porter stemmer, ROUGE-L by lines. All are F1 (alpha 0.5), a mean over summaries, fractions. The LoRA paper
+names no tool.
+
+py-rouge itself cannot run here (it imports `pkg_resources`, and NLTK data from a download): of its package only the word lists
+are read, and `rouge_score` counts its tokens; tests/test_rouge.py holds the two equal.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from lora_repro.errors import NotAvailable, UserError
+
+# metric -> the tool, and its own name of it
+METRICS = {
+    "rouge1_rouge_score": ("rouge_score", "rouge1"),
+    "rouge2_rouge_score": ("rouge_score", "rouge2"),
+    "rougeL_rouge_score": ("rouge_score", "rougeL"),
+    "rouge1_py_rouge": ("py_rouge", "rouge1"),
+    "rouge2_py_rouge": ("py_rouge", "rouge2"),
+    "rougeL_py_rouge": ("py_rouge", "rougeLsum"),
+}
+LIMIT = 665  # characters, blanks at the ends of lines and line ends not counted; the tool calls them bytes
+WORD_LISTS = ("wordnet_key_value.txt", "wordnet_key_value_special_cases.txt")
+
+
+def per_summary(outputs: Sequence[str], references: Sequence[str]) -> list[dict[str, object]]:
+    """The F1 of each metric of `METRICS` of each output against its one reference, in order.
+
+    Raises UserError (nothing to score, lengths differ) or NotAvailable (a package is missing).
+    """
+    if len(outputs) != len(references) or not outputs:
+        raise UserError(f"{len(outputs)} outputs for {len(references)} references: give one of each, and at least one")
+    tools = {"rouge_score": _scorer(), "py_rouge": _py_rouge_scorer()}
+    rows: list[dict[str, object]] = []
+    for output, reference in zip(outputs, references, strict=True):
+        found = {tool: f1(output, reference) for tool, f1 in tools.items()}
+        rows.append({metric: found[tool][key] for metric, (tool, key) in METRICS.items()})
+    return rows
+
+
+def mean(rows: Sequence[dict[str, object]]) -> dict[str, float]:
+    """The corpus score of each metric: its mean over summaries."""
+    return {metric: sum(float(str(row[metric])) for row in rows) / len(rows) for metric in METRICS}
+
+
+def shortened(text: str) -> list[str]:
+    """The lines of a summary, stripped, that py-rouge looks at: their first `LIMIT` characters together."""
+    lines, left = [], LIMIT
+    for line in (line.strip() for line in text.split("\n")):
+        lines.append(line[:left])
+        if len(line) >= left:
+            break
+        left -= len(line)
+    return lines
+
+
+def py_rouge_tokens(text: str) -> list[str]:
+    """The stems of a text by py-rouge's rules. "cannot" stays one word, as in the Perl script that it follows."""
+    words, stem, irregular = _nltk()
+    plain = re.sub("[^A-Za-z0-9]", " ", text.lower()).strip().replace("cannot", "_cannot_")
+    tokens = [word if len(word) <= 3 else irregular.get(word) or stem(word) for word in words(plain)]
+    return " ".join(tokens).replace("_cannot_", "cannot").split()
+
+
+Scorer = Callable[[str, str], dict[str, float]]
+
+
+def _scorer() -> Scorer:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer  # lazy: slow to import
+    except ImportError as error:
+        raise NotAvailable(f"ROUGE needs the package rouge_score ({error}): pip install rouge_score") from None
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    return lambda output, reference: _f1(scorer.score(reference, output))
+
+
+def _py_rouge_scorer() -> Scorer:
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
+
+    class PyRouge(Tokenizer):  # type: ignore[misc]  # the package has no types
+        def tokenize(self, text: str) -> list[str]:
+            return py_rouge_tokens(text)
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeLsum"], tokenizer=PyRouge())
+    return lambda output, reference: _f1(scorer.score(*("\n".join(shortened(text)) for text in (reference, output))))
+
+
+def _f1(scores: dict[str, object]) -> dict[str, float]:
+    return {key: float(getattr(score, "fmeasure")) for key, score in scores.items()}  # noqa: B009
+
+
+@cache
+def _nltk() -> tuple[Callable[[str], list[str]], Callable[[str], str], dict[str, str]]:
+    """NLTK's words and original Porter stemmer, which need no download, and py-rouge's irregular forms."""
+    try:
+        from nltk.stem.porter import PorterStemmer
+        from nltk.tokenize.destructive import NLTKWordTokenizer
+
+        installed = importlib.metadata.distribution("py-rouge")
+    except ImportError as error:  # PackageNotFoundError is one
+        raise NotAvailable(f"ROUGE needs the packages nltk and py-rouge ({error}): pip install nltk py-rouge") from None
+    irregular = {}
+    for name in WORD_LISTS:
+        for line in Path(str(installed.locate_file(f"rouge/{name}"))).read_text(encoding="utf-8").splitlines():
+            word, _, stem = line.strip().partition("|")
+            irregular[word] = stem
+    return NLTKWordTokenizer().tokenize, PorterStemmer("ORIGINAL_ALGORITHM").stem, irregular

@@ -1,0 +1,173 @@
+"""A sentence task as generation: a decoder is asked in words and answers with a label word (LoRA paper, Section 5.5: MNLI).
+
+The same files and readers as `tasks.glue`; what differs is that the answer is a text. The paper gives no prompt for MNLI; that
+of conf/task/mnli_text.yaml is the one in which GPT-3 was asked for inference with three answers (Brown et al. 2020, Appendix G,
+ANLI).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from string import Formatter
+from typing import ClassVar
+
+from lora_repro.errors import UserError
+from lora_repro.metrics import glue as metrics
+from lora_repro.tasks import glue_text_embedded
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.glue import Glue
+from lora_repro.tasks.glue import examples as sentences
+from lora_repro.tasks.glue_files import rows_sha256
+
+
+@dataclass(frozen=True)
+class Asked(Example):
+    """A question in words with the sentences that it is made of, so that one of them can be cut."""
+
+    pair: Example | None = None
+    template: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlueText(AbstractTask):
+    """One sentence task whose answers are the words of `words`: label -> word.
+
+    `template`: the input text, with {first} and, for pairs, {second}. The other fields are those of `Glue`; `scored` names one
+    split. `official`: the rows that each split of the whole set has; where `rows` asserts fewer, the caption says of how many.
+    `longest`: rows whose sentences have more characters together are left out, and the caption says how many: of MNLI's part
+    three hold hundreds of other rows, swallowed by whoever paired the quotation marks in its files.
+    An answer is right if it is the gold label's word, case and white space at the ends apart; any other text is wrong.
+
+    Raises UserError on any other value.
+    """
+
+    name: str
+    label: str
+    words: Mapping[str, str]
+    template: str
+    source: str = "folder"
+    folder: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, object] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    official: Mapping[str, int] = field(default_factory=dict)
+    longest: int | None = None
+    scored: str = "matched"
+    hub: Mapping[str, str] = field(default_factory=dict)
+    held_out: int = 0
+    metrics: Sequence[str] = ("accuracy",)
+
+    directions: ClassVar[dict[str, int]] = {"accuracy": 1}
+    cut: ClassVar[str] = "the last words of the first sentence"
+
+    def __post_init__(self) -> None:
+        if tuple(self.metrics) != ("accuracy",):
+            raise UserError(f"task.metrics={list(self.metrics)}: an answer in words is scored by accuracy alone")
+        if bad := [word for word in self.words.values() if not isinstance(word, str)]:
+            raise UserError(f"task {self.name}: word {bad[0]!r} is no text; put it in quotes (yaml reads true as a bool)")
+        said = [word.strip().lower() for word in self.words.values()]
+        if len(said) < 2 or len(set(said)) != len(said) or not all(said):
+            raise UserError(f"task {self.name}: task.words needs a different word for each of two labels or more")
+        try:
+            parts = list(Formatter().parse(self.template))
+        except ValueError as error:
+            raise UserError(f"task.template: {error}; write {{first}} and {{second}}") from None
+        if not {"first"} <= {name for _, name, _, _ in parts if name is not None} <= {"first", "second"}:
+            raise UserError("task.template needs {first}, may have {second}, and no other field")
+        if self.source != "embedded":
+            self._sentences()
+        elif tuple(self.words) != glue_text_embedded.LABELS:
+            raise UserError(f"task.source=embedded has the labels {', '.join(glue_text_embedded.LABELS)}, in this order")
+
+    def _sentences(self) -> Glue:
+        """The task that reads the files, or the rows of the hub. Raises UserError on what it refuses."""
+        return Glue(
+            name=self.name, label=self.label, labels=tuple(self.words), source=self.source, folder=self.folder, files=self.files,
+            columns=self.columns, rows=self.rows, scored=(self.scored,), hub=self.hub, held_out=self.held_out,
+        )  # fmt: skip
+
+    def caption(self, left_out: int = 0) -> str:
+        """What tables print: task, source, how the answer is given, of how many rows a part was at hand, and rows left out."""
+        if self.source == "embedded":
+            return f"synthetic sentence pairs answered in words (generated, not {self.label})"
+        said = [self.scored, "local files" if self.source == "folder" else "the hub"]
+        for split, n in self.official.items():
+            if self.rows.get(split, n) != n:
+                said.append(f"{self.rows[split]:,} of {n:,} {split} rows")
+        if left_out:
+            said.append(f"{left_out} of more than {self.longest:,} characters left out")
+        return f"answered in words: {self.label} ({'; '.join(said)})"
+
+    def load(self, folder: str | None) -> Splits:
+        """As `Glue.load`: rows less the held-out ones; the held-out or else the scored ones as dev; the scored ones as test."""
+        left_out = 0
+        if self.source == "embedded":
+            rows = glue_text_embedded.generate()
+            hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+            parts = [sentences(rows[split], scored=split == "test") for split in ("train", "dev", "test")]
+        else:
+            read = self._sentences().load(folder)
+            whole, hashes = [read.train, read.dev, read.test], read.hashes
+            parts = [[pair for pair in part if self._is_whole(pair)] for part in whole]
+            lost = [len(part) - len(kept) for part, kept in zip(whole, parts, strict=True)]
+            left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # else dev and test are the same rows
+        train, dev, test = ([self._asked(example) for example in part] for part in parts)
+        return Splits(train, dev, test, self.caption(left_out), hashes)
+
+    def _is_whole(self, pair: Example) -> bool:
+        return self.longest is None or len(pair.input) + len(pair.second or "") <= self.longest
+
+    def _asked(self, pair: Example) -> Example:
+        """The example in words: its label, wherever it stands, as the label's word."""
+        text = self.template.format(first=pair.input, second=pair.second or "")
+        target = self.words[pair.target] if pair.target else ""
+        references = tuple(self.words[label] for label in pair.references)
+        return Asked(example_key(text), text, target, references, pair=pair, template=self.template)
+
+    def ready(self, folder: str | None) -> None:
+        if self.source != "embedded":
+            self._sentences().ready(folder)
+
+    def ask(self, text: str) -> Example:
+        """One sentence or, where the task compares two, `first || second`."""
+        pairs = "{second}" in self.template
+        first, _, second = (part.strip() for part in text.partition("||" if pairs else "\0"))
+        if not first or pairs != bool(second):
+            raise UserError(f"{self.label} takes {'two sentences: FIRST || SECOND' if pairs else 'one sentence'}")
+        return self._asked(Example("", first, "", second=second or None))
+
+    def remark(self, example: Example, output: str) -> str:
+        """The label that the text says, if it says one."""
+        return self.label_of(output) or f"none of {', '.join(self.words.values())}"
+
+    def label_of(self, output: str) -> str | None:
+        """The label whose word the text is; None if it is no label word."""
+        return {word.strip().lower(): label for label, word in self.words.items()}.get(output.strip().lower())
+
+    def shorter(self, example: Example) -> Iterator[Example]:
+        """With ever fewer words of the first sentence, the last ones cut first, at least one kept; the second is never cut."""
+        if isinstance(example, Asked) and example.pair is not None:
+            words = example.pair.input.split(" ")
+            for n in range(len(words) - 1, 0, -1):
+                pair = replace(example.pair, input=" ".join(words[:n]))
+                text = example.template.format(first=pair.input, second=pair.second or "")
+                yield replace(example, input=text, pair=pair)
+
+    def quality(self, answers: list[str], gold: list[str]) -> float:
+        """Accuracy of texts against gold label words. Raises UserError where a gold one is none."""
+        return metrics.accuracy(*self._labels(answers, gold))
+
+    def _labels(self, answers: Sequence[str], gold: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The labels of both; "none" for an answer that is no label's word."""
+        right = [self.label_of(word) for word in gold]
+        if None in right:
+            raise UserError(f"{gold[right.index(None)]!r} is no label's word; there are {', '.join(self.words.values())}")
+        return [self.label_of(text) or "none" for text in answers], [str(label) for label in right]
+
+    def score(self, outputs: list[str], examples: list[Example]) -> Scores:
+        """The share of right answers. Raises UserError when the lengths differ or an example has no label."""
+        if lacking := [example.key for example in examples if not example.references]:
+            raise UserError(f"input {lacking[0]} has no label; score the test split")
+        answers, gold = self._labels(outputs, [example.references[0] for example in examples])
+        return Scores(metrics.score(("accuracy",), answers, gold), metrics.per_input_statistics(answers, gold))

@@ -1,0 +1,100 @@
+"""WikiSQL's own files (salesforce/WikiSQL, data.tar.bz2), or the same with column names in place of whole tables.
+
+<split>.jsonl: {"table_id", "question", "sql": {"sel", "agg", "conds"}} a line. <split>.tables.jsonl: {"id", "header", "types",
+"rows"} a line; where there is none, <split>.headers.jsonl with id and header alone, and no query can be run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro.errors import UserError
+from lora_repro.metrics.sql import Query, Table, from_json
+from lora_repro.tasks._files import find, read_text
+
+Row = tuple[Table, str, Query]  # table, question, its query
+SPLITS = ("train", "dev", "test")
+OFFICIAL_TRAIN = 56355
+# Rows that a split may have. 56,317: rebuilt from jkkummerfeld/text2sql-data, where 38 conditions are lost.
+ROWS = {"train": (OFFICIAL_TRAIN, 56317), "dev": (8421,), "test": (15878,)}
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """sha256 over one JSON list [header, question, select, aggregate, conditions] a row."""
+    digest = hashlib.sha256()
+    for table, question, query in rows:
+        parts = [table.header, question, query.select, query.aggregate, query.conditions]
+        digest.update((json.dumps(parts, ensure_ascii=False) + "\n").encode("utf-8"))
+    return digest.hexdigest()
+
+
+def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
+    """split -> (questions, tables or headers). Raises UserError where one is not there."""
+    if not root:
+        raise UserError(f"name the folder that holds {folder}/: make DATA=/path/to/data, or paths.data=/path/to/data")
+    place = Path(root).expanduser() / folder
+    found = {}
+    for split in SPLITS:
+        questions = find(place, [f"{split}.jsonl"])
+        tables = find(place, [f"{split}.tables.jsonl", f"{split}.headers.jsonl"])
+        if questions is None or tables is None:
+            lacking = f"{split}.jsonl" if questions is None else f"{split}.tables.jsonl"
+            raise UserError(f"no {lacking} (or .xz) in {place}; WikiSQL needs it")
+        found[split] = (questions, tables)
+    return found
+
+
+def _lines(path: Path) -> tuple[list[object], str]:
+    text, sha256 = read_text(path)
+    lines = []
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise UserError(f"{path}, line {number} is no JSON; take the official file") from None
+    return lines, sha256
+
+
+def read_tables(path: Path) -> tuple[dict[str, Table], str]:
+    """Table id -> table; and the file's sha256. Raises UserError."""
+    lines, sha256 = _lines(path)
+    tables = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            assert isinstance(line, dict)
+            header, rows = tuple(line["header"]), line.get("rows")
+            cells = None if rows is None else tuple(map(tuple, rows))
+            if cells is not None and any(len(row) != len(header) for row in cells):
+                raise UserError(f"{path}, line {number}: a row is not as long as the header")
+            tables[line["id"]] = Table(header, tuple(line.get("types", ())), cells)
+        except (AssertionError, AttributeError, KeyError, TypeError):
+            raise UserError(f"{path}, line {number} is no table: expected id and header") from None
+    return tables, sha256
+
+
+def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """(split -> rows, file -> sha256), counts asserted. Raises UserError on anything missing, misshapen or cut."""
+    splits: dict[str, list[Row]] = {}
+    hashes: dict[str, str] = {}
+    for split, (path, tables_path) in find_files(root, folder).items():
+        tables, hashes[f"{folder}/{tables_path.name}"] = read_tables(tables_path)
+        lines, hashes[f"{folder}/{path.name}"] = _lines(path)
+        splits[split] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                assert isinstance(line, dict)
+                table = tables[line["table_id"]]
+                if any(not name.strip() or " | " in name for name in table.header):
+                    raise UserError(f"its table {line['table_id']} has a column without a name, or with ' | ' in it")
+                splits[split].append((table, line["question"], from_json(line["sql"], len(table.header))))
+            except UserError as error:
+                raise UserError(f"{path}, line {number}: {error}") from None
+            except (AssertionError, KeyError, TypeError) as error:
+                raise UserError(f"{path}, line {number}: no table or field {error}; take the official files") from None
+        if len(splits[split]) not in ROWS[split]:
+            wanted = " or ".join(f"{n:,}" for n in ROWS[split])
+            raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: a re-split or cut file?")
+    return splits, hashes

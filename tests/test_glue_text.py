@@ -1,0 +1,185 @@
+"""MNLI as generation: the same rows as the sentence task, words in and out, and labels chosen without decoding."""
+
+from __future__ import annotations
+
+import lzma
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.config.compose import build, compose
+from lora_repro.errors import UserError
+from lora_repro.metrics import bootstrap
+from lora_repro.tasks import glue_text_embedded
+from lora_repro.tasks.base import Example
+from lora_repro.tasks.glue import Glue
+from lora_repro.tasks.glue_files import rows_sha256
+from lora_repro.tasks.glue_text import GlueText
+
+WORDS = {"entailment": "True", "neutral": "Neither", "contradiction": "False"}
+TEMPLATE = "{first}\nQuestion: {second} True, False or Neither?\nAnswer:"
+ROWS = [
+    ("A dog {ran} .", "An animal ran .", "entailment"),
+    ("It's \"cold .", "It rains .", "neutral"),
+    ("Ann sat .", "Ann stood .", "contradiction"),
+]
+FILES: dict[str, Any] = {
+    "folder": "MNLI", "files": {"train": "train.tsv.xz", "matched": "dev.tsv"},
+    "columns": {"first": "sentence1", "second": "sentence2", "label": "label"},
+}  # fmt: skip
+
+
+def task(**given: Any) -> GlueText:
+    return GlueText(**{"name": "mnli_text", "label": "MNLI", "words": WORDS, "template": TEMPLATE, **FILES, **given})
+
+
+def refused(call: Any, *parts: str) -> None:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    text = "\n".join("\t".join(row) for row in [("sentence1", "sentence2", "label"), *ROWS]) + "\n"
+    (tmp_path / "MNLI").mkdir()
+    (tmp_path / "MNLI" / "train.tsv.xz").write_bytes(lzma.compress(text.encode()))
+    (tmp_path / "MNLI" / "dev.tsv").write_text(text)
+    return tmp_path
+
+
+def test_rows_are_the_sentence_task_s_in_words(folder: Path) -> None:
+    splits = task().load(str(folder))
+    sentences = Glue(name="mnli_text", label="MNLI", labels=tuple(WORDS), scored=("matched",), **FILES).load(str(folder))
+    assert splits.hashes == sentences.hashes
+    assert splits.train[0].input == "A dog {ran} .\nQuestion: An animal ran . True, False or Neither?\nAnswer:"
+    assert [example.target for example in splits.train] == ["True", "Neither", "False"]
+    assert [example.references for example in splits.test] == [("True",), ("Neither",), ("False",)]
+    assert {example.target for example in splits.test} == {""}
+    assert [example.key for example in splits.dev] == [example.key for example in splits.test]
+    assert all(example.second is None for example in splits.train)
+
+
+def test_packed_and_plain_files_give_the_same_rows(folder: Path) -> None:
+    packed = task().load(str(folder))
+    path = folder / "MNLI" / "train.tsv.xz"
+    (folder / "MNLI" / "train.tsv").write_bytes(lzma.decompress(path.read_bytes()))
+    plain = task(files={"train": "train.tsv", "matched": "dev.tsv"}).load(str(folder))
+    assert plain.train == packed.train
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(lambda: task().load(str(folder)), "train.tsv.xz", "xz")
+
+
+def test_counts_are_asserted_and_a_part_is_said_to_be_one(folder: Path) -> None:
+    part = task(rows={"train": 3, "matched": 3}, official={"train": 392702, "matched": 3})
+    assert part.load(str(folder)).caption == "answered in words: MNLI (matched; local files; 3 of 392,702 train rows)"
+    refused(lambda: task(rows={"train": 4}).load(str(folder)), "3 rows", "4")
+
+
+def test_swallowed_rows_are_left_out_and_counted(folder: Path) -> None:
+    splits = task(longest=25).load(str(folder))
+    assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [2, 2, 2]
+    assert splits.caption.endswith("2 of more than 25 characters left out)")
+
+
+def test_an_answer_is_the_word_and_nothing_else() -> None:
+    test = [Example(str(n), "x", "", (word,)) for n, word in enumerate(["True", "Neither", "False", "True"])]
+    scores = task().score([" true\n", "Neither", "False.", "False"], test)
+    assert scores.values == {"accuracy": 0.5}
+    assert [row["correct"] for row in scores.per_input] == [1, 1, 0, 0]
+    right = task().score(["True", "Neither", "False", "True"], test)
+    assert bootstrap.paired_bootstrap(scores.per_input, right.per_input, metric="accuracy").difference == -0.5
+    assert task().quality(["TRUE", "maybe"], ["True", "False"]) == 0.5
+    refused(lambda: task().score(["True"], [Example("k", "x", "True")]), "no label")
+    refused(lambda: task().score(["True"], test))
+
+
+def test_gold_that_is_no_label_is_refused() -> None:
+    assert task().score(["none"], [Example("k", "x", "", ("True",))]).values == {"accuracy": 0}
+    refused(lambda: task().quality(["perhaps"], ["perhaps"]), "'perhaps' is no label's word")
+
+
+def test_the_first_sentence_loses_its_last_words_and_the_second_none(folder: Path) -> None:
+    example = task().load(str(folder)).train[0]
+    assert task().fit(example, lambda _: True) is example
+    shortened = task().fit(example, lambda e: len(e.input) < len(example.input) - 3)
+    assert shortened.input == "A dog\nQuestion: An animal ran . True, False or Neither?\nAnswer:"
+    assert replace(shortened, input=example.input, pair=None) == replace(example, pair=None)  # type: ignore[call-arg]
+    refused(lambda: task().fit(example, lambda e: len(e.input) < 20), "data.max_length")
+
+
+def test_ask_and_remark() -> None:
+    assert task().ask("It rains. || It is wet.").input == "It rains.\nQuestion: It is wet. True, False or Neither?\nAnswer:"
+    assert task().remark(task().ask("a || b"), "Neither") == "neutral"
+    assert task().remark(task().ask("a || b"), "perhaps") == "none of True, Neither, False"
+    refused(lambda: task().ask("It rains."), "FIRST || SECOND")
+    assert task(template="{first} Good?").ask("A film.").input == "A film. Good?"
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"words": {"a": True, "b": "no"}}, "quotes"),
+        ({"words": {"a": "yes", "b": " Yes"}}, "different word"),
+        ({"words": {"a": "yes"}}, "different word"),
+        ({"template": "{second}"}, "{first}"),
+        ({"template": "{first} {third}"}, "{first}"),
+        ({"template": "{first"}, "task.template"),
+        ({"source": "disk"}, "task.source=disk"),
+        ({"source": "embedded", "words": {"yes": "a", "no": "b"}}, "entailment, neutral, contradiction"),
+        ({"files": {"train": "train.tsv"}}, "matched"),
+    ],
+)
+def test_settings_that_are_refused(given: dict[str, Any], part: str) -> None:
+    refused(lambda: task(**given), part)
+
+
+# --- embedded
+
+
+def test_relations_by_sets_of_worlds() -> None:
+    """Every label by looking at all worlds in which a poodle, a beagle or another dog was seen or not."""
+    sees = {"poodle": {0}, "beagle": {1}, "dog": {0, 1, 2}}
+    worlds = [{thing for thing in range(3) if n >> thing & 1} for n in range(8)]
+
+    def true(name: str, denied: bool) -> set[int]:
+        return {n for n, world in enumerate(worlds) if bool(world & sees[name]) != denied}
+
+    pairs = {"same": ("poodle", "poodle"), "up": ("poodle", "dog"), "down": ("dog", "poodle"), "sister": ("poodle", "beagle")}
+    for move, (one, two) in pairs.items():
+        for denied in (False, True):
+            for denied_too in (False, True):
+                first, second = true(one, denied), true(two, denied_too)
+                label = "entailment" if first <= second else "neutral" if first & second else "contradiction"
+                assert glue_text_embedded.relation(move, denied, denied_too) == label, (move, denied, denied_too)
+
+
+def test_the_generated_set() -> None:
+    rows = glue_text_embedded.generate()
+    assert rows_sha256(rows["test"]) == "1a50fd0c52d77548ac8fd146f3043be460bc4178b7daba97c9d14e737b2e0b91"
+    assert {split: Counter(label for _, _, label in part) for split, part in rows.items()} == {
+        split: dict.fromkeys(WORDS, n) for split, n in (("train", 300), ("dev", 20), ("test", 30))
+    }
+    assert len({row[:2] for part in rows.values() for row in part}) == 1050
+    splits = task(source="embedded").load(None)
+    assert len(splits.test) == 90 and "synthetic" in splits.caption
+
+
+REAL = os.environ.get("MNLI_PART_DATA", "")
+
+
+@pytest.mark.skipif(not REAL, reason="set MNLI_PART_DATA to the folder that holds mnli_part/")
+def test_the_real_part() -> None:
+    config = compose(["task=mnli_text", "task.source=folder"]).task
+    splits = build(config).load(REAL)
+    assert [len(splits.train), len(splits.dev), len(splits.test)] == [19999, 4998, 4998]
+    assert splits.caption == (
+        "answered in words: MNLI (matched; local files; 20,000 of 392,702 train rows; 5,000 of 9,815 matched rows; "
+        "3 of more than 3,000 characters left out)"
+    )

@@ -1,0 +1,57 @@
+"""Table 4: what conf/ declares: rows that build at every profile, the paper's numbers and sizes, each task's lengths."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_repro.cells import cells
+from lora_repro.config.compose import CONF, build, compose, resolved
+from lora_repro.results import score_of
+from lora_repro.stages import backbone_of
+
+ROWS = sorted(path.stem for path in (CONF / "row" / "gpt3").glob("*.yaml"))
+TASKS = {"wikisql": (384, 128), "mnli_text": (768, 4), "samsum": (2048, 128)}
+PAPER = {  # Table 4; LoRA + PE and LoRA + PL: Table 15
+    "full": (175255.8, 73.8, 89.5, 52.0), "bitfit": (14.2, 71.3, 91.0, 51.3), "prefix_embedding": (3.2, 63.1, 88.6, 48.3),
+    "prefix_layer": (20.2, 70.1, 89.5, 50.8), "adapter_h_small": (7.1, 71.9, 89.8, 53.0),
+    "adapter_h_large": (40.1, 73.2, 91.5, 53.2), "lora_small": (4.7, 73.4, 91.7, 53.8), "lora_large": (37.7, 74.0, 91.6, 53.4),
+    "lora_prefix_embedding": (37.8, 75.0, 91.4, None), "lora_prefix_layer": (52.8, 72.9, 90.2, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_composes_and_builds_at_every_profile(row: str, profile: str) -> None:
+    config = compose(["experiment=gpt3", f"row/gpt3={row}", f"profile={profile}"])
+    assert config.row.table == "gpt3" and config.row.name == row and config.row.label
+    assert config.task.source == ("embedded" if profile in ("smoke", "mini") else "folder")
+    for group in ("method", "task", "train", "decode"):
+        build(config[group])
+    backbone_of(config)
+
+
+def test_the_rows_hold_the_paper_s_numbers() -> None:
+    assert set(ROWS) == set(PAPER)
+    for row, (params, wikisql, mnli, samsum) in PAPER.items():
+        printed = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["row"]["paper"]["gpt3_175b"]
+        found = [printed.get(key) for key in ("params_m", "wikisql", "mnli_text", "samsum")]
+        assert found == [params, wikisql, mnli, samsum]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_the_paper_s_length_and_room_for_its_answers(task: str) -> None:
+    config = compose(["experiment=gpt3", "row/gpt3=full", f"task={task}", "profile=mini"])
+    assert (config.data.max_length, config.decode.max_new_tokens) == TASKS[task]
+    assert (config.decode.beam, config.decode.no_repeat_ngram, config.train.weight_decay) == (1, 0, 0.1)
+
+
+def test_each_column_shows_its_own_score() -> None:
+    shown = {cell.asked["task"]["name"]: score_of(cell) for cell in cells(["experiment=gpt3", "profile=smoke"])}
+    assert shown == {"wikisql": "logical_form_accuracy", "mnli_text": "accuracy", "samsum": "rouge1_rouge_score"}
+
+
+def test_combined_rows_are_lora_and_a_prefix_of_8_and_4() -> None:
+    for row, other in (("lora_prefix_embedding", "prompt_tuning"), ("lora_prefix_layer", "prelayer")):
+        lora, prefix = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["method"]["methods"]
+        assert (lora["name"], lora["rank"], lora["targets"]) == ("lora", 8, ["query", "value"])
+        assert (prefix["name"], prefix["prefix"], prefix["infix"]) == (other, 8, 4)
