@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig
 
@@ -262,9 +262,8 @@ def job(config: DictConfig) -> None:
 
 
 @cli.command
-@background.awaited()
-def main(arguments: Sequence[str]) -> int:
-    """The command line above: Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
+def started(arguments: Sequence[str]) -> int:
+    """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
     if not QUESTIONS & set(arguments):
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
         fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
@@ -279,5 +278,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+@background.awaited()
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command line above. It leaves by SystemExit: whoever waits for the mirrors must know the exit code."""
+    sys.exit(started(arguments))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -203,7 +203,7 @@ def test_same_seed_same_interval() -> None:
         ([runs(1, 0.5), runs(1, 0.5, n=3)], runs(1, 0.5), {}, r"seeds of \[60, 3\] inputs"),
         ([], [], {}, "non-empty"),
         ([[]], [[]], {}, "non-empty"),
-        (runs(1, 0.5), runs(1, 0.5), {"metric": "meteor"}, "metric=meteor: the bootstrap knows bleu"),
+        (runs(1, 0.5), runs(1, 0.5), {"metric": "nist"}, "metric=nist: the bootstrap knows bleu"),
         (runs(1, 0.5), runs(1, 0.5), {"n": 0}, "n=0"),
         *[([[]], [[]], {"metric": metric}, "non-empty") for metric in METRICS],
         (

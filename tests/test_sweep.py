@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from lora_repro import record, run, sweep
+from lora_repro import record, run
 from lora_repro.cells import Cell, Row, cell_of
 from lora_repro.cells import cells as listed
 from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
+from lora_repro.sweep import launch as sweep
 from lora_repro.sweep import supervise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,7 +183,7 @@ def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
 def test_a_search_is_sent_to_the_program_that_sees_no_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
     node = compose(["profile=smoke"], hydra_node=True).hydra
     node.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
-    with pytest.raises(UserError, match=r"lora_repro\.search"):
+    with pytest.raises(UserError, match="lora_repro search"):
         sweep.sweep(["-m"], node)
 
 

@@ -61,13 +61,17 @@ def _clipped(tokens: list[str], references: list[list[str]], n: int) -> Counter[
     return Counter(_ngrams(tokens, n)) & most
 
 
+def token_counts(tokens: list[str], references: list[list[str]]) -> BleuCounts:
+    """BLEU statistics of one output against its references (at least one), all in tokens."""
+    length = len(tokens)
+    matches = tuple(sum(_clipped(tokens, references, n + 1).values()) for n in range(ORDERS))
+    closest = min((len(ref) for ref in references), key=lambda ref_len: (abs(ref_len - length), ref_len))
+    return BleuCounts(matches, tuple(length - n for n in range(ORDERS)), length, closest)
+
+
 def bleu_counts(output: str, references: Sequence[str]) -> BleuCounts:
     """BLEU statistics of one output against its references (at least one)."""
-    tokens, refs = _tokens(output), [_tokens(reference) for reference in references]
-    length = len(tokens)
-    matches = tuple(sum(_clipped(tokens, refs, n + 1).values()) for n in range(ORDERS))
-    closest = min((len(ref) for ref in refs), key=lambda ref_len: (abs(ref_len - length), ref_len))
-    return BleuCounts(matches, tuple(length - n for n in range(ORDERS)), length, closest)
+    return token_counts(_tokens(output), [_tokens(reference) for reference in references])
 
 
 def bleu(counts: Sequence[BleuCounts]) -> float:

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import rouge
+from lora_repro.metrics import meteor, rouge
 
 Floats = NDArray[np.float64]
-# One method's run: a dict per test input (`nlg.per_input_statistics`, `glue.per_input_statistics`).
+# One method's run: a dict per test input (`per_input_statistics` of nlg, webnlg or glue).
 Statistics = Sequence[Mapping[str, object]]
 Rows = list[list[object]]
+GROUPS = ("seen", "unseen")  # parts of one test set, by the `group` of a row
 CHUNK = 100  # resamples drawn at a time: 100 × 40,430 counts (QQP, GLUE's largest dev set) are 32 MB
 
 
@@ -75,6 +76,10 @@ def _bleu_columns(statistics: Statistics) -> Rows:
     return [[*_list(r["matches"]), *_list(r["totals"]), r["hyp_len"], r["ref_len"]] for r in statistics]
 
 
+def _meteor_columns(statistics: Statistics) -> Rows:
+    return [_list(row["meteor"]) for row in statistics]
+
+
 def _pearson_columns(statistics: Statistics) -> Floats:
     """1, x, y, x², y², xy of x and y less their mean over the test set.
 
@@ -110,8 +115,28 @@ class CorpusMetric(NamedTuple):
     corpus: Callable[[Floats], Floats]
 
 
-METRICS: Mapping[str, CorpusMetric] = {
+def _within(metric: CorpusMetric, group: str) -> CorpusMetric:
+    """The same of the test inputs of one group; NaN where a resample holds none."""
+
+    def columns(statistics: Statistics) -> Floats:
+        inside = np.array([row["group"] == group for row in statistics], dtype=np.float64)
+        table = np.asarray(metric.columns(statistics), dtype=np.float64)
+        return np.concatenate([table * inside[:, None], inside[:, None]], axis=-1)
+
+    def corpus(sums: Floats) -> Floats:
+        return np.where(sums[..., -1] > 0, metric.corpus(sums[..., :-1]), np.nan)
+
+    return CorpusMetric(columns, corpus)
+
+
+_ABOUT_TRIPLES = {
     "bleu": CorpusMetric(_bleu_columns, corpus_bleu),
+    "meteor": CorpusMetric(_meteor_columns, meteor.corpus),
+    "ter": CorpusMetric(_keys("ter_edits", "ter_words"), _ratio),
+}
+METRICS: Mapping[str, CorpusMetric] = {
+    **_ABOUT_TRIPLES,
+    **{f"{name}_{group}": _within(_ABOUT_TRIPLES[name], group) for name in _ABOUT_TRIPLES for group in GROUPS},
     "rouge_l": CorpusMetric(_mean_of("rouge_l"), _ratio),
     "cider": CorpusMetric(_mean_of("cider"), _ratio),
     "slot_error_rate": CorpusMetric(_keys("slot_errors", "slots"), _ratio),

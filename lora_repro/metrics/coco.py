@@ -7,8 +7,8 @@ classes, equal to those of tuetschek/e2e-metrics.
 
 from functools import lru_cache
 
-from lora_repro.errors import UserError
 from lora_repro.metrics import jvm
+from lora_repro.metrics.meteor import aligned, evaluated
 
 Group = tuple[str, ...]
 # dropped after tokenisation, before METEOR, ROUGE-L and CIDEr
@@ -49,17 +49,7 @@ def tokenize_corpus(outputs: Group, references: tuple[Group, ...]) -> tuple[list
 def meteor(outputs: Group, references: tuple[Group, ...]) -> float:
     """Corpus METEOR in [0, 1], from the summed statistics of all outputs."""
     tokens, refs = tokenize_corpus(outputs, references)
-    lines = []
-    for output, group in zip(tokens, refs, strict=True):
-        hypothesis = output.replace("|||", "").replace("  ", " ")
-        lines.append(" ||| ".join(["SCORE", *group, hypothesis]))
-    statistics = jvm.ask("meteor", "\n".join(lines) + "\n").splitlines()
-    if len(statistics) != len(outputs):
-        raise UserError(
-            f"METEOR scored {len(statistics)} of {len(outputs)} outputs; its jar may be damaged: reinstall pycocoevalcap"
-        )
-    replies = jvm.ask("meteor", " ||| ".join(["EVAL", *statistics]) + "\n").splitlines()
-    return float(replies[-1])  # one line an output, then the corpus
+    return evaluated(aligned(tokens, refs))
 
 
 @lru_cache(maxsize=4)

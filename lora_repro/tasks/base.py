@@ -24,7 +24,8 @@ class Example:
     """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts.
 
     Of a sentence pair `input` is the first and `second` the other one. Where the answer is a class or a number, `target`
-    is its text in train and dev, and `references` holds it alone in test.
+    is its text in train and dev, and `references` holds it alone in test. `group`: the part of the test set that it is in, where
+    the parts are scored apart (`seen`, `unseen`).
     """
 
     key: str
@@ -32,6 +33,7 @@ class Example:
     target: str
     references: tuple[str, ...] = ()
     second: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)

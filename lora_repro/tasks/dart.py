@@ -1,0 +1,74 @@
+"""DART v1.1.1: from triples out of tables and other data sets to a text about them (LoRA paper, appendix on GPT-2, Table 13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lora_repro.errors import UserError
+from lora_repro.tasks import _triples_embedded as embedded
+from lora_repro.tasks import _triples_files as files
+from lora_repro.tasks._triples import TriplesTask
+from lora_repro.tasks._triples_files import Entry
+
+WEBNLG = "webnlg2017"  # where WebNLG lies, in or beside DART's folder
+
+
+@dataclass(frozen=True)
+class DART(TriplesTask):
+    """DART v1.1.1 over one source and one protocol (see `TriplesTask`). Raises UserError on any other value.
+
+    train_from: "dart", or "webnlg": train and dev are WebNLG 2017's, in DART's form, and what is tested is transfer.
+    """
+
+    source: str
+    protocol: str
+    scorer_bugs: bool = False
+    train_from: str = "dart"
+    name: str = "dart"
+
+    attribution: ClassVar[str] = "DART v1.1.1: Nan et al. 2021, MIT."
+    title: ClassVar[str] = "DART v1.1.1"
+    lower_relations: ClassVar[bool] = True
+    seen: ClassVar[frozenset[str]] = frozenset()
+    official: ClassVar[str] = "dart"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_from not in ("dart", "webnlg"):
+            raise UserError(f"task.train_from={self.train_from}: choose dart or webnlg")
+        if self.train_from == "webnlg" and self.source == "embedded":
+            raise UserError("task.train_from=webnlg needs task.source=folder: the embedded data have their own training part")
+
+    @property
+    def caption(self) -> str:
+        """What tables print, and that training was on WebNLG where it was."""
+        said = super().caption
+        return said if self.train_from == "dart" else f"{said}, trained on WebNLG 2017: a transfer"
+
+    def entries(self, folder: str | None) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+        if self.source == "embedded":
+            return embedded.generate("dart"), {}
+        if self.train_from == "dart":
+            return files.load("dart", folder)
+        tested, hashes = files.load("dart", folder, ["test"])
+        trained, others = files.load("webnlg", self._beside(folder), ["train", "dev"])
+        return trained | tested, hashes | {f"webnlg/{name}": value for name, value in others.items()}
+
+    def ready(self, folder: str | None) -> None:
+        if self.source == "folder":
+            own = files.SPLITS if self.train_from == "dart" else ("test",)
+            files.find_files("dart", folder, own)
+            if self.train_from == "webnlg":
+                files.find_files("webnlg", self._beside(folder), ["train", "dev"])
+
+    @staticmethod
+    def _beside(folder: str | None) -> str:
+        """WebNLG's folder, of DART's. Raises UserError if there is none."""
+        assert folder is not None  # find_files has looked for the test file there
+        places = [Path(folder) / WEBNLG, Path(folder).absolute().parent / WEBNLG]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            raise UserError(f"task.train_from=webnlg: no folder {WEBNLG} in or beside {folder}")
+        return str(found)
