@@ -289,7 +289,7 @@ def test_a_source_that_another_process_trains_is_waited_for(
 ) -> None:
     answers: list[Any] = [Busy("elsewhere"), Busy("elsewhere"), {"status": "finished"}]
 
-    def answer(source: Any) -> Any:
+    def answer(source: Any, overrides: Any) -> Any:
         found = answers.pop(0)
         if isinstance(found, Busy):
             raise found
@@ -297,5 +297,5 @@ def test_a_source_that_another_process_trains_is_waited_for(
 
     monkeypatch.setattr(run, "run", answer)
     monkeypatch.setattr(run, "WAIT_SECONDS", 0.0)
-    assert run.awaited(compose(["profile=smoke"]), "mnli") == {"status": "finished"}
+    assert run.awaited(compose(["profile=smoke"]), [], "mnli") == {"status": "finished"}
     assert capsys.readouterr().err.count("waiting for the mnli run") == 1
