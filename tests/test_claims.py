@@ -271,9 +271,9 @@ def test_sizes_and_differences_of_differences(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, right, sizes=(1, 4))
     (gain,) = Compare([["t/a@4", "t/a@1", "t/b@4", "t/b@1"]], floor=0).read(evidence)
     assert gain.value == pytest.approx(20 - 1) and gain.verdict == REPLICATED
-    assert gain.what == "(A, size 4 − A, size 1) − (B, size 4 − B, size 1)"
+    assert gain.what == "(A, rank 4 − A, rank 1) − (B, rank 4 − B, rank 1)"
     (largest,) = Compare([["t/a@max", "t/a@*"]], floor=0).read(evidence)
-    assert largest.value == pytest.approx(20) and largest.what == "A, size 4 − A, size 1"
+    assert largest.value == pytest.approx(20) and largest.what == "A, rank 4 − A, rank 1"
     assert Compare([["t/a@8", "t/a@1"]], floor=0).read(evidence) == []
     assert Compare([["t/a@mid", "t/a@1"]], floor=0).read(evidence) == []  # nothing between two sizes
     with pytest.raises(UserError, match="several cells"):
