@@ -36,6 +36,8 @@ EXTRA = {
     "lora": ["probe=updates"],
     "matrices": ["probe=updates"],
     "full": ["probe=updates"],
+    "lora_r64": ["method.rank=16"],
+    "rslora": ["method.rank=16"],
 }
 VARIANTS = [
     ("random_gpt2", "e2e", ["method=prelayer", "method.form=key_value", "method.infix=0", "method.mid=8"]),
