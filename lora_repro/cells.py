@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
 from lora_repro.config.compose import CONF, compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
 
 SHOWN = ("task", "method")  # axes that a table of runs has a column for
@@ -192,5 +193,5 @@ def _check_rows(overrides: Sequence[str]) -> None:
 
 def data_hint(task: Mapping[str, Any]) -> list[str]:
     """`paths.data=/path/to/e2e` for a task that reads the reader's own folder (where it lies is in no record), else nothing."""
-    home = str(task["_target_"]).split(".")[-2]  # lora_repro.tasks.glue.Glue: glue
+    home = class_name(str(task["_target_"])).lower()
     return [f"paths.data=/path/to/{home}"] if task.get("source") == "folder" else []

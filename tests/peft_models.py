@@ -74,7 +74,7 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     from lora_repro.config.compose import compose
     from lora_repro.run import run
     from lora_repro.tasks.base import Example, Scores
-    from lora_repro.tasks.e2e import E2E
+    from lora_repro.tasks.e2e.task import E2E
 
     def score(self: E2E, outputs: list[str], examples: list[Example]) -> Scores:
         return Scores({"bleu": 0.125, "nist": float("nan")}, [{} for _ in outputs])

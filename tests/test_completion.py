@@ -12,7 +12,7 @@ from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.objectives.completion import Completion, summed_loss
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.samsum import SAMSum
+from lora_repro.tasks.samsum.task import SAMSum
 
 ROWS = [text_row([65, 66, 10, 32, 67, 256], 3), text_row([70, 10, 32, 71, 72, 73, 74, 256], 2)]
 

@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 
 from lora_repro.metrics import slots
-from lora_repro.tasks import e2e_embedded as embedded
-from lora_repro.tasks import e2e_embedded_phrases as words
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.e2e_embedded_text import plural, with_article
-from lora_repro.tasks.e2e_original import rows_sha256
+from lora_repro.tasks.e2e import embedded
+from lora_repro.tasks.e2e import phrases as words
+from lora_repro.tasks.e2e.grammar import plural, with_article
+from lora_repro.tasks.e2e.original import rows_sha256
 
 # Published mini records name these rows: a change of one word here asks for new records.
 ROWS_SHA256 = {
@@ -38,8 +38,8 @@ def test_the_rows_are_the_recorded_ones(rows):
 
 def test_rows_do_not_depend_on_the_hash_seed():
     code = (
-        "from lora_repro.tasks.e2e_embedded import generate;"
-        "from lora_repro.tasks.e2e_original import rows_sha256; print(rows_sha256(generate()['test']))"
+        "from lora_repro.tasks.e2e.embedded import generate;"
+        "from lora_repro.tasks.e2e.original import rows_sha256; print(rows_sha256(generate()['test']))"
     )
     env = {"PYTHONHASHSEED": "7"}
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

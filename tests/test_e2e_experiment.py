@@ -14,7 +14,7 @@ from lora_repro.cells import Cell
 from lora_repro.report import exhibit
 from lora_repro.report.present import main
 from lora_repro.results import declared_cells, frame
-from lora_repro.tasks.e2e import E2E as Task
+from lora_repro.tasks.e2e.task import E2E as Task
 
 ROWS = [
     "full", "ft_top2", "lora", "adapter_l_small", "adapter_l_large", "adapter_h", "prelayer", "prompt_tuning",

@@ -11,9 +11,10 @@ import pytest
 
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.metrics import nlg
-from lora_repro.tasks import e2e_files, e2e_original
 from lora_repro.tasks.base import Example, example_key
-from lora_repro.tasks.e2e import E2E, grouped
+from lora_repro.tasks.e2e import files as e2e_files
+from lora_repro.tasks.e2e import original as e2e_original
+from lora_repro.tasks.e2e.task import E2E, grouped
 
 MR_A = "name[Ash, Elm], eatType[coffee shop], priceRange[£20-25], familyFriendly[no]"
 IN_A = "name : Ash, Elm | Type : coffee shop | price : £20-25 | family friendly : no"

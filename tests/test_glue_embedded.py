@@ -14,15 +14,13 @@ from dataclasses import replace
 import pytest
 
 from lora_repro.errors import UserError
-from lora_repro.tasks import glue_embedded as embedded
-from lora_repro.tasks import glue_embedded_entailment as entailment
-from lora_repro.tasks import glue_embedded_sentiment as sentiment
-from lora_repro.tasks import glue_embedded_sentiment_frames as frames
-from lora_repro.tasks import glue_embedded_sentiment_words as opinions
-from lora_repro.tasks import glue_embedded_similarity as similarity
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import held_out, sentence, with_article
-from lora_repro.tasks.glue_embedded_similarity import Event
+from lora_repro.tasks.glue.embedded import entailment, sentiment, similarity
+from lora_repro.tasks.glue.embedded import sentiment_frames as frames
+from lora_repro.tasks.glue.embedded import sentiment_words as opinions
+from lora_repro.tasks.glue.embedded import sets as embedded
+from lora_repro.tasks.glue.embedded.parts import held_out, sentence, with_article
+from lora_repro.tasks.glue.embedded.similarity import Event
 
 # Published records name these rows: a change of one word here asks for new records.
 ROWS_SHA256 = {
@@ -49,7 +47,7 @@ def texts(row):
 
 @pytest.mark.parametrize("name", embedded.NAMES)
 def test_the_rows_are_the_recorded_ones_whatever_the_hash_seed(name):
-    code = f"import hashlib, json; from lora_repro.tasks import glue_embedded as embedded; print({DIGEST})"
+    code = f"import hashlib, json; from lora_repro.tasks.glue.embedded import sets as embedded; print({DIGEST})"
     command = [sys.executable, "-c", code.format(name=name)]
     found = subprocess.run(command, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True)
     rows = json.dumps(embedded.generate(name)).encode()

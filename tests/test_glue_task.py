@@ -20,11 +20,11 @@ from lora_repro.config.compose import CONF, build, compose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.metrics.bootstrap import paired_bootstrap
 from lora_repro.tasks.base import Example, Splits, example_key
-from lora_repro.tasks.glue import Glue
+from lora_repro.tasks.glue.task import Glue
 
 Row = tuple[str, str | None, str]
 
-GLUE = "lora_repro.tasks.glue.Glue"
+GLUE = "lora_repro.tasks.glue.task.Glue"
 YAML = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "task").glob("*.yaml"))}
 TASKS = [name for name, config in YAML.items() if config._target_ == GLUE]
 IN_FILES = [name for name in TASKS if YAML[name].source == "folder"]

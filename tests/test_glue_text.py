@@ -14,11 +14,11 @@ import pytest
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.metrics import bootstrap
-from lora_repro.tasks import glue_text_embedded
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.glue import Glue
-from lora_repro.tasks.glue_files import rows_sha256
-from lora_repro.tasks.glue_text import GlueText
+from lora_repro.tasks.glue.embedded import inference
+from lora_repro.tasks.glue.files import rows_sha256
+from lora_repro.tasks.glue.task import Glue
+from lora_repro.tasks.glue.text import GlueText
 
 WORDS = {"entailment": "True", "neutral": "Neither", "contradiction": "False"}
 TEMPLATE = "{first}\nQuestion: {second} True, False or Neither?\nAnswer:"
@@ -157,11 +157,11 @@ def test_relations_by_sets_of_worlds() -> None:
             for denied_too in (False, True):
                 first, second = true(one, denied), true(two, denied_too)
                 label = "entailment" if first <= second else "neutral" if first & second else "contradiction"
-                assert glue_text_embedded.relation(move, denied, denied_too) == label, (move, denied, denied_too)
+                assert inference.relation(move, denied, denied_too) == label, (move, denied, denied_too)
 
 
 def test_the_generated_set() -> None:
-    rows = glue_text_embedded.generate()
+    rows = inference.generate()
     assert rows_sha256(rows["test"]) == "1a50fd0c52d77548ac8fd146f3043be460bc4178b7daba97c9d14e737b2e0b91"
     assert {split: Counter(label for _, _, label in part) for split, part in rows.items()} == {
         split: dict.fromkeys(WORDS, n) for split, n in (("train", 300), ("dev", 20), ("test", 30))

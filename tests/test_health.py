@@ -25,7 +25,7 @@ from lora_repro.doctor import command as doctor
 from lora_repro.errors import NotAvailable
 from lora_repro.metrics import coco, jvm
 from lora_repro.tasks.base import Example, Splits
-from lora_repro.tasks.glue import Glue
+from lora_repro.tasks.glue.task import Glue
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,7 +18,7 @@ from lora_repro import provenance, record, run
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.tasks.base import Example, Scores
-from lora_repro.tasks.e2e import E2E
+from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished
 from lora_repro.train import kept
 

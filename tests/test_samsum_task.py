@@ -13,9 +13,10 @@ import pytest
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
-from lora_repro.tasks import samsum, samsum_embedded
 from lora_repro.tasks.base import Example, example_key
-from lora_repro.tasks.samsum import SAMSum, written
+from lora_repro.tasks.samsum import embedded as samsum_embedded
+from lora_repro.tasks.samsum import task as samsum
+from lora_repro.tasks.samsum.task import SAMSum, written
 
 CHAT = 'Ann: Hi, "all"!\r\n\r\nBob: Hello  \r\nAnn: Bye'
 INPUT = 'Ann: Hi, "all"!\nBob: Hello\nAnn: Bye\n\n'

@@ -15,7 +15,7 @@ from lora_repro import run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.sweep import search, supervise, tune
-from lora_repro.tasks.e2e import E2E
+from lora_repro.tasks.e2e.task import E2E
 
 pytestmark = [
     pytest.mark.skipif(

@@ -134,7 +134,7 @@ def test_bart_on_webnlg():
     data = os.environ.get("WEBNLG_DATA")
     if not data:
         pytest.skip("set WEBNLG_DATA to a folder with WebNLG 2017")
-    from lora_repro.tasks.webnlg import WebNLG
+    from lora_repro.tasks.triples.webnlg import WebNLG
 
     task = WebNLG("folder", "official")
     values = task.score(published("webnlg-all"), task.load(data).test).values
@@ -150,8 +150,8 @@ def test_bart_on_dart(monkeypatch):
     data = os.environ.get("DART_DATA")
     if not data:
         pytest.skip("set DART_DATA to a folder with DART v1.1.1")
-    from lora_repro.tasks import _triples_files as files
-    from lora_repro.tasks.dart import DART
+    from lora_repro.tasks.triples import files
+    from lora_repro.tasks.triples.dart import DART
 
     tested = DART("folder", "official").tested(files.load("dart", data, ["test"])[0]["test"])
     if not os.environ.get("TERCOM_DART"):  # half an hour

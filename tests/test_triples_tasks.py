@@ -14,12 +14,11 @@ from hydra.utils import instantiate
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.metrics import webnlg as scripts
-from lora_repro.tasks import _triples_embedded as embedded
-from lora_repro.tasks import _triples_files as files
-from lora_repro.tasks._triples_files import Entry
 from lora_repro.tasks.base import Example, example_key
-from lora_repro.tasks.dart import DART
-from lora_repro.tasks.webnlg import WebNLG
+from lora_repro.tasks.triples import embedded, files
+from lora_repro.tasks.triples.dart import DART
+from lora_repro.tasks.triples.files import Entry
+from lora_repro.tasks.triples.webnlg import WebNLG
 
 OAK = (("Oak_Bridge", "openingYear", '"1970"'), ("Oak_Bridge", "location", "Velmar"))
 BRIDGE = Entry(OAK, ("b1", "b2", "b3"), ("good", "toFix", "good"), "City")

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from lora_repro.costs import latency
 from lora_repro.errors import UserError
 from lora_repro.sweep import search, tune
-from lora_repro.tasks.e2e import E2E
+from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 
 ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]

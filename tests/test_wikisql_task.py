@@ -16,9 +16,10 @@ import pytest
 from lora_repro.errors import UserError
 from lora_repro.metrics import bootstrap, sql
 from lora_repro.metrics.sql import Query, Table
-from lora_repro.tasks import wikisql_embedded, wikisql_files
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.wikisql import WikiSQL, header_of, written
+from lora_repro.tasks.wikisql import embedded as wikisql_embedded
+from lora_repro.tasks.wikisql import files as wikisql_files
+from lora_repro.tasks.wikisql.task import WikiSQL, header_of, written
 
 HEADER = ("Player", "No.", "School/Club  Team", 'Nick"name')
 TABLE = Table(

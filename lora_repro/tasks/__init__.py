@@ -1,1 +1,1 @@
-"""Tasks: raw files -> Splits of Example, and which metrics score them. No torch, no model names."""
+"""Tasks: raw files -> Splits of Example, and which metrics score them; a file or a folder each. No torch, no model names."""

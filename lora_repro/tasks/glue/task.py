@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks import glue_embedded
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.glue_files import Row, find_files, load_folder, load_hub, rows_sha256
+from lora_repro.tasks.glue.embedded import sets
+from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_hub, rows_sha256
 
 SOURCES = ("embedded", "folder", "hub")
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
@@ -125,7 +125,7 @@ class Glue(AbstractTask):
         """
         hashes: dict[str, str] = {}
         if self.source == "embedded":
-            rows: dict[str, list[Row]] = dict(glue_embedded.generate(self.name))
+            rows: dict[str, list[Row]] = dict(sets.generate(self.name))
         elif self.source == "folder":
             rows, hashes = load_folder(folder, self.folder, self.files, self.columns, self.skip_broken)
         else:
@@ -174,7 +174,7 @@ class Glue(AbstractTask):
     def pairs(self) -> bool:
         """Whether an input is two sentences."""
         if self.source == "embedded":
-            return glue_embedded.generate(self.name)["dev"][0][1] is not None
+            return sets.generate(self.name)["dev"][0][1] is not None
         return self.columns.get("second") is not None
 
     def ask(self, text: str) -> Example:

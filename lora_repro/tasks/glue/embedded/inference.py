@@ -7,9 +7,9 @@ paper's.
 
 from __future__ import annotations
 
-from lora_repro.tasks import glue_embedded_entailment_words as words
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import held_out, sentence, with_article
+from lora_repro.tasks.glue.embedded import entailment_words as words
+from lora_repro.tasks.glue.embedded.parts import held_out, sentence, with_article
 
 LABELS = ("entailment", "neutral", "contradiction")
 SEED = 20210617

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lora_repro.tasks import glue_embedded_sentiment_words as words
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import Example, sentence, with_article
-from lora_repro.tasks.glue_embedded_sentiment_frames import DIRECT, FLIPPED, FRAMES, MIXED
+from lora_repro.tasks.glue.embedded import sentiment_words as words
+from lora_repro.tasks.glue.embedded.parts import Example, sentence, with_article
+from lora_repro.tasks.glue.embedded.sentiment_frames import DIRECT, FLIPPED, FRAMES, MIXED
 
 LABELS = ("negative", "positive")
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_repro.tasks import glue_embedded_similarity_words as words
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import Example, sentence
-from lora_repro.tasks.glue_embedded_similarity_words import Family
+from lora_repro.tasks.glue.embedded import similarity_words as words
+from lora_repro.tasks.glue.embedded.parts import Example, sentence
+from lora_repro.tasks.glue.embedded.similarity_words import Family
 
 At = tuple[int, int]  # family, concept in it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.e2e_embedded_phrases import (
+from lora_repro.tasks.e2e.phrases import (
     ADJECTIVES,
     AREA_PLACES,
     CLAUSES,

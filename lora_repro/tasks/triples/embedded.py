@@ -8,7 +8,7 @@ beside the paper's.
 from __future__ import annotations
 
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks._triples_files import Entry, Triple
+from lora_repro.tasks.triples.files import Entry, Triple
 
 SEED = 20170401
 TRAIN, DEV, TEST = 600, 60, 60  # entries

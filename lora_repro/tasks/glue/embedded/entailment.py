@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lora_repro.tasks import glue_embedded_entailment_words as words
-from lora_repro.tasks import glue_embedded_similarity_words as concepts
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import Example, sentence, with_article
+from lora_repro.tasks.glue.embedded import entailment_words as words
+from lora_repro.tasks.glue.embedded import similarity_words as concepts
+from lora_repro.tasks.glue.embedded.parts import Example, sentence, with_article
 
 LABELS = ("entailment", "not_entailment")
 

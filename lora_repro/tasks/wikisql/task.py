@@ -14,8 +14,8 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import sql
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.wikisql_embedded import generate
-from lora_repro.tasks.wikisql_files import OFFICIAL_TRAIN, Row, find_files, load_folder, rows_sha256
+from lora_repro.tasks.wikisql.embedded import generate
+from lora_repro.tasks.wikisql.files import OFFICIAL_TRAIN, Row, find_files, load_folder, rows_sha256
 
 BAR = " | "
 METRICS = ("logical_form_accuracy", "execution_accuracy")

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from lora_repro.errors import UserError
-from lora_repro.tasks import _triples_embedded as embedded
-from lora_repro.tasks import _triples_files as files
-from lora_repro.tasks._triples import TriplesTask
-from lora_repro.tasks._triples_files import Entry
+from lora_repro.tasks.triples import embedded, files
+from lora_repro.tasks.triples.files import Entry
+from lora_repro.tasks.triples.task import TriplesTask
 
 WEBNLG = "webnlg2017"  # where WebNLG lies, in or beside DART's folder
 

@@ -21,7 +21,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
 from lora_repro.tasks._files import find, read_text
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.samsum_embedded import generate
+from lora_repro.tasks.samsum.embedded import generate
 
 Row = tuple[str, str]  # dialogue, summary
 FILES = {"train": ("train.csv", "train.json"), "dev": ("validation.csv", "val.json"), "test": ("test.csv", "test.json")}

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_repro.errors import UserError
-from lora_repro.tasks import glue_embedded_entailment as entailment
-from lora_repro.tasks import glue_embedded_sentiment as sentiment
-from lora_repro.tasks import glue_embedded_similarity as similarity
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue_embedded_parts import Example, held_out
-from lora_repro.tasks.glue_files import Row
+from lora_repro.tasks.glue.embedded import entailment, sentiment, similarity
+from lora_repro.tasks.glue.embedded.parts import Example, held_out
+from lora_repro.tasks.glue.files import Row
 
 SEED = 20210617
 SIZES = {"train": 1800, "dev": 400}

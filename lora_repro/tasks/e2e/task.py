@@ -9,9 +9,9 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.e2e_embedded import generate
-from lora_repro.tasks.e2e_files import SPLITS, find_files, linearise, load_folder, load_hub
-from lora_repro.tasks.e2e_original import Row, refuse_cleaned, rows_sha256
+from lora_repro.tasks.e2e.embedded import generate
+from lora_repro.tasks.e2e.files import SPLITS, find_files, linearise, load_folder, load_hub
+from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 
 def pairs(rows: Sequence[Row]) -> list[Example]:

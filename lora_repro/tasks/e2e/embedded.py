@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_repro.tasks import e2e_embedded_phrases as words
 from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.e2e_embedded_text import word_one
+from lora_repro.tasks.e2e import phrases as words
+from lora_repro.tasks.e2e.grammar import word_one
 
 SEED = 20210617
 TRAIN_MRS, DEV_MRS, TEST_MRS = 600, 60, 60

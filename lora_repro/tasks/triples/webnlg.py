@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lora_repro.tasks import _triples_embedded as embedded
-from lora_repro.tasks import _triples_files as files
-from lora_repro.tasks._triples import TriplesTask
-from lora_repro.tasks._triples_files import Entry
+from lora_repro.tasks.triples import embedded, files
+from lora_repro.tasks.triples.files import Entry
+from lora_repro.tasks.triples.task import TriplesTask
 
 SEEN = (
     "Airport", "Astronaut", "Building", "City", "ComicsCharacter", "Food", "Monument", "SportsTeam", "University", "WrittenWork",

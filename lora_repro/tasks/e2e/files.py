@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.tasks.e2e_original import (
+from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
     CLEANED_FILES,
     CLEANED_REASON,

@@ -1,7 +1,7 @@
 """A sentence task as generation: a decoder is asked in words and answers with a label word (LoRA paper, Section 5.5: MNLI).
 
-The same files and readers as `tasks.glue`; what differs is that the answer is a text. The paper gives no prompt for MNLI; that
-of conf/task/mnli_text.yaml is the one in which GPT-3 was asked for inference with three answers (Brown et al. 2020, Appendix G,
+The same files and readers as `Glue`, and a text for an answer. The paper gives no prompt for MNLI; that of
+conf/task/mnli_text.yaml is the one in which GPT-3 was asked for inference with three answers (Brown et al. 2020, Appendix G,
 ANLI).
 """
 
@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks import glue_text_embedded
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
-from lora_repro.tasks.glue import Glue
-from lora_repro.tasks.glue import examples as sentences
-from lora_repro.tasks.glue_files import rows_sha256
+from lora_repro.tasks.glue.embedded import inference
+from lora_repro.tasks.glue.files import rows_sha256
+from lora_repro.tasks.glue.task import Glue
+from lora_repro.tasks.glue.task import examples as sentences
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class GlueText(AbstractTask):
             raise UserError("task.template needs {first}, may have {second}, and no other field")
         if self.source != "embedded":
             self._sentences()
-        elif tuple(self.words) != glue_text_embedded.LABELS:
-            raise UserError(f"task.source=embedded has the labels {', '.join(glue_text_embedded.LABELS)}, in this order")
+        elif tuple(self.words) != inference.LABELS:
+            raise UserError(f"task.source=embedded has the labels {', '.join(inference.LABELS)}, in this order")
 
     def _sentences(self) -> Glue:
         """The task that reads the files, or the rows of the hub. Raises UserError on what it refuses."""
@@ -103,7 +103,7 @@ class GlueText(AbstractTask):
         """As `Glue.load`: rows less the held-out ones; the held-out or else the scored ones as dev; the scored ones as test."""
         left_out = 0
         if self.source == "embedded":
-            rows = glue_text_embedded.generate()
+            rows = inference.generate()
             hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
             parts = [sentences(rows[split], scored=split == "test") for split in ("train", "dev", "test")]
         else:

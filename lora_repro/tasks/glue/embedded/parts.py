@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lora_repro.tasks.glue_files import Row
+from lora_repro.tasks.glue.files import Row
 
 # One in so many cells (frame or first content word, second content word) is kept for dev.
 HOLD_OUT = 5

@@ -1,0 +1,1 @@
+"""Generated sentence tasks, written for this project: `sets` are GLUE-shaped, `inference` is MNLI-shaped."""

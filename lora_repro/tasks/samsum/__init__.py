@@ -1,0 +1,1 @@
+"""SAMSum: chats summarised."""

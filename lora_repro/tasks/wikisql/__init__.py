@@ -1,0 +1,1 @@
+"""WikiSQL: questions to SQL."""
