@@ -58,7 +58,7 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Positions computed, padding included: what a step costs."""
+        """Positions of the padded batch: what a step costs where it is not packed."""
         return self.ids.numel()
 
 

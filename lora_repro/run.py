@@ -161,6 +161,7 @@ def measure(
     measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
     measured["peak_memory_mb"] = max(trained.peak_memory_mb if trained else 0, provenance.peak_memory_mb(ranks.device))
     origin = {"label": model.backbone.label, "sha256": model.backbone.sha256} if model else {"label": "none", "sha256": ""}
+    batching = {"batching": model.backbone.batching} if model else {}
     result = {
         "schema": record.SCHEMA,
         "signature": name,
@@ -171,6 +172,7 @@ def measure(
         "measured": measured,
         "where": {
             **place(settings, ranks, trained),
+            **batching,
             "backbone": origin,
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },

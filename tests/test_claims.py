@@ -347,8 +347,10 @@ def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) ->
     (one,) = cost.read(evidence)
     assert one.high == 0.5 and one.verdict == INCONCLUSIVE
     evidence = evidence_of(tmp_path / "fast", right, seconds=0.5)
-    evidence.store.records["a-x-None-1"]["where"]["device"] = "another"
-    assert cost.read(evidence)[0].verdict == INCONCLUSIVE
+    for key, value in {"batching": "packed", "device": "another"}.items():
+        evidence.store.records["a-x-None-1"]["where"][key] = value
+        assert cost.read(evidence)[0].verdict == INCONCLUSIVE
+        evidence.store.records["a-x-None-1"]["where"].pop("batching", None)
     assert TrainingCost(["t"], "a", "b", "memory", ceiling=1).read(evidence)[0].value == 1
 
 

@@ -447,6 +447,7 @@ def test_the_body_is_told_of_slots_and_segments_where_it_can_use_them(
     batch = collate(rows, backbone.pad)
     recorder = Recorder()
     backbone.decoder = recorder
+    backbone.table = replace(backbone.table, packs=False)
     features_of(backbone, batch)
     expected = {"input_ids": batch.ids, "attention_mask": batch.attention}
     if sum(slots):

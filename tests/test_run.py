@@ -52,6 +52,7 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     assert measured["steps"] == 2 and measured["train_tokens"] > 0 and measured["peak_memory_mb"] > 50
     assert measured["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
     assert {"git_sha", "dirty", "finished_at", "versions", "device", "precision", "backbone", "data"} <= set(where)
+    assert where["batching"] == "packed"
     assert "synthetic" in where["data"]["caption"] and where["data"]["hashes"]
     folder = tmp_path / "smoke" / found["signature"]
     predictions = record.load_predictions(folder / "predictions.jsonl")

@@ -25,6 +25,8 @@ class Architecture:
     `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a
     task. Its features are the hidden state of the `first` or the `last` real position, as `pooling` says; `picks_first`
     where the first of these modules takes (B, T, d) and picks the first position itself.
+    `packs`: its attention is transformers' to choose and plain (no window, no bias of position), so that rows may be packed
+    (`backbone.packed`). `after_padding`: its positions are counted from the one after the padding token's id.
     """
 
     layers: str
@@ -41,6 +43,8 @@ class Architecture:
     classifier: tuple[str, ...] = ("score",)
     pooling: str = "last"
     picks_first: bool = False
+    packs: bool = False
+    after_padding: bool = False
 
 
 _BERT = Architecture(
@@ -57,6 +61,7 @@ _BERT = Architecture(
     post_norm=True,
     classifier=("dropout", "classifier"),
     pooling="first",
+    packs=True,
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -71,6 +76,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         embedding="wte",
         heads={"lm": "lm_head", "classification": "score"},
         dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
+        packs=True,
     ),
     "llama": Architecture(
         layers="layers",
@@ -83,9 +89,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         embedding="embed_tokens",
         heads={"lm": "lm_head", "classification": "score"},
         dropouts=("attention_dropout",),
+        packs=True,
     ),
     "bert": _BERT,
-    "roberta": replace(_BERT, classifier=("classifier",), picks_first=True),
+    "roberta": replace(_BERT, classifier=("classifier",), picks_first=True, after_padding=True),
     "deberta-v2": replace(
         _BERT,
         query=("attention.self.query_proj", None),
@@ -93,6 +100,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         value=("attention.self.value_proj", None),
         classifier=("pooler", "dropout", "classifier"),
         picks_first=True,
+        packs=False,
     ),
 }
 

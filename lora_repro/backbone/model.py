@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from lora_repro.backbone import packed
 from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection
 from lora_repro.backbone.weights import sizes
 from lora_repro.errors import UserError
@@ -61,6 +64,8 @@ class Backbone:
         self.head = self._head()
         is_lm = hasattr(model, self.table.heads.get("lm", "\0"))
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
+        if self.table.packs:
+            model.set_attn_implementation(packed.NAME)  # type: ignore[operator]
         self.classifier = [] if is_lm else [model.get_submodule(path) for path in self.table.classifier]
 
     def _token(self, text: str) -> int:
@@ -124,6 +129,33 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+    @property
+    def batching(self) -> str:
+        """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
+        return "packed" if self.table.packs and self.device.type == "cpu" else "padded"
+
+    @property
+    def first_position(self) -> int:
+        """The id of a row's first position."""
+        config: Any = self.model.config
+        return int(config.pad_token_id) + 1 if self.table.after_padding else 0
+
+    def hidden(self, ids: torch.Tensor, attention: torch.Tensor, **said: torch.Tensor) -> torch.Tensor:
+        """The body's last hidden state (B, T, d) of right-padded rows: ids and attention (1 at real positions), (B, T).
+
+        `said` (B, T): what else the decoder is told of each position. What stands at padding means nothing.
+        """
+        extra: dict[str, Any] = {"use_cache": False} if self.table.pooling == "last" else {}
+        if self.batching == "padded":
+            out: torch.Tensor = self.decoder(input_ids=ids, attention_mask=attention, **said, **extra).last_hidden_state
+            return out
+        real = attention.bool()
+        positions = attention.cumsum(1) - 1 + self.first_position
+        rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **said}.items()}
+        packing = packed.Packing(attention.sum(1).tolist())
+        found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
+        return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
 
     def reset_head(self) -> None:
         """Draw the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""

@@ -81,7 +81,7 @@ class Work:
 
     @property
     def train_tokens(self) -> int:
-        """Positions computed in training, padding included: what `train_tokens` is in a record."""
+        """Positions of the padded batches of training: what `train_tokens` is in a record."""
         return round(self.steps * self.batch * self.length)
 
 

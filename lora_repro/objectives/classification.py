@@ -61,20 +61,17 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
     `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, which
     in a decoder is the only one that has seen the whole row; `mean`: over all real positions.
     """
-    extra: dict[str, Any] = {**said_of_positions(backbone, batch)}
+    said = said_of_positions(backbone, batch)
     if getattr(backbone.model.config, "type_vocab_size", 0) == 2:
-        extra["token_type_ids"] = batch.segments
-    if backbone.table.pooling == "last":
-        extra["use_cache"] = False
-    out = backbone.decoder(input_ids=batch.ids, attention_mask=batch.attention, **extra)
-    hidden: torch.Tensor = out.last_hidden_state  # (B, T, d)
+        said["token_type_ids"] = batch.segments
+    hidden = backbone.hidden(batch.ids, batch.attention, **said)  # (B, T, d)
     if backbone.pooling == "mean":
         real = batch.attention.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * real).sum(1) / real.sum(1)
     if backbone.pooling == "last":
         return hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
-    pooled: torch.Tensor | None = getattr(out, "pooler_output", None)
-    return hidden[:, 0] if pooled is None else pooled
+    pooler: torch.nn.Module | None = getattr(backbone.decoder, "pooler", None)  # (B, T, d) -> (B, d)
+    return hidden[:, 0] if pooler is None else pooler(hidden)
 
 
 def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
@@ -140,8 +137,8 @@ class Classification(Objective):
         """Rows in order, and how many of them were cut to `max_length`. An example without a target has label 0."""
         config: Any = backbone.model.config
         limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None and backbone.architecture == "roberta":
-            limit -= config.pad_token_id + 1  # its positions start after the padding's
+        if limit is not None:
+            limit -= backbone.first_position
         if limit is not None and max_length > limit:
             raise UserError(
                 f"data.max_length={max_length}, but this backbone has {limit} positions; lower it"

@@ -82,9 +82,7 @@ def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tup
     nearly all of its activation memory: N x 49,152 floats.
     """
     scored = batch.targets != -100  # (B, T)
-    hidden = backbone.decoder(
-        input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **said_of_positions(backbone, batch)
-    ).last_hidden_state  # (B, T, d)
+    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))  # (B, T, d)
     logits = backbone.head.module(hidden[scored])  # (N, V)
     loss = F.cross_entropy(
         logits.float(), batch.targets[scored], label_smoothing=label_smoothing, reduction="sum"

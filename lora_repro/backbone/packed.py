@@ -1,0 +1,89 @@
+"""Rows of different lengths end to end in one, (1, N): no layer computes padding, and attention stays within each row.
+
+Everything but attention treats every position alike and need not know. Attention is softmax(scale q k^T) v of each row by
+itself, as batched matrix products in float32. At the lengths of a training batch that is about four times faster on a CPU
+than the fused kernel on padded rows, most of it in backward, and more exact than that kernel under bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "packed"  # what a model's configuration calls this attention
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The lengths of the rows, in order. `causal` keeps each shape it was asked for: the layers of a model ask alike."""
+
+    lengths: Sequence[int]
+    made: dict[tuple[int, int, int], torch.Tensor] = field(default_factory=dict)
+
+    def causal(self, queries: int, keys: int, groups: int) -> torch.Tensor:
+        """(groups * queries, keys): -inf where a query would see a later key, else 0; the last keys are the queries' own."""
+        shape = (queries, keys, groups)
+        if shape not in self.made:
+            self.made[shape] = torch.full((queries, keys), -torch.inf).triu(keys - queries + 1).repeat(groups, 1)
+        return self.made[shape]
+
+
+def attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    **settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls as an attention: query (1, H, N, d), key and value (1, K, n + N, d) to (1, N, H, d).
+
+    The n first keys, which a cache held already, stand before every row. Without `packing` it is torch's own attention.
+    """
+    if packing is None:
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+        return found
+    past, lengths = key.shape[2] - query.shape[2], list(packing.lengths)
+    with torch.autocast(query.device.type, enabled=False):
+        q, k, v = query[0].float() * settings["scaling"], key[0].float(), value[0].float()
+        (first_k, *ks), (first_v, *vs) = (torch.split(x, [past, *lengths], dim=1) for x in (k, v))
+        outs = []
+        for q_row, k_row, v_row in zip(torch.split(q, lengths, dim=1), ks, vs, strict=True):
+            if past:
+                k_row, v_row = torch.cat([first_k, k_row], dim=1), torch.cat([first_v, v_row], dim=1)
+            outs.append(_row(q_row, k_row, v_row, packing if module.is_causal else None, settings["dropout"]))
+        return torch.cat(outs)[None], None
+
+
+def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | None, dropout: float) -> torch.Tensor:
+    """(t, H, d) of one row, q (H, t, d) scaled, k and v (K, n + t, d): H / K heads in turn share a key and a value."""
+    (heads, t, d), (shared, keys, _) = q.shape, k.shape
+    q = q.reshape(shared, -1, d)  # (K, H / K * t, d)
+    if causal is None:
+        scores = torch.bmm(q, k.transpose(1, 2))
+    else:
+        scores = torch.baddbmm(causal.causal(t, keys, heads // shared), q, k.transpose(1, 2))
+    weights = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    return torch.bmm(weights, v).view(heads, t, d).transpose(0, 1)
+
+
+def mask(*, attention_mask: torch.Tensor | None, q_length: int, kv_length: int, **settings: Any) -> torch.Tensor | None:
+    """What transformers calls for the mask of a call: none where whole rows are given, packed ones too."""
+    if attention_mask is None and q_length == kv_length:
+        return None
+    found: torch.Tensor | None = sdpa_mask(
+        attention_mask=attention_mask, q_length=q_length, kv_length=kv_length, **settings
+    )
+    return found
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, mask)

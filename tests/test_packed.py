@@ -1,0 +1,104 @@
+"""The packed step against the padded one: every method on every architecture, the loss and all gradients; and what a row sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import tiny_backbone
+from test_methods import CASES
+from torch import nn
+
+from lora_repro.backbone.model import Backbone
+from lora_repro.data import Batch, Encoded, collate
+from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.lora import Lora
+from lora_repro.objectives.classification import Classification, features_of
+from lora_repro.objectives.completion import Completion
+
+each_case = pytest.mark.parametrize(("method", "architecture"), CASES, ids=[f"{m.name}-{a}" for m, a in CASES])
+
+
+def row(length: int, slots: tuple[int, int]) -> Encoded:
+    """A sequence of that length whose first `slots[0]` positions, and some in its middle, are virtual."""
+    generator = torch.Generator().manual_seed(length)
+    virtual = [-1] * length
+    virtual[: slots[0]] = range(slots[0])
+    virtual[4 : 4 + slots[1]] = range(slots[0], sum(slots))
+    ids = torch.randint(2, 256, (length,), generator=generator).tolist()
+    return Encoded(ids, virtual, [int(i >= 8) for i in range(length)], 8, length % 2)
+
+
+def batch(method: AbstractMethod) -> Batch:
+    return collate([row(n, method.virtual_tokens) for n in (11, 17, 9, 17)], 256)
+
+
+def moved(architecture: str, method: AbstractMethod) -> tuple[Backbone, dict[str, nn.Parameter]]:
+    """An adapted backbone, large enough everywhere that what must not matter would show if it did."""
+    backbone = tiny_backbone(architecture)
+    trained = method.apply(backbone).named
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for module in backbone.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # the packed step draws other masks
+    backbone.model.train()
+    return backbone, trained
+
+
+@each_case
+def test_loss_and_gradients_are_the_padded_step_s(method: AbstractMethod, architecture: str) -> None:
+    objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
+    backbone, trained = moved(architecture, method)
+    found = []
+    for table in (backbone.table, replace(backbone.table, packs=False)):
+        backbone.table = table
+        loss = objective.summed(backbone, batch(method), 0.1)
+        if trained:
+            gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        found.append((backbone.batching, loss.detach(), gradients if trained else ()))
+    (packed, loss, ours), (padded, expected, theirs) = found
+    assert (packed, padded) == ("packed", "padded")
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    for name, one, other in zip(trained, ours, theirs, strict=bool(trained)):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+    assert not trained or any(one is not None and one.abs().max() > 1e-3 for one in ours)
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
+def test_features_are_those_of_each_row_alone(architecture: str, pooling: str) -> None:
+    backbone, _ = moved(architecture, Lora(rank=2))
+    backbone.model.eval()
+    backbone.pooling = pooling
+    rows = [row(n, (0, 0)) for n in (11, 9, 30)]
+    alone = [features_of(backbone, collate([one], 256)) for one in rows]
+    torch.testing.assert_close(features_of(backbone, collate(rows, 256)), torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_no_layer_computes_padding_and_bfloat16_stays_near() -> None:
+    backbone, _ = moved("llama", Lora(rank=2))
+    seen: list[int] = []
+    backbone.layers[0].register_forward_pre_hook(lambda layer, args: seen.append(args[0].shape[:2].numel()))
+    given = batch(Lora())
+    with torch.no_grad():
+        whole = Completion().summed(backbone, given, 0.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = Completion().summed(backbone, given, 0.0)
+    assert seen == [11 + 17 + 9 + 17] * 2 and float(rounded) == pytest.approx(float(whole), rel=0.02)
+
+
+def test_dropout_of_attention_weights_is_drawn() -> None:
+    backbone = tiny_backbone("bert", attention_probs_dropout_prob=0.5)
+    for layer in backbone.layers:
+        layer.attention.self.dropout.p = 0.5  # type: ignore[union-attr, operator]
+    given = batch(Lora())
+    backbone.model.train()
+    noisy = [features_of(backbone, given) for _ in range(2)]
+    backbone.model.eval()
+    still = [features_of(backbone, given) for _ in range(2)]
+    assert not torch.equal(*noisy) and torch.equal(*still)
