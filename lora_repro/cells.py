@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
-from lora_repro.config.compose import CONF, compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.compose import compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.place import choices
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
 
@@ -185,7 +186,7 @@ def _check_rows(overrides: Sequence[str]) -> None:
     """Hydra names the file that is missing; this names the row."""
     for key, _, value in (item.partition("=") for item in overrides):
         if key.startswith("row/") and "(" not in value:
-            stems = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
+            stems = choices(key)
             if unknown := [name for name in value.split(",") if name.strip() not in stems]:
                 table = key.removeprefix("row/")
                 raise UserError(f"no row {unknown[0]!r} in table {table}; choose from {', '.join(stems)}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_repro import errors
+from lora_repro.config import place
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -47,24 +48,31 @@ VERBS = {
     "dashboard": "lora_repro.tracking.dashboard",
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
 OPTIONS = {
     "--quiet": "results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
     "--verbose": "an error with its traceback, and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
+    "--config-dir": "DIR: yaml files of yours beside conf/, as DIR/method/mine.yaml (or LORA_REPRO_CONFIG_DIR)",
+    "--trust": "PACKAGE,...: their classes may be named by a _target_ as ours may (or LORA_REPRO_TRUST)",
 }
+KEPT = {"--config-dir": place.OWN, "-cd": place.OWN, "--trust": place.TRUSTED}  # options with a value
 GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
 HELP = {"-h", "--help"}
+COMPLETION = {"-sc", "--shell-completion"}
 LOGGED = 30.0  # seconds between two states of a progress bar in a log
 RED, GREEN, YELLOW = "31", "32", "33"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m lora_repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
-    verb, *rest = levelled(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    """`lora-repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
+    try:
+        verb, *rest = taken(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    except errors.UserError as error:
+        return failed(error)
     if verb in HELP:
         print(overview())
         return 0
+    if verb in COMPLETION:
+        return int(import_module("lora_repro.config.completion").main(rest))
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
@@ -83,22 +91,34 @@ def begin(name: str) -> None:
     """
     if name != "__main__":
         return
-    sys.argv[1:] = levelled(sys.argv[1:])
+    try:
+        sys.argv[1:] = taken(sys.argv[1:])
+    except errors.UserError as error:
+        sys.exit(failed(error))
     if HELP & set(sys.argv[1:]):
         print(help_of(VERBS["run"]))
         sys.exit(0)
-    if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
-        sys.exit(import_module("lora_repro.config.completion").main(sys.argv[1:]))
 
 
-def levelled(arguments: Sequence[str]) -> list[str]:
-    """The arguments without `--quiet` and `--verbose`, which are acted on."""
-    for level in ("quiet", "verbose"):
-        if f"--{level}" in arguments:
-            os.environ[VARIABLE] = level
+def taken(arguments: Sequence[str]) -> list[str]:
+    """The arguments without the options of every command, which are acted on. Raises UserError for one without its value."""
+    left = []
+    given = iter(arguments)
+    for item in given:
+        name, _, value = item.partition("=")
+        if name in KEPT:
+            value = value or next(given, "")
+            if not value or (KEPT[name] == place.OWN and not Path(value).is_dir()):
+                what = "a folder" if KEPT[name] == place.OWN else "a package"
+                raise errors.UserError(f"{name} wants {what}{f', which {value} is not' if value else ''}")
+            os.environ[KEPT[name]] = str(Path(value).absolute()) if KEPT[name] == place.OWN else value
+        elif item in ("--quiet", "--verbose"):
+            os.environ[VARIABLE] = item.removeprefix("--")
+        else:
+            left.append(item)
     if quiet():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
-    return [item for item in arguments if item not in OPTIONS]
+    return left
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
@@ -121,7 +141,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
 def overview() -> str:
     """Every verb with the first line of its help."""
-    lines = ["python -m lora_repro VERB ...        VERB --help says more", ""]
+    lines = ["lora-repro VERB ...  (or python -m lora_repro VERB ...)        VERB --help says more", ""]
     for verb, module in VERBS.items():
         first = (ast.get_docstring(_tree(module)) or "").partition("\n")[0]
         lines.append(f"  {verb:<10}  {first}")
@@ -139,12 +159,12 @@ def help_of(module: str) -> str:
         lines += [f"  {group + '=':<12}{_choices(group)}" for group in GROUPS]
         lines.append("  seed=0  data.n_train=512  train.lr=2e-4  method.rank=4  paths.data=/data/e2e  paths.runs=/big/disk  ...")
     shown = {"-h, --help": "this text", **OPTIONS}
-    lines += ["", "options of every command:", *(f"  {option:<12}{text}" for option, text in shown.items()), ""]
+    lines += ["", "options of every command:", *(f"  {option:<14}{text}" for option, text in shown.items()), ""]
     return "\n".join([*lines, closing()])
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    return ast.parse(place.LIBRARY.parent.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
 
 
 def _arguments(tree: ast.Module) -> list[str]:
@@ -213,7 +233,7 @@ def closing() -> str:
 
 def _choices(group: str) -> str:
     """The yaml files of one group in lines of about 100 characters; what a profile takes (`decoder`, `encoder`) is left out."""
-    stems = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem not in ("decoder", "encoder"))
+    stems = [stem for stem in place.choices(group) if stem not in ("decoder", "encoder")]
     lines = [""]
     for stem in stems:
         if len(lines[-1]) + len(stem) > 100:

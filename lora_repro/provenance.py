@@ -14,15 +14,18 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from lora_repro.config import place
+
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "evaluate", "hydra-core", "pycocoevalcap")
 # What can change a number. Results, documents and tests cannot, so they leave a run clean.
 SCIENCE = ("lora_repro", "conf", "experiments", "pyproject.toml")
 
 
 def _git(*arguments: str) -> str | None:
+    if place.INSTALLED:  # what lies around it is somebody else's repository
+        return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(["git", *arguments], cwd=place.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -30,7 +33,7 @@ def _git(*arguments: str) -> str | None:
 
 def _look() -> dict[str, Any]:
     sha = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", *SCIENCE)
+    changes = _git("status", "--porcelain", "--", *(f":/{name}" for name in SCIENCE))
     return {"git_sha": sha, "dirty": sha is None or changes is None or changes != ""}
 
 

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import pandas
 
 from lora_repro.cells import Cell, cells
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.record import load_records
 
-ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
 COLUMNS = ("row", "label", "backbone", "task", "seed", "metric", "value", "main", "source", "status", "signature",

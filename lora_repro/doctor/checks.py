@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_repro.config import place
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
 SPACE = {"smoke": 1, "mini": 2, "laptop": 5, "paper": 60}  # GB: backbones, adapters and checkpoints of one table at a time
 TIMEOUT = 3  # seconds for the hub to answer
@@ -50,11 +50,14 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Whether every package that pyproject.toml declares is installed, whatever its version."""
+    """Whether every package that this one declares is installed, whatever its version."""
     import tomllib  # Python 3.11 and newer: `python` has been asked before
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in project["dependencies"]]
+    if place.INSTALLED:
+        declared = [item for item in importlib.metadata.requires("lora-repro") or () if "extra ==" not in item]
+    else:
+        declared = tomllib.loads((place.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in declared]
     absent = []
     for name in names:
         try:

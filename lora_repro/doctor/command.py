@@ -57,6 +57,7 @@ def needs(overrides: Sequence[str]) -> Needs:
 
     from lora_repro.cells import cells
     from lora_repro.config.compose import CONF, profile_of
+    from lora_repro.config.place import choices
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
@@ -66,7 +67,7 @@ def needs(overrides: Sequence[str]) -> Needs:
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
     for table in [experiment] if experiment else known:
-        row = min(path.stem for path in (CONF / "row" / table).glob("*.yaml"))  # the rows of a table need alike
+        row = choices(f"row/{table}")[0]  # the rows of a table need alike
         narrowed = [f"row/{table}={row}", *(item for item in rest if not item.startswith("experiment="))]
         for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
             config = OmegaConf.create(cell.asked)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.page.build import page
 from lora_repro.record import write_text
@@ -21,9 +22,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
     made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page that stays yours")
     return made
-
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @cli.command

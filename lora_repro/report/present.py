@@ -16,25 +16,24 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.config.compose import profile_of
+from lora_repro.config.place import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
 from lora_repro.results import own, published, runs_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def names(root: Path = ROOT) -> list[str]:
+def names(folder: Path = CONF.parent / "experiments") -> list[str]:
     """The experiments that declare what they show."""
-    return sorted(path.stem for path in (root / "experiments").glob("[!_]*.py"))
+    return sorted(path.stem for path in folder.glob("[!_]*.py"))
 
 
 def declaration(name: str) -> Declaration:
     """What experiments/<name>.py shows. Raises UserError for a name that is none."""
     if name not in names():
         raise UserError(f"no experiments/{name}.py; choose from {', '.join(names())}")
-    found: Declaration = importlib.import_module(f"experiments.{name}").TABLE
+    found: Declaration = importlib.import_module(f"{EXPERIMENTS}.{name}").TABLE
     return found
 
 

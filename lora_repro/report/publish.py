@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.record import load_predictions, load_records, read, write_text
 from lora_repro.report import present
 
-ROOT = Path(__file__).resolve().parents[2]
 # A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
 PRIVATE = ("input", "target", "references")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.record import load_records
 
-ROOT = Path(__file__).resolve().parents[2]
 Panel = dict[str, Any]
 Section = dict[str, Any]
 # What a figure's stem tells of where it belongs, in this order (subspace_ranks is of subspaces); else a table's figure shows

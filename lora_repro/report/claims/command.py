@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
+from lora_repro.config.place import ROOT, checkout
 from lora_repro.record import write_text
 from lora_repro.report.claims import ledger
 
@@ -19,13 +20,11 @@ def parser() -> argparse.ArgumentParser:
     return cli.parser("claims", __doc__)
 
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
 @cli.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
+    checkout("judging the claims")
     results = root / "results"
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))

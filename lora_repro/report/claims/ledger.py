@@ -20,7 +20,7 @@ from lora_repro.report.statistics import generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; all stand below
-HEAD = Path(__file__).resolve().parents[3] / "docs" / "claims.md"  # how to read it, and what was known when tests changed
+HEAD = CONF.parent / "docs" / "claims.md"  # how to read it, and what was known when tests changed
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from pathlib import Path
 
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import TESTED, Reading
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class HeldByTests(ClaimTest):
