@@ -16,6 +16,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -84,7 +85,7 @@ def _hydra(folders: tuple[str, ...]) -> Hydra:
     GlobalHydra.instance().clear()
     search = create_config_search_path(folders[0])
     for folder in folders[1:]:
-        search.append("command-line", f"file://{folder}")  # where Hydra has --config-dir
+        search.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))  # as Hydra has --config-dir
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2(task_name="lora_repro", config_search_path=search)
     loader: Any = hydra.config_loader
