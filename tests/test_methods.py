@@ -33,7 +33,7 @@ from lora_repro.methods.top_layers import TopLayers
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "lora_repro" / "methods").glob("[a-z]*.py"))
 STEMS = [file.stem for file in FILES if file.stem not in ("base", "update")]
-SMALL: dict[str, Any] = {"bottleneck": 3, "prefix": 2, "infix": 1, "n": 1, "rank": 2, "dropped": 1}
+SMALL: dict[str, Any] = {"bottleneck": 3, "prefix": 2, "infix": 1, "n": 1, "rank": 2, "dropped": 1, "d": 40}
 ARCHITECTURES = ["gpt2", "llama", "bert", "roberta"]
 
 

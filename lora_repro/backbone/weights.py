@@ -57,8 +57,8 @@ def bare(module: nn.Module) -> nn.Module:
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Is it a matrix whose weight is a float tensor?"""
-    return isinstance(module, nn.Linear | Conv1D)
+    """Is it a matrix whose weight is a float tensor of its own? (One that is computed at each call has none.)"""
+    return isinstance(module, nn.Linear | Conv1D) and "weight" in dict(module.named_parameters(recurse=False))
 
 
 def is_matrix(module: nn.Module) -> bool:
@@ -95,6 +95,8 @@ def write(module: nn.Module, weight: torch.Tensor) -> None:
     plain = bare(module)
     if isinstance(plain, StoredMatrix):
         plain.write(weight)
+    elif not is_dense(plain):
+        raise UserError("a method computes this weight at each call: nothing is merged into it before that is undone (strip)")
     else:
         read(plain).copy_(weight)
 

@@ -73,7 +73,8 @@ def _outline(
     backbone: Backbone, sizes: Shape, old: set[str], method: dict[str, nn.Parameter], trained: set[int]
 ) -> Outline:
     """`old`: names of the parameters that were there before the method; `trained`: ids of all trained ones, head included."""
-    place = {id(p): index for index, layer in enumerate(backbone.layers) for p in layer.parameters()}
+    below = reversed(list(enumerate(backbone.layers)))  # what stands in several layers counts as the lowest one's
+    place = {id(p): index for index, layer in below for p in layer.parameters()}
     inside = {name: p for name, p in method.items() if id(p) in place}
     matrices = {name: p.numel() for name, p in inside.items() if p.dim() > 1}
     lowest = min((place[id(p)] for p in inside.values()), default=sizes.n_layers)

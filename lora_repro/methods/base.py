@@ -114,7 +114,7 @@ class Shape:
     head_parameters: (
         int  # of the final prediction layer, its bias included, tied or not; of a new head all of it
     )
-    new_head_parameters: int = 0  # of the head that a classification task adds; every method trains it
+    new_head_parameters: int = 0  # of the head that a classification task adds
 
     @classmethod
     def of(cls, backbone: Backbone) -> Shape:
@@ -152,6 +152,11 @@ class AbstractMethod(abc.ABC):
         """(prefix, infix): placeholder positions that each sequence leaves before and after its context."""
         return (0, 0)
 
+    @property
+    def covers_head(self) -> bool:
+        """Whether the new head of a classification task is among what the method moves; else it is trained, and counted apart."""
+        return False
+
     @abc.abstractmethod
     def insert(self, backbone: Backbone) -> Trainable:
         """Change backbone.model in place and return what is trained. New values are drawn from torch's global
@@ -164,7 +169,7 @@ class AbstractMethod(abc.ABC):
 
     def count_head(self, shape: Shape) -> int:
         """Closed-form number of trained parameters of the prediction head: all of a classification task's new one."""
-        return shape.new_head_parameters
+        return 0 if self.covers_head else shape.new_head_parameters
 
     def note(self, shape: Shape) -> str:
         """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
@@ -195,11 +200,12 @@ class AbstractMethod(abc.ABC):
     def apply(self, backbone: Backbone) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
-        The new head of a classification task is trained whatever the method, and counted apart. Apply once:
+        The new head of a classification task is trained and counted apart, unless the method covers it. Apply once:
         methods do not undo each other. Raises UserError when the method does not fit the backbone.
         """
         inserted = self.insert(backbone)
-        new = named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))
+        head = [] if self.covers_head else backbone.classifier
+        new = named(backbone.model, (p for module in head for p in module.parameters()))
         method = {name: parameter for name, parameter in inserted.method.items() if name not in new}
         trainable = Trainable(method, {**inserted.head, **new}, inserted.rates)
         named(backbone.model, trainable.parameters())  # each of them must be part of the model

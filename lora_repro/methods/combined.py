@@ -38,6 +38,10 @@ class Combined(AbstractMethod):
         prefix, infix = (sum(method.virtual_tokens[side] for method in self.methods) for side in (0, 1))
         return prefix, infix
 
+    @property
+    def covers_head(self) -> bool:
+        return any(method.covers_head for method in self.methods)
+
     def insert(self, backbone: Backbone) -> Trainable:
         require(len(self.methods) > 1, "combined needs two methods or more in method.methods")
         own: dict[int, nn.Parameter] = {}
@@ -61,6 +65,8 @@ class Combined(AbstractMethod):
 
     def count_head(self, shape: Shape) -> int:
         """Of a head that several train, the most that one does."""
+        if self.covers_head:
+            return 0
         return max((method.count_head(shape) for method in self.methods), default=shape.new_head_parameters)
 
     def note(self, shape: Shape) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from lora_repro.backbone import weights
 from lora_repro.errors import UserError
@@ -155,7 +156,14 @@ def unmerge(model: nn.Module) -> None:
 
 
 def strip(model: nn.Module) -> None:
-    """Merge every update and put each base back in its place: the architecture as it was. Raises UserError as `merge`."""
+    """Merge every update and put each base back in its place: the architecture as it was. Raises UserError as `merge`.
+
+    A tensor that torch's parametrisations compute becomes a tensor of that value.
+    """
+    for module in list(model.modules()):
+        if is_parametrized(module):
+            for name in list(module.get_submodule("parametrizations")._modules):
+                remove_parametrizations(module, name)
     merge(model)
     for parent in list(model.modules()):
         for attribute, module in list(parent.named_children()):

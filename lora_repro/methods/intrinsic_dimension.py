@@ -1,0 +1,149 @@
+"""Training in a random subspace of d dimensions (Li et al. 2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from lora_repro.backbone import weights
+from lora_repro.methods._fastfood import Fastfood
+from lora_repro.methods.base import (
+    AbstractMethod,
+    Shape,
+    Trainable,
+    named,
+    require,
+    require_choice,
+    require_whole,
+)
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.model import Backbone
+
+FORMS = ("did", "said")
+
+
+@dataclass
+class Place:
+    """A tensor of the backbone: how many values, every (module, attribute) that it is, its layer (L: outside of all layers)."""
+
+    values: int
+    layer: int
+    spots: list[tuple[nn.Module, str]]
+
+
+def moved_by(backbone: Backbone, embeddings: bool) -> list[Place]:
+    """The tensors that the backbone came with, a tied one once; the tables of embeddings only if asked for."""
+    layer_of = {module: index for index, layer in enumerate(backbone.layers) for module in layer.modules()}
+    tables = {id(module.weight) for module in backbone.model.modules() if isinstance(module, nn.Embedding)}
+    found: dict[int, Place] = {}
+    for module in backbone.model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad or (id(parameter) in tables and not embeddings):
+                continue  # one that a method before this one made is its own affair
+            place = Place(parameter.numel(), layer_of.get(module, backbone.n_layers), [])
+            found.setdefault(id(parameter), place).spots.append((module, name))
+    return list(found.values())
+
+
+class Subspace(nn.Module):
+    """What is trained: theta, zero at first, and for SAID the scales, one at first. Every moved tensor shares it."""
+
+    def __init__(self, d: int, scales: int, device: torch.device):
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(d, device=device))
+        self.scales = nn.Parameter(torch.ones(scales, device=device)) if scales else None
+
+
+class Moved(nn.Module):
+    """W -> W + scale P theta, a parametrisation of one tensor W. Without gradients the sum is kept until theta changes.
+
+    slow: what the gradient of theta is multiplied by (`IntrinsicDimension.released`); 1 is the gradient itself.
+    """
+
+    def __init__(self, shared: Subspace, group: int, projection: Fastfood, slow: float):
+        super().__init__()
+        self.shared, self.group, self.projection, self.slow = shared, group, projection, slow
+        self.kept: tuple[tuple[int, int, torch.device], torch.Tensor] | None = None
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            self.kept = None
+            return weight + self.change().view_as(weight)
+        scales = self.shared.scales
+        state = (self.shared.theta._version, 0 if scales is None else scales._version, weight.device)
+        if self.kept is None or self.kept[0] != state:
+            self.kept = state, weight + self.change().view_as(weight)
+        return self.kept[1]
+
+    def change(self) -> torch.Tensor:
+        """scale P theta (values of W), float32 whatever autocast says."""
+        theta: torch.Tensor = self.shared.theta
+        with torch.autocast(theta.device.type, enabled=False):
+            if self.slow != 1:
+                theta = theta * self.slow + (theta * (1 - self.slow)).detach()
+            made: torch.Tensor = self.projection(theta)
+            return made if self.shared.scales is None else made * self.shared.scales[self.group]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IntrinsicDimension(AbstractMethod):
+    """Every tensor W_i of the model, the new head's too, is W_i + P_i theta with one theta of d values: DID. P_i is Fastfood's.
+
+    SAID: W_i + s_l P_i theta, a scale s_l for each layer l, and one for all that is outside the layers; they are counted in d, so
+    theta has d - L - 1 values. Nothing else is trained. Count: d.
+
+    embeddings: whether the tables of embeddings are among the W_i (a tied prediction layer with them). P_i comes from
+    `projection_seed` and the place of W_i, whatever the run's seed is; it is drawn again wherever a run goes on.
+
+    released: as the code of the second source's authors computes it. Their transform's backward pass divides by sqrt(N) twice and
+    its forward pass does not, so that of theta's gradient the part that comes from W_i is divided by N_i, the power of two at or
+    above W_i's size: a bias weighs as much as a thousand matrices. Of theta, W_i sees the first N_i values only; SAID has a
+    scale for each tensor.
+    """
+
+    name: str = "intrinsic_dimension"
+    d: int = 1000
+    form: str = "did"
+    embeddings: bool = False
+    projection_seed: int = 0
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        require_whole("intrinsic_dimension d", self.d, 1)
+        require_whole("intrinsic_dimension projection_seed", self.projection_seed, 0)
+        require_choice("intrinsic_dimension form", self.form, FORMS)
+
+    @property
+    def covers_head(self) -> bool:
+        return True
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        weights.refuse_stored([backbone.model], "intrinsic_dimension")
+        places = moved_by(backbone, self.embeddings)
+        most = sum(place.values for place in places)
+        require(self.d <= most, f"intrinsic_dimension d {self.d:,} exceeds the {most:,} values that it moves; lower method.d")
+        groups = [number if self.released else place.layer for number, place in enumerate(places)]
+        n_scales = 0 if self.form == "did" else max(groups) + 1
+        fits = self.d > n_scales
+        require(fits, f"intrinsic_dimension d must be above {n_scales}, the scales that SAID counts in it, not {self.d}")
+        shared = Subspace(self.d - n_scales, n_scales, backbone.device)
+        for number, (place, group) in enumerate(zip(places, groups, strict=True)):
+            projection = Fastfood(place.values, self.d - n_scales, self.projection_seed * 1_000_003 + number, self.released)
+            moved = Moved(shared, group, projection, 1 / projection.large if self.released else 1.0)
+            for module, attribute in place.spots:
+                register_parametrization(module, attribute, moved, unsafe=True)
+        return Trainable(method=named(backbone.model, shared.parameters()))
+
+    def count(self, shape: Shape) -> int:
+        return self.d
+
+    def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
+        """theta leaves zero with the first step; a scale never is."""
+        return super().trained({name: value for name, value in values.items() if name.endswith(".theta")})
