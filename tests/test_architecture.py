@@ -128,7 +128,8 @@ UNSEEN = {
 }
 
 
-WEIGHTS = {f"{LIBRARY}.backbone.weights"}  # how a matrix is read and written: a leaf, for whoever holds one
+# How a matrix is read and written, and where a model keeps it: leaves, for whoever holds one.
+WEIGHTS = {f"{LIBRARY}.backbone.{stem}" for stem in ("weights", "architecture", "addressed")}
 
 
 @pytest.mark.parametrize("stage", sorted(UNSEEN))
@@ -172,7 +173,8 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):
-            allowed = re.fullmatch(r"lora_repro\.(errors|backbone\.weights|methods|methods\.(base|update|_\w+))", other)
+            known = r"lora_repro\.(errors|backbone\.(weights|addressed)|methods|methods\.(base|update|_\w+))"
+            allowed = re.fullmatch(known, other)
             assert allowed, f"{name} imports {other}; a method imports no other"
 
 

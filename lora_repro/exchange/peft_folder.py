@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_lora, peft_virtual, reading
@@ -21,6 +21,7 @@ from lora_repro.record import write_json
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:
+    from lora_repro.backbone.addressed import AddressedModel
     from lora_repro.backbone.model import Backbone
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -28,7 +29,7 @@ DEFAULTS = {"auto_mapping": None, "inference_mode": True}
 
 
 def save(
-    folder: Path, backbone: Backbone, method: AbstractMethod, base: str, revision: str | None = None
+    folder: Path, backbone: AddressedModel, method: AbstractMethod, base: str, revision: str | None = None
 ) -> None:
     """Write the trained method of this backbone as a peft adapter of the model `base` (its hub id or name).
 
@@ -38,7 +39,7 @@ def save(
     if isinstance(method, Lora):
         config, tensors = peft_lora.export(reading.outside(backbone))
     elif isinstance(method, PreLayer | PromptTuning):
-        config, tensors = peft_virtual.export(backbone, method)
+        config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # no other has slots
     else:
         raise UserError(f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; try --format merged")
     config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision}

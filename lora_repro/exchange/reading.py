@@ -15,12 +15,12 @@ from lora_repro.methods.base import named
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:
-    from lora_repro.backbone.model import Backbone
+    from lora_repro.backbone.addressed import AddressedModel
 
 HEAD = "head.safetensors"  # beside a bare body: the weights that turn features into class scores
 
 
-def plainly(backbone: Backbone) -> bool:
+def plainly(backbone: AddressedModel) -> bool:
     """Whether AutoModelForSequenceClassification computes our logits: it must read the first position, as BERT's does.
 
     A mean over positions it never takes; a decoder's last position it finds by `ids != pad`, which is wrong where eos is pad.
@@ -29,23 +29,23 @@ def plainly(backbone: Backbone) -> bool:
     return not backbone.classifier or backbone.pooling == backbone.table.pooling == "first"
 
 
-def outside(backbone: Backbone) -> nn.Module:
+def outside(backbone: AddressedModel) -> nn.Module:
     """The module that leaves: the model, or its body where no class reads it as we do."""
     return backbone.model if plainly(backbone) else backbone.decoder
 
 
-def head(backbone: Backbone) -> dict[str, nn.Parameter]:
+def head(backbone: AddressedModel) -> dict[str, nn.Parameter]:
     """The parameters of a sentence task's head under their names in the model; none for a language model."""
     return named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))
 
 
-def save_head(folder: Path, backbone: Backbone) -> None:
+def save_head(folder: Path, backbone: AddressedModel) -> None:
     """Write the head beside a bare body."""
     if not plainly(backbone):
         save_tensors(folder / HEAD, {name: p.detach() for name, p in head(backbone).items()})
 
 
-def load_head(folder: Path, backbone: Backbone, apart: dict[str, torch.Tensor] | None = None) -> None:
+def load_head(folder: Path, backbone: AddressedModel, apart: dict[str, torch.Tensor] | None = None) -> None:
     """Fill the head from tensors given apart, or from head.safetensors, unless the folder's model holds it already.
 
     Raises UserError if it is nowhere: a head newly drawn would answer at random.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, cast, final
 
 import torch
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Shape:
     new_head_parameters: int = 0  # of the head that a classification task adds
 
     @classmethod
-    def of(cls, backbone: Backbone) -> Shape:
+    def of(cls, backbone: AddressedModel) -> Shape:
         """Read the sizes of a backbone."""
         layer = backbone.layers[0]
         matrices = {
@@ -197,13 +198,17 @@ class AbstractMethod(abc.ABC):
         return any(bool(value.detach().any()) for value in values.values())
 
     @final
-    def apply(self, backbone: Backbone) -> Trainable:
+    def apply(self, model: Backbone | AddressedModel | nn.Module) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
-        The new head of a classification task is trained and counted apart, unless the method covers it. Apply once:
-        methods do not undo each other. Raises UserError when the method does not fit the backbone.
+        The new head of a classification task is trained and counted apart, unless the method covers it. Apply once: methods do
+        not undo each other. A plain model of transformers will do, with or without a head, unless inputs must leave slots for
+        the method's own tokens. Raises UserError when the method does not fit the model.
         """
-        inserted = self.insert(backbone)
+        backbone = AddressedModel.of(model)
+        slots = sum(self.virtual_tokens) and backbone is not model
+        require(not slots, f"{self.name} needs inputs with slots for its tokens: apply it to a backbone, not to a plain model")
+        inserted = self.insert(cast("Backbone", backbone))  # no insert asks for a tokenizer
         head = [] if self.covers_head else backbone.classifier
         new = named(backbone.model, (p for module in head for p in module.parameters()))
         method = {name: parameter for name, parameter in inserted.method.items() if name not in new}

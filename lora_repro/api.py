@@ -1,0 +1,66 @@
+"""The suite from Python: methods in any model of transformers, the paper's decoder and scores, results as a DataFrame.
+
+    from lora_repro.api import frame, save, to_peft
+    from lora_repro.methods import Lora
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from safetensors.torch import save_file
+from torch import nn
+
+from lora_repro.analysis import spectra
+from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.data import Encoded
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.exchange import peft_folder
+from lora_repro.exchange.fill import fill, read_tensors
+from lora_repro.methods.base import AbstractMethod, Trainable
+from lora_repro.methods.update import merge, strip, unmerge
+from lora_repro.metrics.nlg import score as score_e2e
+from lora_repro.results import frame
+
+__all__ = ["BeamSearch", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft", "unmerge"]
+
+
+def save(trainable: Trainable, path: str | Path) -> None:
+    """Write what a method trains, the new head included, as safetensors under the names of the model."""
+    save_file({name: parameter.detach().contiguous() for name, parameter in trainable.named.items()}, path)
+
+
+def load(trainable: Trainable, path: str | Path) -> None:
+    """Fill what a method trains from such a file. Raises UserError unless names and shapes are the same."""
+    fill(trainable.named, read_tensors(Path(path)), "apply the same method, with the same settings, to the same model")
+
+
+def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: str) -> None:
+    """Write a LoRA that was applied to `model` as a peft adapter of `base`, its name or folder. Raises UserError for others."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    peft_folder.save(Path(folder), AddressedModel.of(model), method, base)
+
+
+def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: BeamSearch | None = None) -> list[str]:
+    """What a causal language model writes after each prompt, by the paper's beam search (its settings by default).
+
+    Raises UserError as `BeamSearch.decode`.
+    """
+    rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+    encoded = [Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids)) for ids in rows]
+    eos = tokenizer.eos_token_id
+    pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return (search or BeamSearch()).decode(model, tokenizer, encoded, eos, pad).outputs
+
+
+def similarity(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -> spectra.Array:
+    """phi(A1, A2, i, j) of two LoRA matrices A1 (r1, d) and A2 (r2, d), for all i and j, as (r1, r2) (Section 7.2, equation 4).
+
+    1: the top i right singular directions of one lie among the top j of the other, or the reverse; 0: they are orthogonal.
+    """
+    bases = [spectra.singular(torch.as_tensor(matrix).detach().cpu().double().numpy())[2] for matrix in (one, other)]
+    return spectra.similarity(*bases)

@@ -1,0 +1,104 @@
+"""The addresses of a transformers model's parts, so that nobody else asks its architecture."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection
+from lora_repro.backbone.weights import sizes
+from lora_repro.errors import UserError
+
+
+class AddressedModel:
+    """A model of transformers, with or without a head, and the addresses of its parts.
+
+    Attributes: `model`, `decoder` (the body, without the head), `architecture`, `table` (where it keeps its parts), `n_layers`,
+    `hidden_size` d, `n_heads`, `n_kv_heads`, `head_dim`, `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v), `layers`,
+    `head`, `embedding`. `classifier`: the modules that a classification task adds to the pretrained body, in order; empty for a
+    model without such a head. `pooling`: which position that head reads. Raises UserError for an architecture not in the table.
+    """
+
+    def __init__(self, model: nn.Module, pooling: str | None = None) -> None:
+        config: Any = model.config
+        if config.model_type not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(
+                f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/backbone/architecture.py"
+            )
+        self.model = model
+        self.architecture: str = config.model_type
+        self.table = ARCHITECTURES[config.model_type]
+        self.pooling = pooling or self.table.pooling
+        self.hidden_size: int = config.hidden_size
+        self.n_heads: int = config.num_attention_heads
+        self.n_kv_heads: int = getattr(config, "num_key_value_heads", None) or self.n_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.n_heads
+        self.kv_size = self.n_kv_heads * self.head_dim
+        self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
+        self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
+        self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
+        classifies = hasattr(model, self.table.heads.get("classification", "\0"))
+        self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
+
+    @classmethod
+    def of(cls, model: AddressedModel | nn.Module) -> AddressedModel:
+        """The model's addresses, which a backbone of the suite has already."""
+        return cls(model) if isinstance(model, nn.Module) else model
+
+    @cached_property
+    def head(self) -> Projection:
+        """The final matrix: of a classification head the dense layer that gives the scores. Raises UserError without one."""
+        for path in self.table.heads.values():
+            if hasattr(self.model, path):
+                module = getattr(self.model, path)
+                parent, attribute = (
+                    (module, "out_proj") if hasattr(module, "out_proj") else (self.model, path)
+                )
+                return Projection(parent, attribute, 0, sizes(getattr(parent, attribute))[1])
+        raise UserError(
+            f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}"
+        )
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return list(self.decoder.get_submodule(self.table.layers).children())
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    def _projection(self, layer: int, path: str, part: int | None = None) -> Projection:
+        parent_path, _, attribute = path.rpartition(".")
+        parent = self.layers[layer].get_submodule(parent_path)
+        out = sizes(getattr(parent, attribute))[1]
+        return (
+            Projection(parent, attribute, 0, out)
+            if part is None
+            else Projection(parent, attribute, part * out // 3, out // 3)
+        )
+
+    def projections(self, layer: int, kind: str) -> list[Projection]:
+        """The matrices of one kind in one layer; `mlp` gives every matrix of the MLP.
+
+        Raises UserError for an unknown kind.
+        """
+        if kind == "mlp":
+            return [self._projection(layer, path) for path in self.table.mlp]
+        if kind == "output":
+            return [self._projection(layer, self.table.output)]
+        if kind not in KINDS:
+            raise UserError(f"unknown target matrix {kind!r}; choose from {', '.join(KINDS)}")
+        path, part = getattr(self.table, kind)
+        return [self._projection(layer, path, part)]
+
+    def residual_outputs(self, layer: int) -> tuple[Projection, Projection]:
+        """The two matrices whose outputs are added to the residual stream: after attention, after the MLP."""
+        return self._projection(layer, self.table.output), self._projection(layer, self.table.mlp[-1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
