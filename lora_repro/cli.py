@@ -193,6 +193,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def warn(text: str) -> None:
+    """A line on stderr, whatever `--quiet` says: something is not as it should be, and the command goes on without it."""
+    print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
+
+
 def unmirrored(arguments: Sequence[str], what: str) -> None:
     """Say that `tracker=` has no effect on a command that starts no run, where it was asked for."""
     if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.schema import class_name, defaults
+from lora_repro.disk import write_json, write_text
 from lora_repro.errors import Busy, UserError
 
 SCHEMA = 1
@@ -98,26 +99,6 @@ def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]
     return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: a reader or a kill sees the old content or the new, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically. Raises ValueError on NaN or infinity: they are not results."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def finite(value: float) -> float | None:
     """A number fit for JSON: None in place of NaN and infinity."""
     return value if math.isfinite(value) else None
@@ -159,8 +140,20 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_predictions(path: Path) -> list[dict[str, Any]]:
-    """The per-input lines of one run, in test order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The per-input lines of one run, in test order. Raises UserError if they cannot be read.
+
+    A line ends at \\n and nowhere else: an output may hold any other character that Unicode calls a line's end.
+    """
+    try:
+        lines = path.read_bytes().decode().split("\n")
+        if lines.pop():
+            raise ValueError("its last line is cut short")
+        rows = list(map(json.loads, lines))
+        if any("key" not in row for row in rows):
+            raise ValueError("a line has no key")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"predictions {path} cannot be read ({error}); take them from where they came from") from error
+    return rows
 
 
 @contextmanager

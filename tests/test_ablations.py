@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from lora_repro import record
 from lora_repro.cells import Cell
 from lora_repro.config.compose import CONF, build, compose
+from lora_repro.disk import write_json
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.report import present
 from lora_repro.report.exhibit import Ask
@@ -85,7 +86,7 @@ def fabricate(folder: Path, table: str, scores: dict[tuple[str, int | None], flo
         if value is None:
             continue
         method = 7 if (row.name, None) in scores else 100 * (size or 1)
-        record.write_json(folder / "records" / f"{cell.signature}.json", {
+        write_json(folder / "records" / f"{cell.signature}.json", {
             "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
             "row": {"table": table, "name": row.name, "label": row.label},
             "measured": {"scores": {metric: value + 0.02 * cell.seed}, "dev_loss": 1.5, "wall_seconds": 1,
@@ -183,7 +184,7 @@ def test_a_collapsed_seed_is_counted_in_the_table_and_marked_in_the_figure(tmp_p
     for cell in declared_cells("params_vs_quality", "smoke", ["seed=0,1"]):
         if (cell.row.name, size_of(cell), cell.seed) in (("lora", 2, 1), ("adapter_h", 1, 0), ("adapter_h", 1, 1)):
             path = tmp_path / "records" / f"{cell.signature}.json"
-            record.write_json(path, record.read(path) | {"status": "collapsed"})
+            write_json(path, record.read(path) | {"status": "collapsed"})
     table = scores_of("params_vs_quality", tmp_path)[0]
     text = markdown([table.table()])
     assert "| 60.0† |" in text and "| 2 collapsed |" in text

@@ -19,6 +19,7 @@ from lora_repro import record
 from lora_repro.analysis.spectra import random_basis
 from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import CONF
+from lora_repro.disk import write_json
 from lora_repro.errors import UserError
 from lora_repro.report.claims import command, ledger
 from lora_repro.report.claims.arithmetic import (
@@ -207,7 +208,7 @@ def plant(tmp_path: Path, key: str, right: int | str, seconds: float = 1.0, capt
     lines = "".join(f'{{"key": "{i}", "correct": {value}}}\n' for i, value in enumerate(correct))
     record.write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
     scale = seconds if key.startswith("a") else 1.0
-    record.write_json(tmp_path / "records" / f"{key}.json", {
+    write_json(tmp_path / "records" / f"{key}.json", {
         "schema": record.SCHEMA, "signature": key, "status": "finished" if finished else right,
         "asked": {"task": {}}, "row": {"table": "t", "name": key[0], "label": key[0]},
         "measured": {"scores": {"accuracy": sum(correct) / 200} if finished else {},
@@ -475,7 +476,7 @@ def latency(tmp_path: Path, slow: dict[str, dict[int, float]], load: float = 0.1
         for row, factors in {"plain": {1: 1.0, 8: 1.0}, **slow}.items():
             times = plain * factors[batch] * (1 if row == "plain" else noise.normal(1, 0.01, 30))
             entries.append({"backbone": "gpt2", "batch": batch, "length": 128, "row": row, "ms": [float(t) for t in times]})
-    record.write_json(tmp_path / "measures" / "latency.json", {
+    write_json(tmp_path / "measures" / "latency.json", {
         "schema": record.SCHEMA, "name": "latency", "latency": entries, "backbones": {"gpt2": "GPT-2"},
         "where": {"device": "cpu", "load_before": load},
     })  # fmt: skip
@@ -507,7 +508,7 @@ def test_rows_of_a_cell_share_its_rounds(tmp_path: Path) -> None:
     found = record.read(path)
     copies = [{**e, "row": f"copy{i}"} for e in found["latency"] if e["row"] == "adapter" for i in range(10)]
     (one,) = Slowdown(["adapter"], "least", floor=0).read(alone)
-    record.write_json(path, {**found, "latency": [*found["latency"], *copies]})
+    write_json(path, {**found, "latency": [*found["latency"], *copies]})
     (ten,) = Slowdown([f"copy{i}" for i in range(10)], "least", floor=0).read(Evidence("mini", tmp_path, {}))
     assert (one.low, one.high) == pytest.approx((ten.low, ten.high))
 
@@ -516,7 +517,7 @@ def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -
     peaks = {("gpt2", "lora"): 40, ("gpt2", "full"): 100, ("llama", "lora"): 90, ("llama", "full"): 100, ("bert", "lora"): 1}
     entries = [{"backbone": backbone, "row": row, "peak_mib": peak} for (backbone, row), peak in peaks.items()]
     found = {"schema": record.SCHEMA, "memory": entries, "where": {"device": "cpu"}, "backbones": {"gpt2": "G", "llama": "L"}}
-    record.write_json(tmp_path / "measures" / "latency.json", found)
+    write_json(tmp_path / "measures" / "latency.json", found)
     evidence = Evidence("mini", tmp_path, {})
     (reading,) = MeasuredMemory("lora", "full", ceiling=1).read(evidence)
     assert (reading.low, reading.high, reading.n, reading.verdict) == (0.4, 0.9, 2, REPLICATED)
@@ -555,6 +556,6 @@ def e2e(folder: Path, key: str, matches: int) -> None:
     plant(folder, key, 1, caption="synthetic E2E")
     found = record.read(folder / "records" / f"{key}.json")
     found["measured"]["scores"] = {"bleu": matches / 10}
-    record.write_json(folder / "records" / f"{key}.json", found)
+    write_json(folder / "records" / f"{key}.json", found)
     line = f'{{"matches": [{matches}, {matches}, {matches}, {matches}], "totals": [10, 10, 10, 10], "hyp_len": 10, "ref_len": 10'
     record.write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))

@@ -101,9 +101,9 @@ def test_every_published_record_is_named_by_what_it_asked() -> None:
 def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_path: Path) -> None:
     assert record.find(tmp_path) is None
     for status, found in (("finished", True), ("diverged", True), ("collapsed", True), ("failed", False)):
-        record.save(tmp_path, {"schema": 1, "signature": "s", "status": status}, [{"output": "é"}])
+        record.save(tmp_path, {"schema": 1, "signature": "s", "status": status}, [{"key": "k", "output": "é"}])
         assert (record.find(tmp_path) is not None) == found
-    assert record.load_predictions(tmp_path / "predictions.jsonl") == [{"output": "é"}]
+    assert record.load_predictions(tmp_path / "predictions.jsonl") == [{"key": "k", "output": "é"}]
 
 
 def test_nan_never_reaches_a_file_and_the_old_record_survives(tmp_path: Path) -> None:

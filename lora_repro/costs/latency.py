@@ -27,6 +27,7 @@ from lora_repro.costs import footprint, measures
 from lora_repro.costs.bench import Bench
 from lora_repro.costs.footprint import part, place, shaped
 from lora_repro.costs.timing import interleaved, slowdown
+from lora_repro.disk import write_json
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
@@ -133,7 +134,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
         started = time.monotonic()
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
         latency = [entry for block in blocks for entry in times(block, device, say)]
-        record.write_json(path, {
+        write_json(path, {
             "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
             "asked": {"overrides": rest, "bench": config["bench"], "methods": {
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks

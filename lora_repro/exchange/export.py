@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
+from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.card import card
 from lora_repro.exchange.opened import ORIGIN
 from lora_repro.exchange.restore import Restored, restore
 from lora_repro.methods.base import require
-from lora_repro.record import write_json, write_text
 from lora_repro.report.again import command
 
 FORMATS = ("peft", "merged")

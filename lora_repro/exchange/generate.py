@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.disk import write_text
 from lora_repro.errors import UserError
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.methods.base import require
-from lora_repro.record import write_text
 from lora_repro.tasks.base import Example
 
 DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")
@@ -68,7 +68,7 @@ def read_inputs(inputs: list[str], file: str | None) -> list[str]:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {file}: {error}") from None
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.split("\n") if line.strip()]
     require(bool(inputs or lines), "nothing to answer: give an input, or --file with one a line")
     return [*inputs, *lines]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.config.place import ROOT
+from lora_repro.disk import write_text
 from lora_repro.errors import UserError
 from lora_repro.page.build import page
-from lora_repro.record import write_text
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,8 +15,9 @@ from typing import Any
 
 from lora_repro import cli
 from lora_repro.config.place import ROOT
+from lora_repro.disk import write_text
 from lora_repro.errors import UserError
-from lora_repro.record import load_predictions, load_records, read, write_text
+from lora_repro.record import load_predictions, load_records, read
 from lora_repro.report import present
 
 # A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.

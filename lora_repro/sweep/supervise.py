@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from lora_repro import record
+from lora_repro.disk import write_json
 from lora_repro.errors import Busy, UserError
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
@@ -94,7 +95,7 @@ def attempts(folder: Path) -> dict[str, Any]:
 def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
     """Write down that a try (the next one, or that `number`) ended without a record."""
     tries = number or attempts(folder)["attempts"] + 1
-    record.write_json(folder / "attempts.json", {"attempts": tries, "exit": code, "why": why})
+    write_json(folder / "attempts.json", {"attempts": tries, "exit": code, "why": why})
 
 
 def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1) -> int:

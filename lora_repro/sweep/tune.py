@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli, provenance, record
 from lora_repro.config.compose import CONF, build, compose, resolved
+from lora_repro.disk import write_json
 from lora_repro.errors import UserError
 from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.tracking.metrics import Metrics
@@ -78,7 +79,7 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
             **trained.code,
             "finished_at": provenance.now(),
         }
-        record.write_json(path, result)
+        write_json(path, result)
         kept.clean(folder)
         (folder / kept.ADAPTER).unlink(missing_ok=True)
     return result
@@ -135,7 +136,7 @@ def tune(arguments: Sequence[str]) -> tuple[Path, list[dict[str, Any]]]:
         raise UserError("every trial diverged; lower the row's train.lr and tune again")
     chosen = min(finite, key=lambda found: float(found["dev_loss"]))
     published = CONF.parent / "results" / config.profile_name / "trials"
-    record.write_json(published / f"{task}_{method}.json", {"chosen": chosen["lr"], "trials": trials})
+    write_json(published / f"{task}_{method}.json", {"chosen": chosen["lr"], "trials": trials})
     with record.lock(Path(config.paths.runs) / config.profile_name / "trials"):  # another method's may end now
         refuse_chosen(path, task, method)
         table = path.read_text(encoding="utf-8") if path.exists() else HEAD.format(config.profile_name)

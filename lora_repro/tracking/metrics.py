@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from lora_repro import cli
+from lora_repro.disk import write_text
 from lora_repro.errors import Preempted
 
 Plain = str | int | float | bool
@@ -60,10 +62,14 @@ class Metrics:
         self.path, self.mirror, self._resumed = path, mirror, False
 
     def _drop_from(self, step: int) -> None:
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < step]
-            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if not self.path.exists():
+            return
+        *lines, _ = self.path.read_text(encoding="utf-8", errors="replace").split("\n")  # the last: empty, or cut by a kill
+        steps = list(map(_step, lines))
+        if None in steps:
+            cli.warn(f"{self.path} is damaged: {steps.count(None)} lines of it are dropped")
+        kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number < step]
+        write_text(self.path, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, values: dict[str, float]) -> None:
         if not self._resumed:
@@ -88,6 +94,14 @@ class Metrics:
         if self.mirror and error is not None:
             stopped = isinstance(error, (Preempted, KeyboardInterrupt, SystemExit))
             self.mirror.finish(Ending("preempted" if stopped else "failed"))
+
+
+def _step(line: str) -> int | None:
+    """The step that a line of metrics.jsonl is of; None if it is no such line."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class NoTracker:

@@ -8,9 +8,7 @@ one before is used and a line says so.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,21 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from lora_repro.disk import replacing, sha256, sync
+
 KEPT = 2
-
-
-def sync(path: Path) -> None:
-    """Have the operating system write a file or folder through to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -46,27 +32,11 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     sync(path)
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors to a safetensors file atomically (temporary file, sync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> str:
+    """Write tensors to a safetensors file atomically (temporary file, sync, rename). Returns the file's SHA-256."""
+    with replacing(path) as temporary:
         _write(temporary, tensors)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_json(path: Path, value: Any) -> None:
-    """Write JSON atomically. Raises ValueError on NaN or infinity."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        return sha256(temporary)
 
 
 def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> Path:
@@ -76,7 +46,7 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     temporary.mkdir(parents=True)
     try:
         _write(temporary / "state.safetensors", tensors)
-        text = json.dumps({"step": step, "sha256": _sha256(temporary / "state.safetensors"), **facts}, indent=1)
+        text = json.dumps({"step": step, "sha256": sha256(temporary / "state.safetensors"), **facts}, indent=1)
         (temporary / "state.json").write_text(text, encoding="utf-8")
         sync(temporary / "state.json")
         sync(temporary)
@@ -95,7 +65,7 @@ def load_newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] 
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:
             facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if _sha256(path / "state.safetensors") != facts["sha256"]:
+            if sha256(path / "state.safetensors") != facts["sha256"]:
                 raise ValueError("its tensors do not match their hash")
             return load_file(path / "state.safetensors"), facts
         except (OSError, ValueError, KeyError, SafetensorError) as error:

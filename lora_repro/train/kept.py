@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import provenance
+from lora_repro.disk import write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
@@ -28,7 +29,7 @@ def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) ->
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
     (folder / ANSWERS).unlink(missing_ok=True)  # of weights before these
-    checkpoint.save_json(folder / FACTS, {**asdict(trained), "dev_loss": trained.facts()["dev_loss"]})
+    write_json(folder / FACTS, {**asdict(trained), "dev_loss": trained.facts()["dev_loss"]})
 
 
 def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:
@@ -51,7 +52,7 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
 
 def keep_answers(folder: Path, answers: dict[str, Any]) -> None:
     """Save what the model said and what that took: scoring may fail, and need not cost the decoding."""
-    checkpoint.save_json(folder / ANSWERS, answers)
+    write_json(folder / ANSWERS, answers)
 
 
 def answers(folder: Path) -> dict[str, Any] | None:

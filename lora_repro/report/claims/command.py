@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.config.place import ROOT, checkout
-from lora_repro.record import write_text
+from lora_repro.disk import write_text
 from lora_repro.report.claims import ledger
 
 

@@ -170,7 +170,7 @@ def _parse(data: bytes, path: Path) -> list[Entry]:
         if path.suffix == ".xml":
             return [_from_xml(node) for node in ElementTree.fromstring(data).iter("entry") if node.find("lex") is not None]
         text = data.decode("utf-8-sig")
-        rows = [json.loads(line) for line in text.splitlines() if line] if path.suffix == ".jsonl" else json.loads(text)
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
         return [_from_json(row) for row in (rows["entries"] if isinstance(rows, dict) else rows)]
     except (ElementTree.ParseError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not readable ({str(error).splitlines()[0][:80]}); download it again") from error
