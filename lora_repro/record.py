@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.disk import write_json, write_text
@@ -37,6 +37,14 @@ EXCLUDED = (
     "train.checkpoint_every",
     "decode.batch_size",
 )
+# What a run's record holds, and what in it everybody relies on.
+KINDS: dict[str, type] = {"signature": str, "status": str, "asked": dict, "row": dict, "measured": dict, "where": dict}
+PARTS = {
+    "asked": ("backbone", "task", "method", "train", "decode", "data", "seed"),
+    "row": ("table", "name", "label"),
+    "measured": ("parameters", "wall_seconds"),
+    "where": ("backbone", "data", "device", "precision"),
+}
 # A run that ended in one of these would end so again: it is not repeated. An attempt that failed leaves no record.
 DONE = ("finished", "diverged", "collapsed")
 
@@ -111,15 +119,58 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
     write_json(folder / "record.json", record)
 
 
+def parse(text: str) -> Any:
+    """JSON of a record, which may be a stranger's.
+
+    Raises ValueError on what is no JSON, NaN and infinity, a key that stands twice in one object, and `${`: a record holds
+    resolved values, and what refers to others could refer to this machine's environment.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_plain_object, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    for key, value in pairs:
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, str) and "${" in item:
+                raise ValueError(f"{key} refers to something else ({item[:40]!r})")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
 def read(path: Path) -> dict[str, Any]:
     """One record. Raises UserError if it cannot be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value["schema"] != SCHEMA:
-            raise ValueError(f"schema {value['schema']}")
-        return value  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return checked(parse(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise UserError(f"record {path} cannot be read ({error}); delete it to run again") from error
+
+
+def checked(value: Any) -> dict[str, Any]:
+    """The record itself. Raises ValueError unless it is one of this schema and what stands in it is of its kind."""
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise ValueError(f"schema {value.get('schema') if isinstance(value, dict) else None}, not {SCHEMA}")
+    for key, kind in KINDS.items():
+        if key in value and not isinstance(value[key], kind):
+            raise ValueError(f"{key} is {value[key]!r:.40}")
+    return value
+
+
+def whole(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The record of a finished run. Raises UserError if a part of it is missing."""
+    lacking = [key for key in KINDS if key not in found]
+    lacking += [f"{part}.{key}" for part, keys in PARTS.items() for key in keys if key not in found.get(part, {})]
+    if lacking:
+        raise UserError(f"record {path} has no {lacking[0]}; delete it to run again")
+    return found
 
 
 def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:

@@ -246,12 +246,14 @@ def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
         assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & IMPORTS[name], name
         for call in calls(name):
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-            assert "trust_remote_code" not in keywords, f"{name}:{call.lineno}"
+            if ast.unparse(call.func).endswith((".from_pretrained", ".from_config")):  # left out, transformers asks on stdin
+                assert keywords.get("trust_remote_code") == "False", f"{name}:{call.lineno}: trust_remote_code=False"
+            assert keywords.get("trust_remote_code", "False") == "False", f"{name}:{call.lineno}"
             if ast.unparse(call.func) == "torch.load":
                 assert keywords.get("weights_only") == "True", f"{name}:{call.lineno}: torch.load(weights_only=True)"
             assert ast.unparse(call.func) not in ("eval", "exec", "os.system"), f"{name}:{call.lineno}"
             assert keywords.get("shell", "False") == "False", f"{name}:{call.lineno}: a shell"
-    for path in [*FILES, *(ROOT / "conf").rglob("*.yaml")]:
+    for path in (ROOT / "conf").rglob("*.yaml"):
         assert "trust_remote_code" not in path.read_text(encoding="utf-8"), path
 
 

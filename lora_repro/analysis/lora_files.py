@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
@@ -66,6 +65,11 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
         halves[place][letter] = tensor
     if not halves or any(set(pair) != {"A", "B"} for pair in halves.values()):
         raise UserError(f"{file} holds no LoRA: no pairs of A and B in it")
+    for (kind, layer), pair in halves.items():
+        fits = pair["A"].ndim == pair["B"].ndim == 2 and len(pair["A"]) == pair["B"].shape[1] > 0
+        if not (fits and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
+            shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
+            raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) are no finite (r, d_in) and (d_out, r)")
     return {
         place: Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
         for place, pair in sorted(halves.items())
@@ -100,11 +104,13 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
     beside = path.parent
     try:
         if (beside / "adapter_config.json").is_file():
-            return path, _of_peft(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8")))
+            return path, _of_peft(dict(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8"))))
         method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
-        own = method["alpha"] / method["rank"]
+        own = float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
+        if not math.isfinite(own):
+            raise ValueError(own)
         return path, lambda name, rank: own
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
 
 
@@ -116,17 +122,14 @@ def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:
     )
 
     refuse_extras(config)
-    default = float(config["lora_alpha"])
     root = bool(config.get("use_rslora"))
-    patterns = config.get("alpha_pattern")
-    return lambda name, rank: float(patterned(name, patterns, default)) / (rank**0.5 if root else rank)
+    return lambda name, rank: patterned(name, config, "alpha_pattern", "lora_alpha") / (rank**0.5 if root else rank)
 
 
 def _tensors(file: Path) -> dict[str, Array]:
-    try:
-        return {name: np.asarray(tensor, np.float32) for name, tensor in load_file(file).items()}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+    from lora_repro.exchange.fill import read_tensors  # numpy has no bf16
+
+    return {name: tensor.numpy() for name, tensor in read_tensors(file).items()}
 
 
 def _authors(file: Path) -> dict[str, Array]:

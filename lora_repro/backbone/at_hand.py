@@ -38,6 +38,6 @@ def tokenizer(spec: BackboneSpec) -> Any | None:
     where = {"revision": spec.revision} if spec.source == "hub" else {}
     name = str(backbone_folder(spec.name)) if spec.source == "wheel" else str(spec.hub_id)
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=True, **where)
+        return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False, **where)
     except (OSError, ValueError):
         return None

@@ -101,10 +101,10 @@ def dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), trust_remote_code=False, **source)
     auto: Any = AutoModelForCausalLM
     source |= {"dtype": torch.float32, "output_loading_info": True}
-    model, info = auto.from_pretrained(str(gguf.parent), **source)
+    model, info = auto.from_pretrained(str(gguf.parent), trust_remote_code=False, **source)
     kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
     wrong = [key for kind in kinds for key in info.get(kind, ())]
     if wrong:

@@ -30,6 +30,8 @@ def lacking(name: str, packages: Sequence[str]) -> NotAvailable | None:
 def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     """What went wrong with the checkpoint `name` (a folder, or the hub's), in one line that says how to mend it."""
     why = (str(error).splitlines() or [type(error).__name__])[0]
+    if "trust_remote_code" in str(error):
+        return UserError(f"{name} wants code of its own to be run, which is never done here; choose a model of a known kind")
     # transformers names the reader that it tried last.
     tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
     if tokenizer and (absent := lacking(spec.name, SENTENCEPIECE)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -27,6 +28,12 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.wheel import file_sha256
 from lora_repro.cli import verbose
 from lora_repro.errors import NotAvailable, UserError
+
+# What transformers and torch raise of a configuration that no model can have: sizes that do not divide, words for numbers, ...
+SHAPELESS = (
+    *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, AssertionError, IndexError),
+    StrictDataclassError,
+)
 
 
 @dataclass(frozen=True)
@@ -110,11 +117,18 @@ class BackboneSpec:
     def _random(self) -> Backbone:
         tokenizer = byte_tokenizer(*filter(None, (self.cls, self.eos, self.pad)))
         shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
-        config = self._settings(AutoConfig.for_model(**shape))
+        kind = shape["model_type"]
+        if kind not in ARCHITECTURES:
+            raise UserError(f"backbone.shape.model_type={kind!r}: choose {', '.join(ARCHITECTURES)}")
         # Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_seed)
-            model = self._auto().from_config(config, dtype=torch.float32)
+            try:
+                config = self._settings(AutoConfig.for_model(**shape))
+                model = self._auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
+            except SHAPELESS as error:
+                why = " ".join(str(error).split()) or type(error).__name__
+                raise UserError(f"backbone.shape describes no {kind} that can be made: {why[:200]}") from error
         return Backbone(
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )
@@ -128,11 +142,12 @@ class BackboneSpec:
         name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
         where: dict[str, Any] = {"revision": self.revision} if self.source == "hub" else {"local_files_only": True}
         try:
-            config = self._settings(AutoConfig.from_pretrained(name, **where))
-            tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+            config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
             model, info = self._auto().from_pretrained(
                 name,
                 config=config,
+                trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
                 # Elsewhere safetensors come first, and else torch.load reads tensors and nothing that could run.
@@ -140,7 +155,7 @@ class BackboneSpec:
                 weights_only=True,
                 **where,
             )
-        except (OSError, SafetensorError, ValueError, ImportError) as error:
+        except (OSError, SafetensorError, ImportError, *SHAPELESS) as error:
             raise unreadable(self, name, error) from error
         except Exception as error:
             if type(error).__name__ == "UnpicklingError":  # torch.load met something else than tensors

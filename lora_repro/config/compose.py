@@ -252,13 +252,13 @@ def target(node: Mapping[str, Any]) -> Any:
     return found
 
 
-def build(node: DictConfig) -> Any:
+def build(node: DictConfig | Mapping[str, Any]) -> Any:
     """Call `_target_` with the node's other keys, those that are such nodes built first.
 
     Unlike `hydra.utils.instantiate` it lets our own errors through whole. Raises UserError if a target is no class of ours,
     does not take one of the keys, or misses one.
     """
-    return _built(OmegaConf.to_container(node, resolve=True))
+    return _built(OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node)
 
 
 def _built(value: Any) -> Any:

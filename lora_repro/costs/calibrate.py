@@ -63,7 +63,7 @@ def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | N
     for name in ("bos_token_id", "eos_token_id"):
         setattr(config, name, None)
     auto: Any = AutoModel
-    model: torch.nn.Module = auto.from_config(config, dtype=torch.float32).eval().to(device)
+    model: torch.nn.Module = auto.from_config(config, dtype=torch.float32, trust_remote_code=False).eval().to(device)
     model.requires_grad_(False)
     round_frozen(model, rounded, model.get_input_embeddings())  # type: ignore[operator]
     return model

@@ -14,13 +14,15 @@ from lora_repro.methods.base import require
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises UserError if it is missing or damaged."""
+    """The tensors of a safetensors file. Raises UserError if it is missing, no plain file, damaged, or holds no floats."""
+    require(path.is_file(), f"{path} is not there; give a folder that holds it")  # a pipe would be waited for
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; give a folder that holds it") from None
-    except (OSError, SafetensorError) as error:
+        found = load_file(path)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}; it is damaged") from None
+    for name, tensor in found.items():
+        require(tensor.is_floating_point(), f"{path} holds {tensor.dtype} in {name}: an adapter's numbers are floats")
+    return {name: tensor.float() for name, tensor in found.items()}
 
 
 def same_names(tensors: Iterable[str], wanted: Iterable[str], out: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro import record
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
@@ -17,7 +17,6 @@ from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.restore import RECORD, configuration, restore, same_base
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.untuned import Untuned
-from lora_repro.record import SCHEMA
 from lora_repro.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.tasks.base import AbstractTask, Example
 from lora_repro.train.ranks import Ranks
@@ -79,9 +78,8 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["record"]["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['record']['schema']}")
+        found: dict[str, Any] = record.parse(path.read_text(encoding="utf-8"))
+        record.whole(record.checked(found["record"]), path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}); export the run again") from None
     return found

@@ -58,7 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """adapter_config.json. Raises UserError if it cannot be read, or the tensors are not safetensors."""
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / CONFIG}: {error}") from None
     require(isinstance(config, dict), f"{folder / CONFIG} is no peft configuration")
     if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Tensors = dict[str, torch.Tensor]
 ROOT = "base_model.model."  # peft's name for the model that it wraps
 _KEY = re.compile(re.escape(ROOT) + r"(.+)\.lora_([AB])\.weight")
+# A regular expression of a stranger may never end: none is taken with a repeated group, a count or a backreference.
+_TAME = re.compile(r"(?:[\w.^$|(-]|\\[.dwDW]|\[[\w^.-]+\]|\)\??(?![*+{?])|(?<=[\w.\]])[*+?])*")
 # What a LoRA may say without computing anything but W x + scaling B A x. Any other setting that is on is refused.
 PLAIN = {
     *"peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r target_modules".split(),
@@ -135,15 +137,31 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
     parent, attribute = place(backbone, name)
     base = getattr(parent, attribute)
     require(weights.is_matrix(base) and set(pair) == {"A", "B"}, f"the adapter's {name} is not an A and a B on a linear layer")
-    rank, (d_in, out) = len(pair["A"]), weights.sizes(base)
-    asked = patterned(name, config.get("rank_pattern"), config.get("r"))
+    d_in, out = weights.sizes(base)
+    shaped = all(tensor.ndim == 2 for tensor in pair.values()) and len(pair["A"]) > 0
+    require(shaped, f"the adapter's {name} has an A and a B of {[tuple(pair[letter].shape) for letter in 'AB']}")
+    rank, asked = len(pair["A"]), patterned(name, config, "rank_pattern", "r")
     require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
-    alpha = float(patterned(name, config.get("alpha_pattern"), config.get("lora_alpha")))
+    alpha = patterned(name, config, "alpha_pattern", "lora_alpha")
     part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.embedding.weight.device)
     fill(dict(part.named_parameters()), pair, f"{name} is another one in this backbone; name the adapter's own base")
     return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
-def patterned(name: str, patterns: dict[str, Any] | None, default: Any) -> Any:
-    """A module's own rank or alpha: of the first pattern that an end of its name matches, as in peft."""
-    return next((v for key, v in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
+def patterned(name: str, config: dict[str, Any], patterns: str, default: str) -> float:
+    """A module's own rank or alpha: config[patterns]' of the first pattern that an end of its name matches, as in peft, or
+
+    config[default]. Raises UserError where that is no positive finite number, or a pattern none that is safely matched.
+    """
+    own = config.get(patterns) or {}
+    require(isinstance(own, dict), f"adapter_config.json: {patterns} maps modules to numbers, and is {own!r:.60}")
+    for pattern in own:
+        tame = len(pattern) <= 200 and _TAME.fullmatch(pattern) and len(re.findall(r"(?<!\\)[*+]", pattern)) <= 2
+        require(bool(tame), f"adapter_config.json: {patterns} has {pattern!r:.60}; write names of modules, or simple patterns")
+    try:
+        found = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
+    except re.error as error:
+        raise UserError(f"adapter_config.json: {patterns} holds no regular expression: {error}") from None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
+        raise UserError(f"adapter_config.json: {default} of {name} must be a number above 0, not {found!r:.60}")
+    return float(found)

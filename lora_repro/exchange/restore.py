@@ -50,7 +50,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
-    found = record.read(folder / RECORD)
+    found = record.whole(record.read(folder / RECORD), folder / RECORD)
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} is {found['status']}: its model is not usable")
     config = configuration(found, settings)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from lora_repro.config.compose import build
 from lora_repro.errors import UserError
 from lora_repro.page.runs import RecordedRun, table_of
@@ -95,7 +93,7 @@ def _errors(line: dict[str, Any]) -> str:
 
 def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Example], str]:
     """key -> test example, and where they come from; ({}, why) where they are not at hand or are not the ones scored."""
-    node = OmegaConf.create({"task": record["asked"]["task"]}).task
+    node = record["asked"]["task"]
     generated = node.get("source") == "embedded"
     try:
         task: AbstractTask = build(node)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli, provenance, record
 from lora_repro.config.compose import CONF, build, compose, resolved
-from lora_repro.disk import write_json
+from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.tracking.metrics import Metrics
@@ -140,7 +140,7 @@ def tune(arguments: Sequence[str]) -> tuple[Path, list[dict[str, Any]]]:
     with record.lock(Path(config.paths.runs) / config.profile_name / "trials"):  # another method's may end now
         refuse_chosen(path, task, method)
         table = path.read_text(encoding="utf-8") if path.exists() else HEAD.format(config.profile_name)
-        record.write_text(path, with_rate(table, task, method, chosen["lr"]))
+        write_text(path, with_rate(table, task, method, chosen["lr"]))
     return path, trials
 
 
