@@ -9,7 +9,7 @@ import pytest
 from lora_repro import record
 from lora_repro.errors import UserError
 from lora_repro.exchange.generate import read_inputs
-from lora_repro.tasks.e2e_files import read_file
+from lora_repro.tasks.e2e.files import read_file
 from lora_repro.tracking.metrics import Metrics
 
 ENDS = {"U+2028": "\u2028", "U+2029": "\u2029", "U+0085": "\x85", "VT": "\x0b", "FF": "\x0c", "FS": "\x1c", "CR": "\r"}
