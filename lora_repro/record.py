@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.disk import write_json, write_text
@@ -122,11 +122,11 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
 def parse(text: str) -> Any:
     """JSON of a record, which may be a stranger's.
 
-    Raises ValueError on what is no JSON, NaN and infinity, a key that stands twice in one object, and `${`: a record holds
-    resolved values, and what refers to others could refer to this machine's environment.
+    Raises ValueError on what is no JSON, a key that stands twice in one object, and `${`: a record holds resolved values, and
+    what refers to others could refer to this machine's environment.
     """
     try:
-        return json.loads(text, object_pairs_hook=_plain_object, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_plain_object)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -140,10 +140,6 @@ def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if isinstance(item, str) and "${" in item:
                 raise ValueError(f"{key} refers to something else ({item[:40]!r})")
     return found
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 def read(path: Path) -> dict[str, Any]:

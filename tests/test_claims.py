@@ -19,7 +19,7 @@ from lora_repro import record
 from lora_repro.analysis.spectra import random_basis
 from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import CONF
-from lora_repro.disk import write_json
+from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.report.claims import command, ledger
 from lora_repro.report.claims.arithmetic import (
@@ -206,7 +206,7 @@ def plant(tmp_path: Path, key: str, right: int | str, seconds: float = 1.0, capt
     finished = isinstance(right, int)
     correct = [float(i < right) for i in range(200)] if isinstance(right, int) else []
     lines = "".join(f'{{"key": "{i}", "correct": {value}}}\n' for i, value in enumerate(correct))
-    record.write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
+    write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
     scale = seconds if key.startswith("a") else 1.0
     write_json(tmp_path / "records" / f"{key}.json", {
         "schema": record.SCHEMA, "signature": key, "status": "finished" if finished else right,
@@ -558,4 +558,4 @@ def e2e(folder: Path, key: str, matches: int) -> None:
     found["measured"]["scores"] = {"bleu": matches / 10}
     write_json(folder / "records" / f"{key}.json", found)
     line = f'{{"matches": [{matches}, {matches}, {matches}, {matches}], "totals": [10, 10, 10, 10], "hyp_len": 10, "ref_len": 10'
-    record.write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))
+    write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))

@@ -17,7 +17,7 @@ from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, record, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
-from lora_repro.disk import write_json
+from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
 from lora_repro.report import present
@@ -297,7 +297,7 @@ def fabricate(
         }
         write_json(folder / "records" / f"{name}.json", found)
         lines = [json.dumps({"key": str(i), "correct": x, "output": str(x), "gold": "1"}) for i, x in enumerate(right)]
-        record.write_text(folder / "predictions" / f"{name}.jsonl", "\n".join(lines) + "\n")
+        write_text(folder / "predictions" / f"{name}.jsonl", "\n".join(lines) + "\n")
 
 
 def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: Path) -> None:
