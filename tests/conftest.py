@@ -37,6 +37,23 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "max_position_embeddings": 258,
     },
+    "qwen2": {
+        "model_type": "qwen2",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "mpnet": {
+        "model_type": "mpnet",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 258,
+    },
 }
 
 
@@ -52,7 +69,7 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
         pad="<|endoftext|>",
         shape={**SHAPES[architecture], **shape},
         random_seed=seed,
-        head="lm" if architecture in ("gpt2", "llama") else "classification",
+        head="lm" if architecture in ("gpt2", "llama", "qwen2") else "classification",
     )
     return spec.load()
 

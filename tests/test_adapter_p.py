@@ -25,7 +25,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.update import merge, unmerge
 
 IDS = torch.arange(2, 26).view(2, 12)
-ARCHITECTURES = ["gpt2", "llama", "bert", "roberta", "deberta-v2"]
+ARCHITECTURES = ["gpt2", "llama", "bert", "roberta", "mpnet", "deberta-v2"]
 METHODS = [AdapterP(bottleneck=3), AdapterDrop(bottleneck=3, dropped=1)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -112,14 +112,19 @@ def layer_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
 
 
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
-    """Softmax attention, one head and one position after the other; (batch, length, heads, width) each."""
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Softmax attention, one head and one position after the other; (batch, length, heads, width) each.
+
+    bias (length, length, heads) is added to the scores.
+    """
     out = torch.zeros_like(q)
     for head in range(q.shape[2]):
         shared = head * k.shape[2] // q.shape[2]  # Llama's heads share keys and values
         for i in range(q.shape[1]):
             seen = i + 1 if causal else q.shape[1]
             score = torch.einsum("bd,bjd->bj", q[:, i, head], k[:, :seen, shared]) / math.sqrt(q.shape[3])
+            if bias is not None:
+                score = score + bias[i, :, head]
             out[:, i, head] = torch.einsum("bj,bjd->bd", score.softmax(-1), v[:, :seen, shared])
     return out.flatten(2)
 
@@ -151,6 +156,22 @@ def bert_by_hand(decoder: Any, adapters: Adapters) -> torch.Tensor:
     return x
 
 
+def mpnet_by_hand(decoder: Any, adapters: Adapters) -> torch.Tensor:
+    x = decoder.embeddings(input_ids=IDS)
+    # Keys before a position have buckets 0 to 15, those after it 16 to 31; of each 16 the first 8 stand for one distance, the
+    # others widen as a power law up to 128. IDS is 12 long: distances 8 to 11 fall into bucket 8 and 9.
+    bucket = [min(n, 7) if n < 8 else 8 + int(math.log(n / 8) / math.log(16) * 8) for n in range(IDS.shape[1])]
+    where = torch.tensor([[bucket[abs(j - i)] + 16 * (j > i) for j in range(IDS.shape[1])] for i in range(IDS.shape[1])])
+    bias = decoder.encoder.relative_attention_bias.weight[where]
+    for block, adapter in zip(decoder.encoder.layer, adapters, strict=True):
+        own = block.attention.attn
+        mixed = attend(heads(own.q(x)), heads(own.k(x)), heads(own.v(x)), causal=False, bias=bias)
+        x = layer_norm(block.attention.LayerNorm, x + own.o(mixed))
+        mlp = block.output.dense(F.gelu(block.intermediate.dense(x)))
+        x = adapted(adapter, layer_norm(block.output.LayerNorm, x + mlp))
+    return x
+
+
 def gpt2_by_hand(decoder: Any, adapters: Adapters) -> torch.Tensor:
     x = decoder.wte(IDS) + decoder.wpe.weight[: IDS.shape[1]]
     for block, adapter in zip(decoder.h, adapters, strict=True):
@@ -177,6 +198,7 @@ BY_HAND: dict[str, Callable[[Any, Adapters], torch.Tensor]] = {
     "llama": llama_by_hand,
     "bert": bert_by_hand,
     "roberta": bert_by_hand,
+    "mpnet": mpnet_by_hand,
 }
 
 
@@ -218,7 +240,7 @@ def test_deberta_s_last_norm_is_followed(method: AbstractMethod) -> None:
 
 @every_architecture
 def test_the_adapter_is_on_the_norm_or_on_the_block(architecture: str) -> None:
-    post_norm = architecture in ("bert", "roberta", "deberta-v2")
+    post_norm = architecture in ("bert", "roberta", "mpnet", "deberta-v2")
     backbone = tiny(architecture)
     assert backbone.table.post_norm == post_norm
     AdapterP(bottleneck=3).apply(backbone)
@@ -372,6 +394,7 @@ def test_deberta_s_addresses() -> None:
     assert dropouts and not any(dropouts)  # the backbone's setting reached every one of them
 
 
+@pytest.mark.parametrize("architecture", ["deberta-v2", "mpnet"])
 @pytest.mark.parametrize(
     "method",
     [
@@ -383,13 +406,14 @@ def test_deberta_s_addresses() -> None:
     ],
     ids=lambda method: method.name,
 )
-def test_methods_work_on_deberta(method: AbstractMethod) -> None:
-    backbone = tiny("deberta-v2")
+def test_methods_work_on_relative_attention(method: AbstractMethod, architecture: str) -> None:
+    backbone = tiny(architecture)
     shape, before = Shape.of(backbone), logits(backbone.model)
     trainable = method.apply(backbone)
     assert trainable.counts(backbone.model)["method"] == method.count(shape)
     if method.name in ("lora", "bitfit"):
         assert torch.equal(logits(backbone.model), before)
+    torch.manual_seed(2)  # one that leaves no adapter with all of its three units off
     for parameter in trainable.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.3)
     backbone.model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits.square().sum().backward()

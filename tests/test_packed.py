@@ -77,7 +77,7 @@ def test_loss_and_gradients_are_the_padded_step_s(method: AbstractMethod, archit
 
 
 @pytest.mark.parametrize("pooling", ["first", "last", "mean"])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "bert", "roberta", "mpnet"])
 def test_features_are_those_of_each_row_alone(architecture: str, pooling: str) -> None:
     backbone, _ = moved(architecture, Lora(rank=2))
     backbone.model.eval()

@@ -64,6 +64,20 @@ _BERT = Architecture(
     packs=True,
 )
 
+_LLAMA = Architecture(
+    layers="layers",
+    query=("self_attn.q_proj", None),
+    key=("self_attn.k_proj", None),
+    value=("self_attn.v_proj", None),
+    output="self_attn.o_proj",
+    mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    layer_norms=("input_layernorm", "post_attention_layernorm"),
+    embedding="embed_tokens",
+    heads={"lm": "lm_head", "classification": "score"},
+    dropouts=("attention_dropout",),
+    packs=True,
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(
         layers="h",
@@ -78,21 +92,23 @@ ARCHITECTURES: dict[str, Architecture] = {
         dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
         packs=True,
     ),
-    "llama": Architecture(
-        layers="layers",
-        query=("self_attn.q_proj", None),
-        key=("self_attn.k_proj", None),
-        value=("self_attn.v_proj", None),
-        output="self_attn.o_proj",
-        mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-        layer_norms=("input_layernorm", "post_attention_layernorm"),
-        embedding="embed_tokens",
-        heads={"lm": "lm_head", "classification": "score"},
-        dropouts=("attention_dropout",),
-        packs=True,
-    ),
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
     "bert": _BERT,
     "roberta": replace(_BERT, classifier=("classifier",), picks_first=True, after_padding=True),
+    # Its attention adds a learned bias by relative position, one table for all layers; like positions, no method moves it.
+    "mpnet": replace(
+        _BERT,
+        query=("attention.attn.q", None),
+        key=("attention.attn.k", None),
+        value=("attention.attn.v", None),
+        output="attention.attn.o",
+        layer_norms=("attention.LayerNorm", "output.LayerNorm"),
+        classifier=("classifier",),
+        picks_first=True,
+        packs=False,
+        after_padding=True,
+    ),
     "deberta-v2": replace(
         _BERT,
         query=("attention.self.query_proj", None),

