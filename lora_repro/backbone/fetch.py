@@ -144,7 +144,7 @@ def read_out(onnx: Path, folder: Path, wheel: Wheel) -> None:
     from transformers import AutoConfig, AutoModel
 
     auto: Any = AutoModel
-    model = auto.from_config(AutoConfig.for_model(**wheel.shape), add_pooling_layer=False)
+    model = auto.from_config(AutoConfig.for_model(**wheel.shape), add_pooling_layer=False, trust_remote_code=False)
     try:
         model.load_state_dict(read_onnx(onnx))
     except RuntimeError as error:
