@@ -65,24 +65,39 @@ def random_prompts(rng: random.Random, n: int, vocabulary: int = V) -> list[Enco
 
 
 class Table(nn.Module):
-    """A model whose logits depend on the last token only: row `t` of a table. Counts its calls."""
+    """A model whose logits depend on the last token only: row `t` of a table. Counts its calls.
+
+    `seen`: what each row of the last call may attend to: its padded prompt, then its own tokens in their order.
+    """
 
     def __init__(self, table: torch.Tensor) -> None:
         super().__init__()
         self.table = nn.Parameter(table, requires_grad=False)
+        self.config = SimpleNamespace(_attn_implementation="none")
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(
-        self, input_ids: torch.Tensor, cache: Any = None, logits_to_keep: int = 0, **_: Any
+        self, input_ids: torch.Tensor, position_ids: Any = None, cache: Any = None, logits_to_keep: int = 0, **_: Any
     ) -> SimpleNamespace:
         self.shapes.append(tuple(input_ids.shape))
         cache = cache if cache is not None else DynamicCache()
-        keys = input_ids[:, None, :, None].float()
-        seen, _ = cache.update(keys, keys, 0)
-        if seen.shape[2] > input_ids.shape[1]:
-            assert torch.equal(seen[:, 0, -1, 0], input_ids[:, -1].float())
-        self.seen = seen[:, 0, :, 0].long()
+        if position_ids is None:  # the oracle's calls
+            position_ids = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+        keys = (position_ids * len(self.table) + input_ids)[:, None, :, None].float()
+        found, _ = cache.update(keys, keys, 0)
+        if isinstance(found, torch.Tensor):
+            self.prompt = found.shape[2]
+            self.seen = [row.long().remainder(len(self.table)).tolist() for row in found[:, 0, :, 0]]
+        else:
+            self.seen = [self._path(found, row) for row in range(len(input_ids))]
+            assert [row[-1] for row in self.seen] == input_ids[:, -1].tolist()
         return SimpleNamespace(logits=self.table[input_ids[:, -logits_to_keep:]].clone(), cache=cache)
+
+    def _path(self, layer: Any, row: int) -> list[int]:
+        seat, slot = int(layer.tree.seat[row]), int(layer.tree.slot[row])
+        keys, shown = layer.keys[seat, 0, :, 0].long(), layer.tree.bias[seat, slot] == 0
+        prompt = torch.where(shown[: self.prompt], keys[: self.prompt] % len(self.table), PAD).tolist()
+        return [*prompt, *(keys[self.prompt :][shown[self.prompt :]].sort().values % len(self.table)).tolist()]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,45 +1,23 @@
-"""lora_repro/decode/cache.py: rows follow their beams, with few moves, and methods may put a prefix in the cache."""
+"""lora_repro/decode/cache.py: a beam sees its prompt and its own tokens, and methods may put a prefix in the cache."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
+import pytest
 import torch
-from decode_models import EOS, PAD, Pieces, Table, V, agree, random_model, random_prompts
+from decode_models import EOS, PAD, Pieces, Table, V, agree, asked, random_model, random_prompts
 from torch import nn
+from transformers import MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from lora_repro.decode.beam import BeamSearch
-from lora_repro.decode.cache import place
-
-
-def test_place_keeps_first_children_and_moves_whole_rows_only_into_holes() -> None:
-    rng = random.Random(0)
-    for _ in range(300):
-        old = [owner for owner in range(4) for _ in range(rng.randint(1, 4))]
-        rng.shuffle(old)
-        parent = [row for row in range(len(old)) for _ in range(rng.choice([0, 1, 1, 3]))]
-        rng.shuffle(parent)
-        owner = [old[row] for row in parent]
-        order, moves = place(old, parent, owner)
-        assert sorted(order) == list(range(len(parent)))
-        content: list[tuple[int, int]] = [(old[r], r) for r in range(len(old))] + [(-1, -1)] * len(
-            parent
-        )  # prompt, tokens
-        before = list(content)
-        for to, source in zip(*moves.whole, strict=True):
-            content[to] = before[source]
-        for to, source in zip(*moves.siblings, strict=True):
-            content[to] = (content[to][0], before[source][1])
-        assert content[: moves.rows] == [(owner[beam], parent[beam]) for beam in order]
-        assert len(moves.whole[0]) + len(moves.siblings[0]) <= len(parent) - len(
-            {row for row in parent if row < len(order)}
-        )
+from lora_repro.errors import UserError
 
 
 def test_cache_rows_hold_each_beams_own_prompt_and_tokens() -> None:
-    """The cached keys are token ids here: each row must spell its padded prompt and then one beam's tokens."""
+    """The cached keys are positions and token ids here: each row must spell its padded prompt and then one beam's tokens."""
     rng = random.Random(1)
     model, prompts = (
         Table(torch.randn(V, V, generator=torch.Generator().manual_seed(1)) * 3),
@@ -48,7 +26,7 @@ def test_cache_rows_hold_each_beams_own_prompt_and_tokens() -> None:
     longest = max(len(prompt.ids) for prompt in prompts)
     padded = [[PAD] * (longest - len(p.ids)) + p.ids for p in prompts]
     rows: list[list[int]] = []
-    model.register_forward_hook(lambda module, *_: rows.extend(module.seen.tolist()))
+    model.register_forward_hook(lambda module, *_: rows.extend(module.seen))
     found = BeamSearch(beam=6, max_new_tokens=40, batch_size=5).decode(model, Pieces(), prompts, EOS, PAD)
     for row in rows:
         assert row[:longest] in padded
@@ -101,3 +79,10 @@ def test_long_searches_outgrow_the_first_cache_block() -> None:
         random_prompts(random.Random(5), 3),
     )
     assert max(map(len, found.tokens)) > 32
+
+
+def test_an_attention_that_is_not_plain_is_refused() -> None:
+    shape = {"vocab_size": V, "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "bos_token_id": 0}
+    config = MistralConfig(num_attention_heads=2, num_key_value_heads=1, head_dim=4, sliding_window=4, eos_token_id=0, **shape)
+    with pytest.raises(UserError, match="cannot decode with the attention of MistralAttention"):
+        BeamSearch(beam=2, max_new_tokens=4).decode(MistralForCausalLM(config), Pieces(), [asked([5] * 9, [-1] * 9)], EOS, PAD)

@@ -9,7 +9,7 @@ import torch
 from decode_models import EOS, Pieces, agree, byte_tokenizer, random_model, random_prompts
 
 from lora_repro.decode.beam import BeamSearch
-from lora_repro.decode.selection import Ending, repeated_ngrams, top_per_row
+from lora_repro.decode.selection import Ending, repeated_ngrams, top_entries, top_per_row
 
 
 def ends_last(ending: Ending, tokens: list[int]) -> bool:
@@ -69,10 +69,25 @@ def test_repeated_ngrams_by_hand() -> None:
 def test_top_per_row_takes_the_lower_ids_of_a_tie() -> None:
     generator = torch.Generator().manual_seed(0)
     for k in (1, 3, 8):
-        logp = torch.randint(0, 4, (40, 8), generator=generator).float()
+        logits = torch.randint(0, 4, (40, 8), generator=generator).float()
+        logp = logits.log_softmax(-1)
         owner = torch.arange(40)  # one row a prompt: every tie at the border counts
-        values, ids = top_per_row(logp, k, torch.zeros(40, dtype=torch.double), owner)
+        values, ids = top_per_row(logits, k, torch.zeros(40, dtype=torch.double), owner)
         for row in range(40):
             expected = sorted(range(8), key=lambda i: (-logp[row, i].item(), i))[:k]
             assert sorted(ids[row].tolist()) == sorted(expected)
             assert torch.equal(values[row], logp[row, ids[row]])
+
+
+@pytest.mark.parametrize("vocabulary", [5, 128, 300, 50257 // 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_top_entries_are_those_of_topk_to_the_bit(vocabulary: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = torch.randn(19, vocabulary, generator=generator).to(dtype)
+    logits[0, : vocabulary // 2], logits[1, -1] = -torch.inf, 9.0
+    for k in {1, 4, min(vocabulary, 11), vocabulary}:
+        logp = logits.log_softmax(-1, dtype=torch.float32)
+        values, ids = top_entries(logp, k)
+        assert torch.equal(values, logp.topk(k).values)
+        assert torch.equal(logp.gather(1, ids), values)
+        assert all(len(set(row)) == k for row in ids.tolist())

@@ -128,7 +128,6 @@ class BeamSearch:
         longest = self.max_new_tokens**self.length_penalty
         for length in range(1, self.max_new_tokens + 1):
             steps += live
-            old_owner = beams.owner
             beams = expand(beams, logits, self.beam, self.no_repeat_ngram)
             open_rows = self._close(beams, best, ending, length)
             if length < self.max_new_tokens:
@@ -140,7 +139,7 @@ class BeamSearch:
                 progress(before - live)
             if live == 0:
                 break
-            logits, beams = forward.step(beams, old_owner)
+            logits = forward.step(beams)
         return best, steps
 
     def _close(self, beams: Beams, best: list[_Best], ending: Ending, length: int) -> list[int]:

@@ -1,129 +1,137 @@
-"""A key/value cache for beams: preallocated, moved as little as possible.
+"""Keys and values of a beam search: each generated token kept once, however many beams go on from it.
 
-The library's dynamic cache copies every row at each step twice, once to append a token and once to follow its beam.
-Here a token is written in place, a beam that continues its own row moves nothing, and one that continues a sibling's
-moves only the generated part, because all beams of a prompt share the prompt's keys and values.
+The beams of a prompt are the paths of a tree that grows from it. Its row of the cache holds the prompt's own columns and then
+one for each token on a live path; a token that no live beam goes back to leaves its column to a new one. So nothing is copied
+when a beam continues a sibling's text, and all beams of a prompt attend in one matrix product:
+
+    scores (k g, P + C) = q (k g, d) K^T        a prompt's k beams, the g query heads of a key head, C columns of tokens
+
+with -inf where a beam does not descend from a column's token.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
-GROWTH = 16  # columns added at a time: E2E texts are about 25 tokens long, most searches end far below 64
+from lora_repro.decode.selection import Beams
+from lora_repro.errors import UserError
+
+GROWTH = 16  # columns added at a time
+ATTENTION = "beam_tree"  # the name by which a model's configuration asks for `attend`
+OTHER = ("softcap", "s_aux")  # what transformers tells an attention of what it has beside the plain form
 
 
-@dataclass(frozen=True)
-class Moves:
-    """How cache rows change: `rows` are left; (to, from) pairs of `siblings` copy the generated part, of `whole` all."""
+class _Layer(DynamicLayer):
+    """Keys and values (B, heads, P + C, d) of one layer: the prompts' at first."""
 
-    rows: int
-    siblings: tuple[list[int], list[int]]
-    whole: tuple[list[int], list[int]]
+    keys: Tensor
+    values: Tensor
 
-
-def place(old_owner: list[int], parent: list[int], owner: list[int]) -> tuple[list[int], Moves]:
-    """Seat new beams in cache rows 0..R-1 with few and small moves.
-
-    old_owner: prompt of each present row; parent, owner (R each): row continued by, and prompt of, each new beam.
-    Returns order (the beam seated in each row) and the moves. A first child stays in its parent's row if that row
-    survives; siblings prefer rows of their own prompt; the others fill the holes.
-    """
-    seats: list[int] = [-1] * len(parent)
-    waiting = []
-    for beam, row in enumerate(parent):
-        if row < len(seats) and seats[row] < 0:
-            seats[row] = beam
-        else:
-            waiting.append(beam)
-    free: dict[int, list[int]] = {}
-    for row in (row for row, beam in enumerate(seats) if beam < 0):
-        free.setdefault(old_owner[row] if row < len(old_owner) else -1, []).append(row)
-    siblings, strangers = [], []
-    for beam in waiting:
-        if free.get(owner[beam]):
-            row = free[owner[beam]].pop()
-            seats[row] = beam
-            siblings.append(row)
-        else:
-            strangers.append(beam)
-    holes = [row for rows in free.values() for row in rows]
-    for beam, row in zip(strangers, holes, strict=True):
-        seats[row] = beam
-    pairs = [(rows, [parent[seats[row]] for row in rows]) for rows in (siblings, holes)]
-    return seats, Moves(len(seats), pairs[0], pairs[1])
-
-
-class _BeamLayer(DynamicLayer):
-    """Keys and values of one layer: the first `rows` rows and `length` columns of buffers (rows, heads, columns, d)."""
-
-    def __init__(self, keys: Tensor, values: Tensor, capacity: int, dtype: torch.dtype | None) -> None:
+    def __init__(self, tree: BeamTree, keys: Tensor, values: Tensor, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(keys, values)
-        self.rows, _, self.length, _ = keys.shape
-        self.prompt = self.length
-        self.buffers = [
-            keys if dtype is None else keys.to(dtype),
-            values if dtype is None else values.to(dtype),
-        ]
-        self._grow(capacity)
+        self.tree = tree
+        self.keys, self.values = keys.to(dtype), values.to(dtype)
 
-    def _grow(self, capacity: int) -> None:
-        """Room for `capacity` rows and GROWTH more columns; what earlier prompts left behind is given back."""
-        for i, old in enumerate(self.buffers):
-            new = old.new_empty(capacity, old.shape[1], self.length + GROWTH, old.shape[3])
-            new[: self.rows, :, : self.length] = old[: self.rows, :, : self.length]
-            self.buffers[i] = new
-        self._show()
+    def keep(self, prompts: Tensor) -> None:
+        """Only these prompts."""
+        self.keys, self.values = self.keys[prompts], self.values[prompts]
 
-    def _show(self) -> tuple[Tensor, Tensor]:
-        keys, values = (buffer[: self.rows, :, : self.length] for buffer in self.buffers)
-        self.keys, self.values = keys, values
-        return keys, values
+    def grow(self, columns: int) -> None:
+        """Zeros, not whatever the memory holds: a masked NaN is still one."""
+        self.keys, self.values = (nn.functional.pad(each, (0, 0, 0, columns)) for each in (self.keys, self.values))
 
-    def rearrange(self, moves: Moves, capacity: int) -> None:
-        """Move rows (all reads precede all writes), then make room for one more token."""
-        parts = ((moves.siblings, slice(self.prompt, self.length)), (moves.whole, slice(0, self.length)))
-        for buffer in self.buffers:
-            held = [(to, part, buffer[source, :, part]) for (to, source), part in parts if to]
-            for to, part, tensor in held:
-                buffer[to, :, part] = tensor
-        self.rows = moves.rows
-        if self.length == self.buffers[0].shape[2]:
-            self._grow(capacity)
-        self._show()
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the new token's keys and values (rows, heads, 1, d); returns all so far (views)."""
-        end = self.length + key_states.shape[2]
-        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[: self.rows, :, self.length : end] = new
-        self.length = end
-        return self._show()
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Write the new tokens' keys and values (R, heads, 1, d). `attend` is given the layer instead of all so far."""
+        for whole, new in ((self.keys, key_states), (self.values, value_states)):
+            whole[self.tree.seat, :, self.tree.column] = new[:, :, 0].to(whole.dtype)
+        return self, self
 
 
-class BeamCache(Cache):
-    """The model's cache during a beam search."""
+class BeamTree(Cache):
+    """The model's cache during a beam search.
 
-    @classmethod
-    def from_prompt(cls, cache: Any, capacity: int) -> BeamCache:
-        """Take over what the prompt call left in `cache` (whatever its length: a method may have put a prefix there).
+    `path` (R, C): which token columns each beam descends from. `prompts` (B,): the batch's prompts that still have a beam.
+    Of the beams that `follow` was told last: `seat` (R,) row and `column` (R,) of each one's new token, `slot` (R,) its place
+    among its prompt's, `bias` (B, beam, P + C) what their scores are added to, 0 or -inf.
+    """
 
-        `capacity`: rows to make room for. Under autocast the attention reads keys and values in the autocast type, so
-        they are stored in it: the numbers are the same, and half as many bytes move.
+    def __init__(self, cache: Any, mask: Tensor, beam: int) -> None:
+        """Take over what the prompt call left in `cache`; mask (B, P): the prompts' real positions.
+
+        A method may have put a prefix before them in `cache`, which no beam is kept from. Under autocast keys and values are
+        stored in the autocast type on a GPU. A CPU multiplies these small matrices no slower in float32.
         """
-        kind = cache.layers[0].keys.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        return cls(layers=[_BeamLayer(layer.keys, layer.values, capacity, dtype) for layer in cache.layers])
+        keys = cache.layers[0].keys
+        self.device, kind = keys.device, keys.device.type
+        lower = torch.is_autocast_enabled(kind) and kind != "cpu"
+        dtype = torch.get_autocast_dtype(kind) if lower else torch.float32
+        super().__init__(layers=[_Layer(self, layer.keys, layer.values, dtype) for layer in cache.layers])
+        self.beam, self.dtype = beam, dtype
+        self.prompts = torch.arange(len(mask))
+        self.shown = nn.functional.pad(mask.bool(), (keys.shape[2] - mask.shape[1], 0), value=True)
+        self.path = torch.zeros(len(mask), 0, dtype=torch.bool)
 
-    def rearrange(self, moves: Moves, capacity: int) -> None:
-        """Follow the beams in every layer; later growth makes room for `capacity` rows."""
-        for layer in self.layers:
-            assert isinstance(layer, _BeamLayer)
-            layer.rearrange(moves, capacity)
+    def follow(self, beams: Beams) -> None:
+        """Find a column for the last token of each beam. `beams.parent`: its row when `follow` was told last."""
+        self._leave(beams.owner.unique())  # type: ignore[no-untyped-call]
+        seat, path = torch.searchsorted(self.prompts, beams.owner), self.path[beams.parent]
+        used = torch.zeros(len(self.prompts), path.shape[1]).index_add_(0, seat, path.float()) > 0
+        more = int(used.sum(1).max()) + self.beam - path.shape[1]
+        if more > 0:
+            more += -more % GROWTH
+            path, used = nn.functional.pad(path, (0, more)), nn.functional.pad(used, (0, more))
+            for layer in self._own():
+                layer.grow(more)
+        free = used.int().argsort(dim=1, stable=True)  # (B, C): columns on no path come first
+        column = free[seat, beams.slot]
+        path[torch.arange(len(path)), column] = True
+        self.path = path
+        bias = torch.zeros(len(self.prompts), self.beam, self.shown.shape[1] + path.shape[1])
+        bias[seat, beams.slot] = torch.where(torch.cat([self.shown[seat], path], 1), 0.0, -torch.inf)
+        self.bias = bias.to(self.device, self.dtype)
+        self.column = (column + self.shown.shape[1]).to(self.device)
+        self.seat, self.slot = seat.to(self.device), beams.slot.to(self.device)
+
+    def _leave(self, live: Tensor) -> None:
+        """Give up the rows of the prompts that are not among the `live` ones."""
+        if len(live) == len(self.prompts):
+            return
+        rows = torch.searchsorted(self.prompts, live)
+        self.prompts, self.shown = live, self.shown[rows]
+        for layer in self._own():
+            layer.keep(rows.to(self.device))
+
+    def _own(self) -> list[_Layer]:
+        return [layer for layer in self.layers if isinstance(layer, _Layer)]
+
+
+def attend(
+    module: nn.Module, query: Tensor, layer: _Layer, _: Any, mask: Any, scaling: float, **settings: Any
+) -> tuple[Tensor, None]:
+    """Attention (R, 1, heads, d) of each beam's new token, query (R, heads, 1, d), over its prompt and its own tokens.
+
+    Raises UserError for an attention that is more than softmax(scaling q k^T) v over all of them.
+    """
+    tree = layer.tree
+    prompts, kv, columns, d = layer.keys.shape
+    if (settings.get("sliding_window") or columns) < columns or any(settings.get(name) is not None for name in OTHER):
+        raise UserError(f"the beam search cannot decode with the attention of {type(module).__name__}: its window, cap or sinks")
+    grid = layer.keys.new_zeros(prompts, tree.beam, query.shape[1], d)
+    grid[tree.seat, tree.slot] = query[:, :, 0].to(grid.dtype) * scaling
+    with torch.autocast(query.device.type, enabled=False):
+        q = grid.view(prompts, tree.beam, kv, -1, d).transpose(1, 2).reshape(prompts * kv, -1, d)
+        scores = torch.bmm(q, layer.keys.flatten(0, 1).mT).view(prompts, kv, tree.beam, -1, columns)
+        scores += tree.bias[:, None, :, None]
+        weights = scores.softmax(-1, dtype=torch.float32).to(grid.dtype).view(prompts * kv, -1, columns)
+        out = torch.bmm(weights, layer.values.flatten(0, 1)).view(prompts, kv, tree.beam, -1, d)
+    found = out.transpose(1, 2)[tree.seat, tree.slot]  # (R, kv, g, d)
+    return found.reshape(len(found), 1, -1, d).to(query.dtype), None
+
+
+AttentionInterface.register(ATTENTION, attend)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_repro.decode.cache import BeamCache, place
+from lora_repro.decode.cache import ATTENTION, BeamTree
 from lora_repro.decode.selection import Beams
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class BeamForward:
         width = max(map(len, rows))
         return torch.tensor([[fill] * (width - len(row)) + row for row in rows])
 
-    def _call(self, ids: Tensor, mask: Tensor, positions: Tensor, **extra: Tensor) -> Tensor:
-        """Next-token logits (rows, V) after `ids` (rows, t); the mask spans everything seen so far."""
+    def _call(self, ids: Tensor, positions: Tensor, **extra: Tensor) -> Tensor:
+        """Next-token logits (rows, V) after `ids` (rows, t)."""
         self.calls, self.tokens = self.calls + 1, self.tokens + ids.numel()
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **extra}
+        inputs = {"input_ids": ids, "position_ids": positions, **extra}
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         out = self.model(**inputs, **{self.cache_name: self.cache}, use_cache=True, logits_to_keep=1)
         self.cache = getattr(out, self.cache_name)
@@ -55,20 +56,28 @@ class BeamForward:
         extra = {"virtual": virtual} if bool((virtual >= 0).any()) else {}
         if self.segments:
             extra["segments"] = self._left_padded([prompt.segments for prompt in self.prompts], 0)
-        logits = self._call(ids, self.mask, positions, **extra)
-        self.cache = BeamCache.from_prompt(self.cache, capacity=len(self.prompts) * self.beam)
+        logits = self._call(ids, positions, attention_mask=self.mask, **extra)
+        self.cache = BeamTree(self.cache, self.mask, self.beam)
         return logits
 
-    def step(self, beams: Beams, old_owner: Tensor) -> tuple[Tensor, Beams]:
-        """Seat the beams in cache rows, run their last tokens; returns logits (R, V) and beams in row order."""
-        order, moves = place(old_owner.tolist(), beams.parent.tolist(), beams.owner.tolist())
-        beams = beams.rows(torch.tensor(order))
-        self.cache.rearrange(moves, capacity=beams.prompts() * self.beam)
-        generated = beams.history.shape[1]
-        mask = torch.cat([self.mask[beams.owner], torch.ones(len(order), generated, dtype=torch.long)], 1)
-        positions = (self.lengths[beams.owner] + generated - 1)[:, None]
+    def step(self, beams: Beams) -> Tensor:
+        """Run the last token of every beam; returns logits (R, V)."""
+        self.cache.follow(beams)
+        positions = (self.lengths[beams.owner] + beams.history.shape[1] - 1)[:, None]
         extra = {}
         if self.segments:
             after = torch.tensor([prompt.segments[-1] + 1 for prompt in self.prompts])
             extra["segments"] = after[beams.owner][:, None]
-        return self._call(beams.history[:, -1:], mask, positions, **extra), beams
+        with attention(self.model.config, ATTENTION):
+            return self._call(beams.history[:, -1:], positions, **extra)
+
+
+@contextlib.contextmanager
+def attention(config: Any, name: str) -> Iterator[None]:
+    """Let a model attend by the function registered as `name`."""
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
