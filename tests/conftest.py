@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,6 +78,15 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
 def text_row(ids: list[int], prompt_length: int) -> Encoded:
     """A training sequence without virtual tokens."""
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For a test that forks: what it forks computes the same bits, and does not wait for threads that it has not got."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

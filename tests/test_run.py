@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -204,50 +204,51 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
     assert again.returncode == 0 and "2 already here" in again.stdout
 
 
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path, "row/e2e=lora", "method.rank=99"), cwd=ROOT, capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and len(errors) == 1 and "rank 99 exceeds" in errors[0]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
         (["row/e2e=lroa"], "lroa"),
-        (["method.rank=99"], "rank 99 exceeds"),
-        (["methd.rank=1"], "methd"),
-        (["hydra.mode=RUN"], "needs its rows"),
-        (["seed=zero"], "seed must be a whole number, not 'zero'"),
-        (["data.n_train=1k"], "n_train"),
-        (["device=gpu"], "device is auto, cpu or cuda, not gpu"),
-        (["device=cuda:7"], "GPUs here"),
+        (["row/e2e=lora", "methd.rank=1"], "methd"),
+        ([], "needs its rows"),
+        (["row/e2e=lora", "seed=zero"], "seed must be a whole number, not 'zero'"),
+        (["row/e2e=lora", "data.n_train=1k"], "n_train"),
+        (["row/e2e=lora", "device=gpu"], "device is auto, cpu or cuda, not gpu"),
+        (["row/e2e=lora", "device=cuda:7"], "GPUs here"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:
-    row = [] if "row/" in overrides[0] or "hydra" in overrides[0] else ["row/e2e=lora"]
-    done = subprocess.run(command(tmp_path, *row, *overrides), cwd=ROOT, capture_output=True, text=True)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2 and len(errors) == 1 and message in errors[0]
-    assert "Traceback" not in done.stderr
+def test_every_mistake_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", command(tmp_path, "hydra.mode=RUN", *overrides)[2:])
+    with pytest.raises(SystemExit) as left:
+        run.main()
+    printed = capsys.readouterr().err
+    assert left.value.code == 2 and printed.startswith("error:") and printed.count("\n") == 1 and message in printed
 
 
-def test_killed_outright_the_command_resumes_to_the_same_predictions(tmp_path: Path) -> None:
-    """kill -9 in the middle of training, then the same command again: the same weights to the bit."""
-    overrides = ["row/e2e=lora", "train.epochs=10", "train.checkpoint_every=3", "seed=0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name in ("whole", "cut"):
-        if name == "cut":
-            process = subprocess.Popen(
-                command(tmp_path / name, *overrides),
-                cwd=ROOT,
-                env=environment,
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            deadline = time.monotonic() + 120
-            while not list((tmp_path / name).glob("smoke/*/checkpoints/step_*")) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert not list((tmp_path / name).glob("smoke/*/record.json"))
-        done = subprocess.run(command(tmp_path / name, *overrides), cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    (whole,), (cut,) = ((tmp_path / name).glob("smoke/*/adapter.safetensors") for name in ("whole", "cut"))
-    assert whole.read_bytes() == cut.read_bytes()
+@pytest.mark.usefixtures("quick_scores")
+def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, one_thread: None) -> None:
+    """kill -9 in the middle of training, then the same run again: the same weights to the bit."""
+    overrides = ["train.epochs=10", "train.checkpoint_every=3"]
+    run.run(config(tmp_path / "whole", *overrides))
+    process = multiprocessing.get_context("fork").Process(target=run.run, args=(config(tmp_path / "cut", *overrides),))
+    process.start()
+    while not list((tmp_path / "cut").glob("smoke/*/checkpoints/step_*")) and process.is_alive():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not list((tmp_path / "cut").glob("smoke/*/record.json"))
+    run.run(config(tmp_path / "cut", *overrides))
+    for file in ("adapter.safetensors", "predictions.jsonl"):
+        (whole,), (cut,) = ((tmp_path / name).glob(f"smoke/*/{file}") for name in ("whole", "cut"))
+        assert whole.read_bytes() == cut.read_bytes()
     steps = [json.loads(line)["step"] for line in (cut.parent / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 21)) and steps == sorted(steps)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,32 +59,25 @@ def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(tmp
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import torch, test_train
-torch.set_num_threads(1)
-backbone, trainable = test_train.prepared("full")
-def log(step, values):
-    if step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-test_train.train(backbone, trainable, test_train.ROWS, test_train.Completion(), test_train.CONFIG, 7, Path({folder!r}), log)
-"""
+def killed(folder: Path) -> None:
+    """Train until the log of step 9, and no further."""
+
+    def log(step: int, values: dict[str, float]) -> None:
+        if step == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    backbone, trainable = prepared("full")
+    train(backbone, trainable, ROWS, Completion(), CONFIG, 7, folder, log)
 
 
-def test_a_run_killed_outright_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        whole = weights(tmp_path / "whole", method="full")
-        code = KILLED.format(tests=str(Path(__file__).parent), step=9, folder=str(tmp_path / "cut"))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-        assert sorted(path.name for path in (tmp_path / "cut").glob("step_*")) == ["step_00000006", "step_00000008"]
-        resumed = weights(tmp_path / "cut", method="full")
-    finally:
-        torch.set_num_threads(threads)
+def test_a_run_killed_outright_resumes_to_the_same_bits(tmp_path: Path, one_thread: None) -> None:
+    whole = weights(tmp_path / "whole", method="full")
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(tmp_path / "cut",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert sorted(path.name for path in (tmp_path / "cut").glob("step_*")) == ["step_00000006", "step_00000008"]
+    resumed = weights(tmp_path / "cut", method="full")
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
 
