@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,12 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
 def text_row(ids: list[int], prompt_length: int) -> Encoded:
     """A training sequence without virtual tokens."""
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not look at half a million objects again, test after test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -106,12 +106,15 @@ def test_argument_order_does_not_change_the_identity() -> None:
 
 @pytest.mark.parametrize("path", sorted((CONF / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_tuned_table_holds_learning_rates_of_tasks_and_methods_and_no_more(path: Path) -> None:
+    met: set[str] = set()
     for task, methods in OmegaConf.load(path).items():
         assert (CONF / "task" / f"{task}.yaml").is_file()
         for method, values in methods.items():
             assert (CONF / "method" / f"{method}.yaml").is_file() and list(values) == ["lr"]
-            asked = resolved(f"profile={path.stem}", f"task={task}", f"method={method}")
-            assert asked["train"]["lr"] == float(values.lr)
+            if not {task, method} <= met:  # each task and each method reaches a run once
+                asked = resolved(f"profile={path.stem}", f"task={task}", f"method={method}")
+                assert asked["train"]["lr"] == float(values.lr)
+            met |= {task, method}
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -32,7 +30,7 @@ def test_there_is_an_example_of_each_kind() -> None:
 @pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 def test_the_example_works_as_written(page: Path, tmp_path: Path) -> None:
     for folder in ("lora_repro", "conf", "experiments", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     commands = []
     for language, info, text in blocks(page):
@@ -45,13 +43,11 @@ def test_the_example_works_as_written(page: Path, tmp_path: Path) -> None:
             assert language == "console"
             commands += text.splitlines()
     assert commands
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    variables = {"PYTHONPATH": str(tmp_path), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     for command in commands:
-        python, *arguments = shlex.split(command)
-        assert python == "python"
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )
+        python, option, *arguments = shlex.split(command)
+        assert (python, option) == ("python", "-m")
+        done = forked(arguments, tmp_path, tmp_path, **variables)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         if re.search(r"lora_repro[. ]run", command):
             assert re.search(r" (finished|collapsed) ", done.stdout), done.stdout

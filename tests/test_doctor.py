@@ -49,7 +49,8 @@ def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: py
 
 @pytest.mark.usefixtures("quick")
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    only = {"rte"}
+    only, needed = {"rte"}, doctor.needs(["profile=laptop"])
+    monkeypatch.setattr(doctor, "needs", lambda overrides: needed)
     monkeypatch.setattr(checks, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
     some = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in some} == {"ready", "note"}
