@@ -45,6 +45,7 @@ VERBS = {
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",
+    "bench": "lora_repro.costs.pairs.step",
     "dashboard": "lora_repro.tracking.dashboard",
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"

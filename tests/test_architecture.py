@@ -226,6 +226,7 @@ def test_every_imported_package_is_declared() -> None:
     optional = {
         f"{LIBRARY}.tracking.wandb_board": names(project["optional-dependencies"]["dashboard"]),
         f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
+        f"{LIBRARY}.costs.pairs.step": names(project["optional-dependencies"]["bench"]),
     }
     tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}
     used = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]

@@ -19,12 +19,13 @@ def interleaved(
     seed: int = 0,
     wait: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
+    warm: bool = True,
 ) -> dict[str, list[float]]:
     """Milliseconds of each call in each round, in the order of rounds.
 
     Every round runs all calls, in an order drawn anew, so a drift of the machine hits all alike and the ratio of two
-    times of one round is free of it. A timed call follows an untimed one of the same thing: it finds its weights in
-    the caches as a server that runs nothing else would, whatever ran before. `wait` returns when the device has
+    times of one round is free of it. If `warm`, a timed call follows an untimed one of the same thing: it finds its weights
+    in the caches as a server that runs nothing else would, whatever ran before. `wait` returns when the device has
     finished (CUDA launches are asynchronous); it runs before each reading of the clock.
     """
     for call in calls.values():
@@ -34,7 +35,8 @@ def interleaved(
     draw = random.Random(seed)
     for _ in range(rounds):
         for name in draw.sample(list(calls), len(calls)):
-            calls[name]()
+            if warm:
+                calls[name]()
             wait()
             started = clock()
             calls[name]()

@@ -1,0 +1,220 @@
+"""A training step beside peft and transformers' Trainer: the same rows, weights and precision, interleaved.
+
+    python -m lora_repro bench                                           SmolLM2 and GPT-2's shape on E2E, MiniLM on Sentiment
+    python -m lora_repro bench profile=laptop paths.data=/data           real E2E and SST-2, from the folders e2e and glue there
+
+Ours and the peer's LoRA, and our full fine-tuning, take turns on the same random batches (8 sequences, 16 sentences), in CPU
+seconds of one thread, or in wall time on a GPU. The peer's model is prepared by its accelerator, without which it would compute
+in float32 whatever its arguments say; what it computes in is looked at. Floating-point operations are those of real tokens
+(`costs.arithmetic`), beside this machine's rate at the block's own matrix products. Written to results/bench/step.json.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from lora_repro import cli, provenance, record
+from lora_repro.backbone import weights
+from lora_repro.backbone.model import Backbone
+from lora_repro.config.compose import build, compose, profile_of
+from lora_repro.costs.arithmetic import backward, forward
+from lora_repro.costs.outline import frame
+from lora_repro.costs.timing import interleaved
+from lora_repro.data import Encoded, collate, epoch_order, subset
+from lora_repro.disk import write_json
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.methods.base import KINDS, AbstractMethod
+from lora_repro.objectives.base import Objective
+from lora_repro.stages import objective_of
+from lora_repro.train.loop import TrainConfig
+from lora_repro.train.optimizer import adamw
+from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.ranks import Ranks
+
+TARGET = Path("results/bench/step.json")
+ROUNDS = 6
+ROWS = 512  # from which the batches are drawn
+GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape, fed SmolLM2's tokens, for which it has room
+CASES = {  # name -> backbone, whose tokenizer reads the rows, task at profile=mini, task elsewhere and its folder, rows a batch
+    "SmolLM2-135M": (["backbone=smollm2_135m"], "smollm2_135m", "e2e", "e2e", "e2e", 8),
+    "GPT-2 small's shape": (GPT2, "smollm2_135m", "e2e", "e2e", "e2e", 8),
+    "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
+}
+
+Step = Callable[[Sequence[Encoded]], float]
+
+
+def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train: TrainConfig) -> Step:
+    """One step of `lora_repro.train.loop`, without its log and its checkpoints; returns the loss."""
+    dtype = resolve_precision(train.precision, backbone.device)
+    trainable = method.apply(backbone)
+    backbone.to(backbone.device)
+    round_frozen(backbone.model, dtype, backbone.embedding)
+    optimizer = adamw(trainable.named, trainable.rates, train)
+    backbone.model.train()
+
+    def step(rows: Sequence[Encoded]) -> float:
+        count = sum(objective.count(row) for row in rows)
+        with autocast(backbone.device, dtype):
+            batch = collate(rows, backbone.pad).to(backbone.device)
+            loss = objective.summed(backbone, batch, train.label_smoothing) / count
+            loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step
+
+
+def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
+    """The same of peft's LoRA under transformers' Trainer, its own loss included. Raises NotAvailable, or UserError where it
+
+    computes in another precision than ours.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+        from transformers import Trainer, TrainingArguments
+    except ImportError as error:
+        raise NotAvailable("the peer is peft: pip install -e '.[bench]'") from error
+    dtype = resolve_precision(train.precision, backbone.device)
+    model: Any = backbone.model
+    model.set_attn_implementation("sdpa")  # its default
+    places = [place for kind in method.targets for place in backbone.projections(0, kind)]
+    lora = LoraConfig(
+        r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout,
+        target_modules=sorted({place.attribute for place in places}), fan_in_fan_out=weights.transposed(places[0].module),
+        task_type="SEQ_CLS" if backbone.classifier else "CAUSAL_LM",
+    )  # fmt: skip
+    arguments = TrainingArguments(
+        output_dir=tempfile.gettempdir(), bf16=dtype is not None, use_cpu=backbone.device.type == "cpu", report_to=[],
+        learning_rate=train.lr, lr_scheduler_type="constant", label_smoothing_factor=train.label_smoothing,
+        weight_decay=train.weight_decay, per_device_train_batch_size=batch_size,
+    )  # fmt: skip
+    seen: set[torch.dtype] = set()
+    places[0].module.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+    trainer = Trainer(model=get_peft_model(model, lora), args=arguments)
+    trainer.create_optimizer_and_scheduler(num_training_steps=1000)
+    schedule: Any = trainer.lr_scheduler
+    trainer.current_gradient_accumulation_steps = 1
+    prepared, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    prepared.train()
+
+    def step(rows: Sequence[Encoded]) -> float:
+        batch = collate(rows, backbone.pad).to(backbone.device)
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
+        if getattr(model.config, "type_vocab_size", 0) == 2:
+            inputs["token_type_ids"] = batch.segments
+        if not backbone.classifier:  # it shifts them itself
+            inputs["labels"] = F.pad(batch.targets[:, :-1], (1, 0), value=-100)
+        loss = trainer.training_step(prepared, inputs)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if seen != {dtype or torch.float32}:
+            raise UserError(f"the peer computes in {seen}, ours in {dtype or torch.float32}: nothing to compare")
+        return float(loss)
+
+    return step
+
+
+def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+    """Operations a second of a block's matrix products with `rows` rows, alone."""
+    places = {(p.parent, p.attribute): p for kind in KINDS for p in backbone.projections(0, kind)}
+    shapes = [weights.sizes(place.module) for place in places.values()]
+    made = [[torch.randn(size, device=backbone.device, dtype=dtype) for size in ((rows, i), (o, i))] for i, o in shapes]
+    times = interleaved({"block": lambda: [F.linear(x, w) for x, w in made]}, 10, 1, clock=clock)["block"]
+    return sum(2 * rows * i * o for i, o in shapes) / statistics.median(times) * 1e3
+
+
+def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]:
+    """One entry of the file: each round's seconds of every arm and their ratios, losses, operations and rates.
+
+    `losses`: of the first batch, where B is zero: those of the same weights, dropout aside.
+    """
+    own, reader, generated, real, folder, batch_size = CASES[name]
+    profile, rest = profile_of(overrides)
+    rest = [f"{item}/{folder}" if item.startswith("paths.data=") else item for item in rest]
+    task = generated if profile in ("smoke", "mini") else real
+    config = compose([f"profile={profile}", f"task={task}", f"backbone={reader}", "method=lora", *rest])
+    objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
+    dtype = resolve_precision(train.precision, device)
+    examples = build(config.task).load(config.paths.data).train
+    read_by = objective.fit(build(config.backbone)).load()
+    rows, _ = objective.encode(subset(examples, min(ROWS, len(examples)), 0), read_by, (0, 0), config.data.max_length)
+    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), batch_size, 0, 0)[: rounds + 1]]
+    spec = objective.fit(build(compose([f"profile={profile}", *own]).backbone))
+    lora, full = build(config.method), build(compose(["method=full"]).method)
+    plain = spec.load().to(device)
+    arms = {
+        "ours": ours(_copy(plain), lora, objective, train),
+        "peer": peer(_copy(plain), lora, train, batch_size),
+        "full": ours(_copy(plain), full, objective, train),
+    }
+    losses: dict[str, list[float]] = {arm: [] for arm in arms}
+
+    def call(arm: str) -> None:
+        losses[arm].append(arms[arm](batches[len(losses[arm])]))
+
+    cpu = device.type == "cpu"
+    clock, wait = (time.process_time, lambda: None) if cpu else (time.perf_counter, torch.cuda.synchronize)
+    found = interleaved({arm: partial(call, arm) for arm in arms}, rounds, 1, wait=wait, clock=clock, warm=False)
+    seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
+    outline = frame(spec, lora).outline
+    work = [
+        sum(count(outline, len(row.ids), objective.count(row)) for row in batch for count in (forward, backward))
+        for batch in batches[1:]
+    ]
+    tokens = [sum(len(row.ids) for row in batch) for batch in batches[1:]]
+    rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32, clock)
+    reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
+    return {
+        "name": name, "precision": "fp32" if dtype is None else "bf16", "batching": plain.batching, "seconds": seconds,
+        "peer_over_ours": _ratio(seconds["peer"], seconds["ours"]), "lora_over_full": _ratio(seconds["ours"], seconds["full"]),
+        "losses": {arm: values[0] for arm, values in losses.items()}, "tokens": sum(tokens),
+        "padded_tokens": sum(len(batch) * max(len(row.ids) for row in batch) for batch in batches[1:]),
+        "gflops": round(reached / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
+    }  # fmt: skip
+
+
+def _copy(backbone: Backbone) -> Backbone:
+    return copy.deepcopy(backbone, {id(backbone.tokenizer): backbone.tokenizer})
+
+
+def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """The median over rounds."""
+    return round(statistics.median(a / b for a, b in zip(one, other, strict=True)), 3)
+
+
+def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), rounds: int = ROUNDS) -> dict[str, Any]:
+    """All entries and where they were measured. Raises UserError."""
+    load = os.getloadavg()[0]
+    entries = []
+    for name in names:
+        entries.append(entry := measured(name, overrides, rounds))
+        share = entry["gflops"] / entry["gemm_gflops"]
+        cli.say(
+            f"{name}, {entry['precision']}: peft + Trainer takes {entry['peer_over_ours']} times as long, LoRA "
+            f"{entry['lora_over_full']} of full fine-tuning; {entry['gflops']} GFLOP/s, {share:.0%} of the products alone"
+        )
+    place = provenance.where(torch.device("cpu"), None)
+    return {"schema": record.SCHEMA, "name": "step", "steps": entries, "where": {**place, "load_before": round(load, 2)}}
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    torch.set_num_threads(1)
+    write_json(TARGET, measure(arguments))
+    print(f"wrote {TARGET}")
+    return 0
