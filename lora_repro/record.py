@@ -85,6 +85,8 @@ def _named(node: Any) -> Any:
 
 def _same(value: Any, other: Any) -> bool:
     """Equal as they are written: 1 is not true."""
+    if type(value) is type(other) and isinstance(value, str | int | None):
+        return bool(value == other)
     return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
@@ -181,9 +183,17 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
 
 
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """signature -> record of every run in `runs/<profile>` or of every published one in `results/<profile>/records`."""
-    paths = [*folder.glob("*/record.json"), *folder.glob("*.json")]
-    return {record["signature"]: record for record in map(read, sorted(paths))}
+    """signature -> record of every run in `runs/<profile>` or of every published one in `results/<profile>/records`.
+
+    Raises UserError for one that cannot be read, or has another name than its folder or file.
+    """
+    found = {}
+    for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
+        record, name = read(path), path.parent.name if path.name == "record.json" else path.stem
+        if record.get("signature") != name:
+            raise UserError(f"record {path} is that of {record.get('signature')}; take it from where it came from")
+        found[name] = record
+    return found
 
 
 def load_predictions(path: Path) -> list[dict[str, Any]]:

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import pandas
 
+from lora_repro import manifest
 from lora_repro.cells import Cell, cells
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
-from lora_repro.record import load_records
+from lora_repro.record import agree, load_records
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
@@ -38,6 +39,15 @@ class Store:
     source: str
     folder: Path
     records: dict[str, dict[str, Any]] = field(repr=False)
+    _agreed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def record(self, cell: Cell) -> dict[str, Any]:
+        """The record of a cell. Raises UserError if it asked for something else than its name says."""
+        found = self.records[cell.signature]
+        if cell.signature not in self._agreed:
+            agree(found, cell.asked)
+            self._agreed.add(cell.signature)
+        return found
 
     def predictions(self, key: str) -> Path:
         """Per-input lines of a run."""
@@ -56,6 +66,8 @@ def own(folder: Path) -> Store:
 
 
 def published(folder: Path) -> Store:
+    """Raises UserError if what lies there is not what was published."""
+    manifest.check_evidence(folder)
     return Store(PUBLISHED, folder, load_records(folder / "records"))
 
 
@@ -81,7 +93,7 @@ class Run:
 def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
     """The cells that `store` has a record of, in their order; a run at two places of the axes stands at both."""
     return [
-        Run(cell, store.records[cell.signature], store.source, store.predictions(cell.signature), store.updates(cell.signature))
+        Run(cell, store.record(cell), store.source, store.predictions(cell.signature), store.updates(cell.signature))
         for cell in declared
         if cell.signature in store.records
     ]

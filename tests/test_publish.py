@@ -163,7 +163,7 @@ def test_the_command_publishes_then_renders(
 
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force))
+    monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force) or {})
     monkeypatch.setattr(present, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)

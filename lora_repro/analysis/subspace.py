@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro import cli
+from lora_repro import cli, manifest
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular, singular_product
 from lora_repro.analysis.updates import NAMES
@@ -171,6 +171,7 @@ def main(arguments: Sequence[str]) -> int:
     (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
     said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
     title = "\n".join(map(". ".join, said))
-    for path in draw(found[0], found[1] if len(found) == 2 else None, title, given.to):
-        print(path)
+    drawn = draw(found[0], found[1] if len(found) == 2 else None, title, given.to)
+    print(*drawn, sep="\n")
+    manifest.note(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])  # results/authors
     return 0

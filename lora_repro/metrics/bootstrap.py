@@ -150,7 +150,7 @@ METRICS: Mapping[str, CorpusMetric] = {
 }
 
 
-def _columns(statistics: Statistics, metric: str) -> Floats:
+def columns(statistics: Statistics, metric: str) -> Floats:
     """[inputs, k] numbers whose sums over inputs give the corpus score."""
     try:
         return np.asarray(METRICS[metric].columns(statistics), dtype=np.float64)
@@ -163,7 +163,7 @@ def _columns(statistics: Statistics, metric: str) -> Floats:
 def _runs(statistics: Statistics | Sequence[Statistics], metric: str) -> Floats:
     """[seeds, inputs, k] of one method; a single run counts as one seed."""
     seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
-    tables = [_columns(run, metric) for run in seeds]  # type: ignore[arg-type]
+    tables = [columns(run, metric) for run in seeds]  # type: ignore[arg-type]
     if not tables or not len(tables[0]) or len({len(table) for table in tables}) > 1:
         raise UserError(
             f"seeds of {[len(table) for table in tables]} inputs: a bootstrap needs the same, non-empty test set in each"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
+from lora_repro.manifest import EVIDENCE, check
 from lora_repro.page.examples import examples
 from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
@@ -44,6 +45,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
     folder = results / profile
+    check(results, (f"{profile}/{part}" for part in (*EVIDENCE, "tables", "figures")))
     runs = runs_of(load_records(folder / "records"), profile)
     if not runs:
         raise UserError(f"no records under {folder}")

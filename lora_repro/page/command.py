@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import cli, manifest
 from lora_repro.config.place import ROOT
 from lora_repro.disk import write_text
 from lora_repro.errors import UserError
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         target = root / ("runs" if given.data else "results") / profile / "report.html"
         text = page(root / "results", profile, target, given.data)
         write_text(target, text)
+        if not given.data:
+            manifest.note(root / "results", [target])
         print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
     return 0
 

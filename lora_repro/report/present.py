@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import cli, manifest
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
@@ -42,13 +42,16 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
     if not profiles:
         cli.say("nothing is published under results/ yet")
+    wrote: list[Path] = []
     for profile in profiles:
         folder = root / "results" / profile
         store = published(folder)
         for name in chosen:
             for exhibit in declaration(name).exhibits(Ask(name, profile), [store]):
                 if exhibit.keep:
-                    cli.say(f"results/{profile}: {exhibit.said}{_wrote(write(exhibit, folder), root)}")
+                    wrote += (files := write(exhibit, folder))
+                    cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
+    manifest.note(root / "results", wrote)
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:

@@ -9,16 +9,17 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import cli, manifest
 from lora_repro.config.place import ROOT
 from lora_repro.disk import write_text
 from lora_repro.errors import UserError
 from lora_repro.record import load_predictions, load_records, read
 from lora_repro.report import present
+from lora_repro.report.recomputed import disagreement
 
 # A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
 PRIVATE = ("input", "target", "references")
@@ -35,7 +36,11 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if key != "profile" or not profile or "/" in profile:
         raise UserError(f"{given.profile!r}: write profile=mini")
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")
-    publish(root / "runs" / profile, root / "results" / profile, force)
+    results = root / "results"
+    manifest.check_evidence(results / profile)
+    found = publish(root / "runs" / profile, results / profile, force)
+    manifest.begin(results)
+    manifest.note(results, _published(results / profile, found))
     present.render_published(present.names(), root)
     return 0
 
@@ -58,6 +63,12 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
         row = record.get("row") or {}
         cli.say(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
     return outcome
+
+
+def _published(results: Path, found: Mapping[str, str]) -> list[Path]:
+    """The files of what was copied, or lay there already."""
+    names = [name for name, became in found.items() if not became.startswith("left out")]
+    return [path for name in names for kind in manifest.EVIDENCE for path in (results / kind).glob(f"{name}.*")]
 
 
 def refusal(record: dict[str, Any], predictions: Path) -> str | None:
@@ -83,7 +94,7 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
             return f"{bad} is not a finite number"
         if leaked := [key for key in PRIVATE if key in line]:
             return f"its predictions hold the data's own text ({leaked[0]})"
-    return None
+    return disagreement(record, lines)
 
 
 def _not_finite(value: object, path: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli, provenance, record
+from lora_repro import cli, manifest, provenance, record
 from lora_repro.config.compose import CONF, build, compose, resolved
 from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
@@ -137,6 +137,7 @@ def tune(arguments: Sequence[str]) -> tuple[Path, list[dict[str, Any]]]:
     chosen = min(finite, key=lambda found: float(found["dev_loss"]))
     published = CONF.parent / "results" / config.profile_name / "trials"
     write_json(published / f"{task}_{method}.json", {"chosen": chosen["lr"], "trials": trials})
+    manifest.note(published.parents[1], [published / f"{task}_{method}.json"])
     with record.lock(Path(config.paths.runs) / config.profile_name / "trials"):  # another method's may end now
         refuse_chosen(path, task, method)
         table = path.read_text(encoding="utf-8") if path.exists() else HEAD.format(config.profile_name)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import cli, manifest
 from lora_repro.config.place import ROOT, checkout
 from lora_repro.disk import write_text
 from lora_repro.report.claims import ledger
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))
     write_text(results / "claims.csv", ledger.comma_separated(found))
+    manifest.note(results, [results / "claims.md", results / "claims.csv"])
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))

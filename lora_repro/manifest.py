@@ -1,0 +1,91 @@
+"""results/manifest.sha256: the hash of every published file, so that none changes unnoticed.
+
+A line a file, `<sha256>  <path below results/>`, sorted by path: `cd results && sha256sum -c manifest.sha256` reads it too. What
+writes below results/ notes what it wrote and nothing else; what reads records there checks them first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lora_repro.disk import sha256, write_text
+from lora_repro.errors import UserError
+
+NAME = "manifest.sha256"
+EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # of a profile; the rest is made from these
+
+
+def known(results: Path) -> dict[str, set[str]] | None:
+    """Path below results/ -> its hash, or hashes where two branches were merged; None if nothing has been published there.
+
+    Raises UserError if the manifest is no manifest.
+    """
+    try:
+        lines = (results / NAME).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{results / NAME} cannot be read ({error}); {_restore(results / NAME)}") from None
+    found: dict[str, set[str]] = {}
+    for line in filter(None, lines):
+        digest, gap, path = line.partition("  ")
+        if not gap or len(digest) != 64 or path in ("", NAME):
+            raise UserError(f"{results / NAME} is damaged ({line[:40]!r}); {_restore(results / NAME)}")
+        found.setdefault(path, set()).add(digest)
+    return found
+
+
+def note(results: Path, written: Iterable[Path]) -> None:
+    """Take down the hashes of files that were just written below results/; files that are gone are left out.
+
+    Where there is no manifest nothing is: `begin` makes one.
+    """
+    before = known(results)
+    if before is None:
+        return
+    listed = {path: digests for path, digests in before.items() if (results / path).is_file()}
+    for path in written:
+        listed[path.relative_to(results).as_posix()] = {sha256(path)}
+    lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]
+    write_text(results / NAME, "".join(lines))
+
+
+def begin(results: Path) -> None:
+    """Make the manifest of all that results/ holds, unless there is one."""
+    if not (results / NAME).exists():
+        write_text(results / NAME, "")
+        note(results, _files(results))
+
+
+def check(results: Path, folders: Iterable[str] = ("",)) -> None:
+    """Raise UserError, in one line that names the first file, unless what lies in `folders` of results/ is what was published."""
+    listed = known(results)
+    if listed is None:
+        return
+    for folder in folders:
+        here = {path.relative_to(results).as_posix() for path in _files(results / folder)}
+        wanted = {path for path in listed if path.startswith(f"{folder}/") or not folder}
+        for path in sorted(here | wanted):
+            place = results / path
+            if path not in here:
+                raise UserError(f"{place} is missing; {_restore(place)}")
+            if path not in wanted:
+                raise UserError(f"{place} was not published (it is not in {NAME}); delete it, or make publish")
+            if sha256(place) not in listed[path]:
+                raise UserError(f"{place} is not what was published; {_restore(place)}")
+
+
+def check_evidence(folder: Path) -> None:
+    """`check` of what tables, claims and pages are made from, in results/<profile>."""
+    check(folder.parent, [f"{folder.name}/{kind}" for kind in EVIDENCE])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder but the manifest and what a killed process left."""
+    hidden = (NAME, ".tmp")
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(hidden)]
+
+
+def _restore(path: Path) -> str:
+    return f"bring it back: git checkout -- {path}"

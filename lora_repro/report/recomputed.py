@@ -1,0 +1,29 @@
+"""Whether a record's scores are what its predictions give: computed again from the statistics of each input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import METRICS, columns
+
+
+def disagreement(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
+    """The first score that its predictions do not give, in words, or None.
+
+    Left out are scores that have no sum over inputs (NIST, a rank correlation) or whose statistics an older record lacks.
+    """
+    for name, value in (record["measured"].get("scores") or {}).items():
+        if name not in METRICS or value is None or not predictions:
+            continue
+        try:
+            found = float(METRICS[name].corpus(np.sum(columns(predictions, name), axis=0)))
+        except UserError:
+            continue
+        if not math.isclose(found, value, rel_tol=1e-9, abs_tol=1e-9):
+            return f"its predictions give {name} {found:.6g}, not {value:.6g}"
+    return None

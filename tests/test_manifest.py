@@ -1,0 +1,128 @@
+"""Published results cannot be altered unnoticed: the manifest, and scores against the statistics of each input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lora_repro import manifest, record
+from lora_repro.errors import UserError
+from lora_repro.report.recomputed import disagreement
+from lora_repro.results import Store, declared_cells, published, runs
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+NAME = "5720f1525853a888"  # LoRA on E2E at mini, seed 0
+
+
+def test_what_is_published_is_what_the_manifest_says() -> None:
+    manifest.check(RESULTS)
+
+
+def test_every_published_score_is_what_its_predictions_give() -> None:
+    compared = 0
+    for path in sorted(RESULTS.glob("*/records/*.json")):
+        found = record.whole(record.read(path), path)
+        lines = record.load_predictions(path.parents[1] / "predictions" / f"{path.stem}.jsonl")
+        assert disagreement(found, lines) is None, path
+        compared += len(lines)
+    assert compared > 200_000
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A copy of one published run, with a manifest of its own."""
+    folder = tmp_path / "results"
+    for kind, end in (("records", "json"), ("predictions", "jsonl")):
+        (folder / "mini" / kind).mkdir(parents=True)
+        shutil.copy(RESULTS / "mini" / kind / f"{NAME}.{end}", folder / "mini" / kind)
+    manifest.begin(folder)
+    return folder
+
+
+def edited(old: str, new: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8", newline="")
+
+    return change
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a digit": ("records", edited('"bleu": 0.7', '"bleu": 0.8')),
+    "another rate": ("records", edited('"lr": ', '"lr": 9')),
+    "a key twice": ("records", edited('"schema": 1,', '"schema": 1, "schema": 1,')),
+    "line ends": ("records", edited("\n", "\r\n")),
+    "a bit of predictions": ("predictions", flipped),
+    "predictions cut": ("predictions", lambda path: path.write_bytes(path.read_bytes()[:-100])),
+    "no predictions": ("predictions", lambda path: path.write_bytes(b"")),
+    "predictions deleted": ("predictions", Path.unlink),
+    "record deleted": ("records", Path.unlink),
+}
+
+
+@pytest.mark.parametrize(("kind", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_file_is_one_line_that_brings_it_back(kind: str, change: Callable[[Path], object], results: Path) -> None:
+    published(results / "mini")
+    (path,) = (results / "mini" / kind).iterdir()
+    change(path)
+    with pytest.raises(UserError, match=rf"git checkout -- {path}$"):
+        published(results / "mini")
+
+
+def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
+    other = results / "mini" / "records" / "zzz.json"
+    shutil.copy(results / "mini" / "records" / f"{NAME}.json", other)
+    with pytest.raises(UserError, match=r"zzz.json was not published"):
+        published(results / "mini")
+    manifest.note(results, [other])
+    with pytest.raises(UserError, match=f"is that of {NAME}"):
+        published(results / "mini")
+    other.unlink()
+    manifest.note(results, [])
+    published(results / "mini")
+    (results / manifest.NAME).write_text("x")
+    with pytest.raises(UserError, match="is damaged"):
+        published(results / "mini")
+
+
+def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(results: Path) -> None:
+    edited('"bleu": 0.7', '"bleu": 0.8')(results / "mini" / "records" / f"{NAME}.json")
+    (results / "a.md").write_text("a")
+    (results / ".a.md.1.tmp").write_text("left by a kill")
+    manifest.note(results, [results / "a.md"])
+    lines = (results / manifest.NAME).read_text().splitlines()
+    assert [line[66:] for line in lines] == ["a.md", f"mini/predictions/{NAME}.jsonl", f"mini/records/{NAME}.json"]
+    with pytest.raises(UserError, match="is not what was published"):
+        manifest.check(results)
+
+
+def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:
+    (cell,) = [cell for cell in declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"]) if cell.signature == NAME]
+    found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
+    assert runs([cell], Store("published", RESULTS / "mini", {NAME: found}))
+    for group, key, value in (("train", "lr", 9), ("task", "source", "folder"), ("", "seed", 7)):
+        changed = json.loads(json.dumps(found))
+        (changed["asked"][group] if group else changed["asked"])[key] = value
+        with pytest.raises(UserError, match=f"{key}={value!r}"):
+            runs([cell], Store("published", RESULTS / "mini", {NAME: changed}))
+
+
+@pytest.mark.parametrize("value", [0.9, 70, -3, 0.7486])
+def test_a_score_that_the_predictions_do_not_give_is_named(value: float) -> None:
+    found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
+    lines = record.load_predictions(RESULTS / "mini" / "predictions" / f"{NAME}.jsonl")
+    assert disagreement(found, lines) is None
+    found["measured"]["scores"]["bleu"] = value
+    assert "bleu" in str(disagreement(found, lines))
+    assert disagreement(record.read(RESULTS / "mini" / "records" / f"{NAME}.json"), lines[::-1][1:]) is not None
