@@ -96,6 +96,7 @@ def test_no_layer_computes_padding_and_bfloat16_stays_near() -> None:
         whole = Completion().summed(backbone, given, 0.0)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = Completion().summed(backbone, given, 0.0)
+    assert backbone.model.config._attn_implementation == "sdpa"  # type: ignore[union-attr]  # elsewhere it attends as it did
     assert seen == [11 + 17 + 9 + 17] * 2 and float(rounded) == pytest.approx(float(whole), rel=0.02)
 
 

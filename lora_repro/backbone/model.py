@@ -43,8 +43,6 @@ class Backbone(AddressedModel):
         self.cls = [] if cls is None else [self._token(cls)]
         self.label = label
         self.sha256 = ""
-        if self.table.packs:
-            model.set_attn_implementation(packed.NAME)  # type: ignore[operator]
 
     def _token(self, text: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(text)
@@ -58,7 +56,8 @@ class Backbone(AddressedModel):
     @property
     def batching(self) -> str:
         """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
-        return "packed" if self.table.packs and self.device.type == "cpu" else "padded"
+        whole = not getattr(self.model.config, "use_sliding_window", False)
+        return "packed" if self.table.packs and whole and self.device.type == "cpu" else "padded"
 
     @property
     def first_position(self) -> int:
@@ -79,7 +78,8 @@ class Backbone(AddressedModel):
         positions = attention.cumsum(1) - 1 + self.first_position
         rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **said}.items()}
         packing = packed.Packing(attention.sum(1).tolist())
-        found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
+        with packed.attending(self.model.config):
+            found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
         return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
 
     def reset_head(self) -> None:

@@ -7,17 +7,16 @@ padded rows, most of it in backward, and more exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface
 
-NAME = "packed"  # what a model's configuration calls this attention
+NAME = "packed"  # the name by which a model's configuration asks for `attend`
 LONGEST = 128  # keys up to which plain matrix products beat the fused kernel, which keeps no (t, keys) for backward
 
 
@@ -37,21 +36,12 @@ class Packing:
 
 
 def attend(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    packing: Packing | None = None,
-    **settings: Any,
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: None, packing: Packing, **settings: Any
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls as an attention: query (1, H, N, d), key and value (1, K, n + N, d) to (1, N, H, d).
 
-    The n first keys, which a cache held already, stand before every row. Without `packing` it is torch's own attention.
+    The n first keys, which a cache held already, stand before every row.
     """
-    if packing is None:
-        found: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
-        return found
     past, lengths = key.shape[2] - query.shape[2], list(packing.lengths)
     with torch.autocast(query.device.type, enabled=False):
         q, k, v = query[0].float() * settings["scaling"], key[0].float(), value[0].float()
@@ -83,15 +73,15 @@ def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | No
     return torch.bmm(weights, v).view(heads, t, d).transpose(0, 1)
 
 
-def mask(*, attention_mask: torch.Tensor | None, q_length: int, kv_length: int, **settings: Any) -> torch.Tensor | None:
-    """What transformers calls for the mask of a call: none where whole rows are given, packed ones too."""
-    if attention_mask is None and q_length == kv_length:
-        return None
-    found: torch.Tensor | None = sdpa_mask(
-        attention_mask=attention_mask, q_length=q_length, kv_length=kv_length, **settings
-    )
-    return found
+@contextmanager
+def attending(config: Any) -> Iterator[None]:
+    """Let a model attend by `attend`; it makes no mask meanwhile."""
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, mask)

@@ -89,7 +89,6 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
         raise NotAvailable("the peer is peft: pip install -e '.[bench]'") from error
     dtype = resolve_precision(train.precision, backbone.device)
     model: Any = backbone.model
-    model.set_attn_implementation("sdpa")  # its default
     places = [place for kind in method.targets for place in backbone.projections(0, kind)]
     lora = LoraConfig(
         r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout,
