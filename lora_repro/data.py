@@ -77,7 +77,7 @@ class DataConfig:
 
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
     distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a
-    silent cut.
+    silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt.
     """
 
     n_train: int | None = None
@@ -85,10 +85,11 @@ class DataConfig:
     n_test: int | None = None
     max_length: int = 512
     subset_seed: int = 0
+    shots: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_train", "n_dev", "n_test"):
-            value, least = getattr(self, name), 0 if name == "n_test" else 1
+        for name in ("n_train", "n_dev", "n_test", "shots"):
+            value, least = getattr(self, name), 0 if name in ("n_test", "shots") else 1
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UserError(f"data.{name} must be a whole number of at least {least}, or null, not {value!r}")
 

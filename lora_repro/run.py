@@ -146,7 +146,8 @@ def measure(
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                answers = answer(model.backbone, method, objective, test, data.max_length, settings.precision, label)
+                how = (data.max_length, settings.precision, label, subset(splits.train, data.shots, config.seed))
+                answers = answer(model.backbone, method, objective, test, *how)
                 kept.keep_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:

@@ -159,14 +159,15 @@ def answer(
     max_length: int,
     precision: str,
     label: str,
+    shots: Sequence[Example] = (),
 ) -> Answers:
-    """Every input once, in the precision of training."""
+    """Every input once, after `shots`, in the precision of training."""
     started = time.monotonic()
     dtype = resolve_precision(precision, backbone.device)
     backbone.model.requires_grad_(False)
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
-    rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length)
+    rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
     with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
     return Answers(outputs, round(time.monotonic() - started, 1), calls, cut)

@@ -12,6 +12,7 @@ from lora_repro.stages import backbone_of
 ROWS = sorted(path.stem for path in (CONF / "row" / "gpt3").glob("*.yaml"))
 TASKS = {"wikisql": (384, 128), "mnli_text": (768, 4), "samsum": (2048, 128)}
 PAPER = {  # Table 4; LoRA + PE and LoRA + PL: Table 15
+    "few_shot": (0, None, 40.6, None),
     "full": (175255.8, 73.8, 89.5, 52.0), "bitfit": (14.2, 71.3, 91.0, 51.3), "prefix_embedding": (3.2, 63.1, 88.6, 48.3),
     "prefix_layer": (20.2, 70.1, 89.5, 50.8), "adapter_h_small": (7.1, 71.9, 89.8, 53.0),
     "adapter_h_large": (40.1, 73.2, 91.5, 53.2), "lora_small": (4.7, 73.4, 91.7, 53.8), "lora_large": (37.7, 74.0, 91.6, 53.4),
@@ -40,9 +41,14 @@ def test_the_rows_hold_the_paper_s_numbers() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_each_task_has_the_paper_s_length_and_room_for_its_answers(task: str) -> None:
-    config = compose(["experiment=gpt3", "row/gpt3=full", f"task={task}", "profile=mini"])
+    config = compose(["experiment=gpt3", "row/gpt3=full", f"task={task}", "profile=mini", "decode=greedy_answer"])
     assert (config.data.max_length, config.decode.max_new_tokens) == TASKS[task]
     assert (config.decode.beam, config.decode.no_repeat_ngram, config.train.weight_decay) == (1, 0, 0.1)
+
+
+def test_gpt2_has_half_of_gpt3_s_positions() -> None:
+    config = compose(["experiment=gpt3", "row/gpt3=full", "task=samsum", "profile=paper"])
+    assert config.backbone.name == "gpt2_medium" and config.data.max_length == 1024
 
 
 def test_each_column_shows_its_own_score() -> None:

@@ -1,13 +1,28 @@
-"""Choosing a label by the sum of its tokens' log-probabilities is what beam search restricted to labels finds."""
+"""Choosing a label by the sum of its tokens' log-probabilities is what beam search restricted to labels finds; a model's too."""
 
 from __future__ import annotations
 
 import math
 import random
 
+import pytest
+import torch
+from conftest import tiny_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_oracle import NextLogP, Tokens, restricted, scored, sums
+
+from lora_repro.backbone.model import Backbone
+from lora_repro.data import Encoded
+from lora_repro.decode.beam import BeamSearch
+from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.objectives.classification import Classification, Labeller
+from lora_repro.objectives.completion import Completion, encode_prompt, likeliest
+from lora_repro.tasks.base import Example
+from lora_repro.tasks.glue.text import GlueText
 
 END, VOCABULARY = 0, 5
 LABEL = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=4).map(tuple)
@@ -47,3 +62,70 @@ def test_greedy_restricted_decoding_may_choose_another() -> None:
     labels = [(1, 3), (2,)]
     assert scored(next_log_p, labels, END) == restricted(next_log_p, labels, END) == 1
     assert restricted(next_log_p, labels, END, beams=1) == 0
+
+
+ANSWERS = ("aye", "nay", "may", "mayb")  # one the start of another
+WORDS = {"entailment": "True", "neutral": "Neither", "contradiction": "False"}
+TASK = GlueText(name="m", label="M", words=WORDS, template="{first} {second}?", source="embedded")
+
+
+def loud(architecture: str, method: AbstractMethod) -> Backbone:
+    """A backbone with opinions."""
+    backbone = tiny_backbone(architecture)
+    method.apply(backbone)
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return backbone
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("method", [Lora(rank=2), PromptTuning(prefix=2, infix=1)], ids=lambda method: method.name)
+def test_one_forward_pass_finds_what_restricted_decoding_does(architecture: str, method: AbstractMethod) -> None:
+    backbone = loud(architecture, method)
+    texts = ("a", "It rains.", "xy" * 9, "q? A:", "?!", "zz z")
+    prompts = [encode_prompt(text, backbone, method.virtual_tokens) for text in texts]
+    told: list[int] = []
+    found, calls = likeliest(backbone, prompts, ANSWERS, 4, told.append)
+    assert (calls, sum(told)) == (2, 6)
+    tokens = [tuple(backbone.tokenizer.encode(f" {answer}")) for answer in ANSWERS]
+
+    def after(prompt: Encoded) -> NextLogP:
+        def next_log_p(written: Tokens) -> list[float]:
+            said = {"input_ids": torch.tensor([[*prompt.ids, *written]])}
+            if sum(method.virtual_tokens):
+                said["virtual"] = torch.tensor([[*prompt.virtual, *[-1] * len(written)]])
+            with torch.no_grad():
+                logits = backbone.model(**said).logits[0, -1]
+            return logits.log_softmax(-1).tolist()  # type: ignore[no-any-return]
+
+        return next_log_p
+
+    assert found == [ANSWERS[restricted(after(prompt), tokens, backbone.eos)] for prompt in prompts]
+    assert len(set(found)) > 1
+
+
+def test_a_task_with_given_answers_may_be_answered_so_and_others_not() -> None:
+    objective = Completion.of(TASK, Labeller(batch_size=2), "loss")
+    backbone = loud("gpt2", Lora(rank=2))
+    examples = [TASK.ask(f"{text} || b") for text in ("a", "cc", "ddd")]
+    rows, cut = objective.ask(examples, backbone, (0, 0), 30)
+    outputs, calls = objective.answer(backbone, rows, lambda n: None)
+    assert (cut, calls, len(outputs)) == (0, 2, 3) and set(outputs) <= set(WORDS.values())
+    longest = len(" Neither") + 1  # one token a byte, and EOS
+    assert objective.ask(examples, backbone, (0, 0), len(rows[2].ids) + longest)[1] == 0
+    with pytest.raises(UserError, match=r"nothing of it|only"):
+        objective.ask(examples[:1], backbone, (0, 0), len(rows[0].ids) + longest - 1)
+    with pytest.raises(UserError, match="task e2e answers with a text"):
+        Completion.of(type("Text", (), {"name": "e2e", "answers": ()})(), Labeller(), "loss")
+
+
+def test_shots_stand_before_each_input_with_their_texts() -> None:
+    backbone, shots = tiny_backbone("gpt2"), [Example("k", "in", "out"), Example("l", "more", "text")]
+    rows, _ = Completion(BeamSearch(max_new_tokens=2)).ask([Example("t", "asked", "")], backbone, (1, 1), 99, shots)
+    before = backbone.tokenizer.encode("in\n out\n\nmore\n text\n\n")
+    (plain,), _ = Completion(BeamSearch(max_new_tokens=2)).ask([Example("t", "asked", "")], backbone, (1, 1), 99)
+    assert rows[0].ids == [*before, *plain.ids] and rows[0].virtual == [-1] * len(before) + plain.virtual
+    assert rows[0].prompt_length == len(rows[0].ids) and set(rows[0].segments) == {0}
+    with pytest.raises(UserError, match="shots at 0"):
+        Classification(("a", "b")).ask([], backbone, (0, 0), 9, shots)

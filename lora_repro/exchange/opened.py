@@ -15,7 +15,7 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.restore import RECORD, configuration, restore, same_base
-from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.untuned import Untuned
 from lora_repro.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.tasks.base import AbstractTask, Example
@@ -35,6 +35,7 @@ class Opened:
 
     def answer(self, examples: list[Example]) -> list[str]:
         """One output an example, in order."""
+        require(not self.config.data.shots, "this run answered after examples of its training data: run it again instead")
         config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
         how = (config.data.max_length, config.train.precision, label_of(config))
         return answer(backbone, self.method, objective_of(config), examples, *how).outputs

@@ -60,9 +60,14 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def ask(
-        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+        self,
+        examples: Sequence[Example],
+        backbone: Backbone,
+        slots: tuple[int, int],
+        max_length: int,
+        shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
-        """The same of inputs to answer."""
+        """The same of inputs to answer. `shots`: examples that stand before each with their answers; UserError if none can."""
 
     @abc.abstractmethod
     def count(self, row: Encoded) -> int:

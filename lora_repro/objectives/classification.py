@@ -84,7 +84,10 @@ def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Labeller:
-    """How a trained classifier answers: `batch_size` changes speed and memory only. It searches nothing and writes nothing."""
+    """How a trained classifier answers, or a decoder by the probability of each label's word: nothing is searched or written.
+
+    `batch_size` changes speed and memory only.
+    """
 
     batch_size: int = 64
     beam: ClassVar[int] = 1
@@ -147,8 +150,15 @@ class Classification(Objective):
         return [row for row, _ in found], sum(cut > 0 for _, cut in found)
 
     def ask(
-        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+        self,
+        examples: Sequence[Example],
+        backbone: Backbone,
+        slots: tuple[int, int],
+        max_length: int,
+        shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
+        if shots:
+            raise UserError("a class score comes from a trained head, which is shown no examples: leave data.shots at 0")
         return self.encode(examples, backbone, slots, max_length)
 
     def _label(self, text: str) -> float:

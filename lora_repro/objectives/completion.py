@@ -8,6 +8,9 @@ One training sequence, as in the authors' code (its separator is GPT-2's token 5
 The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. For logits z over V
 words and target y, with smoothing eps:  (1 - eps) * -log p(y) + eps * (1/V) * sum_v -log p(v).  The smoothing mass is spread
 over the full vocabulary, target included, as in the authors' code.
+
+Where an answer is one of a few given texts, none need be written: `likeliest` compares their probabilities. Shots, examples with
+their texts that stand before an input, are  input separator " completion" blank line  each; a written answer ends at that too.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 import torch
 from torch.nn import functional as F
 
-from lora_repro.data import Batch, Encoded, batches
+from lora_repro.data import Batch, Encoded, batches, collate
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.objectives.base import Objective, said_of_positions
+from lora_repro.objectives.classification import Labeller
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -44,6 +48,19 @@ def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)
     return Encoded(ids, virtual, [0] * len(ids), len(ids))
 
 
+def completed(prompt: Encoded, text: str, backbone: Backbone) -> Encoded:
+    """The prompt with its text: " text", EOS."""
+    ids = [*backbone.tokenizer.encode(" " + text, add_special_tokens=False), backbone.eos]
+    virtual, segments = prompt.virtual + [-1] * len(ids), prompt.segments + [1] * len(ids)
+    return Encoded(prompt.ids + ids, virtual, segments, prompt.prompt_length)
+
+
+def after(shots: Sequence[int], prompt: Encoded) -> Encoded:
+    """The prompt with the tokens of `shots` before it; they are no slots and of its own first segment."""
+    n = len(shots)
+    return Encoded([*shots, *prompt.ids], [-1] * n + prompt.virtual, [0] * n + prompt.segments, n + prompt.prompt_length)
+
+
 def encode(
     examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
 ) -> list[Encoded]:
@@ -51,14 +68,12 @@ def encode(
     encoded = []
     for example in examples:
         prompt = encode_prompt(example.input, backbone, slots)
-        completion = backbone.tokenizer.encode(" " + example.target, add_special_tokens=False)
         if not example.target.strip():
             raise UserError(f"training text of input {example.key} is empty")
-        ids = prompt.ids + completion + [backbone.eos]
-        if len(ids) > max_length:
-            raise UserError(f"a sequence has {len(ids)} tokens and data.max_length is {max_length}; raise it")
-        more = len(ids) - len(prompt.ids)
-        encoded.append(Encoded(ids, prompt.virtual + [-1] * more, prompt.segments + [1] * more, prompt.prompt_length))
+        row = completed(prompt, example.target, backbone)
+        if len(row.ids) > max_length:
+            raise UserError(f"a sequence has {len(row.ids)} tokens and data.max_length is {max_length}; raise it")
+        encoded.append(row)
     return encoded
 
 
@@ -75,40 +90,73 @@ def fitting(
     return found, sum(cut is not whole for cut, whole in zip(found, examples, strict=True))
 
 
+def scored_logits(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, V) of the scored positions, row by row, and which of all (B, T) these are."""
+    scored = batch.targets != -100
+    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))  # (B, T, d)
+    logits: torch.Tensor = backbone.head.module(hidden[scored])
+    return logits.float(), scored
+
+
 def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:
     """Sum of the loss over scored positions, and their number.
 
     Only scored positions (about 40 % of an E2E sequence) go through the LM head, which is a fifth of SmolLM2's FLOPs and
     nearly all of its activation memory: N x 49,152 floats.
     """
-    scored = batch.targets != -100  # (B, T)
-    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))  # (B, T, d)
-    logits = backbone.head.module(hidden[scored])  # (N, V)
-    loss = F.cross_entropy(
-        logits.float(), batch.targets[scored], label_smoothing=label_smoothing, reduction="sum"
-    )
+    logits, scored = scored_logits(backbone, batch)
+    loss = F.cross_entropy(logits, batch.targets[scored], label_smoothing=label_smoothing, reduction="sum")
     return loss, int(scored.sum())
+
+
+@torch.no_grad()
+def likeliest(
+    backbone: Backbone, prompts: Sequence[Encoded], answers: Sequence[str], batch_size: int, progress: Callable[[int], None]
+) -> tuple[list[str], int]:
+    """After each prompt the answer of the largest log p, the first of equals; and the number of model calls.
+
+    log p(answer) = sum_t log p(token t | prompt, tokens before t), its EOS included. Each prompt with each answer is a row as in
+    training, so one forward pass does for a batch of prompts; beam search that may write nothing but the answers, with a beam for
+    each, finds the same.
+    """
+    found, calls = [""] * len(prompts), 0
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = [completed(prompts[i], answer, backbone) for i in chosen for answer in answers]
+        batch = collate(rows, backbone.pad).to(backbone.device)
+        logits, scored = scored_logits(backbone, batch)
+        lost = F.cross_entropy(logits, batch.targets[scored], reduction="none")
+        sums = lost.new_zeros(len(rows)).index_add(0, scored.nonzero()[:, 0], lost).view(-1, len(answers))
+        for i, least in zip(chosen, sums.argmin(dim=1).tolist(), strict=True):
+            found[i] = answers[least]
+        calls += 1
+        progress(len(chosen))
+    return found, calls
 
 
 @final
 @dataclass(frozen=True)
 class Completion(Objective):
-    """The objective above: chosen by its validation loss, answered by `decoder`. `task`: whose rule cuts what does not fit."""
+    """The objective above: chosen by its validation loss, answered by `decoder`. `task`: whose rule cuts what does not fit.
 
-    decoder: BeamSearch = field(default_factory=BeamSearch)
+    A `Labeller` gives the likeliest of the task's `answers`.
+    """
+
+    decoder: BeamSearch | Labeller = field(default_factory=BeamSearch)
     task: AbstractTask | None = None
     answering: ClassVar[str] = "decode"
 
     @classmethod
     def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
-        if not isinstance(decoder, BeamSearch):
+        if not isinstance(decoder, BeamSearch) and not (isinstance(decoder, Labeller) and task.answers):
             raise UserError(f"task {task.name} answers with a text, which {type(decoder).__name__} does not give: decode=beam")
         if select_by == "score":
             raise UserError("a text has no single gold answer: choose by train.select_by=loss")
         return cls(decoder, task)
 
     @property
-    def decoding(self) -> BeamSearch:
+    def decoding(self) -> BeamSearch | Labeller:
         return self.decoder
 
     def fit(self, spec: BackboneSpec) -> BackboneSpec:
@@ -120,22 +168,42 @@ class Completion(Objective):
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[Encoded], int]:
         def tokens(example: Example) -> int:
-            completion = backbone.tokenizer.encode(" " + example.target, add_special_tokens=False)
-            return len(encode_prompt(example.input, backbone, slots).ids) + len(completion) + 1
+            return len(completed(encode_prompt(example.input, backbone, slots), example.target, backbone).ids)
 
         fit, cut = fitting(self.task, examples, tokens, max_length)
         return encode(fit, backbone, slots, max_length), cut
 
     def ask(
-        self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+        self,
+        examples: Sequence[Example],
+        backbone: Backbone,
+        slots: tuple[int, int],
+        max_length: int,
+        shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
         """The prompts. Of a task without a rule none is cut; else each leaves room for the longest answer in `max_length`."""
+        shown = self._shown(shots, backbone)
 
         def tokens(example: Example) -> int:
-            return len(encode_prompt(example.input, backbone, slots).ids)
+            return len(shown) + len(encode_prompt(example.input, backbone, slots).ids)
 
-        fit, cut = fitting(self.task, examples, tokens, max_length - self.decoder.max_new_tokens)
-        return [encode_prompt(example.input, backbone, slots) for example in fit], cut
+        fit, cut = fitting(self.task, examples, tokens, max_length - self._longest(backbone))
+        return [after(shown, encode_prompt(example.input, backbone, slots)) for example in fit], cut
+
+    def _longest(self, backbone: Backbone) -> int:
+        """Tokens of the longest answer."""
+        if isinstance(self.decoder, BeamSearch) or self.task is None:
+            return self.decoder.max_new_tokens
+        return max(len(completed(Encoded([], [], [], 0), text, backbone).ids) for text in self.task.answers)
+
+    def _shown(self, shots: Sequence[Example], backbone: Backbone) -> list[int]:
+        """The tokens of examples with their texts."""
+        ids: list[int] = []
+        for shot in shots:
+            prompt = encode_prompt(shot.input, backbone)
+            ids += completed(prompt, shot.target, backbone).ids[:-1]
+            ids += backbone.tokenizer.encode("\n\n", add_special_tokens=False)
+        return ids
 
     def count(self, row: Encoded) -> int:
         return len(row.ids) - row.prompt_length
@@ -158,6 +226,9 @@ class Completion(Objective):
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
+        if isinstance(self.decoder, Labeller):
+            answers = self.task.answers if self.task else ()
+            return likeliest(backbone, rows, answers, self.decoder.batch_size, progress)
         found = self.decoder.decode(
             backbone.model,
             backbone.tokenizer,

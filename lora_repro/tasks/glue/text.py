@@ -80,6 +80,10 @@ class GlueText(AbstractTask):
         elif tuple(self.words) != inference.LABELS:
             raise UserError(f"task.source=embedded has the labels {', '.join(inference.LABELS)}, in this order")
 
+    @property
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.words.values())
+
     def _sentences(self) -> Glue:
         """The task that reads the files, or the rows of the hub. Raises UserError on what it refuses."""
         return Glue(
