@@ -70,7 +70,8 @@ class AbstractTask(abc.ABC):
     lora_repro/objectives that makes of an example what a model is trained on and asked; by name, for nothing here knows torch.
     `answers`: all texts that are an answer, where they are few and given. `metric`: the score that stands for the task in a
     table. `attribution`: what must be said where real texts are shown. `publishes_outputs`: False where the licence of the
-    real data keeps even what a model says about them; then keys and statistics are published. `cut`: what an input loses where it does not fit, "" where that is an error.
+    real data keeps even what a model says about them; then keys and statistics are published.
+    `cut`: what an input loses where it does not fit, "" where that is an error.
     """
 
     name: str
