@@ -98,7 +98,8 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(), bf16=dtype is not None, use_cpu=backbone.device.type == "cpu", report_to=[],
         learning_rate=train.lr, lr_scheduler_type="constant", label_smoothing_factor=train.label_smoothing,
-        weight_decay=train.weight_decay, per_device_train_batch_size=batch_size,
+        weight_decay=train.weight_decay, adam_beta1=train.beta1, adam_beta2=train.beta2, adam_epsilon=train.eps,
+        per_device_train_batch_size=batch_size,
     )  # fmt: skip
     seen: set[torch.dtype] = set()
     places[0].module.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
