@@ -11,6 +11,6 @@ TABLE = Pivot(
         "The size is LoRA's rank, an adapter's bottleneck, a prefix's virtual tokens: equal sizes are not equal numbers of "
         "parameters.",
         "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",
-        "One learning rate a method, that of the GLUE table, whatever the size.",
+        "Every size has a learning rate of its own where it was searched.",
     ),
 )

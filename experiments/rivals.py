@@ -9,7 +9,7 @@ TABLE = Pivot(
     reference_label="LoRA",
     paper={"roberta_base": "RoBERTa base", "roberta_large": "RoBERTa large"},
     remarks=(
-        "Scores in per cent. A rate chosen by three trials stands in conf/tuned; where it names none, the rate is a first guess.",
+        "Scores in per cent.",
         "The paper has none of the rivals; its LoRA with prefixes is Table 15's, on GPT-3.",
     ),
 )

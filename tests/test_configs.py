@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import AutoConfig
 
+from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
-from lora_repro.record import signature
+from lora_repro.record import SCHEMA, read, signature, write_json
+from lora_repro.sweep import tune
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
@@ -30,7 +34,7 @@ def resolved(*overrides: str) -> dict[str, Any]:
 
 
 def test_the_walk_finds_the_tree() -> None:
-    assert len(ROWS) == 12 and PROFILES == ["laptop", "mini", "paper", "smoke"] and RECIPES == ["paper", "scripts"]
+    assert len(ROWS) == 13 and PROFILES == ["laptop", "mini", "paper", "smoke"] and RECIPES == ["paper", "scripts"]
     assert {group for group, _ in COMPONENTS} == {"backbone", "method", "task", "train", "decode", "tracker"}
 
 
@@ -53,11 +57,11 @@ def test_every_field_of_a_component_stands_in_its_yaml(group: str, name: str) ->
 
 def test_options_that_most_runs_leave_alone_are_accepted() -> None:
     asked = resolved(
-        "task=sentiment", "train.steps=5", "train.select_by=score", "train.group_by_length=true", "tune.n_train=5",
+        "task=sentiment", "train.steps=5", "train.select_by=score", "train.group_by_length=true", "tune.length=0.5",
         "starts=[{task:entailment}]",
     )  # fmt: skip
     assert (asked["train"]["steps"], asked["train"]["select_by"], asked["train"]["group_by_length"]) == (5, "score", True)
-    assert asked["tune"]["n_train"] == 5 and asked["starts"] == [{"task": "entailment"}]
+    assert asked["tune"]["length"] == 0.5 and asked["starts"] == [{"task": "entailment"}]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -79,7 +83,8 @@ def test_the_paper_profile_composes_for_every_recipe(row: str, recipe: str, back
     assert asked["decode"]["length_penalty"] == {"paper": 0.9, "scripts": 0.8}[recipe]
     assert asked["train"]["select"] == {"paper": "best", "scripts": "last"}[recipe]
     train = asked["train"]
-    assert (train["epochs"], train["batch_size"], train["warmup"], train["weight_decay"]) == (5, 8, 500, 0.01)
+    assert (train["epochs"], train["batch_size"]) == ((5, 5) if row == "adapter_l_large" else (5, 8))
+    assert (train["warmup"], train["weight_decay"]) == (500, 0.01)
     assert asked["task"]["text_form"] == "tokenised" and asked["data"]["n_train"] is None
 
 
@@ -91,11 +96,70 @@ def test_lora_at_paper_scale_has_the_paper_s_hyper_parameters() -> None:
     assert (asked["decode"]["beam"], asked["decode"]["no_repeat_ngram"], asked["decode"]["max_new_tokens"]) == (10, 4, 64)
 
 
-def test_precedence_component_row_profile_tuned_command_line() -> None:
-    assert resolved("experiment=e2e", "row/e2e=lora", "profile=mini")["train"]["lr"] == 6e-3  # the row's
-    tuned = float(OmegaConf.load(CONF / "tuned" / "laptop.yaml").e2e.lora.lr)
-    assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop")["train"]["lr"] == tuned
-    assert resolved("experiment=e2e", "row/e2e=lora", "profile=laptop", "train.lr=1e-9")["train"]["lr"] == 1e-9
+# Li & Liang (2021), hyper-parameters of E2E: learning rate, epochs, batch size.
+BASELINES = {
+    "full": (5e-5, 5, 10), "ft_top2": (5e-5, 5, 10), "adapter_l_large": (5e-5, 5, 5), "adapter_l_small": (8e-5, 10, 5),
+    "prelayer_key_value": (8e-5, 5, 10),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BASELINES)
+def test_the_quoted_e2e_baselines_train_as_their_source_prints(row: str) -> None:
+    for recipe in RECIPES:
+        asked = resolved("experiment=e2e", f"row/e2e={row}", "profile=paper", f"recipe={recipe}")
+        assert tuple(asked["train"][key] for key in ("lr", "epochs", "batch_size")) == BASELINES[row]
+    if row == "prelayer_key_value":
+        assert (asked["method"]["form"], asked["method"]["prefix"]) == ("key_value", 5)
+
+
+def test_a_quoted_prelayer_value_stands_beside_the_form_it_is_of() -> None:
+    for table in ("e2e", "webnlg", "dart"):
+        for path in sorted((CONF / "row" / table).glob("*.yaml")):
+            asked = resolved(f"experiment={table}", f"row/{table}={path.stem}", "profile=paper")
+            if asked["method"]["name"] == "prelayer" and asked["row"]["paper"]:
+                assert asked["method"]["form"] == "key_value", path
+
+
+@pytest.mark.parametrize("name", [name for group, name in COMPONENTS if group == "backbone" and not name.startswith("random")])
+def test_a_backbone_trains_with_its_published_dropout(name: str) -> None:
+    config = compose([f"backbone={name}"])
+    spec = build(config.backbone)
+    kind = (spec.shape or OmegaConf.load(CONF / "plan" / "shapes.yaml")[name])["model_type"]
+    published = AutoConfig.for_model(kind)  # none of these models' own files says otherwise
+    assert {getattr(published, key) for key in ARCHITECTURES[kind].dropouts} == {spec.dropout}
+    if spec.shape.get("model_type") == "gpt2":
+        assert compose([f"backbone={name}", "recipe=scripts"]).backbone.dropout == 0.0  # their code has none
+
+
+def test_every_method_of_a_table_trains_with_its_backbone_s_dropout() -> None:
+    for table, task in (("e2e", "e2e"), ("glue", "rte"), ("rank", "stsb"), ("low_data", "mrpc")):
+        rows = [path.stem for path in (CONF / "row" / table).glob("*.yaml")]
+        base = (f"experiment={table}", f"task={task}", "profile=laptop")
+        backbones = [resolved(*base, f"row/{table}={row}")["backbone"] for row in rows]
+        assert {backbone["dropout"] for backbone in backbones} == {0.1 if backbones[0]["name"] == "minilm_l6" else 0.0}
+
+
+def test_below_the_paper_s_scale_sentence_tasks_choose_by_score_and_look_equally_often() -> None:
+    for profile, task in (("mini", "sentiment"), ("laptop", "cola")):
+        rows = [path.stem for path in (CONF / "row" / "glue").glob("*.yaml")]
+        trains = [resolved("experiment=glue", f"row/glue={row}", f"task={task}", f"profile={profile}")["train"] for row in rows]
+        assert {train["select_by"] for train in trains} == {"score"}
+        assert len({(train["steps"], train["epochs"], train["eval_every"], train["batch_size"]) for train in trains}) == 1
+        assert all(float(train["epochs"]).is_integer() for train in trains)  # the last look is at the end of an epoch
+
+
+def test_precedence_component_row_profile_search_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("RESULTS", "SHIPPED"):
+        monkeypatch.setattr(rates, place, tmp_path)
+    lora = ["experiment=e2e", "row/e2e=lora", "profile=laptop"]
+    assert resolved(*lora)["train"]["lr"] == 6e-3  # the row's
+    path = rates.path_of("laptop", rates.setting(resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")))
+    write_json(path, {"schema": SCHEMA, "chosen": 0.054})
+    assert resolved(*lora)["train"]["lr"] == 0.054
+    assert resolved(*lora, "train.lr=1e-9")["train"]["lr"] == 1e-9
+    # Of another length, rank or amount of data nothing was searched.
+    for other in ("train.epochs=3", "method.rank=8", "data.n_train=512", "profile=mini"):
+        assert resolved(*lora, other)["train"]["lr"] == 6e-3
 
 
 def test_argument_order_does_not_change_the_identity() -> None:
@@ -104,17 +168,18 @@ def test_argument_order_does_not_change_the_identity() -> None:
     assert signature(one) == signature(other)
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_tuned_table_holds_learning_rates_of_tasks_and_methods_and_no_more(path: Path) -> None:
-    met: set[str] = set()
-    for task, methods in OmegaConf.load(path).items():
-        assert (CONF / "task" / f"{task}.yaml").is_file()
-        for method, values in methods.items():
-            assert (CONF / "method" / f"{method}.yaml").is_file() and list(values) == ["lr"]
-            if not {task, method} <= met:  # each task and each method reaches a run once
-                asked = resolved(f"profile={path.stem}", f"task={task}", f"method={method}")
-                assert asked["train"]["lr"] == float(values.lr)
-            met |= {task, method}
+@pytest.mark.parametrize("path", sorted(rates.RESULTS.glob("*/trials/*.json")), ids=lambda path: path.stem)
+def test_a_published_search_is_of_committed_code_bracketed_or_says_so(path: Path) -> None:
+    found = read(path)
+    assert found["setting"] == path.stem
+    for search in found["searches"]:
+        trials = search["trials"]
+        done = {place: tune.badness(one, search["by"]) for place, one in enumerate(trials)}
+        best = min(done, key=lambda place: (done[place], place))
+        assert trials[best]["lr"] == search["chosen"] and search["edge"] == tune.edge(done)
+        assert 3 <= len(trials) <= 7 and (search["edge"] is None or len(trials) == 7)
+        assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10)
+    assert found["chosen"] == found["searches"][-1]["chosen"]
 
 
 @pytest.mark.parametrize(

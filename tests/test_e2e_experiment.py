@@ -17,8 +17,8 @@ from lora_repro.results import declared_cells, frame
 from lora_repro.tasks.e2e.task import E2E as Task
 
 ROWS = [
-    "full", "ft_top2", "lora", "adapter_l_small", "adapter_l_large", "adapter_h", "prelayer", "prompt_tuning",
-    "bitfit", "linear_probe", "untuned", "human",
+    "full", "ft_top2", "lora", "adapter_l_small", "adapter_l_large", "adapter_h", "prelayer_key_value", "prelayer",
+    "prompt_tuning", "bitfit", "linear_probe", "untuned", "human",
 ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_every_row_of_the_table_is_declared_in_order(cells: list[Cell]) -> None:
     assert list(dict.fromkeys(cell.row.name for cell in cells)) == ROWS
     seeds = {name: [cell.seed for cell in cells if cell.row.name == name] for name in ROWS}
     assert seeds == {name: [0] if name in ("untuned", "human") else [0, 1, 2] for name in ROWS}
-    assert len({cell.signature for cell in cells}) == len(cells) == 32
+    assert len({cell.signature for cell in cells}) == len(cells) == 35
 
 
 def test_sizes_follow_lora_and_the_printed_counts(cells: list[Cell]) -> None:
@@ -48,6 +48,7 @@ def test_sizes_follow_lora_and_the_printed_counts(cells: list[Cell]) -> None:
     assert abs(adapter_l(30, 576, large) / lora - 30) < 0.3
     prelayer = method(cells, "prelayer")
     assert abs(30 * 576 * (prelayer["prefix"] + prelayer["infix"]) / lora - 1) < 0.08
+    assert 30 * 2 * 192 * method(cells, "prelayer_key_value")["prefix"] == lora  # as served
     medium = declared_cells("e2e", "mini", ["backbone=gpt2_medium", "row/e2e=adapter_l_small,adapter_l_large", "seed=0"])
     counts = [adapter_l(24, 1024, cell.asked["method"]["bottleneck"]) / 1e6 for cell in medium]
     assert [round(count, 2) for count in counts] == [cell.row.paper["gpt2_medium"]["params_m"] for cell in medium]
@@ -153,7 +154,7 @@ def test_published_runs_on_other_data_are_not_shown_beside_ours(
     assert main(["e2e"], tmp_path) == 0
     said = capsys.readouterr().out
     assert "published runs are not shown beside these: different data" in said
-    assert said.count("this checkout") == 12
+    assert said.count("this checkout") == 13
 
 
 @pytest.mark.parametrize(

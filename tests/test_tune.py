@@ -1,15 +1,18 @@
-"""Learning-rate trials: three of them, on dev data only, found again, and a diverged one never chosen."""
+"""Learning-rate trials: on held-out data, a grid that goes on until its best is bracketed, found again, of committed code."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
+from lora_repro import provenance, record
+from lora_repro.config import rates
+from lora_repro.config.compose import compose, resolved
 from lora_repro.costs import latency
-from lora_repro.errors import UserError
+from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import search, tune
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
@@ -19,66 +22,153 @@ ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """conf/tuned and results/ of a throw-away project; the test split must not be scored."""
-    monkeypatch.setattr(tune, "CONF", tmp_path / "conf")
+    """results/ of a throw-away project with committed code; the test split must not be scored."""
+    for place in ("RESULTS", "SHIPPED"):
+        monkeypatch.setattr(rates, place, tmp_path / "results")
+    monkeypatch.setattr(provenance, "code", lambda: {"git_sha": "abc", "dirty": False})
     monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
     return tmp_path
 
 
-def test_the_lowest_dev_loss_of_three_trials_is_chosen_and_published(elsewhere: Path) -> None:
+def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | None = None) -> None:
+    """Trials whose loss is least at the rate `valley`; `most` collects the rates that were tried."""
+
+    def trial(config: Any, lr: float) -> dict[str, Any]:
+        if most is not None:
+            most.append(lr)
+        return {"lr": lr, "dev_loss": abs(lr / valley - valley / lr), "dirty": False}
+
+    monkeypatch.setattr(tune, "trial", trial)
+
+
+def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
-    path, _ = tune.tune(arguments)
-    trials = json.loads((elsewhere / "results/smoke/trials/e2e_lora.json").read_text())
-    assert [found["lr"] for found in trials["trials"]] == [0.002, 0.006, 0.018]
-    best = min(trials["trials"], key=lambda found: found["dev_loss"])
-    assert path == elsewhere / "conf/tuned/smoke.yaml" and OmegaConf.load(path).e2e.lora.lr == best["lr"] == trials["chosen"]
-    left = {found.name for found in (elsewhere / "runs/smoke/trials").glob("*/*")}
+    ((found, made),) = tune.tune([*arguments, "tune.most=3"])
+    path = elsewhere / "results/smoke/trials" / f"{found.name}.json"
+    published = json.loads(path.read_text())
+    assert [trial["lr"] for trial in made["trials"]] == [0.002, 0.006, 0.018]
+    best = min(made["trials"], key=lambda trial: float(trial["dev_loss"]))
+    assert published["chosen"] == made["chosen"] == best["lr"] and published["searches"] == [made]
+    assert resolved(compose(arguments))["train"]["lr"] == best["lr"]
+    left = {one.name for one in (elsewhere / "runs/smoke/trials").glob("*/*")}
     assert left == {"trial.json", "metrics.jsonl", "lock"}  # no weights, no optimizer
-    with pytest.raises(UserError, match="has a rate of lora on e2e already; delete its line"):
-        tune.tune(arguments)
+    assert tune.tune([*arguments, "tune.most=3"]) == []  # chosen already
 
 
-def test_a_trial_is_not_run_twice(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
-    path, trials = tune.tune(arguments)
-    path.unlink()
+def test_a_trial_is_not_run_twice_and_has_a_seed_that_no_table_reports(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"]
+    ((found, made),) = tune.tune(arguments)
+    rates.path_of("smoke", found.name).unlink()
     monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained again"))
-    assert tune.tune(arguments) == (path, trials) and path.exists()
+    assert [again for _, again in tune.tune(arguments)] == [made]
+    asked, _ = tune.shortened(compose([*arguments, "seed=3"]), 0.1)
+    assert asked.seed == made["seed"] == 1000 and asked.train.lr == 0.1
 
 
-def test_a_diverged_trial_is_shown_and_never_chosen(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([2.0, 1.5, None])
-    common = {"n_train": 16}
-    monkeypatch.setattr(tune, "trial", lambda config, lr: {"lr": lr, "dev_loss": next(losses), **common})
-    path, trials = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
-    assert "lr 0.018: diverged" in tune.told(trials) and "lora: {lr: 0.006}" in path.read_text()
+@pytest.mark.parametrize("valley, tried, edge", [
+    (6e-3, [6e-3, 2e-3, 0.018], None),
+    (0.054, [6e-3, 2e-3, 0.018, 0.054, 0.162], None),  # PreLayer's case: the best lies beyond the first grid
+    (2.2e-4, [6e-3, 2e-3, 0.018, 6.67e-4, 2.22e-4, 7.41e-5], None),
+    (1e3, [6e-3, 2e-3, 0.018, 0.054, 0.162, 0.486, 1.46], "high"),  # seven trials and no more
+])  # fmt: skip
+def test_the_grid_goes_on_where_the_best_lies_until_it_is_bracketed(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, valley: float, tried: list[float], edge: str | None
+) -> None:
+    rates_tried: list[float] = []
+    losses(monkeypatch, valley, rates_tried)
+    ((_, made),) = tune.tune(ROW)
+    assert rates_tried == tried and made["edge"] == edge
+    assert [trial["lr"] for trial in made["trials"]] == sorted(tried)
+    assert made["chosen"] == min(tried, key=lambda lr: abs(lr / valley - valley / lr))
 
 
-def test_what_a_rate_reached_before_it_diverged_does_not_count(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    endings = iter([("finished", 2.0), ("finished", 1.5), ("diverged", 0.5)])
+def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[float, tuple[str, float]] = {2e-3: ("finished", 2.0), 6e-3: ("finished", 1.5), 0.018: ("diverged", 0.5)}
 
-    def trained_at(*a: object) -> tuple[Trained, dict[str, int]]:
-        status, loss = next(endings)
-        return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={}), {}  # type: ignore[arg-type]
+    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+        status, loss = found[config.train.lr]
+        return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}  # type: ignore[arg-type]
 
     monkeypatch.setattr(tune, "trained_at", trained_at)
-    path, trials = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
-    assert "lr 0.018: diverged" in tune.told(trials) and "lora: {lr: 0.006}" in path.read_text()
+    ((one, made),) = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
+    assert made["chosen"] == 6e-3 and made["edge"] is None and "0.018: diverged" in tune.told(one, made)
 
 
-def test_a_rate_joins_its_task_and_the_rest_of_the_table_stays_as_it_is_written() -> None:
-    table = "# @package train\n# head\nrte:\n  # why\n  full: {lr: 1e-4}  # searched\ncola:\n  lora: {lr: 0.006}\n"
-    more = tune.with_rate(table, "rte", "lora", 0.002)
-    assert more == table.replace("cola:", "  lora: {lr: 0.002}\ncola:")
-    assert tune.with_rate(more, "sst2", "lora", 3e-05) == more + "sst2:\n  lora: {lr: 3e-05}\n"
-    assert tune.with_rate("# @package train\n", "e2e", "lora", 0.5) == "# @package train\ne2e:\n  lora: {lr: 0.5}\n"
-    end = tune.with_rate(table, "cola", "full", 1.0)
-    assert end.endswith("  lora: {lr: 0.006}\n  full: {lr: 1}\n")
+def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(config: Any, lr: float) -> dict[str, Any]:
+        return {"lr": lr, "dev_loss": None if lr > 1e-3 else lr, "dirty": False}
+
+    monkeypatch.setattr(tune, "trial", trial)
+    ((_, made),) = tune.tune(ROW)
+    assert made["chosen"] == min(one["lr"] for one in made["trials"]) < 1e-3
 
 
-def test_a_row_that_trains_nothing_has_no_rate(elsewhere: Path) -> None:
-    with pytest.raises(UserError, match="trains nothing"):
-        tune.tune(["profile=smoke", "experiment=e2e", "row/e2e=untuned", f"paths.runs={elsewhere / 'runs'}"])
+def test_sentence_tasks_choose_by_score_then_loss_and_texts_by_loss() -> None:
+    high, low = {"dev_score": 0.8, "dev_loss": 0.9}, {"dev_score": 0.7, "dev_loss": 0.5}
+    assert tune.badness(high, "score") < tune.badness(low, "score") and tune.badness(high, "loss") > tune.badness(low, "loss")
+    assert tune.badness(high, "score") < tune.badness(high | {"dev_loss": 1.0}, "score")
+    undefined = {"dev_score": None, "dev_loss": 0.1}  # every answer the same
+    assert tune.badness(low, "score") < tune.badness(undefined, "score") < tune.badness({"dev_loss": None}, "score")
+
+
+def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
+    base = ["experiment=glue", "row/glue=lora", "task=cola", "profile=laptop"]
+    config, _ = tune.shortened(compose(base), 1e-3)
+    assert config.train.epochs == pytest.approx(10 / 3, rel=1e-3) and config.train.warmup == 0.1
+    config, _ = tune.shortened(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
+    assert (config.train.steps, config.train.eval_every, config.train.warmup) == (40, 13, 10)
+
+
+def test_a_setting_is_searched_again_at_full_length_and_the_longest_counts(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, 6e-3)
+    tune.tune([*ROW, "tune.length=0.5"])
+    losses(monkeypatch, 2e-3)
+    ((one, made),) = tune.tune([*ROW, "tune.length=1"])
+    published = record.read(rates.path_of("smoke", one.name))
+    assert [found["chosen"] for found in published["searches"]] == [6e-3, 2e-3] and published["chosen"] == made["chosen"] == 2e-3
+    assert tune.tune([*ROW, "tune.length=0.5"]) == []
+
+
+def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_nothing(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, 1e-2)
+    found = [(one.cell.row.name, one.cell.task) for one, _ in tune.tune(["experiment=e2e", "profile=smoke"])]
+    assert len(found) == len(set(found)) == 11 and not {"human", "untuned"} & {row for row, _ in found}
+    asked = tune.searches(["experiment=glue", "profile=smoke", "row/glue=lora,full"])
+    tasks = ("sentiment", "entailment", "similarity")
+    assert {(one.cell.row.name, one.cell.task) for one in asked} == {(row, task) for row in ("full", "lora") for task in tasks}
+
+
+def test_a_trial_that_another_process_is_at_is_waited_for(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def trial(config: Any, lr: float) -> dict[str, Any]:
+        calls.append(str(config.row.name))
+        if calls == ["lora"]:
+            raise Busy("another process")
+        return {"lr": lr, "dev_loss": abs(lr - config.train.lr), "dirty": False}
+
+    monkeypatch.setattr(tune, "trial", trial)
+    ended = tune.tune(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "tune.most=3"])
+    assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == ["lora", *["full"] * 3, *["lora"] * 3]
+
+
+def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "code", lambda: {"git_sha": "abc", "dirty": True})
+    monkeypatch.setattr(tune, "trial", lambda *a: pytest.fail("tried"))
+    with pytest.raises(UserError, match="uncommitted changes"):
+        tune.tune(ROW)
+
+
+def test_a_rate_that_is_given_is_not_searched(elsewhere: Path) -> None:
+    for given in (["row/e2e=untuned"], ["row/e2e=lora", "train.lr=0.1"], ["row/e2e=lora", "profile=paper"]):
+        with pytest.raises(UserError, match="every rate is given"):
+            tune.searches(["profile=smoke", "experiment=e2e", *given])
+    with pytest.raises(UserError, match="name an experiment"):
+        tune.searches(["profile=smoke"])
 
 
 def test_a_trial_of_a_run_that_starts_from_another_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +176,6 @@ def test_a_trial_of_a_run_that_starts_from_another_is_refused(elsewhere: Path, m
     monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
     with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
         tune.tune([*row, "starts=[{task:similarity}]"])
-
-
-def test_without_a_row_there_is_nothing_to_tune(elsewhere: Path) -> None:
-    with pytest.raises(UserError, match="name one row"):
-        tune.tune(["profile=smoke"])
 
 
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,10 +27,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, place
+from lora_repro.config import blocks, place, rates
 from lora_repro.config.place import CONF as CONF
 from lora_repro.errors import UserError
 from lora_repro.record import signature
+
+rates.use()  # at import: a launcher's worker meets the rows' rates, too
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:

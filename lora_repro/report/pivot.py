@@ -52,7 +52,8 @@ class Pivot:
         found = [run for store in stores for run in runs(declared, store)]
         first = [run for run in found if run.source == stores[0].source]
         said = f"{len(first)} of {len(declared)} declared cells (rows x seeds) have a record"
-        keep = any(run.source == OWN or run.record["row"]["table"] == ask.name for run in found)
+        # A table that was published once stays, whatever of it the present protocol has to measure again.
+        keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
         return [Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores), keep)]
 
     def command(self, ask: Ask) -> str:
@@ -131,6 +132,8 @@ class Pivot:
 
     def _notes(self, ours: Sequence[Result], shown: Sequence[Run], main: Column) -> list[str]:
         notes = list(self.remarks)
+        if not shown:
+            notes.append("No cell of this table is measured under the present protocol yet: what the paper prints stands alone.")
         notes.append(
             "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
             "printed, never 0."

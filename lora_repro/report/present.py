@@ -82,7 +82,11 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
         path = folder / "tables" / f"{exhibit.stem}{suffix}"
         path.write_text(render(exhibit.tables), encoding="utf-8", newline="\n")
         paths.append(path)
-    return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
+    drawn = exhibit.draw(folder / "figures" / exhibit.stem)
+    if not drawn:  # of what is no longer measured
+        for suffix in (".svg", ".png"):
+            (folder / "figures" / f"{exhibit.stem}{suffix}").unlink(missing_ok=True)
+    return [*paths, *drawn]
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:

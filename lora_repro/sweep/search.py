@@ -1,16 +1,15 @@
-"""Search a learning rate with Optuna, on dev data only; needs the extra `sweeps`.
+"""Search a learning rate with Optuna, on held-out data only; needs the extra `sweeps`.
 
     python -m lora_repro search method=lora hydra.sweeper.n_trials=12
     python -m lora_repro search method=lora task=rte 'train.lr=tag(log,interval(1e-4,1e-2))' profile=laptop paths.data=/data/glue
 
-A trial is that of `lora_repro.sweep.tune`: few training rows, nothing decoded, test data not touched. It has a process of its own
-and is found again by the same command. Optuna takes no experiment (it cannot read a table's rows), and nothing is written to
-conf/: the best rate is printed. Where methods are compared, give each of them the same number of trials.
+A trial is that of `lora_repro.sweep.tune`, judged as there: nothing decoded, test data not touched. It has a process of its own
+and is found again by the same command. Optuna takes no experiment (it cannot read a table's rows), and no run adopts what it
+finds: the best rate is printed. Where methods are compared, give each of them the same number of trials.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +21,13 @@ from lora_repro import cli, record
 from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
 from lora_repro.errors import UserError
 from lora_repro.sweep import ready, supervise
-from lora_repro.sweep.tune import shortened, trial
+from lora_repro.sweep.tune import badness, shortened, trial
 
 SWEEPER = "hydra/sweeper=learning_rate"
 
 
 def objective(config: DictConfig) -> float | None:
-    """What Optuna minimises: the dev loss of one trial, infinite where it diverged, None where there is none."""
+    """What Optuna minimises (`badness`: dev loss or negated dev score) of one trial, None where there is none."""
     try:
         refuse_tables(config)
         found = started(config) if in_sweep() else trial(config, config.train.lr)
@@ -38,10 +37,11 @@ def objective(config: DictConfig) -> float | None:
         if in_sweep() and not supervise.stopping():
             return None  # Optuna counts it as failed and goes on
         sys.exit(error.exit_code)
-    loss = math.inf if found["dev_loss"] is None else float(found["dev_loss"])
+    by = str(config.train.select_by)
+    figure, _ = badness(found, by)
     if in_sweep():
-        print(f"train.lr={found['lr']:.3g}  dev loss {loss:.4f}", flush=True)
-    return loss
+        print(f"train.lr={found['lr']:.3g}  dev {by} {abs(figure):.4f}", flush=True)
+    return figure
 
 
 def refuse_tables(config: DictConfig) -> None:
@@ -73,7 +73,7 @@ def search(arguments: list[str]) -> dict[str, float]:
     result.unlink(missing_ok=True)
     hydra_program(objective)
     best: Any = OmegaConf.load(result)
-    return {**best.best_params, "dev_loss": best.best_value}
+    return {**best.best_params, f"dev_{config.train.select_by}": abs(best.best_value)}
 
 
 @cli.command

@@ -1,38 +1,45 @@
-"""Choose a row's learning rate on dev data: three trials a method, never more for one than for another.
+"""Choose the learning rate of every row of an experiment, each by trials of its own on held-out rows.
 
-    python -m lora_repro tune experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
+    python -m lora_repro tune experiment=e2e profile=laptop paths.data=/data/e2e                   every row
+    python -m lora_repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
 
-Trains with a third of, once and three times the row's own `train.lr`, on a few training rows (`tune.n_train`, 512 where a
-profile does not say), and keeps the rate with the lowest dev loss. Nothing is decoded and test data is not touched; GLUE at the
-paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too. The choice goes into
-conf/tuned/<profile>.yaml, where later runs find it, and the trials to results/<profile>/trials/.
+One rule for every method and task: a grid of factor 3 around the row's own first guess, three rates at least, and one more on
+the side where the best lies until it has a worse one on both sides, at most `tune.most` (7). A trial is the run itself, nothing
+decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length. It is judged by what the run keeps its
+checkpoint by: the held-out score on a sentence task, between equal scores the held-out loss, and the loss on a text. Test data
+is not touched; GLUE at the paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too.
+
+Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
+(`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
+`tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli, manifest, provenance, record
-from lora_repro.config.compose import CONF, build, compose, resolved
-from lora_repro.disk import write_json, write_text
-from lora_repro.errors import UserError
+from lora_repro.cells import Cell, cells
+from lora_repro.config import rates
+from lora_repro.config.compose import build, compose, resolved
+from lora_repro.disk import write_json
+from lora_repro.errors import Busy, UserError
 from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
-FACTORS = (1 / 3, 1.0, 3.0)
-N_TRAIN = 512
-HEAD = """\
-# @package train
-# The learning rate of each task and method, chosen by dev loss at seed 0 from three (python -m lora_repro tune). The trials, with
-# their losses and numbers of rows: results/{}/trials/<task>_<method>.json.
-"""
+FACTOR = 3
+WAIT_SECONDS = 5.0
+Trial = dict[str, Any]
 
 
 def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
@@ -42,18 +49,22 @@ def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
-    config.train.lr = lr
-    most = OmegaConf.select(config, "tune.n_train") or N_TRAIN
-    config.data.n_train = min(most, config.data.n_train or most)
-    config.train.epochs = OmegaConf.select(config, "tune.epochs") or config.train.epochs
+    train, length = config.train, float(config.tune.length)
+    train.lr, config.seed = lr, config.tune.seed
+    train.epochs *= length
+    for key in ("steps", "eval_every"):  # as many looks at the held-out rows as the run has
+        if train[key] is not None:
+            train[key] = max(1, round(train[key] * length))
+    if train.warmup >= 1:
+        train.warmup = max(1, round(train.warmup * length))
     asked = resolved(config)
     # Decoding is no part of a trial.
     name = record.signature({key: value for key, value in asked.items() if key != "decode"})
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
-def trial(config: DictConfig, lr: float) -> dict[str, Any]:
-    """Train once at `lr` and return its dev loss (None if it diverged); found again if it was run before.
+def trial(config: DictConfig, lr: float) -> Trial:
+    """Train once at `lr` and return what was measured (no loss, no score if it diverged); found again if it was run before.
 
     Raises UserError if there is nothing to train.
     """
@@ -62,17 +73,20 @@ def trial(config: DictConfig, lr: float) -> dict[str, Any]:
     if path.exists():
         return record.read(path)
     with record.lock(folder):
+        if path.exists():  # another process was at it
+            return record.read(path)
         trained, parameters = trained_at(config, folder)
         facts = trained.facts()
+        finished = trained.status == "finished"
         result = {
             "schema": record.SCHEMA,
             "signature": folder.name,
             "row": config.row.name,
             "lr": lr,
-            "n_train": config.data.n_train,
             "status": trained.status,
             # What it had reached before it diverged says nothing for this rate.
-            "dev_loss": facts["dev_loss"] if trained.status == "finished" else None,
+            "dev_loss": facts["dev_loss"] if finished else None,
+            "dev_score": facts.get("dev_score") if finished else None,
             "steps": facts["steps"],
             "train_seconds": facts["train_seconds"],
             "parameters": parameters,
@@ -99,60 +113,142 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     return trained, model.trainable.counts(model.backbone.model)
 
 
-def told(trials: list[dict[str, Any]]) -> str:
-    """A line a trial."""
-    losses = ["diverged" if found["dev_loss"] is None else f"dev loss {found['dev_loss']:.4f}" for found in trials]
-    return "\n".join(f"lr {found['lr']:.3g}: {loss}" for found, loss in zip(trials, losses, strict=True))
+def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
+    """What the best trial has least of: the negated score and then the loss, or (`by` loss) the loss; infinite if it diverged."""
+    loss, score = (found.get(key) for key in ("dev_loss", "dev_score"))
+    if loss is None:
+        return math.inf, math.inf
+    return (loss if by == "loss" else math.inf if score is None else -score), loss
 
 
-def with_rate(table: str, task: str, method: str, lr: float) -> str:
-    """The table of a profile with one more rate, below its task's others; whatever stands in it stays as it is written."""
-    lines, line = table.splitlines(), f"  {method}: {{lr: {lr:.3g}}}"
-    if f"{task}:" not in lines:
-        return "\n".join([*lines, f"{task}:", line]) + "\n"
-    end = first = lines.index(f"{task}:") + 1
-    for place in range(first, len(lines)):
-        if not lines[place].startswith("  "):
-            break
-        end = place + 1
-    return "\n".join([*lines[:end], line, *lines[end:]]) + "\n"
+def next_place(done: Mapping[int, tuple[float, float]], most: int) -> int | None:
+    """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far."""
+    for place in (0, -1, 1):
+        if place not in done:
+            return place
+    if len(done) < most and (side := edge(done)):
+        return min(done) - 1 if side == "low" else max(done) + 1
+    return None
 
 
-def tune(arguments: Sequence[str]) -> tuple[Path, list[dict[str, Any]]]:
-    """Run the trials and write the choice into the profile's table; the table and the trials.
+def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
+    """`low` or `high`: the side on which the best of these trials has no worse one; None where it is bracketed.
 
-    Raises UserError if there is a choice already, or if every trial diverged.
+    A trial that diverged is worse than any. Where all did, the rates are too large.
+    """
+    best = min(done, key=lambda place: (done[place], place))
+    return "low" if best == min(done) else "high" if best == max(done) else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One setting's search: the cell whose run it serves, its configuration, and the rate in the middle of the grid."""
+
+    cell: Cell
+    config: DictConfig
+    first: float
+
+    @property
+    def name(self) -> str:
+        return rates.setting(self.cell.asked)
+
+    @property
+    def profile(self) -> str:
+        return str(self.config.profile_name)
+
+    @property
+    def length(self) -> float:
+        return float(self.config.tune.length)
+
+    def rate(self, place: int) -> float:
+        return float(f"{self.first * float(FACTOR) ** place:.3g}")
+
+    def published(self) -> list[dict[str, Any]]:
+        """The searches of this setting that have ended, each at a length of its own."""
+        found = rates.found(self.profile, self.name)
+        return list(found["searches"]) if found else []
+
+    def ended(self) -> bool:
+        return any(found["length"] == self.length for found in self.published())
+
+    def run(self) -> dict[str, Any]:
+        """Run what trials are missing, publish them all, and return the search. Raises UserError, Busy."""
+        by, done, trials = str(self.config.train.select_by), {}, {}
+        while (place := next_place(done, int(self.config.tune.most))) is not None:
+            trials[place] = trial(self.config, self.rate(place))
+            done[place] = badness(trials[place], by)
+        best = min(done, key=lambda place: (done[place], place))
+        found = {
+            "length": self.length,
+            "seed": int(self.config.tune.seed),
+            "by": by,
+            "chosen": trials[best]["lr"],
+            "edge": edge(done),
+            "trials": [trials[place] for place in sorted(trials)],
+        }
+        searches = sorted([*self.published(), found], key=lambda one: one["length"])
+        row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
+        head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
+        longest = {key: searches[-1][key] for key in ("chosen", "edge", "length")}
+        path = rates.path_of(self.profile, self.name)
+        write_json(path, {**head, **longest, "searches": searches})
+        manifest.note(rates.RESULTS, [path])
+        return found
+
+
+def searches(arguments: Sequence[str]) -> list[Search]:
+    """The settings that a command line asks for, each once, whose rate is not given. Raises UserError where there is none."""
+    found: dict[str, Search] = {}
+    for cell in cells(arguments):
+        name = rates.setting(cell.asked)
+        if name not in found:
+            config = compose(list(cell.overrides))
+            if first := rates.first_guess(config):
+                found[name] = Search(cell, config, first)
+    if not found:
+        raise UserError("nothing to search: every rate is given; name an experiment, for example: experiment=e2e row/e2e=lora")
+    return list(found.values())
+
+
+def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
+    """Run every search of a command line that has not ended, and tell of each as it ends; those searches.
+
+    Raises UserError on uncommitted code, since nobody could run such trials again.
     """
     cli.unmirrored(arguments, "trials")
-    config = compose(list(arguments))
-    if not config.row.label:
-        raise UserError("name one row to tune, for example: experiment=e2e row/e2e=lora")
-    task, method = str(config.task.name), str(config.method.name)
-    path = CONF / "tuned" / f"{config.profile_name}.yaml"
-    refuse_chosen(path, task, method)
-    trials = [trial(config, float(f"{config.train.lr * factor:.3g}")) for factor in FACTORS]
-    finite = [found for found in trials if found["dev_loss"] is not None]
-    if not finite:
-        raise UserError("every trial diverged; lower the row's train.lr and tune again")
-    chosen = min(finite, key=lambda found: float(found["dev_loss"]))
-    published = CONF.parent / "results" / config.profile_name / "trials"
-    write_json(published / f"{task}_{method}.json", {"chosen": chosen["lr"], "trials": trials})
-    manifest.note(published.parents[1], [published / f"{task}_{method}.json"])
-    with record.lock(Path(config.paths.runs) / config.profile_name / "trials"):  # another method's may end now
-        refuse_chosen(path, task, method)
-        table = path.read_text(encoding="utf-8") if path.exists() else HEAD.format(config.profile_name)
-        write_text(path, with_rate(table, task, method, chosen["lr"]))
-    return path, trials
+    wanted = searches(arguments)
+    if provenance.code()["dirty"]:
+        raise UserError("trials are published, and this checkout has uncommitted changes: commit them, then search")
+    waiting = [search for search in wanted if not search.ended()]
+    cli.say(f"{len(wanted)} rates to choose, {len(wanted) - len(waiting)} of them chosen already")
+    ended = []
+    while waiting:
+        busy = []
+        for search in waiting:
+            try:
+                if not search.ended():  # another process may have been at it
+                    ended.append((search, search.run()))
+                    print(told(*ended[-1]), flush=True)
+            except Busy:
+                busy.append(search)
+        if len(busy) == len(waiting):
+            time.sleep(WAIT_SECONDS)
+        waiting = busy
+    return ended
 
 
-def refuse_chosen(path: Path, task: str, method: str) -> None:
-    if path.exists() and OmegaConf.select(OmegaConf.load(path), f"{task}.{method}") is not None:
-        raise UserError(f"conf/tuned/{path.name} has a rate of {method} on {task} already; delete its line to tune again")
+def told(search: Search, found: Mapping[str, Any]) -> str:
+    """A line a search."""
+    shown = []
+    for one in found["trials"]:
+        score = "" if one.get("dev_score") is None else f"{one['dev_score']:.4f}, "
+        shown.append(f"{one['lr']:.3g}: " + ("diverged" if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
+    side = f" (at the {found['edge']} edge)" if found["edge"] else ""
+    title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
+    return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(shown)}"
 
 
 @cli.command
 def main(arguments: Sequence[str]) -> int:
-    path, trials = tune(arguments)
-    print(told(trials))
-    cli.say(f"the best is written to {path}")
+    tune(arguments)
     return 0

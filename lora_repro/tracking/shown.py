@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-LOCAL = ("paths", "printed", "budget", "tune", "tracker", "hydra")  # parts of a configuration that say nothing of the run
+LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra")  # they say nothing of the run
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:

@@ -39,12 +39,13 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
         tensors = load_file(folder / ADAPTER)
     except (OSError, ValueError, SafetensorError):
         return None
-    if set(tensors) != set(parameters) or "code" not in facts:  # an older version's facts lack it
+    if set(tensors) != set(parameters) or not {"code", "dev_scores"} <= set(facts):  # an older version's facts lack them
         return None
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     facts["dev_losses"] = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
+    facts["dev_scores"] = [(int(step), score) for step, score in facts["dev_scores"]]
     facts["dev_loss"] = math.nan if facts["dev_loss"] is None else facts["dev_loss"]
     facts["code"] = provenance.joined(facts["code"], provenance.code())
     return Trained(**facts)

@@ -38,9 +38,9 @@ class TrainConfig:
     tokens of the global batch; dropout draws other masks). `weight_decay` is on every trained tensor, biases and norms too.
     `epochs` may end in a fraction; `steps`, where given, says how long instead. `warmup` below 1 is a share of all steps,
     otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the
-    highest dev score (`score`, for tasks that have one), `last` the final ones. `group_by_length` puts rows of like length
-    into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device computes in bf16,
-    else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
+    highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
+    rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
+    computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
     """
 
     lr: float
@@ -185,7 +185,10 @@ def train(
                 if not math.isfinite(dev):
                     return state.result("diverged", step)
                 state.dev_losses.append((step, dev))
-                if figure < state.best_figure or not state.best_step:
+                if "dev_score" in validation:
+                    score = validation["dev_score"]
+                    state.dev_scores.append((step, score if math.isfinite(score) else None))
+                if figure <= state.best_figure:  # of equal ones the later, which is nearer to the schedule's end
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
                     if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
                         checkpoint.save_tensors(best_path(folder, step), dict(parameters))

@@ -26,7 +26,8 @@ WEIGHT, MOMENT = "weight.", "optimizer."  # how a checkpoint's tensors are calle
 class Trained:
     """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it).
 
-    Peak memory and code are those of all its attempts (`provenance.joined`).
+    Peak memory and code are those of all its attempts (`provenance.joined`). dev_scores: at the steps of `dev_losses`, of an
+    objective that is chosen by a score; None where it is undefined.
     """
 
     status: Literal["finished", "diverged"]
@@ -38,12 +39,15 @@ class Trained:
     dev_losses: list[tuple[int, float]]
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
+    dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it; status, code and peak have their own places there."""
+        scores = {"dev_score": dict(self.dev_scores).get(self.best_step), "dev_scores": [list(pair) for pair in self.dev_scores]}
         return {
             "dev_loss": self.dev_loss if math.isfinite(self.dev_loss) else None,
             "dev_losses": [list(pair) for pair in self.dev_losses],
+            **(scores if self.dev_scores else {}),
             "best_step": self.best_step,
             "steps": self.steps,
             "train_tokens": self.tokens,
@@ -63,6 +67,7 @@ class State:
     best_figure: float = math.inf  # what the best checkpoint has least of: the dev loss, or a negated score
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
+    dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
 
     def weigh(self, device: torch.device) -> None:
         """Note the peak of this attempt so far."""
@@ -74,7 +79,7 @@ class State:
         )
         return Trained(
             status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
-            self.peak_memory_mb, self.code,
+            self.peak_memory_mb, self.code, list(self.dev_scores),
         )  # fmt: skip
 
 
@@ -147,6 +152,7 @@ def restore_state(
     if "rng.cuda" in blob and torch.cuda.is_available():
         torch.cuda.set_rng_state(blob["rng.cuda"])
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
+    state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
     state.best_figure = math.inf if facts.get("best_figure") is None else facts["best_figure"]

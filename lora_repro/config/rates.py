@@ -1,0 +1,66 @@
+"""Learning rates that trials chose: `${searched:2e-3}` in a row is the one chosen for this very setting, else 2e-3.
+
+A setting is all that a training depends on but its seed and its rate: backbone, method, task, data, length. So a rate that was
+searched for another length, rank or amount of data is never adopted in silence. The trials that chose stand in
+results/<profile>/trials/<setting>.json (`python -m lora_repro tune`), where the number after the colon was their first guess.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import record
+from lora_repro.config.place import CONF, ROOT
+
+RESULTS = ROOT / "results"
+SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
+AFTER = ("seed", "decode", "probe", "bench")  # what no weight depends on, and the seed
+
+
+def use() -> None:
+    """Have OmegaConf know `${searched:...}`, in this process."""
+    OmegaConf.register_new_resolver("searched", _searched, replace=True)
+
+
+def setting(asked: dict[str, Any]) -> str:
+    """16 hex digits: the name of what a rate is chosen for. `asked`: a resolved configuration, whatever its rate."""
+    kept = {key: value for key, value in asked.items() if key not in AFTER}
+    for group, key in (("train", "lr"), ("data", "n_test")):
+        kept[group] = {name: value for name, value in asked[group].items() if name != key}
+    return record.signature({**kept, "starts_from": asked.get("starts")})
+
+
+def path_of(profile: str, name: str) -> Path:
+    """Where the trials of a setting are kept."""
+    return RESULTS / profile / "trials" / f"{name}.json"
+
+
+def found(profile: str, name: str) -> dict[str, Any] | None:
+    """What the trials of a setting said; None if there were none. Raises UserError if the file cannot be read."""
+    paths = (path_of(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
+    return next((record.read(path) for path in paths if path.is_file()), None)
+
+
+def first_guess(config: DictConfig) -> float | None:
+    """Where a search of this configuration's rate begins; None where the rate is given and nothing is to be searched."""
+    text = OmegaConf.to_container(config.train, resolve=False)["lr"]  # type: ignore[index, call-overload]
+    named = re.fullmatch(r"\$\{searched:(.+)\}", text) if isinstance(text, str) else None
+    return float(named.group(1)) if named else None
+
+
+def _searched(first: float, *, _root_: DictConfig) -> float:
+    profile = str(_root_.profile_name)
+    if not any((folder / profile / "trials").is_dir() for folder in (RESULTS, SHIPPED)):
+        return float(first)
+    asked: dict[str, Any] = {"starts": OmegaConf.select(_root_, "starts")}
+    for key, node in _root_.items_ex(resolve=False):
+        if key == "train":
+            asked[key] = {name: node[name] for name in node if name != "lr"}
+        elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:
+            asked[str(key)] = OmegaConf.to_container(node, resolve=True)
+    trials = found(profile, setting(asked))
+    return float(trials["chosen"] if trials else first)
