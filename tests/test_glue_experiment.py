@@ -99,6 +99,15 @@ def test_dagger_rows_never_start_from_mnli() -> None:
     assert {cell.row.name for cell in declared} == set(DAGGER_ROWS) and set(map(backbone_name, declared)) == {"roberta_large"}
 
 
+def test_below_the_paper_s_scale_the_dagger_rows_of_lora_s_size_are_the_glue_table_s_runs() -> None:
+    pairs = {"lora": "lora", "full": "full", "adapter_p_small": "adapter_p", "adapter_h_small": "adapter_h"}
+    for profile, task in (("mini", "sentiment"), ("laptop", "rte")):
+        for row, other in pairs.items():
+            one, two = (resolved(compose([f"experiment={table}", f"row/{table}={name}", f"profile={profile}", f"task={task}"]))
+                        for table, name in (("glue_dagger", row), ("glue", other)))  # fmt: skip
+            assert record.signature(one) == record.signature(two), (row, profile)
+
+
 def test_dagger_adapters_are_the_authors_own() -> None:
     # Plain N(0, 0.02^2); swish in Houlsby's, relu in Pfeiffer's, which has no truncation to switch off.
     for row in ("adapter_h_large", "adapter_h_small"):

@@ -173,7 +173,9 @@ class Search:
 
     def run(self) -> dict[str, Any]:
         """Run what trials are missing, publish them all, and return the search. Raises UserError, Busy."""
-        by, done, trials = str(self.config.train.select_by), {}, {}
+        by = str(self.config.train.select_by)
+        done: dict[int, tuple[float, float]] = {}
+        trials: dict[int, Trial] = {}
         while (place := next_place(done, int(self.config.tune.most))) is not None:
             trials[place] = trial(self.config, self.rate(place))
             done[place] = badness(trials[place], by)
