@@ -234,6 +234,7 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     """`place` looks for conf/ inside the package first; what the wheel puts there is declared once."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments"}
+    trials = {f"results/{profile}/trials": f"lora_repro/results/{profile}/trials" for profile in ("mini", "laptop")}
+    assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments", **trials}
     assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
     assert not place.INSTALLED and place.CONF == ROOT / "conf" and place.ROOT == ROOT

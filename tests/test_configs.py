@@ -14,8 +14,8 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.config.schema import fields
-from lora_repro.errors import UserError
 from lora_repro.disk import write_json
+from lora_repro.errors import UserError
 from lora_repro.record import SCHEMA, read, signature
 from lora_repro.sweep import tune
 

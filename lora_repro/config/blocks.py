@@ -1,7 +1,7 @@
 """conf/ as Hydra reads it: a path that goes on past a yaml names a block inside it, so that one file holds a small folder.
 
     conf/experiment/rank.yaml:  profiles: {mini: {train: {steps: 120}}}     is  experiment/rank/profiles/mini
-    conf/tuned/laptop.yaml:     rte: {lora: {lr: 6e-3}}                     is  tuned/laptop/rte/lora
+    conf/printed/paper/text.yaml: e2e: {lora: {train: {lr: 2e-4}}}          is  printed/paper/text/e2e/lora
 
 A defaults list takes a block like any other config (`optional /experiment/rank: profiles/${profile}`), so precedence, sweeps,
 launchers, `--cfg job` and `--info` know it by Hydra's own rules. A block goes where its file's `@package` says, and may have a

@@ -81,7 +81,7 @@ def trial(config: DictConfig, lr: float) -> Trial:
         result = {
             "schema": record.SCHEMA,
             "signature": folder.name,
-            "row": config.row.name,
+            "row": {"name": config.row.name},
             "lr": lr,
             "status": trained.status,
             # What it had reached before it diverged says nothing for this rate.
