@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import socket
 import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from forked import forked
 from safetensors.torch import load_file
 
 from lora_repro import run
@@ -58,15 +59,27 @@ def test_more_ranks_than_rows_are_refused() -> None:
         greet(Ranks(CPU, 0, 3), TrainConfig(lr=1, batch_size=2))
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def ranked(rank: int, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """The command as torchrun starts it."""
+    (folder / f"rank{rank}").mkdir()
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    said = {key: str(value) for key, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    return forked(["lora_repro.run", *CELL, f"paths.runs={folder / 'two'}"], ROOT, folder / f"rank{rank}", **said)
+
+
 def test_two_ranks_train_the_weights_of_one_process_and_one_of_them_writes(tmp_path: Path) -> None:
     single = run.run(compose([*CELL, f"paths.runs={tmp_path / 'one'}"]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "lora_repro.run", *CELL, f"paths.runs={tmp_path / 'two'}"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(ranked, (0, 1), (tmp_path, tmp_path), (free_port(),) * 2))
     for rank, rows in ((0, 3), (1, 2)):
-        assert f"rank {rank} of 2 on cpu: {rows} of the 5 rows of a batch" in done.stderr
-    assert done.stdout.count("sentiment") == 1  # one line for the run, not one a rank
+        assert done[rank].returncode == 0, done[rank].stderr
+        assert f"rank {rank} of 2 on cpu: {rows} of the 5 rows of a batch" in done[rank].stderr
+    assert [each.stdout.count("sentiment") for each in done] == [1, 0]  # one line for the run, not one a rank
     one, two = (tmp_path / name / "smoke" / single["signature"] for name in ("one", "two"))
     found = json.loads((two / "record.json").read_text())
     assert found["where"]["processes"] == 2 and "processes" not in single["where"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked
 from omegaconf import DictConfig
 
 from lora_repro import provenance, record, run
@@ -206,7 +207,7 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
 
 
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, "row/e2e=lora", "method.rank=99"), cwd=ROOT, capture_output=True, text=True)
+    done = forked(command(tmp_path, "row/e2e=lora", "method.rank=99")[2:], ROOT, tmp_path)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2 and len(errors) == 1 and "rank 99 exceeds" in errors[0]
     assert "Traceback" not in done.stderr

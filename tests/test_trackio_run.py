@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked
 
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
@@ -60,7 +61,7 @@ json.dump(found, sys.stdout, default=str)
 def python(folder: Path, program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, *(["-c", program] if program else []), *arguments],
+        [sys.executable, "-c", program, *arguments],
         cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
 
@@ -109,8 +110,10 @@ def test_predictions_are_a_table_without_the_datas_own_texts(runs: dict[str, Any
 def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
     asked = ["profile=smoke", "method=lora", "task=sentiment", "seed=0"]
     outputs = {}
+    assert "trackio" not in sys.modules
     for tracker in ("none", "trackio"):
-        done = python(tmp_path, "", "-m", "lora_repro.run", *asked, f"paths.runs={tmp_path / tracker}", f"tracker={tracker}")
+        command = ["lora_repro.run", *asked, f"paths.runs={tmp_path / tracker}", f"tracker={tracker}"]
+        done = forked(command, ROOT, tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"), HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
         (record,) = (tmp_path / tracker / "smoke").glob("*/record.json")
         outputs[tracker] = json.loads(record.read_text())
