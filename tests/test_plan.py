@@ -58,8 +58,8 @@ def test_a_published_time_of_the_same_device_is_preferred() -> None:
 
 
 def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = cells(["experiment=glue", "row/glue=full", "profile=laptop", "task=mrpc", "seed=0,4"])
-    records = Path("results/laptop/records")
+    asked = cells(["experiment=rank_e2e", "row/rank_e2e=lora", "profile=mini", "row.rank=1", "seed=0,2"])
+    records = Path("results/mini/records")
     device = json.loads((records / f"{asked[0].signature}.json").read_text())["where"]["device"]
     monkeypatch.setattr(plan, "device_name", lambda here: device)
     assert [line.how for line in plan.lines(asked[:1])] == ["published"]
