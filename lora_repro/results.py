@@ -162,7 +162,9 @@ def task_of(cell: Cell) -> str:
 
 
 def backbone_name(cell: Cell) -> str:
-    return str(cell.asked["backbone"]["name"])
+    """What tells backbones apart: the name, and whether it is the untrained twin of that name."""
+    backbone = cell.asked["backbone"]
+    return str(backbone["name"]) + ("" if backbone.get("pretrained", True) else " (random weights)")
 
 
 def score_of(cell: Cell) -> str:

@@ -210,3 +210,16 @@ def test_methods_and_backbones_mean_the_same_kinds() -> None:
     from lora_repro.methods import base
 
     assert base.KINDS == architecture.KINDS
+
+
+def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(tmp_path: Path) -> None:
+    saved = tiny_backbone("bert", seed=3)
+    saved.model.save_pretrained(tmp_path)
+    saved.tokenizer.save_pretrained(tmp_path)
+    shared = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
+    whole, twin, again = (replace(spec, pretrained=pretrained).load() for pretrained in (True, False, False))
+    table = saved.embedding.weight
+    assert torch.equal(whole.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
+    assert torch.equal(twin.embedding.weight, again.embedding.weight) and twin.embedding.weight.shape == table.shape
+    assert (twin.sha256, twin.label) == ("random weights, seed 0", "X, its weights drawn at random")

@@ -48,6 +48,7 @@ class BackboneSpec:
     `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
     classification head reads, `first` or `last` position (null: the architecture's) or `mean` of all real positions;
     `head_dropout` is that head's own (null: as `dropout`). `packages`: what its tokenizer on the hub needs beside ours.
+    `pretrained`: false for its untrained twin, the same architecture and tokenizer with weights drawn from `random_seed`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class BackboneSpec:
     pooling: Literal["first", "last", "mean"] | None = None
     head_dropout: float | None = None
     packages: Sequence[str] = ()
+    pretrained: bool = True
 
     def __post_init__(self) -> None:
         if self.source not in ("hub", "wheel", "folder", "random"):
@@ -130,18 +132,20 @@ class BackboneSpec:
         kind = shape["model_type"]
         if kind not in ARCHITECTURES:
             raise UserError(f"backbone.shape.model_type={kind!r}: choose {', '.join(ARCHITECTURES)}")
-        # Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_seed)
-            try:
-                config = self._settings(AutoConfig.for_model(**shape))
-                model = self._auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
-            except SHAPELESS as error:
-                why = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"backbone.shape describes no {kind} that can be made: {why[:200]}") from error
+        try:
+            model = self._drawn(self._settings(AutoConfig.for_model(**shape)))
+        except SHAPELESS as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"backbone.shape describes no {kind} that can be made: {why[:200]}") from error
         return Backbone(
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )
+
+    def _drawn(self, config: PretrainedConfig) -> Any:
+        """An untrained model. Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_seed)
+            return self._auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
 
     def _pretrained(self) -> Backbone:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
@@ -154,6 +158,13 @@ class BackboneSpec:
         try:
             config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+            if not self.pretrained:
+                label = f"{self.label}, its weights drawn at random"
+                twin = Backbone(
+                    self._drawn(config), tokenizer, self.separator, self.eos, self.pad, label, self.cls, self.pooling
+                )
+                twin.sha256 = f"random weights, seed {self.random_seed}"
+                return twin
             model, info = self._auto().from_pretrained(
                 name,
                 config=config,

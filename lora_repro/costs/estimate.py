@@ -5,6 +5,7 @@ from __future__ import annotations
 from lora_repro import cli, record
 from lora_repro.cells import cells, unique
 from lora_repro.config.compose import CONF
+from lora_repro.sweep.bisect import saved
 
 
 def announce(arguments: list[str]) -> None:
@@ -28,4 +29,4 @@ def announce(arguments: list[str]) -> None:
         text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
     if unknown := len(missing) - len(known):
         text += f"; {unknown} of unknown length"
-    cli.say(text)
+    cli.say("; ".join(filter(None, [text, saved(found)])))

@@ -33,6 +33,7 @@ from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
 from lora_repro.provenance import device_name
 from lora_repro.stages import backbone_of
+from lora_repro.sweep.bisect import saved
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 
@@ -132,7 +133,7 @@ def _row(line: Line, told: list[str]) -> list[str]:
 def totals(made: Sequence[Line]) -> list[str]:
     """What is missing: runs, time, operations, disk, downloads; each a sentence."""
     missing = [line for line in made if line.state != "yes"]
-    said = [f"{len(made)} runs, {len(made) - len(missing)} here already"]
+    said = [f"{len(made)} runs, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
     if not missing:
         return [*said, "nothing to do"]
     operations = sum(line.forecast.flops for line in missing)

@@ -19,7 +19,8 @@ from lora_repro import cli, record
 from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
-from lora_repro.sweep import ready, supervise
+from lora_repro.results import grouped
+from lora_repro.sweep import bisect, ready, supervise
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
@@ -58,19 +59,24 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     wanted = unique(cells(arguments))
     ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
     launcher = str(hydra_node.launcher._target_)
+    rule = bisect.rule_of(wanted[0].asked) if wanted else None
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
-        share_cores(min(len(wanted), hydra_node.sweeper.max_batch_size or len(wanted)))
+        jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
+        share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
     if "submitit" in launcher:  # its jobs outlive this process
-        left, stopped = _launch(), False
+        left, stopped = _launch() if rule is None else _halve(arguments, wanted, rule), False
     else:
         mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
         os.environ[supervise.MARK] = str(mark)
         if "joblib" in launcher:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
         with supervise.stoppable():
-            left = _launch()
+            left = _launch() if rule is None else _halve(arguments, wanted, rule)
         stopped = supervise.stopping()
         mark.unlink(missing_ok=True)
+    if rule:
+        begun = ("record.json", "attempts.json")
+        wanted = [cell for cell in wanted if any((cell.folder / name).is_file() for name in begun)]
     statuses = [Status.of(cell) for cell in wanted]
     print(table(statuses), flush=True)
     missing = exit_code(statuses)
@@ -94,6 +100,20 @@ def _launch() -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
+
+
+def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule) -> int:
+    """Hand over to Hydra what a search needs to know, round after round; the last exit code that is not 0."""
+    how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
+    code = 0
+    for due in bisect.rounds(wanted, rule):
+        commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
+        for each in commands:
+            sys.argv[1:] = [*how, *each[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in each)}"]
+            code = _launch() or code
+            if code == 130 or supervise.stopping():
+                return code
+    return code
 
 
 def share_cores(jobs: int) -> None:

@@ -1,0 +1,71 @@
+"""Claims on d90, the fewest random directions that reach a share of full fine-tuning's score (`sweep.bisect`)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from lora_repro.report.claims.base import ClaimTest
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
+from lora_repro.report.columns import task_label
+from lora_repro.report.statistics import generated
+from lora_repro.report.views.dimension import Found, searched
+from lora_repro.results import grouped, task_of
+
+Seeds = dict[int, float]
+
+
+class Dimension(ClaimTest):
+    """d90 of `row`, in per cent of the model's values, or as a quotient by the row `over`'s, lies below the ceiling on each task.
+
+    Of each seed against the same seed's full fine-tuning; a seed that no value is enough for has no end: its quotient is 0 below
+    the line, and it decides nothing above it. The reading is the median over seeds, its interval their range.
+    """
+
+    def __init__(
+        self, row: str, references: Sequence[str], ceiling: float, over: str = "", table: str = "intrinsic_dimension"
+    ) -> None:
+        self.row, self.over, self.table, self.references = row, over, table, list(references)
+        self.region = Region.of(None, ceiling)
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.table: {self.row, *self.references, *filter(None, [self.over])}}
+
+    @property
+    def rule(self) -> str:
+        what = f"quotient by that of `{self.table}/{self.over}`" if self.over else "per cent of the model's values"
+        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task: {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = searched(evidence.cells(self.table), evidence.store)
+        return [self._reading(group, evidence) for group in grouped(found, lambda one: task_of(one.cell))]
+
+    def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
+        ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
+        runs = {cell.signature: one.records[cell.folder] for one in [*ours, *theirs] for cell in one.cells}
+        label = task_label(group[0].cell)
+        facts = {
+            "what": f"d90 of {self.row}" + (f" / {self.over}" if self.over else ""),
+            "unit": f"quotient, {label}" if self.over else f"% of all values, {label}",
+            "sources": tuple(evidence.source(name) for name in runs),
+            "generated": generated([dict(record) for record in runs.values() if record]),
+        }  # fmt: skip
+        if not ours or (self.over and not theirs):
+            return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
+        values = [100 * top / ours[0].moved for top in tops(ours[0]).values()]
+        if self.over:
+            mine, other = tops(ours[0]), tops(theirs[0])
+            values = [mine[seed] / other[seed] for seed in sorted(mine.keys() & other.keys())]
+        values = [value for value in values if not math.isnan(value)]
+        if not values or math.inf in values:
+            return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)  # type: ignore[arg-type]
+        low, high = min(values), max(values)
+        verdict = judge(self.region, low, high, len(values), values)
+        return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)  # type: ignore[arg-type]
+
+
+def tops(found: Found) -> Seeds:
+    """The smallest value that was enough of each seed; infinite where none was."""
+    return {seed: math.inf if top is None else float(top) for seed, (_, top) in found.by_seed.items()}

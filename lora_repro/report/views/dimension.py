@@ -1,0 +1,171 @@
+"""d90, the smallest swept size at which a row reaches a share of another's score: a table, its points, their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lora_repro.cells import Cell, unique
+from lora_repro.report import captions
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
+from lora_repro.sweep import bisect
+
+Records = dict[Path, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One row's search as far as it went, with the records of its runs."""
+
+    search: bisect.Search
+    records: Records
+
+    @property
+    def cell(self) -> Cell:
+        return next(iter(self.search.values.values()))[0]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every run behind it, the reference's first."""
+        return [*self.search.reference, *(cell for cells in self.search.values.values() for cell in cells)]
+
+    @property
+    def reference(self) -> Mean | None:
+        return self.mean(self.search.reference)
+
+    def mean(self, cells: Sequence[Cell]) -> Mean | None:
+        """In per cent; None where no run finished or one has no score."""
+        found = [record for cell in cells if (record := self.records[cell.folder])]
+        values = [record["measured"]["scores"].get(score_of(cells[0])) for record in found if record["status"] != "diverged"]
+        return summarise([100 * value for value in values]) if values and None not in values else None
+
+    @property
+    def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
+        """(the largest value that fell short, the smallest enough) of each seed against the reference's same seed."""
+        made = {}
+        for seed in sorted({cell.seed for cell in self.search.reference}):
+            values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
+            values = {v: cells for v, cells in values.items() if cells}
+            if values:
+                own = [cell for cell in self.search.reference if cell.seed == seed]
+                made[seed] = replace(self.search, values=values, reference=own).bracket(self.records)
+        return made
+
+    @property
+    def moved(self) -> int:
+        """How many values the model has."""
+        first = self.records[self.search.reference[0].folder]
+        return int(first["measured"]["parameters"]["total"]) if first else 0
+
+
+def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
+    """The searches that `store` has runs of, with the values and seeds that it has; one without its reference is left out."""
+    cells = [cell for cell in unique(declared) if cell.signature in store.records]
+    rule = bisect.rule_of(declared[0].asked)
+    if rule is None or not cells:
+        return []
+    records: Records = {cell.folder: store.records[cell.signature] for cell in cells}
+    kept = [cell for cell in cells if cell.row.name in rule.references or bisect.referenced(cell, cells, rule)]
+    return [Found(search, records) for search in bisect.searches(kept, rule)]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What an experiment with a `bisect` over `row.d` shows. remarks: footnotes."""
+
+    title: str
+    remarks: tuple[str, ...] = ()
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        """One exhibit a store that has anything. Raises UserError if its runs of a task saw different data."""
+        made = []
+        for store in stores:
+            if found := searched(ask.cells, store):
+                records = [record for one in found for record in one.records.values() if record]
+                for group in grouped(found, lambda one: task_of(one.cell)):
+                    one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
+                facts = self._facts(ask, found, records)
+                notes = (*self.remarks, *_notes(records))
+                tables = (answers(found, facts, notes), points(found, facts))
+                said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
+                made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
+        return made
+
+    def command(self, ask: Ask) -> str:
+        return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"
+
+    def _facts(self, ask: Ask, found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        counts = [len(cells) for one in found for cells in one.search.values.values()]
+        first = captions.identity(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
+        data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
+        return (*first[:2], data, first[3], captions.reproduce(ask.name, ask.profile, found[0].cell, ask.overrides))
+
+
+def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
+    """A line a row and task: the reference's score, and between which sizes the row reaches the share of it."""
+    share = f"{100 * found[0].search.share:.0f} %"
+    rows = []
+    for one in found:
+        low, high = one.search.bracket(one.records)
+        reference = one.reference
+        enough = EMPTY if reference is None else f"{one.search.share * reference.mean:.1f}"
+        seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values())
+        rows.append(
+            (one.cell.row.label, task_label(one.cell), text_of(reference, 1), enough, EMPTY if low is None else f"{low:,}",
+             EMPTY if high is None else f"{high:,}", seeds, EMPTY if high is None else f"{100 * high / one.moved:.3f} %")
+        )  # fmt: skip
+    header = ("Row", "Task", "full FT ↑", f"{share} of it", "too few", "d90", "d90 of each seed", "of all values")
+    return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
+
+
+def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
+    """A line a size that was run."""
+    rows = []
+    for one in found:
+        for value, cells in one.search.values.items():
+            mean, reference = one.mean(cells), one.reference
+            part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
+            lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
+            line = (f"{value:,}", text_of(mean, 1), part, str(len(cells)), "; ".join(lost))
+            rows.append((one.cell.row.label, task_label(one.cell), *line))
+    header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "n", "Notes")
+    return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrl", tuple(rows), keys=3)
+
+
+def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = [
+        "Scores in per cent, mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict. A run that gives every "
+        "input one answer counts with the score that this has.",
+        "d90 of each seed: against the same seed's full fine-tuning; — where no value that was run is enough.",
+    ]
+    if generated(records):
+        notes.append("The data are generated: these values compare with each other only.")
+    return notes
+
+
+def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Path]:
+    """`stem`.svg and .png: a panel a task, the score over d, full fine-tuning and its share as lines across."""
+    from lora_repro.report.figures import curves  # here: who draws nothing does not wait for matplotlib
+
+    plots = []
+    for group in grouped(found, lambda one: task_of(one.cell)):
+        drawn: dict[str, curves.Curve] = {}
+        for one in group:
+            spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
+            line = [curves.Spot(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
+            label, reference, share = one.search.reference[0].row.label, one.reference, one.search.share
+            drawn[one.cell.row.label] = curves.Curve(one.cell.row.label, tuple(line))
+            if reference:
+                drawn[label] = curves.Curve(label, (curves.Spot(None, reference.mean, reference.sd),))
+                part = f"{100 * share:.0f} % of it"
+                drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
+        title = f"{facts[0]}. {facts[3]}\n{facts[1].partition(' (')[0]}\n{task_label(group[0].cell)}"
+        plots.append(curves.Plot(title, "d (log scale)", f"{score_label(group[0].cell)} (%)", tuple(drawn.values())))
+    return curves.save(plots, stem, columns=2)

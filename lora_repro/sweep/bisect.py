@@ -1,0 +1,141 @@
+"""A sweep that looks for the smallest value of an axis at which a row comes near to another, by halving what is left of it.
+
+An experiment asks for it beside the axis, whose values are all that may be tried:
+
+    bisect: {axis: row.d, references: [full], share: 0.9}
+
+For each row, task and backbone: first both ends, then the middle of the values between the largest that fell short and the
+smallest that did not, until they are neighbours. A value is enough if the mean score of all its seeds is at least `share`
+of the reference's on the same backbone. What comes next follows from the records alone, so the same command goes on after a
+kill, on any launcher, and runs of another command count.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_repro import record
+from lora_repro.cells import Cell
+from lora_repro.errors import UserError
+from lora_repro.results import grouped, place, score_of
+
+Records = Mapping[Path, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """axis: what is searched. references: the rows that say what is enough, one for each backbone. share: of their score."""
+
+    axis: str
+    references: Sequence[str]
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"bisect.share must be above 0 and at most 1, not {self.share}")
+
+
+def rule_of(asked: Mapping[str, Any]) -> Rule | None:
+    """What a resolved configuration says of a search, if it asks for one."""
+    return Rule(**asked["bisect"]) if asked.get("bisect") else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One row's way along the axis: value -> its cells, one a seed, in the order of values; and the reference's cells."""
+
+    values: Mapping[int, Sequence[Cell]]
+    reference: Sequence[Cell]
+    share: float
+
+    def enough(self, value: int, records: Records) -> bool | None:
+        """Whether a value is enough; None as long as a run of it, or of the reference, has no record."""
+        here, there = (_mean(cells, records) for cells in (self.values[value], self.reference))
+        return None if here is None or there is None else here >= self.share * there
+
+    def bracket(self, records: Records) -> tuple[int | None, int | None]:
+        """The largest value that fell short, and the smallest above it that was enough; None where there is none."""
+        said = {value: self.enough(value, records) for value in self.values}
+        low = max((value for value, found in said.items() if found is False), default=None)
+        high = min((value for value, found in said.items() if found and (low is None or value > low)), default=None)
+        return low, high
+
+    def next(self, records: Records) -> int | None:
+        """The value to run next; None once two neighbours, or an end, are the answer."""
+        known = list(self.values)
+        for end in (known[0], known[-1]):
+            if any(records[cell.folder] is None for cell in self.values[end]):
+                return end
+        low, high = self.bracket(records)
+        if low is None or high is None:
+            return None
+        between = [value for value in known if low < value < high]
+        return between[len(between) // 2] if between else None
+
+
+def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
+    """Every row that has the axis, on each task and backbone. Raises UserError where no reference is asked for beside it."""
+    made = []
+    apart = [cell for cell in found if cell.row.name in rule.references]
+    swept = [cell for cell in found if cell.row.name not in rule.references and rule.axis in cell.axes]
+    for cells in grouped(swept, lambda cell: _where(cell, rule)):
+        beside = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
+        if not beside:
+            raise UserError(f"a search over {rule.axis} compares with {' or '.join(rule.references)}: ask for that row too")
+        values = {int(group[0].axes[rule.axis]): group for group in grouped(cells, lambda cell: cell.axes[rule.axis])}
+        made.append(Search(dict(sorted(values.items())), beside, rule.share))
+    return made
+
+
+def referenced(cell: Cell, found: Sequence[Cell], rule: Rule) -> bool:
+    """Whether the reference that a cell is compared with is among those found."""
+    here = place(cell, rule.axis)
+    return any(other.row.name in rule.references and place(other, rule.axis) == here for other in found)
+
+
+def _where(cell: Cell, rule: Rule) -> Hashable:
+    return cell.row.name, place(cell, rule.axis)
+
+
+def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
+    """The cells to run next: whatever has no value on the axis, and one value of each search."""
+    made = searches(found, rule)
+    searched = {id(cell) for search in made for cells in search.values.values() for cell in cells}
+    chosen = [cell for cell in found if id(cell) not in searched]
+    for search in made:
+        value = search.next(records)
+        chosen += search.values[value] if value is not None else []
+    return [cell for cell in chosen if records[cell.folder] is None]
+
+
+def saved(found: Sequence[Cell]) -> str:
+    """What is said of a search before it starts: how few of the axis's values it runs; nothing of any other sweep."""
+    rule = rule_of(found[0].asked) if found else None
+    n = len({cell.axes[rule.axis] for cell in found if rule.axis in cell.axes}) if rule else 0
+    most = min(n, 2 + (n - 2).bit_length()) if n > 1 else n
+    return f"of the {n} values of {rule.axis} a search by halving runs at most {most} for each row" if rule and most < n else ""
+
+
+def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
+    """The cells of one round after the other, each to be run before the next is asked for; one that failed is not due again."""
+    tried: set[Path] = set()
+    while True:
+        records = {cell.folder: record.find(cell.folder) for cell in found}
+        chosen = [cell for cell in due(found, rule, records) if cell.folder not in tried]
+        if not chosen:
+            return
+        tried |= {cell.folder for cell in chosen}
+        yield chosen
+
+
+def _mean(cells: Sequence[Cell], records: Records) -> float | None:
+    """The mean score over seeds; None as long as one is missing, minus infinity where one diverged."""
+    found = [records[cell.folder] for cell in cells]
+    scores = [(made["measured"].get("scores") or {}).get(score_of(cell)) for cell, made in zip(cells, found, strict=True) if made]
+    if len(scores) < len(cells):
+        return None
+    return statistics.fmean(float("-inf") if score is None else float(score) for score in scores)

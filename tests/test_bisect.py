@@ -1,0 +1,150 @@
+"""A search by halving over an axis: what is due follows from the records, and ends with two neighbours or an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.cells import Cell, Row
+from lora_repro.errors import UserError
+from lora_repro.report.claims.dimension import Dimension
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.exhibit import Ask
+from lora_repro.report.views.dimension import Dimensions, searched
+from lora_repro.results import PUBLISHED, Store
+from lora_repro.sweep import bisect
+
+RULE = bisect.Rule("row.d", ["full", "full_untrained"], 0.9)
+VALUES = [2**k for k in range(2, 15)]
+BISECT = {"axis": "row.d", "references": ["full", "full_untrained"], "share": 0.9}
+
+
+def cell(row: str, seed: int, d: int | None, pretrained: bool = True) -> Cell:
+    task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
+    backbone = {"name": "minilm", "label": "MiniLM", "pretrained": pretrained}
+    asked = {"task": task, "backbone": backbone, "bisect": BISECT, "row": {"table": "intrinsic_dimension"}}
+    axes = {} if d is None else {"row.d": d}
+    return Cell(Row(row, row.upper(), 1, 5, True, {}, {}), seed, axes, (), f"{row}{d}{seed}", asked, Path(f"{row}_{d}_{seed}"))
+
+
+def declared(seeds: range = range(2)) -> list[Cell]:
+    rows = [("full", None, True), *(("did", d, True) for d in VALUES)]
+    rows += [("full_untrained", None, False), *(("did_untrained", d, False) for d in VALUES)]
+    return [cell(row, seed, d, pretrained) for row, d, pretrained in rows for seed in seeds]
+
+
+def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
+    """A record in which a run of d scores what `scores` says of its row."""
+    score = scores[one.row.name]
+    value = score(one.axes["row.d"], one.seed) if callable(score) else score
+    where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
+    measured = {"scores": {"accuracy": value}, "parameters": {"method": 1, "head": 0, "total": 100_000}}
+    return {"status": "finished" if value is not None else "diverged", "measured": measured, "where": where,
+            "signature": one.signature, "asked": one.asked, "row": {"table": "intrinsic_dimension"}}  # fmt: skip
+
+
+def search(scores: dict[str, Any]) -> tuple[list[list[int]], dict[Path, Any]]:
+    """Run it against made-up scores: the values of `did` of each round, and all records at the end."""
+    found = declared()
+    records: dict[Path, Any] = dict.fromkeys(one.folder for one in found)
+    rounds = []
+    while todo := bisect.due(found, RULE, records):
+        rounds.append(sorted({one.axes["row.d"] for one in todo if one.row.name == "did"}))
+        records |= {one.folder: result(one, scores) for one in todo}
+        assert len(rounds) < 20
+    return rounds, records
+
+
+def steep(at: int) -> Any:
+    return lambda d, seed: 0.8 if d >= at else 0.4
+
+
+def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
+    rounds, records = search({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)})
+    assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
+    (did, untrained) = bisect.searches(declared(), RULE)
+    assert did.bracket(records) == (256, 512) and untrained.bracket(records) == (4096, 8192)
+    assert sum(record is not None for record in records.values()) <= len(records) / 2
+
+
+@pytest.mark.parametrize("at, expected", [(1, (None, 4)), (10**9, (16384, None))])
+def test_an_end_may_be_the_answer(at: int, expected: tuple[int | None, int | None]) -> None:
+    rounds, records = search({"full": 0.8, "full_untrained": 0.8, "did": steep(at), "did_untrained": steep(64)})
+    assert [value for values in rounds for value in values] == [4, 16384]
+    assert bisect.searches(declared(), RULE)[0].bracket(records) == expected
+
+
+def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -> None:
+    def seeds(d: int, seed: int) -> float | None:
+        return None if d == 1024 else (0.9 if seed else 0.5) if d >= 256 else 0.4
+
+    _, records = search({"full": 0.75, "full_untrained": 0.8, "did": seeds, "did_untrained": steep(64)})
+    assert bisect.searches(declared(), RULE)[0].bracket(records)[0] is not None
+    assert bisect.searches(declared(), RULE)[0].enough(256, records) is True  # 0.7 of 0.75
+    one = bisect.searches(declared(range(1)), RULE)[0]
+    assert one.enough(256, records) is False  # that seed alone: 0.5
+    records[Path("did_512_1")] = None
+    assert bisect.searches(declared(), RULE)[0].enough(512, records) is None
+
+
+def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    _, whole = search(scores)
+    known = {folder: record for folder, record in whole.items() if record and "did_16384" not in folder.name}
+    monkeypatch.setattr(bisect.record, "find", lambda folder: known.get(folder))
+    asked = [sorted({one.folder.name for one in todo}) for todo in bisect.rounds(declared(), RULE)]
+    assert asked == [["did_16384_0", "did_16384_1"]]  # nothing that has a record, and no end without what failed
+
+
+def test_a_search_needs_its_reference() -> None:
+    with pytest.raises(UserError, match="compares with full or full_untrained"):
+        bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
+
+
+def store(scores: dict[str, Any]) -> Store:
+    _, records = search(scores)
+    return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared() if records[one.folder]})
+
+
+def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    ask = Ask("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = declared(range(3))  # a row asks for more seeds than were run
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
+    answers, points = shown.tables
+    assert answers.rows[0] == ("DID", "RTE", "88.0 ± 0.0", "79.2", "256", "512", "512, 512", "0.512 %")
+    assert answers.rows[1][4:6] == ("4,096", "8,192")
+    assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
+    assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
+    assert not Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), {})])
+
+
+@pytest.mark.parametrize(
+    "at, row, over, verdict",
+    [(300, "did", "", "replicated"), (5000, "did", "", "not replicated"), (300, "did", "did_untrained", "replicated"),
+     (9000, "did", "did_untrained", "not replicated"), (10**9, "did", "", "inconclusive")],
+)  # fmt: skip
+def test_claims_on_d90(at: int, row: str, over: str, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(at), "did_untrained": steep(5000)}
+    claim = Dimension(row, ["full", "full_untrained"], ceiling=1, over=over)
+    assert claim.rows() == {"intrinsic_dimension": {row, "full", "full_untrained", *filter(None, [over])}}
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", store(scores)
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared())
+    (reading,) = claim.read(evidence)
+    assert reading.verdict == verdict and "RTE" in reading.unit
+
+
+def test_twins_are_another_backbone() -> None:
+    found = searched(declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(30)}))
+    assert [(one.cell.row.name, one.search.reference[0].row.name) for one in found] == [
+        ("did", "full"), ("did_untrained", "full_untrained"),
+    ]  # fmt: skip
+
+
+def test_what_is_said_before_it_starts() -> None:
+    said = "of the 13 values of row.d a search by halving runs at most 6 for each row"
+    assert bisect.saved(declared()) == said
+    assert bisect.saved([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
