@@ -15,9 +15,10 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.metrics import paraphrases
 
 LIBRARIES = ("libjvm.so", "libjvm.dylib", "jvm.dll")
 _lock = threading.Lock()
@@ -66,6 +67,13 @@ def _candidates() -> list[Path]:
     return candidates
 
 
+def _meteor_table() -> Path:
+    """METEOR's own paraphrases, in the package of its jar."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    assert spec and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "meteor" / "data" / "paraphrase-en.gz"
+
+
 class _Worker:
     """One running `jvm_worker.py`."""
 
@@ -85,26 +93,33 @@ class _Worker:
 
     def ask(self, kind: str, text: str) -> str:
         """Send one request and wait for its reply; a dead worker or a Java error raises UserError."""
+        reply = self._reply(kind, {kind: text})
+        if "lacking" in reply:
+            with paraphrases.cut(_meteor_table(), reply["lacking"]) as table:
+                reply = self._reply(kind, {"paraphrases": str(table)})
+        return str(reply["text"])
+
+    def _reply(self, kind: str, request: dict[str, str]) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout
         try:
-            self.process.stdin.write(json.dumps({kind: text}) + "\n")
+            self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
         if not line.endswith("\n"):
             raise UserError(f"the Java process that scores ({kind}) ended: {self._last_words()}")
-        reply: dict[str, str] = json.loads(line)
+        reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise UserError(f"Java failed at scoring ({kind}): {reply['error']}")
-        return reply["text"]
+        return reply
 
     def _last_words(self) -> str:
         code = self.process.wait()
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").split("\n")
         if code < 0:
-            return f"killed by signal {-code}; try again with more free memory (METEOR takes about 1 GB)"
+            return f"killed by signal {-code}; try again with more free memory"
         said = [line.strip() for line in lines if line.strip() and not line.startswith("PTBTokenizer")]
         return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
 
@@ -147,7 +162,7 @@ def ask(kind: str, text: str) -> str:
 
 @atexit.register
 def close() -> None:
-    """End the Java process, if one runs, and free its memory (about 1 GB once METEOR has loaded)."""
+    """End the Java process, if one runs, and free its memory."""
     global _worker
     if _worker is not None:
         _worker.close()

@@ -2,24 +2,30 @@
 
 Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM [JVM OPTION ...]`. One JSON request a line on
 stdin, one JSON reply a line on stdout. A process of its own, because a JVM inside a training process would
-share its signal handlers, its memory and its crashes. METEOR's paraphrase table loads (seconds) at the first
-METEOR request.
+share its signal handlers, its memory and its crashes. METEOR has no paraphrases at first: to a request with words that it
+has not met it answers {"lacking": all so far}, and scores when it gets {"paraphrases": path of their table}.
 """
 
+import gzip
 import importlib.util
+import itertools
 import json
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jpype  # type: ignore[import-untyped]
 
+BLANKS = "".join(map(chr, range(33)))  # what Java's trim takes away
 OPTIONS = [
     "-Xrs",
     "-Xmx2G",
     "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",  # a scoring ends before more compiling would pay
     "-Djava.awt.headless=true",
 ]  # -Xrs: leave SIGTERM and SIGINT alone
 OPTIONS += [
@@ -57,6 +63,17 @@ def tokenize(text: str) -> str:
     return run_with_stdio(text, main, jpype.JArray(jpype.JString)(["-preserveLines", "-lowerCase"]))
 
 
+def _private(owner: Any, name: str) -> Any:
+    """A private field of a Java object, to get and set."""
+    found = owner.getClass().getDeclaredField(name)
+    found.setAccessible(True)
+    return found
+
+
+def _url(path: Path) -> Any:
+    return jpype.JClass("java.io.File")(str(path)).toURI().toURL()
+
+
 class Meteor:
     """METEOR 1.5 with English defaults and text normalisation (`-l en -norm`), driven through its own -stdio loop."""
 
@@ -65,17 +82,50 @@ class Meteor:
         properties.setProperty("language", "en")
         properties.setProperty("norm", "true")
         configuration = jpype.JClass("edu.cmu.meteor.scorer.MeteorConfiguration")(properties)
-        self.scorer = jpype.JClass("edu.cmu.meteor.scorer.MeteorScorer")(configuration)
+        with tempfile.NamedTemporaryFile(suffix=".gz") as none:
+            none.write(gzip.compress(b""))
+            none.flush()
+            configuration.setParaFileURL(_url(Path(none.name)))
+            self.scorer = jpype.JClass("edu.cmu.meteor.scorer.MeteorScorer")(configuration)
+        self.aligner = _private(self.scorer, "aligner").get(self.scorer)
+        self.table = jpype.JClass("edu.cmu.meteor.aligner.ParaphraseTransducer")
+        # How the scorer normalises a text before it aligns it.
+        self.form = [_private(self.scorer, name).get(self.scorer) for name in ("langID", "keepPunctuation")]
+        self.normalize = jpype.JClass("edu.cmu.meteor.util.Normalizer").normalizeLine
         loop = jpype.JClass("Meteor").class_.getDeclaredMethod("scoreStdio", self.scorer.getClass())
         loop.setAccessible(True)  # private in the jar, but the very loop that the official scorer talks to
         self.loop = loop
+        self.known: set[str] = set()  # the words, and twos of them, that the paraphrases at hand are of
+        self.waiting = ""
 
-    def __call__(self, lines: str) -> str:
-        return run_with_stdio(lines, self.loop.invoke, None, self.scorer)
+    def __call__(self, lines: str) -> dict[str, Any]:
+        """The reply to these lines: what the loop prints, or the words whose paraphrases have to come first, twos among them."""
+        self.waiting = lines
+        seen = self.known | self.seen(lines)
+        if len(seen) == len(self.known):
+            return {"text": run_with_stdio(lines, self.loop.invoke, None, self.scorer)}
+        self.known = seen
+        return {"lacking": sorted(seen)}
+
+    def load(self, path: str) -> dict[str, Any]:
+        """Take these paraphrases instead of the ones at hand; the reply to the lines that waited for them."""
+        _private(self.aligner, "paraphrase").set(self.aligner, self.table(_url(Path(path))))
+        return self(self.waiting)
+
+    def seen(self, lines: str) -> set[str]:
+        """The words between which the scorer would look for paraphrases, and each two in a row, split as its loop splits them."""
+        asked = [line for line in re.split(r"\r\n?|\n", lines) if line[:5].lower() == "score"]
+        texts = {text.strip(BLANKS) for line in asked for text in line.split("|||")[1:]}
+        normal = [str(jpype.JString(self.normalize(text, *self.form)).toLowerCase()) for text in texts]
+        rows = [[word for word in re.split(r"[ \t\n\r\f]+", text) if word] for text in normal]
+        return {word for row in rows for word in row} | {" ".join(two) for row in rows for two in itertools.pairwise(row)}
 
 
 def serve() -> None:
-    """Answer requests until stdin closes: {"tokenize": text} or {"meteor": lines} -> {"text": ...} or {"error": one line}."""
+    """Answer requests until stdin closes: {"tokenize": text} or {"meteor": lines} -> {"text": ...} or {"error": one line}.
+
+    Or, of METEOR, {"lacking": words}: see above.
+    """
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever Java or a library prints must not mix with the replies
     start_jvm(*sys.argv[1:])
@@ -85,7 +135,9 @@ def serve() -> None:
         try:
             if "meteor" in request:
                 meteor = meteor or Meteor()
-                reply = {"text": meteor(request["meteor"])}
+                reply = meteor(request["meteor"])
+            elif "paraphrases" in request and meteor:
+                reply = meteor.load(request["paraphrases"])
             else:
                 reply = {"text": tokenize(request["tokenize"])}
         except jpype.JException as error:

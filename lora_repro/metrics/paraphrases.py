@@ -1,0 +1,112 @@
+"""METEOR's paraphrase table, cut to the words of the texts at hand: Java takes 12 seconds to load all of its 5 million pairs.
+
+The aligner finds a pair where one phrase stands in a reference and the other in the output. So a pair with a word, or with two
+words in a row, that no text has is never found, and without it, the others in their order, every alignment is the same.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zipfile
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_repro.config.place import CACHE
+
+Index = dict[str, NDArray[np.generic]]
+
+
+def cache_folder() -> Path:
+    """Where the table's index is kept, 75 MB: beside the backbones."""
+    return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser() / "meteor"
+
+
+@contextmanager
+def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterator[Path]:
+    """A table of the pairs of `table` that texts can hold, in their order; `table` itself where none can be made.
+
+    table: gzip, three lines a pair (probability, phrase, paraphrase). seen: the texts' words and, with a space between, the
+    words that follow each other. folder: of the index. The file lasts as long as the context.
+    """
+    try:
+        index = _index(table, folder or cache_folder())
+    except OSError:  # no place to keep it
+        yield table
+        return
+    with TemporaryDirectory() as own:
+        made = Path(own) / "paraphrases.gz"
+        made.write_bytes(gzip.compress(_text(index, {text.encode() for text in seen}), 1))
+        yield made
+
+
+def _text(index: Index, seen: set[bytes]) -> bytes:
+    """The pairs, as the table spells them but for the probability, which the aligner doesn't read."""
+    names = index["words"].tobytes().split(b"\n")
+    number = {name: i for i, name in enumerate(names)}
+    words = np.fromiter((name in seen for name in names), dtype=bool, count=len(names))
+    rows = [[number.get(word, -1) for word in text.split(b" ")] for text in seen if b" " in text]
+    twos = [one * len(names) + other for one, other in rows if min(one, other) >= 0]
+    sizes = index["sizes"].reshape(-1, 2).astype(np.int64)
+    held = _all(words[index["ids"]], sizes)
+    ids, sizes = index["ids"][np.repeat(held, sizes.sum(1))].astype(np.int64), sizes[held]
+    follows = np.append(np.isin(ids[:-1] * len(names) + ids[1:], twos), True)
+    follows[np.cumsum(sizes) - 1] = True  # nothing follows a phrase
+    held = _all(follows, sizes)
+    lines = []
+    for start, (first, last) in zip(_starts(sizes)[held].tolist(), sizes[held].tolist(), strict=True):
+        pair = [names[i] for i in ids[start : start + first + last]]
+        lines.append(b"0\n%s\n%s\n" % (b" ".join(pair[:first]), b" ".join(pair[first:])))
+    return b"".join(lines)
+
+
+def _all(words: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each pair: are all of its words true?"""
+    return np.logical_and.reduceat(words, _starts(sizes)) if len(sizes) else np.zeros(0, dtype=bool)
+
+
+def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each pair's first word."""
+    lengths = sizes.sum(1)
+    return np.asarray(np.cumsum(lengths) - lengths)
+
+
+def _index(table: Path, folder: Path) -> Index:
+    """The table as numbers, read from `folder` or made there: half a minute once. Raises OSError where that can't be written.
+
+    words: every word, a line each; ids: the words of all phrases in a row; sizes: how many of them each phrase has.
+    """
+    path = folder / f"{hashlib.sha256(table.read_bytes()).hexdigest()[:16]}.npz"
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            return dict(kept)
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        made = _read(table)  # it is not there yet, or damaged: zip files carry checksums
+    folder.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez(half, **made)  # type: ignore[arg-type]
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+    return made
+
+
+def _read(table: Path) -> Index:
+    numbers: dict[bytes, int] = {}
+    ids, sizes = array("i"), array("B")
+    with gzip.open(table) as lines:
+        for _, *pair in zip(lines, lines, lines, strict=True):
+            for phrase in pair:
+                words = phrase.split()
+                ids.extend([numbers.setdefault(word, len(numbers)) for word in words])
+                sizes.append(len(words))
+    names = np.frombuffer(b"\n".join(numbers), dtype=np.uint8)
+    return {"words": names, "ids": np.asarray(ids, dtype=np.min_scalar_type(len(numbers))), "sizes": np.asarray(sizes)}
