@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
+from lora_repro.config.kinds import Range, check
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,18 +81,15 @@ class DataConfig:
     silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt.
     """
 
-    n_train: int | None = None
-    n_dev: int | None = None
-    n_test: int | None = None
-    max_length: int = 512
+    n_train: Annotated[int, Range(1)] | None = None
+    n_dev: Annotated[int, Range(1)] | None = None
+    n_test: Annotated[int, Range(0)] | None = None
+    max_length: Annotated[int, Range(1)] = 512
     subset_seed: int = 0
     shots: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_train", "n_dev", "n_test", "shots"):
-            value, least = getattr(self, name), 0 if name in ("n_test", "shots") else 1
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"data.{name} must be a whole number of at least {least}, or null, not {value!r}")
+        check(f"{__name__}.DataConfig", vars(self), "data")
 
 
 def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:

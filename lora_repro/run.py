@@ -24,11 +24,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import provenance, record
 from lora_repro.cells import asks
-from lora_repro.config.compose import asked_of, build, compose, hydra_program, job_overrides, starts_of
+from lora_repro.config.compose import (
+    asked_of,
+    build,
+    compose,
+    hydra_program,
+    job_overrides,
+    resolved,
+    starts_of,
+    unswept,
+)
 from lora_repro.costs.estimate import announce
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
@@ -248,6 +257,7 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package"}
 QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion"}  # Hydra answers them and runs nothing
 
 
@@ -255,7 +265,8 @@ def job(config: DictConfig) -> None:
     """The one run that a command line asks for. A mistake becomes one line and an exit code."""
     try:
         if not asks(config):
-            return  # this row asks for fewer seeds
+            name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
+            raise UserError(f"seed={config.seed}: {name} has the seeds 0 to {config.row.seeds - 1}, so nothing is run")
         found = run(config, job_overrides())
         if Ranks.here(config.device).first:
             print(summary(found), flush=True)
@@ -269,12 +280,19 @@ def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
     if not QUESTIONS & set(arguments):
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
-        fixed = [item for item in arguments if not item.startswith("-") and not set(item) & set(",*(")]
+        if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
+            raise UserError(f"no option {unknown[0]}; --help names them")
+        fixed, several = unswept(arguments)
         config = compose(fixed, hydra_node=True)
+        plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
         if "bench" in config:
             raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
-        check_writable(Path(config.paths.runs))
-        if wants_sweep(arguments, config.hydra):
+        many = wants_sweep(arguments, config.hydra)
+        if several and not many:
+            raise UserError(f"{several[0]} has several values: -m runs each of them; one that holds a comma stands in quotes")
+        check_writable(Path(plain["paths"]["runs"]))
+        check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
+        if many:
             announce(list(arguments))
             return sweep(arguments, config.hydra)
     hydra_program(job)

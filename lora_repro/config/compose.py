@@ -28,7 +28,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import blocks, place, rates
+from lora_repro.config.kinds import check_node, check_root
 from lora_repro.config.place import CONF as CONF
+from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
 from lora_repro.record import signature
 
@@ -40,7 +42,7 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """
-    with _tree() as loader:
+    with _tree(*overrides) as loader:
         if hydra_node:
             return hydra_compose("config", overrides=overrides, return_hydra_config=True)
         # As Hydra does it: first the choices of groups, then the single values. Those who choose alike compose once.
@@ -63,7 +65,7 @@ def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
 
 
 @contextmanager
-def _tree() -> Iterator[Any]:
+def _tree(*chosen: str) -> Iterator[Any]:
     """Hydra over conf/ (its loader), whatever else it is at in this process; what it refuses becomes a UserError."""
     running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     try:
@@ -71,6 +73,8 @@ def _tree() -> Iterator[Any]:
         yield hydra.config_loader
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
+    except ValueError as error:  # a group that is chosen by null
+        raise UserError(f"{one_line(error)}: of {' '.join(chosen)}") from error
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -146,6 +150,17 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
 
 
+def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides of a command line that hold one value, and those that hold several. Raises UserError for what is none."""
+    given = [item for item in arguments if not item.startswith("-")]
+    if bad := [item for item in given if item.startswith("=")]:
+        raise UserError(f"{bad[0]!r} names no setting; write key=value")
+    with _tree() as loader:
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(given)
+    several = [str(item.input_line) for item in parsed if item.is_sweep_override()]
+    return [item for item in given if item not in several], several
+
+
 def job_overrides() -> list[str]:
     """Inside a job: the overrides that composed it, without Hydra's own."""
     return list(HydraConfig.get().overrides.task)
@@ -157,12 +172,19 @@ def in_sweep() -> bool:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values. Raises UserError, in one line, where a value refers to one that is not there."""
-    _refuse_unscripted(config)
+    """The configuration as plain values.
+
+    Raises UserError, in one line, where a value refers to one that is not there, is not of its field's type, or out of range.
+    """
     try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        values: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(one_line(error)) from error
+        raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
+    except RecursionError:
+        raise UserError("a value refers to itself: write it out") from None
+    check_root(values)
+    _refuse_unscripted(config)
+    return values
 
 
 def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -260,7 +282,11 @@ def build(node: DictConfig | Mapping[str, Any]) -> Any:
     Unlike `hydra.utils.instantiate` it lets our own errors through whole. Raises UserError if a target is no class of ours,
     does not take one of the keys, or misses one.
     """
-    return _built(OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node)
+    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    name = node._key() if isinstance(node, DictConfig) else None
+    target(values)  # before its source is read
+    check_node(values, str(name or class_name(values["_target_"])))
+    return _built(values)
 
 
 def _built(value: Any) -> Any:

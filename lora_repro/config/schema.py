@@ -43,10 +43,18 @@ def defaults(target: str) -> dict[str, Any]:
 
 
 @cache
+def annotated_fields(target: str) -> dict[str, ast.expr]:
+    """Field -> its annotation, of every field that the constructor of `package.module.Class` takes.
+
+    Raises UserError if there is no such class.
+    """
+    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {ast.unparse(n.target): n.annotation for n in annotated if "ClassVar" not in ast.unparse(n.annotation)}
+
+
 def fields(target: str) -> tuple[str, ...]:
     """Every field that the constructor of `package.module.Class` takes. Raises UserError if there is no such class."""
-    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return tuple(ast.unparse(node.target) for node in annotated if "ClassVar" not in ast.unparse(node.annotation))
+    return tuple(annotated_fields(target))
 
 
 def _class(target: str) -> ast.ClassDef:

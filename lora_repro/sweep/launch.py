@@ -54,9 +54,13 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     """Run every cell, print the table and return the exit code: 0 if each of them has its record."""
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
         raise UserError("a search looks at dev data only: python -m lora_repro search method=lora")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
     wanted = unique(cells(arguments))
+    if not wanted:
+        raise UserError("nothing to run: no row asks for these seeds")
+    if hydra_node.launcher.get("n_jobs") == 0:
+        raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
     ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
     launcher = str(hydra_node.launcher._target_)
     rule = bisect.rule_of(wanted[0].asked) if wanted else None

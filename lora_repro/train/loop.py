@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import cli
+from lora_repro.config.kinds import Range, check
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
 from lora_repro.train import checkpoint
@@ -43,54 +44,28 @@ class TrainConfig:
     computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
     """
 
-    lr: float
-    epochs: float = 5
-    batch_size: int = 8
-    micro_batch_size: int | None = None
-    warmup: float = 500
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-6
-    label_smoothing: float = 0.1
-    clip: float | None = None
+    lr: Annotated[float, Range(0, above=True)]
+    epochs: Annotated[float, Range(0, 1000000, above=True)] = 5
+    batch_size: Annotated[int, Range(1)] = 8
+    micro_batch_size: Annotated[int, Range(1)] | None = None
+    warmup: Annotated[float, Range(0)] = 500
+    weight_decay: Annotated[float, Range(0)] = 0.01
+    beta1: Annotated[float, Range(0, 1, below=True)] = 0.9
+    beta2: Annotated[float, Range(0, 1, below=True)] = 0.999
+    eps: Annotated[float, Range(0)] = 1e-6
+    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.1
+    clip: Annotated[float, Range(0, above=True)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     select: Literal["best", "last"] = "best"
-    eval_every: int | None = None
-    checkpoint_every: int | None = None
-    eval_batch_size: int = 32
+    eval_every: Annotated[int, Range(1)] | None = None
+    checkpoint_every: Annotated[int, Range(1)] | None = None
+    eval_batch_size: Annotated[int, Range(1)] = 32
     select_by: Literal["loss", "score"] = "loss"
     group_by_length: bool = False
-    steps: int | None = None
+    steps: Annotated[int, Range(1)] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lr", "epochs", "batch_size", "eval_batch_size"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"train.{name} must be positive, not {getattr(self, name)}")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise UserError(f"train.micro_batch_size must be at least 1, not {self.micro_batch_size}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"train.{name} must lie in [0, 1), not {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "eps"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"train.{name} must not be negative: {getattr(self, name)}")
-        for name in ("eval_every", "checkpoint_every"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"train.{name} must be at least 1 or null, not {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"train.steps must be at least 1 or null, not {self.steps}")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"train.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
-        for name, choices in (
-            ("precision", ("auto", "fp32", "bf16")),
-            ("select", ("best", "last")),
-            ("select_by", ("loss", "score")),
-        ):
-            if getattr(self, name) not in choices:
-                raise UserError(
-                    f"train.{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
-                )
+        check(f"{__name__}.TrainConfig", vars(self), "train")
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

@@ -27,7 +27,10 @@ PATIENCE = timedelta(days=7)  # how long the others wait for the first, which va
 
 def world_size() -> int:
     """How many processes torchrun started for this run; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"WORLD_SIZE={given!r} is no number of processes: start them with torchrun, or unset it")
+    return int(given)
 
 
 @cache
@@ -35,7 +38,11 @@ def _join(cpu: bool) -> Any:
     """Join the other processes (gloo on CPU, nccl on GPUs). Imported here: one process needs no accelerate."""
     from accelerate import PartialState
 
-    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    try:
+        state = PartialState(cpu=cpu, timeout=PATIENCE)
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        why = str(error).partition("\n")[0][:150]
+        raise UserError(f"WORLD_SIZE={world_size()}, and the processes do not meet ({why}): start them with torchrun") from error
     atexit.register(state.destroy_process_group)
     return state
 

@@ -1,0 +1,203 @@
+"""One check for every setting of every component: it is of its field's type, finite, and in its field's range.
+
+Read from the source of the class, as defaults are. A field needs nothing but its type: a number is finite, a whole one at least 0
+and below 2^31, a text a text. What else must hold of one stands there: `lr: Annotated[float, Range(0, above=True)]`.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Annotated, Any
+
+from lora_repro.config.schema import annotated_fields
+from lora_repro.errors import UserError
+
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """least <= x <= most; `above`: least itself is out, `below`: most is."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def holds(self, x: float) -> bool:
+        return (x > self.least if self.above else x >= self.least) and (x < self.most if self.below else x <= self.most)
+
+    def __str__(self) -> str:
+        low = "" if self.least == -math.inf else f" above {self.least}" if self.above else f" of at least {self.least}"
+        high = "" if self.most == math.inf else f" below {self.most}" if self.below else f" of at most {self.most}"
+        return low + (" and" if low and high else "") + high
+
+
+@dataclass(frozen=True)
+class Root:
+    """What conf/config.yaml holds beside its components."""
+
+    seed: Annotated[int, Range(0, LARGEST)]
+    device: str
+    profile_name: str
+    recipe_name: str
+    row: dict[str, Any]
+    tune: dict[str, Any]
+    launch: dict[str, Any]
+    paths: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, or no table's."""
+
+    table: str | None
+    name: str
+    order: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Of a trial of a learning rate."""
+
+    n_train: Annotated[int, Range(1)] | None
+    epochs: Annotated[float, Range(0, above=True)] | None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Of a sweep."""
+
+    tries: Annotated[int, Range(1)]
+    processes: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where data lie and runs go."""
+
+    data: str | None
+    runs: str
+
+
+PARTS = {"": Root, "row": Row, "tune": Tune, "launch": Launch, "paths": Paths}
+COMPONENTS = ("backbone", "method", "train", "decode", "task", "tracker", "data")
+
+Holds = Callable[[object], bool]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be, and that in words."""
+
+    holds: Holds
+    words: str
+
+
+def check(target: str, values: Mapping[str, Any], name: str) -> None:
+    """Raise UserError, with name, value and what it may be, for the first of a component's values that its class does not take.
+
+    `name`: what the component is called (`train`). Values without a field are left to the constructor.
+    """
+    for field, kind in _kinds(target).items():
+        if field in values and not kind.holds(values[field]):
+            raise UserError(f"{name}.{field} must be {kind.words}, not {values[field]!r:.80}".removeprefix("."))
+
+
+def check_root(config: Mapping[str, Any]) -> None:
+    """Raise UserError unless a whole configuration has all its parts, each of its kind, and every component's values hold."""
+    for part, kind in PARTS.items():
+        values = config[part] if part else config
+        if missing := [key for key in annotated_fields(f"{__name__}.{kind.__name__}") if key not in values]:
+            raise UserError(f"{part}.{missing[0]} is missing: leave it as conf/config.yaml has it".removeprefix("."))
+        check(f"{__name__}.{kind.__name__}", values, part)
+    for group in COMPONENTS:
+        if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
+            raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group}, or leave it out")
+    for group, node in config.items():
+        check_node(node, group)
+
+
+def check_node(node: Any, name: str) -> None:
+    """`check` of a component and those inside it; anything else is left alone."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            check_node(value, f"{name}.{key}")
+        if "_target_" in node:
+            check(str(node["_target_"]), node, name)
+    elif isinstance(node, list):
+        for value in node:
+            check_node(value, name)
+
+
+@cache
+def _kinds(target: str) -> dict[str, Kind]:
+    """Field -> kind, of the fields that have one."""
+    return {name: kind for name, node in annotated_fields(target).items() if (kind := _kind(node)) is not None}
+
+
+def _number(value: object, whole: bool, within: Range) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return math.isfinite(value) and within.holds(value)
+
+
+def _numeric(name: str, within: Range | None = None) -> Kind:
+    whole = name == "int"
+    within = within or (Range(0) if whole else Range())
+    bounded = replace(within, most=LARGEST) if whole and within.most == math.inf else within
+    return Kind(lambda value: _number(value, whole, bounded), f"a {'whole ' if whole else ''}number{within}")
+
+
+PLAIN: dict[str, Kind] = {
+    "int": _numeric("int"),
+    "float": _numeric("float"),
+    "str": Kind(lambda value: isinstance(value, str), "a text"),
+    "bool": Kind(lambda value: isinstance(value, bool), "true or false"),
+    "None": Kind(lambda value: value is None, "null"),
+    "dict": Kind(lambda value: isinstance(value, Mapping), "a mapping"),
+    "list": Kind(lambda value: isinstance(value, list | tuple), "a list"),
+}
+ALIASES = {"Mapping": "dict", "Sequence": "list", "tuple": "list"}
+
+
+def _kind(node: ast.expr) -> Kind | None:
+    """What an annotation allows; None for a class of which nothing is known here."""
+    if isinstance(node, ast.BinOp):
+        parts = [_kind(node.left), _kind(node.right)]
+        return None if None in parts else _either(*filter(None, parts))
+    if isinstance(node, ast.Subscript):
+        return _subscripted(ast.unparse(node.value), node.slice)
+    name = ast.unparse(node)
+    return PLAIN.get(ALIASES.get(name, name))
+
+
+def _either(one: Kind, other: Kind) -> Kind:
+    return Kind(lambda value: one.holds(value) or other.holds(value), f"{one.words} or {other.words}")
+
+
+def _subscripted(name: str, inside: ast.expr) -> Kind | None:
+    items = list(inside.elts) if isinstance(inside, ast.Tuple) else [inside]
+    if name == "Literal":
+        choices = [ast.literal_eval(item) for item in items]
+        words = f"one of {', '.join(map(str, choices))}"
+        return Kind(lambda value: any(value == choice and type(value) is type(choice) for choice in choices), words)
+    if name == "Annotated":
+        call = items[1]
+        assert isinstance(call, ast.Call)
+        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return _numeric(ast.unparse(items[0]), Range(*map(_literal, call.args), **given))
+    kind = PLAIN.get(ALIASES.get(name, name))
+    if kind is not PLAIN["list"] or (item := _kind(items[0])) is None:
+        return kind
+    each = item.holds
+    return Kind(lambda value: isinstance(value, list | tuple) and all(map(each, value)), f"a list, each {item.words}")
+
+
+def _literal(node: ast.expr) -> Any:
+    return LARGEST if ast.unparse(node) == "LARGEST" else ast.literal_eval(node)

@@ -1,0 +1,145 @@
+"""Settings that ruin a run are refused before it starts, each in one line with name, value and range."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lora_repro import run
+from lora_repro.config.compose import CONF, build, compose, resolved, target
+from lora_repro.config.kinds import Range, check
+from lora_repro.errors import UserError
+from lora_repro.train.ranks import world_size
+
+# What the audit's command lines set, and what its line must name.
+BAD = [
+    *(f"train.{key}={value}" for key in ("lr", "warmup", "weight_decay", "eps", "epochs", "clip", "beta1", "label_smoothing")
+      for value in ("inf", "nan", "-inf", "true", "abc", "[1]", "{a:1}")),
+    *(f"train.{key}={value}"
+      for key in ("batch_size", "micro_batch_size", "eval_batch_size", "eval_every", "checkpoint_every", "steps")
+      for value in ("1.5", "nan", "inf", "true", "0", "-1", "abc", "100000000000")),
+    *(f"train.{key}={value}" for key, value in (
+        ("lr", "0"), ("lr", "1e400"), ("lr", "null"), ("clip", "-1"), ("clip", "0"), ("beta2", "1"), ("precision", "fp8"),
+        ("select", "null"), ("group_by_length", "3"), ("select_by", "[loss]"))),
+    *(f"data.{key}={value}" for key in ("n_train", "n_dev", "n_test", "max_length", "subset_seed")
+      for value in ("abc", "1.5", "-1", "true")),
+    *("data=null", "data=3", "train=null", "tracker=null", "row=null", "paths=null", "paths.runs=null", "launch=null", "tune=3"),
+    *("~train", "~data", "~seed", "~paths", "~paths.runs", "~method", "~row.seeds", "~launch"),
+    *("device=null", "device=3", "seed=-1", "seed=1.5", "seed=true", "seed=null", "seed=10000000000", "seed=???"),
+    *("launch.tries=abc", "launch.tries=0", "launch.processes=abc", "launch.processes=1.5", "tune.epochs=-1", "tune.n_train=0"),
+    *("seed=${oc.env:NOPE}", "seed=${foo}", "seed=${seed}", "train.lr=${train.lr}", "paths.runs=${foo}", "train.lr=${train}"),
+    *("decode.batch_size=1.5", "decode.beam=true", "decode.length_penalty=nan", "decode.max_new_tokens=abc", "decode.beam=1e400"),
+    *("method.rank=1.5", "method.alpha=inf", "method.alpha=abc", "method.dropout=nan", "method.rank=true"),
+    *("method.targets=query", "method.targets=3", "method.targets=[1]", "method.name=3"),
+    *("method=[lora,full]", "task.source=3", "task.name=null"),
+    *("backbone.separator=3", "backbone.pad=null", "backbone.shape=3", "backbone.source=null", "backbone.dropout=nan"),
+    *("backbone.name=false", "backbone.packages=3", "backbone.random_seed=-1", "backbone.n_labels=x", "backbone.head=5"),
+]  # fmt: skip
+
+
+def composed(overrides: list[str]) -> Any:
+    return resolved(compose(overrides))
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_a_bad_setting_is_one_line_that_names_it(override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        composed([override])
+    key = override.lstrip("~").partition("=")[0]
+    assert "\n" not in str(caught.value) and key.split(".")[-1] in str(caught.value), caught.value
+    assert "not supported between" not in str(caught.value) and "__init__" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", [
+    "train.lr=1", "train.clip=1", "train.clip=null", "train.warmup=0.06", "train.epochs=0.5", "train.steps=3", "data.n_test=0",
+    "seed=3", "method.alpha=16.5", "train.eps=0", "launch.processes=2", "method.targets=[query]", "backbone.label='no'",
+])  # fmt: skip
+def test_a_good_one_is_taken(override: str) -> None:
+    composed([override])
+
+
+def test_the_message_says_name_value_and_range() -> None:
+    for override, says in (
+        ("train.clip=-1", "train.clip must be a number above 0 or null, not -1"),
+        ("train.beta1=1", "train.beta1 must be a number of at least 0 and below 1, not 1"),
+        ("train.eval_every=nan", "train.eval_every must be a whole number of at least 1 or null, not nan"),
+        ("train.precision=fp8", "train.precision must be one of auto, fp32, bf16, not 'fp8'"),
+        ("seed=-1", "seed must be a whole number of at least 0 and of at most 2147483647, not -1"),
+        ("method.targets=[1]", "method.targets must be a list, each a text, not [1]"),
+    ):
+        with pytest.raises(UserError) as caught:
+            composed([override])
+        assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("arguments", [
+    ["=3"], ["--foo"], ["--config-name=x"], ["method=[lora,full]"], ["paths.runs=/x,y"], ["hydra.run.dir=/proc/foo"],
+    ["hydra.sweep.dir=/proc/x", "-m"], ["seed=1000"], ["seed=${foo}"], ["a b=3"], ["train.lr=abc,1", "-m"], ["train.lr=inf"],
+    ["seed=1000,1001", "-m"],
+    ["hydra.launcher.n_jobs=0", "hydra/launcher=joblib", "-m"], ["train.clip=-1", "seed=0,1", "-m"], ["~train"], ["x"],
+])  # fmt: skip
+def test_a_refused_command_line_is_one_line_and_leaves_nothing(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lora_repro.sweep.ready.check", lambda cells: pytest.fail("went on"))
+    runs = [] if arguments == ["paths.runs=/x,y"] else [f"paths.runs={tmp_path / 'runs'}"]
+    monkeypatch.setattr("sys.argv", ["run", "profile=smoke", *runs, *arguments])
+    with pytest.raises(SystemExit) as left:
+        run.main(["profile=smoke", *runs, *arguments])
+    said = capsys.readouterr()
+    assert left.value.code == 2 and said.err.startswith("error: ") and said.err.count("\n") == 1, said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("given", ["abc", "", "0", "-1", "1.5"])
+def test_a_junk_number_of_processes_is_one_line(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", given)
+    with pytest.raises(UserError, match="WORLD_SIZE"):
+        world_size()
+
+
+def nodes() -> dict[str, dict[str, Any]]:
+    """One yaml of each component's class, without what it takes from elsewhere."""
+    found = {}
+    for path in sorted(CONF.glob("*/*.yaml")):
+        node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        plain = path.parent.name not in ("hydra", "tracker") and "${" not in str(node) and "defaults" not in node
+        if "_target_" in node and plain:
+            found[f"{path.parent.name}/{node['_target_'].rpartition('.')[2]}"] = node
+    return found
+
+
+NODES = nodes()
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("${oc.env:HOME}"),
+    st.lists(st.one_of(st.integers(-2, 2), st.floats(), st.text(max_size=3), st.none()), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.sampled_from([10**11, 2**64, -1, 1e400, 1.5, "nan", "", []]),
+)
+
+
+@pytest.mark.parametrize("name", NODES)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_whatever_a_field_is_given_it_is_built_or_refused_in_one_line(name: str, data: st.DataObject) -> None:
+    node = dict(NODES[name])
+    fields = [field.name for field in dataclasses.fields(target(node))]
+    node[data.draw(st.sampled_from(fields))] = data.draw(JUNK)
+    try:
+        build(node)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_field_needs_nothing_but_its_type() -> None:
+    for value in (True, 1.0, -1, 2**31, "1", None):
+        with pytest.raises(UserError, match=r"x\.keep must be a whole number of at least 0, not"):
+            check("lora_repro.analysis.probe.UpdateProbe", {"keep": value}, "x")
+    check("lora_repro.analysis.probe.UpdateProbe", {"keep": 0, "no_field": object()}, "x")
+    assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"
