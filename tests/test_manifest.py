@@ -108,14 +108,14 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
 
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:
-    (cell,) = [cell for cell in declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"]) if cell.signature == NAME]
-    found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
-    assert runs([cell], Store("published", RESULTS / "mini", {NAME: found}))
+    (cell,) = declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"])
+    found = {"signature": cell.signature, "asked": record.identity(cell.asked)}
+    assert runs([cell], Store("published", RESULTS / "mini", {cell.signature: found}))
     for group, key, value in (("train", "lr", 9), ("task", "source", "folder"), ("", "seed", 7)):
         changed = json.loads(json.dumps(found))
         (changed["asked"][group] if group else changed["asked"])[key] = value
         with pytest.raises(UserError, match=f"{key}={value!r}"):
-            runs([cell], Store("published", RESULTS / "mini", {NAME: changed}))
+            runs([cell], Store("published", RESULTS / "mini", {cell.signature: changed}))
 
 
 @pytest.mark.parametrize("value", [0.9, 70, -3, 0.7486])

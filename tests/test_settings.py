@@ -32,7 +32,7 @@ BAD = [
     *("data=null", "data=3", "train=null", "tracker=null", "row=null", "paths=null", "paths.runs=null", "launch=null", "tune=3"),
     *("~train", "~data", "~seed", "~paths", "~paths.runs", "~method", "~row.seeds", "~launch"),
     *("device=null", "device=3", "seed=-1", "seed=1.5", "seed=true", "seed=null", "seed=10000000000", "seed=???"),
-    *("launch.tries=abc", "launch.tries=0", "launch.processes=abc", "launch.processes=1.5", "tune.epochs=-1", "tune.n_train=0"),
+    *("launch.tries=abc", "launch.tries=0", "launch.processes=abc", "launch.processes=1.5", "tune.length=0", "tune.most=0"),
     *("seed=${oc.env:NOPE}", "seed=${foo}", "seed=${seed}", "train.lr=${train.lr}", "paths.runs=${foo}", "train.lr=${train}"),
     *("decode.batch_size=1.5", "decode.beam=true", "decode.length_penalty=nan", "decode.max_new_tokens=abc", "decode.beam=1e400"),
     *("method.rank=1.5", "method.alpha=inf", "method.alpha=abc", "method.dropout=nan", "method.rank=true"),
@@ -141,5 +141,7 @@ def test_a_field_needs_nothing_but_its_type() -> None:
     for value in (True, 1.0, -1, 2**31, "1", None):
         with pytest.raises(UserError, match=r"x\.keep must be a whole number of at least 0, not"):
             check("lora_repro.analysis.probe.UpdateProbe", {"keep": value}, "x")
-    check("lora_repro.analysis.probe.UpdateProbe", {"keep": 0, "no_field": object()}, "x")
+    check("lora_repro.analysis.probe.UpdateProbe", {"keep": 0}, "x")
+    with pytest.raises(UserError, match=r"x\.kep is no setting of UpdateProbe: name, kinds"):
+        check("lora_repro.analysis.probe.UpdateProbe", {"kep": 0}, "x")
     assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
-from lora_repro.config.schema import annotated_fields
+from lora_repro.config.schema import annotated_fields, class_name
 from lora_repro.errors import UserError
 
 LARGEST = 2**31 - 1
@@ -63,10 +63,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Tune:
-    """Of a trial of a learning rate."""
+    """Of trials of a learning rate."""
 
-    n_train: Annotated[int, Range(1)] | None
-    epochs: Annotated[float, Range(0, above=True)] | None
+    seed: int
+    length: Annotated[float, Range(0, above=True)]
+    most: Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,12 @@ class Kind:
 def check(target: str, values: Mapping[str, Any], name: str) -> None:
     """Raise UserError, with name, value and what it may be, for the first of a component's values that its class does not take.
 
-    `name`: what the component is called (`train`). Values without a field are left to the constructor.
+    `name`: what the component is called (`train`). A class from elsewhere says itself which names it takes.
     """
+    taken = annotated_fields(target)
+    ours = bool(taken) and target.startswith("lora_repro.")
+    if ours and (unknown := [key for key in values if key not in taken and key != "_target_"]):
+        raise UserError(f"{name}.{unknown[0]} is no setting of {class_name(target)}: {', '.join(taken)}")
     for field, kind in _kinds(target).items():
         if field in values and not kind.holds(values[field]):
             raise UserError(f"{name}.{field} must be {kind.words}, not {values[field]!r:.80}".removeprefix("."))
@@ -115,7 +120,7 @@ def check_root(config: Mapping[str, Any]) -> None:
         values = config[part] if part else config
         if missing := [key for key in annotated_fields(f"{__name__}.{kind.__name__}") if key not in values]:
             raise UserError(f"{part}.{missing[0]} is missing: leave it as conf/config.yaml has it".removeprefix("."))
-        check(f"{__name__}.{kind.__name__}", values, part)
+        check(f"{__name__}.{kind.__name__}", {key: values[key] for key in annotated_fields(f"{__name__}.{kind.__name__}")}, part)
     for group in COMPONENTS:
         if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
             raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group}, or leave it out")
