@@ -61,6 +61,11 @@ class Cell:
     def task(self) -> str:
         return str(self.asked["task"]["name"])
 
+    @property
+    def score(self) -> str:
+        """The metric that stands for the task: the first that its yaml names; BLEU for a text."""
+        return str((self.asked["task"].get("metrics") or ["bleu"])[0])
+
     def titled(self, axes: Iterable[str]) -> str:
         """The row and, where one row is swept, at what: `lora_q row.rank=4`. `axes`: those that are told (`varied`)."""
         told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
@@ -126,6 +131,12 @@ def asks(config: DictConfig) -> bool:
     return bool(whole(config.seed) < config.row.seeds)
 
 
+def own_title(method: str, command: Sequence[str]) -> str:
+    """What a run outside a table is called: its method, and what it was asked otherwise (`lora method.rank=8`)."""
+    elsewhere = ("hydra", "paths.", "tracker", "launch.", "method=", "task=", "seed=", "profile=", "device=")
+    return " ".join([method, *(item for item in command if not item.startswith(elsewhere))])
+
+
 def whole(seed: object) -> int:
     try:
         return int(str(seed))
@@ -168,7 +179,9 @@ def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
     _check_named(config.row)
     asked = resolved(config)
     row = asked["row"]
-    name, label = (row["name"], row["label"]) if row["table"] else (config.method.name, config.method.name)
+    if not row["table"]:
+        row["name"], row["label"] = config.method.name, own_title(config.method.name, command)
+    name, label = row["name"], row["label"]
     printed = (row.get("paper") or {}, row.get("reruns") or {})
     declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
     starts = []

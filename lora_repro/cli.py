@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "lora_repro.run",
     "table": "lora_repro.report.present",
+    "runs": "lora_repro.report.listing",
     "plan": "lora_repro.costs.plan",
     "doctor": "lora_repro.doctor.command",
     "tune": "lora_repro.sweep.tune",
@@ -37,7 +38,7 @@ VERBS = {
     "publish": "lora_repro.report.publish",
     "claims": "lora_repro.report.claims.command",
     "report": "lora_repro.page.command",
-    "fetch": "lora_repro.backbone.fetch",
+    "fetch": "lora_repro.sources.command",
     "generate": "lora_repro.exchange.generate",
     "score": "lora_repro.exchange.score",
     "export": "lora_repro.exchange.export",
@@ -119,6 +120,9 @@ def taken(arguments: Sequence[str]) -> list[str]:
             left.append(item)
     if quiet():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+    if not verbose():  # read when these are imported: a line a retry, where ours says in the end what was amiss
+        for package in ("HF_HUB", "DATASETS"):
+            os.environ.setdefault(f"{package}_VERBOSITY", "error")
     return left
 
 

@@ -168,8 +168,8 @@ def backbone_name(cell: Cell) -> str:
 
 
 def score_of(cell: Cell) -> str:
-    """The metric that stands for a cell's task: the first that its yaml names; BLEU for a text."""
-    return str((cell.asked["task"].get("metrics") or ["bleu"])[0])
+    """The metric that stands for a cell's task."""
+    return cell.score
 
 
 def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

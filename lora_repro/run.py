@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import provenance, record
-from lora_repro.cells import asks
+from lora_repro.cells import asks, cell_of, own_title
 from lora_repro.config.compose import (
     asked_of,
     build,
@@ -53,7 +53,8 @@ from lora_repro.stages import (
     objective_of,
 )
 from lora_repro.sweep import supervise
-from lora_repro.sweep.launch import summary, sweep, wants_sweep
+from lora_repro.sweep.landed import landed
+from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.tasks.base import AbstractTask, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
@@ -73,6 +74,8 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     `overrides` composed it; they compose the runs it starts from, if it names any.
     """
     asked = asked_of(config, overrides)
+    if not asked["row"]["table"]:
+        asked["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
     name = record.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
@@ -267,9 +270,11 @@ def job(config: DictConfig) -> None:
         if not asks(config):
             name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
             raise UserError(f"seed={config.seed}: {name} has the seeds 0 to {config.row.seeds - 1}, so nothing is run")
+        cell = cell_of(config, job_overrides())
+        before = record.find(cell.folder) is not None
         found = run(config, job_overrides())
         if Ranks.here(config.device).first:
-            print(summary(found), flush=True)
+            print(landed(found, cell, before), flush=True)
     except UserError as error:
         supervise.confess(error)
         sys.exit(cli.failed(error))

@@ -163,7 +163,8 @@ def test_tasks_use_metrics_and_their_own_folder_only() -> None:
         for other in own(name):
             module = other.removeprefix(f"{LIBRARY}.")
             mine = re.fullmatch(rf"tasks|tasks\.base|tasks\._\w+|tasks\.{home}(\.\w+)*", module)
-            assert mine or module == "errors" or module.startswith("metrics"), f"{name} imports {other}"
+            leaf = module in ("errors", "config.place", "sources.hub")  # where data lie, and how the hub gives them
+            assert mine or leaf or module.startswith("metrics"), f"{name} imports {other}"
 
 
 def test_methods_import_torch_their_base_and_shared_layers_only() -> None:

@@ -215,7 +215,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
     (tmp_path / "method" / "mine.yaml").write_text("_target_: fractions.Fraction\nname: mine\n", encoding="utf-8")
     for name in (place.OWN, place.TRUSTED):
         monkeypatch.setenv(name, "")
-    with pytest.raises(UserError, match="method/mine"):
+    with pytest.raises(UserError, match="no method 'mine'"):
         compose(["method=mine"])
     assert cli.taken(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
     config = compose(["method=mine"])

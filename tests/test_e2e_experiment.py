@@ -114,7 +114,7 @@ def test_shows_this_checkout_beside_published_and_paper(
     assert (
         "supports no verdict" in said
         and "The data are generated" in said
-        and "2 of 35 declared cells" in said
+        and "runs asked for are recorded" in said
     )
     assert "experiment=e2e profile=mini" in said
     kept = list(csv.DictReader((tmp_path / "runs/mini/tables/e2e.csv").read_text().splitlines()))

@@ -200,9 +200,9 @@ def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
     found = checks.data(compose(["task=sentiment", "profile=mini"]), "mini", False)
     assert found.ok and "train" in found.what and "generated" in found.what
     missing = checks.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), "laptop", False)
-    assert missing.kind == "missing" and "RTE" in missing.what and missing.mend == "make doctor PROFILE=laptop DATA=/path/to/glue"
+    assert missing.kind == "missing" and "RTE" in missing.what and missing.mend.endswith("-m lora_repro fetch glue")
     none = checks.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), "laptop", False)
-    assert none.kind == "missing" and none.mend.endswith("DATA=/path/to/e2e")
+    assert none.kind == "missing" and none.mend.endswith("-m lora_repro fetch e2e")
 
 
 def test_data_of_the_hub_are_there_in_its_cache_or_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,10 +203,15 @@ def test_the_command_line_sweeps_finds_again_and_says_what_is_left(tmp_path: Pat
     asked = ["experiment=glue", "task=sentiment", "seed=0", "row/glue=lora,bitfit"]  # e2e would start METEOR's Java
     first = subprocess.run(command(tmp_path, *asked), cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("profile smoke is for tests")
     assert "glue at profile smoke: 2 runs, 0 already here" in first.stdout
-    assert re.search(r"^sentiment +lora +seed 0  (finished|collapsed)  accuracy 0\.", first.stdout, re.M)
+    told = r"^LoRA, sentiment, seed 0: (finished|collapsed) in \d+ s  accuracy \d.*  \S*/smoke/[0-9a-f]{16}$"
+    assert re.search(told, first.stdout, re.M)
+    texts = ("LoRA, ", "BitFit, ", "2 of 2 runs are done", "profile smoke. ", "To reproduce: ")
+    places = [first.stdout.index(text) for text in texts]
+    assert places == sorted(places) and "2 of 2 runs asked for are recorded" in first.stdout
     again = forked(command(tmp_path, *asked)[2:], ROOT, tmp_path)
-    assert again.returncode == 0 and "2 already here" in again.stdout
+    assert again.returncode == 0 and "2 already here" in again.stdout and again.stdout.count(" already recorded ") == 2
 
 
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: name the folder that holds RTE/: make DATA="),
-        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: name the folder that holds E2E: make DATA="),
+        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: RTE of GLUE is not here; python -m lora_repro fetch"),
+        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: E2E is not here; python -m lora_repro fetch e2e gets it"),
         (["experiment=glue", "row/glue=lora", "profile=laptop", "paths.data=/nowhere"], "error: no folder /nowhere/RTE"),
         (["-m", "profile=smoke", "task=sentiment", "backbone=random_bert,deberta_v2_xxlarge"], "backbone.revision=COMMIT"),
     ],

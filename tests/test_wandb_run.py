@@ -196,8 +196,10 @@ def test_the_usual_variables_choose_project_and_entity(monkeypatch: pytest.Monke
 
 
 def test_an_ad_hoc_run_has_a_group_too() -> None:
-    asked = {**ASKED, "row": {"table": None, "name": "adhoc", "label": None}}
-    assert describe("s", asked)["group"] == "adhoc"
+    """By its method and what differs: a group is one setting at several seeds."""
+    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": "lora method.rank=8"}}
+    shown = describe("s", asked)
+    assert shown["group"] == "lora method.rank=8" and shown["name"].startswith("lora method.rank=8 ")
 
 
 PROGRAM = """

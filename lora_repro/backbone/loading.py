@@ -43,8 +43,6 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     if spec.source == "folder":
         return UserError(f"{name} cannot be read as a model: {why}")
     place = f"{name} at {str(spec.revision)[:8]}"
-    if isinstance(error, OSError):
-        return NotAvailable(f"cannot get {place} from the model hub; connect, or use profile=mini")
     return UserError(f"{place} cannot be read as a model: {why}")
 
 

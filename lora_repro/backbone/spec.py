@@ -28,6 +28,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.wheel import file_sha256
 from lora_repro.cli import verbose
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.sources import hub
 
 # What transformers and torch raise of a configuration that no model can have: sizes that do not divide, words for numbers, ...
 SHAPELESS = (
@@ -153,8 +154,11 @@ class BackboneSpec:
             set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
         # Of a repository that holds no safetensors transformers would have a bot ask its owner for them.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-        name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
-        where: dict[str, Any] = {"revision": self.revision} if self.source == "hub" else {"local_files_only": True}
+        if self.source == "hub":
+            name = str(hub.model(str(self.hub_id), str(self.revision)))
+        else:
+            name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
+        where: dict[str, Any] = {"local_files_only": True}
         try:
             config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)

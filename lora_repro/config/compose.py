@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import blocks, place, rates
 from lora_repro.config.kinds import check_node, check_root
+from lora_repro.config.mistakes import meant, one_line, taken
 from lora_repro.config.place import CONF as CONF
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
@@ -44,12 +45,19 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
     """
     with _tree(*overrides) as loader:
         if hydra_node:
-            return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+            try:
+                return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+            except ConfigCompositionException:
+                compose([item for item in overrides if not item.startswith("hydra")])  # which knows what may have been meant
+                raise
         # As Hydra does it: first the choices of groups, then the single values. Those who choose alike compose once.
         values = [item for item in OverridesParser.create().parse_overrides(overrides) if _is_value(item, loader)]
         lines = {item.input_line for item in values}
         config = _chosen(_folders(), tuple(item for item in overrides if item not in lines)).copy()
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except ConfigCompositionException as error:
+            raise UserError(one_line(error, config)) from error
         return config
 
 
@@ -249,14 +257,6 @@ def profile_of(overrides: Sequence[str]) -> tuple[str, list[str]]:
     return (given or ["mini"])[-1], [item for item in overrides if not item.startswith("profile=")]
 
 
-def one_line(error: Exception) -> str:
-    """What Hydra says of a mistake, without its search path and type names."""
-    text = str(error).partition("Config search path")[0]
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type="))]
-    return " ".join(kept)
-
-
 def target(node: Mapping[str, Any]) -> Any:
     """The class of this project, or of a package that the reader trusts, that `_target_` names. Raises UserError for others.
 
@@ -301,4 +301,7 @@ def _built(value: Any) -> Any:
     try:
         return made(**values)
     except TypeError as error:
-        raise UserError(f"{name}: {error}") from error
+        known = taken(OmegaConf.create({"_target_": name}))
+        wrong = next((key for key in values if known and key not in known), None)
+        near = "" if wrong is None else f"; {meant(wrong, known)}"
+        raise UserError(f"{name}: {error}{near}") from error

@@ -16,6 +16,7 @@ CONF = (LIBRARY if INSTALLED else LIBRARY.parent) / "conf"
 ROOT = Path.cwd() if INSTALLED else LIBRARY.parent  # of runs/ and results/
 EXPERIMENTS = "lora_repro.experiments" if INSTALLED else "experiments"
 CACHE = Path.home() / ".cache" / "lora_repro" if INSTALLED else ROOT / ".cache"
+DATA = Path(os.environ.get("LORA_REPRO_DATA") or CACHE / "data").expanduser()  # what `fetch` got
 # Environment variables, so that the processes that a command starts know them too.
 OWN = "LORA_REPRO_CONFIG_DIR"  # a folder beside conf/
 TRUSTED = "LORA_REPRO_TRUST"  # packages whose classes a `_target_` may name, by commas

@@ -24,6 +24,8 @@ def announce(arguments: list[str]) -> None:
     published = record.load_records(CONF.parent / "results" / profile / "records")
     missing = sorted(cell.signature for cell in found if record.find(cell.folder) is None)
     known = [published[name]["measured"]["wall_seconds"] for name in missing if name in published]
+    if profile == "smoke":
+        cli.say("profile smoke is for tests: untrained models, whose numbers mean nothing; the first that does is profile=mini")
     text = f"{table} at profile {profile}: {len(found)} runs, {len(found) - len(missing)} already here"
     if known:
         text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"

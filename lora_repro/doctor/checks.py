@@ -129,7 +129,7 @@ def hub(needed: bool) -> Finding:
 
     from huggingface_hub import constants
 
-    mend = "make doctor PROFILE=mini"  # which needs none
+    mend = "export HF_ENDPOINT=https://address.of.a.mirror"
     if constants.HF_HUB_OFFLINE:
         return Finding(False, "model hub: switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE", needed)
     try:
@@ -179,9 +179,10 @@ def data(config: DictConfig, profile: str, reachable: bool) -> Finding:
     Data of the hub are read from its cache where it does not answer, and not downloaded here where it does.
     """
     from lora_repro.config.compose import build
+    from lora_repro.sources.data import name_of
 
     task = build(config.task)
-    mend = f"make doctor PROFILE={profile} DATA=/path/to/{'glue' if getattr(task, 'folder', '') else task.name}"
+    mend = f"{sys.executable} -m lora_repro fetch {name_of(task)}"
     if task.source == "hub" and reachable:
         return Finding(True, f"data {task.name}: not read here, the first run gets them from the hub")
     try:

@@ -98,8 +98,6 @@ def score_checkpoint(
     from lora_repro.exchange.opened import open_checkpoint
 
     model = open_checkpoint(folder, composed)
-    if data is None and getattr(model.task, "source", None) == "folder":
-        raise UserError(f"{folder} answers a task of real files: name their folder with paths.data=DIR")
     amounts = model.config.data
     test = subset(model.task.load(data).test, amounts.n_test, amounts.subset_seed)
     return model.task.score(model.answer(test), test).values, len(test)

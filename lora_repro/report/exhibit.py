@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from lora_repro.cells import Cell
+from lora_repro.cells import Cell, cells
 from lora_repro.report.table import Table
 from lora_repro.results import Store, declared_cells
 
@@ -25,6 +25,18 @@ class Ask:
     def cells(self) -> list[Cell]:
         """Every run that is asked for. Raises UserError for what conf/ does not declare."""
         return declared_cells(self.name, self.profile, self.overrides)
+
+    @cached_property
+    def swept(self) -> set[str]:
+        """The signatures of those that the training command runs: a profile may run fewer seeds than the rows ask for."""
+        return {cell.signature for cell in cells([f"experiment={self.name}", f"profile={self.profile}", *self.overrides])}
+
+    def said(self, found: Iterable[str]) -> str:
+        """How many of the runs asked for have one of these signatures."""
+        kept, every = set(found), {cell.signature for cell in self.cells}
+        more = every - self.swept
+        beyond = f"; {len(kept & more)} of {len(more)} more seeds, which other profiles run" if more else ""
+        return f"{len(kept & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
 
 
 @dataclass(frozen=True)

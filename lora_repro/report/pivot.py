@@ -51,7 +51,7 @@ class Pivot:
         scores = self.scores(ask, declared, stores)
         found = [run for store in stores for run in runs(declared, store)]
         first = [run for run in found if run.source == stores[0].source]
-        said = f"{len(first)} of {len(declared)} declared cells (rows x seeds) have a record"
+        said = ask.said(run.signature for run in first)
         # A table that was published once stays, whatever of it the present protocol has to measure again.
         keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
         return [Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores), keep)]

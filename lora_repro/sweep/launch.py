@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,8 +18,12 @@ from lora_repro import cli, record
 from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
+from lora_repro.report import present
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ready, supervise
+from lora_repro.sweep.landed import landed
+
+FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
@@ -38,7 +41,7 @@ def job(config: DictConfig) -> None:
         cell = cell_of(config, job_overrides())
         folder = cell.folder
         if found := record.find(folder, cell.asked):
-            print(summary(found), flush=True)
+            print(landed(found, cell, again=True), flush=True)
             return
         with supervise.stoppable():
             supervise.start(
@@ -61,6 +64,9 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         raise UserError("nothing to run: no row asks for these seeds")
     if hydra_node.launcher.get("n_jobs") == 0:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
+    if rows := in_order(wanted):
+        sys.argv.append(rows)  # Hydra reads it
+        wanted = unique(cells([*arguments, rows]))
     ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
     launcher = str(hydra_node.launcher._target_)
     rule = bisect.rule_of(wanted[0].asked) if wanted else None
@@ -83,10 +89,25 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         wanted = [cell for cell in wanted if any((cell.folder / name).is_file() for name in begun)]
     statuses = [Status.of(cell) for cell in wanted]
     print(table(statuses), flush=True)
+    name = wanted[0].asked["row"]["table"] if wanted else None
+    if name and left != 130 and any(not status.code for status in statuses):
+        print()
+        present.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
     missing = exit_code(statuses)
     if left == 130:
         return left
     return supervise.STOPPED if stopped and missing else missing or left
+
+
+def in_order(wanted: Sequence[Cell]) -> str:
+    """The rows of a table as an override, LoRA and full fine-tuning first, the others in the table's order; else empty."""
+    chosen: dict[str, tuple[bool, int]] = {}
+    for cell in wanted:
+        row = next((item for item in cell.overrides if item.startswith("row/")), None)
+        if row is not None:
+            chosen[row] = (cell.row.name not in FIRST, cell.row.order)
+    rows = sorted(chosen, key=lambda row: (*chosen[row], row))
+    return f"{rows[0].partition('=')[0]}={','.join(row.partition('=')[2] for row in rows)}" if len(rows) > 1 else ""
 
 
 def exit_code(statuses: Sequence[Status]) -> int:
@@ -174,14 +195,3 @@ def table(statuses: Sequence[Status]) -> str:
     text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     done = sum(s.code == 0 for s in statuses)
     return "\n".join([f"{done} of {len(statuses)} runs are done", *text])
-
-
-def summary(found: dict[str, Any]) -> str:
-    """One line a finished run: what was scored, with what, in how long."""
-    scores = found["measured"].get("scores", {})
-    shown = "  ".join(
-        f"{key} {value:.4g}" if value is not None else f"{key} -" for key, value in scores.items()
-    )
-    asked = found["asked"]
-    cell = f"{asked['task']['name']:<12}{found['row']['name']:<16} seed {asked['seed']}"
-    return f"{cell}  {found['status']}  {shown}  ({found['measured']['wall_seconds']:.0f} s)"

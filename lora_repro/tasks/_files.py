@@ -4,10 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from lora_repro.config.place import DATA
 from lora_repro.errors import UserError
+from lora_repro.sources import hub
+
+
+def home(given: str | None, within: str, title: str, name: str) -> Path:
+    """The folder that the reader names, else the one where `fetch` puts its data, if `within` lies in it.
+
+    Raises UserError that names the one command, where neither is.
+    """
+    if given:
+        return Path(given).expanduser()
+    if (DATA / within).is_dir():
+        return DATA
+    get = f"python -m lora_repro fetch {name}"
+    raise UserError(f"{title} is not here; {get} gets it, or name its folder: DATA=/path (paths.data)")
+
+
+def hub_parts(hub_id: str, revision: str, folder: str, splits: Iterable[str]) -> dict[str, Any]:
+    """split -> its rows (a `datasets.Dataset`), from parquet files on the model hub. Raises NotAvailable and UserError."""
+    place = hub.dataset(hub_id, revision, folder)
+    from datasets import Dataset, disable_progress_bars  # type: ignore[import-untyped]  # slow, and no other source needs it
+
+    disable_progress_bars()
+    found = {}
+    for split in splits:
+        paths = sorted(map(str, [*place.glob(f"{split}-*.parquet"), *place.glob(f"{split}/*.parquet")]))
+        if not paths:
+            raise UserError(f"{hub_id} at {revision[:8]} has no {folder}/{split}")
+        found[split] = Dataset.from_parquet(paths)
+    return found
 
 
 def find(place: Path, names: Sequence[str]) -> Path | None:

@@ -10,15 +10,19 @@ LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra")  # t
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a dashboard sorts and filters runs by. Group: the experiment; paths stay out of the configuration."""
+    """What a dashboard sorts and filters runs by; paths stay out of the configuration.
+
+    Group: the experiment; of a run outside one its method and what differs, so that a group is one setting at several seeds.
+    """
     row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
+    title = row["name"] if row["table"] else row["label"] or asked["method"]["name"]
     names = [asked[part]["name"] for part in ("method", "task", "backbone")]
     kept = {key: part for key, part in asked.items() if key not in LOCAL}
     if kept["backbone"].get("source") == "folder":
         kept["backbone"] = {**kept["backbone"], "hub_id": Path(kept["backbone"]["hub_id"]).name}
     return {
-        "group": str(row["table"] or "adhoc"),
-        "name": f"{row['name']} {asked['task']['name']} seed {asked['seed']}",
+        "group": str(row["table"] or title),
+        "name": f"{title} {asked['task']['name']} seed {asked['seed']}",
         "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
         "config": {**kept, "row": row, "signature": signature},
     }

@@ -12,7 +12,8 @@ import io
 import re
 from pathlib import Path
 
-from lora_repro.errors import NotAvailable, UserError
+from lora_repro.errors import UserError
+from lora_repro.tasks._files import home, hub_parts
 from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
     CLEANED_FILES,
@@ -105,10 +106,7 @@ def read_file(path: Path, form: str) -> tuple[list[Row], str]:
 def find_files(folder: str | None, form: str) -> dict[str, Path]:
     """split -> its file of one text form in `folder`. Raises UserError where one is not there, or is another data set's."""
     if folder is None:
-        raise UserError(
-            "name the folder that holds E2E: make DATA=/path/to/e2e, or paths.data=/path/to/e2e; "
-            "or take it from the hub, as raw text: task.source=hub task.text_form=raw"
-        )
+        folder = str(home(None, "e2e", "E2E", "e2e") / "e2e")
     refuse_cleaned(folder)
     root = Path(folder)
     if not root.is_dir():
@@ -140,20 +138,12 @@ def load_hub() -> dict[str, list[Row]]:
 
     Raises NotAvailable when the hub can't be reached, UserError when its rows are not the original ones.
     """
-    files = {name: f"default/{name}/0000.parquet" for name in HUB_SPLITS.values()}
-    try:
-        # Lazy: slow to import, and no other source needs it.
-        from datasets import load_dataset  # type: ignore[import-untyped]
-
-        loaded = load_dataset(HUB_ID, revision=HUB_REVISION, data_files=files)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise NotAvailable(f"E2E not loaded: {reason}; use task.source=folder DATA=/path/to/e2e") from error
+    loaded = hub_parts(HUB_ID, HUB_REVISION, "default", HUB_SPLITS.values())
     splits = {}
     for split, name in HUB_SPLITS.items():
-        part = loaded[name]
-        if not {"meaning_representation", "human_reference"} <= set(part.column_names):
-            raise UserError(f"{HUB_ID}: columns {','.join(part.column_names)[:60]}; use task.source=folder")
+        part = loaded[name][:]
+        if not {"meaning_representation", "human_reference"} <= set(part):
+            raise UserError(f"{HUB_ID}: columns {','.join(part)[:60]}; use task.source=folder")
         pairs = zip(part["meaning_representation"], part["human_reference"], strict=True)
         splits[split] = [(linearise(mr), _tidy(text)) for mr, text in pairs]
         check(splits[split], "raw", split, f"{HUB_ID} {split}")

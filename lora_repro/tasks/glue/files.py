@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lora_repro.errors import NotAvailable, UserError
-from lora_repro.tasks._files import read_text
+from lora_repro.errors import UserError
+from lora_repro.tasks._files import home, hub_parts, read_text
 
 Row = tuple[str, str | None, str]  # first sentence, second or None, label
 
@@ -24,12 +25,7 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 def find_files(root: str | None, folder: str, files: Mapping[str, str]) -> dict[str, Path]:
     """split -> its file in `root/folder`. Raises UserError where one is not there."""
-    if not root:
-        raise UserError(
-            f"name the folder that holds {folder}/: make DATA=/path/to/glue, or paths.data=/path/to/glue; "
-            "or take GLUE from the hub: task.source=hub"
-        )
-    place = Path(root).expanduser() / folder
+    place = home(root, folder, f"{folder} of GLUE", "glue") / folder
     if not place.is_dir():
         raise UserError(f"no folder {place}; paths.data must hold {folder}/ with {', '.join(files.values())}")
     found = {split: place / name for split, name in files.items()}
@@ -88,25 +84,23 @@ def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list
     """split -> rows of GLUE on the hub at its pinned revision. Raises NotAvailable if it cannot be reached."""
     if not hub:
         raise UserError("this task is not on the hub; use task.source=folder")
-    try:
-        import datasets  # type: ignore[import-untyped]
-
-        loaded = datasets.load_dataset(hub["id"], hub["config"], revision=hub["revision"])
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        raise NotAvailable(f"cannot get {hub['id']} from the model hub; connect, or use task.source=folder") from error
-    splits = {
-        "train": "train",
-        **{split: hub.get(split, "validation") for split in files if split != "train"},
-    }
-    return {
-        split: [_hub_row(item, loaded[name].features, hub) for item in loaded[name]]
-        for split, name in splits.items()
-    }
+    splits = {"train": "train", **{split: hub.get(split, "validation") for split in files if split != "train"}}
+    loaded = hub_parts(hub["id"], hub["revision"], hub["config"], splits.values())
+    return {split: _hub_rows(loaded[name], hub) for split, name in splits.items()}
 
 
-def _hub_row(item: Mapping[str, object], features: Mapping[str, object], hub: Mapping[str, str]) -> Row:
-    label = item["label"]
-    names = getattr(features["label"], "names", None)
-    text = str(label) if names is None else hub.get(f"label_{names[int(str(label))]}", names[int(str(label))])
-    second = hub.get("second")
-    return str(item[hub["first"]]).strip(), str(item[second]).strip() if second else None, text
+def _hub_rows(part: Any, hub: Mapping[str, str]) -> list[Row]:
+    """A column at a time: MNLI has 412,000 rows."""
+    columns = part[:]
+    first, labels = columns[hub["first"]], columns["label"]
+    second = columns[hub["second"]] if hub.get("second") else [None] * len(first)
+    names = getattr(part.features["label"], "names", None)
+
+    def text(label: Any) -> str:
+        if names:
+            return hub.get(f"label_{names[label]}", names[label])
+        return f"{label:.3f}" if isinstance(label, float) else str(label)  # STS-B: float32 here, three digits in its files
+
+    texts = {label: text(label) for label in set(labels)}
+    rows = zip(first, second, labels, strict=True)
+    return [(one.strip(), None if other is None else other.strip(), texts[label]) for one, other, label in rows]

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
-from lora_repro.tasks._files import find, read_text
+from lora_repro.tasks._files import find, home, read_text
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
 from lora_repro.tasks.samsum.embedded import generate
 
@@ -53,9 +53,7 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 def find_files(root: str | None, folder: str) -> dict[str, Path]:
     """split -> its file in `root/folder`. Raises UserError where one is not there."""
-    if not root:
-        raise UserError(f"name the folder that holds {folder}/: make DATA=/path/to/data, or paths.data=/path/to/data")
-    place, found = Path(root).expanduser() / folder, {}
+    place, found = home(root, folder, "SAMSum", "samsum") / folder, {}
     for split, names in FILES.items():
         path = find(place, names)
         if path is None:

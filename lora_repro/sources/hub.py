@@ -1,0 +1,110 @@
+"""Files of the model hub at a pinned commit: asked for once, read from the cache ever after, each failure in its own words.
+
+A commit never changes, so what is cached is complete and is used without a request. `last` is downloaded after all others:
+where it is there, so are they. The cache is the hub client's own (HF_HOME, HF_HUB_CACHE); HF_HUB_OFFLINE=1 forbids requests.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lora_repro.errors import NotAvailable, UserError
+
+TRIES, PAUSE = 4, 1.0
+BUSY = {408, 429, 500, 502, 503, 504}
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+def model(hub_id: str, revision: str) -> Path:
+    """The folder of a model: configuration, tokenizer, and weights in one form, safetensors if there are any."""
+    return cached(hub_id, revision, WEIGHTS) or _download(hub_id, revision, "model", lambda names: (texts(names), weights(names)))
+
+
+def dataset(hub_id: str, revision: str, folder: str) -> Path:
+    """The folder in which `folder`/*.parquet of a data set lie."""
+    wanted = f"{folder}/*.parquet"
+    found = cached(hub_id, revision, (f"{folder}/.whole",), "dataset")
+    if found is None:
+        found = _download(hub_id, revision, "dataset", lambda names: ([], fnmatch.filter(names, wanted)))
+        (found / folder / ".whole").touch()
+    return found / folder
+
+
+def texts(names: Sequence[str]) -> list[str]:
+    """Everything small at the top, without weights' indexes, which come with the weights."""
+    return [name for name in names if "/" not in name and any(fnmatch.fnmatch(name, p) for p in TEXTS) and "index" not in name]
+
+
+def weights(names: Sequence[str]) -> list[str]:
+    """The weights of the first form that is there, shards first and what names them last."""
+    first = next((name for name in WEIGHTS if name in names), None)
+    if first is None:
+        return []
+    stem, end = first.removesuffix(".index.json").rsplit(".", 1)
+    return [*(fnmatch.filter(names, f"{stem}-*-of-*.{end}") if "index" in first else []), first]
+
+
+def cached(hub_id: str, revision: str, last: Sequence[str], kind: str = "model") -> Path | None:
+    """The folder of a commit that is here, whole; no request is made."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    place = Path(HF_HUB_CACHE) / f"{kind}s--{hub_id.replace('/', '--')}" / "snapshots" / revision
+    return place if any((place / name).exists() for name in last) else None
+
+
+def _download(hub_id: str, revision: str, kind: str, chosen: Callable[[Sequence[str]], tuple[list[str], list[str]]]) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    names = _asked(lambda: HfApi().list_repo_files(hub_id, revision=revision, repo_type=kind), hub_id, revision)
+    early, last = chosen(names)
+    if not last:
+        what = "weights" if kind == "model" else "such parquet files"
+        raise UserError(f"{hub_id} at {revision[:8]} holds no {what} that can be read here")
+    for name in (*early, *last):
+        got = _asked(partial(hf_hub_download, hub_id, name, revision=revision, repo_type=kind), hub_id, revision)
+    return Path(got).parents[name.count("/")]
+
+
+def _asked(call: Callable[[], Any], hub_id: str, revision: str) -> Any:
+    """What a call of the hub gives; a busy server is asked again. Raises NotAvailable or UserError, by the cause."""
+    from huggingface_hub import errors
+
+    # What the client's transport raises, by whatever name its library goes in this version.
+    transport = [kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError" and issubclass(kind, Exception)]
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, *transport)
+    for left in reversed(range(TRIES)):
+        try:
+            return call()
+        except failures as error:
+            code = getattr(getattr(error, "response", None), "status_code", None)
+            if left and code in BUSY:
+                time.sleep(PAUSE * (TRIES - left))
+                continue
+            raise told(error, code, hub_id, revision) from error
+
+
+def told(error: Exception, code: int | None, hub_id: str, revision: str) -> UserError:
+    """Why the hub gives nothing, and what to do."""
+    from huggingface_hub import errors
+
+    chain = [error, *filter(None, (error.__cause__, error.__context__))]
+
+    def among(*kinds: type[Exception]) -> bool:
+        return any(isinstance(item, kinds) for item in chain)
+
+    if among(errors.GatedRepoError):
+        return UserError(f"{hub_id} is gated: accept its terms at the hub and log in there (hf auth login)")
+    if among(errors.RevisionNotFoundError):
+        return UserError(f"{hub_id} has no commit {revision}; mend the revision in conf/")
+    if among(errors.RepositoryNotFoundError):
+        return UserError(f"the hub has no {hub_id}, or keeps it private; mend its hub_id in conf/, or log in (hf auth login)")
+    if among(errors.OfflineModeIsEnabled):
+        return NotAvailable(f"{hub_id} at {revision[:8]} is not here, and HF_HUB_OFFLINE forbids to ask the hub; fetch it first")
+    why = f"HTTP {code}" if code else (str(error).splitlines() or [type(error).__name__])[-1][:80]
+    return NotAvailable(f"cannot get {hub_id} at {revision[:8]} from the model hub ({why}); connect, or use profile=mini")

@@ -1,0 +1,42 @@
+"""The line that a finished run leaves on the terminal: what it was, its score beside the paper's, and the folder that has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lora_repro.cells import Cell
+
+
+def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
+    """One line. `again`: the record was there already, and nothing was run."""
+    took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
+    parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
+    return f"{cell.row.label}, {cell.task}, seed {cell.seed}: " + "  ".join(parts)
+
+
+def score(record: dict[str, Any], cell: Cell) -> str:
+    """The score that stands for the task, in per cent, and what the paper prints for this row; empty where none was measured."""
+    scores = record["measured"].get("scores", {})
+    value = scores.get(cell.score)
+    if value is None:
+        return "  ".join(f"{key} {number:.4g}" for key, number in scores.items() if number is not None)
+    said = f"{cell.score} {100 * value:.1f}"
+    backbone = str(cell.asked["backbone"]["name"])
+    for name in (backbone, *cell.row.paper):  # its own, or the first that the paper has
+        printed = cell.row.paper.get(name, {})
+        number = printed.get(cell.score, printed.get(cell.task))
+        if isinstance(number, int | float):
+            return f"{said} (paper{'' if name == backbone else f', {name}'}: {number})"
+    return said
+
+
+def duration(seconds: float) -> str:
+    """`92 s`, `12 min`, `3.4 h`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def shown(folder: Path) -> str:
+    """A folder as short as it can be typed."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_absolute() and folder.is_relative_to(here) else folder)

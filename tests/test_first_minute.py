@@ -1,0 +1,100 @@
+"""What a newcomer reads: runs in the order that matters, each told with the paper's number and its folder; mistakes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.cells import cell_of, cells
+from lora_repro.config.compose import build, compose
+from lora_repro.errors import UserError
+from lora_repro.report import listing
+from lora_repro.sweep.landed import duration, landed
+from lora_repro.sweep.launch import in_order
+
+
+def record(bleu: float | None = 0.68312) -> dict[str, Any]:
+    scores = {} if bleu is None else {"bleu": bleu, "nist": 8.5}
+    return {"status": "finished", "measured": {"wall_seconds": 91.6, "scores": scores}}
+
+
+def test_rows_run_in_the_table_s_order_but_for_what_a_reader_waits_for() -> None:
+    found = cells(["experiment=e2e", "profile=smoke"])
+    rows = in_order(found).partition("=")[2].split(",")
+    assert rows[:3] == ["full", "lora", "ft_top2"] and rows[-1] == "human" and len(rows) == len({cell.row.name for cell in found})
+    assert in_order(list(reversed(found))) == in_order(found)
+    assert [cell.row.name for cell in cells(["experiment=e2e", "profile=smoke", in_order(found)])][:2] == ["full", "lora"]
+    assert in_order(cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])) == ""
+    assert in_order(cells(["-m", "profile=smoke", "method=lora,full"])) == ""
+
+
+def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cell = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
+    here = f"runs/smoke/{cell.signature}"
+    assert landed(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {here}"
+    asked = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
+    same = replace(cell, asked=asked, folder=tmp_path / "x")
+    assert landed(record(), same, again=True) == "LoRA, e2e, seed 0: finished already recorded  bleu 68.3 (paper: 70.4)  x"
+    assert landed(record(None), same) == "LoRA, e2e, seed 0: finished in 92 s  x"
+    glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
+    measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
+    assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in landed(measured, glue)
+    assert [duration(s) for s in (90, 600, 7199, 7200)] == ["90 s", "10 min", "120 min", "2.0 h"]
+
+
+def test_a_run_of_one_s_own_is_called_by_its_method_and_what_differs() -> None:
+    overrides = ["profile=smoke", "task=sentiment", "method.rank=2", "train.lr=1e-3", "seed=3", "paths.runs=/x", "launch.tries=1"]
+    assert cell_of(compose(overrides), overrides).row.label == "lora method.rank=2 train.lr=1e-3"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("method=lorra", "no method 'lorra'; did you mean lora?"),
+        ("method=zzz", "no method 'zzz'; choose from adapter_drop, "),
+        ("method.rnk=4", "no setting 'method.rnk'; did you mean method.rank?"),
+        ("method.targts=[query]", "did you mean method.targets?"),
+        ("lr=1e-3", "no setting 'lr'; did you mean train.lr?"),
+        ("n_jobs=4", "did you mean hydra.launcher.n_jobs?"),
+        ("zzz=1", "no setting 'zzz'; python -m lora_repro.run --cfg job shows all of them"),
+        ("smoke", "'smoke' is no setting: write KEY=VALUE, such as profile=mini"),
+    ],
+)
+@pytest.mark.parametrize("hydra_node", [False, True])
+def test_what_was_meant_is_said(typed: str, said: str, hydra_node: bool) -> None:
+    with pytest.raises(UserError) as refused:
+        compose([typed], hydra_node=hydra_node)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> None:
+    with pytest.raises(UserError, match="unexpected keyword argument 'rnk'; did you mean rank"):
+        build(compose(["+method.rnk=4"]).method)
+
+
+def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def keep(name: str, when: str, label: str | None) -> None:
+        (tmp_path / "mini" / name).mkdir(parents=True)
+        asked = {"method": {"name": "lora"}, "task": {"name": "rte", "metrics": ["accuracy"]}, "seed": 1}
+        made = {"asked": asked, "row": {"label": label}, "status": "finished", "where": {"finished_at": when}}
+        path = tmp_path / "mini" / name / "record.json"
+        path.write_text(json.dumps({**made, "measured": {"scores": {"accuracy": 0.5}}}))
+
+    keep("aaaa", "2026-02-01T00:00:00Z", "LoRA")
+    keep("bbbb", "2026-01-01T00:00:00Z", None)
+    (tmp_path / "mini" / "cccc").mkdir()
+    (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
+    (tmp_path / "mini" / "dddd").mkdir()
+    (tmp_path / "mini" / "dddd" / "record.json").write_text("{")
+    assert listing.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
+    header, broken, old, new, open_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
+    assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
+    assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken
+    assert [listing.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
+    assert listing.main([f"paths.runs={tmp_path / 'none'}"]) == 2
