@@ -73,7 +73,7 @@ def test_what_was_meant_is_said(typed: str, said: str, hydra_node: bool) -> None
 
 
 def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> None:
-    with pytest.raises(UserError, match="unexpected keyword argument 'rnk'; did you mean rank"):
+    with pytest.raises(UserError, match=r"method\.rnk is no setting of Lora; did you mean rank\?"):
         build(compose(["+method.rnk=4"]).method)
 
 

@@ -142,6 +142,6 @@ def test_a_field_needs_nothing_but_its_type() -> None:
         with pytest.raises(UserError, match=r"x\.keep must be a whole number of at least 0, not"):
             check("lora_repro.analysis.probe.UpdateProbe", {"keep": value}, "x")
     check("lora_repro.analysis.probe.UpdateProbe", {"keep": 0}, "x")
-    with pytest.raises(UserError, match=r"x\.kep is no setting of UpdateProbe: name, kinds"):
+    with pytest.raises(UserError, match=r"x\.kep is no setting of UpdateProbe; did you mean keep\?|choose from name, kinds"):
         check("lora_repro.analysis.probe.UpdateProbe", {"kep": 0}, "x")
     assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import blocks, place, rates
 from lora_repro.config.kinds import check_node, check_root
-from lora_repro.config.mistakes import meant, one_line, taken
+from lora_repro.config.mistakes import one_line
 from lora_repro.config.place import CONF as CONF
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
@@ -301,7 +301,4 @@ def _built(value: Any) -> Any:
     try:
         return made(**values)
     except TypeError as error:
-        known = taken(OmegaConf.create({"_target_": name}))
-        wrong = next((key for key in values if known and key not in known), None)
-        near = "" if wrong is None else f"; {meant(wrong, known)}"
-        raise UserError(f"{name}: {error}{near}") from error
+        raise UserError(f"{name}: {error}") from error
