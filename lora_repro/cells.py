@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import record
+from lora_repro.config import rates
 from lora_repro.config.compose import compose, resolved, starts_of, sweep_jobs
 from lora_repro.config.place import choices
 from lora_repro.config.schema import class_name
@@ -45,7 +46,8 @@ class Cell:
     """One run, at one place of a sweep.
 
     axes: what is swept beside row and seed, in the sweep's order: {"task": "rte", "row.rank": 8}.
-    overrides: compose it. asked: its resolved configuration. folder: of its record. starts: the runs that it starts from.
+    overrides: compose it. asked: its resolved configuration. folder: of its record. starts: the runs that it starts from. guess:
+    where a search of its rate begins; None where its rate is given.
     """
 
     row: Row
@@ -56,6 +58,7 @@ class Cell:
     asked: dict[str, Any]
     folder: Path
     starts: tuple[Cell, ...] = ()
+    guess: float | None = None
 
     @property
     def task(self) -> str:
@@ -65,6 +68,16 @@ class Cell:
     def score(self) -> str:
         """The metric that stands for the task: the first that its yaml names; BLEU for a text."""
         return str((self.asked["task"].get("metrics") or ["bleu"])[0])
+
+    @property
+    def search(self) -> dict[str, Any] | None:
+        """The trials that chose this run's rate; None where there were none, or it is given."""
+        return rates.found(str(self.asked["profile_name"]), rates.setting(self.asked)) if self.guess else None
+
+    @property
+    def unsearched(self) -> bool:
+        """Whether it trains at a first guess: its rate is not given, and nobody searched it."""
+        return bool(self.guess) and self.search is None
 
     def titled(self, axes: Iterable[str]) -> str:
         """The row and, where one row is swept, at what: `lora_q row.rank=4`. `axes`: those that are told (`varied`)."""
@@ -153,6 +166,7 @@ class _Run:
     row: Row
     asked: dict[str, Any]
     starts: tuple[tuple[_Run, int | None], ...]  # each with a seed of its own, if it has one
+    guess: float | None
 
     def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
         starts = tuple(start.cell(seed if own is None else own, {}) for start, own in self.starts)
@@ -161,7 +175,7 @@ class _Run:
             asked["starts_from"] = [start.signature for start in starts]
         name = record.signature(asked)
         folder = Path(asked["paths"]["runs"]) / asked["profile_name"] / name
-        return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts)
+        return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
 
     def at(self, axis: str, command: Sequence[str]) -> Any:
         """Where this run lies on an axis: the value, or the name of what was chosen."""
@@ -187,7 +201,7 @@ def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
     starts = []
     for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
         starts.append((_run(tuple(word for word in words if not word.startswith("seed="))), item.get("seed")))
-    return _Run(config, command, declared, asked, tuple(starts))
+    return _Run(config, command, declared, asked, tuple(starts), rates.first_guess(config))
 
 
 def _check_named(row: DictConfig) -> None:

@@ -74,6 +74,13 @@ def device_name(device: torch.device) -> str:
     return f"{cpu}, {torch.get_num_threads()} threads"
 
 
+def kernels(device: torch.device) -> str:
+    """The class of arithmetic that a device computes in: bf16 rounds otherwise in another, and one seed may move by points."""
+    if device.type == "cuda":
+        return "CUDA {}.{}".format(*torch.cuda.get_device_capability(device))
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -85,6 +92,7 @@ def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any
         "finished_at": now(),
         "versions": versions(),
         "device": device_name(device),
+        "kernels": kernels(device),
         "precision": "fp32" if autocast is None else "bf16 autocast",
     }
 

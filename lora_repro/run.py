@@ -20,6 +20,7 @@ import errno
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,6 +66,7 @@ from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
+COLLAPSED = 0.99  # of the inputs get one answer: not an accident of two answers more or fewer
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -231,8 +233,8 @@ def kept_private(task: AbstractTask) -> dict[str, bool]:
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:
-    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to every input."""
-    if status == "finished" and len(outputs) > 1 and len(set(outputs)) == 1:
+    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to 99 of 100 inputs or more."""
+    if status == "finished" and len(outputs) > 1 and Counter(outputs).most_common(1)[0][1] >= COLLAPSED * len(outputs):
         return "collapsed"
     return status
 

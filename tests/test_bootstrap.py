@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import bleu, glue
-from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_bootstrap
+from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_bootstrap, paired_draws
 
 Row = dict[str, Any]
 Answers = tuple[list[str], list[str], list[str]]  # of method a, of method b, gold
@@ -148,11 +148,36 @@ def test_pearson_far_from_zero_keeps_its_digits() -> None:
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, 1e9 / 7])
-def test_constant_predictions_have_no_correlation(constant: float) -> None:
+def test_constant_predictions_count_as_no_correlation(constant: float) -> None:
+    """A run that gives every input one number has no Pearson correlation: it is not left out, it has 0."""
     a = [{"predicted": x, "gold": x} for x in np.random.default_rng(0).uniform(0, 5, 37)]
     b = [{"predicted": constant, "gold": row["gold"]} for row in a]
     interval = paired_bootstrap(a, b, n=20, metric="pearson")
-    assert np.isnan(interval[:3]).all() and interval[3:] == (37, 0)
+    assert interval[:3] == pytest.approx((1, 1, 1)) and interval[3:] == (37, 20)
+
+
+def test_a_run_that_diverged_has_the_worst_score_in_every_resample() -> None:
+    good = [{"correct": 1.0}] * 9
+    interval = paired_bootstrap([good, good], [good, None], n=20, metric="accuracy")
+    assert interval.difference == 0.5 and interval.low < 0.5 < interval.high
+    clean = [{"slots": 2, "slot_errors": 0}] * 9
+    assert paired_bootstrap([clean], [None, clean], n=5, metric="slot_error_rate").difference == -0.5
+    with pytest.raises(UserError, match="non-empty test set"):
+        paired_bootstrap([good], [None], metric="accuracy")
+
+
+def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:
+    """With answers that are alike in a run, all spread is that of the seeds: s / sqrt(k), and Student's t for 1.96."""
+    shares = (0.2, 0.5, 0.9)
+    a = [[{"correct": share}] * 5 for share in shares]
+    b = [[{"correct": 0.0}] * 5] * 3
+    difference, drawn, _ = paired_draws(a, b, n=4000, metric="accuracy")
+    assert difference == pytest.approx(np.mean(shares))
+    expected = np.std(shares, ddof=1) / np.sqrt(3) * 4.3027 / 1.96
+    assert np.std(drawn) == pytest.approx(expected, rel=0.05)
+    # Seeds that both methods share are drawn together: what they have in common cancels.
+    assert np.ptp(paired_draws(a, a, n=50, metric="accuracy")[1]) == 0
+    assert np.ptp(paired_draws(a, a[:2], n=50, metric="accuracy")[1]) > 0
 
 
 def test_undefined_rates_are_left_out() -> None:
@@ -183,7 +208,7 @@ def test_better_excludes_zero_and_order_flips_the_sign() -> None:
     assert behind.difference == pytest.approx(-ahead.difference) and behind.high < 0
 
 
-def test_seeds_average_corpus_scores_on_the_same_resample() -> None:
+def test_seeds_average_corpus_scores() -> None:
     a, b = [runs(s, 0.8) for s in (1, 2, 3)], [runs(s, 0.7) for s in (4, 5)]
     expected = np.mean([literal_bleu(r) for r in a]) - np.mean([literal_bleu(r) for r in b])
     assert paired_bootstrap(a, b, n=20).difference == pytest.approx(expected)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lora_repro.cells import cells
-from lora_repro.costs import calibrate, plan
+from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
@@ -58,12 +58,10 @@ def test_a_published_time_of_the_same_device_is_preferred() -> None:
 
 
 def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = cells(["experiment=rank_e2e", "row/rank_e2e=lora", "profile=mini", "row.rank=1", "seed=0,2"])
-    records = Path("results/mini/records")
-    device = json.loads((records / f"{asked[0].signature}.json").read_text())["where"]["device"]
-    monkeypatch.setattr(plan, "device_name", lambda here: device)
-    assert [line.how for line in plan.lines(asked[:1])] == ["published"]
-    assert not (records / f"{asked[1].signature}.json").exists()  # the fifth seed was not published
+    asked = cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", "seed=0,1"])
+    known = {asked[0].signature: {"where": {"device": "Some CPU"}, "measured": {"wall_seconds": 12.5}}}
+    monkeypatch.setattr(plan.record, "load_records", lambda folder: known)
+    monkeypatch.setattr(plan, "device_name", lambda here: "Some CPU")
     assert [line.how for line in plan.lines(asked)] == ["published", "estimated"]
 
 
@@ -121,3 +119,24 @@ def test_times_are_short(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("n", "text"), [(7, "7 B"), (3584, "4 kB"), (999_600, "1 MB"), (1.42e9, "1.4 GB"), (3e11, "300 GB")])
 def test_sizes_are_short(n: float, text: str) -> None:
     assert plan.size(n) == text
+
+
+def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show() -> None:
+    asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte"]
+    made = plan.lines(cells([*asked, "seed=0,1,2"]))
+    said = plan.totals(made)
+    (search,) = [text for text in said if text.startswith("rates not searched: ")]
+    assert search.startswith("rates not searched: 2; 3 to 7 trials each of 0.33 of a training take ")
+    once = {line.cell.row.name: line.forecast.train_seconds for line in made}
+    assert f"{plan.clock(3 * 0.3333 * sum(once.values()))} to " in search
+    assert all(0 < line.forecast.train_seconds < line.forecast.seconds for line in made)
+    (least,) = [text for text in said if text.startswith("differences of two rows that rte could show")]
+    # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
+    assert least.endswith("from 14.5 points with 3 seeds")
+    (one,) = plan.differences(plan.lines(cells([*asked, "seed=0"])))
+    assert one.endswith(f"from {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (of the inputs alone)")
+
+
+def test_more_seeds_and_inputs_show_smaller_differences() -> None:
+    found = [detectable.points("rte", seeds, inputs) for seeds, inputs in ((3, 277), (5, 277), (5, 5000))]
+    assert found == sorted(found, reverse=True) and detectable.points("nothing", 3, 100) is None  # type: ignore[type-var]

@@ -54,7 +54,6 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"status": "diverged"}, "status is diverged"),
         ({"status": "failed"}, "status is failed"),
         ({"dirty": True}, "uncommitted changes"),
         ({"dirty": None}, "uncommitted changes"),
@@ -170,3 +169,12 @@ def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytes
         main(["profile=mini"], tmp_path)
     main(["profile=mini", "--force"], tmp_path)
     assert seen == [False, False, True, True]
+
+
+def test_a_diverged_run_is_published_without_scores_or_answers(tmp_path: Path) -> None:
+    """It counts against its method: left out, the method would be judged on the seeds that it has not lost."""
+    place = run(tmp_path, status="diverged", scores={})
+    (place / "predictions.jsonl").write_text("", encoding="utf-8")
+    assert outcome(tmp_path) == "published"
+    run(tmp_path / "finished", scores={})
+    assert "it has no scores" in outcome(tmp_path / "finished")

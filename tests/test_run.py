@@ -53,7 +53,7 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     assert measured["parameters"]["method"] == 2 * 4 * ((32 + 32) + (32 + 16)) and measured["parameters"]["head"] == 0
     assert measured["steps"] == 2 and measured["train_tokens"] > 0 and measured["peak_memory_mb"] > 50
     assert measured["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
-    assert {"git_sha", "dirty", "finished_at", "versions", "device", "precision", "backbone", "data"} <= set(where)
+    assert {"git_sha", "dirty", "finished_at", "versions", "device", "kernels", "precision", "backbone", "data"} <= set(where)
     assert where["batching"] == "packed"
     assert "synthetic" in where["data"]["caption"] and where["data"]["hashes"]
     folder = tmp_path / "smoke" / found["signature"]
@@ -287,6 +287,8 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
         ("finished", ["a", "a", "a"], "collapsed"),
         ("finished", ["", ""], "collapsed"),
         ("finished", ["a", "a", "b"], "finished"),
+        ("finished", ["a"] * 1041 + ["b"] * 2, "collapsed"),  # two answers fewer were no collapse once
+        ("finished", ["a"] * 98 + ["b"] * 2, "finished"),
         ("finished", ["a"], "finished"),  # one input cannot tell
         ("diverged", [], "diverged"),
     ],

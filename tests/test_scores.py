@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 
 from lora_repro.cells import Cell, Row
+from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.report import statistics
+from lora_repro.report import searched, statistics
 from lora_repro.report.columns import Column
+from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured, quoted
-from lora_repro.report.statistics import Difference, Mean, Metric, one_origin, summarise, text_of
-from lora_repro.results import Store, long, own, published, runs
+from lora_repro.report.statistics import Difference, Mean, Metric, holm, one_origin, summarise, text_of
+from lora_repro.results import Run, Store, declared_cells, long, own, published, runs
 
 BLEU, SER = Metric("bleu", "BLEU"), Metric("slot_error_rate", "SER", -1)
 COLUMNS = [Column(BLEU, "bleu"), Column(SER, "slot_error_rate")]
@@ -85,12 +88,41 @@ def test_a_missing_row_is_empty_never_zero(tmp_path: Path) -> None:
     assert text_of(result.cells.get("bleu"), 1) == "—"
 
 
-def test_diverged_and_collapsed_are_counted_and_never_averaged(tmp_path: Path) -> None:
-    found = store(tmp_path, record("a", 0.5, note="said"), record("b", 0.0, status="collapsed"),
-                  record("c", None, status="diverged", method=7))  # fmt: skip
-    result = results(row("lora", 1, ["a", "b", "c"]), found)["lora"]
-    assert (result.n, result.cells["bleu"]) == (1, Mean(50.0, None, 1))
-    assert result.notes == ("1 collapsed", "1 diverged", "said")
+def test_diverged_and_collapsed_are_counted_and_averaged_as_what_they_are(tmp_path: Path) -> None:
+    """A method that loses seeds is not shown by the others alone."""
+    found = store(tmp_path, record("a", 0.4), record("b", 0.1, status="collapsed"), record("c", None, status="diverged"))
+    del found.records["c"]["measured"]["scores"]
+    made = results(row("lora", 1, ["a", "b", "c"]), found)["lora"]
+    assert made.cells["bleu"].mean == pytest.approx((40 + 10 + 0) / 3) and made.n == 3
+    assert made.cells["slot_error_rate"].mean == pytest.approx((25 + 25 + 100) / 3)
+    assert made.notes == ("1 collapsed", "1 diverged")
+    (run,) = runs(row("lora", 1, ["a"]), found)
+    run.record["status"], run.record["measured"]["scores"] = "collapsed", {"pearson": None}
+    assert statistics.score(run, "pearson") == 0  # a constant answer has no correlation
+
+
+def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
+    found = store(tmp_path, *(record(name) for name in ("f0", "f1", "l0")), record("l1", None, status="diverged"))
+    for name in ("f0", "f1", "l0"):
+        lines = [{"key": str(i), "slots": 10, "slot_errors": 1} for i in range(20)]
+        (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
+             (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
+    found_difference = statistics.difference([(statistics.paired(*sides), "slot_error_rate")])
+    assert found_difference and found_difference.n == 2 and found_difference.mean == pytest.approx((0 + 90) / 2)
+
+
+def test_holm_corrects_by_rank_and_never_falls() -> None:
+    given = [Difference(1, 0, 2, 3, p=p) for p in (0.01, 0.04, 0.03, 0.005)]
+    assert [one.p for one in holm(given)] == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm (1979), by hand
+    assert [one.p for one in holm([Difference(1, 0, 2, 3, p=0.6)] * 2)] == [1, 1] and holm([]) == []
+
+
+def test_a_difference_prints_what_it_could_have_shown_and_whether_it_stands_after_correction() -> None:
+    one = Difference(-1.3, -2.1, -0.5, 3, error=0.4, p=0.001)
+    assert one.text(1) == "−1.3 [−2.1, −0.5]*, Δ 1.1" and one.detectable == pytest.approx(2.8016 * 0.4, rel=1e-4)
+    assert dataclasses.replace(one, p=0.2).text(1) == "−1.3 [−2.1, −0.5], Δ 1.1"
+    assert dataclasses.replace(one, n=1).text(1) == "−1.3 [−2.1, −0.5]†, Δ 1.1"
 
 
 def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) -> None:
@@ -142,8 +174,8 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
     made = results(cells, found)
     assert pairs == [("l0", "f0", "bleu"), ("l1", "f1", "bleu")]
     low, high = statistics.np.percentile([-1.0, 5.0], [2.5, 97.5])
-    expected = Difference(pytest.approx(1.5), pytest.approx(low), pytest.approx(high), 2)  # type: ignore[arg-type]
-    assert made["lora"].differences == {"bleu": expected}
+    (made_difference,) = made["lora"].differences.values()
+    assert dataclasses.astuple(made_difference)[:5] == pytest.approx((1.5, low, high, 2, 3.0))
     assert not (made["full"].differences or made["other"].differences or made["human"].differences)
     results(cells, found)
     assert len(pairs) == 2  # remembered
@@ -215,3 +247,38 @@ def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_of_one_seed_in_bf16_from_several_machines_are_named() -> None:
+    """One seed of one method moved by 6 BLEU between two CPUs."""
+    cells = [*row("full", 1, ["a"]), *row("lora", 2, ["b"])]
+    main = COLUMNS[0]
+
+    def notes(*kernels: str, precision: str = "bf16 autocast", n: int = 1) -> list[str]:
+        records = [record(key) for key in "ab"]
+        for one, kind in zip(records, kernels, strict=True):
+            one["where"] |= {"kernels": kind, "precision": precision, "device": "some, 1 threads"}
+        shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]
+        ours = [Result(cell.row.name, cell.row.label, "published", {}, n) for cell in cells]
+        return [note for note in Pivot("t", {})._notes(ours, shown, main) if "different machines" in note]
+
+    assert "x86 AVX2; x86 AVX512" in notes("x86 AVX2", "x86 AVX512")[0]
+    assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", n=3)
+    assert not notes("x86 AVX2", "x86 AVX512", precision="fp32")
+
+
+def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, lora = (declared_cells("e2e", "smoke", [f"row/e2e={name}", "seed=0"])[0] for name in ("full", "lora"))
+    given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
+    found: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
+    assert searched.remarks([full, lora]) == ["Learning rate not searched, a first guess: every row."]
+    assert searched.remarks([given]) == []
+    found[rates.setting(lora.asked)] = {"edge": "high", "length": 0.5}
+    assert searched.remarks([full, lora]) == [
+        "Learning rate not searched, a first guess: Full fine-tuning.",
+        "The best learning rate lies at an edge of those tried: LoRA.",
+        "Learning rate searched on a part of the training's length: LoRA.",
+    ]
+    found |= {rates.setting(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
+    assert searched.remarks([full, lora]) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
@@ -22,7 +22,7 @@ class Forecast:
     """`trained`, `total`: parameters. `tokens`: training positions, padding included. `memory`, `kept`, `used`: bytes.
 
     Memory is the peak's; kept on disk is what stays, used what is taken meanwhile. `lengths`: where the token counts come
-    from, `counted`, `documented` or `guessed`.
+    from, `counted`, `documented` or `guessed`. train_seconds: of the training alone, which is what a trial of a rate takes.
     """
 
     trained: int
@@ -34,6 +34,8 @@ class Forecast:
     kept: int
     used: int
     lengths: str
+    train_seconds: float = 0.0
+    test_rows: int = 0
 
 
 def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
@@ -48,6 +50,7 @@ def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
     rate = speed(found.shape, found.outline, work, ranks.device, dtype)
     counted = arithmetic.flops(found.outline, work)
     kept, used = arithmetic.disk(found.outline)
+    trained = arithmetic.flops(found.outline, replace(work, test_rows=0))
     process = 0 if ranks.device.type == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
     return Forecast(
         trained=found.outline.trained,
@@ -60,4 +63,6 @@ def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
         kept=kept,
         used=used,
         lengths=lengths,
+        train_seconds=arithmetic.seconds(trained, rate.rows * ranks.size, rate.tokens, 0),
+        test_rows=work.test_rows,
     )

@@ -27,7 +27,9 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro import cli, record
 from lora_repro.backbone import at_hand
 from lora_repro.cells import Cell, cells, varied, with_starts
+from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
+from lora_repro.costs import detectable
 from lora_repro.costs.forecast import Forecast, forecast
 from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
@@ -148,12 +150,40 @@ def totals(made: Sequence[Line]) -> list[str]:
     free = shutil.disk_usage(place).free
     said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
     said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
+    said += [*searches(made), *differences(made)]
     if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
         said.append(f"times and memory are those of one process; {processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
         said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
     if used > free:
         said.append("this does not fit: free some space, or choose another place with paths.runs=/path")
+    return said
+
+
+def searches(made: Sequence[Line]) -> list[str]:
+    """What the rates that nobody has searched yet would cost (`python -m lora_repro tune`), which no run waits for."""
+    settings = {rates.setting(line.cell.asked): line for line in made if line.cell.unsearched}
+    if not settings:
+        return []
+    length, most = (made[0].cell.asked["tune"][key] for key in ("length", "most"))
+    once = float(length) * sum(line.forecast.train_seconds for line in settings.values())
+    part = "" if length == 1 else f" of {length:.2g} of a training"
+    took = f"{clock(3 * once)} to {clock(most * once)}"
+    return [f"rates not searched: {len(settings)}; 3 to {most} trials each{part} take {took} more: python -m lora_repro tune"]
+
+
+def differences(made: Sequence[Line]) -> list[str]:
+    """The least difference of two rows that each task's runs could show, by how many seeds its rows have."""
+    said = []
+    for task in dict.fromkeys(line.cell.task for line in made):
+        mine = [line for line in made if line.cell.task == task and line.forecast.test_rows]
+        seeds: dict[str, set[int]] = {}
+        for line in mine:
+            seeds.setdefault(line.cell.row.name, set()).add(line.cell.seed)
+        counts = sorted({len(found) for found in seeds.values()}, reverse=True)
+        told = [(k, detectable.points(task, k, max(line.forecast.test_rows for line in mine))) for k in counts]
+        shown = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (of the inputs alone)'}" for k, least in told if least]
+        said += [f"differences of two rows that {task} could show: from {', '.join(shown)}"] if shown and len(seeds) > 1 else []
     return said
 
 

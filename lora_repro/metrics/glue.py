@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
 
 from lora_repro.errors import UserError

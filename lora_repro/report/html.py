@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 MISSING = ("", "—")
 
-# A number, then at most a factor, a spread, an interval and a mark. "1 collapsed" or a date is no number.
-NUMBER = re.compile(r"([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ?\[[^\]]*\])?\s?[†‡*]*")
+# A number, then at most a factor, a spread, an interval, a mark and Δ. "1 collapsed" or a date is no number.
+NUMBER = re.compile(
+    r"([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ?\[[^\]]*\])?\s?[†‡*]*(?:, Δ [\d.,]+)?"
+)
 FACTOR = {"": 1.0, "%": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 FRAME = Markup(
     '<div class="scroll" role="region" tabindex="0" aria-labelledby="{id}">\n<table class="sortable">\n'

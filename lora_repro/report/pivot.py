@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
-from lora_repro.report import captions
+from lora_repro.report import captions, searched
 from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.scores import Result, measured, quoted, rows_of
@@ -134,22 +134,34 @@ class Pivot:
         notes = list(self.remarks)
         if not shown:
             notes.append("No cell of this table is measured under the present protocol yet: what the paper prints stands alone.")
+        notes += searched.remarks([run.cell for run in shown])
         notes.append(
             "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
             "printed, never 0."
         )
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
+        low = [run for run in shown if str(run.record["where"].get("precision", "")).startswith("bf16")]
+        machines = sorted({_machine(run) for run in low if run.source == shown[0].source})
+        if any(result.n == 1 for result in ours) and len(machines) > 1:
+            notes.append(
+                f"Rows of one seed were run on different machines ({'; '.join(machines)}): in bf16 one seed of E2E moved by up "
+                "to 6 BLEU between two CPUs, so these rows compare less closely than their digits say."
+            )
         if any(main.key in result.differences for result in ours):
             notes.append(
-                f"{main.metric.label} − {self.reference_label}: paired bootstrap over test inputs, 95 % "
-                "interval of the mean over the seeds that both have. It covers the choice of "
-                "inputs, not of seeds. A row scored against other references is compared with none."
+                f"{main.metric.label} − {self.reference_label}: paired bootstrap over test inputs and seeds, 95 % interval of "
+                "the mean over the seeds that both have; with one seed (†) it covers the inputs alone. *: p < 0.05 by Holm's "
+                "correction over all comparisons of this table. Δ: the least true difference that the comparison would show, "
+                "with a chance of 80 %. A row scored against other references is compared with none."
             )
         if generated([run.record for run in shown]):
             notes.append("The data are generated: these scores compare with each other, not with the paper's.")
         if not all(run.finished for run in shown):
-            notes.append("Diverged, collapsed and failed runs are counted under Notes and enter no mean.")
+            notes.append(
+                "Collapsed and diverged runs are counted under Notes and in every mean: a constant answer has its score (a "
+                "correlation of 0), a run that diverged the worst there is."
+            )
         return notes
 
     def draw(self, scores: Sequence[Scores], stem: Path) -> list[Path]:
@@ -167,3 +179,9 @@ class Pivot:
         panels = [scored.panel(one, quoted=one.backbone in self.paper) for one in scores]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
         return points.save(panels, scores[0].compared.metric.label, stem) if panels else []
+
+
+def _machine(run: Run) -> str:
+    """The class of a run's arithmetic; of an older record, which does not say, its device without the threads."""
+    where = run.record["where"]
+    return str(where.get("kernels") or str(where["device"]).rpartition(", ")[0] or where["device"])

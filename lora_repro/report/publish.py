@@ -73,8 +73,8 @@ def _published(results: Path, found: Mapping[str, str]) -> list[Path]:
 
 def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     """Why this run may not be published, or None."""
-    # A collapsed run is a result: tables show it as such and never average it.
-    if record["status"] not in ("finished", "collapsed"):
+    # A collapsed or diverged run is a result: it counts as what it is.
+    if record["status"] not in ("finished", "collapsed", "diverged"):
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
         return "it ran on uncommitted changes"
@@ -82,12 +82,13 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
         return "its backbone is a folder of this machine, which no reader has"
     if bad := _not_finite(record["measured"], "measured"):
         return f"{bad} is not a finite number"
-    if not record["measured"].get("scores"):
+    answered = record["status"] != "diverged"
+    if answered and not record["measured"].get("scores"):
         return "it has no scores"
     if not predictions.is_file():
         return "its predictions are missing"
     lines = load_predictions(predictions)
-    if not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
+    if answered and not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
         return "its predictions are empty"
     for line in lines:
         if bad := _not_finite(line, "predictions"):

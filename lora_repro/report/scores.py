@@ -11,8 +11,17 @@ from typing import Any
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
-from lora_repro.report.statistics import Difference, Mean, difference, one_origin, paired, summarise
-from lora_repro.results import FINISHED, Run, Store, long, runs
+from lora_repro.report.statistics import (
+    Difference,
+    Mean,
+    difference,
+    holm,
+    one_origin,
+    paired,
+    score,
+    summarise,
+)
+from lora_repro.results import Run, Store, grouped, runs
 
 Seeds = dict[int, Run]
 
@@ -21,8 +30,8 @@ Seeds = dict[int, Run]
 class Result:
     """A row as one source has it: measured by us (published or not), the paper's, or reruns by others.
 
-    cells, differences (from the reference row), lost (the seeds without a score: `1 collapsed`), sizes (trained method
-    parameters, where columns differ in them): by the column's key.
+    cells, differences (from the reference row), lost (seeds that collapsed or diverged and count as what they are: `1
+    collapsed`), sizes (trained method parameters, where columns differ in them): by the column's key.
     """
 
     row: str
@@ -68,10 +77,20 @@ def measured(
                 found = difference([(pairs, column.scored)], column.metric.scale)
                 parts[row.name].append(Result(row.name, row.label, "", {}, differences={column.key: found} if found else {}))
     results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
-    if len(single) == len(columns):
-        return results
-    scored = [(placed[column.key], column.scored) for column in single]
-    return [_with_average(result, columns[-1], scored, "" if columns[-1] not in compared else reference) for result in results]
+    if len(single) < len(columns):
+        scored = [(placed[column.key], column.scored) for column in single]
+        last = "" if columns[-1] not in compared else reference
+        results = [_with_average(result, columns[-1], scored, last) for result in results]
+    return _corrected(results)
+
+
+def _corrected(results: Sequence[Result]) -> list[Result]:
+    """With every difference's p corrected for all the others of the table."""
+    places = [(at, key) for at, result in enumerate(results) for key in result.differences]
+    found: list[dict[str, Difference]] = [{} for _ in results]
+    for (at, key), one in zip(places, holm([results[at].differences[key] for at, key in places]), strict=True):
+        found[at][key] = one
+    return [replace(result, differences=own) for result, own in zip(results, found, strict=True)]
 
 
 def rows_of(group: Sequence[Cell]) -> list[Row]:
@@ -79,32 +98,30 @@ def rows_of(group: Sequence[Cell]) -> list[Row]:
 
 
 def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Result]:
-    """What each row that has runs scored in one column; `named`: notes on lost seeds say the column."""
-    table = long(chosen)
+    """What each row that has runs scored in one column; `named`: notes on lost seeds say the column. A run stands there once."""
     found = []
-    for name, lines in table.groupby("row", sort=False):
-        each = lines.drop_duplicates("seed")
-        done = each[each.status == FINISHED]
-        counts = set(zip(map(int, done.method_parameters), map(int, done.head_parameters), strict=True))
+    for each in grouped(chosen, lambda run: run.cell.row.name):
+        row = each[0].cell.row
+        trained = [run.record["measured"]["parameters"] for run in each]
+        counts = {(int(one["method"]), int(one["head"])) for one in trained}
         if len(counts) > 1:
-            raise UserError(f"row {name}: seeds train different numbers of parameters {sorted(counts)}")
-        method, head = next(iter(counts), (None, None))
-        scores = lines[(lines.status == FINISHED) & (lines.metric == column.scored)].value
-        values, n = [column.metric.scale * value for value in scores], len(done)
-        lost = tuple(f"{count} {why}" for why, count in sorted(Counter(each[each.status != FINISHED].status).items()))
+            raise UserError(f"row {row.name}: seeds train different numbers of parameters {sorted(counts)}")
+        method, head = next(iter(counts))
+        scores = [score(run, column.scored) for run in each]
+        values = [column.metric.scale * value for value in scores if value is not None]
+        counted = Counter(str(run.record["status"]) for run in each if not run.finished)
+        lost = tuple(f"{count} {why}" for why, count in sorted(counted.items()))
+        said = {str(run.record["measured"].get("note") or "") for run in each}
         found.append(
             Result(
-                str(name),
-                each.label.iloc[0],
-                each.source.iloc[0],
-                {column.key: summarise(values)} if n and len(values) == n else {},
-                n or None,
+                row.name,
+                row.label,
+                each[0].source,
+                {column.key: summarise(values)} if len(values) == len(each) else {},
+                len(each),
                 method,
                 head,
-                notes=(
-                    *(f"{column.metric.label}: {why}" if named else why for why in lost),
-                    *sorted({*done.note} - {""}),
-                ),
+                notes=(*(f"{column.metric.label}: {why}" if named else why for why in lost), *sorted(said - {""})),
                 lost={column.key: lost} if lost and named else {},
                 sizes={column.key: method} if method else {},
             )
@@ -136,11 +153,11 @@ def _with_average(
     result: Result, column: Column, scored: Sequence[tuple[dict[str, Seeds], str]], reference: str
 ) -> Result:
     """With the mean over tasks, seed by seed, over the seeds that every task has; each task's inputs resampled on their own."""
-    finished = [({seed: run for seed, run in place[result.row].items() if run.finished}, key) for place, key in scored]
+    ours = [(place[result.row], key) for place, key in scored]
     values = []
-    for seed in sorted(set.intersection(*({*seeds} for seeds, _ in finished))):
-        scores = [seeds[seed].record["measured"]["scores"].get(key) for seeds, key in finished]
-        if all(score is not None for score in scores):
+    for seed in sorted(set.intersection(*({*seeds} for seeds, _ in ours))):
+        scores = [value for seeds, key in ours if (value := score(seeds[seed], key)) is not None]
+        if len(scores) == len(ours):
             values.append(column.metric.scale * sum(scores) / len(scores))
     if not values:
         return result

@@ -95,10 +95,12 @@ class Scores:
                 line |= {key: cell and cell.mean, f"{key}_sd": cell and cell.sd}
                 if by_column:
                     line |= {f"{key}_difference": versus and versus.mean, f"{key}_low": versus and versus.low,
-                             f"{key}_high": versus and versus.high}  # fmt: skip
+                             f"{key}_high": versus and versus.high, f"{key}_p": versus and versus.p,
+                             f"{key}_detectable": versus and versus.detectable}  # fmt: skip
             versus = result.differences.get(self.compared.key)
             line |= {"n": result.n, "difference": versus and versus.mean, "difference_low": versus and versus.low,
                      "difference_high": versus and versus.high, "difference_n": versus and versus.n,
+                     "difference_p": versus and versus.p, "detectable": versus and versus.detectable,
                      "notes": "; ".join(result.notes)}  # fmt: skip
             lines.append({key: _plain(value) for key, value in line.items()})
         return lines

@@ -1,26 +1,30 @@
 """From runs to what a table prints of them: mean ± sd (n), and differences of paired runs with their interval.
 
-Only finished runs are averaged.
+No run is left out for what it answered: one that collapsed or diverged counts as what it is (`score`).
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import Floats, paired_draws
+from lora_repro.metrics.bootstrap import METRICS, Floats, paired_draws
 from lora_repro.record import load_predictions
 from lora_repro.report.table import EMPTY, SINGLE
 from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
+LEVEL = 0.05
+POWER = float(ndtri(1 - LEVEL / 2) + ndtri(0.8))
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,40 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Row minus reference in printed units and its 95 % bootstrap interval, over n shared seeds."""
+    """Row minus reference in printed units and its 95 % bootstrap interval over inputs and seeds, over n shared seeds.
+
+    error: the standard deviation of its resamples. p: two-sided, of a true difference of none; `holm` corrects it for the others
+    of its table.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    error: float = math.nan
+    p: float = math.nan
+
+    @property
+    def detectable(self) -> float:
+        """The least true difference that such a comparison shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
+        return POWER * self.error
 
     def text(self, digits: int) -> str:
+        """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * a corrected p below 0.05, Δ `detectable`; `†` marks a single seed."""
         mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in (self.mean, self.low, self.high))
-        return f"{mean} [{low}, {high}]{SINGLE if self.n == 1 else ''}"
+        mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
+        least = "" if math.isnan(self.error) else f", Δ {self.detectable:.{digits}f}"
+        return f"{mean} [{low}, {high}]{mark}{least}"
+
+
+def holm(found: Sequence[Difference]) -> list[Difference]:
+    """The same with p as Holm (1979) corrects it for their number: the k-th smallest of m times m - k + 1, never falling."""
+    order = sorted(range(len(found)), key=lambda place: found[place].p)
+    corrected, least = list(found), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(found) - rank) * found[place].p))
+        corrected[place] = replace(found[place], p=least)
+    return corrected
 
 
 def text_of(found: Mean | Difference | None, digits: int) -> str:
@@ -78,36 +106,62 @@ def summarise(values: Sequence[float]) -> Mean:
 Pair = tuple[Run, Run]
 
 
+def score(run: Run, metric: str) -> float | None:
+    """What counts for a run in means and comparisons; None where the metric was not measured.
+
+    A collapsed run's constant answer has its score, and 0 where that is undefined (a correlation). A diverged run, which
+    answers nothing, has the worst there is.
+    """
+    measured = run.record["measured"]
+    value: float | None = {"dev_loss": measured.get("dev_loss"), **(measured.get("scores") or {})}.get(metric)
+    if value is None and not run.finished and metric in METRICS:
+        return METRICS[metric].worst
+    return value
+
+
 def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
-    """The runs of each seed that finished in both and answered the same inputs; seed -> run on either side."""
+    """The runs of each seed that both have and that answered the same inputs, or diverged; seed -> run on either side."""
     both = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    same = [pair for pair in both if all(run.finished for run in pair) and inputs(pair[0]) == inputs(pair[1])]
-    return [pair for pair in same if inputs(pair[0]) is not None]
+    return [pair for pair in both if same_inputs(pair)]
+
+
+def same_inputs(runs: Sequence[Run]) -> bool:
+    """Whether all of these answered the same inputs, of which one that diverged says nothing; false if none answered any."""
+    answered = [inputs(run) for run in runs if answers(run)]
+    return bool(answered) and answered[0] is not None and all(keys == answered[0] for keys in answered)
+
+
+def answers(run: Run) -> bool:
+    return bool(run.record["status"] != "diverged")
 
 
 def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0) -> Difference | None:
     """Mean over `parts` (the pairs of a task, and its metric) of row minus reference; None where a part has no pair.
 
-    Each resample of a task's inputs scores every seed of both methods, so the interval is that of the mean over seeds.
+    Each resample of a task's inputs and seeds scores both methods, so the interval is that of the mean over seeds.
     """
     if not all(pairs for pairs, _ in parts):
         return None
     # A seed of its own for each: with one for all, tasks of equal size would draw the same resamples.
     drawn = [resampled([run for pair in pairs for run in pair], metric, seed) for seed, (pairs, metric) in enumerate(parts)]
-    mean, (low, high) = np.mean([point for point, _ in drawn]), interval(np.mean([draws for _, draws in drawn], axis=0))
-    return Difference(scale * float(mean), scale * float(low), scale * float(high), min(len(pairs) for pairs, _ in parts))
+    draws = np.mean([draws for _, draws in drawn], axis=0)
+    mean, (low, high) = np.mean([point for point, _ in drawn]), interval(draws)
+    error = float(np.nanstd(draws)) if not np.isnan(draws).all() else math.nan
+    p = 2 * float(ndtr(-abs(mean) / error)) if error > 0 else 1.0 if mean == 0 else math.nan if math.isnan(error) else 0.0
+    n = min(len(pairs) for pairs, _ in parts)
+    return Difference(scale * float(mean), scale * low, scale * high, n, scale * error, p)
 
 
-def interval(draws: Floats) -> tuple[float, float]:
-    """The middle 95 % of the resamples in which the score is defined; NaN where it is in none."""
+def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """The middle 1 - level of the resamples in which the score is defined; NaN where it is in none."""
     defined = draws[~np.isnan(draws)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
+    low, high = np.percentile(defined, [50 * level, 100 - 50 * level]) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)
 
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> tuple[float, Floats]:
-    """(difference, that of each resample of the inputs) of paired runs, ours and theirs by turns; once for the same files."""
-    return _resampled(tuple(_stamped(run.predictions) for run in runs), metric, seed)
+    """(difference, that of each resample) of paired runs, ours and theirs by turns; made once for the same files."""
+    return _resampled(tuple(_stamped(run.predictions) if answers(run) else None for run in runs), metric, seed)
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
@@ -128,8 +182,8 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 
 @cache
-def _resampled(files: tuple[File, ...], metric: str, seed: int) -> tuple[float, Floats]:
-    runs = [_predictions(file) for file in files]
+def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> tuple[float, Floats]:
+    runs = [None if file is None else _predictions(file) for file in files]
     point, draws, _ = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
     return point, draws
 

@@ -203,10 +203,8 @@ def searches(arguments: Sequence[str]) -> list[Search]:
     found: dict[str, Search] = {}
     for cell in cells(arguments):
         name = rates.setting(cell.asked)
-        if name not in found:
-            config = compose(list(cell.overrides))
-            if first := rates.first_guess(config):
-                found[name] = Search(cell, config, first)
+        if name not in found and cell.guess:
+            found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
     if not found:
         raise UserError("nothing to search: every rate is given; name an experiment, for example: experiment=e2e row/e2e=lora")
     return list(found.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,33 @@ from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import HOW, INCONCLUSIVE, NOT_RUN, Reading, Region, judge
+from lora_repro.report.claims.reading import (
+    HOW,
+    INCONCLUSIVE,
+    LEAST,
+    NOT_RUN,
+    Reading,
+    Region,
+    combined,
+    judge,
+)
 from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.statistics import generated, inputs, interval, one_origin, resampled
+from lora_repro.report.statistics import (
+    LEVEL,
+    answers,
+    generated,
+    inputs,
+    interval,
+    one_origin,
+    resampled,
+    same_inputs,
+    score,
+)
 from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
+INPUTS = 200  # test inputs behind a verdict, at least
+BETTER = Region(floor=0.0)
 
 
 @dataclass(frozen=True)
@@ -30,16 +51,15 @@ class Place:
     label: str
     runs: dict[int, Run]
 
-    @property
-    def finished(self) -> dict[int, Run]:
-        return {seed: run for seed, run in self.runs.items() if run.finished}
-
 
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
-    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over test inputs of the tables and over
-    the seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone.
+    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over inputs and seeds of the tables, over the
+    seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. least: seeds
+    behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
+    -> the sign that makes more of them better, which must give the same verdict. better: whether a second verdict tells of
+    a value above 0. Of comparisons of which `any` suffices, each has Bonferroni's share of the 5 %.
     """
 
     def __init__(
@@ -49,9 +69,13 @@ class Compare(ClaimTest):
         ceiling: float | None = None,
         tasks: str = "mean",
         combine: str = "all",
+        least: int = LEAST,
+        agree: Mapping[str, int] | None = None,
+        better: bool = False,
     ) -> None:
         self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
         self.region, self.tasks, self.combine = Region.of(floor, ceiling), tasks, combine
+        self.least, self.agree, self.better = least, dict(agree or {}), better
         if any(len(cells) not in (2, 4) or len({cell.table for cell in cells}) > 1 for cells in self.comparisons):
             raise UserError("a comparison names two or four cells of one table")
         if tasks not in ("mean", "each") or combine not in HOW:
@@ -68,20 +92,24 @@ class Compare(ClaimTest):
         names = "; ".join(_expression([f"`{cell.name}`" for cell in cells]) for cells in self.comparisons)
         over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
         several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
-        return f"{names}, {over}: {self.region.words} (points of the score); {several} of the comparisons"
+        also = "".join(f", and {'' if sign > 0 else 'minus '}{metric} likewise" for metric, sign in self.agree.items())
+        better = "; and a second verdict: above 0" if self.better else ""
+        needs = f"{self.least} seeds, {INPUTS} inputs and searched rates at least"
+        where = f"{self.region.words} (points of the score){also}"
+        return f"{names}, {over}: {where}; {several} of the comparisons, with {needs}{better}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        found = []
+        planned = []
         for cells in self.comparisons:
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
                 tasks = list(dict.fromkeys(map(task_of, mine)))
                 groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
                 for sized, group in itertools.product(expanded(cells, _sizes(mine)), groups):
-                    places = [[_place(mine, cell, task, evidence) for cell in sized] for task in group]
-                    found.append(self._reading(places, evidence))
-        return found
+                    planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
+        level = LEVEL / (len(planned) or 1) if self.combine == "any" else LEVEL
+        return [self._reading(places, evidence, level) for places in planned]
 
-    def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> Reading:
+    def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, level: float) -> Reading:
         """`places`: for each task its cells."""
         runs = [run for cells in places for place in cells for run in place.runs.values()]
         tasks = [task_label(cells[0].cell) for cells in places]
@@ -100,11 +128,47 @@ class Compare(ClaimTest):
         seeds = _shared_seeds(places)
         if not seeds:
             return Reading(verdict=INCONCLUSIVE, **facts)
-        points, draws = zip(*(_draws(cells, seeds, at) for at, cells in enumerate(places)), strict=True)
-        low, high = (100 * end for end in interval(np.mean(draws, axis=0)))
-        each = [100 * float(np.mean([_of_seed(cells, seed) for cells in places])) for seed in seeds]
-        verdict = judge(self.region, low, high, len(seeds), each)
-        return Reading(verdict=verdict, value=100 * float(np.mean(points)), low=low, high=high, n=len(seeds), **facts)
+        value, low, high, each = _value(places, seeds, level)
+        verdicts = [judge(self.region, low, high, len(seeds), each, self.least)]
+        notes = list(facts.pop("notes"))
+        for metric, sign in self.agree.items():
+            if metric in _scores_of(places[0][0]):
+                other, down, up, single = _value(places, seeds, level, metric)
+                least, most = sorted((sign * down, sign * up))
+                verdicts.append(judge(self.region, least, most, len(seeds), [sign * one for one in single], self.least))
+                notes.append(f"{metric} {other:+.1f} [{down:+.1f}, {up:+.1f}]: {verdicts[-1]}".replace("-", "−"))
+        wanting = _wanting(places, seeds)
+        verdict = INCONCLUSIVE if wanting else combined(verdicts, "agree")
+        better = ""
+        if self.better:
+            better = INCONCLUSIVE if wanting else judge(BETTER, low, high, len(seeds), each, self.least)
+        return Reading(verdict=verdict, value=value, low=low, high=high, n=len(seeds), better=better,
+                       notes=(*notes, *wanting), **facts)  # fmt: skip
+
+
+def _value(
+    places: Sequence[Sequence[Place]], seeds: Sequence[int], level: float, metric: str | None = None
+) -> tuple[float, float, float, list[float]]:
+    """(value, its interval's ends, each seed's value) of the mean over the tasks, in points of their scores or of `metric`."""
+    points, draws = zip(*(_draws(cells, seeds, at, metric) for at, cells in enumerate(places)), strict=True)
+    low, high = (100 * end for end in interval(np.mean(draws, axis=0), level))
+    each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
+    return 100 * float(np.mean(points)), low, high, each
+
+
+def _scores_of(place: Place) -> set[str]:
+    return {metric for run in place.runs.values() for metric in run.record["measured"].get("scores") or {}}
+
+
+def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:
+    """What keeps these cells from a verdict: too few test inputs, a rate that nobody searched."""
+    found = []
+    for cells in places:
+        keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if answers(place.runs[seed])), None) or ()
+        if len(keys) < INPUTS:
+            found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs, a verdict takes {INPUTS}")
+        found += [f"{place.label} on {task_label(place.cell)}: rate not searched" for place in cells if place.cell.unsearched]
+    return found
 
 
 def _swept(cell: Cell) -> tuple[str, Any]:
@@ -134,19 +198,14 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
 
 
 def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
-    """Seeds that finished in every cell of every task and answered the same inputs within a task."""
-    shared = sorted(set.intersection(*({*place.finished} for cells in places for place in cells)))
-    answered = [[[inputs(place.runs[seed]) for place in cells] for cells in places] for seed in shared]
-    return [
-        seed
-        for seed, tasks in zip(shared, answered, strict=True)
-        if all(keys[0] and all(other == keys[0] for other in keys) for keys in tasks)
-    ]
+    """Seeds that every cell of every task has and that answered the same inputs within a task, or diverged."""
+    shared = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
+    return [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
 
 
-def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int) -> tuple[float, Any]:
+def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> tuple[float, Any]:
     """(value, its resamples) on one task. Both halves of four cells draw the same resamples: the same seed `at`."""
-    metric = score_of(cells[0].cell)
+    metric = metric or score_of(cells[0].cell)
     pairs = zip(cells[::2], cells[1::2], strict=True)
     halves = [resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs]
     signs = (1, -1)[: len(halves)]
@@ -154,17 +213,17 @@ def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int) -> tuple[float
     return point, sum(sign * half[1] for sign, half in zip(signs, halves, strict=True))
 
 
-def _of_seed(cells: Sequence[Place], seed: int) -> float:
-    metric = score_of(cells[0].cell)
-    scores = [float(place.runs[seed].record["measured"]["scores"][metric]) for place in cells]
+def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:
+    metric = metric or score_of(cells[0].cell)
+    scores = [np.nan if (value := score(place.runs[seed], metric)) is None else value for place in cells]
     return sum(sign * score for sign, score in zip(SIGNS, scores, strict=False))
 
 
 def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
-    """Trained parameters of both sides; runs that are missing, collapsed or diverged: they enter no number."""
+    """Trained parameters of both sides; runs that are missing; those that collapsed or diverged, which count as what they are."""
     sizes = []
     for place in places[0]:
-        counts = {run.record["measured"]["parameters"]["method"] for run in place.finished.values()}
+        counts = {run.record["measured"]["parameters"]["method"] for run in place.runs.values()}
         sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained"] if counts else []
     lost = []
     for cells in places:

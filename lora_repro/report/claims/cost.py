@@ -17,6 +17,7 @@ from lora_repro.results import by_place
 COSTS = {"seconds": "training seconds a token", "memory": "peak memory of the process"}
 BATCHES = ("all", "least", "least − most")
 PLAIN = "plain"
+MODELS = 2  # behind a verdict on measured memory, which has no seeds
 BUSY = 0.5  # load average before a measurement, above which its tables warn too
 
 
@@ -105,7 +106,7 @@ class MeasuredMemory(ClaimTest):
             each = [peaks[b, self.row] / peaks[b, self.other] for b in models]
             if each:
                 notes = (str(measured["where"]["device"]), *(str(measured["backbones"][b]) for b in models))
-                verdict = judge(self.region, min(each), max(each), len(each), each)
+                verdict = judge(self.region, min(each), max(each), len(each), each, MODELS)
                 numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
                 what = f"{self.row} / {self.other}, measured"
                 found.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,)))

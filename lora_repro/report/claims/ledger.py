@@ -15,7 +15,7 @@ from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading
+from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
 from lora_repro.report.statistics import generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
@@ -115,7 +115,7 @@ def markdown(ledger: Ledger) -> str:
 def _cell(profile: str, outcome: Outcome) -> str:
     counted = [reading for reading in outcome.readings if reading.value is not None or reading.verdict == INCONCLUSIVE]
     alike = len({reading.what for reading in counted}) < len(counted)
-    lines = [f"**{outcome.verdict}**{_where(profile, outcome)}"]
+    lines = [f"**{outcome.verdict}**{_where(profile, outcome)}{_better(outcome)}"]
     if len(counted) == 1:
         lines.append(counted[0].text)
     else:
@@ -125,6 +125,12 @@ def _cell(profile: str, outcome: Outcome) -> str:
     if counted and (missing := len(outcome.readings) - len(counted)):
         lines.append(f"{missing} not run")
     return "<br>".join(lines)
+
+
+def _better(outcome: Outcome) -> str:
+    """Of a claim "at least as good" whose verdict is on the margin: the one on better."""
+    found = [reading.better for reading in outcome.readings if reading.better]
+    return f"; better: **{combined(found, 'all')}**" if found else ""
 
 
 def _where(profile: str, outcome: Outcome) -> str:
@@ -143,7 +149,7 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
     if claim.test.anywhere:
         outcomes = {"any profile": next(iter(outcomes.values()))}
     for name, outcome in outcomes.items():
-        lines.append(f"- {name}: **{outcome.verdict}**{_where(name, outcome)}")
+        lines.append(f"- {name}: **{outcome.verdict}**{_where(name, outcome)}{_better(outcome)}")
         for reading in outcome.readings:
             unit = f" ({reading.unit})" if reading.unit else ""
             verdict = f", {reading.verdict}" if len(outcome.readings) > 1 else ""
@@ -164,7 +170,7 @@ def comma_separated(ledger: Ledger) -> str:
     """One line a reading (one without numbers where a claim has none); empty fields are no values."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
-    write.writerow("claim profile verdict reading unit value low high n reading_verdict generated".split())
+    write.writerow("claim profile verdict reading unit value low high n reading_verdict generated better".split())
     for claim, outcomes in ledger.entries:
         for name, outcome in outcomes.items():
             for reading in outcome.readings or (None,):
@@ -173,6 +179,6 @@ def comma_separated(ledger: Ledger) -> str:
                     ends = (reading.value, reading.low, reading.high)
                     numbers = ["" if end is None else f"{end:.6g}" for end in ends] + [str(reading.n or "")]
                 told = (reading.what, reading.unit) if reading else ("", "")
-                last = (reading.verdict, "yes" if reading.generated else "") if reading else ("", "")
+                last = (reading.verdict, "yes" if reading.generated else "", reading.better) if reading else ("", "", "")
                 write.writerow([claim.id, name, outcome.verdict, *told, *numbers, *last])
     return out.getvalue()

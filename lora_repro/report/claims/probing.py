@@ -1,7 +1,8 @@
-"""What tests on the arrays of probed runs share: the reading of values over layers and runs, or pairs of runs.
+"""What tests on the arrays of probed runs share: the reading of values over runs, or pairs of runs.
 
-A value a matrix, layer and run (or pair); the reading is their median, its interval the middle 95 % of them, n the runs or
-pairs that have no seed in common.
+The value of a run, or of a pair, is the mean over its layers; the reading is the mean over these, its interval Student's over
+the k seeds, by the jackknife: what is left out with each seed in turn, since pairs of runs share seeds. n counts seeds. The
+spread over layers says how they differ, not how sure the mean is: it stands beside.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
-from lora_repro.analysis.overlaps import independent
 from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.errors import UserError
@@ -19,7 +20,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import Reading, Region, judge
 from lora_repro.report.statistics import generated, one_origin
 
-SPREAD = "the middle 95 % of all layers and runs"
+SPREAD = "the mean over layers, its interval over seeds,"
 
 
 def of_values(
@@ -28,25 +29,42 @@ def of_values(
 ) -> list[Reading]:  # fmt: skip
     """The reading of (run or pair of runs, its values over the layers); none without a finite value.
 
-    The single values that the judge sees are each run's or pair's medians.
+    The single values that the judge sees are each run's or pair's means over the layers.
     """
-    found = [np.asarray(layers, np.float64) for _, layers in values]
-    finite = [layers[np.isfinite(layers)] for layers in found]
-    kept = np.concatenate(finite) if finite else np.zeros(0)
-    if not len(kept):
+    kept = [(group, layers[np.isfinite(layers)]) for group, found in values if len(layers := np.asarray(found, np.float64))]
+    means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
+    if not means:
         return []
     runs = [run for group, _ in values for run in group]
     one_origin([run.record for run in runs])
-    low, high = (float(end) for end in np.percentile(kept, [2.5, 97.5]))
-    n = independent([group for group, _ in values])
-    told = [f"{len(kept)} values over layers and {'pairs of runs' if len(values[0][0]) > 1 else 'runs'}", *notes]
-    if lost := sum(map(len, found)) - len(kept):
+    every = np.concatenate([layers for _, layers in kept])
+    value, low, high, n = over_seeds(means)
+    spread = np.percentile(every, [2.5, 50, 97.5])
+    shown = " to ".join(f"{end:.{digits}f}" for end in spread[[0, 2]])
+    told = [f"layers: median {spread[1]:.{digits}f}, middle 95 % {shown}".replace("-", "−"), *notes]
+    if lost := sum(len(found) for _, found in values) - len(every):
         told.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
-    verdict = judge(region, low, high, n, [float(np.median(layers)) for layers in finite if len(layers)])
-    return [Reading(what, unit, verdict, float(np.median(kept)), low, high, n, digits, notes=tuple(told), sources=tuple(files),
+    verdict = judge(region, low, high, n, [mean for _, mean in means])
+    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=tuple(told), sources=tuple(files),
                     generated=generated([run.record for run in runs]))]  # fmt: skip
+
+
+def over_seeds(means: Sequence[tuple[Sequence[Probed], float]]) -> tuple[float, float, float, int]:
+    """(mean, low, high, k): the mean of all runs or pairs and its 95 % interval over their k seeds; NaN where k seeds give none.
+
+    Jackknife: error² = (k - 1)/k sum_s (m_s - m̄)², m_s the mean without seed s; of single runs that is their usual error.
+    """
+    seeds = sorted({run.seed for group, _ in means for run in group})
+    value, k = float(np.mean([mean for _, mean in means])), len(seeds)
+    without = [[mean for group, mean in means if seed not in {run.seed for run in group}] for seed in seeds]
+    if k < 2 or not all(without):
+        return value, float("nan"), float("nan"), k
+    left = np.array([np.mean(found) for found in without])
+    error = float(np.sqrt((k - 1) / k * ((left - left.mean()) ** 2).sum()))
+    reach = float(stdtrit(k - 1, 0.975)) * error
+    return value, value - reach, value + reach, k
 
 
 class Probing(ClaimTest):

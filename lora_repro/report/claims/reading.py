@@ -11,7 +11,7 @@ from lora_repro.errors import UserError
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_RUN = "not run at this scale"
 ARITHMETIC, TESTED = "arithmetic", "tested"
-LEAST = 2  # seeds or rounds behind a verdict
+LEAST = 3  # seeds or rounds behind a verdict
 HOW = ("all", "any", "most")
 
 
@@ -57,6 +57,7 @@ class Reading:
     sources: tuple[str, ...] = ()
     generated: bool = False
     part: int = 0  # of a claim of several parts
+    better: str = ""  # of a claim "at least as good": the verdict on better
 
     @property
     def text(self) -> str:
@@ -78,13 +79,13 @@ def plain(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = ()) -> str:
+def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = (), least: int = LEAST) -> str:
     """Replicated: [low, high] and every single value behind them (`each`) lie in the region.
 
-    Not replicated: all of them lie on one side outside of it. Else, and with fewer than two seeds, inconclusive.
+    Not replicated: all of them lie on one side outside of it. Else, and with fewer seeds than `least`, inconclusive.
     """
     values = (low, high, *each)
-    if n < LEAST or not all(math.isfinite(value) for value in values):
+    if n < least or not all(math.isfinite(value) for value in values):
         return INCONCLUSIVE
     if all(region.floor < value < region.ceiling for value in values):
         return REPLICATED

@@ -68,10 +68,10 @@ def _ours(scores: Scores) -> list[Result]:
 
 
 def mark(result: Result, column: Column) -> str:
-    """`1 of 2 collapsed`: what became of the seeds that are in no mean."""
+    """`1 of 2 collapsed`: seeds that are in the mean as what they are, and in nothing where they have no score."""
     lost = [note.partition(" ")[::2] for note in result.lost.get(column.key, ())]
     cell = result.cells.get(column.key)
-    total = sum(int(count) for count, _ in lost) + ((cell.n or 0) if cell else 0)
+    total = (cell.n or 0) if cell else sum(int(count) for count, _ in lost)
     return ", ".join(f"{count} of {total} {why}" for count, why in lost)
 
 
