@@ -70,15 +70,16 @@ def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:
         ("prefix_layer", "wikisql", 8, 69.8, "prefix"), ("lora_q_k_v_o", "mnli_text", 2, 91.7, "rank"),
     ):  # fmt: skip
         found = resolved(compose(["experiment=gpt3_sizes", f"row/gpt3_sizes={row}", f"task={task}", f"row.size={size}"]))
-        assert found["row"]["paper"]["gpt3_175b"][f"size_{size}"] == printed and found["method"][setting] == size
+        paper = found["row"]["paper"]["gpt3_175b"]
+        assert paper[f"size_{size}"] == printed and paper["source"] and found["method"][setting] == size
     both = resolved(compose(["experiment=gpt3_sizes", "row/gpt3_sizes=lora_prefix_layer", "row.size=32"]))
     assert [part.get("rank") for part in both["method"]["methods"]] == [32, None]
     signatures = {cell.signature for cell in cells(["experiment=gpt3_sizes", "profile=smoke"])}
     assert len(signatures) == 16  # seven rows at two sizes, two that have none
     steps = {
         cell.asked["data"]["n_train"]: cell.asked["train"]["steps"]
-        for cell in cells(["experiment=low_data_mnli", "profile=laptop", "row/gpt3=lora_large"])
+        for cell in cells(["experiment=low_data_mnli", "profile=laptop", "row/low_data_mnli=lora"])
     }
     assert steps == {100: 200, 1000: 500, 10000: 1250}
-    row = resolved(compose(["experiment=low_data_mnli", "row/gpt3=lora_large"]))["row"]["paper"]["gpt3_175b"]
+    row = resolved(compose(["experiment=low_data_mnli", "row/low_data_mnli=lora"]))["row"]["paper"]["gpt3_175b"]
     assert (row["rows_100"], row["rows_1000"], row["rows_10000"]) == (63.8, 85.6, 89.2)
