@@ -198,9 +198,14 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+_warned: set[str] = set()
+
+
 def warn(text: str) -> None:
-    """A line on stderr, whatever `--quiet` says: something is not as it should be, and the command goes on without it."""
-    print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
+    """A line on stderr, whatever `--quiet` says: something is not as it should be, and the command goes on without it. Said once."""
+    if text not in _warned:
+        print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
+    _warned.add(text)
 
 
 def unmirrored(arguments: Sequence[str], what: str) -> None:

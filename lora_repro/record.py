@@ -16,13 +16,14 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lora_repro import cli
 from lora_repro.config.schema import class_name, defaults
-from lora_repro.disk import write_json, write_text
+from lora_repro.disk import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.errors import Busy, UserError
 
 SCHEMA = 1
@@ -45,6 +46,8 @@ PARTS = {
     "measured": ("parameters", "wall_seconds"),
     "where": ("backbone", "data", "device", "precision"),
 }
+# Beside a record, where the run has them: what it trained, said, measured of its updates and logged.
+FILES = ("adapter.safetensors", "predictions.jsonl", "updates.safetensors", "metrics.jsonl")
 # A run that ended in one of these would end so again: it is not repeated. An attempt that failed leaves no record.
 DONE = ("finished", "diverged", "collapsed")
 
@@ -114,11 +117,25 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
-    """Predictions first, the record last: a record is the proof that everything beside it is complete."""
+def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Predictions first, the record last: a record is the proof that everything beside it is complete. Returns it as written.
+
+    It holds the hashes of what lies beside it (`files`) and, last, its own.
+    """
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in predictions]
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
+    files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
+    record = sealed({**record, "files": files})
     write_json(folder / "record.json", record)
+    return record
+
+
+def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | None:
+    """The first file of a run, of these, that is not what its record says; None if all are, or an older record says nothing."""
+    for name, digest in record.get("files", {}).items():
+        if name in names and (not (folder / name).is_file() or sha256(folder / name) != digest):
+            return name
+    return None
 
 
 def parse(text: str) -> Any:
@@ -159,6 +176,8 @@ def checked(value: Any) -> dict[str, Any]:
     for key, kind in KINDS.items():
         if key in value and not isinstance(value[key], kind):
             raise ValueError(f"{key} is {value[key]!r:.40}")
+    if SEAL in value and sealed(value)[SEAL] != value[SEAL]:
+        raise ValueError("it does not match its own hash")
     return value
 
 
@@ -172,13 +191,19 @@ def whole(found: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The record in a run's folder if that run is done. `resolved`: what is asked; raises UserError as `agree` does."""
+    """The record in a run's folder if that run is done. `resolved`: what is asked; raises UserError as `agree` does.
+
+    With it the files beside the record must be what it says; a run with a damaged one is not done, which is said.
+    """
     path = folder / "record.json"
     if not path.exists():
         return None
     record = read(path)
     if resolved is not None:
         agree(record, resolved)
+        if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
+            cli.warn(f"{folder / name} is not what this run left there: it is run again")
+            return None
     return record if record["status"] in DONE else None
 
 
@@ -240,6 +265,16 @@ def lock(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()} on {platform.node()}")
         file.flush()
         yield
+
+
+def vacate(folder: Path) -> None:
+    """Remove a run's folder, and empty ones above it, if nothing but our lock is in it: a refused command leaves nothing."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == ["lock"]:
+            (folder / "lock").unlink()
+            for place in (folder, folder.parent, folder.parents[1] / ".hydra", folder.parents[1]):
+                with suppress(OSError):
+                    place.rmdir()
 
 
 def holder(folder: Path) -> str:

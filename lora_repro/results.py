@@ -20,7 +20,7 @@ from lora_repro import manifest
 from lora_repro.cells import Cell, cells
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
-from lora_repro.record import agree, load_records
+from lora_repro.record import agree, defect, load_records
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
@@ -62,7 +62,11 @@ class Store:
 
 
 def own(folder: Path) -> Store:
-    return Store(OWN, folder, load_records(folder))
+    """Raises UserError if what a run said or measured is not what its record says."""
+    for name, found in (records := load_records(folder)).items():
+        if wrong := defect(folder / name, found, ["predictions.jsonl", "updates.safetensors"]):
+            raise UserError(f"{folder / name / wrong} is not what its run left there; the run's command makes it again")
+    return Store(OWN, folder, records)
 
 
 def published(folder: Path) -> Store:

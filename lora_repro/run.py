@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +42,7 @@ from lora_repro.config.compose import (
 )
 from lora_repro.costs.estimate import announce
 from lora_repro.data import subset
+from lora_repro.disk import sweep as sweep_temporaries
 from lora_repro.errors import Busy, UserError
 from lora_repro.stages import (
     Adapted,
@@ -82,16 +84,25 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
     if found := ranks.led(lambda: record.find(folder, asked)):
+        if ranks.first and kept.leftovers(folder):  # killed between its record and its clean-up
+            with suppress(Busy), record.lock(folder):
+                kept.clean(folder)
         return found
     starts = first(config, overrides)
     with ranks.hold(record.lock(folder)):
         # Another process may have finished it while we waited to start.
-        if found := ranks.led(lambda: record.find(folder)):
+        if found := ranks.led(lambda: record.find(folder, asked)):
             return found
         try:
+            if ranks.first:
+                sweep_temporaries(folder)
             mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
             with Metrics(folder / "metrics.jsonl", mirror) as metrics:
                 return measure(config, asked, name, folder, metrics, starts)
+        except UserError:
+            if ranks.first:
+                record.vacate(folder)
+            raise
         except OSError as error:
             if error.errno in UNWRITABLE or error.errno is None:
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
@@ -194,7 +205,7 @@ def measure(
     }
     said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
     predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
-    record.save(folder, result, predictions)
+    result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     kept.clean(folder)
     return ranks.led(lambda: result)

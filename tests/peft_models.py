@@ -9,8 +9,10 @@ import torch
 from conftest import SHAPES, tiny_backbone
 from safetensors.torch import save_file
 
+from lora_repro import record
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.disk import sealed, sha256, write_json
 from lora_repro.methods.base import AbstractMethod
 
 DEBERTA = {
@@ -62,6 +64,9 @@ def random_adapter(folder: Path) -> None:
     tensors = load_file(folder / "adapter.safetensors")
     drawn = {name: torch.randn(t.shape, generator=generator) * 0.3 for name, t in tensors.items()}
     save_file(drawn, folder / "adapter.safetensors")
+    found = record.read(folder / "record.json")
+    found["files"]["adapter.safetensors"] = sha256(folder / "adapter.safetensors")
+    write_json(folder / "record.json", sealed(found))
 
 
 def smoke_run(runs: Path, *overrides: str) -> Path:

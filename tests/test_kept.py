@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -41,3 +42,22 @@ def test_a_diverged_training_has_no_dev_loss(tmp_path: Path) -> None:
     kept.keep(tmp_path, {"a": parameter}, diverged)
     found = kept.restore(tmp_path, {"a": parameter})
     assert found is not None and found.status == "diverged" and math.isnan(found.dev_loss)
+
+
+@pytest.mark.parametrize("name", [kept.ADAPTER, kept.FACTS, kept.ANSWERS])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "[]", "{}", "null"])
+def test_what_is_damaged_is_said_and_not_believed(
+    name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameter = nn.Parameter(torch.randn(3, 2))
+    kept.keep(tmp_path, {"a": parameter}, TRAINED)
+    kept.keep_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
+    assert kept.restore(tmp_path, {"a": parameter}) and kept.answers(tmp_path)
+    data = (tmp_path / name).read_bytes()
+    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == kept.ADAPTER else data.replace(b"1", b"2", 1)
+    (tmp_path / name).write_bytes({"flipped": flipped, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
+    found = kept.answers(tmp_path) if name == kept.ANSWERS else kept.restore(tmp_path, {"a": parameter})
+    assert found is None and f"{name} is damaged" in capsys.readouterr().err
+    assert kept.leftovers(tmp_path)
+    kept.clean(tmp_path)
+    assert not kept.leftovers(tmp_path)

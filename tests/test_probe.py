@@ -17,7 +17,7 @@ from lora_repro.analysis.probe import UPDATES, UpdateProbe
 from lora_repro.analysis.spectra import amplification
 from lora_repro.backbone.weights import read
 from lora_repro.config.compose import compose, resolved
-from lora_repro.disk import write_json
+from lora_repro.disk import sealed, write_json
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.full import Full
@@ -183,7 +183,7 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     path = tmp_path / "runs" / "smoke" / found["signature"] / "record.json"
     clean = record.read(path)
     clean["where"]["dirty"] = False
-    write_json(path, clean)
+    write_json(path, sealed(clean))
     publish(tmp_path / "runs" / "smoke", tmp_path / "results")
     (again,) = probed(runs(cells, published(tmp_path / "results")))
     assert np.array_equal(again.basis("query", 0), one.basis("query", 0))

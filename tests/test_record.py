@@ -121,6 +121,42 @@ def test_an_unreadable_record_is_named(tmp_path: Path, text: str) -> None:
         record.find(tmp_path)
 
 
+@pytest.mark.parametrize("change", [('"bleu": 0.5', '"bleu": 0.6'), ('"seed": 0', '"seed": 1'), ('"schema": 1', '"schema":1')])
+def test_a_record_with_a_changed_digit_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
+    kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {"seed": 0}, "measured": {"scores": {"bleu": 0.5}}}
+    record.save(tmp_path, kept, [])
+    path = tmp_path / "record.json"
+    path.write_text(path.read_text().replace(*change))
+    if change[0] == '"schema": 1':  # another form of the same
+        assert record.read(path)["measured"] == kept["measured"]
+    else:
+        with pytest.raises(UserError, match="does not match its own hash"):
+            record.read(path)
+
+
+@pytest.mark.parametrize("name", record.FILES)
+def test_a_file_beside_a_record_that_is_not_the_run_s_is_named(name: str, tmp_path: Path) -> None:
+    for other in record.FILES:
+        (tmp_path / other).write_bytes(b"x")
+    found = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": {}}, [])
+    assert record.defect(tmp_path, found, record.FILES) is None and record.find(tmp_path, {})
+    (tmp_path / name).write_bytes(b"y")
+    assert record.defect(tmp_path, found, record.FILES) == name
+    assert (record.find(tmp_path, {}) is None) == (name != "metrics.jsonl")  # which nothing is computed from
+    (tmp_path / name).unlink()
+    assert record.defect(tmp_path, found, record.FILES) == name
+
+
+def test_a_refused_command_leaves_nothing_and_others_folders_stay(tmp_path: Path) -> None:
+    with record.lock(tmp_path / "runs" / "mini" / "s"):
+        record.vacate(tmp_path / "runs" / "mini" / "s")
+    assert not list(tmp_path.iterdir())
+    with record.lock(tmp_path / "runs" / "mini" / "s"):
+        (tmp_path / "runs" / "mini" / "s" / "metrics.jsonl").touch()
+        record.vacate(tmp_path / "runs" / "mini" / "s")
+    assert (tmp_path / "runs" / "mini" / "s" / "metrics.jsonl").exists()
+
+
 HOLDER = """
 import sys, pathlib
 from lora_repro import record

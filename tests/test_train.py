@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from torch import nn
 from lora_repro import provenance
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Rows
+from lora_repro.disk import sealed
 from lora_repro.errors import Preempted, UserError
 from lora_repro.methods.base import Trainable, named
 from lora_repro.methods.full import Full
@@ -91,6 +93,34 @@ def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(tmp_path: Path, caps
     assert "step_00000009 is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "gone"])
+def test_damaged_best_weights_are_said_and_made_again(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = dataclasses.replace(CONFIG, lr=3.0)  # the best is an early one
+    whole = weights(tmp_path / "whole", config)
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", config, stop_at=11)
+    (best,) = sorted((tmp_path / "cut").glob("best_*"))
+    data = bytearray(best.read_bytes())
+    data[-5] ^= 1
+    best.write_bytes({"empty": b"", "cut": bytes(data[:-9]), "flipped": bytes(data), "gone": b""}[damage])
+    if damage == "gone":
+        best.unlink()
+    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut", config), strict=True))
+    said = capsys.readouterr().err
+    assert f"is damaged ({best.name}" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"null", b"\xff", "flipped"])
+def test_a_damaged_state_falls_back_too(damage: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = weights(tmp_path / "whole")
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", stop_at=9)
+    for path in (tmp_path / "cut").glob("step_*/state.json"):
+        path.write_bytes(path.read_bytes().replace(b'"tokens": ', b'"tokens": 1') if isinstance(damage, str) else damage)
+    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
+    assert "is damaged" in capsys.readouterr().err
+
+
 def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = {"git_sha": "a" * 40, "dirty": False}
     for before, now, joined in (({}, clean, False), (clean, clean, False), ({**clean, "git_sha": "b" * 40}, clean, True)):
@@ -113,7 +143,7 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path) ->
     for path in (tmp_path / "cut").glob("step_*/state.json"):
         facts = json.loads(path.read_text())
         del facts["code"]
-        path.write_text(json.dumps(facts))
+        path.write_text(json.dumps(sealed(facts)))
     steps: list[int] = []
     backbone, trainable = prepared()
     train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", lambda step, values: steps.append(step))

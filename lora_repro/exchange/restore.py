@@ -51,6 +51,8 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
     found = record.whole(record.read(folder / RECORD), folder / RECORD)
+    wrong = record.defect(folder, found, [kept.ADAPTER])
+    require(wrong is None, f"{folder / kept.ADAPTER} is not what run {found['signature']} trained: run it again")
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} is {found['status']}: its model is not usable")
     config = configuration(found, settings)

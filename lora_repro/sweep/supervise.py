@@ -10,7 +10,6 @@ server that has done nothing but those imports (no tensor made, no GPU touched).
 from __future__ import annotations
 
 import atexit
-import json
 import multiprocessing
 import os
 import runpy
@@ -26,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from lora_repro import record
-from lora_repro.disk import write_json
+from lora_repro.disk import read_sealed, sealed, write_json
 from lora_repro.errors import Busy, UserError
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
@@ -86,16 +85,13 @@ def stoppable() -> Iterator[None]:
 
 def attempts(folder: Path) -> dict[str, Any]:
     """What is known of a run's failed tries: `attempts`, and the last one's `exit` and `why`."""
-    try:
-        return dict(json.loads((folder / "attempts.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {"attempts": 0}
+    return read_sealed(folder / "attempts.json") or {"attempts": 0}
 
 
 def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
     """Write down that a try (the next one, or that `number`) ended without a record."""
     tries = number or attempts(folder)["attempts"] + 1
-    write_json(folder / "attempts.json", {"attempts": tries, "exit": code, "why": why})
+    write_json(folder / "attempts.json", sealed({"attempts": tries, "exit": code, "why": why}))
 
 
 def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1) -> int:

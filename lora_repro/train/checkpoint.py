@@ -8,9 +8,9 @@ one before is used and a line says so.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lora_repro.disk import replacing, sha256, sync
+from lora_repro.disk import read_sealed, replacing, sealed, sha256, sync, write_json
 
 KEPT = 2
 
@@ -46,9 +46,7 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     temporary.mkdir(parents=True)
     try:
         _write(temporary / "state.safetensors", tensors)
-        text = json.dumps({"step": step, "sha256": sha256(temporary / "state.safetensors"), **facts}, indent=1)
-        (temporary / "state.json").write_text(text, encoding="utf-8")
-        sync(temporary / "state.json")
+        write_json(temporary / "state.json", sealed({"step": step, "tensors": sha256(temporary / "state.safetensors"), **facts}))
         sync(temporary)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
@@ -60,13 +58,20 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     return target
 
 
-def load_newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed."""
+def load_newest(
+    folder: Path, beside: Callable[[dict[str, Any]], str | None] = lambda facts: None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed.
+
+    `beside`(facts): what is wrong with the files beside it that it counts on, if anything.
+    """
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:
-            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if sha256(path / "state.safetensors") != facts["sha256"]:
+            facts = read_sealed(path / "state.json") or {}
+            if sha256(path / "state.safetensors") != facts["tensors"]:
                 raise ValueError("its tensors do not match their hash")
+            if wrong := beside(facts):
+                raise ValueError(wrong)
             return load_file(path / "state.safetensors"), facts
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).splitlines()[0]

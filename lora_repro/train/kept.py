@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import provenance
-from lora_repro.disk import write_json
+from lora_repro.disk import damaged, read_sealed, sealed, sha256, sweep, write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
@@ -27,19 +26,24 @@ OBSERVED = "observed.safetensors"  # a probe's, on the way
 
 def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
-    checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
+    digest = checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
     (folder / ANSWERS).unlink(missing_ok=True)  # of weights before these
-    write_json(folder / FACTS, {**asdict(trained), "dev_loss": trained.facts()["dev_loss"]})
+    write_json(folder / FACTS, sealed({**asdict(trained), "dev_loss": trained.facts()["dev_loss"], "adapter": digest}))
 
 
 def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:
     """Load a finished training's weights back, if this run got that far. A damaged file means training goes on instead."""
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        tensors = load_file(folder / ADAPTER)
-    except (OSError, ValueError, SafetensorError):
+    facts = read_sealed(folder / FACTS)
+    if facts is None or not {"code", "dev_scores", "adapter"} <= set(facts):  # an older version's facts lack them
         return None
-    if set(tensors) != set(parameters) or not {"code", "dev_scores"} <= set(facts):  # an older version's facts lack them
+    try:
+        if sha256(folder / ADAPTER) != facts.pop("adapter"):
+            raise ValueError("it does not match its hash")
+        tensors = load_file(folder / ADAPTER)
+    except (OSError, ValueError, SafetensorError) as error:
+        damaged(folder / ADAPTER, error)
+        return None
+    if set(tensors) != set(parameters):
         return None
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -53,20 +57,24 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
 
 def keep_answers(folder: Path, answers: dict[str, Any]) -> None:
     """Save what the model said and what that took: scoring may fail, and need not cost the decoding."""
-    write_json(folder / ANSWERS, answers)
+    write_json(folder / ANSWERS, sealed(answers))
 
 
 def answers(folder: Path) -> dict[str, Any] | None:
     """What `keep_answers` saved, if this run got that far."""
-    try:
-        found: dict[str, Any] = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if "seconds" in found else None  # an older version's is worth no more than decoding again
+    found = read_sealed(folder / ANSWERS)
+    return found if found and "seconds" in found else None  # an older version's is worth no more than decoding again
+
+
+def leftovers(folder: Path) -> bool:
+    """Whether a folder still holds what only an unfinished run needs, or what a killed one was writing."""
+    names = ("checkpoints", FACTS, ANSWERS, OBSERVED)
+    return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
 
 
 def clean(folder: Path) -> None:
     """Drop what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    sweep(folder)
     for name in (FACTS, ANSWERS, OBSERVED):
         (folder / name).unlink(missing_ok=True)

@@ -22,7 +22,15 @@ from lora_repro.errors import Preempted, UserError
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import adamw, set_rate
 from lora_repro.train.precision import autocast, resolve_precision
-from lora_repro.train.progress import State, Trained, best_path, restore_state, save_state, stop_signals
+from lora_repro.train.progress import (
+    State,
+    Trained,
+    best_path,
+    damaged_best,
+    restore_state,
+    save_state,
+    stop_signals,
+)
 from lora_repro.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -165,8 +173,9 @@ def train(
                     state.dev_scores.append((step, score if math.isfinite(score) else None))
                 if figure <= state.best_figure:  # of equal ones the later, which is nearer to the schedule's end
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
+                    state.best_sha256 = ""
                     if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
-                        checkpoint.save_tensors(best_path(folder, step), dict(parameters))
+                        state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
             if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
                 state.weigh(device)
@@ -175,6 +184,8 @@ def train(
                 number = caught[0] if caught else signal.SIGTERM
                 raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", number)
     if config.select == "best" and state.best_step < total and ranks.first:
+        if wrong := damaged_best(folder, vars(state)):
+            raise UserError(f"{wrong}; the same command goes on from the last good state")
         best = load_file(best_path(folder, state.best_step))
         with torch.no_grad():
             for name, tensor in parameters.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from lora_repro import provenance
+from lora_repro.disk import read_sealed, sha256
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import restore, state_of
 
@@ -64,6 +64,7 @@ class State:
     seconds: float
     best_step: int
     best_loss: float
+    best_sha256: str = ""  # of the file with the best weights so far, where there is one
     best_figure: float = math.inf  # what the best checkpoint has least of: the dev loss, or a negated score
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
@@ -121,7 +122,8 @@ def save_state(
     for name in ("best_loss", "best_figure"):
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
-    asked_for = {best_path(folder, json.loads(path.read_text())["best_step"]) for path in folder.glob("step_*/state.json")}
+    kept = filter(None, map(read_sealed, folder.glob("step_*/state.json")))
+    asked_for = {best_path(folder, each["best_step"]) for each in kept}
     for path in set(folder.glob("best_*.safetensors")) - asked_for:
         path.unlink()
 
@@ -129,6 +131,15 @@ def save_state(
 def best_path(folder: Path, step: int) -> Path:
     """The best weights so far. Named by their step: a crash after a new best must not leave them to the older checkpoint."""
     return folder / f"best_{step:08d}.safetensors"
+
+
+def damaged_best(folder: Path, facts: Mapping[str, Any]) -> str | None:
+    """What is wrong with the best weights that a checkpoint's facts, or a state's, count on; None if nothing is."""
+    path = best_path(folder, facts["best_step"])
+    try:
+        return f"{path.name} does not match its hash" if facts["best_sha256"] and sha256(path) != facts["best_sha256"] else None
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
 
 
 def restore_state(
@@ -139,7 +150,7 @@ def restore_state(
     One that does not say which code wrote it, or keeps another optimizer's state in another way, is an older version's and is
     left alone: training starts anew.
     """
-    found = checkpoint.load_newest(folder)
+    found = checkpoint.load_newest(folder, lambda facts: damaged_best(folder, facts))
     if found is None or not {"code", "optimizer"} <= set(found[1]):
         return 0
     blob, facts = found
@@ -154,6 +165,7 @@ def restore_state(
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
+    state.best_sha256 = facts["best_sha256"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
     state.best_figure = math.inf if facts.get("best_figure") is None else facts["best_figure"]
     state.peak_memory_mb = facts["peak_memory_mb"]
