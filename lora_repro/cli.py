@@ -13,12 +13,15 @@ import argparse
 import ast
 import difflib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_repro import errors
@@ -66,10 +69,18 @@ RED, GREEN, YELLOW = "31", "32", "33"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`lora-repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
+    if arguments is None:  # a process of its own
+        heed_signals()
     try:
-        verb, *rest = taken(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+        return _main(sys.argv[1:] if arguments is None else arguments)
     except errors.UserError as error:
         return failed(error)
+    except KeyboardInterrupt as stop:
+        return interrupted(stop)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    verb, *rest = taken(arguments) or ["--help"]
     if verb in HELP:
         print(overview())
         return 0
@@ -93,6 +104,7 @@ def begin(name: str) -> None:
     """
     if name != "__main__":
         return
+    heed_signals()
     try:
         sys.argv[1:] = taken(sys.argv[1:])
     except errors.UserError as error:
@@ -138,10 +150,36 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             return main(list(sys.argv[1:] if arguments is None else arguments), *rest, **named)
         except (errors.UserError, OSError) as error:
             return failed(error)
-        except KeyboardInterrupt:
-            return 130
+        except KeyboardInterrupt as stop:
+            return interrupted(stop)
 
     return guarded
+
+
+def heed_signals() -> None:
+    """From here on SIGTERM unwinds as Ctrl-C does, and either is one line and its exit code even while modules are imported."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise errors.Terminated
+
+    def leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            code = interrupted(error)
+            sys.stdout.flush()
+            os._exit(code)  # Python would die of the signal; nothing is open yet
+        sys.__excepthook__(kind, error, trace)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        sys.excepthook = leave
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def interrupted(stop: KeyboardInterrupt) -> int:
+    """Say which signal stopped the command; its exit code."""
+    what = "SIGTERM" if isinstance(stop, errors.Terminated) else "Ctrl-C"
+    said = f"stopped by {what}; the same command goes on from there"
+    print(paint("error:", RED, sys.stderr), said, file=sys.stderr, flush=True)
+    return int(getattr(stop, "exit_code", 130))
 
 
 def overview() -> str:
@@ -202,7 +240,7 @@ _warned: set[str] = set()
 
 
 def warn(text: str) -> None:
-    """A line on stderr, whatever `--quiet` says: something is not as it should be, and the command goes on without it. Said once."""
+    """A line on stderr, said once, whatever `--quiet` says: something is not as it should be, and the command goes on."""
     if text not in _warned:
         print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
     _warned.add(text)

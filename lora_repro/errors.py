@@ -5,7 +5,7 @@ exit codes of every command:
   1     something failed that we did not foresee (a traceback says where); of doctor: something needed is missing
   2     a mistake in what was asked for; the line after `error:` says how to mend it. Of a sweep: its first failed run's code
   3     this machine lacks something: Java, the model hub, a package, a backbone
-  75    come back later: another process has this run, or SIGTERM stopped it with its checkpoint written
+  75    come back later: another process has this run, or SIGTERM stopped it; training writes its checkpoint first
   130   Ctrl-C; the same command goes on from the checkpoint
 """
 
@@ -26,6 +26,12 @@ class NotAvailable(UserError):
     """Something this machine lacks: Java, the hub, an optional package."""
 
     exit_code = 3
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where no training catches it: like Ctrl-C it unwinds everything."""
+
+    exit_code = 75
 
 
 class Preempted(UserError):

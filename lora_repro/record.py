@@ -9,17 +9,18 @@ refused: a default that was changed adopts no old run.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import math
 import os
 import platform
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lora_repro import cli
 from lora_repro.config.schema import class_name, defaults
@@ -240,30 +241,23 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process. Raises Busy if another one has it; a killed holder's lock is gone with it.
+    """Hold a run's folder for this process, on this host and on all that share it. A killed holder's lock is gone with it.
 
-    The file says who holds it: process id and host.
+    The file says who holds it: process id and host. Raises Busy if another process has it, UserError where none can be had.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a")
+        # A moment's patience: a table of a sweep looks whether somebody holds it.
+        held = FileLock(folder / "lock", timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
+    except Timeout:
+        who = holder(folder) or "unknown"
+        raise Busy(f"another process ({who}) is already at this run ({folder.name}); it goes on") from None
     except OSError as error:
-        raise UserError(
-            f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
-        ) from error
-    with file:
-        for last in (False, True):  # twice: a table of a sweep looks whether somebody holds it, which takes a moment
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if last:
-                    who = holder(folder) or "unknown"
-                    raise Busy(f"another process ({who}) is already at this run ({folder.name}); it goes on") from None
-                time.sleep(0.1)
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {platform.node()}")
-        file.flush()
+        lockless = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+        what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
+        raise UserError(f"{what}: {error.strerror or error}; choose another place with paths.runs=/path") from error
+    with held:
+        (folder / "lock").write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
 
 

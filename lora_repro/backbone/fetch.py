@@ -12,7 +12,6 @@ or the folder in the environment variable LORA_REPRO_CACHE.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from lora_repro import cli
 from lora_repro.backbone.onnx import read_onnx
@@ -179,8 +179,7 @@ def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
 def _locked(name: str) -> Iterator[None]:
     """Only one process builds a backbone; the others wait. The lock goes with its process, so none is left behind."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(cache_folder() / f".{name}.lock"):
         yield
 
 
