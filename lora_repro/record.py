@@ -135,7 +135,7 @@ def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | 
     """The first file of a run, of these, that is not what its record says; None if all are, or an older record says nothing."""
     for name, digest in record.get("files", {}).items():
         if name in names and (not (folder / name).is_file() or sha256(folder / name) != digest):
-            return name
+            return str(name)
     return None
 
 

@@ -227,7 +227,7 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path) -> None:
         (["row/e2e=lroa"], "lroa"),
         (["row/e2e=lora", "methd.rank=1"], "methd"),
         ([], "needs its rows"),
-        (["row/e2e=lora", "seed=zero"], "seed must be a whole number, not 'zero'"),
+        (["row/e2e=lora", "seed=zero"], "seed must be a whole number of at least 0"),
         (["row/e2e=lora", "data.n_train=1k"], "n_train"),
         (["row/e2e=lora", "device=gpu"], "device is auto, cpu or cuda, not gpu"),
         (["row/e2e=lora", "device=cuda:7"], "GPUs here"),
