@@ -217,6 +217,16 @@ def test_the_page_is_accessible(html: str) -> None:
     assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
+def test_on_a_published_page_every_link_leads_somewhere_and_no_tag_is_text(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    seen = Seen(text)
+    ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
+    links = {attributes["href"][1:] for _, attributes in seen.tags if attributes.get("href", "").startswith("#")}
+    assert not links - set(ids) and len(links) > 20 and set(ids.values()) == {1}
+    assert not re.findall(r"&lt;/?(?:br|a|p|b|td)\b", text)
+
+
 def luminance(colour: str) -> float:
     digits = colour.lstrip("#")
     digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits

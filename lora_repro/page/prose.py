@@ -1,4 +1,4 @@
-"""Our own Markdown, tables and claims, as pieces of the page. HTML inside it is text, images are links."""
+"""Our own Markdown, tables and claims, as pieces of the page. HTML inside is text, but for line breaks and anchors; images are links."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from markupsafe import Markup
 from lora_repro.report.table import Table
 
 COMMAND = re.compile(r"\.? ?To reproduce: (.+)$", re.DOTALL)
+ANCHOR = re.compile(r"&lt;a id=&quot;([\w-]+)&quot;&gt;&lt;/a&gt;")
 PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
@@ -49,7 +50,13 @@ def _html(tokens: list[Token]) -> Markup:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):  # the page has its own first and second level
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
-    return Markup(PARSER.renderer.render(tokens, PARSER.options, {}))
+    return _rendered(tokens)
+
+
+def _rendered(tokens: list[Token]) -> Markup:
+    """HTML, in which the two tags that our tables and claims use are tags."""
+    text = PARSER.renderer.render(tokens, PARSER.options, {})
+    return Markup(ANCHOR.sub(r'<a id="\1"></a>', text.replace("&lt;br&gt;", "<br>")))
 
 
 def _caption(waiting: list[Token]) -> tuple[str, list[Token]]:
@@ -77,7 +84,7 @@ def _table(caption: str, tokens: list[Token]) -> Table:
         if token.type == "tr_open":
             rows.append(())
         elif token.type == "inline":
-            rows[-1] += (Markup(PARSER.renderer.render(token.children or [], PARSER.options, {})),)
+            rows[-1] += (_rendered(token.children or []),)
     header, *body = rows
     return Table((caption,), header, "l" * len(header), tuple(body))
 

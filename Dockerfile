@@ -1,0 +1,11 @@
+# CPU:  docker build -t lora_repro .                 docker run --rm -it -v "$PWD/runs:/work/runs" lora_repro make reproduce-e2e
+# CUDA: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t lora_repro .       docker run --gpus all ...
+FROM python:3.11-slim
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN apt-get update && apt-get install -y --no-install-recommends make git && rm -rf /var/lib/apt/lists/*
+WORKDIR /work
+# torch first and from its own index: constraints.txt leaves the build that fits a machine open, and pins everything else.
+RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir 'torch>=2.4,<2.14' --index-url "$TORCH_INDEX"
+COPY . .
+RUN make setup
+CMD ["make", "help"]
