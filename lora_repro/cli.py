@@ -35,6 +35,7 @@ VERBS = {
     "table": "lora_repro.report.present",
     "runs": "lora_repro.report.listing",
     "plan": "lora_repro.costs.plan",
+    "sweep": "lora_repro.sweep.emit",
     "doctor": "lora_repro.doctor.command",
     "tune": "lora_repro.sweep.tune",
     "search": "lora_repro.sweep.search",

@@ -77,6 +77,7 @@ class Launch:
 
     tries: Annotated[int, Range(1)]
     processes: Annotated[int, Range(1)]
+    per_gpu: Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Our own Markdown, tables and claims, as pieces of the page. HTML inside is text, but for line breaks and anchors; images are links."""
+"""Our own Markdown, tables and claims, as pieces of the page. Of HTML only line breaks and anchors are tags; images are links."""
 
 from __future__ import annotations
 

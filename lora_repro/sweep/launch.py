@@ -45,7 +45,7 @@ def job(config: DictConfig) -> None:
             return
         with supervise.stoppable():
             supervise.start(
-                "lora_repro.run", job_overrides(), folder, config.launch.tries, config.launch.processes
+                "lora_repro.run", job_overrides(), folder, config.launch.tries, config.launch.processes, config.launch.per_gpu
             )
     except UserError as error:
         cli.failed(error)

@@ -15,11 +15,9 @@ import os
 import runpy
 import signal
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +25,7 @@ from typing import Any
 from lora_repro import record
 from lora_repro.disk import read_sealed, sealed, write_json
 from lora_repro.errors import Busy, UserError
+from lora_repro.sweep.cards import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
 MARK = "LORA_REPRO_STOP"  # a file that appears when a sweep of several processes on one machine is to stop
@@ -94,7 +93,7 @@ def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
     write_json(folder / "attempts.json", sealed({"attempts": tries, "exit": code, "why": why}))
 
 
-def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1) -> int:
+def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1, per_gpu: int = 1) -> int:
     """Run `python -m <module> <overrides>` until it ends by its own decision, at most `tries` times. Returns its exit code."""
     arguments = [*overrides, "hydra.mode=RUN"]
     if processes > 1:
@@ -103,7 +102,7 @@ def start(module: str, overrides: Sequence[str], folder: Path, tries: int, proce
     code = 0
     for left in reversed(range(max(1, tries))):
         before = attempts(folder)["attempts"]
-        alone: AbstractContextManager[dict[str, str]] = own_gpu() if processes == 1 else nullcontext({})
+        alone: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu) if processes == 1 else nullcontext({})
         with alone as chosen:
             code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
         if processes > 1:
@@ -130,25 +129,6 @@ def _decided(folder: Path, before: int, code: int) -> int:
     except Busy as error:
         return error.exit_code
     return code
-
-
-@contextmanager
-def own_gpu() -> Iterator[dict[str, str]]:
-    """Of several GPUs that CUDA_VISIBLE_DEVICES lists, one that no other run on this machine has; waits for it."""
-    listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    if len(listed) < 2:
-        yield {}
-        return
-    with ExitStack() as stack:
-        while True:
-            for name in listed:
-                try:
-                    stack.enter_context(record.lock(Path(tempfile.gettempdir()) / f"lora_repro_{os.getuid()}_gpu_{name}"))
-                except Busy:
-                    continue
-                yield {"CUDA_VISIBLE_DEVICES": name}
-                return
-            time.sleep(1)
 
 
 def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int:
