@@ -31,12 +31,12 @@ __all__ = ["BeamSearch", "complete", "frame", "load", "merge", "save", "score_e2
 
 def save(trainable: Trainable, path: str | Path) -> None:
     """Write what a method trains, the new head included, as safetensors under the names of the model."""
-    save_file({name: parameter.detach().contiguous() for name, parameter in trainable.named.items()}, path)
+    save_file({name: parameter.detach().contiguous() for name, parameter in trainable.saved.items()}, path)
 
 
 def load(trainable: Trainable, path: str | Path) -> None:
     """Fill what a method trains from such a file. Raises UserError unless names and shapes are the same."""
-    fill(trainable.named, read_tensors(Path(path)), "apply the same method, with the same settings, to the same model")
+    fill(trainable.saved, read_tensors(Path(path)), "apply the same method, with the same settings, to the same model")
 
 
 def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: str) -> None:

@@ -117,7 +117,9 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
     One that another process is at is waited for. Raises UserError if one did not finish.
     """
     folders = []
-    for start, own in starts_of(config, overrides):
+    starts = starts_of(config, overrides)
+    build(config.method).check_starts(len(starts))
+    for start, own in starts:
         task = str(start.task.name)
         found = awaited(start, own, task)
         if found["status"] != "finished":
@@ -231,7 +233,7 @@ def facts(
         found["started_from"] = [start.name for start in starts]
     if answers:
         found |= {"test_rows_cut": answers.cut} if answers.cut else {}
-        found |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls}
+        found |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls, **answers.seen}
     if scores:
         found["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
     return found

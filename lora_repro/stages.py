@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -124,7 +124,7 @@ def learn(
     backbone, trainable = model.backbone, model.trainable
     dtype = resolve_precision(config.precision, ranks.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
-    trained = kept.restore(folder, trainable.named)
+    trained = kept.restore(folder, trainable.saved)
     if trained is None:
         if not trainable.method:  # a frozen body says the same every epoch
             with autocast(ranks.device, dtype):
@@ -135,7 +135,7 @@ def learn(
         checkpoints = folder / "checkpoints"
         trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
         if ranks.first:
-            kept.keep(folder, trainable.named, trained)
+            kept.keep(folder, trainable.saved, trained)
     if model.observer and trained.status == "finished" and ranks.first:
         model.observer.finish(trained.steps)
     return trained
@@ -149,6 +149,7 @@ class Answers:
     seconds: float
     calls: int
     cut: int  # inputs that were cut to data.max_length
+    seen: dict[str, Any] = field(default_factory=dict)  # by the method, while they were given
 
 
 def answer(
@@ -168,6 +169,7 @@ def answer(
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
+    seen = method.watch(backbone)
     with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
-    return Answers(outputs, round(time.monotonic() - started, 1), calls, cut)
+    return Answers(outputs, round(time.monotonic() - started, 1), calls, cut, seen())

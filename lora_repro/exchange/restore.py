@@ -60,7 +60,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     require(method.needs_model, f"run {found['signature']} is {method.name}: no model's output")
     model = adapt(backbone_of(config), method, config.seed, torch.device("cpu"))
     same_base(found, model.backbone)
-    if parameters := model.trainable.named:
+    if parameters := model.trainable.saved:
         fill(parameters, read_tensors(folder / kept.ADAPTER), "that file is another run's: run it again")
     return Restored(found, folder.resolve().parent.name, config, task, method, model.backbone)
 

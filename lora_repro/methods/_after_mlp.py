@@ -22,6 +22,12 @@ def adapt_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     return (adapter(output[0]), *output[1:])
 
 
+def after_mlp(backbone: Backbone, first: int) -> list[nn.Module]:
+    """The module of each block from number `first` on whose output is the MLP's, added and normalised if it ever is."""
+    table = backbone.table
+    return [layer.get_submodule(table.layer_norms[-1]) if table.post_norm else layer for layer in backbone.layers[first:]]
+
+
 def adapt_after_mlp(
     backbone: Backbone, first: int, bottleneck: int, activation: str, init: str, std: float
 ) -> Trainable:
@@ -30,11 +36,9 @@ def adapt_after_mlp(
     In a post-LayerNorm block it follows the LayerNorm after the MLP. A pre-LayerNorm block has none there, so
     the adapter follows the block itself.
     """
-    table, device = backbone.table, backbone.embedding.weight.device
     parameters: list[nn.Parameter] = []
-    for layer in backbone.layers[first:]:
-        adapter = Bottleneck(backbone.hidden_size, bottleneck, activation, init, std, device=device)
-        last = layer.get_submodule(table.layer_norms[-1]) if table.post_norm else layer
+    for last in after_mlp(backbone, first):
+        adapter = Bottleneck(backbone.hidden_size, bottleneck, activation, init, std, device=backbone.embedding.weight.device)
         last.add_module("adapter", adapter)
         last.register_forward_hook(adapt_output)
         parameters += adapter.parameters()

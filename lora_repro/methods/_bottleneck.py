@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -54,6 +54,11 @@ class Bottleneck(nn.Module):
 def bottleneck_size(width: int, bottleneck: int, norm: bool = False) -> int:
     """2 d b + b + d, and 2 d more with a LayerNorm (paper, Section 5.1)."""
     return 2 * width * bottleneck + bottleneck + width + (2 * width if norm else 0)
+
+
+def biases_moved(values: Mapping[str, torch.Tensor]) -> bool:
+    """Whether adapters of these values can come from a training: their biases start at zero and leave it with the first step."""
+    return any(bool(value.detach().any()) for name, value in values.items() if name.endswith((".up.bias", ".down.bias")))
 
 
 def check_settings(bottleneck: int, activation: str, init: str, std: float, inits: Sequence[str] = INITS) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, cast, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast, final
 
 import torch
 from torch import nn
@@ -72,17 +72,25 @@ class Trainable:
     """What a method trains, by name in the model: its own parameters, and the prediction head's apart.
 
     `rates`: name -> factor of the learning rate, where it is not 1. A parameter that stands in several places of the model
-    is trained, counted and saved once, under the name of the first.
+    is trained, counted and saved once, under the name of the first. `kept`: what is frozen and yet not the backbone's, by name:
+    it is saved with what is trained. `penalty`: what the loss of each step has added, a scalar.
     """
 
     method: dict[str, nn.Parameter] = field(default_factory=dict)
     head: dict[str, nn.Parameter] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, nn.Parameter] = field(default_factory=dict)
+    penalty: Callable[[], torch.Tensor] | None = None
 
     @property
     def named(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, the method's first."""
         return {**self.method, **self.head}
+
+    @property
+    def saved(self) -> dict[str, nn.Parameter]:
+        """What a finished run leaves: everything that is trained, and what is kept."""
+        return {**self.named, **self.kept}
 
     def parameters(self) -> list[nn.Parameter]:
         """The same without the names."""
@@ -176,13 +184,17 @@ class AbstractMethod(abc.ABC):
         """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
         return ""
 
+    def check_starts(self, n: int) -> None:
+        """Raise UserError unless a run of this method can start from n other runs; none is the backbone alone."""
+        require(n <= 1, f"{self.name} starts from one run, not from {n}")
+
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Take what this method takes from the runs that its run starts from, given as their trained tensors by name.
 
         Here: exactly its own weights, from one run; the head stays newly drawn. Raises UserError where they do not fit, or
         that run trained nothing.
         """
-        require(len(starts) == 1, f"{self.name} starts from one run, not from {len(starts)}")
+        self.check_starts(len(starts))
         given = starts[0]
         wrong = [name for name, p in trainable.method.items() if name not in given or given[name].shape != p.shape]
         if wrong or not trainable.method:
@@ -192,6 +204,10 @@ class AbstractMethod(abc.ABC):
             for name, parameter in trainable.method.items():
                 parameter.copy_(given[name])
         require(self.trained(trainable.method), "its weights are all zero: that run trained nothing")
+
+    def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
+        """Begin to look at the model while it answers; what is returned gives what was seen, for the record. Here: nothing."""
+        return dict
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
         """Whether these values of the method's parameters can come from a training."""
@@ -212,8 +228,8 @@ class AbstractMethod(abc.ABC):
         head = [] if self.covers_head else backbone.classifier
         new = named(backbone.model, (p for module in head for p in module.parameters()))
         method = {name: parameter for name, parameter in inserted.method.items() if name not in new}
-        trainable = Trainable(method, {**inserted.head, **new}, inserted.rates)
-        named(backbone.model, trainable.parameters())  # each of them must be part of the model
+        trainable = replace(inserted, method=method, head={**inserted.head, **new})
+        named(backbone.model, trainable.saved.values())  # each of them must be part of the model
         backbone.model.train(backbone.model.training)  # inserted modules start in train mode
         backbone.model.requires_grad_(False)  # also what `insert` created and did not declare
         for parameter in trainable.parameters():

@@ -49,6 +49,7 @@ class Combined(AbstractMethod):
         rates: dict[int, float] = {}
         for method in self.methods:
             part = method.insert(backbone)
+            require(not part.kept, f"{method.name} starts from other runs, which a combination does not")
             twice = [name for name, parameter in part.method.items() if id(parameter) in own]
             require(not twice, f"{method.name} would train what a method before it trains ({(twice or [''])[0]}): name it first")
             own |= {id(parameter): parameter for parameter in part.method.values()}

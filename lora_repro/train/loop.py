@@ -142,6 +142,8 @@ def train(
             backbone.model.train()
             with autocast(device, dtype):
                 loss, tokens = _backward(backbone, objective, chosen, config, device, ranks)
+                if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
+                    loss += _penalise(trainable.penalty())
             ranks.add_gradients(tensors)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
@@ -206,6 +208,12 @@ def greet(ranks: Ranks, config: TrainConfig) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _penalise(penalty: torch.Tensor) -> float:
+    """Gradients of a penalty beside those of the loss; its value."""
+    penalty.backward()  # type: ignore[no-untyped-call]
+    return float(penalty.detach())
 
 
 def _backward(

@@ -16,7 +16,10 @@ COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable i
 
 @dataclass(frozen=True)
 class Map:
-    """One panel: values (rows, columns); row 0 is at the top. `y`, `x`: what its first and last index are called, (low, high)."""
+    """One panel: values (rows, columns); row 0 is at the top. `y`, `x`: what its first and last index are called, (low, high).
+
+    names: what each column is called, where that is no number.
+    """
 
     title: str
     values: Array
@@ -24,6 +27,7 @@ class Map:
     ylabel: str
     x: tuple[float, float]
     y: tuple[float, float]
+    names: tuple[str, ...] = ()
 
 
 def save(rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None) -> list[Path]:
@@ -62,7 +66,10 @@ def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | 
             axis.set_ylabel(panel.ylabel, fontsize=8)
             axis.tick_params(labelsize=7)
             axis.spines[:].set_visible(False)
-            axis.set_xticks(sorted({left, round((left + right) / 2), right}))
+            if panel.names:
+                axis.set_xticks(range(len(panel.names)), panel.names, rotation=90)
+            else:
+                axis.set_xticks(sorted({left, round((left + right) / 2), right}))
             axis.set_yticks(sorted({first, round((first + last) / 2), last}))
     inches = side * width + 1.2
     figure.suptitle("\n".join(textwrap.fill(line, int(11 * inches)) for line in title.splitlines()), fontsize=9)

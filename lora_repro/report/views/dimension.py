@@ -71,7 +71,7 @@ def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
     rule = bisect.rule_of(declared[0].asked)
     if rule is None or not cells:
         return []
-    records: Records = {cell.folder: store.records[cell.signature] for cell in cells}
+    records: Records = {cell.folder: store.record(cell) for cell in cells}
     kept = [cell for cell in cells if cell.row.name in rule.references or bisect.referenced(cell, cells, rule)]
     return [Found(search, records) for search in bisect.searches(kept, rule)]
 

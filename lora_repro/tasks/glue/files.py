@@ -1,4 +1,4 @@
-"""GLUE's own TSV files (or xz of them), or the same rows from the hub.
+"""GLUE's own TSV files (or xz of them) and those of its kind, JSON lines too, or the same rows from the hub.
 
 Quoting is off: the files hold stray quotation marks, and a reader that pairs them swallows lines. CoLA has no header, so its
 columns are positions. Source of the layouts: the official GLUE archive (gluebenchmark.com).
@@ -7,7 +7,9 @@ columns are positions. Source of the layouts: the official GLUE archive (glueben
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ def load_folder(
     rows, hashes = {}, {}
     for split, path in find_files(root, folder, files).items():
         text, sha256 = read_text(path)
-        rows[split] = parse(text, columns, str(path), skip_broken)
+        read = parse_lines if path.name.endswith(".jsonl") else partial(parse, skip_broken=skip_broken)
+        rows[split] = read(text, columns, str(path))
         hashes[f"{folder}/{files[split]}"] = sha256
     return rows, hashes
 
@@ -77,6 +80,24 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
         rows.append((first.strip(), None if second is None else second.strip(), label.strip()))
     if not rows:
         raise UserError(f"{path} has a header and no rows")
+    return rows
+
+
+def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row]:
+    """The rows of a file with a JSON object a line, as SuperGLUE's are. `columns`: first, second (or null), label: its keys."""
+    rows: list[Row] = []
+    keys = [columns["first"], columns.get("second"), columns["label"]]
+    for number, line in enumerate(filter(None, text.split("\n")), start=1):
+        try:
+            found = json.loads(line)
+            first, second, label = (None if key is None else str(found[key]).strip() for key in keys)
+        except (ValueError, KeyError, TypeError) as error:
+            wanted = ", ".join(str(key) for key in keys if key is not None)
+            raise UserError(f"{path}, line {number}: no JSON object with {wanted} ({error})") from None
+        assert first is not None and label is not None
+        rows.append((first, second, label))
+    if not rows:
+        raise UserError(f"{path} is empty")
     return rows
 
 

@@ -1,0 +1,145 @@
+"""AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247): trained attention over the frozen adapters of several tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import nn
+
+from lora_repro.methods._after_mlp import adapt_output, after_mlp
+from lora_repro.methods._bottleneck import Bottleneck, biases_moved, check_settings
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named, require
+
+if TYPE_CHECKING:
+    from lora_repro.backbone.addressed import AddressedModel
+    from lora_repro.backbone.model import Backbone
+
+STD = 0.02  # of query's and key's weights; their biases start at zero
+OFF = 1e-6  # off the diagonal of V at the start, as in the sources' code
+
+
+class Fused(nn.Module):
+    """h + sum_n a_n V u_n, with u_n = up_n(act(down_n(h))) of adapter n and a = softmax over n of (Q h + q) (K u_n + k).
+
+    h (..., d). Q, K, V (d, d), q and k (d); V starts at the identity. The adapters are frozen, and zero until they are filled.
+    """
+
+    def __init__(self, width: int, adapters: Sequence[Bottleneck], device: torch.device):
+        super().__init__()
+        self.adapters = nn.ModuleList(adapters)
+        self.query = nn.Linear(width, width, device=device)
+        self.key = nn.Linear(width, width, device=device)
+        self.value = nn.Linear(width, width, bias=False, device=device)
+        for linear in (self.query, self.key):
+            nn.init.normal_(linear.weight, 0.0, STD)
+            nn.init.zeros_(linear.bias)
+        with torch.no_grad():
+            self.value.weight.fill_(OFF).fill_diagonal_(1.0)
+        self.seen: torch.Tensor | None = None  # sum of a over positions (N), float64, once it is watched
+        self.positions = 0
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        x = matched(h, self.query.bias.dtype)
+        said = torch.stack([adapter(x) - x for adapter in self.adapters], dim=-2)  # (..., N, d)
+        scores = (self.key(said) @ self.query(x).unsqueeze(-1)).squeeze(-1)  # (..., N)
+        share = scores.float().softmax(dim=-1)
+        if self.seen is not None:
+            flat = share.detach().reshape(-1, share.shape[-1])
+            self.seen += flat.sum(0).double().cpu()
+            self.positions += len(flat)
+        mixed = (share.unsqueeze(-2).to(said.dtype) @ self.value(said)).squeeze(-2)
+        out: torch.Tensor = h + mixed.to(h.dtype)
+        return out
+
+    def far(self) -> torch.Tensor:
+        """||I - V||^2, the square of the Frobenius norm."""
+        weight = self.value.weight
+        return (torch.eye(len(weight), device=weight.device) - weight).square().sum()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdapterFusion(AbstractMethod):
+    """The adapters of `sources`, one finished run of adapter_p each, frozen in every block, and `Fused` over them, trained.
+
+    Each run's adapters are those of adapter_p with this `bottleneck` and `activation`; sources names the runs, in the order of
+    `starts`. `penalty` times the sum over blocks of ||I - V||^2 is added to the loss. The head is new. Count: L (3 d^2 + 2 d),
+    whatever the number of sources.
+    """
+
+    name: str = "adapter_fusion"
+    sources: Sequence[str] = ()
+    bottleneck: int = 64
+    activation: str = "relu"
+    penalty: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        check_settings(self.bottleneck, self.activation, "zero_up", 1.0)
+        require(self.penalty >= 0, f"adapter_fusion penalty must not be negative: {self.penalty}")
+
+    def check_starts(self, n: int) -> None:
+        fits = n == len(self.sources) > 0
+        require(
+            fits,
+            f"adapter_fusion fuses the adapters of other runs: starts=[{{task: rte, method: adapter_p}}, ...] has {n} of them, "
+            f"method.sources names {len(self.sources)}",
+        )
+
+    def insert(self, backbone: Backbone) -> Trainable:
+        require(len(self.sources) > 0, "adapter_fusion needs method.sources, the tasks whose adapters it fuses")
+        width, device = backbone.hidden_size, backbone.device
+        parts: list[Fused] = []
+        for module in after_mlp(backbone, 0):
+            own = [Bottleneck(width, self.bottleneck, self.activation, "zero_up", 1.0, device=device) for _ in self.sources]
+            for parameter in (p for adapter in own for p in adapter.parameters()):
+                nn.init.zeros_(parameter)
+            part = Fused(width, own, device)
+            module.add_module("adapter", part)
+            module.register_forward_hook(adapt_output)
+            parts.append(part)
+        trained = [p for part in parts for linear in (part.query, part.key, part.value) for p in linear.parameters()]
+        frozen = [p for part in parts for p in part.adapters.parameters()]
+
+        def penalty() -> torch.Tensor:
+            return self.penalty * torch.stack([part.far() for part in parts]).sum()
+
+        return Trainable(
+            method=named(backbone.model, trained),
+            kept=named(backbone.model, frozen),
+            penalty=penalty if self.penalty else None,
+        )
+
+    def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        """Fill the frozen adapters. Raises UserError where a run's are of another shape, or were never trained."""
+        self.check_starts(len(starts))
+        for number, (source, given) in enumerate(zip(self.sources, starts, strict=True)):
+            own = {n: p for n, p in trainable.kept.items() if f".adapter.adapters.{number}." in n}
+            theirs = {name: name.replace(f".adapter.adapters.{number}.", ".adapter.") for name in own}
+            wrong = [theirs[n] for n, p in own.items() if theirs[n] not in given or given[theirs[n]].shape != p.shape]
+            require(not wrong, f"the run of {source} has no adapter_p of bottleneck {self.bottleneck} ({(wrong or [''])[0]})")
+            moved = biases_moved({name: given[name] for name in theirs.values()})
+            require(moved, f"the adapters of {source} were never trained: their biases are all zero; train that run first")
+            with torch.no_grad():
+                for name, parameter in own.items():
+                    parameter.copy_(given[theirs[name]])
+
+    def count(self, shape: Shape) -> int:
+        return shape.n_layers * (3 * shape.hidden_size**2 + 2 * shape.hidden_size)
+
+    def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
+        """`fusion`: {source: its mean share in each block}, over all positions of the inputs answered."""
+        parts = [module for module in backbone.model.modules() if isinstance(module, Fused)]
+        for part in parts:
+            part.seen, part.positions = torch.zeros(len(self.sources), dtype=torch.float64), 0
+
+        def found() -> dict[str, Any]:
+            shares = [(part.seen / max(1, part.positions)).tolist() for part in parts if part.seen is not None]
+            for part in parts:
+                part.seen = None
+            return {"fusion": {source: [round(row[n], 6) for row in shares] for n, source in enumerate(self.sources)}}
+
+        return found

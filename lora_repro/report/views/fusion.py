@@ -1,0 +1,84 @@
+"""How much of each task's adapter a fusion takes: one map a target task, source by layer, from what runs saw of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lora_repro.report import captions
+from lora_repro.report.columns import task_label
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.statistics import generated
+from lora_repro.report.table import Table
+from lora_repro.results import Run, Store, grouped, runs, task_of
+
+NOTE = (
+    "The share of each source's adapter in the softmax, mean over all positions of the test inputs, over layers and n seeds; an "
+    "equal share is 1 / number of sources."
+)
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The scores of a pivot, and beside them where the attention of its fused rows goes."""
+
+    pivot: Pivot
+
+    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+        made = self.pivot.exhibits(ask, stores)
+        for store in stores:
+            found = [run for run in runs(ask.cells, store) if run.finished and "fusion" in run.record["measured"]]
+            if not found:
+                continue
+            groups = grouped(found, lambda run: task_of(run.cell))
+            counts = [len(group) for group in groups]
+            cell, records = found[0].cell, [run.record for run in found]
+            facts = captions.identity(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
+            data = captions.data_of_tasks([run.cell for run in found], records)
+            facts = (*facts[:2], data, facts[3], captions.reproduce(ask.name, ask.profile, cell, ask.overrides))
+            heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
+            tables = (table(groups, facts),)
+            made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))
+        return made
+
+    def command(self, ask: Ask) -> str:
+        return self.pivot.command(ask)
+
+
+def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """The sources, and their mean shares over seeds (layers, sources)."""
+    sources = list(group[0].record["measured"]["fusion"])
+    values = [[run.record["measured"]["fusion"][source] for source in sources] for run in group]
+    return sources, np.asarray(values, np.float64).mean(axis=0).T
+
+
+def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
+    """A line a target task: the mean share of every source."""
+    sources = shares(groups[0])[0]
+    rows = []
+    for group in groups:
+        means = [f"{value:.3f}" for value in shares(group)[1].mean(axis=0)]
+        rows.append((task_label(group[0].cell), *means, str(len(group))))
+    notes = [NOTE]
+    if generated([run.record for group in groups for run in group]):
+        notes.append("The data are generated: these shares compare with each other only.")
+    return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))
+
+
+def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) -> list[Path]:
+    """`stem`.svg and .png: a map a target task, four in a row."""
+    from lora_repro.report.figures import heatmap  # here: who draws nothing does not wait for matplotlib
+
+    maps = []
+    for group in groups:
+        sources, values = shares(group)
+        title = f"{task_label(group[0].cell)} (n = {len(group)})"
+        names = tuple(sources)
+        maps.append(heatmap.Map(title, values, "adapter of", "layer", (0, len(names) - 1), (1, len(values)), names))
+    rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
+    return heatmap.save(rows, f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}", "mean share", stem)

@@ -1,0 +1,165 @@
+"""AdapterFusion: its attention against a literal one, its sources, its penalty, and what is told of the shares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro import run
+from lora_repro.cells import Cell, Row, cells, with_starts
+from lora_repro.config.compose import compose
+from lora_repro.errors import UserError
+from lora_repro.exchange.restore import restore
+from lora_repro.methods.adapter_fusion import AdapterFusion, Fused
+from lora_repro.methods.adapter_p import AdapterP
+from lora_repro.methods.base import Shape
+from lora_repro.methods.combined import Combined
+from lora_repro.methods.lora import Lora
+from lora_repro.report.exhibit import Ask
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.views.fusion import Fusion
+from lora_repro.results import PUBLISHED, Store
+
+IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+def adapters(seed: int, bottleneck: int = 3, trained: bool = True) -> dict[str, torch.Tensor]:
+    """What a run of adapter_p leaves."""
+    torch.manual_seed(seed)
+    found = AdapterP(bottleneck=bottleneck).apply(tiny_backbone("bert"))
+    return {n: torch.randn_like(p) if trained else p.detach() for n, p in found.named.items()}
+
+
+def fused(n: int = 2, **settings: Any) -> tuple[Any, Any, list[dict[str, torch.Tensor]]]:
+    backbone = tiny_backbone("bert")
+    method = AdapterFusion(sources=tuple("abc"[:n]), bottleneck=3, **settings)
+    trainable = method.apply(backbone)
+    starts = [adapters(seed) for seed in range(n)]
+    method.begin(trainable, starts)
+    return backbone, trainable, starts
+
+
+def test_the_attention_is_the_literal_one() -> None:
+    """Position by position and source by source, in plain sums."""
+    backbone, trainable, starts = fused()
+    with torch.no_grad():
+        for parameter in trainable.method.values():
+            parameter += 0.1 * torch.randn_like(parameter)
+    part = next(module for module in backbone.model.modules() if isinstance(module, Fused))
+    h = torch.randn(2, 3, 32)
+    got = part(h)
+    prefix = "bert.encoder.layer.0.output.LayerNorm.adapter."
+    for b in range(2):
+        for t in range(3):
+            x = h[b, t]
+            query = part.query.weight @ x + part.query.bias
+            said, scores = [], []
+            for given in starts:
+                down = torch.relu(given[f"{prefix}down.weight"] @ x + given[f"{prefix}down.bias"])
+                u = given[f"{prefix}up.weight"] @ down + given[f"{prefix}up.bias"]
+                said.append(part.value.weight @ u)
+                scores.append(float((query @ (part.key.weight @ u + part.key.bias)).detach()))
+            weights = [2.718281828459045 ** (score - max(scores)) for score in scores]
+            expected = x + sum(w / sum(weights) * v for w, v in zip(weights, said, strict=True))
+            torch.testing.assert_close(got[b, t], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_of_one_source_it_starts_as_that_adapter() -> None:
+    backbone, _, (given,) = fused(1)
+    alone = tiny_backbone("bert")
+    AdapterP(bottleneck=3).apply(alone)
+    alone.model.load_state_dict(given, strict=False)
+    backbone.model.load_state_dict({n: v for n, v in given.items() if n.startswith("classifier")}, strict=False)
+    with torch.no_grad():  # V is 1e-6 off the identity
+        got, expected = backbone.model(input_ids=IDS).logits, alone.model(input_ids=IDS).logits
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_count_and_what_stays_frozen() -> None:
+    backbone, trainable, starts = fused()
+    shape = Shape.of(tiny_backbone("bert"))
+    assert sum(p.numel() for p in trainable.method.values()) == 2 * (3 * 32**2 + 2 * 32)
+    assert AdapterFusion(sources=["a"]).count(shape) == 2 * (3 * 32**2 + 2 * 32)
+    backbone.model(input_ids=IDS).logits.square().sum().backward()
+    assert all(p.grad is None for p in trainable.kept.values())
+    for number, given in enumerate(starts):
+        own = {n: p for n, p in trainable.kept.items() if f".adapters.{number}." in n}
+        assert own and all(torch.equal(p, given[n.replace(f".adapters.{number}", "")]) for n, p in own.items())
+
+
+def test_the_penalty_is_the_distance_of_v_from_the_identity() -> None:
+    _, trainable, _ = fused(penalty=0.5)
+    values = [p for n, p in trainable.method.items() if n.endswith("value.weight")]
+    with torch.no_grad():
+        for value in values:
+            value += torch.randn_like(value)
+    found = trainable.penalty()
+    expected = 0.5 * sum((torch.eye(32) - value).square().sum() for value in values)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    torch.testing.assert_close(values[0].grad, 2 * 0.5 * (values[0].detach() - torch.eye(32)))
+    assert AdapterFusion(sources=["a"], penalty=0).apply(tiny_backbone("bert")).penalty is None
+
+
+def test_what_cannot_be_fused_is_refused() -> None:
+    method = AdapterFusion(sources=["rte", "cola"], bottleneck=3)
+    trainable = method.apply(tiny_backbone("bert"))
+    with pytest.raises(UserError, match="the adapters of cola were never trained"):
+        method.begin(trainable, [adapters(0), adapters(1, trained=False)])
+    with pytest.raises(UserError, match=r"the run of cola has no adapter_p of bottleneck 3 \(bert"):
+        method.begin(trainable, [adapters(0), adapters(1, bottleneck=4)])
+    with pytest.raises(UserError, match="has 1 of them"):
+        method.begin(trainable, [adapters(0)])
+    with pytest.raises(UserError, match=r"needs method\.sources"):
+        AdapterFusion().apply(tiny_backbone("bert"))
+    with pytest.raises(UserError, match="a combination does not"):
+        Combined(methods=(Lora(rank=2), method)).apply(tiny_backbone("bert"))
+    with pytest.raises(UserError, match="has 0 of them"):
+        overrides = ["method=adapter_fusion", "method.sources=[rte]", "task=sentiment", "profile=smoke"]
+        run.run(compose(overrides), overrides)
+
+
+def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
+    """A fusion of three tasks' adapters on two of them: the adapter_p runs are the table's own, each once and first."""
+    asked = ["experiment=fusion", "row/fusion=fusion,adapter_p", "profile=mini", "task=entailment,sentiment"]
+    found = with_starts(cells([*asked, f"paths.runs={tmp_path}"]))
+    first = [("adapter_p", task) for task in ("sentiment", "entailment", "similarity")]
+    assert [(cell.row.name, cell.task) for cell in found] == [*first, ("fusion", "entailment"), ("fusion", "sentiment")]
+    assert all([start.folder for start in cell.starts] == [one.folder for one in found[:3]] for cell in found[3:])
+
+
+def test_a_run_end_to_end_keeps_the_adapters_and_tells_the_shares(tmp_path: Path) -> None:
+    overrides = ["experiment=fusion", "row/fusion=fusion", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}"]
+    made = run.run(compose(overrides), overrides)
+    shares = made["measured"]["fusion"]
+    assert list(shares) == ["sentiment", "entailment"] and len(made["measured"]["started_from"]) == 2
+    assert all(abs(a + b - 1) < 1e-5 for a, b in zip(*shares.values(), strict=True))
+    again = restore(tmp_path / "smoke" / made["signature"])  # without the runs that it started from
+    frozen = [p for n, p in again.backbone.model.named_parameters() if ".adapters." in n]
+    assert frozen and all(p.any() for p in frozen if p.dim() > 1)
+
+
+def test_the_shares_are_shown(tmp_path: Path) -> None:
+    task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
+    asked = {"task": task, "backbone": {"name": "minilm", "label": "MiniLM"}, "row": {"table": "fusion"}}
+    cell = Cell(Row("fusion", "AdapterFusion", 1, 5, True, {}, {}), 0, {}, (), "s0", asked, Path("s0"))
+    declared = [replace(cell, seed=seed, signature=f"s{seed}") for seed in range(2)]
+    where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
+    seen = [{"fusion": {"rte": [0.2, 0.6 + seed / 10], "cb": [0.8, 0.4]}} for seed in range(2)]
+    facts = {"status": "finished", "where": where, "asked": {}}
+    records = {f"s{seed}": {**facts, "measured": found} for seed, found in enumerate(seen)}
+
+    class Silent(Pivot):
+        def exhibits(self, ask: Ask, stores: Any) -> list[Any]:
+            return []
+
+    ask = Ask("fusion", "mini")
+    ask.__dict__["cells"] = declared
+    (shown,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
+    assert shown.tables[0].header == ("Target", "rte", "cb", "n") and shown.tables[0].rows == (("RTE", "0.425", "0.600", "2"),)
+    assert [path.suffix for path in shown.draw(tmp_path / "shares")] == [".svg", ".png"]
