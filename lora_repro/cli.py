@@ -42,6 +42,7 @@ VERBS = {
     "publish": "lora_repro.report.publish",
     "claims": "lora_repro.report.claims.command",
     "report": "lora_repro.page.command",
+    "render": "lora_repro.page.everything",
     "fetch": "lora_repro.sources.command",
     "generate": "lora_repro.exchange.generate",
     "score": "lora_repro.exchange.score",

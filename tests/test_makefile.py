@@ -29,7 +29,7 @@ def commands(*arguments: str) -> list[str]:
 def test_help_lists_every_public_target() -> None:
     shown = make().stdout
     assert shown == make("help").stdout
-    words = "setup fetch test lint type reproduce-% publish tables claims dashboard clean report"
+    words = "setup fetch test lint type reproduce-% publish tables claims render dashboard clean report"
     for target in words.split():
         assert f"make {target} " in shown
 

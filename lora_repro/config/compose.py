@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -31,6 +31,7 @@ from lora_repro.config import blocks, place, rates
 from lora_repro.config.kinds import check_node, check_root
 from lora_repro.config.mistakes import one_line
 from lora_repro.config.place import CONF as CONF
+from lora_repro.config.remembered import remembered
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
 from lora_repro.record import signature
@@ -67,9 +68,19 @@ def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
     return not (item.is_sweep_override() or key.startswith(("hydra.", "hydra/")) or loader.repository.group_exists(key))
 
 
-@lru_cache(maxsize=256)
+@cache
 def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
-    return hydra_compose("config", overrides=list(choices))
+    config = _kept(folders, ("config", *choices), lambda: hydra_compose("config", overrides=list(choices)))
+    OmegaConf.set_struct(config, True)  # as Hydra leaves it: a key that is not there is a mistake
+    return config
+
+
+def _kept(folders: tuple[str, ...], asked: Sequence[str], make: Callable[[], DictConfig]) -> DictConfig:
+    """A composition, unresolved, remembered on disk; what a reader's own folder takes part in is composed anew."""
+    if folders != (str(place.CONF),):
+        return make()
+    found: DictConfig = OmegaConf.create(remembered(asked, lambda: OmegaConf.to_container(make())))
+    return found
 
 
 @contextmanager
@@ -136,8 +147,7 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         given = parser.parse_overrides([item for item in arguments if not item.startswith("-")])
         fixed = [str(item.input_line) for item in given if not item.is_sweep_override()]
-        hydra_node = hydra_compose("config", overrides=fixed, return_hydra_config=True).hydra
-        params = {str(key): value for key, value in (hydra_node.sweeper.get("params") or {}).items() if value is not None}
+        params = _axes(_folders(), tuple(fixed))
         axes = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
         own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
         (jobs,) = BasicSweeper.split_arguments([*axes, *own], None)
@@ -148,6 +158,18 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         return (0, 0) if key not in swept else (1, 0) if key.startswith("row/") else (2, swept.index(key))
 
     return list(dict.fromkeys(swept)), [sorted(job, key=place) for job in jobs]
+
+
+@cache
+def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
+    """What the experiment sweeps: key -> values as its yaml spells them."""
+
+    def make() -> DictConfig:
+        params = hydra_compose("config", overrides=list(fixed), return_hydra_config=True).hydra.sweeper.get("params")
+        return DictConfig(OmegaConf.to_container(params, resolve=True) if params else {})
+
+    params = _kept(folders, ("axes", *fixed), make)
+    return {str(key): value for key, value in params.items() if value is not None}
 
 
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:

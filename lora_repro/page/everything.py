@@ -1,0 +1,27 @@
+"""Render all that is published again: every table and figure, the claims, the pages. One process composes each run once.
+
+    python -m lora_repro render
+
+What `table --published`, `claims` and `report` do, one after the other. Reads results/ alone: the same records, the same bytes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.config.place import ROOT
+from lora_repro.page import command as pages
+from lora_repro.report import present
+from lora_repro.report.claims import command as claims
+
+
+def parser() -> argparse.ArgumentParser:
+    return cli.parser("render", __doc__)
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds results/."""
+    parser().parse_args(arguments)
+    return max(present.main(["--published"], root), claims.main([], root), pages.main([], root))

@@ -1,0 +1,83 @@
+"""lora_repro/config/remembered.py: a composition read from disk is Hydra's own, and only of the conf/ that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
+
+from lora_repro.config import compose as composing
+from lora_repro.config import remembered
+
+ASKED = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=sst2", "row.rank=4", "seed=3"]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(remembered, "CACHE", tmp_path)
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    """As if this were another process."""
+    for kept in (composing._chosen, composing._axes, remembered._home):
+        kept.cache_clear()
+
+
+def no_hydra(*_: object, **__: object) -> None:
+    pytest.fail("composed again")
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted(tmp_path.rglob("*.json"))
+
+
+def plain(config: DictConfig) -> object:
+    return OmegaConf.to_container(config, resolve=False), composing.resolved(config)
+
+
+def test_what_is_remembered_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composing, "_kept", lambda folders, asked, make: make())
+    hydra, jobs = plain(composing.compose(ASKED)), composing.sweep_jobs(["experiment=rank", "profile=mini"])
+    monkeypatch.undo()
+    forget()
+    first = composing.compose(ASKED)
+    assert plain(first) == hydra and composing.sweep_jobs(["experiment=rank", "profile=mini"]) == jobs
+    forget()
+    monkeypatch.setattr(composing, "hydra_compose", no_hydra)
+    second = composing.compose(ASKED)
+    assert plain(second) == hydra and composing.sweep_jobs(["experiment=rank", "profile=mini"]) == jobs
+    with pytest.raises(ConfigAttributeError):
+        _ = second.no_such_key
+
+
+def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    whole = plain(composing.compose(ASKED))
+    (path,) = files(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    for bad in (text.replace("sst2", "sst3"), text[:-4], "", "\x00"):
+        path.write_text(bad, encoding="utf-8")
+        forget()
+        assert plain(composing.compose(ASKED)) == whole
+        assert path.read_text(encoding="utf-8") == text
+
+
+def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    composing.compose(ASKED)
+    (old,) = files(tmp_path)
+    monkeypatch.setattr(remembered, "version", lambda package: "another")
+    forget()
+    composing.compose(ASKED)
+    (new,) = files(tmp_path)
+    assert new.parent != old.parent and new.name == old.name
+
+
+def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(remembered, "CACHE", tmp_path / "file")
+    assert composing.compose(ASKED).seed == 3
