@@ -141,3 +141,12 @@ def test_names_are_listed_and_misspelt_ones_understood(capsys: pytest.CaptureFix
     assert command.main(["gleu"]) == 2
     assert capsys.readouterr().err == "error: nothing to fetch is called 'gleu'; did you mean glue?\n"
     assert command.main(["deberta_v2_xxlarge"]) == 2 and "its revision is not chosen" in capsys.readouterr().err
+
+
+def test_the_page_of_the_data_names_every_source_at_its_commit() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    for source in data.known().values():
+        assert f"\n| {source.name} |" in page and source.licence.partition(" (")[0].partition(":")[0] in page, source.name
+        for about in source.files.values():
+            commit = re.search(r"[0-9a-f]{40}", about["url"])
+            assert (commit[0] if commit else "fbaipublicfiles.com") in page, about["url"]
