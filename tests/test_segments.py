@@ -10,8 +10,8 @@ from torch import nn
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded, Rows, collate
 from lora_repro.decode.beam import BeamSearch
-from lora_repro.methods._slots import Slots, segments_of
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
+from lora_repro.methods._slots import Slots
+from lora_repro.methods.segments import Segments
 from lora_repro.objectives.completion import Completion, encode_prompt, summed_loss
 from lora_repro.tasks.base import Example
 from lora_repro.train.loop import TrainConfig, train
@@ -19,28 +19,9 @@ from lora_repro.train.loop import TrainConfig, train
 EXAMPLES = [Example("a", "one : two", "three"), Example("b", "four", "five six")]
 
 
-class Segments(AbstractMethod):
-    """A trained embedding of the segment, added to every token's: what Versatile-LM (2004.03829) adds beside its adapters."""
-
-    def insert(self, backbone: Backbone) -> Trainable:
-        table = nn.Embedding(2, backbone.hidden_size)
-        backbone.decoder.add_module("segments", table)
-        positions = segments_of(backbone)
-
-        def add(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
-            assert positions.segments is not None
-            return output + table(positions.segments)
-
-        backbone.embedding.register_forward_hook(add)
-        return Trainable(named(backbone.model, table.parameters()))
-
-    def count(self, shape: Shape) -> int:
-        return 2 * shape.hidden_size
-
-
 def literal(backbone: Backbone, row: Encoded) -> torch.Tensor:
     """Logits (T, V) with the embeddings put together by hand."""
-    table = backbone.decoder.get_parameter("segments.weight")
+    table = backbone.decoder.get_parameter("segments.rows")
     plain = nn.functional.embedding(torch.tensor([row.ids]), backbone.embedding.weight)
     added = plain + torch.stack([table[segment] for segment in row.segments])
     hooks, backbone.embedding._forward_hooks = backbone.embedding._forward_hooks, type(backbone.embedding._forward_hooks)()
@@ -95,3 +76,22 @@ def test_the_whole_line_tells_segments_beside_slots(tmp_path: object) -> None:
     asked, _ = objective.ask(EXAMPLES, backbone, (2, 1), 99)
     outputs, calls = objective.answer(backbone, asked, lambda n: None)
     assert len(outputs) == 2 and calls > 1 and slots.where is None  # the last call continued from a cache
+
+
+def test_it_is_the_released_scheme() -> None:
+    """There the rows stand below the table's own, and token types, which are their ids, are looked up in it and summed."""
+    backbone = tiny_backbone("gpt2")
+    torch.manual_seed(0)
+    Segments().apply(backbone)
+    (row, _), _ = Completion().encode(EXAMPLES, backbone, (0, 0), 99)
+    plain = tiny_backbone("gpt2")
+    grown = torch.cat([plain.embedding.weight, backbone.decoder.get_parameter("segments.rows")]).detach()
+    words = len(plain.embedding.weight)
+    plain.model.resize_token_embeddings(words + 2, mean_resizing=False)
+    with torch.no_grad():
+        plain.decoder.wte.weight.copy_(grown)  # type: ignore[union-attr]
+        types = torch.tensor([[words + segment for segment in row.segments]])
+        theirs = plain.decoder(input_ids=torch.tensor([row.ids]), token_type_ids=types).last_hidden_state
+        batch = collate([row], backbone.pad)
+        ours = backbone.decoder(input_ids=batch.ids, attention_mask=batch.attention, segments=batch.segments).last_hidden_state
+    torch.testing.assert_close(ours, theirs)
