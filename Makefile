@@ -42,6 +42,9 @@ plan: $(INSTALLED) ## what a command would run and cost, without running it: EXP
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
+torture: setup ## kill, damage and mislead everything for half an hour and count what survived (QUICK=1: two minutes)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
+
 lint: $(INSTALLED_DEV) ## ruff
 	@$(PY) -m ruff check .
 
