@@ -44,7 +44,7 @@ def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: py
     laptop = ["profile=laptop", "experiment=glue", "task=rte", f"paths.data={tmp_path}", f"paths.runs={tmp_path}"]
     assert doctor.main(laptop) == 1
     shown = capsys.readouterr().out
-    assert "✗ data rte" in shown and "\n    make doctor PROFILE=laptop DATA=/path/to/glue" in shown and "1 thing missing" in shown
+    assert "✗ data rte" in shown and "-m lora_repro fetch glue\n" in shown and "1 thing missing" in shown
 
 
 @pytest.mark.usefixtures("quick")
