@@ -110,7 +110,7 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
 
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:
-    result = Result("h", "AdapterH", "published", {"size_64": Mean(88.9, None, 1)}, 1,
+    result = Result("h", "AdapterH", "published", {"size_64": Mean(88.9, 1.0, 2)}, 2,
                     lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
     one, eight, most = (Column(Metric(f"size_{n}", f"size {n}"), "accuracy", n) for n in (1, 8, 64))
     assert mark(result, most) == "1 of 2 collapsed" and mark(result, eight) == ""

@@ -212,8 +212,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:
         raise UserError("a value refers to itself: write it out") from None
+    _refuse_unscripted(config)  # before its empty values are found to be no settings
     check_root(values)
-    _refuse_unscripted(config)
     return values
 
 
