@@ -121,6 +121,7 @@ STATEMENTS = {
     "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
     "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
     "few_directions": "few random directions", "pretraining_lowers_it": "lowers the intrinsic dimension",
+    "fusion_helps": "Fusing the adapters of several tasks",
 }  # fmt: skip
 
 
