@@ -22,7 +22,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fetch doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims render
+.PHONY: help setup fetch doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
 	@$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
 
+verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? Exit 0 reproduced, 1 differs, 2 not run: EXPERIMENT=e2e
+	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
+
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)
 	@$(PY) -m lora_repro publish profile=$(PROFILE)
 
@@ -87,6 +90,9 @@ render: $(INSTALLED) ## all three of tables, claims and report in one process, w
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
 	@$(PY) -m lora_repro claims
+
+rubric: $(INSTALLED) ## grade this reproduction by a rubric of the paper, offline; writes results/rubric.md
+	@$(PY) -m lora_repro rubric
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin

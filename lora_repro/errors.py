@@ -2,8 +2,10 @@
 
 exit codes of every command:
   0     done
-  1     something failed that we did not foresee (a traceback says where); of doctor: something needed is missing
-  2     a mistake in what was asked for; the line after `error:` says how to mend it. Of a sweep: its first failed run's code
+  1     something failed that we did not foresee (a traceback says where); of doctor: something needed is missing;
+        of verify: a cell differs
+  2     a mistake in what was asked for; the line after `error:` says how to mend it. Of a sweep: its first failed run's code;
+        of verify: no cell differs, but one was not run
   3     this machine lacks something: Java, the model hub, a package, a backbone
   75    come back later: another process has this run, or SIGTERM stopped it; training writes its checkpoint first
   130   Ctrl-C; the same command goes on from the checkpoint

@@ -15,6 +15,7 @@ from lora_repro.analysis.spectra import (
     amplification,
     chance,
     effective_rank,
+    intruders,
     projected_norm,
     random_basis,
     similarity,
@@ -135,3 +136,13 @@ def test_the_authors_adapter_has_the_spectra_that_were_read_off_it_before() -> N
     for layer in range(12):
         one, other = (singular(found[kind, layer].A)[2] for kind in ("query", "value"))
         assert 0.03 < similarity(one, other)[-1, -1] < 0.09
+
+
+def test_an_intruder_is_a_leading_direction_that_the_base_lacks() -> None:
+    base = np.diag([8.0, 7, 6, 5, 4, 3, 2, 1])
+    left = singular(base)[0]
+    new = np.ones(8) / np.sqrt(8)  # at a cosine of 0.35 to every direction of the base
+    assert intruders(left, base) == 0 and intruders(left, base + 100 * np.outer(new, new)) == 1
+    assert intruders(left, base + 100 * np.outer(np.eye(8)[5], new)) == 0  # a direction that the base has
+    assert intruders(left, base + 100 * np.outer(new, new), least=0.3) == 0
+    assert intruders(left, base + 0.01 * np.outer(new, new)) == 0

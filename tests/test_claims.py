@@ -33,8 +33,10 @@ from lora_repro.report.claims.base import Operand, expanded
 from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.cost import MeasuredMemory, Slowdown, TrainingCost
 from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.intruders import Intruders
 from lora_repro.report.claims.norms import NormRatio
 from lora_repro.report.claims.overlap import Overlap, WithWeight
+from lora_repro.report.claims.rates import RateQuotient
 from lora_repro.report.claims.reading import (
     ARITHMETIC,
     INCONCLUSIVE,
@@ -122,6 +124,9 @@ STATEMENTS = {
     "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
     "few_directions": "few random directions", "pretraining_lowers_it": "lowers the intrinsic dimension",
     "fusion_helps": "Fusing the adapters of several tasks",
+    "rate_ten_times": "about ten times", "rate_without_rank": "does not depend on the rank", "variants_close": "two points",
+    "rslora_high_rank": "√r", "lora_plus_gain": r"LoRA\+", "intruder_dimensions": "intruder", "step_flops": "two thirds",
+    "mlp_matrices": "MLP", "forgets_less": "forgets less", "epoch_choice": "inflates",
 }  # fmt: skip
 
 
@@ -468,6 +473,70 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
     evidence = Evidence("mini", tmp_path, {})
     evidence._cells["subspace"] = evidence._cells["delta_w"] = cells
     return evidence
+
+
+def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path: Path) -> None:
+    counts: dict[tuple[str, int], float] = {("lora", seed): 3.0 + seed for seed in range(3)}
+    counts |= {("full", 0): 1.0, ("full", 1): 2.0, ("full", 2): 3.0, ("full", 9): 9.0}
+    cells = []
+    for (row, seed), count in counts.items():
+        key = f"{row}{seed}"
+        method = {"rank": 8, "alpha": 16} if row == "lora" else {}
+        asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
+        cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
+        plant(tmp_path, key, 1)
+        (tmp_path / "updates").mkdir(exist_ok=True)
+        arrays = {"query.norm": np.ones((1, 2), np.float32), "query.intruders": np.array([count, count + 1], np.float32)}
+        save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
+    evidence = Evidence("mini", tmp_path, {})
+    evidence._cells["delta_w"] = cells
+    (reading,) = Intruders(["query"], most=16, floor=0).read(evidence)
+    assert (reading.value, reading.n, reading.verdict) == (2.0, 3, REPLICATED)
+    assert "LoRA 4.50, full 2.50 a matrix" in reading.notes and reading.what == "intruders, W_q, r = 8 − full"
+    assert Intruders(["query"], most=4, floor=0).read(evidence) == []
+    assert Intruders(["query"], most=16, ceiling=0).read(evidence)[0].verdict == REFUTED
+
+
+@pytest.mark.parametrize(
+    "chosen, edge, n, verdict",
+    [
+        ((9e-3, 3e-3, 9e-3), None, 3, INCONCLUSIVE),  # 9, 3 and 9 times: the interval is 2.4 to 19
+        ((9e-3, 9e-3, 1e-2), None, 3, REPLICATED),
+        ((1e-3, 1e-3, 2e-3), None, 3, REFUTED),
+        ((9e-3, 9e-3, 1e-2), "high", 2, INCONCLUSIVE),  # at an edge: not yet the best
+    ],
+)
+def test_a_quotient_of_rates_needs_three_bracketed_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: tuple[float, ...], edge: str | None, n: int, verdict: str
+) -> None:
+    searches: dict[str, Any] = {f"b-{task}": {"chosen": 1e-3, "edge": None} for task in "xyz"}
+    searches |= {f"a-{task}": {"chosen": rate, "edge": None} for task, rate in zip("xyz", chosen, strict=True)}
+    searches["a-z"]["edge"] = edge
+    monkeypatch.setattr("lora_repro.config.rates.setting", lambda asked: asked["key"])
+    monkeypatch.setattr(Cell, "search", property(lambda cell: searches.get(cell.asked["key"])))
+    cells = []
+    for row, task in itertools.product("abc", "xyz"):
+        asked = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{row}-{task}"}
+        cells.append(Cell(Row(row, row, 1, 3, True, {}, {}), 0, {"task": task}, (), row + task, asked, Path(row)))
+    evidence = Evidence("mini", tmp_path, {})
+    evidence._cells["t"] = cells
+    (reading,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
+    assert (reading.n, reading.verdict) == (n, verdict) and "mini/trials/a-x.json" in reading.sources
+    assert reading.value == pytest.approx(1e3 * math.prod(chosen[:n]) ** (1 / n))
+    assert RateQuotient([["t/a", "t/c"]], floor=5).read(evidence) == []  # never searched
+    with pytest.raises(UserError, match="two cells of one table"):
+        RateQuotient([["t/a", "u/b"]], floor=5)
+
+
+def test_the_ledger_has_a_second_table_for_what_came_after(tmp_path: Path) -> None:
+    later = [claim for claim in CLAIMS if claim.after]
+    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(later) == 10
+    entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], later[0])]
+    text = ledger.markdown(ledger.Ledger({"mini": "x"}, entries))
+    first, second = text.split("**After the paper**")
+    assert f"[{CLAIMS[0].statement}]" in first and "| Claim | Paper | mini |" in first and later[0].statement not in first
+    assert second.index("| Claim | Source | mini |") < second.index(f"[{later[0].statement}]")
+    assert f"- Source: {later[0].figure}" in second and f"- Paper: {CLAIMS[0].figure}" in second
 
 
 def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:

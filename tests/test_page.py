@@ -70,6 +70,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "results" / "mini" / "measures", folder / "mini" / "measures")
     claims = "# Claims\n\nSee [the table](mini/tables/e2e.md).\n\n| Claim | Verdict |\n|-|-|\n| x | y |\n"
     (folder / "claims.md").write_text(claims)
+    (folder / "report.json").write_text("{}")
     return folder
 
 
@@ -150,6 +151,7 @@ def test_the_page_holds_every_part(html: str) -> None:
     assert "python -m lora_repro.run experiment=glue profile=mini row/glue=prelayer task=similarity seed=0" in text
     seen = Seen(html)
     assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
+    assert '<a href="../report.json">report.json</a>' in html
     assert '<a href="tables/e2e.md">' in html  # relative to results/ in claims.md, to results/mini here
 
 

@@ -85,6 +85,9 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
             assert arrays[f"{kind}.weight_norm"][layer] == pytest.approx(np.linalg.norm(weight), rel=1e-4)
             top = np.linalg.norm(np.linalg.svd(weight, compute_uv=False)[:2])
             assert arrays[f"{kind}.weight_top_2"][layer] == pytest.approx(top, rel=1e-4)
+            bases = [np.linalg.svd(matrix)[0][:, : min(weight.shape)] for matrix in (weight, weight + update)]
+            cosines = np.abs(bases[1][:, :10].T @ bases[0])
+            assert arrays[f"{kind}.intruders"][layer] == sum(max(row) < 0.5 for row in cosines)
             assert arrays[f"{kind}.spectrum"].shape == (2, 6)
             assert np.allclose(arrays[f"{kind}.spectrum"][layer], s[:6], rtol=1e-2, atol=1e-4)
             right = vt[:6].T

@@ -8,6 +8,7 @@ figures are drawn without the model (L layers, T observed steps, K kept directio
     <kind>.effective_rank (T, L)         analysis.effective_rank of D
     <kind>.inside_<r> (T, L)             ||U^T W V||_F, U and V the top r directions of D; NaN where D has fewer
     <kind>.weight_norm (L,)              ||W||_F; .weight_top_<r>, .weight_random_<r>: in W's own, in random directions
+    <kind>.intruders (L,)                analysis.intruders of W + D
     <kind>.spectrum (L, K)               singular values of the final D
     <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), of D where there is none; float16
     <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j to K
@@ -27,6 +28,7 @@ from safetensors.numpy import load_file
 from lora_repro.analysis.spectra import (
     Array,
     effective_rank,
+    intruders,
     projected_norm,
     random_basis,
     similarity,
@@ -122,10 +124,13 @@ class Observer:
         stride = max(1, some.shape[1] // 64)
         arrays["weight_directions"] = np.arange(stride, min(some.shape) + 1, stride)
         for kind, places in self.places.items():
-            for name, values in self._constants(kind).items():
-                arrays[f"{kind}.{name}"] = np.asarray(values, np.float32)
+            found: dict[str, list[float]] = {}
             spectra = []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
+                left, values, own = singular(weight)
+                for name, value in self._constants(layer, weight, values).items():
+                    found.setdefault(name, []).append(value)
+                found.setdefault("intruders", []).append(intruders(left, weight + update(place, weight)))
                 _, s, v = decomposed(place, weight)
                 spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
                 if layer not in self.layers:
@@ -133,21 +138,19 @@ class Observer:
                 pair = factors(place)
                 basis = (v if pair is None else singular(pair[1])[2])[:, : self.probe.keep]
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
-                own = singular(weight)[2]
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
+            arrays |= {f"{kind}.{name}": np.asarray(one, np.float32) for name, one in found.items()}
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
         write(arrays, self.final)
 
-    def _constants(self, kind: str) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
-        for layer, weight in enumerate(self.weights[kind]):
-            s = singular(weight)[1]
-            found.setdefault("weight_norm", []).append(float(np.linalg.norm(s)))
-            for r in self.probe.directions:
-                found.setdefault(f"weight_top_{r}", []).append(float(np.linalg.norm(s[:r])))
-                left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
-                found.setdefault(f"weight_random_{r}", []).append(projected_norm(weight, left, right))
+    def _constants(self, layer: int, weight: Array, s: Array) -> dict[str, float]:
+        """Of one matrix before training, whose singular values are `s`."""
+        found = {"weight_norm": float(np.linalg.norm(s))}
+        for r in self.probe.directions:
+            found[f"weight_top_{r}"] = float(np.linalg.norm(s[:r]))
+            left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
+            found[f"weight_random_{r}"] = projected_norm(weight, left, right)
         return found
 
 

@@ -69,6 +69,15 @@ def amplification(update: Array, weight: Array, r: int) -> float:
     return float(np.linalg.norm(s)) / inside if inside else float("inf")
 
 
+def intruders(left: Array, tuned: Array, top: int = 10, least: float = 0.5) -> int:
+    """How many of the `top` left singular vectors of a tuned matrix have no cosine of `least` with any of `left`, the base's.
+
+    Shuttleworth et al. 2024 (arXiv 2410.21228), whose numbers the defaults are; left: U (d_out, k) of the base matrix.
+    """
+    mine = singular(tuned)[0][:, :top]
+    return int((np.abs(left.T @ mine).max(axis=0) < least).sum())
+
+
 def effective_rank(singular_values: Array) -> float:
     """exp(-sum p log p), p = s^2 / sum s^2: how many directions share the squared norm. 0 for a zero matrix."""
     energy = np.square(np.asarray(singular_values, np.float64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lora_repro.page.figures import belonging, embedded
 from lora_repro.page.prose import pieces
 from lora_repro.page.runs import RecordedRun, listed, runs_of
 from lora_repro.record import load_records
+from lora_repro.report import answers
 from lora_repro.report.html import html
 from lora_repro.report.table import Table
 
@@ -51,7 +53,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         raise UserError(f"no records under {folder}")
     sections = _sections(folder, target)
     order = [section.stem for section in sections]
-    claims = results / "claims.md"
+    claims, numbers = results / "claims.md", results / answers.NAME
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -68,6 +70,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         sections=sections,
         claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
         examples=examples(runs, order, folder / "predictions", data),
+        numbers=Path(os.path.relpath(numbers, target.parent)).as_posix() if numbers.is_file() else "",
         ledger=listed(runs, order, measures.load(folder, "latency")),
     )
 

@@ -1,7 +1,7 @@
 """Show what an experiment declares: its tables in the terminal, or all published tables and figures rendered again.
 
     python -m lora_repro table e2e profile=laptop     this checkout's runs beside the published ones and the paper's
-    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} from records alone
+    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} from records alone, and report.json
 
 The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows the cells they ask for.
 Reads records and what lies beside them, trains nothing, needs no network.
@@ -18,6 +18,7 @@ from lora_repro import cli, manifest
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
+from lora_repro.report import answers
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
@@ -43,14 +44,20 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     if not profiles:
         cli.say("nothing is published under results/ yet")
     wrote: list[Path] = []
+    told: dict[tuple[str, str], answers.Answer] = {}
     for profile in profiles:
         folder = root / "results" / profile
         store = published(folder)
         for name in chosen:
-            for exhibit in declaration(name).exhibits(Ask(name, profile), [store]):
-                if exhibit.keep:
-                    wrote += (files := write(exhibit, folder))
-                    cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
+            ask, shown = Ask(name, profile), declaration(name)
+            kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
+            for exhibit in kept:
+                wrote += (files := write(exhibit, folder))
+                cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
+            if kept:
+                told[profile, name] = answers.of_experiment(shown, ask, store, kept)
+    if told:
+        wrote.append(answers.note(root / "results", told))
     manifest.note(root / "results", wrote)
 
 

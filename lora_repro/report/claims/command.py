@@ -1,4 +1,4 @@
-"""Judge every claim of conf/claim by the published records and write results/claims.md and results/claims.csv.
+"""Judge every claim of conf/claim by the published records; write claims.md, claims.csv, report.json and rubric.md of results/.
 
     python -m lora_repro claims
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from lora_repro import cli, manifest
 from lora_repro.config.place import ROOT, checkout
 from lora_repro.disk import write_text
+from lora_repro.report import answers, rubric
 from lora_repro.report.claims import ledger
 
 
@@ -29,9 +30,11 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))
     write_text(results / "claims.csv", ledger.comma_separated(found))
-    manifest.note(results, [results / "claims.md", results / "claims.csv"])
+    told = answers.note(results, claims=answers.of_claims(found))
+    manifest.note(results, [results / "claims.md", results / "claims.csv", told])
+    rubric.write(results)
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    print("wrote results/claims.md, results/claims.csv")
+    print("wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md")
     return 0

@@ -104,7 +104,7 @@ class Compare(ClaimTest):
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
                 tasks = list(dict.fromkeys(map(task_of, mine)))
                 groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
-                for sized, group in itertools.product(expanded(cells, _sizes(mine)), groups):
+                for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
         level = LEVEL / (len(planned) or 1) if self.combine == "any" else LEVEL
         return [self._reading(places, evidence, level) for places in planned]
@@ -171,16 +171,16 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[st
     return found
 
 
-def _swept(cell: Cell) -> tuple[str, Any]:
+def swept(cell: Cell) -> tuple[str, Any]:
     """What a cell's row is swept over, `rank` or `size`, and the value; None where it is not."""
     return next(((axis.removeprefix("row."), value) for axis, value in cell.axes.items() if axis.startswith("row.")), ("", None))
 
 
 def _size(cell: Cell) -> Any:
-    return _swept(cell)[1]
+    return swept(cell)[1]
 
 
-def _sizes(declared: Sequence[Cell]) -> list[int]:
+def sizes_of(declared: Sequence[Cell]) -> list[int]:
     sizes = dict.fromkeys(map(_size, declared))
     return [int(size) for size in sizes if size is not None] if len(sizes) > 1 else []
 
@@ -193,7 +193,7 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
         named = f"{operand.table}/{operand.row}"
         raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
     first = fitting[0]
-    label = first.row.label if operand.size is None else f"{first.row.label}, {_swept(first)[0]} {operand.size}"
+    label = first.row.label if operand.size is None else f"{first.row.label}, {swept(first)[0]} {operand.size}"
     return Place(first, label, evidence.runs(by_place(fitting)[0]))
 
 

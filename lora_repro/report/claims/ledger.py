@@ -20,12 +20,13 @@ from lora_repro.report.statistics import generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; all stand below
+AFTER = "after"  # conf/claim/after.yaml: what was found after the paper
 HEAD = CONF.parent / "docs" / "claims.md"  # how to read it, and what was known when tests changed
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One block of conf/claim: `id` is its key, `figure` the paper's number and `source` where it stands."""
+    """One block of conf/claim: `id` is its key, `figure` the number of its `source`; after: not the paper's, but later work's."""
 
     id: str
     order: int
@@ -33,6 +34,7 @@ class Claim:
     figure: str
     source: str
     test: ClaimTest
+    after: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
         for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
             if set(node) != {"order", "statement", "figure", "source", "test"}:
                 raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, and nothing else")
-            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, build(node.test)))
+            test, after = build(node.test), path.stem == AFTER
+            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after))
     for what in ("id", "order"):
         ordered = sorted(claims, key=lambda claim: getattr(claim, what))
         for one, other in itertools.pairwise(ordered):
@@ -104,11 +107,17 @@ def markdown(ledger: Ledger) -> str:
     profiles = list(ledger.scales)
     scales = [f"- `{name}`: {text}." for name, text in ledger.scales.items()]
     head = HEAD.read_text(encoding="utf-8")
-    lines = [head, *scales, "", "| Claim | Paper | " + " | ".join(profiles) + " |", "| --- | --- |" + " --- |" * len(profiles)]
-    for claim, outcomes in ledger.entries:
-        cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
-        link = f"[{claim.statement}](#{claim.id})"
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (link, claim.figure, *cells)) + " |")
+    lines = [head, *scales]
+    later = ["", "**After the paper**: findings of later work on LoRA."]
+    for after, told, number in ((False, [], "Paper"), (True, later, "Source")):
+        entries = [entry for entry in ledger.entries if entry[0].after == after]
+        if entries:
+            title = f"| Claim | {number} | " + " | ".join(profiles) + " |"
+            lines += [*told, "", title, "| --- | --- |" + " --- |" * len(profiles)]
+        for claim, outcomes in entries:
+            cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
+            link = f"[{claim.statement}](#{claim.id})"
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (link, claim.figure, *cells)) + " |")
     return "\n".join([*lines, "", *[_section(claim, outcomes) for claim, outcomes in ledger.entries]])
 
 
@@ -144,7 +153,7 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
     lines = [
         f'<a id="{claim.id}"></a>\n\n## {claim.statement}\n',
         f"- Test: {claim.test.rule}.",
-        f"- Paper: {claim.figure} ({claim.source}).",
+        f"- {'Source' if claim.after else 'Paper'}: {claim.figure} ({claim.source}).",
     ]
     if claim.test.anywhere:
         outcomes = {"any profile": next(iter(outcomes.values()))}

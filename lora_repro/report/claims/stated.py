@@ -1,4 +1,4 @@
-"""Claims that no record can hold: what a test of this suite checks on every run of it."""
+"""Claims that no record can hold: what a test of this suite checks on every run of it, and what waits for an experiment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import TESTED, Reading
 
 
+def is_there(test: str) -> bool:
+    """Whether tests/ has the test `file.py::name`."""
+    file, _, name = test.partition("::")
+    path = ROOT / "tests" / file
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+    return name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
 class HeldByTests(ClaimTest):
     """Held by tests of the suite, `file.py::name` each. Raises UserError if one is not there."""
 
@@ -20,10 +28,7 @@ class HeldByTests(ClaimTest):
     def __init__(self, tests: Sequence[str], says: str) -> None:
         self.tests, self.says = list(tests), says
         for test in self.tests:
-            file, _, name = test.partition("::")
-            path = ROOT / "tests" / file
-            tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-            if name not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
+            if not is_there(test):
                 raise UserError(f"no test {test} in tests/")
 
     @property
@@ -32,3 +37,19 @@ class HeldByTests(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         return [Reading("held by the suite's tests, not by a record", "", TESTED, notes=tuple(self.tests))]
+
+
+class Undeclared(ClaimTest):
+    """No experiment of this suite asks for it yet; `why` says what is missing."""
+
+    anywhere = True
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    @property
+    def rule(self) -> str:
+        return f"none yet: {self.why}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        return []

@@ -1,0 +1,145 @@
+"""results/report.json: every published cell and every claim's verdict as numbers; report.schema.json says what each is.
+
+    {"tables": {<profile>: {<experiment>: {"cells": [...], "sheets": [...]}}}, "claims": [...]}
+
+`make tables` writes the tables' part and `make claims` the claims', from what their Markdown is made of. Nothing is computed
+here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lora_repro.cells import Cell
+from lora_repro.disk import write_json
+from lora_repro.errors import UserError
+from lora_repro.report.claims.ledger import Ledger
+from lora_repro.report.columns import AVERAGE, Column, rows_alike
+from lora_repro.report.exhibit import Ask, Declaration, Exhibit
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.scores import Result
+from lora_repro.report.sheet import Scores
+from lora_repro.report.statistics import Difference
+from lora_repro.results import PUBLISHED, Store, by_place, runs
+
+NAME = "report.json"
+Answer = dict[str, Any]
+
+
+def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
+    """What one experiment shows: the cells of a `Pivot` as numbers, the tables of any other view as they are printed."""
+    if isinstance(shown, Pivot):
+        return {"cells": _cells(shown, ask, store), "sheets": []}
+    sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
+    tables = [table for exhibit in exhibits for table in exhibit.tables]
+    sheets = [{"caption": one.caption, "header": [*one.header], "rows": [[*row] for row in one.rows]} for one in tables]
+    return {"cells": [], "sheets": [{**sheet, "records": sources} for sheet in sheets]}
+
+
+def of_claims(ledger: Ledger) -> list[Answer]:
+    """A claim each, with its verdict and readings at every profile."""
+    return [
+        {
+            "id": claim.id,
+            "statement": claim.statement,
+            "after_the_paper": claim.after,
+            "figure": claim.figure,
+            "source": claim.source,
+            "test": claim.test.rule,
+            "profiles": {
+                name: {"verdict": outcome.verdict, "readings": [_reading(asdict(one)) for one in outcome.readings]}
+                for name, outcome in outcomes.items()
+            },
+        }
+        for claim, outcomes in ledger.entries
+    ]
+
+
+def note(results: Path, tables: Mapping[tuple[str, str], Answer] | None = None, claims: Sequence[Answer] | None = None) -> Path:
+    """Take down what was rendered or judged, and leave the rest of the file as it is. tables: (profile, experiment) -> answer.
+
+    Returns the path. Raises UserError if the file that is there cannot be read.
+    """
+    path = results / NAME
+    found = read(path) if path.is_file() else {"tables": {}, "claims": []}
+    for (profile, experiment), answer in (tables or {}).items():
+        found["tables"].setdefault(profile, {})[experiment] = answer
+    known = {name: dict(sorted(one.items())) for name, one in sorted(found["tables"].items())}
+    write_json(path, {"tables": known, "claims": found["claims"] if claims is None else list(claims)})
+    return path
+
+
+def read(path: Path) -> Answer:
+    """The whole file. Raises UserError if it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"tables": dict(found["tables"]), "claims": list(found["claims"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it, then make tables claims") from None
+
+
+def _cells(pivot: Pivot, ask: Ask, store: Store) -> list[Answer]:
+    found = []
+    for group in by_place(ask.cells, pivot.by):
+        if not runs(group, store):
+            continue  # what the paper prints alone is no answer of ours
+        alike = rows_alike(group, pivot.by)
+        for scores in pivot.scores(ask, group, [store]):
+            for result in scores.results:
+                mine = [cell for cell in group if cell.row.name == result.row]
+                for column in scores.columns:
+                    if column.key in result.cells:
+                        here = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
+                        found.append(_cell(scores, result, column, here, store))
+    return found
+
+
+def _cell(scores: Scores, result: Result, column: Column, here: Sequence[Cell], store: Store) -> Answer:
+    """here: the declared cells that stand at this row and column, whatever their seed."""
+    mean, versus = result.cells[column.key], result.differences.get(column.key)
+    values = {axis: list(dict.fromkeys(cell.axes[axis] for cell in here)) for axis in (here[0].axes if here else ())}
+    ours = runs(here, store) if result.source == PUBLISHED else []
+    return {
+        "row": result.row,
+        "label": result.label,
+        "source": result.source,
+        "backbone": scores.backbone,
+        "column": column.key,
+        "metric": column.metric.label,
+        "higher_is_better": column.metric.direction > 0,
+        "axes": {axis: many if len(many) > 1 else many[0] for axis, many in values.items()},
+        "value": _plain(mean.mean),
+        "sd": _plain(mean.sd),
+        "n": mean.n,
+        "method_parameters": result.sizes.get(column.key, result.method_parameters),
+        "difference": None if versus is None else _difference(versus, scores.reference),
+        "records": list(dict.fromkeys(run.signature for run in ours)),
+    }
+
+
+def _difference(versus: Difference, reference: str) -> Answer:
+    return {
+        "from": reference,
+        "value": _plain(versus.mean),
+        "low": _plain(versus.low),
+        "high": _plain(versus.high),
+        "n": versus.n,
+        "p": _plain(versus.p),
+        "detectable": _plain(versus.detectable),
+    }
+
+
+def _reading(one: Answer) -> Answer:
+    kept = ("what", "unit", "verdict", "better", "n", "generated")
+    numbers = {key: _plain(one[key]) for key in ("value", "low", "high")}
+    return {**{key: one[key] for key in kept}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
+
+
+def _plain(value: float | None) -> float | None:
+    """Six digits, as the CSVs have them: the last ones of a float are another machine's affair."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

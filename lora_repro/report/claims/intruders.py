@@ -1,0 +1,50 @@
+"""The test on intruder dimensions: singular vectors of a tuned matrix that its base does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lora_repro.analysis.updates import NAMES
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.probing import SPREAD, Probing, of_values
+from lora_repro.report.claims.reading import Reading
+from lora_repro.report.views.probed import probed
+from lora_repro.results import runs
+
+
+class Intruders(Probing):
+    """analysis.spectra.intruders of LoRA at each rank up to `most`, less full fine-tuning's of the same seed and layer."""
+
+    def __init__(
+        self, kinds: Sequence[str], most: int, floor: float | None = None, ceiling: float | None = None, table: str = "delta_w"
+    ) -> None:
+        super().__init__(kinds, floor, ceiling, table)
+        self.most = most
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.table: {"lora", "full"}}
+
+    @property
+    def rule(self) -> str:
+        what = "of the top 10 left singular vectors of a tuned matrix, how many have no cosine of 0.5 with any of the base's"
+        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed"
+        return f"{what}: {pair}, {SPREAD} lies {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        every = probed(runs(evidence.cells(self.table), evidence.store))
+        every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older runs were not asked
+        full = {run.seed: run for run in every if run.row == "full"}
+        ranks = sorted({run.rank for run in every if run.rank and run.rank <= self.most})
+        found = []
+        for kind in self.kinds:
+            for rank in ranks:
+                pairs = [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
+                counts = [[np.asarray(run.arrays[f"{kind}.intruders"], np.float64) for run in pair] for pair in pairs]
+                values = [(pair, ours - theirs) for pair, (ours, theirs) in zip(pairs, counts, strict=True)]
+                means = [float(np.mean(side)) for side in zip(*counts, strict=True)]
+                notes = [f"LoRA {means[0]:.2f}, full {means[1]:.2f} a matrix"] if means else []
+                what = f"intruders, {NAMES[kind]}, r = {rank} − full"
+                found += of_values(what, "of 10", values, self.region, evidence, notes=notes)
+        return found

@@ -1,0 +1,77 @@
+"""Claims on learning rates, by the published trials: the best rate of one cell over that of another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from lora_repro.cells import Cell
+from lora_repro.config import rates
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.compare import sizes_of, swept
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import LEAST, Reading, Region, judge
+from lora_repro.report.columns import task_label
+from lora_repro.results import backbone_name, grouped, task_of
+
+
+class RateQuotient(ClaimTest):
+    """Best rate of a over that of b, for each comparison [a, b] on each task of its table, by searches of factor 3.
+
+    A setting counts where both searches are bracketed: the best trial has a worse one on either side. The value is the
+    geometric mean over the n settings, its interval Student's over them, on a logarithmic scale.
+    """
+
+    def __init__(self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None) -> None:
+        self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
+        self.region = Region.of(floor, ceiling)
+        if any(len(cells) != 2 or cells[0].table != cells[1].table for cells in self.comparisons):
+            raise UserError("a comparison of rates names two cells of one table")
+
+    def rows(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for cells in self.comparisons:
+            for cell in cells:
+                found.setdefault(cell.table, set()).add(cell.row)
+        return found
+
+    @property
+    def rule(self) -> str:
+        names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
+        mean = f"the 95 % interval of the geometric mean over at least {LEAST} settings in which both are bracketed"
+        return f"searched best rate of {names}, on each task: {mean} lies {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        quotients: dict[str, float] = {}
+        sources: list[str] = []
+        for operands in self.comparisons:
+            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), task_of(cell))):
+                for a, b in expanded(operands, sizes_of(mine)):
+                    found = [_search(mine, operand) for operand in (a, b)]
+                    bracketed = [float(one["chosen"]) for _, one in found if one and not one["edge"]]
+                    if len(bracketed) == 2:
+                        quotients[f"{a.name} / {b.name} on {task_label(mine[0])}"] = bracketed[0] / bracketed[1]
+                        sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in found]
+        if not quotients:
+            return []
+        logs, n = np.log(list(quotients.values())), len(quotients)
+        mean, reach = float(logs.mean()), math.nan
+        if n > 1:
+            reach = float(stdtrit(n - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(n)
+        value, low, high = math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+        notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients.items())
+        return [Reading("best rate / best rate, n settings", "ratio", judge(self.region, low, high, n), value, low, high, n,
+                        notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip
+
+
+def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
+    """(name of the setting, its search); None where there was none. Every seed of a cell has the same."""
+    for cell in declared:
+        if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1])):
+            return rates.setting(cell.asked), cell.search
+    return "", None

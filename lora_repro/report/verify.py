@@ -1,0 +1,217 @@
+"""Compare this checkout's finished runs with the published ones, cell by cell: reproduced, differs, or not run.
+
+    python -m lora_repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
+    python -m lora_repro verify                                every experiment that is published at mini
+
+A cell is reproduced if its difference is no larger than the spread allows. Of seeds that both have: than those of the same seeds
+of other rows, three at least, which is what machines differ by, and never more than seeds do. Else: than Student's interval of a
+difference of means, with the seeds' standard deviation pooled over the rows of a task. Both at 5 % for the whole table, by
+Bonferroni. Where no row has two seeds, a cell whose printed digits differ is undecided: it needs another seed.
+
+Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run or undecided, or nothing is published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scipy.special import stdtrit
+
+from lora_repro import cli
+from lora_repro.cells import Cell
+from lora_repro.config.compose import profile_of
+from lora_repro.config.place import ROOT
+from lora_repro.report import present
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.statistics import LEVEL, Metric, one_origin, score, summarise
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.terminal import terminal
+from lora_repro.results import (
+    Run,
+    Store,
+    backbone_name,
+    by_place,
+    declared_cells,
+    grouped,
+    own,
+    published,
+    runs,
+    runs_folder,
+    score_of,
+)
+
+REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED = "reproduced", "differs", "not run", "undecided"
+LEAST = 3  # differences of other rows that make a spread over machines
+STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2}
+COLOUR = {REPRODUCED: cli.GREEN, DIFFERS: cli.RED}
+Values = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation with its degrees of freedom, in printed units; `of` says of what."""
+
+    of: str
+    sd: float
+    freedom: int
+
+    def allows(self, times: float, level: float) -> float:
+        """The largest difference that is none, where a difference's error is `times` this spread."""
+        return float(stdtrit(self.freedom, 1 - level / 2)) * times * self.sd
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row at one place and one metric of it: seed -> value, published and here, in printed units."""
+
+    cell: Cell
+    metric: Metric
+    theirs: Values
+    ours: Values
+    shared: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        both = sorted(self.theirs.keys() & self.ours.keys())
+        object.__setattr__(self, "shared", [self.ours[seed] - self.theirs[seed] for seed in both])
+
+    @property
+    def difference(self) -> float:
+        """Here minus published: of the seeds that both have, of the means where they share none."""
+        if self.shared:
+            return statistics.fmean(self.shared)
+        return statistics.fmean(self.ours.values()) - statistics.fmean(self.theirs.values())
+
+    @property
+    def pool(self) -> tuple[str, str, str]:
+        """What is as noisy as this one."""
+        return (self.cell.task, backbone_name(self.cell), self.metric.key)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    found: Compared
+    verdict: str
+    allowed: float | None = None
+    by: str = ""
+
+
+def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
+    """Every published cell, its own score alone unless `metrics` are named.
+
+    Raises UserError where the two stores saw different data or weights at one place.
+    """
+    found = []
+    for place in by_place(declared):
+        for mine in grouped(place, lambda cell: cell.row.name):
+            stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
+            one_origin([run.record for seeds in stored for run in seeds.values()])
+            for metric in metrics or [Metric(score_of(mine[0]), score_label(mine[0]))]:
+                published, here = (_values(seeds, metric) for seeds in stored)
+                if published:
+                    found.append(Compared(mine[0], metric, published, here))
+    return found
+
+
+def _values(seeds: dict[int, Run], metric: Metric) -> Values:
+    scored = {seed: score(run, metric.key) for seed, run in seeds.items()}
+    return {seed: metric.scale * value for seed, value in scored.items() if value is not None}
+
+
+def judge(found: Sequence[Compared]) -> list[Verdict]:
+    """A verdict each; the level is shared by all that are compared."""
+    level = LEVEL / max(1, sum(bool(one.ours) for one in found))
+    return [_judged(one, [other for other in found if other.pool == one.pool], level) for one in found]
+
+
+def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
+    if not one.ours:
+        return Verdict(one, NOT_RUN)
+    digit = 0.5 * 10**-one.metric.digits
+    if (seeds := _over_seeds(pool)) is None:
+        return Verdict(one, REPRODUCED if abs(one.difference) <= digit else UNDECIDED)
+    runs_each = (1 / len(one.shared),) * 2 if one.shared else (1 / len(one.ours), 1 / len(one.theirs))
+    allowed, by = seeds.allows(math.sqrt(sum(runs_each)), level), seeds.of
+    others = [gap for other in pool if other is not one for gap in other.shared]
+    if one.shared and len(others) >= LEAST:
+        machines = Spread("machines", math.sqrt(statistics.fmean(gap * gap for gap in others)), len(others))
+        allowed, by = min((allowed, by), (machines.allows(math.sqrt(1 / len(one.shared)), level), machines.of))
+    return Verdict(one, REPRODUCED if abs(one.difference) <= max(allowed, digit) else DIFFERS, allowed, by)
+
+
+def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
+    """The standard deviation over seeds, pooled over rows and over both places; None where nothing has two seeds."""
+    several = [list(values.values()) for one in pool for values in (one.theirs, one.ours) if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    if not freedom:
+        return None
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in several)
+    return Spread("seeds", math.sqrt(squares / freedom), freedom)
+
+
+def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
+    rows = []
+    for one in found:
+        compared, digits = one.found, one.found.metric.digits
+        signed = f"{compared.difference:+.{digits}f}".replace("-", "−") if compared.ours else EMPTY
+        allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
+        means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (compared.theirs, compared.ours)]
+        cell = compared.cell
+        axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
+        where = " ".join([task_label(cell), *axes])
+        rows.append((cell.row.label, where, compared.metric.title, *means, signed, allowed, one.verdict))
+    header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
+    level = f"at {100 * LEVEL:g} % for all cells together"
+    said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)
+    return Table((f"{name}, profile {profile}: this checkout against what is published",), header, "lllrrrrl", tuple(rows),
+                 said, ("Allowed", "Score"), keys=2)  # fmt: skip
+
+
+def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
+    """A note where the two computed in different arithmetic."""
+    told = [sorted({_arithmetic(run) for run in found}) for found in (theirs, ours)]
+    if not told[1] or told[0] == told[1]:
+        return []
+    return [f"Published on {'; '.join(told[0])}; here {'; '.join(told[1])}: one seed may differ as much as two seeds do."]
+
+
+def _arithmetic(run: Run) -> str:
+    where = run.record["where"]
+    return f"{where.get('kernels') or where.get('device', 'an unknown device')}, {where.get('precision', 'unknown precision')}"
+
+
+def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[Verdict]:
+    """Print an experiment's table, nothing where none of its cells is published; the verdict on each cell."""
+    profile, extra = profile_of(overrides)
+    declared, shown = declared_cells(name, profile, extra), present.declaration(name)
+    theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
+    metrics = shown.metrics if isinstance(shown, Pivot) and shown.by == "metric" else ()
+    found = judge(compare(declared, ours, theirs, metrics))
+    if found:
+        print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("verify", __doc__)
+    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default) and the training command's others")
+    return made
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
+    given = parser().parse_args(arguments).settings
+    named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
+    others = [item for item in given if not item.startswith("experiment=")]
+    found = [one for name in named or present.names() for one in verify(name, others, root)]
+    counts = Counter(one.verdict for one in found)
+    told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
+    print(", ".join(told) or "nothing that this checkout would run is published there: nothing to compare with")
+    return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)

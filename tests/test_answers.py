@@ -1,0 +1,121 @@
+"""results/report.json on planted records: the tables' numbers with the records behind them, and what the schema says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import latency
+from lora_repro.cells import Cell, Row
+from lora_repro.disk import write_json, write_text
+from lora_repro.report import answers
+from lora_repro.report.claims import ledger
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.table import Table
+from lora_repro.results import Store, published
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = json.loads((ROOT / "lora_repro" / "report" / "report.schema.json").read_text(encoding="utf-8"))
+KINDS: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
+                         "boolean": bool, "null": type(None)}  # fmt: skip
+PIVOT = Pivot(title="T", by="task", paper={"small": "S"})
+
+
+def faults(value: Any, schema: dict[str, Any], at: str = "") -> list[str]:
+    """What a value breaks of the keywords that our schema uses."""
+    if "enum" in schema:
+        return [] if value in schema["enum"] else [f"{at}: {value}"]
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(isinstance(value, KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds):
+        return [f"{at}: {value!r} is no {kinds}"]
+    found: list[str] = []
+    if isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        found += [f"{at}: no {key}" for key in schema.get("required", []) if key not in value]
+        for key, item in value.items():
+            if key in known or isinstance(others, dict):
+                found += faults(item, known.get(key, others), f"{at}/{key}")
+            elif not others:
+                found.append(f"{at}: unknown {key}")
+    if isinstance(value, list) and "items" in schema:
+        found += [fault for i, item in enumerate(value) for fault in faults(item, schema["items"], f"{at}/{i}")]
+    return found
+
+
+def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[Cell], Store]:
+    """(row, task, seed) -> right answers of 40; the row `full` and others, on tasks of their own."""
+    cells = []
+    for (name, task, seed), count in right.items():
+        key = f"{name}-{task}-{seed}"
+        paper = {"small": {"x": 80.0, "params_m": 1.5, "n": 3, "source": "Table 0"}} if name == "lora" else {}
+        asked = {"task": {"_target_": "a.B", "name": task, "metrics": ["accuracy"]}, "backbone": {"name": "small"}, "seed": seed,
+                 "data": {}, "train": {"lr": 1.0}}  # fmt: skip
+        cells.append(Cell(Row(name, name.upper(), 1, 2, True, paper, {}), seed, {"task": task}, (), key, asked, Path(key)))
+        lines = [json.dumps({"key": str(i), "correct": float(i < count)}) + "\n" for i in range(40)]
+        write_text(folder / "predictions" / f"{key}.jsonl", "".join(lines))
+        write_json(folder / "records" / f"{key}.json", {
+            "schema": 1, "signature": key, "status": "finished", "asked": asked, "row": {"table": "t"},
+            "measured": {"scores": {"accuracy": count / 40}, "parameters": {"method": 7, "head": 1, "total": 9}},
+            "where": {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}},
+                      "device": "cpu, 1 threads"},
+        })  # fmt: skip
+    return cells, published(folder)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> list[dict[str, Any]]:
+    right = {("full", "x", 0): 20, ("full", "x", 1): 22, ("full", "y", 0): 10, ("full", "y", 1): 10,
+             ("lora", "x", 0): 30, ("lora", "x", 1): 34, ("lora", "y", 0): 12, ("lora", "y", 1): 12}  # fmt: skip
+    cells, store = planted(tmp_path / "mini", right)
+    ask = Ask("t", "mini")
+    ask.__dict__["cells"] = cells
+    told = answers.of_experiment(PIVOT, ask, store, [])
+    assert told["sheets"] == []
+    return list(told["cells"])
+
+
+def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[dict[str, Any]]) -> None:
+    by_place = {(cell["row"], cell["source"], cell["column"]): cell for cell in found}
+    x = by_place["lora", "published", "x"]
+    assert (x["value"], x["sd"], x["n"], x["axes"], x["method_parameters"]) == (80.0, 7.07107, 2, {"task": "x"}, 7)
+    assert x["records"] == ["lora-x-0", "lora-x-1"] and x["higher_is_better"] and x["metric"] == "X"
+    assert x["difference"]["from"] == "full FT" and x["difference"]["value"] == 27.5 and x["difference"]["n"] == 2
+    assert x["difference"]["low"] < 27.5 < x["difference"]["high"]
+    both = by_place["lora", "published", "average"]
+    assert both["value"] == 55.0 and both["axes"] == {"task": ["x", "y"]} and len(both["records"]) == 4
+    assert by_place["full", "published", "x"]["difference"] is None
+    quoted = by_place["lora", "paper (S)", "x"]
+    assert (quoted["value"], quoted["sd"], quoted["records"]) == (80.0, None, [])
+
+
+def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: Path, found: list[dict[str, Any]]) -> None:
+    table = Table(("Costs",), ("a", "b"), "lr", (("x", "1"),))
+    ask = Ask("latency", "mini")
+    ask.__dict__["cells"] = []
+    store = Store("published", tmp_path, {})
+    sheet = answers.of_experiment(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
+    assert sheet["sheets"] == [{"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1"]], "records": []}]
+    claims = [claim for claim in ledger.load() if claim.test.anywhere]
+    nothing: Any = None
+    read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
+    entries = [(claim, {"mini": ledger.Outcome(claim.test.verdict(read[claim.id]), read[claim.id])}) for claim in claims]
+    answers.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
+    path = answers.note(tmp_path, claims=answers.of_claims(ledger.Ledger({"mini": ""}, entries)))
+    first = path.read_bytes()
+    whole = json.loads(first)
+    assert faults(whole, SCHEMA) == [] and list(whole["tables"]["mini"]) == ["latency", "t"]
+    assert whole["tables"]["mini"]["t"]["cells"] == found and len(whole["claims"]) == len(claims) > 2
+    answers.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
+    assert path.read_bytes() == first
+    whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
+    whole["claims"][0]["verdict"] = "good"
+    assert len(faults(whole, SCHEMA)) == 2
+
+
+def test_the_published_answers_fit_the_schema() -> None:
+    whole = json.loads((ROOT / "results" / answers.NAME).read_text(encoding="utf-8"))
+    assert faults(whole, SCHEMA) == [] and whole["claims"] and whole["tables"]

@@ -1,0 +1,102 @@
+"""This checkout's runs against the published ones, on planted records: each verdict, what it is judged by, the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.cells import Cell, Row
+from lora_repro.errors import UserError
+from lora_repro.report import verify
+from lora_repro.report.verify import DIFFERS, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, compare, judge
+from lora_repro.results import OWN, PUBLISHED, Store
+
+Scores = dict[str, dict[int, float]]
+
+
+def cells(names: list[str], seeds: int) -> list[Cell]:
+    asked = {"task": {"name": "x", "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
+    return [Cell(Row(name, name.upper(), i, seeds, True, {}, {}), seed, {"task": "x"}, (), f"{name}-{seed}", asked, Path())
+            for i, name in enumerate(names) for seed in range(seeds)]  # fmt: skip
+
+
+def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A") -> Store:
+    return Store(source, Path("nowhere"), {
+        f"{name}-{seed}": {
+            "status": "finished", "asked": {"task": {"name": "x"}}, "measured": {"scores": {"accuracy": value / 100}},
+            "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, "kernels": kernels, "precision": "fp32"},
+        }
+        for name, values in scores.items() for seed, value in values.items()
+    })  # fmt: skip
+
+
+def verdicts(monkeypatch: pytest.MonkeyPatch, theirs: Scores, ours: Scores, **more: Any) -> dict[str, Verdict]:
+    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    declared = cells(sorted({*theirs, *ours}), 4)
+    return {one.found.cell.row.name: one
+            for one in judge(compare(declared, store(OWN, ours, **more), store(PUBLISHED, theirs)))}  # fmt: skip
+
+
+SPREAD: Scores = {"a": {0: 70, 1: 72}, "b": {0: 60, 1: 62}, "c": {0: 50, 1: 52}}  # sd over seeds √2
+
+
+def test_other_seeds_are_judged_by_the_pooled_spread_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verdicts(monkeypatch, SPREAD, {"a": {2: 72, 3: 74}, "b": {2: 69, 3: 71}})
+    # t(0.9875; 5) of two cells, √2 and two seeds on either side
+    assert found["a"].by == "seeds" and found["a"].allowed == pytest.approx(3.1634 * 2**0.5, abs=1e-3)
+    assert {name: one.verdict for name, one in found.items()} == {"a": REPRODUCED, "b": DIFFERS, "c": NOT_RUN}
+    assert found["a"].found.difference == pytest.approx(2)
+
+
+def test_the_same_seed_is_judged_by_the_spread_over_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours: Scores = {"a": {0: 71.5}, "b": {0: 60.1, 1: 62.1}, "c": {0: 49.9, 1: 52.1}}
+    found = verdicts(monkeypatch, SPREAD, ours)
+    assert found["a"].by == "machines" and found["a"].verdict == DIFFERS  # two seeds may differ by more, one may not
+    assert found["b"].verdict == found["c"].verdict == REPRODUCED
+    same = verdicts(monkeypatch, SPREAD, {**SPREAD, "a": {0: 70.04, 1: 72}})
+    assert same["a"].allowed == 0 and same["a"].verdict == REPRODUCED  # no printed digit differs
+
+
+def test_a_change_of_all_rows_is_no_spread_over_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted = {name: {seed: value - 9 for seed, value in values.items()} for name, values in SPREAD.items()}
+    found = verdicts(monkeypatch, SPREAD, shifted)
+    assert {one.verdict for one in found.values()} == {DIFFERS} and {one.by for one in found.values()} == {"seeds"}
+
+
+def test_one_seed_of_everything_decides_nothing_but_equality(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs: Scores = {name: {0: values[0]} for name, values in SPREAD.items()}
+    found = verdicts(monkeypatch, theirs, {"a": {0: 70}, "b": {0: 60.2}})
+    assert {name: one.verdict for name, one in found.items()} == {"a": REPRODUCED, "b": UNDECIDED, "c": NOT_RUN}
+
+
+def test_other_data_are_not_compared_and_what_is_not_published_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verdicts(monkeypatch, {"a": {0: 70}}, {"b": {0: 70}}).keys() == {"a"}
+    with pytest.raises(UserError, match="different data"):
+        verdicts(monkeypatch, SPREAD, SPREAD, caption="other")
+
+
+@pytest.mark.parametrize(
+    "ours, status, said",
+    [
+        (SPREAD, 0, "3 reproduced"),
+        ({"a": {0: 70}}, 2, "1 reproduced, 2 not run"),
+        ({"a": {2: 99}}, 1, "1 differs, 2 not run"),
+    ],
+)
+def test_the_command_prints_a_table_and_its_status_says_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, ours: Scores, status: int, said: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr(verify, "declared_cells", lambda name, profile, extra: cells(["a", "b", "c"], 4))
+    monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
+    monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, SPREAD))
+    monkeypatch.setattr(verify, "own", lambda folder: store(OWN, ours, kernels="B"))
+    assert verify.main(["experiment=glue", "profile=mini"]) == status
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == said and "glue, profile mini" in printed
+    assert "Published on A, fp32; here B, fp32" in printed and "71.0 ± 1.4" in printed
+    monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
+    assert verify.main(["experiment=glue"]) == 2 and "nothing to compare with" in capsys.readouterr().out
