@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of its own
         heed_signals()
     try:
-        return _main(sys.argv[1:] if arguments is None else arguments)
+        code = _main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()  # while a reader that has gone, as `head` does, can still be met
+        return code
     except errors.UserError as error:
         return failed(error)
     except KeyboardInterrupt as stop:
@@ -152,6 +154,8 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
     def guarded(arguments: Sequence[str] | None = None, *rest: Any, **named: Any) -> int:
         try:
             return main(list(sys.argv[1:] if arguments is None else arguments), *rest, **named)
+        except BrokenPipeError:
+            raise  # nobody is left to be told
         except (errors.UserError, OSError) as error:
             return failed(error)
         except KeyboardInterrupt as stop:
@@ -167,6 +171,8 @@ def heed_signals() -> None:
         raise errors.Terminated
 
     def leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, BrokenPipeError):
+            os._exit(141)  # as a shell counts SIGPIPE
         if isinstance(error, KeyboardInterrupt):
             code = interrupted(error)
             sys.stdout.flush()

@@ -9,6 +9,7 @@ exit codes of every command:
   3     this machine lacks something: Java, the model hub, a package, a backbone
   75    come back later: another process has this run, or SIGTERM stopped it; training writes its checkpoint first
   130   Ctrl-C; the same command goes on from the checkpoint
+  141   whoever read the output has gone, as in `| head`
 """
 
 

@@ -39,6 +39,14 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_a_reader_that_has_gone_leaves_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does once it has its lines
+    with os.fdopen(writing, "wb") as gone:
+        told = subprocess.run([sys.executable, "-m", "lora_repro"], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (told.returncode, told.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize("words", [["lora_repro.run"], *(["lora_repro", verb] for verb in cli.VERBS)], ids=" ".join)
 def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
@@ -90,7 +98,7 @@ def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
     listed = {line.split()[0] for line in (errors.__doc__ or "").splitlines() if line.startswith("  ")}
     raised = [UserError(""), Busy(""), NotAvailable(""), Preempted("", 2), Preempted("", 15)]
-    assert {str(error.exit_code) for error in raised} | {"0", "1"} == listed
+    assert {str(error.exit_code) for error in raised} | {"0", "1", "141"} == listed
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
