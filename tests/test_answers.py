@@ -85,6 +85,7 @@ def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[
     assert x["records"] == ["lora-x-0", "lora-x-1"] and x["higher_is_better"] and x["metric"] == "X"
     assert x["difference"]["from"] == "full FT" and x["difference"]["value"] == 27.5 and x["difference"]["n"] == 2
     assert x["difference"]["low"] < 27.5 < x["difference"]["high"]
+    assert 0.05 < x["difference"]["p"] < 1 and x["difference"]["detectable"] > 27.5  # two seeds show little
     both = by_place["lora", "published", "average"]
     assert both["value"] == 55.0 and both["axes"] == {"task": ["x", "y"]} and len(both["records"]) == 4
     assert by_place["full", "published", "x"]["difference"] is None
