@@ -40,13 +40,14 @@ REPORT: answers.Answer = {
     ],
 )
 def test_a_leaf_counts_if_what_it_names_is_there(leaf: dict[str, Any], met: bool, said: str) -> None:
-    found = rubric.graded({"requirement": "x", **leaf}, REPORT)
+    found = rubric.graded({"requirements": "x", **leaf}, REPORT)
     assert found.met == met and said in found.said and found.share == met
 
 
 def test_shares_are_weighted_means_of_what_is_below() -> None:
-    yes, no = ({"requirement": "r", "command": verb} for verb in ("rubric", "grade"))
-    tree = {"requirement": "all", "below": [{**yes, "weight": 3}, {"requirement": "b", "weight": 2, "below": [yes, no, no]}]}
+    yes, no = ({"requirements": "r", "command": verb} for verb in ("rubric", "grade"))
+    branch = {"requirements": "b", "weight": 2, "sub_tasks": [yes, no, no]}
+    tree = {"requirements": "all", "sub_tasks": [{**yes, "weight": 3}, branch]}
     found = rubric.graded(tree, REPORT)
     assert found.share == pytest.approx((3 + 2 / 3) / 5)
     text = rubric.markdown(found)
@@ -57,12 +58,12 @@ def test_shares_are_weighted_means_of_what_is_below() -> None:
 @pytest.mark.parametrize("wrong", [{}, {"command": "run", "claim": "yes"}, {"command": "run", "weight": 0}, {"comand": "run"}])
 def test_a_node_is_a_leaf_or_a_branch(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="rubric: 'x' needs"):
-        rubric.graded({"requirement": "x", **wrong}, REPORT)
+        rubric.graded({"requirements": "x", **wrong}, REPORT)
 
 
 def test_the_declared_rubric_names_tests_commands_claims_and_rows_that_exist() -> None:
     def leaves(node: dict[str, Any]) -> list[dict[str, Any]]:
-        return [leaf for one in node["below"] for leaf in leaves(one)] if "below" in node else [node]
+        return [leaf for one in node["sub_tasks"] for leaf in leaves(one)] if "sub_tasks" in node else [node]
 
     tree: Any = OmegaConf.to_container(OmegaConf.load(rubric.RUBRIC))
     claims = {claim.id for claim in ledger.load()}

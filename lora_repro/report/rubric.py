@@ -56,13 +56,13 @@ class Node:
 
 def graded(node: Mapping[str, Any], report: answers.Answer) -> Node:
     """A tree of conf/rubric.yaml with its leaves answered. Raises UserError for a node that is neither a leaf nor a branch."""
-    kinds = [key for key in (*KINDS, "below") if key in node]
-    if len(kinds) != 1 or set(node) - {"requirement", "weight", *kinds} or int(node.get("weight", 1)) < 1:
-        named, wanted = node.get("requirement", node), ", ".join([*KINDS, "below"])
+    kinds = [key for key in (*KINDS, "sub_tasks") if key in node]
+    if len(kinds) != 1 or set(node) - {"requirements", "weight", *kinds} or int(node.get("weight", 1)) < 1:
+        named, wanted = node.get("requirements", node), ", ".join([*KINDS, "sub_tasks"])
         raise UserError(f"rubric: {named!r} needs a requirement, a weight of 1 or more, and one of {wanted}")
-    (kind,), requirement, weight = kinds, str(node["requirement"]), int(node.get("weight", 1))
-    if kind == "below":
-        return Node(requirement, weight, tuple(graded(one, report) for one in node["below"]))
+    (kind,), requirement, weight = kinds, str(node["requirements"]), int(node.get("weight", 1))
+    if kind == "sub_tasks":
+        return Node(requirement, weight, tuple(graded(one, report) for one in node["sub_tasks"]))
     met, said = ANSWERS[kind](node[kind], report)
     return Node(requirement, weight, (), KINDS[kind], met, said)
 
