@@ -202,6 +202,7 @@ def test_nobody_asks_of_what_kind_a_task_is() -> None:
         ("wandb", {"tracking.wandb_run", "tracking.wandb_board"}),
         ("wandb_workspaces", {"tracking.wandb_board"}),
         ("trackio", {"tracking.trackio_run"}),
+        ("bitsandbytes", {"backbone.nf4"}),
         ("hydra", {"run", "config.compose", "config.blocks"}),
         ("evaluate", {"metrics.evaluate_e2e", "metrics.evaluate_glue"}),
     ],
@@ -227,6 +228,7 @@ def test_every_imported_package_is_declared() -> None:
     optional = {
         f"{LIBRARY}.tracking.wandb_board": names(project["optional-dependencies"]["dashboard"]),
         f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
+        f"{LIBRARY}.backbone.nf4": names(project["optional-dependencies"]["qlora"]),
         f"{LIBRARY}.costs.pairs.step": names(project["optional-dependencies"]["bench"]),
     }
     tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}

@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, fetch
@@ -50,6 +51,7 @@ class BackboneSpec:
     classification head reads, `first` or `last` position (null: the architecture's) or `mean` of all real positions;
     `head_dropout` is that head's own (null: as `dropout`). `packages`: what its tokenizer on the hub needs beside ours.
     `pretrained`: false for its untrained twin, the same architecture and tokenizer with weights drawn from `random_seed`.
+    `quantise`: `nf4` keeps the matrices of the blocks in 4 bits (needs bitsandbytes), their scales in 8 with `double_quantise`.
     """
 
     name: str
@@ -72,23 +74,30 @@ class BackboneSpec:
     head_dropout: float | None = None
     packages: Sequence[str] = ()
     pretrained: bool = True
+    quantise: Literal["nf4"] | None = None
+    double_quantise: bool = True
 
     def __post_init__(self) -> None:
         if self.source not in ("hub", "wheel", "folder", "random"):
             raise UserError(f"backbone.source must be hub, wheel, folder or random, not {self.source!r}")
         if self.pooling not in (None, "first", "last", "mean"):
             raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
+        if self.quantise not in (None, "nf4"):
+            raise UserError(f"backbone.quantise must be nf4 or null, not {self.quantise!r}")
         if self.source == "random" and "model_type" not in self.shape:
             raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
 
     def load(self) -> Backbone:
-        """Build the backbone in float32, frozen, every weight accounted for.
+        """Build the backbone in float32, or quantised from there, frozen, every weight accounted for.
 
         Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
         """
         self.ready()
         self.bring()
-        return self._random() if self.source == "random" else self._pretrained()
+        backbone = self._random() if self.source == "random" else self._pretrained()
+        if self.quantise:
+            nf4.quantise(backbone, self.double_quantise)
+        return backbone
 
     def ready(self) -> None:
         """What can be known before a sweep starts, without network or reading weights.
@@ -99,6 +108,8 @@ class BackboneSpec:
         if self.source == "hub" and not (self.hub_id and self.revision):
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
         if self.source == "hub" and (absent := lacking(self.name, self.packages)):
+            raise absent
+        if self.quantise and (absent := nf4.absent(self.name)):
             raise absent
         if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "0") != "0":
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")

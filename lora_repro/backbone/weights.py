@@ -22,10 +22,12 @@ from lora_repro.errors import UserError
 class StoredMatrix(nn.Module, abc.ABC):
     """x W^T + b with a frozen W that is not kept as floats. A subclass has its codes in buffers and computes in `forward`.
 
-    `bias` (out) is a parameter like any linear layer's, or None: a method may train it, or give one.
+    `bias` (out) is a parameter like any linear layer's, or None: a method may train it, or give one. `transposed`: was it kept
+    as (in, out) where it came from?
     """
 
     bias: nn.Parameter | None
+    transposed: bool = False
 
     @property
     @abc.abstractmethod
@@ -38,7 +40,7 @@ class StoredMatrix(nn.Module, abc.ABC):
 
     def write(self, weight: torch.Tensor) -> None:
         """Store another W. Raises UserError where that would lose what was added."""
-        raise UserError("this backbone's weights are quantised: nothing is merged into them; load it unquantised")
+        raise UserError("this backbone is quantised: nothing is merged into it unless it is dequantised (export --dequantise)")
 
 
 def chain(module: nn.Module) -> Iterator[nn.Module]:
@@ -112,6 +114,40 @@ def values(module: nn.Module) -> int:
     """Number of values in all weights inside `module`, tied ones once, whatever each is stored in."""
     stored = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
     return stored + sum(parameter.numel() for parameter in module.parameters())
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """What the parameters and buffers of a model take in memory; tied ones once."""
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def dequantise(model: nn.Module) -> int:
+    """Put a plain float32 matrix of the same values, with the same bias, in the place of every stored one. Returns how many.
+
+    What is lost: the memory that the codes saved. And what is then merged into the floats is not in the codes: quantised again,
+    the sum is rounded to levels that may be wider apart than the update is large.
+    """
+    found = 0
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, StoredMatrix):
+                setattr(parent, name, _dense(module))
+                found += 1
+    return found
+
+
+def _dense(stored: StoredMatrix) -> nn.Module:
+    inputs, out = stored.sizes
+    with torch.device("meta"):
+        plain: nn.Module = nn.Linear(inputs, out, bias=stored.bias is not None)
+        if stored.transposed:
+            plain = Conv1D(out, inputs)  # type: ignore[no-untyped-call]
+    weight = stored.read()
+    plain.weight = nn.Parameter(weight.T.contiguous() if stored.transposed else weight, requires_grad=False)
+    if stored.bias is not None:
+        plain.bias = stored.bias
+    return plain.train(stored.training)
 
 
 def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:

@@ -53,7 +53,7 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
 def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
     shape = shape_of(spec)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        backbone = replace(spec, source="random", shape=shape).load()
+        backbone = replace(spec, source="random", shape=shape, quantise=None).load()
         sizes = Shape.of(backbone)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)

@@ -2,6 +2,7 @@
 
     python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
     python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
+    ... --format merged --dequantise                                            the same of a run over 4-bit weights, as floats
 
 Either computes the run's logits, in float32. The card (README.md) holds base model, settings, data, scores and the training
 command; lora_repro.json the whole record, so that `generate` and `score` need the folder alone.
@@ -13,8 +14,12 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from lora_repro import cli
+from lora_repro.backbone import weights
 from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
@@ -32,13 +37,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
+    made.add_argument("--dequantise", action="store_true", help="merge into floats what was trained over 4-bit weights")
     return made
 
 
-def export(run: Path, target: Path, form: str = "peft") -> Path:
+def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False) -> Path:
     """Write the trained model of a run's folder into the new folder `target`, all of it or nothing. Returns `target`.
 
-    Raises UserError where the run cannot be restored, the format has no equal form of it, or the folder is taken.
+    `dequantise` turns 4-bit weights into floats, and says what that loses. Raises UserError where the run cannot be
+    restored, the format has no equal form of it, or the folder is taken.
     """
     target = target.resolve()
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
@@ -46,6 +53,10 @@ def export(run: Path, target: Path, form: str = "peft") -> Path:
     found = restore(run)
     counts = found.record["measured"]["parameters"]
     require(counts["method"] + counts["head"] > 0, "nothing was trained in this run: there is nothing to export")
+    if dequantise:
+        require(form == "merged", "--dequantise is for --format merged: an adapter leaves the weights as they are")
+        require(bool(asked_of(found).get("quantise")), "this run's weights are floats already: leave out --dequantise")
+        cli.say(floats(found.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -74,10 +85,26 @@ def write(found: Restored, folder: Path, form: str) -> None:
     write_text(folder / "README.md", text)
 
 
+def asked_of(found: Restored) -> dict[str, Any]:
+    """The backbone that the run asked for."""
+    asked: dict[str, Any] = found.record["asked"]["backbone"]
+    return asked
+
+
+def floats(model: nn.Module) -> str:
+    """Dequantise the model. What that loses, in a line."""
+    before = weights.stored_bytes(model)
+    matrices = weights.dequantise(model)
+    return (
+        f"dequantised {matrices} matrices: the model takes {weights.stored_bytes(model) / 2**20:,.1f} MiB instead of "
+        f"{before / 2**20:,.1f}; it answers as the run did until it is quantised again, which rounds the update, too"
+    )
+
+
 @cli.command
 def main(arguments: Sequence[str]) -> int:
     """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_args(arguments)
-    target = export(given.run, given.to, given.format)
+    target = export(given.run, given.to, given.format, given.dequantise)
     print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
     return 0

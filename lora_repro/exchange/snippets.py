@@ -74,6 +74,13 @@ def example(task: str, backbone: Backbone) -> str:
 
 def notes(asked: Mapping[str, Any], backbone: Backbone) -> list[str]:
     """What the code leaves unsaid."""
+    if asked["backbone"].get("quantise"):
+        said = "The run's base was in NF4 (bitsandbytes, block 64); an adapter over the floats computes slightly other logits."
+        return [said, *_notes(asked, backbone)]
+    return _notes(asked, backbone)
+
+
+def _notes(asked: Mapping[str, Any], backbone: Backbone) -> list[str]:
     if not backbone.classifier:
         return [f"The model writes a space, the text and token {backbone.eos}, its end; mask padding by length, not by its id."]
     labels = ", ".join(map(str, asked["task"].get("labels") or [])) or "one number"
