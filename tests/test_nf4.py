@@ -17,6 +17,7 @@ from scipy.stats import norm
 from lora_repro.backbone import nf4, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.export import export
 from lora_repro.exchange.opened import open_checkpoint
@@ -235,3 +236,17 @@ def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path,
     found = [logits(open_checkpoint(folder).backbone.model, IDS) for folder in (run, tmp_path / "peft", merged)]
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("experiment, task", [("qlora", "e2e"), ("qlora_glue", "stsb")])
+@pytest.mark.parametrize("row, plain", [("qlora", "lora"), ("qlora_all", "lora_all")])
+def test_qlora_s_rows_are_lora_s_over_nf4_and_nothing_else(experiment: str, task: str, row: str, plain: str) -> None:
+    asked = [
+        resolved(compose([f"experiment={experiment}", f"row/{experiment}={name}", f"task={task}", "profile=laptop"]))
+        for name in (row, plain)
+    ]
+    assert asked[0]["backbone"]["quantise"] == "nf4" and asked[0]["backbone"]["double_quantise"]
+    for each in asked:
+        each["backbone"]["quantise"] = None
+        del each["row"], each["train"]["lr"]  # each searched for itself
+    assert asked[0] == asked[1]

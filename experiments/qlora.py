@@ -1,0 +1,21 @@
+"""QLoRA (Dettmers et al. 2023) on E2E NLG: LoRA over 4-bit weights beside LoRA over floats and full fine-tuning."""
+
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.statistics import Metric
+
+TABLE = Pivot(
+    title="QLoRA on E2E NLG",
+    metrics=(
+        Metric("bleu", "BLEU"),
+        Metric("nist", "NIST", scale=1, digits=2),
+        Metric("rouge_l", "ROUGE-L"),
+        Metric("slot_error_rate", "SER", direction=-1),
+    ),
+    reference="lora_all",
+    reference_label="LoRA on all",
+    paper={"gpt2_medium": "GPT-2 M"},
+    remarks=(
+        "BLEU, ROUGE-L and SER (slot error rate) in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: "
+        "4.127 bits a weight; all else as LoRA has it.",
+    ),
+)
