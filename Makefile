@@ -22,7 +22,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fetch doctor plan test lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims render rubric verify
+.PHONY: help setup fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ plan: $(INSTALLED) ## what a command would run and cost, without running it: EXP
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
+
+bench: setup ## time a training step beside peft and the Trainer, in CPU seconds of one thread
+	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
 torture: setup ## kill, damage and mislead everything for half an hour and count what survived (QUICK=1: two minutes)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)

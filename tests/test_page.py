@@ -285,7 +285,7 @@ def test_a_printed_command_composes_to_its_record(profile: str, table: str) -> N
     assert signature(resolved(composed)) == record["signature"]
     assert ("paths.data=/path/to/" + table in overrides) == (profile == "laptop")
     if (profile, table) == ("laptop", "e2e"):
-        assert made.extra == ("train.epochs=3",)
+        assert made.extra == ("train.epochs=3", "train.precision=auto")
 
 
 def test_a_swept_size_that_a_record_does_not_name_is_found() -> None:
