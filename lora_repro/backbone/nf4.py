@@ -134,3 +134,5 @@ def quantise(model: AddressedModel, double: bool = True) -> None:
                 continue  # another part of a fused one
             bias: Any = module.bias
             place.replace(Nf4Matrix(weights.read(module), bias, double, weights.transposed(module)))
+    for tensor in (*model.model.parameters(), *model.model.buffers()):
+        tensor.data = tensor.data.clone()  # the file of a checkpoint stays in memory, all of it, while one tensor lies in it
