@@ -335,9 +335,8 @@ def test_a_mistake_of_the_command_is_one_line(
     def unreachable(*arguments: object, **settings: object) -> None:
         raise OSError("no hub")
 
-    monkeypatch.setattr(
-        "transformers.AutoConfig.from_pretrained", unreachable
-    )  # as without a network, but at once
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", unreachable)  # as without a network, but at once
     overrides = [item for item in TINY if more != ["task=rte"] or "task.rows" not in item]
     code, out, err = run(capsys, saved(tmp_path, adapter()), mnli(tmp_path), *overrides, *more)
     mistake = err.strip().splitlines()[-1]

@@ -45,9 +45,9 @@ def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
             "signature": one.signature, "asked": one.asked, "row": {"table": "intrinsic_dimension"}}  # fmt: skip
 
 
-def search(scores: dict[str, Any]) -> tuple[list[list[int]], dict[Path, Any]]:
+def search(scores: dict[str, Any], seeds: range = range(2)) -> tuple[list[list[int]], dict[Path, Any]]:
     """Run it against made-up scores: the values of `did` of each round, and all records at the end."""
-    found = declared()
+    found = declared(seeds)
     records: dict[Path, Any] = dict.fromkeys(one.folder for one in found)
     rounds = []
     while todo := bisect.due(found, RULE, records):
@@ -103,9 +103,9 @@ def test_a_search_needs_its_reference() -> None:
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
 
 
-def store(scores: dict[str, Any]) -> Store:
-    _, records = search(scores)
-    return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared() if records[one.folder]})
+def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
+    _, records = search(scores, seeds)
+    return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared(seeds) if records[one.folder]})
 
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
@@ -122,17 +122,17 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "at, row, over, verdict",
-    [(300, "did", "", "replicated"), (5000, "did", "", "not replicated"), (300, "did", "did_untrained", "replicated"),
-     (9000, "did", "did_untrained", "not replicated"), (10**9, "did", "", "inconclusive")],
+    "at, over, seeds, verdict",
+    [(300, "", 3, "replicated"), (5000, "", 3, "not replicated"), (300, "did_untrained", 3, "replicated"),
+     (9000, "did_untrained", 3, "not replicated"), (10**9, "", 3, "inconclusive"), (300, "", 2, "inconclusive")],
 )  # fmt: skip
-def test_claims_on_d90(at: int, row: str, over: str, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_on_d90(at: int, over: str, seeds: int, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(at), "did_untrained": steep(5000)}
-    claim = Dimension(row, ["full", "full_untrained"], ceiling=1, over=over)
-    assert claim.rows() == {"intrinsic_dimension": {row, "full", "full_untrained", *filter(None, [over])}}
+    claim = Dimension("did", ["full", "full_untrained"], ceiling=1, over=over)
+    assert claim.rows() == {"intrinsic_dimension": {"did", "full", "full_untrained", *filter(None, [over])}}
     evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", store(scores)
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared())
+    evidence.profile, evidence.store = "mini", store(scores, range(seeds))
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(seeds)))
     (reading,) = claim.read(evidence)
     assert reading.verdict == verdict and "RTE" in reading.unit
 

@@ -1,4 +1,4 @@
-"""GLUE's tasks: the official file layouts in miniature, held-out rows, scores apart and together, the hub, refusals."""
+"""GLUE's tasks and their like: official file layouts in miniature, held-out rows, scores, the hub, refusals."""
 
 from __future__ import annotations
 
@@ -29,11 +29,16 @@ YAML = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "task").glob(
 TASKS = [name for name, config in YAML.items() if config._target_ == GLUE]
 IN_FILES = [name for name in TASKS if YAML[name].source == "folder"]
 EMBEDDED = [name for name in TASKS if YAML[name].source == "embedded"]
-PAIRS = ["mnli", "mrpc", "qnli", "qqp", "rte", "stsb"]
+OTHERS = {"cb": "SuperGLUE", "sick": "SemEval 2014"}  # whose the tasks are that are not GLUE's
+ON_HUB = [name for name in IN_FILES if name not in OTHERS]
+TABLES = [name for name in IN_FILES if name != "cb"]  # the others: a JSON object a line
+HEADED = [name for name in TABLES if name != "cola"]
+PAIRS = ["cb", "mnli", "mrpc", "qnli", "qqp", "rte", "sick", "stsb"]
 
 ENTAILMENT = ["entailment", "not_entailment"]
-# What GLUE's authors publish: folder, rows a split, labels, and the metric in the paper's Table 2.
-FACTS = {
+# What the tasks' authors publish: folder, rows a split, labels, and the metric in the paper's Table 2.
+FACTS: dict[str, tuple[str, dict[str, int], list[str], str]] = {
+    "cb": ("CB", {"train": 250, "dev": 56}, ["entailment", "neutral", "contradiction"], "accuracy"),
     "cola": ("CoLA", {"train": 8551, "dev": 1043}, ["0", "1"], "matthews"),
     "mnli": (
         "MNLI",
@@ -45,6 +50,7 @@ FACTS = {
     "qnli": ("QNLI", {"train": 104743, "dev": 5463}, ENTAILMENT, "accuracy"),
     "qqp": ("QQP", {"train": 363846, "dev": 40430}, ["0", "1"], "accuracy"),
     "rte": ("RTE", {"train": 2490, "dev": 277}, ENTAILMENT, "accuracy"),
+    "sick": ("SICK", {"train": 4500, "test": 4927}, ["ENTAILMENT", "NEUTRAL", "CONTRADICTION"], "accuracy"),
     "sst2": ("SST-2", {"train": 67349, "dev": 872}, ["0", "1"], "accuracy"),
     "stsb": ("STS-B", {"train": 5749, "dev": 1500}, [], "pearson"),
 }
@@ -54,7 +60,11 @@ FILES = {
     "matched": "dev_matched.tsv",
     "mismatched": "dev_mismatched.tsv",
 }
-SIZES = {"train": 6, "dev": 4, "matched": 3, "mismatched": 2}
+THEIR_FILES = {
+    "cb": {"train": "train.jsonl", "dev": "dev.jsonl"},
+    "sick": {"train": "SICK_train.txt", "test": "SICK_test_annotated.txt"},
+}
+SIZES = {"train": 6, "dev": 4, "matched": 3, "mismatched": 2, "test": 4}
 
 TREES = [f"sentence{i}_{form}" for form in ("binary_parse", "parse") for i in (1, 2)]
 MNLI_HEAD = ["index", "promptID", "pairID", "genre", *TREES, "sentence1", "sentence2"]
@@ -63,6 +73,7 @@ HEADS = {
     "qnli": ["index", "question", "sentence", "label"],
     "qqp": ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"],
     "rte": ["index", "sentence1", "sentence2", "label"],
+    "sick": ["pair_ID", "sentence_A", "sentence_B", "relatedness_score", "entailment_judgment"],
     "sst2": ["sentence", "label"],
     "stsb": "index genre filename year old_index source1 source2 sentence1 sentence2 score".split(),
 }
@@ -112,6 +123,8 @@ def cells(name: str, split: str, index: int, row: Row) -> list[str]:
             second,
             label,
         ]
+    if name == "sick":
+        return [str(index), first, second, "3.3", label]
     if name in ("qnli", "rte"):
         return [str(index), first, second, label]
     others = ["neutral"] if split == "train" else ["neutral", "entailment", "contradiction", "neutral", "-"]
@@ -135,6 +148,10 @@ def splits_of(name: str) -> list[str]:
     return list(FACTS[name][1])
 
 
+def file_of(name: str, split: str) -> str:
+    return THEIR_FILES.get(name, FILES)[split]
+
+
 def sample(name: str, split: str, size: int | None = None) -> list[Row]:
     """Rows of a task, all different, every label among them."""
     labels, start = FACTS[name][2] or SCORES, 10 * splits_of(name).index(split)
@@ -149,7 +166,11 @@ def sample(name: str, split: str, size: int | None = None) -> list[Row]:
     ]
 
 
-def tsv(name: str, split: str, rows: Sequence[Row], end: str = "\n") -> str:
+def text_of(name: str, split: str, rows: Sequence[Row], end: str = "\n") -> str:
+    """The official file of a split."""
+    if name not in TABLES:
+        found = ({"premise": a, "hypothesis": b, "label": label, "idx": n} for n, (a, b, label) in enumerate(rows))
+        return "".join(json.dumps(row, ensure_ascii=False) + end for row in found)
     top = head(name, split)
     lines = [cells(name, split, index, row) for index, row in enumerate(rows)]
     return "".join("\t".join(line) + end for line in ([top] if top else []) + lines)
@@ -161,7 +182,7 @@ def write(root: Path, name: str, end: str = "\n", mark: str = "", **rows: list[R
     place.mkdir(exist_ok=True)
     given = {split: rows.get(split, sample(name, split)) for split in splits_of(name)}
     for split, found in given.items():
-        (place / FILES[split]).write_bytes((mark + tsv(name, split, found, end)).encode())
+        (place / file_of(name, split)).write_bytes((mark + text_of(name, split, found, end)).encode())
     return given
 
 
@@ -191,7 +212,7 @@ def plain(examples: Sequence[Example]) -> list[Row]:
 # --- every yaml
 
 
-def test_the_walk_finds_the_eight_tasks_and_the_embedded_ones() -> None:
+def test_the_walk_finds_the_tasks_with_files_and_the_embedded_ones() -> None:
     assert sorted(FACTS) == IN_FILES
     assert EMBEDDED == ["entailment", "sentiment", "similarity"]
 
@@ -205,7 +226,10 @@ def test_the_yaml_says_what_glue_and_the_paper_say(name: str) -> None:
     assert config.kind == ("class" if labels else "number")
     assert task.metric == metric == next(iter(task.directions))
     assert set(task.directions.values()) == {1}
-    assert config.hub.id == "nyu-mll/glue" and config.hub.config == name and len(config.hub.revision) == 40
+    if name in OTHERS:
+        assert task.suite == OTHERS[name] and not task.hub
+    else:
+        assert config.hub.id == "nyu-mll/glue" and config.hub.config == name and len(config.hub.revision) == 40
 
 
 @pytest.mark.parametrize("name", IN_FILES)
@@ -218,9 +242,9 @@ def test_official_files(name: str, tmp_path: Path) -> None:
     assert [(e.input, e.second, e.references) for e in splits.test] == [(a, b, (y,)) for a, b, y in scored]
     assert {e.references for e in splits.train + splits.dev} == {()}
     assert {e.target for e in splits.test} == {""}
-    assert splits.caption == f"{FACTS[name][0]} (GLUE, local files)"
+    assert splits.caption == f"{FACTS[name][0]} ({OTHERS.get(name, 'GLUE')}, local files)"
     assert set(splits.hashes) == {
-        *(f"{FACTS[name][0]}/{FILES[split]}" for split in rows),
+        *(f"{FACTS[name][0]}/{file_of(name, split)}" for split in rows),
         *(f"{name}/rows/{split}" for split in rows),
     }
 
@@ -264,7 +288,7 @@ def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
 def test_empty_lines_and_a_missing_last_line_end_are_no_rows(tmp_path: Path) -> None:
     rows = write(tmp_path, "sst2")
     for end in ("\n", "\r\n"):
-        text = tsv("sst2", "dev", rows["dev"], end)
+        text = text_of("sst2", "dev", rows["dev"], end)
         for changed in (text + end + end, text.removesuffix(end), text.replace(end, end + end)):
             (tmp_path / "SST-2" / "dev.tsv").write_bytes(changed.encode())
             assert plain(task_of("sst2").load(str(tmp_path)).test) == rows["dev"]
@@ -280,7 +304,7 @@ def test_columns_are_found_by_name_wherever_they_stand(tmp_path: Path) -> None:
     write(tmp_path, "rte")
     expected = task_of("rte").load(str(tmp_path)).test
     lines = [
-        "\t".join(reversed(line.split("\t"))) for line in tsv("rte", "dev", sample("rte", "dev")).splitlines()
+        "\t".join(reversed(line.split("\t"))) for line in text_of("rte", "dev", sample("rte", "dev")).splitlines()
     ]
     (tmp_path / "RTE" / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
     assert task_of("rte").load(str(tmp_path)).test == expected
@@ -503,7 +527,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
 def test_no_folder(name: str, tmp_path: Path) -> None:
     folder = FACTS[name][0]
     refused(lambda: task_of(name).load(None), folder, "fetch glue", "DATA=")
-    refused(lambda: task_of(name).load(str(tmp_path)), f"no folder {tmp_path / folder}", "train.tsv")
+    refused(lambda: task_of(name).load(str(tmp_path)), f"no folder {tmp_path / folder}", file_of(name, "train"))
     (tmp_path / folder).write_text("a file")
     refused(lambda: task_of(name).load(str(tmp_path)), f"no folder {tmp_path / folder}")
 
@@ -512,9 +536,9 @@ def test_no_folder(name: str, tmp_path: Path) -> None:
 def test_each_missing_file_is_named(name: str, tmp_path: Path) -> None:
     for split in splits_of(name):
         write(tmp_path, name)
-        path = tmp_path / FACTS[name][0] / FILES[split]
+        path = tmp_path / FACTS[name][0] / file_of(name, split)
         path.unlink()
-        refused(lambda: task_of(name).load(str(tmp_path)), str(path), *(FILES[s] for s in splits_of(name)))
+        refused(lambda: task_of(name).load(str(tmp_path)), str(path), *(file_of(name, s) for s in splits_of(name)))
     path.mkdir()
     refused(lambda: task_of(name).load(str(tmp_path)), "cannot read", str(path))
 
@@ -569,7 +593,7 @@ def test_a_score_that_is_no_number_is_refused(score: str, tmp_path: Path) -> Non
 def bad_file(tmp_path: Path, name: str, content: bytes, *parts: str, split: str = "train") -> None:
     """`content` as one file of a task is refused, and the message names the file."""
     write(tmp_path, name)
-    path = tmp_path / FACTS[name][0] / FILES[split]
+    path = tmp_path / FACTS[name][0] / file_of(name, split)
     path.write_bytes(content)
     refused(lambda: task_of(name).load(str(tmp_path)), str(path), *parts)
 
@@ -580,29 +604,37 @@ def test_an_empty_file_is_refused(name: str, content: str, tmp_path: Path) -> No
     bad_file(tmp_path, name, content.encode(), "is empty")
 
 
-@pytest.mark.parametrize("name", sorted({*IN_FILES} - {"cola"}))
+@pytest.mark.parametrize("name", HEADED)
 def test_a_header_alone_is_refused(name: str, tmp_path: Path) -> None:
-    bad_file(tmp_path, name, tsv(name, "train", []).encode(), "a header and no rows")
+    bad_file(tmp_path, name, text_of(name, "train", []).encode(), "a header and no rows")
 
 
-@pytest.mark.parametrize("name", sorted({*IN_FILES} - {"cola"}))
+@pytest.mark.parametrize("name", HEADED)
 def test_each_column_that_is_read_must_be_there(name: str, tmp_path: Path) -> None:
-    good = tsv(name, "train", sample(name, "train"))
+    good = text_of(name, "train", sample(name, "train"))
     for column in {str(YAML[name].columns[key]) for key in ("first", "second", "label")} - {"None"}:
         top, _, rest = good.partition("\n")
         renamed = "\t".join("other" if cell == column else cell for cell in top.split("\t"))
         bad_file(tmp_path, name, f"{renamed}\n{rest}".encode(), f"no column {column!r}", "TSV")
 
 
+def test_each_key_that_is_read_must_be_on_every_line(tmp_path: Path) -> None:
+    good = text_of("cb", "train", sample("cb", "train"))
+    for key in YAML["cb"].columns.values():
+        whole, _, last = good.rstrip("\n").rpartition("\n")
+        renamed = last.replace(f'"{key}":', '"other":')
+        bad_file(tmp_path, "cb", f"{whole}\n{renamed}".encode(), "line 6", f"({key!r})")
+
+
 def test_files_of_another_shape_are_refused(tmp_path: Path) -> None:
     rows = sample("rte", "train")
-    commas = tsv("rte", "train", rows).replace("\t", ",")
+    commas = text_of("rte", "train", rows).replace("\t", ",")
     bad_file(tmp_path, "rte", commas.encode(), "no column 'sentence1'")
-    quoted = tsv("rte", "train", rows).replace("sentence1", '"sentence1"')
+    quoted = text_of("rte", "train", rows).replace("sentence1", '"sentence1"')
     bad_file(tmp_path, "rte", quoted.encode(), "no column 'sentence1'")
-    headless = tsv("rte", "train", rows).partition("\n")[2]
+    headless = text_of("rte", "train", rows).partition("\n")[2]
     bad_file(tmp_path, "rte", headless.encode(), "no column 'sentence1'")
-    bad_file(tmp_path, "mnli", tsv("rte", "train", rows).encode(), "no column 'gold_label'")
+    bad_file(tmp_path, "mnli", text_of("rte", "train", rows).encode(), "no column 'gold_label'")
 
 
 def test_a_header_where_cola_has_none_is_refused(tmp_path: Path) -> None:
@@ -614,16 +646,16 @@ def test_a_header_where_cola_has_none_is_refused(tmp_path: Path) -> None:
     refused(lambda: task.load(str(tmp_path)), "CoLA train, row 1", "'label'")
 
 
-@pytest.mark.parametrize("name", sorted({*IN_FILES} - {"qqp"}))
+@pytest.mark.parametrize("name", sorted({*TABLES} - {"qqp"}))
 def test_a_row_with_too_few_columns_is_refused(name: str, tmp_path: Path) -> None:
-    lines = tsv(name, "train", sample(name, "train")).splitlines()
+    lines = text_of(name, "train", sample(name, "train")).splitlines()
     lines[-1] = "\t".join(lines[-1].split("\t")[:-1])
     bad_file(tmp_path, name, "\n".join(lines).encode(), "row 6", "too few")
 
 
 @pytest.mark.parametrize("name", IN_FILES)
 def test_a_file_that_is_not_utf_8_is_refused(name: str, tmp_path: Path) -> None:
-    text = tsv(name, "train", sample(name, "train"))
+    text = text_of(name, "train", sample(name, "train"))
     assert "ï" in text
     bad_file(tmp_path, name, text.replace("½", "").replace("—", "-").encode("latin-1"), "not UTF-8", "byte ")
     bad_file(tmp_path, name, text.encode("utf-16"), "not UTF-8")
@@ -693,7 +725,7 @@ def hub_part(name: str, rows: Sequence[Row]) -> datasets.Dataset:
     return datasets.Dataset.from_dict(parts, features)
 
 
-@pytest.mark.parametrize("name", IN_FILES)
+@pytest.mark.parametrize("name", ON_HUB)
 def test_hub_rows_equal_the_file_s_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     places = {"dev": "validation", "matched": "validation_matched", "mismatched": "validation_mismatched"}
@@ -718,13 +750,14 @@ def test_a_hub_with_other_rows_or_without_the_task_is_refused(monkeypatch: pytes
     part = hub_part("rte", sample("rte", "dev"))
     monkeypatch.setattr(glue_files, "hub_parts", lambda *_: {"train": part, "validation": part})
     refused(lambda: replace(task_of("rte"), source="hub").load(None), "RTE train has 4 rows", "6")
-    refused(lambda: replace(task_of("sentiment"), source="hub").load(None), "not on the hub")
+    for name in ("sentiment", *OTHERS):
+        refused(lambda name=name: replace(task_of(name), source="hub").load(None), "not on the hub")
 
 
 # --- the real files
 
 
-@pytest.mark.parametrize("name", IN_FILES)
+@pytest.mark.parametrize("name", TABLES)
 def test_real_files(name: str) -> None:
     root = os.environ.get("GLUE_DATA")
     if not root:
@@ -743,7 +776,7 @@ def test_real_files(name: str) -> None:
         else:
             assert all(0 <= float(y) <= 5 for _, _, y in rows)
         expected = []
-        for path in (Path(root) / folder / FILES[s] for s in names):
+        for path in (Path(root) / folder / file_of(name, s) for s in names):
             lines = [
                 line.rstrip("\r").split("\t") for line in path.read_bytes().decode("utf-8-sig").split("\n")
             ]
@@ -762,7 +795,7 @@ def test_real_files(name: str) -> None:
 
 COLUMNS = {  # positions of the sentences and the label in the official files
     "cola": (3, None, 1), "mnli": (8, 9, -1), "mrpc": (3, 4, 0), "qnli": (1, 2, 3),
-    "qqp": (3, 4, 5), "rte": (1, 2, 3), "sst2": (0, None, 1), "stsb": (7, 8, 9),
+    "qqp": (3, 4, 5), "rte": (1, 2, 3), "sick": (1, 2, 4), "sst2": (0, None, 1), "stsb": (7, 8, 9),
 }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ def test_the_documented_shape_is_the_wheel_s_own(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama"])
 def test_a_method_counts_as_its_formula_says(backbone: str, name: str) -> None:
-    sizes = {"bottleneck": 2, "prefix": 2, "infix": 1, "rank": 2, "dropped": 1, "n": 1, "mid": 4}
+    numbers = {"bottleneck": 2, "prefix": 2, "infix": 1, "rank": 2, "dropped": 1, "n": 2, "mid": 4}
+    sizes: dict[str, object] = {**numbers, "sources": ["rte", "cb"]}
     config = compose([f"backbone={backbone}", f"method={name}"])
     for key in set(sizes) & set(config.method):
         config.method[key] = sizes[key]

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 
-CHOICE = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^'/]*)' Available options in '[^']+': (?P<known>.*)")
+CHOICE = re.compile(r"Could not find '(?P<group>.+?)/(?P<name>[^']*)' Available options in '(?P=group)': (?P<known>.*)")
 KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
 ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for, and that are no part of a run's configuration

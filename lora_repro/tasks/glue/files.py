@@ -87,7 +87,8 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
     """The rows of a file with a JSON object a line, as SuperGLUE's are. `columns`: first, second (or null), label: its keys."""
     rows: list[Row] = []
     keys = [columns["first"], columns.get("second"), columns["label"]]
-    for number, line in enumerate(filter(None, text.split("\n")), start=1):
+    lines = [line for line in text.split("\n") if line not in ("", "\r")]
+    for number, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
             first, second, label = (None if key is None else str(found[key]).strip() for key in keys)
