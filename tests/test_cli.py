@@ -96,7 +96,7 @@ def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
-    listed = {line.split()[0] for line in (errors.__doc__ or "").splitlines() if line.startswith("  ")}
+    listed = set(re.findall(r"^  (\d+) ", errors.__doc__ or "", re.M))
     raised = [UserError(""), Busy(""), NotAvailable(""), Preempted("", 2), Preempted("", 15)]
     assert {str(error.exit_code) for error in raised} | {"0", "1", "141"} == listed
 

@@ -110,9 +110,14 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
         for group in GROUPS
         if group not in given and asked[group]["name"] != config[group]["name"]
     ]
-    config = dict(_cell((*overrides, *groups), asked["seed"]).asked)
-    config.pop("starts_from", None)  # what a run starts from follows from the rest
-    return (*groups, *_differences(NO_STARTS | identity(config), NO_STARTS | asked))
+    found = list(groups)
+    while True:  # a value may move another: a rate that trials chose is that of its own setting
+        config = dict(_cell((*overrides, *found), asked["seed"]).asked)
+        config.pop("starts_from", None)  # what a run starts from follows from the rest
+        more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | asked) if item not in found]
+        if not more:
+            return tuple(found)
+        found += more
 
 
 def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
