@@ -18,19 +18,20 @@ from subprocess import CompletedProcess
 from typing import NoReturn
 
 import torch
+from accelerate.state import PartialState
 from hydra.core.global_hydra import GlobalHydra
 
 from lora_repro.sweep.supervise import PRELOADED
 
-OURS = ("lora_repro", "experiments")
+OURS = ("lora_repro", "experiments", *(path.stem for path in Path(__file__).parent.glob("*.py")))
 SERVER = "lora_repro.sweep.fork_server"  # which leaves the signals of its own process to others
 
 
 def forked(arguments: Sequence[str], folder: Path, outputs: Path, **variables: str) -> CompletedProcess[str]:
     """What `python -m <arguments>` does in a folder that holds a copy of the project. `outputs`: where its words are kept.
 
-    It has none of this process's modules of the project, and what it would fork from a server that imports for seconds too it
-    forks from itself.
+    It has none of this process's modules of the project and its tests, and what it would fork from a server that imports for
+    seconds too it forks from itself.
     """
     for name in set(PRELOADED) - {SERVER}:
         importlib.import_module(name)
@@ -71,9 +72,10 @@ def _be(arguments: list[str], folder: Path, outputs: Path, variables: dict[str, 
 
 
 def _forget() -> None:
-    """Be as a new interpreter is: no module of the project, no exit function, handler or filter of the tests' own."""
+    """Be as a new interpreter is: no module of the project or its tests, no exit function, handler or filter of theirs."""
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
+    PartialState._reset_state()  # a test that trained with accelerate has left that there is one process
     GlobalHydra.instance().clear()
     os.register_at_fork(after_in_child=GlobalHydra.instance().clear)
     atexit._clear()

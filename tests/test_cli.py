@@ -113,6 +113,7 @@ def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch
     monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
     monkeypatch.setenv(cli.VARIABLE, "")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(cli, "heed_signals", lambda: None)  # the handlers of this process stay its own
     cli.begin("lora_repro.run")  # imported, not started
     assert f"--{level}" in sys.argv
     cli.begin("__main__")

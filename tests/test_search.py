@@ -30,7 +30,7 @@ pytestmark = [
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """A search in this process whose trials are in this process, too. No test data is looked at."""
 
-    def start(module: str, overrides: list[str], folder: Path, tries: int) -> int:
+    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         assert module == "lora_repro" and overrides[0] == "search"
         config = compose(list(overrides[1:]))
         tune.trial(config, config.train.lr)
@@ -72,11 +72,11 @@ def test_a_trial_without_a_loss_does_not_end_the_search(
     inner: Any = supervise.start
     codes = iter([-9, 0])
 
-    def start(module: str, overrides: list[str], folder: Path, tries: int) -> int:
+    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         if next(codes):
             supervise.note(folder, -9, "was killed by SIGKILL")
             return -9
-        return int(inner(module, overrides, folder, tries))
+        return int(inner(module, overrides, folder, *rest))
 
     monkeypatch.setattr(supervise, "start", start)
     command_line("hydra.sweeper.n_trials=2")

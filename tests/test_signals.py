@@ -16,8 +16,9 @@ from lora_repro import cli, record
 from lora_repro.errors import Terminated, UserError
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from lora_repro import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
 cli.begin("__main__")
 print("importing", flush=True)
 {stage}
@@ -32,11 +33,14 @@ STAGES = {
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 75, "SIGTERM")])
 def test_a_signal_is_one_line_and_its_exit_code(stage: str, number: int, code: int, name: str) -> None:
     command = [sys.executable, "-c", SLOW.format(stage=STAGES[stage])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "importing\n"
-    time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "importing\n"
+            time.sleep(0.05)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()  # nothing to one that has ended; left running, its pipes would fail another test
     assert (process.returncode, said) == (code, f"error: stopped by {name}; the same command goes on from there\n")
 
 

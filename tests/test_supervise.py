@@ -150,11 +150,12 @@ def test_a_module_that_was_imported_already_is_run_without_a_word(program: Path,
 def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = supervise.mark_of(tmp_path / "not" / "there")
     monkeypatch.setenv(supervise.MARK, str(mark))
+    before = signal.getsignal(signal.SIGTERM)
     with supervise.stoppable():
         assert not supervise.stopping()
         os.kill(os.getpid(), signal.SIGTERM)
         assert supervise.stopping() and mark.exists()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
     assert supervise.mark_of(mark.parent) == mark and not mark.exists()  # the next sweep starts afresh
 
 

@@ -100,7 +100,7 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """A sweep in this process whose runs are in this process, too; unless the test replaces `supervise.start`."""
 
-    def start(module: str, overrides: list[str], folder: Path, tries: int, processes: int) -> int:
+    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         try:
             run.run(compose(list(overrides)), overrides)
         except UserError as error:
@@ -168,7 +168,7 @@ def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
 ) -> None:
     started: list[Path] = []
 
-    def start(module: str, overrides: list[str], folder: Path, *rest: Any) -> int:
+    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         started.append(folder)
         os.kill(os.getpid(), signal.SIGTERM)
         supervise.note(folder, 75, "stopped at step 1 of 4")
