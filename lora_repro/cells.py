@@ -14,12 +14,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import record
 from lora_repro.config import rates
 from lora_repro.config.compose import compose, resolved, starts_of, sweep_jobs
 from lora_repro.config.place import choices
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
+from lora_repro.records import record
 
 SHOWN = ("task", "method")  # axes that a table of runs has a column for
 

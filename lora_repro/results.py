@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import pandas
 
-from lora_repro import manifest
 from lora_repro.cells import Cell, cells
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
-from lora_repro.record import agree, defect, load_records
+from lora_repro.records import manifest
+from lora_repro.records.record import agree, defect, load_records
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"

@@ -28,7 +28,6 @@ from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import provenance, record
 from lora_repro.cells import asks, cell_of, own_title
 from lora_repro.config.compose import (
     asked_of,
@@ -42,8 +41,9 @@ from lora_repro.config.compose import (
 )
 from lora_repro.costs.estimate import announce
 from lora_repro.data import subset
-from lora_repro.disk import sweep as sweep_temporaries
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import provenance, record
+from lora_repro.records.disk import sweep as sweep_temporaries
 from lora_repro.stages import (
     Adapted,
     Answers,

@@ -9,11 +9,11 @@ import torch
 from conftest import SHAPES, tiny_backbone
 from safetensors.torch import save_file
 
-from lora_repro import record
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.disk import sealed, sha256, write_json
 from lora_repro.methods.base import AbstractMethod
+from lora_repro.records import record
+from lora_repro.records.disk import sealed, sha256, write_json
 
 DEBERTA = {
     "model_type": "deberta-v2", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64,

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro import record
 from lora_repro.cells import Cell
 from lora_repro.config.compose import CONF, build, compose
-from lora_repro.disk import write_json
 from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.records import record
+from lora_repro.records.disk import write_json
 from lora_repro.report import present
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.figures import curves

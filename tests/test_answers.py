@@ -10,7 +10,7 @@ import pytest
 
 from experiments import latency
 from lora_repro.cells import Cell, Row
-from lora_repro.disk import write_json, write_text
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.report import answers
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Ask, Exhibit

@@ -88,7 +88,7 @@ def within_any(packages: str) -> set[str]:
 def test_the_reader_of_imports_sees_lazy_ones_and_skips_annotations() -> None:
     source = """
 import torch.nn
-from lora_repro import record
+from lora_repro.records import record
 from lora_repro.errors import UserError
 if TYPE_CHECKING:
     import transformers
@@ -96,8 +96,8 @@ def f():
     if x:
         import wandb
 """
-    known = {"lora_repro", "lora_repro.record", "lora_repro.errors"}
-    assert imports(ast.parse(source), known) == {"torch.nn", "lora_repro.record", "lora_repro.errors", "wandb"}
+    known = {"lora_repro", "lora_repro.records.record", "lora_repro.errors"}
+    assert imports(ast.parse(source), known) == {"torch.nn", "lora_repro.records.record", "lora_repro.errors", "wandb"}
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -113,18 +113,18 @@ def test_only_programs_see_every_stage() -> None:
 
 # What a stage may not reach, even through others: each one receives the previous stage's value and nothing else.
 UNSEEN = {
-    "backbone": "methods objectives tasks data train decode record config.compose report results tracking stages",
-    "data": "methods objectives tasks train decode record config.compose report results tracking metrics backbone stages",
-    "objectives": "methods tasks train record config.compose report results tracking metrics backbone stages",
-    "train": "methods objectives tasks decode record config.compose report results tracking metrics stages",
-    "decode": "methods objectives tasks data train record config.compose report results tracking metrics backbone",
-    "record": "methods tasks data train decode config.compose report results tracking metrics backbone",
+    "backbone": "methods objectives tasks data train decode records.record config.compose report results tracking stages",
+    "data": "methods objectives tasks train decode records.record config.compose report results tracking metrics backbone stages",
+    "objectives": "methods tasks train records.record config.compose report results tracking metrics backbone stages",
+    "train": "methods objectives tasks decode records.record config.compose report results tracking metrics stages",
+    "decode": "methods objectives tasks data train records.record config.compose report results tracking metrics backbone",
+    "records": "methods tasks data train decode config.compose report results tracking metrics backbone",
     "report": "methods objectives tasks data train decode tracking backbone",
     "results": "methods objectives tasks data train decode tracking backbone metrics report",
     "tracking": "methods tasks data train decode config.compose report results metrics backbone",
-    "tasks": "methods objectives data train decode record config.compose report results tracking backbone",
-    "metrics": "methods tasks data train decode record config.compose report results tracking backbone",
-    "methods": "objectives tasks data train decode record config.compose report results tracking metrics backbone stages",
+    "tasks": "methods objectives data train decode records.record config.compose report results tracking backbone",
+    "metrics": "methods tasks data train decode records.record config.compose report results tracking backbone",
+    "methods": "objectives tasks data train decode records.record config.compose report results tracking metrics backbone stages",
 }
 
 

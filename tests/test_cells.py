@@ -7,7 +7,7 @@ import pytest
 from lora_repro.cells import cells, unique, varied, with_starts
 from lora_repro.config.compose import CONF, asked_of, compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.record import signature
+from lora_repro.records.record import signature
 
 
 def test_a_table_is_its_declared_cells() -> None:

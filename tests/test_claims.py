@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lora_repro import record
 from lora_repro.analysis.spectra import random_basis
 from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import CONF
-from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
+from lora_repro.records import record
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.report.claims import command, ledger
 from lora_repro.report.claims.arithmetic import (
     CheckpointRatio,

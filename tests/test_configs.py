@@ -14,9 +14,9 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.config.schema import fields
-from lora_repro.disk import write_json
 from lora_repro.errors import UserError
-from lora_repro.record import SCHEMA, read, signature
+from lora_repro.records.disk import write_json
+from lora_repro.records.record import SCHEMA, read, signature
 from lora_repro.sweep import tune
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
@@ -224,9 +224,9 @@ def test_nonsense_values_are_refused_by_name(override: str, message: str) -> Non
 @pytest.mark.parametrize(
     "target", [
         "os.system",
-        "lora_repro.record.os.system",  # a walk through a module of ours: an adapter from elsewhere may ask for it
-        "lora_repro.record.Path",
-        "lora_repro.record.write_text",
+        "lora_repro.records.record.os.system",  # a walk through a module of ours: an adapter from elsewhere may ask for it
+        "lora_repro.records.record.Path",
+        "lora_repro.records.record.write_text",
         "lora_repro.train.loop.Typo",
         "lora_repro.nowhere.X",
     ],

@@ -20,7 +20,7 @@ from lora_repro.exchange import export, merged
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
-from lora_repro.record import signature
+from lora_repro.records.record import signature
 from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 

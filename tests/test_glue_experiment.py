@@ -14,13 +14,14 @@ from conftest import tiny_backbone
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import cells, record, run
+from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
-from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
+from lora_repro.records import record
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.report import present
 from lora_repro.report.again import command
 from lora_repro.report.columns import columns_of

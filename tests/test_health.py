@@ -234,5 +234,5 @@ def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monke
 def test_uncommitted_changes_are_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     for sha, dirty, ok in (("a" * 40, False, True), ("a" * 40, True, False), (None, True, False)):
         code = {"git_sha": sha, "dirty": dirty}
-        monkeypatch.setattr("lora_repro.provenance.code", lambda code=code: code)
+        monkeypatch.setattr("lora_repro.records.provenance.code", lambda code=code: code)
         assert checks.commit().ok == ok and checks.commit().kind != "missing"

@@ -13,7 +13,6 @@ import torch
 from conftest import tiny_backbone
 from safetensors.torch import save_file
 
-from lora_repro import record
 from lora_repro.analysis import subspace
 from lora_repro.analysis.lora_files import read
 from lora_repro.backbone.spec import BackboneSpec
@@ -22,6 +21,7 @@ from lora_repro.exchange import peft_folder
 from lora_repro.exchange.fill import read_tensors
 from lora_repro.exchange.opened import ORIGIN, read_origin
 from lora_repro.exchange.peft_lora import patterned
+from lora_repro.records import record
 
 PUBLISHED = next((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 MODULE = "base_model.model.transformer.h.0.attn.c_attn"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import manifest, record
 from lora_repro.errors import UserError
+from lora_repro.records import manifest, record
 from lora_repro.report.recomputed import disagreement
 from lora_repro.results import Store, declared_cells, published, runs
 

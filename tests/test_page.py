@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from lora_repro.config.compose import compose, resolved
-from lora_repro.disk import SEAL
-from lora_repro.page.build import page
-from lora_repro.page.command import main
-from lora_repro.page.examples import texts_of
-from lora_repro.page.figures import belonging, embedded
-from lora_repro.page.prose import pieces
-from lora_repro.page.runs import HEADER, listed, runs_of
-from lora_repro.record import identity, signature
+from lora_repro.records.disk import SEAL
+from lora_repro.records.record import identity, signature
 from lora_repro.report.again import command, override_value
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
+from lora_repro.report.page.build import page
+from lora_repro.report.page.command import main
+from lora_repro.report.page.examples import texts_of
+from lora_repro.report.page.figures import belonging, embedded
+from lora_repro.report.page.prose import pieces
+from lora_repro.report.page.runs import HEADER, listed, runs_of
 from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,7 +240,7 @@ def luminance(colour: str) -> float:
 
 def test_text_stands_out_in_every_scheme() -> None:
     """WCAG 2.2: contrast (L1 + 0.05) / (L2 + 0.05) of at least 4.5 for text."""
-    style = (ROOT / "lora_repro" / "page" / "page.css").read_text(encoding="utf-8")
+    style = (ROOT / "lora_repro" / "report" / "page" / "page.css").read_text(encoding="utf-8")
     schemes = [dict(re.findall(r"--(\w+): (#\w+)", found)) for found in re.findall(r":root \{(.*?)\}", style)]
     assert len(schemes) == 3  # light, dark, print
     for scheme in schemes:

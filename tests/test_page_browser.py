@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 from matplotlib.image import imread
 
-from lora_repro.page.build import page
+from lora_repro.report.page.build import page
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()

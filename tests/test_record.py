@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro import record
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import record
 
 RECORDS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 
@@ -159,7 +159,7 @@ def test_a_refused_command_leaves_nothing_and_others_folders_stay(tmp_path: Path
 
 HOLDER = """
 import sys, pathlib
-from lora_repro import record
+from lora_repro.records import record
 with record.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

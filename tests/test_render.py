@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro.page import command as pages
-from lora_repro.page import everything
-from lora_repro.report import present
+from lora_repro.report import everything, present
 from lora_repro.report.claims import command as claims
+from lora_repro.report.page import command as pages
 
 
 def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,5 +21,5 @@ def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.Monk
     for module, status in ((present, 0), (claims, 2), (pages, 0)):
         monkeypatch.setattr(module, "main", stands_for(module.__name__.removeprefix("lora_repro."), status))
     assert everything.main([], tmp_path) == 2
-    names = [("report.present", ["--published"]), ("report.claims.command", []), ("page.command", [])]
+    names = [("report.present", ["--published"]), ("report.claims.command", []), ("report.page.command", [])]
     assert done == [(*each, tmp_path) for each in names]

@@ -16,9 +16,10 @@ import pytest
 from forked import forked
 from omegaconf import DictConfig
 
-from lora_repro import provenance, record, run
+from lora_repro import run
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import provenance, record
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.errors import Terminated, UserError
+from lora_repro.records import record
 
 SLOW = """
 import signal, sys, time

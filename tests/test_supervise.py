@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import record
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import record
 from lora_repro.sweep import cards, supervise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,7 +171,7 @@ def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pyt
 
 RANK = HEAD + """
 from pathlib import Path
-from lora_repro import record
+from lora_repro.records import record
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import supervise
 supervise.confess({error})

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from lora_repro import record, run
+from lora_repro import run
 from lora_repro.cells import Cell, Row, cell_of
 from lora_repro.cells import cells as listed
 from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import record
 from lora_repro.sweep import launch as sweep
 from lora_repro.sweep import supervise
 

@@ -15,15 +15,15 @@ from conftest import text_row, tiny_backbone
 from safetensors.torch import load_file
 from torch import nn
 
-from lora_repro import provenance
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Rows
-from lora_repro.disk import sealed
 from lora_repro.errors import Preempted, UserError
 from lora_repro.methods.base import Trainable, named
 from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
+from lora_repro.records import provenance
+from lora_repro.records.disk import sealed
 from lora_repro.train import optimizer
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lora_repro import provenance, record
 from lora_repro.config import rates
 from lora_repro.config.compose import compose, resolved
 from lora_repro.costs import latency
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import provenance, record
 from lora_repro.sweep import search, tune
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained

@@ -13,7 +13,7 @@ from lora_repro.costs import arithmetic
 from lora_repro.costs.outline import Frame, frame
 from lora_repro.costs.workload import workload
 from lora_repro.errors import UserError
-from lora_repro.record import load_records
+from lora_repro.records.record import load_records
 from lora_repro.results import declared_cells
 from lora_repro.stages import backbone_of
 

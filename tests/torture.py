@@ -20,13 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli, manifest, record, run
+from lora_repro import cli, run
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.config.kinds import COMPONENTS
 from lora_repro.config.schema import fields
-from lora_repro.disk import sha256, write_json
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
+from lora_repro.records import manifest, record
+from lora_repro.records.disk import sha256, write_json
 from lora_repro.results import own
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular, singular_product
 from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
+from lora_repro.records import manifest
 from lora_repro.report.figures.heatmap import Map, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, comma_separated, markdown

@@ -34,7 +34,7 @@ from lora_repro.config.place import CONF as CONF
 from lora_repro.config.remembered import remembered
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
-from lora_repro.record import signature
+from lora_repro.records.record import signature
 
 rates.use()  # at import: a launcher's worker meets the rows' rates, too
 
@@ -283,7 +283,7 @@ def target(node: Mapping[str, Any]) -> Any:
     """The class of this project, or of a package that the reader trusts, that `_target_` names. Raises UserError for others.
 
     A node may come from an adapter that somebody sent, so nothing but such classes is ever called: no
-    `lora_repro.record.os.system`.
+    `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
     within = tuple(f"{package}." for package in place.trusted())

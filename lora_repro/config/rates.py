@@ -13,8 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import record
 from lora_repro.config.place import CONF, ROOT
+from lora_repro.records import record
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it

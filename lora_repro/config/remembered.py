@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.place import CACHE, CONF
-from lora_repro.disk import write_text
+from lora_repro.records.disk import write_text
 
 
 def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:

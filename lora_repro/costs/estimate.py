@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.cells import cells, unique
 from lora_repro.config.compose import CONF
+from lora_repro.records import record
 from lora_repro.sweep.bisect import saved
 
 

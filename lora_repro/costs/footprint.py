@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from lora_repro import cli, provenance
+from lora_repro import cli
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.cells import Cell
@@ -32,6 +32,7 @@ from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.objectives.completion import summed_loss
+from lora_repro.records import provenance
 from lora_repro.train import checkpoint
 from lora_repro.train.kept import ADAPTER
 from lora_repro.train.ranks import Ranks

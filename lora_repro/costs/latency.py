@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli, provenance, record
+from lora_repro import cli
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
@@ -27,10 +27,11 @@ from lora_repro.costs import footprint, measures
 from lora_repro.costs.bench import Bench
 from lora_repro.costs.footprint import part, place, shaped
 from lora_repro.costs.timing import interleaved, slowdown
-from lora_repro.disk import write_json
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
+from lora_repro.records import provenance, record
+from lora_repro.records.disk import write_json
 from lora_repro.results import backbone_name, grouped
 
 NAME, PLAIN = "latency", "plain"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.cells import Cell
-from lora_repro.record import digest, read
+from lora_repro.records.record import digest, read
 from lora_repro.results import backbone_name, declared_cells, grouped
 
 # Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.

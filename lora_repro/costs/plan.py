@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.backbone import at_hand
 from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.config import rates
@@ -33,7 +33,8 @@ from lora_repro.costs import detectable
 from lora_repro.costs.forecast import Forecast, forecast
 from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
-from lora_repro.provenance import device_name
+from lora_repro.records import record
+from lora_repro.records.provenance import device_name
 from lora_repro.stages import backbone_of
 from lora_repro.sweep.bisect import saved
 from lora_repro.tasks.base import Splits

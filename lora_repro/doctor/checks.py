@@ -209,7 +209,7 @@ def tracker() -> Finding:
 
 
 def commit() -> Finding:
-    from lora_repro.provenance import code
+    from lora_repro.records.provenance import code
 
     found = code()
     if found["git_sha"] is None:

@@ -20,13 +20,13 @@ from torch import nn
 
 from lora_repro import cli
 from lora_repro.backbone import weights
-from lora_repro.disk import write_json, write_text
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.card import card
 from lora_repro.exchange.opened import ORIGIN
 from lora_repro.exchange.restore import Restored, restore
 from lora_repro.methods.base import require
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.report.again import command
 
 FORMATS = ("peft", "merged")

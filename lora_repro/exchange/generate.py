@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.disk import write_text
 from lora_repro.errors import UserError
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.methods.base import require
+from lora_repro.records.disk import write_text
 from lora_repro.tasks.base import Example
 
 DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")

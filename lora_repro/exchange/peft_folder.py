@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lora_repro.disk import write_json
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_lora, peft_virtual, reading
 from lora_repro.exchange.fill import read_tensors
@@ -18,6 +17,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.methods.untuned import Untuned
+from lora_repro.records.disk import write_json
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:

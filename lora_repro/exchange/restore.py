@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import record
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build
 from lora_repro.exchange.fill import fill, read_tensors
 from lora_repro.methods.base import AbstractMethod, require
+from lora_repro.records import record
 from lora_repro.stages import adapt, backbone_of
 from lora_repro.tasks.base import AbstractTask
 from lora_repro.train import kept

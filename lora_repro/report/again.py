@@ -12,7 +12,7 @@ from lora_repro.cells import Cell, cell_of, cells, data_hint
 from lora_repro.config.compose import compose, sweep_jobs
 from lora_repro.config.schema import defaults
 from lora_repro.errors import UserError
-from lora_repro.record import identity
+from lora_repro.records.record import identity
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"

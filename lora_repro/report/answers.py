@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.cells import Cell
-from lora_repro.disk import write_json
 from lora_repro.errors import UserError
+from lora_repro.records.disk import write_json
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit

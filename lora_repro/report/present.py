@@ -14,10 +14,11 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
+from lora_repro.records import manifest
 from lora_repro.report import answers
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.table import comma_separated, latex, markdown

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.config.place import ROOT
-from lora_repro.disk import write_text
 from lora_repro.errors import UserError
-from lora_repro.record import load_predictions, load_records, read
+from lora_repro.records import manifest
+from lora_repro.records.disk import write_text
+from lora_repro.records.record import load_predictions, load_records, read
 from lora_repro.report import present
 from lora_repro.report.recomputed import disagreement
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.config.place import CONF, ROOT, checkout
-from lora_repro.disk import write_text
 from lora_repro.errors import UserError
+from lora_repro.records import manifest
+from lora_repro.records.disk import write_text
 from lora_repro.report import answers
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN
 from lora_repro.report.claims.stated import is_there

@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import METRICS, Floats, paired_draws
-from lora_repro.record import load_predictions
+from lora_repro.records.record import load_predictions
 from lora_repro.report.table import EMPTY, SINGLE
 from lora_repro.results import Run
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro import record
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.records import record
 from lora_repro.results import grouped, place, score_of
 
 Records = Mapping[Path, Mapping[str, Any] | None]

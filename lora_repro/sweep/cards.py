@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lora_repro import record
 from lora_repro.errors import Busy
+from lora_repro.records import record
 
 
 def listed() -> list[str]:

@@ -14,9 +14,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.errors import UserError
+from lora_repro.records import record
 
 FORMS = ("lines", "slurm-array", "sky")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import record
 from lora_repro.report import present
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ready, supervise

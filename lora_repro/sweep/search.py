@@ -17,9 +17,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli, record
+from lora_repro import cli
 from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
 from lora_repro.errors import UserError
+from lora_repro.records import record
 from lora_repro.sweep import ready, supervise
 from lora_repro.sweep.tune import badness, shortened, trial
 

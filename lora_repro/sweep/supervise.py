@@ -22,9 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lora_repro import record
-from lora_repro.disk import read_sealed, sealed, write_json
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import record
+from lora_repro.records.disk import read_sealed, sealed, write_json
 from lora_repro.sweep.cards import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder

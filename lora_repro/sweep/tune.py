@@ -25,12 +25,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli, manifest, provenance, record
+from lora_repro import cli
 from lora_repro.cells import Cell, cells
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose, resolved
-from lora_repro.disk import write_json
 from lora_repro.errors import Busy, UserError
+from lora_repro.records import manifest, provenance, record
+from lora_repro.records.disk import write_json
 from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept

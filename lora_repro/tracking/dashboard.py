@@ -21,7 +21,7 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
-from lora_repro.record import load_records
+from lora_repro.records.record import load_records
 
 Panel = dict[str, Any]
 Section = dict[str, Any]

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from lora_repro import cli
-from lora_repro.disk import write_text
 from lora_repro.errors import Preempted
+from lora_repro.records.disk import write_text
 
 Plain = str | int | float | bool
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lora_repro import provenance
-from lora_repro.disk import damaged, read_sealed, sealed, sha256, sweep, write_json
+from lora_repro.records import provenance
+from lora_repro.records.disk import damaged, read_sealed, sealed, sha256, sweep, write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 

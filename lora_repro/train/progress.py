@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lora_repro import provenance
-from lora_repro.disk import read_sealed, sha256
+from lora_repro.records import provenance
+from lora_repro.records.disk import read_sealed, sha256
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import restore, state_of
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from lora_repro import cli, provenance, record
+from lora_repro import cli
 from lora_repro.backbone import weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose, profile_of
@@ -32,10 +32,11 @@ from lora_repro.costs.arithmetic import backward, forward
 from lora_repro.costs.outline import frame
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
-from lora_repro.disk import write_json
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.methods.base import KINDS, AbstractMethod
 from lora_repro.objectives.base import Objective
+from lora_repro.records import provenance, record
+from lora_repro.records.disk import write_json
 from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.optimizer import adamw

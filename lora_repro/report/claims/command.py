@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.config.place import ROOT, checkout
-from lora_repro.disk import write_text
+from lora_repro.records import manifest
+from lora_repro.records.disk import write_text
 from lora_repro.report import answers, rubric
 from lora_repro.report.claims import ledger
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_repro import record
 from lora_repro.analysis.updates import Probed
 from lora_repro.cells import Cell
+from lora_repro.records import record
 from lora_repro.report.views.probed import probed
 from lora_repro.results import Run, Store, declared_cells, published, runs
 

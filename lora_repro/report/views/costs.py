@@ -11,7 +11,7 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.costs import measures
 from lora_repro.costs.bench import limit
-from lora_repro.record import read
+from lora_repro.records.record import read
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.table import Table
 from lora_repro.report.views.latency import latency_tables

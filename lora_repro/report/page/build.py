@@ -14,14 +14,14 @@ from markupsafe import Markup
 
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
-from lora_repro.manifest import EVIDENCE, check
-from lora_repro.page.examples import examples
-from lora_repro.page.figures import belonging, embedded
-from lora_repro.page.prose import pieces
-from lora_repro.page.runs import RecordedRun, listed, runs_of
-from lora_repro.record import load_records
+from lora_repro.records.manifest import EVIDENCE, check
+from lora_repro.records.record import load_records
 from lora_repro.report import answers
 from lora_repro.report.html import html
+from lora_repro.report.page.examples import examples
+from lora_repro.report.page.figures import belonging, embedded
+from lora_repro.report.page.prose import pieces
+from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.table import Table
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lora_repro.disk import sha256, write_text
 from lora_repro.errors import UserError
+from lora_repro.records.disk import sha256, write_text
 
 NAME = "manifest.sha256"
 EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # of a profile; the rest is made from these

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_repro.config.compose import build
 from lora_repro.errors import UserError
-from lora_repro.page.runs import RecordedRun, table_of
-from lora_repro.record import load_predictions
+from lora_repro.records.record import load_predictions
+from lora_repro.report.page.runs import RecordedRun, table_of
 from lora_repro.report.table import Table
-from lora_repro.tasks.base import AbstractTask, Example
+
+if TYPE_CHECKING:
+    from lora_repro.tasks.base import AbstractTask, Example
 
 SHOWN = 3  # inputs a task
 NOT_OURS = "(a text of the data set: not published)"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.config.place import ROOT
-from lora_repro.page import command as pages
 from lora_repro.report import present
 from lora_repro.report.claims import command as claims
+from lora_repro.report.page import command as pages
 
 
 def parser() -> argparse.ArgumentParser:

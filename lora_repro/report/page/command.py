@@ -10,11 +10,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli, manifest
+from lora_repro import cli
 from lora_repro.config.place import ROOT
-from lora_repro.disk import write_text
 from lora_repro.errors import UserError
-from lora_repro.page.build import page
+from lora_repro.records import manifest
+from lora_repro.records.disk import write_text
+from lora_repro.report.page.build import page
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 
 from lora_repro import cli
 from lora_repro.config.schema import class_name, defaults
-from lora_repro.disk import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.errors import Busy, UserError
+from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
 
 SCHEMA = 1
 # Components that cannot change a result, and fields that cannot: names for the eye, knobs that only trade memory for speed.
