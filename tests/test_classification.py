@@ -589,7 +589,7 @@ def test_nothing_is_differentiated_while_answering() -> None:
     rows = encoded(backbone)
     task = Classification(LABELS)
     assert task.summed(backbone, batch_of(backbone), 0.0).requires_grad
-    kept = task.frozen(backbone, rows, 4)
+    kept = task.frozen(backbone, rows, 4, 1)
     assert not any(row.features.requires_grad for row in kept if row.features is not None)
     task.validate(backbone, rows, 4)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
@@ -627,7 +627,7 @@ def test_cached_rows_give_the_same_logits_without_the_body(architecture: str, si
     backbone = classifier(architecture)
     task, rows = Classification(LABELS), encoded(backbone)
     before, expected = task.validate(backbone, rows, 3), one_by_one(backbone, rows)
-    kept = task.frozen(backbone, rows, size)
+    kept = task.frozen(backbone, rows, size, 1)
     assert [replace(row, features=None) for row in kept] == rows
     assert all(row.features is not None and row.features.shape == (32,) for row in kept)
     assert all(row.features is None for row in rows)
@@ -645,7 +645,7 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
     expected = one_by_one(backbone, rows)
     for mode in (True, False):
         backbone.model.train(mode)
-        kept = task.frozen(backbone, rows, 4)
+        kept = task.frozen(backbone, rows, 4, 1)
         assert backbone.model.training is mode and backbone.decoder.training is mode
         backbone.model.eval()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""requirements.lock has the hashes of exactly the versions in constraints.txt, and these are versions that pyproject.toml accepts."""
+"""requirements.lock has the hashes of exactly the versions in constraints.txt, which pyproject.toml accepts."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ class Classification(Objective):
         return [self.labels[index] for index in logits.argmax(dim=1).tolist()]
 
     @torch.no_grad()
-    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> list[Encoded]:
+    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> list[Encoded]:
         """The rows with the features of the frozen body, which then runs once instead of once an epoch.
 
         Equal to running it every time where the body has no dropout (backbone.dropout 0) and nothing in it is trained;

@@ -88,6 +88,11 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
 
 
+def epochs(config: TrainConfig, rows: int) -> float:
+    """How often a training sees each of so many rows."""
+    return config.steps / math.ceil(rows / config.batch_size) if config.steps else config.epochs
+
+
 def silent(step: int, values: dict[str, float]) -> None:
     """Logs nothing."""
 
