@@ -47,10 +47,10 @@ plan: $(INSTALLED) ## what a command would run and cost, without running it: EXP
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
-bench: setup ## time a training step beside peft and the Trainer, in CPU seconds of one thread
+bench: setup ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
-torture: setup ## kill, damage and mislead everything for half an hour and count what survived (QUICK=1: two minutes)
+torture: setup ## kill, damage and mislead everything for half an hour; writes results/torture/ (QUICK=1: two minutes, nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## ruff
