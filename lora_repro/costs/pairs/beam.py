@@ -1,7 +1,7 @@
 """Beam search beside transformers' `generate`, which gets its fastest form: plain bf16 weights, and batches of its own.
 
-The weights are random, so that no hypothesis ends: both write exactly `NEW` tokens with ten beams, which is the same work. The
-two searches rank and ban otherwise (lora_repro.decode.beam): their texts are compared with an oracle, by a test, and not here.
+No token ends a text here, and random weights hardly write a blank line: both write `NEW` tokens with ten beams, which is the same
+work. The two rank and ban otherwise (lora_repro.decode.beam): texts are compared with an oracle, by a test, and not here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
 NEW, PROMPTS, ROUNDS = 32, 16, 3
+NEVER = -1  # the token that would end a text
 THEIRS = 8  # prompts a batch: their best of 4, 8 and 16
 
 
@@ -39,6 +40,7 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
     examples = build(config.task).load(config.paths.data).test[:PROMPTS]
     rows, _ = objective.ask(examples, plain, (0, 0), config.data.max_length)
     adapted, theirs = copied(plain), copied(plain).model.to(dtype or torch.float32)
+    theirs.generation_config.eos_token_id = None
     build(config.method).apply(adapted)
     adapted.to(device).model.requires_grad_(False).eval()
     round_frozen(adapted.model, dtype, adapted.embedding)
@@ -46,7 +48,7 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
 
     def ours() -> None:
         with autocast(device, dtype):
-            found = build(config.decode).decode(adapted.model, adapted.tokenizer, rows, adapted.eos, adapted.pad)
+            found = build(config.decode).decode(adapted.model, adapted.tokenizer, rows, NEVER, adapted.pad)
         written["ours"] = max(map(len, found.tokens))
 
     def peer() -> None:
@@ -78,6 +80,6 @@ def _generated(model: Any, rows: Sequence[Encoded], backbone: Any, how: Any) -> 
         out = model.generate(
             input_ids=ids, attention_mask=mask, num_beams=how.beam, max_new_tokens=how.max_new_tokens, do_sample=False,
             length_penalty=how.length_penalty, no_repeat_ngram_size=how.no_repeat_ngram, early_stopping=False,
-            pad_token_id=backbone.pad, eos_token_id=backbone.eos,
+            pad_token_id=backbone.pad, eos_token_id=None,
         )  # fmt: skip
     return int(out.shape[1]) - width

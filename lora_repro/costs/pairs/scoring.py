@@ -40,7 +40,7 @@ def measure(overrides: Sequence[str], outputs: int = OUTPUTS, rounds: int = 3) -
         once = [seconds(["-m", "lora_repro", "score", "e2e", *words, "--json"]) for _ in range(rounds)]
         given = [str(files["--references"]), str(files["--predictions"])]
         official = [seconds([path, "-p", *given]) for _ in range(rounds)] if (path := os.environ.get(OFFICIAL)) else []
-    again = [_warm(pairs[::-1])]  # has started Java, and is not counted
+    _warm(pairs[::-1])  # starts Java
     again = [_warm([(f"{text} {i}", group) for text, group in pairs]) for i in range(rounds)]
     jvm.close()
     command, warm = statistics.median(once), statistics.median(again)
