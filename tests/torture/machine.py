@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from hydra.core.global_hydra import GlobalHydra
 
 from tests.torture.runs import SETTINGS, Bench, child, finish, left, left_in, wrong
 
@@ -44,6 +47,9 @@ def set_back() -> None:
 
 def forks() -> None:
     """What this process would fork from a server that imports for seconds, it forks from itself."""
+    atexit._clear()  # a supervised run ends by calling these: the trials' folder would go with the first
+    os.register_at_fork(after_in_child=GlobalHydra.instance().clear)
+    warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning, "runpy")  # as in lora_repro.sweep.fork_server
     context = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment,misc]
 
@@ -141,7 +147,7 @@ class Machine(Bench):
     def said(log: Path) -> str:
         """What a sweep said. Where runs are missing its table is the line that says so."""
         text = log.read_text(errors="replace")
-        return f"{text}\nerror: see the table" if "runs are done" in text else text
+        return f"error: see the table\n{text}" if "runs are done" in text else text
 
     def collected(self, words: list[str], runs: Path, first: Callable[[], object]) -> str:
         """The same sweep, until those that were stopped have let go, ends with the results of runs that nobody disturbed."""

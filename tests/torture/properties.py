@@ -106,7 +106,8 @@ class Properties(Bench):
     def saved(self) -> str:
         """What was trained, saved and loaded into another copy, gives the same bits."""
         words, case = self.case()
-        before, kept = case.moved().loss(case.rows), load(save(dict(case.trainable.saved)))
+        before = case.moved().loss(case.rows)
+        kept = load(save({name: tensor.detach().contiguous() for name, tensor in case.trainable.saved.items()}))
         other = Case(words).apply()
         with torch.no_grad():
             for name, parameter in other.trainable.saved.items():

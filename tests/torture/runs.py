@@ -73,7 +73,7 @@ def left_in(folder: Path) -> dict[str, str]:
 def wrong(code: int, said: str, codes: tuple[int, ...]) -> str:
     """Why an ending is not a clean one: a traceback, an undocumented code, or a failure that says nothing."""
     if "Traceback" in said:
-        return f"traceback: {said.strip().splitlines()[-1][:200]}"
+        return f"traceback: {' / '.join(said.partition('Traceback')[2].strip().splitlines()[-4:])[-300:]}"
     if code not in codes:
         return f"exit code {code}: {said[-200:]}"
     return "" if code == 0 or "error:" in said else f"exit code {code} and no line"

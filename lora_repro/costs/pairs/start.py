@@ -36,9 +36,12 @@ def first_step(overrides: Sequence[str]) -> float:
         try:
             while not any(path.stat().st_size for path in Path(folder).glob("*/*/metrics.jsonl")):
                 if process.poll() is not None:
-                    raise UserError(f"the run ended before its first step: {process.communicate()[1].strip()[-200:]}")
+                    said = process.stderr.read().strip() if process.stderr else ""
+                    raise UserError(f"the run ended before its first step: {said[-200:]}")
                 time.sleep(0.02)
             return float(sum(psutil.Process(process.pid).cpu_times()[:2]))
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
