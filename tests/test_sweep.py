@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,3 +302,12 @@ def test_a_source_that_another_process_trains_is_waited_for(
     monkeypatch.setattr(run, "WAIT_SECONDS", 0.0)
     assert run.awaited(compose(["profile=smoke"]), [], "mnli") == {"status": "finished"}
     assert capsys.readouterr().err.count("waiting for the mnli run") == 1
+
+
+def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(job: Any) -> None:
+        raise BrokenProcessPool("a worker process managed by the executor was unexpectedly terminated")
+
+    monkeypatch.setattr(sweep, "hydra_program", broken)
+    assert sweep._launch() == 1
+    assert capsys.readouterr().err.strip() == "error: a worker of this sweep was killed; the same command goes on from there"

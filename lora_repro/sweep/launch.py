@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         os.environ[supervise.MARK] = str(mark)
         if "joblib" in launcher:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a worker that is killed is ours to tell, not Hydra's by a traceback
         with supervise.stoppable():
             left = _launch(beside) if rule is None else _halve(arguments, wanted, rule, beside)
         stopped = supervise.stopping()
@@ -140,6 +142,9 @@ def _launch(beside: int = 1) -> int:
             hydra_program(job)
     except KeyboardInterrupt:
         return 130
+    except BrokenExecutor:
+        cli.failed(UserError("a worker of this sweep was killed; the same command goes on from there"))
+        return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
