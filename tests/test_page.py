@@ -71,7 +71,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "results" / "mini" / "measures", folder / "mini" / "measures")
     claims = "# Claims\n\nSee [the table](mini/tables/e2e.md).\n\n| Claim | Verdict |\n|-|-|\n| x | y |\n"
     (folder / "claims.md").write_text(claims)
-    (folder / "report.json").write_text("{}")
+    shown = record_of("e2e", "lora")["signature"]
+    answers = {"tables": {"mini": {"e2e": {"cells": [{"records": [shown]}], "sheets": []}}}, "claims": []}
+    (folder / "report.json").write_text(json.dumps(answers))
     return folder
 
 
@@ -153,6 +155,7 @@ def test_the_page_holds_every_part(html: str) -> None:
     seen = Seen(html)
     assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
     assert '<a href="../report.json">report.json</a>' in html
+    assert re.search(r"\b1 run \(1 finished\), .* 2 more, of earlier protocols, stand in the list of runs alone\.", html)
     assert '<a href="tables/e2e.md">' in html  # relative to results/ in claims.md, to results/mini here
 
 

@@ -66,7 +66,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        summary=_summary(runs),
+        summary=_summary(runs, answers.behind(results, profile) if numbers.is_file() else None),
         sections=sections,
         claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
         examples=examples(runs, order, folder / "predictions", data),
@@ -97,14 +97,19 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def _summary(runs: Sequence[RecordedRun]) -> str:
-    """How many runs, how they ended, when, and how long they took together."""
-    statuses = [str(run.record["status"]) for run in runs]
+def _summary(runs: Sequence[RecordedRun], behind: set[str] | None) -> str:
+    """How many runs, how they ended, when, and how long they took together. behind: those that something here rests on."""
+    kept = [run for run in runs if behind is None or run.record["signature"] in behind]
+    more = len(runs) - len(kept)
+    rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
+    if not kept:
+        return rest
+    statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
-    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in runs)
-    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in runs) / 3600
+    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
+    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in kept) / 3600
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{len(runs)} runs ({ended}), {when}, {hours:.1f} hours in all."
+    return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({ended}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
 
 
 def _hash(text: str) -> str:
