@@ -142,7 +142,8 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     config = compose([f"profile={profile}", f"task={task}", f"backbone={reader}", "method=lora", "train.precision=auto", *rest])
     objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     dtype = resolve_precision(train.precision, device)
-    examples = build(config.task).load(config.paths.data).train
+    splits = build(config.task).load(config.paths.data)
+    examples = splits.train
     read_by = objective.fit(build(config.backbone)).load()
     rows, _ = objective.encode(subset(examples, min(ROWS, len(examples)), 0), read_by, (0, 0), config.data.max_length)
     batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), batch_size, 0, 0)[: rounds + 1]]
@@ -172,7 +173,8 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32, clock)
     reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
     return {
-        "name": name, "precision": "fp32" if dtype is None else "bf16", "batching": plain.batching, "seconds": seconds,
+        "name": name, "data": splits.caption,
+        "precision": "fp32" if dtype is None else "bf16", "batching": plain.batching, "seconds": seconds,
         "peer_over_ours": _ratio(seconds["peer"], seconds["ours"]), "lora_over_full": _ratio(seconds["ours"], seconds["full"]),
         "losses": {arm: values[0] for arm, values in losses.items()}, "tokens": sum(tokens),
         "padded_tokens": sum(len(batch) * max(len(row.ids) for row in batch) for batch in batches[1:]),
@@ -203,8 +205,9 @@ def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), round
 
 def _rows(entry: dict[str, Any]) -> list[Row]:
     name, middle = f"{entry['name']}, {entry['precision']}", {arm: statistics.median(s) for arm, s in entry["seconds"].items()}
-    share = f"{entry['gflops']} GFLOP/s, {entry['gflops'] / entry['gemm_gflops']:.0%} of the block's products alone; target 70 %"
+    share = f"{entry['gflops'] / entry['gemm_gflops']:.0%} of the rate of the block's products alone; target 70 %"
+    target, data = TARGETS.get(entry["name"], ""), entry["data"]
     return [
-        Row(f"LoRA step, {name}", middle["ours"], "peft + Trainer", middle["peer"], TARGETS.get(entry["name"], ""), share),
-        Row(f"LoRA step, {name}", middle["ours"], "our full fine-tuning", middle["full"], "1.43"),
+        Row(f"LoRA step, {name}", middle["ours"], "peft + Trainer", middle["peer"], target, data),
+        Row(f"LoRA step, {name}", middle["ours"], "our full fine-tuning", middle["full"], "1.43", share),
     ]
