@@ -99,12 +99,13 @@ class Faults(Machine, Properties):
         copy = self.new() / "results"
         target = copy / path.relative_to(RESULTS)
         shutil.copytree(path.parent, target.parent)
-        inside = str(target.parent.relative_to(copy))
-        keep = [line for line in (RESULTS / manifest.NAME).read_text().splitlines() if line[66:].rpartition("/")[0] == inside]
+        inside = target.parent.relative_to(copy).as_posix().removeprefix(".")
+        lines = (RESULTS / manifest.NAME).read_text().splitlines()
+        keep = [line for line in lines if not inside or line[66:].startswith(f"{inside}/")]
         (copy / manifest.NAME).write_text("".join(f"{line}\n" for line in keep))
         what = self.damage(target)
         try:
-            manifest.check(copy, [inside] if inside != "." else [""])
+            manifest.check(copy, [inside])
         except UserError as error:
             return "" if path.name in str(error) and "\n" not in str(error) else f"{what} {path.name}: {error}"
         return f"{what} {path.name}: nothing said"
