@@ -16,6 +16,7 @@ from lora_repro.report.figures import curves, looks
 from lora_repro.report.figures.curves import Curve, Plot, Spot
 from lora_repro.report.figures.looks import COLOURS
 from lora_repro.report.figures.scored import _absent, mark, panel
+from lora_repro.report.figures.style import symbols
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Mean, Metric
@@ -67,7 +68,7 @@ def test_a_set_of_matrices_is_one_colour_dashed_in_full_and_solid_adapted() -> N
     handles = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     colours = set()
     for name in SETS:
-        full, adapted = handles[f"{name} in full"], handles[f"LoRA on {name}"][0]
+        full, adapted = handles[symbols(f"{name} in full")], handles[symbols(f"LoRA on {name}")][0]
         assert to_hex(full.get_color()) == to_hex(adapted.get_color())
         assert (full.get_linestyle(), adapted.get_linestyle()) == ("--", "-")
         colours.add(to_hex(full.get_color()))
@@ -123,7 +124,7 @@ def texts(figure: Figure) -> list[str]:
 def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained() -> None:
     curve = Curve("AdapterH", (Spot(1, 70, 1.0), Spot(64, 89, None, "1 of 2 collapsed")))
     plot = Plot("t", "x", "y", (curve,), absent=("PreLayer at size 8 (2 of 2 collapsed)",))
-    marked, note = texts(drawn([plot]))
+    marked, note = (text.replace("\n", " ") for text in texts(drawn([plot])))
     assert marked == "1 of 2 collapsed"
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (Spot(1, 70, None),)),))

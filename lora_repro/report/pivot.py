@@ -185,7 +185,8 @@ class Pivot:
             made = curves.save(_untitled([plot for _, plot in drawn]), stem, title=title, caption=caption)
             if printed := [plot for one, _ in drawn if (plot := scored.printed_plot(one, self.over, self.axis))]:
                 to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
-                made += curves.save(printed, to, title=f"The paper, {next(iter(self.paper.values()))}: {self.title}", caption=sources)
+                paper = next(iter(self.paper.values()))
+                made += curves.save(printed, to, title=f"The paper, {paper}: {self.title}", caption=sources)
             return made
         panels = [scored.panel(one, quoted=one.backbone in self.paper) for one in scores]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from lora_repro.report.figures.looks import Look, looks
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
-WIDE, HIGH = 5.2, 3.5  # inches of a panel: its letters can be read on a phone
+WIDE, HIGH = 4.7, 3.3  # inches of a panel: its letters can be read on a phone
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
 
 
 def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
-    axis.set(title=symbols(wrapped(plot.title, WIDE - 0.9)), xlabel=plot.xlabel, ylabel=plot.ylabel)
+    axis.set_title(symbols(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
     axis.set_xscale("log" if plot.scale == "log" else "linear")
     axis.set_yscale("log" if plot.log_y else "linear")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from lora_repro.analysis.spectra import Array
 from lora_repro.report.figures.style import blank, lettered, symbols, write
 
-SIDE = 1.75  # inches of a panel
+SIDE = 1.55  # inches of a panel
 COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable in grey
 
 

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 from lora_repro.report.figures.looks import LORA, look
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
-WIDE, HIGH = 5.6, 4.0  # inches of a panel
+WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Where a label may go, in points from its marker: the first place that overlaps nothing is taken.
 PLACES = [
     (dx * reach, dy * reach)
@@ -26,7 +26,7 @@ PLACES = [
 
 @dataclass(frozen=True)
 class Point:
-    """A method: x trained parameters (0: a horizontal line), y score, its bar ± sd, or `ends`; neither for one seed or not stated.
+    """A method: x trained parameters (0: a horizontal line), y score, its bar ± sd, or `ends`; neither where there is no spread.
 
     method: whose colour it has. quoted: the paper's; it has no label where a point of ours has the same.
     """
@@ -80,7 +80,8 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> F
 
 
 def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
-    axis.set(title=symbols(wrapped(panel.title, WIDE - 0.9)), xlabel=panel.xlabel, ylabel=ylabel)
+    axis.set_title(symbols(wrapped(panel.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set(xlabel=panel.xlabel, ylabel=ylabel)
     axis.set_xscale("log")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     drawn = [point for point in panel.points if point.x > 0]
@@ -148,7 +149,7 @@ def _label(axis: Axes, panel: Panel) -> None:
         if point.quoted and point.label in ours:
             continue
         at: Any = {"xy": (x, y), "xytext": (0, 0), "textcoords": "offset points"}
-        said = f"{point.label} {point.y:.1f}".replace("-", "−") if y != point.y else point.label
+        said = point.label if y == point.y else f"{point.label}\n−{abs(point.y):.1f}"
         look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
         taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), taken))
 
@@ -179,18 +180,25 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
 
 
 def _place(axis: Axes, text: Annotation, taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first free place; where there is none, the last one tried stands."""
-    box = Bbox.null()
-    for dx, dy in PLACES:
-        text.set_position((dx, dy))
-        text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-        text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")
-        box = _extent(axis, text).padded(1)
-        inside = axis.bbox.containsx(box.x0) and axis.bbox.containsx(box.x1)
-        inside = inside and axis.bbox.containsy(box.y0) and axis.bbox.containsy(box.y1)
-        if inside and not any(box.overlaps(other) for other in taken):
-            break
-    return box
+    """Move `text` to the first of the places inside the frame that overlaps nothing, or the least."""
+    tried: list[tuple[int, int]] = []
+    for place in range(len(PLACES)):
+        box = _moved(axis, text, place)
+        corners = [(x, y) for x in (box.x0, box.x1) for y in (box.y0, box.y1)]
+        if all(axis.bbox.contains(x, y) for x, y in corners):
+            tried.append((sum(bool(box.overlaps(other)) for other in taken), place))
+            if not tried[-1][0]:
+                break
+    return _moved(axis, text, min(tried, default=(0, 0))[1])
+
+
+def _moved(axis: Axes, text: Annotation, place: int) -> Bbox:
+    """The room that `text` takes at one of `PLACES`, where it is then."""
+    dx, dy = PLACES[place]
+    text.set_position((dx, dy))
+    text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
+    text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")
+    return _extent(axis, text).padded(1)
 
 
 def _extent(axis: Axes, text: Annotation) -> Bbox:

@@ -79,7 +79,7 @@ def _curve(result: Result, spots: Sequence[Spot]) -> Curve:
 
 
 def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
-    """All that the paper prints of these rows, over the same amount, sizes that nobody swept here too; None where that is nothing.
+    """All that the paper prints of these rows, over the same amount, sizes not swept here too; None where that is nothing.
 
     A row's printed values are keyed as its columns are, `rank_8`, `rows_100`, `size_64`, and `any` for one without an amount.
     """

@@ -48,6 +48,7 @@ def lettered(figure: Figure, title: str, caption: str) -> None:
 
     The figure grows by what they take, and keeps its panels and its legends between them.
     """
+    figure.set_label(title)
     width, height = map(float, figure.get_size_inches())
     over = _block(figure, title, width, size=11, weight="bold")
     under = _block(figure, caption, width, size=8, color=GREY)
@@ -78,15 +79,16 @@ def _height(figure: Figure, what: Text | Legend) -> float:
 
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
-    """`words` with a break wherever a line would be wider than so many inches, measured letter by letter; their own breaks stay."""
+    """`words` with a break wherever a line would be wider than so many inches; their own breaks stay."""
     renderer: Any = FigureCanvasAgg(Figure(dpi=100)).get_renderer()
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
 
     def wide(text: str) -> bool:
-        return bool(renderer.get_text_width_height_descent(text, font, False)[0] > 97 * inches)  # another resolution rounds letters up
+        letters = renderer.get_text_width_height_descent(text, font, False)[0]
+        return bool(letters > 97 * inches)  # not 100: another resolution rounds them up
 
     lines: list[str] = []
-    for line in words.splitlines():
+    for line in words.replace(" %", "\u00a0%").splitlines():
         lines.append("")
         for word in line.split(" "):
             longer = f"{lines[-1]} {word}".strip()
@@ -115,6 +117,8 @@ def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
         matplotlib.rcParams.update(STYLE)
         figure = draw()
         stem.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+        # The statement in words too: the letters of an SVG are drawn.
+        title = {"Title": str(figure.get_label())} if figure.get_label() else {}
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None, **title})
+        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None, **title})
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]

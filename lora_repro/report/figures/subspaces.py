@@ -117,7 +117,7 @@ def panel(title: str, grid: Array) -> Map:
 
 
 def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """Figure 8: top i directions of W, up to SHARE of them, and top j of A; a row a matrix, a panel a rank, mean over its seeds."""
+    """Figure 8: top i directions of W, up to SHARE of them, and top j of A; a row a matrix, a panel a rank, mean over seeds."""
     rows, told = [], []
     layer = _middle(lora[0])
     d = lora[0].basis(lora[0].kinds[0], layer).shape[0]

@@ -166,7 +166,8 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 drawn[label] = curves.Curve(label, (curves.Spot(None, reference.mean, reference.sd),))
                 part = f"{100 * share:.0f} % of it"
                 drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
-        plots.append(curves.Plot(task_label(group[0].cell), "d (log scale)", f"{score_label(group[0].cell)} (%)", tuple(drawn.values())))
+        task, score = task_label(group[0].cell), score_label(group[0].cell)
+        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
     return curves.save(plots, stem, title=_statement(found), caption=". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
 
 
