@@ -41,6 +41,7 @@ VERBS = {
     "tune": "lora_repro.sweep.tune",
     "search": "lora_repro.sweep.search",
     "publish": "lora_repro.report.publish",
+    "prune": "lora_repro.report.prune",
     "claims": "lora_repro.report.claims.command",
     "rubric": "lora_repro.report.rubric",
     "report": "lora_repro.report.page.command",

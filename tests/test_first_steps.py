@@ -1,16 +1,16 @@
-"""PROFILE=paper without a hub or GPU: first steps on random models of the true shapes.
+"""PROFILE=paper without a hub or GPU: every E2E method on GPT-2 medium, GLUE on RoBERTa and DeBERTa.
 
-Every E2E method on GPT-2 medium, GLUE on RoBERTa base. RoBERTa large and DeBERTa-v2-XXL (1.5 B parameters, 7 GB) take a minute
-each: set LORA_REPRO_LARGE=1 to run them.
+Counts are those of the whole model, on torch's meta device, which draws no weight; first steps are taken at the true width, by
+three of its layers with a byte tokenizer's embeddings. What is left out is more of the same.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF, build, compose
@@ -37,21 +37,30 @@ COUNTS = {
 EXAMPLES = [Example("a", "name : X", "X is here."), Example("b", "name : Y | food : Thai", "Y serves Thai food.")]
 
 
+def cut(config: DictConfig) -> BackboneSpec:
+    """The configured random backbone with three layers and as many embeddings as it has tokens."""
+    shape = dict(config.backbone.shape)
+    depth = next(key for key in ("n_layer", "num_hidden_layers") if key in shape)
+    config.backbone.shape = {**{key: value for key, value in shape.items() if key != "vocab_size"}, depth: 3}
+    return backbone_of(config)
+
+
 @pytest.mark.parametrize("row", sorted(COUNTS))
 def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     config = compose(["experiment=e2e", f"row/e2e={row}", "profile=paper", "backbone=gpt2_medium"])
     config.backbone.source = "random"
-    spec: BackboneSpec = build(config.backbone)
-    backbone = spec.load()
-    shape = Shape.of(backbone)
     method: AbstractMethod = build(config.method)
-    torch.manual_seed(0)
-    trainable = method.apply(backbone)
-    counts = trainable.counts(backbone.model)
+    with torch.device("meta"):
+        whole = backbone_of(config).load()
+        shape = Shape.of(whole)
+        counts = method.apply(whole).counts(whole.model)
     expected, printed = COUNTS[row]
     assert counts["method"] + counts["head"] == expected == method.count(shape) + method.count_head(shape)
     if printed is not None:
         assert expected / 1e6 == pytest.approx(printed, rel=0.13)  # LoRA's 0.393 M is printed as 0.35
+    backbone = cut(config).load()
+    torch.manual_seed(0)
+    trainable = method.apply(backbone)
     parameters = trainable.named
     before = {name: parameter.detach().flatten()[:1000].clone() for name, parameter in parameters.items()}
     settings: TrainConfig = build(config.train)
@@ -76,24 +85,25 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("row", ["lora", "adapter_p", "prelayer", "linear_probe"])
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [*(("roberta_base", row) for row in ("adapter_p", "prelayer", "linear_probe")), *((name, "lora") for name in ENCODERS)],
+)
 def test_first_steps_of_an_encoder_at_its_true_shape(name: str, row: str, tmp_path: Path) -> None:
-    large = name != "roberta_base"
-    if large and (row != "lora" or not os.environ.get("LORA_REPRO_LARGE")):
-        pytest.skip("a large model: LORA_REPRO_LARGE=1 runs LoRA on it")
     cell = ["experiment=glue", f"row/glue={row}", "profile=paper", f"backbone={name}", "task=rte"]
     config = compose([*cell, "backbone.source=random"])
     method: AbstractMethod = build(config.method)
-    backbone = backbone_of(config).load()
-    shape = Shape.of(backbone)
-    torch.manual_seed(0)
-    backbone.reset_head()
-    trainable = method.apply(backbone)
-    counts = trainable.counts(backbone.model)
+    with torch.device("meta"):
+        whole = backbone_of(config).load()
+        shape = Shape.of(whole)
+        counts = method.apply(whole).counts(whole.model)
     assert counts["method"] == method.count(shape) and counts["head"] == method.count_head(shape)
     if row == "lora":
         assert (counts["method"], counts["head"]) == ENCODERS[name]
+    backbone = cut(config).load()
+    torch.manual_seed(0)
+    backbone.reset_head()
+    trainable = method.apply(backbone)
     parameters = trainable.named
     before = {key: parameter.detach().clone() for key, parameter in parameters.items()}
     objective = objective_of(config)

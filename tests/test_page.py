@@ -100,7 +100,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mini" / "figures" / "e2e_beside_paper.svg").write_text(beside)
     shutil.copytree(ROOT / "results" / "mini" / "measures", folder / "mini" / "measures")
     (folder / "claims.md").write_text("# Claims\n")
-    tables = {"mini": {"e2e": {"cells": CELLS, "sheets": []}}}
+    shown = record_of("e2e", "lora")["signature"]
+    cells = [cell | {"records": [shown] if cell["source"] == "published" else []} for cell in CELLS]
+    tables = {"mini": {"e2e": {"cells": cells, "sheets": []}}}
     (folder / "report.json").write_text(json.dumps({"tables": tables, "claims": CLAIMS}))
     return folder
 
@@ -183,6 +185,7 @@ def test_the_page_holds_every_part(html: str) -> None:
     seen = Seen(html)
     assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
     assert '<a href="../report.json">report.json</a>' in html
+    assert re.search(r"\b1 run \(1 finished\), .* 2 more, of earlier protocols, stand in the list of runs alone\.", html)
     assert '<a href="../mini/tables/e2e.md">' in html and '<a href="../claims.md">' in html
 
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.report import present
+from lora_repro.records import manifest
+from lora_repro.report import present, prune
 from lora_repro.report import publish as module
 from lora_repro.report.publish import main, publish
+from lora_repro.results import declared_cells
 
 LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
 
@@ -178,3 +181,31 @@ def test_a_diverged_run_is_published_without_scores_or_answers(tmp_path: Path) -
     assert outcome(tmp_path) == "published"
     run(tmp_path / "finished", scores={})
     assert "it has no scores" in outcome(tmp_path / "finished")
+
+
+def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(present, "names", lambda: ["rank_e2e"])
+    wanted = prune.asked("smoke")
+    results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
+    kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", f"trials/{rates.setting(one.asked)}.json"]
+    old = ["predictions/old.jsonl", "records/old.json", f"trials/{one.signature}.json", "updates/old.safetensors"]
+    for path in [*kept, *old, "measures/latency.json", "trials/.gitkeep"]:
+        (results / "smoke" / path).parent.mkdir(parents=True, exist_ok=True)
+        (results / "smoke" / path).write_text("{}")
+    manifest.begin(results)
+    for options, left in (([], 9), (["--delete"], 5), ([], 5)):
+        assert prune.main(["profile=smoke", *options], tmp_path) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert len([path for path in results.rglob("*.*") if path.name != manifest.NAME]) == left
+        assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])
+    assert len(manifest.known(results) or ()) == 5 and "0 records" in said[-1]
+    assert prune.main(["profile=none"], tmp_path) == 2
+
+
+def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(present, "names", lambda: ["fusion"])
+    shown = declared_cells("fusion", "smoke")
+    starts = {start.signature for cell in shown for start in cell.starts} - {cell.signature for cell in shown}
+    assert starts and starts <= {cell.signature for cell in prune.asked("smoke")}

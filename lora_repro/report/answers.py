@@ -83,6 +83,15 @@ def read(path: Path) -> Answer:
         raise UserError(f"{path} cannot be read ({error}); delete it, then make tables claims") from None
 
 
+def behind(results: Path, profile: str) -> set[str]:
+    """The signatures of the runs that some table, figure or claim of a profile rests on. Raises UserError as `read`."""
+    found = read(results / NAME)
+    shown = [item for answer in found["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
+    judged = [one for claim in found["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
+    sources = {Path(source).stem for one in judged for source in one["sources"]}
+    return {name for item in shown for name in item["records"]} | sources
+
+
 def _cells(pivot: Pivot, ask: Ask, store: Store) -> list[Answer]:
     found = []
     for group in by_place(ask.cells, pivot.by):

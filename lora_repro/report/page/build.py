@@ -66,6 +66,8 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     order = [section.stem for section in sections]
     numbers = results / answers.NAME
     told = answers.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
+    behind = answers.behind(results, profile) if numbers.is_file() else None
+    kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
     beside = [figure for section in sections for figure in section.figures if figure.name.endswith(BESIDE)]
@@ -81,8 +83,8 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        summary=_summary(runs),
-        scale=_scale(runs),
+        summary=_summary(kept, len(runs) - len(kept)),
+        scale=_scale(kept or runs),
         counts=counted(papers),
         headline=headline(told["tables"].get(profile, {}), measured),
         beside=beside[:1],
@@ -127,14 +129,17 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def _summary(runs: Sequence[RecordedRun]) -> str:
-    """How many runs, how they ended, when, and how long they took together."""
-    statuses = [str(run.record["status"]) for run in runs]
+def _summary(kept: Sequence[RecordedRun], more: int) -> str:
+    """How many runs something here rests on, how they ended, when, how long they took together; and how many more there are."""
+    rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
+    if not kept:
+        return rest
+    statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
-    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in runs)
-    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in runs) / 3600
+    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
+    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in kept) / 3600
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{len(runs)} runs ({ended}), {when}, {hours:.1f} hours in all."
+    return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({ended}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
 
 
 def _scale(runs: Sequence[RecordedRun]) -> str:

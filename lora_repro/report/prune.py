@@ -1,0 +1,64 @@
+"""Find what is published and asked for no more: runs that no table, figure or claim names, and searches that no run adopts.
+
+    python -m lora_repro prune profile=mini             lists them
+    python -m lora_repro prune profile=mini --delete    deletes them from results/mini, with their hashes; git keeps them
+
+What every experiment asks for at a profile is composed, with the runs that these start from; a file by another name is of an
+earlier protocol. Measurements that are no training run (results/<profile>/measures) are left alone.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lora_repro import cli
+from lora_repro.cells import Cell, with_starts
+from lora_repro.config import rates
+from lora_repro.config.place import ROOT, checkout
+from lora_repro.errors import UserError
+from lora_repro.records import manifest
+from lora_repro.report import present
+from lora_repro.results import declared_cells
+
+KINDS = tuple(kind for kind in manifest.EVIDENCE if kind != "measures")
+
+
+def asked(profile: str) -> list[Cell]:
+    """Every run that some experiment asks for at a profile, and those that they start from. Raises UserError, as `cells`."""
+    return with_starts([cell for name in present.names() for cell in declared_cells(name, profile)])
+
+
+def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
+    """The files of results/<profile> that belong to none of the `wanted` runs: what they measured, what chose their rates."""
+    wanted = list(wanted)
+    runs, settings = {cell.signature for cell in wanted}, {rates.setting(cell.asked) for cell in wanted}
+    files = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*"))]
+    return [path for path in files if path.stem not in (settings if path.parent.name == "trials" else runs)]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.parser("prune", __doc__)
+    made.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
+    made.add_argument("--delete", action="store_true", help="delete what is listed")
+    return made
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds results/."""
+    given = parser().parse_args(arguments)
+    key, _, profile = given.profile.partition("=")
+    folder = root / "results" / profile
+    if key != "profile" or not profile or not folder.is_dir():
+        raise UserError(f"{given.profile!r}: write profile=mini, or another that is published")
+    checkout("pruning what is published")
+    manifest.check_evidence(folder)
+    found = leftover(folder, asked(profile))
+    for path in found:
+        print(path.relative_to(root))
+        if given.delete:
+            path.unlink()
+    manifest.note(root / "results", [])
+    counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)
+    print(f"results/{profile}: {counts} that nothing asks for{'; deleted, now: make render' if given.delete and found else ''}")
+    return 0
