@@ -196,15 +196,24 @@ def test_a_figure_of_one_checkpoint_shows_every_layer_and_ends_with_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: dict[str, list[list[Map]]] = {}
-    monkeypatch.setattr(subspace, "save", lambda rows, title, scale, stem: kept.update({stem.name: rows}) or [])
+    said: dict[str, tuple[float | None, str]] = {}
+
+    def save(
+        rows: list[list[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
+    ) -> list[Path]:
+        kept[stem.name], said[stem.name] = rows, (top, caption)
+        return []
+
+    monkeypatch.setattr(subspace, "save", save)
     made = {
         (kind, layer): Factors(RNG.standard_normal((3 + layer % 2, 6)), RNG.standard_normal((6, 3 + layer % 2)), 1.0)
         for kind in ("query", "value") for layer in range(7)
     }  # fmt: skip
-    subspace.draw(made, None, "title", tmp_path)
-    assert [len(row) for row in kept["subspace_phi"]] == [7, 2]
-    assert [panel.title for panel in kept["subspace_phi"][1]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
-    assert kept["subspace_phi"][1][0].values.shape == (4, 4)
+    subspace.draw(made, None, "whose", tmp_path)
+    every = [panel for row in kept["subspace_phi"] for panel in row]
+    assert len(every) == 7 + 2 and said == {"subspace_spectrum": (None, "whose"), "subspace_phi": (1.0, "whose")}
+    assert [panel.title for panel in every[-2:]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
+    assert every[-2].values.shape == (4, 4)
     values = kept["subspace_spectrum"][0][0].values  # a layer of a smaller rank has no value where it has no direction
     assert values.shape == (7, 4) and np.isnan(values[0, 3]) and not np.isnan(values[1]).any()
 

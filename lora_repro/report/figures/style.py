@@ -63,6 +63,7 @@ def lettered(figure: Figure, title: str, caption: str) -> None:
     cast(Any, figure.get_layout_engine()).set(rect=(0, (below + legends) / total, 1, height / total))
     for legend in figure.legends:
         legend.set_in_layout(False)
+        legend.borderaxespad = 0.0
         legend.set_bbox_to_anchor((0, below / total, 1, height / total), figure.transFigure)
 
 
