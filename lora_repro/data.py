@@ -25,7 +25,8 @@ class Encoded:
 
     `segments`: which part of the sequence a position is of (0 the prompt, 1 the completion; 0 and 1 two sentences).
     `prompt_length`: how many ids come before the first that is scored; all of them where a text is asked for, or a label.
-    `label`: index of the class, or the number itself (a float). `features` (d): what a frozen body says of the row, once known.
+    `label`: index of the class, or the number itself (a float). `features` (d): what a frozen body says of the row, once known;
+    (n, d) of each of its n positions that are scored, where a text is.
     """
 
     ids: list[int]
@@ -41,7 +42,8 @@ class Batch:
     """Right-padded tensors: ids, attention (1 at real positions), virtual, segments, all (B, T); and what is asked of them.
 
     `targets[b, t]` (B, T) is the token that position t must predict (the shift is done here, once), -100 where nothing is
-    scored. `labels` (B): classes or numbers. `lengths` (B). `features` (B, d) where every row has them.
+    scored. `labels` (B): classes or numbers. `lengths` (B). `features` where every row has them: (B, d), or (N, d) of all scored
+    positions, row by row.
     """
 
     ids: torch.Tensor
@@ -119,7 +121,7 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
         # Position t predicts token t + 1, so the separator (prompt_length - 1) predicts the first completion token.
         targets[b, row.prompt_length - 1 : n - 1] = ids[b, row.prompt_length : n]
     known = [row.features for row in rows if row.features is not None]
-    features = torch.stack(known) if len(known) == len(rows) else None
+    features = (torch.stack if known[0].dim() == 1 else torch.cat)(known) if len(known) == len(rows) else None
     labels = torch.tensor([row.label for row in rows])  # whole numbers are classes
     return Batch(ids, attention, virtual, segments, targets, labels, attention.sum(1), features)
 

@@ -43,6 +43,7 @@ from lora_repro.config.compose import (
 from lora_repro.costs.estimate import announce
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
+from lora_repro.metrics import jvm
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import sweep as sweep_temporaries
 from lora_repro.stages import (
@@ -209,6 +210,8 @@ def measure(
         "where": {
             **place(settings, ranks, trained),
             **batching,
+            **({"batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size}} if model else {}),
+            **({"scored_by": programs} if (programs := jvm.used()) else {}),
             "backbone": origin,
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },

@@ -22,7 +22,7 @@ from lora_repro.data import DataConfig, Rows, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
 from lora_repro.train import kept
-from lora_repro.train.loop import TrainConfig, train
+from lora_repro.train.loop import TrainConfig, epochs, train
 from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
@@ -128,8 +128,8 @@ def learn(
     if trained is None:
         if not trainable.method:  # a frozen body says the same every epoch
             with autocast(ranks.device, dtype):
-                size = config.eval_batch_size
-                train_rows, dev_rows = (objective.frozen(backbone, each, size) for each in (rows.train, rows.dev))
+                size, passes = config.eval_batch_size, epochs(config, len(rows.train))
+                train_rows, dev_rows = (objective.frozen(backbone, each, size, passes) for each in (rows.train, rows.dev))
                 rows = replace(rows, train=train_rows, dev=dev_rows)
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / "checkpoints"

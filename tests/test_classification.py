@@ -27,6 +27,7 @@ from lora_repro.objectives.classification import (
     features_of,
     logits_of,
 )
+from lora_repro.objectives.tokens import token_ids
 from lora_repro.tasks.base import Example
 from lora_repro.train.loop import TrainConfig, silent, train
 
@@ -87,6 +88,15 @@ def shared(architecture: str, n_labels: int = 3, pooling: str | None = None, pad
     return classifier(architecture, n_labels, pad, pooling=pooling)
 
 
+def row_of(
+    example: Example, label: float, backbone: Backbone, slots: tuple[int, int], length: int
+) -> tuple[Encoded, int]:
+    """The row of one example, as `Classification.encode` makes it."""
+    texts = [example.input, *([] if example.second is None else [example.second])]
+    first, *second = token_ids(texts, backbone.tokenizer)
+    return encode_sentence(first, second[0] if second else None, label, backbone, slots, length)
+
+
 def example(first: str, second: str | None = None, target: str = "") -> Example:
     return Example("k", first, target, (), second)
 
@@ -142,7 +152,7 @@ def test_templates(
     architecture: str, second: str | None, slots: tuple[int, int], text: str, virtual: str, segments: str
 ) -> None:
     backbone = shared(architecture)
-    row, cut = encode_sentence(example("ab", second), 2.0, backbone, slots, 64)
+    row, cut = row_of(example("ab", second), 2.0, backbone, slots, 64)
     assert backbone.eos == 256
     assert row.ids == [256 if letter == "." else byte(letter) for letter in text]
     assert row.virtual == [-1 if letter == "." else int(letter) for letter in virtual]
@@ -155,13 +165,13 @@ def test_a_plain_language_model_backbone_encodes_too() -> None:
     for architecture in SHAPES:
         backbone = tiny_backbone(architecture)
         newline = backbone.tokenizer.encode("\n")
-        row, _ = encode_sentence(example("ab", "c"), 0.0, backbone, (0, 0), 64)
+        row, _ = row_of(example("ab", "c"), 0.0, backbone, (0, 0), 64)
         assert row.ids == [*codes("ab"), *newline, *codes("c"), 256]
 
 
 def test_a_slot_is_held_by_eos_and_not_by_pad() -> None:
     backbone = shared("roberta", pad=PAD)
-    row, _ = encode_sentence(example("ab"), 0.0, backbone, (2, 1), 64)
+    row, _ = row_of(example("ab"), 0.0, backbone, (2, 1), 64)
     assert backbone.pad == byte(PAD) and byte(PAD) not in row.ids
     assert [row.ids[i] for i in (1, 2, 5)] == [256] * 3
 
@@ -194,7 +204,7 @@ def test_truncation_by_hand(first: str, second: str | None, room: int, kept: tup
     assert literal(first, second, room) == kept
     backbone = shared("gpt2")
     overhead = 1 + (second is not None)
-    row, cut = encode_sentence(example(first, second), 0.0, backbone, (0, 0), room + overhead)
+    row, cut = row_of(example(first, second), 0.0, backbone, (0, 0), room + overhead)
     between = [] if second is None else [byte("|")]
     assert row.ids == [*codes(kept[0]), *between, *codes(kept[1]), 256] and cut == kept[2]
 
@@ -209,7 +219,7 @@ def test_truncation_equals_a_literal_loop(architecture: str, slots: tuple[int, i
         between = [] if second is None else backbone.separator
         length = len(start) + sum(slots) + len(between) + 1 + room
         a, b, steps = literal(first, second, room)
-        row, cut = encode_sentence(example(first, second), 0.0, backbone, slots, length)
+        row, cut = row_of(example(first, second), 0.0, backbone, slots, length)
         held = [256] * slots[0], [256] * slots[1]
         assert row.ids == [*start, *held[0], *codes(a), *between, *codes(b), *held[1], 256]
         assert cut == steps
@@ -233,11 +243,11 @@ def test_two_tokens_of_text_must_fit(
     architecture: str, second: str | None, slots: tuple[int, int], least: int
 ) -> None:
     backbone = shared(architecture)
-    row, _ = encode_sentence(example("abcdef", second), 0.0, backbone, slots, least)
+    row, _ = row_of(example("abcdef", second), 0.0, backbone, slots, least)
     assert len(row.ids) == least
     for length in (least - 1, 1, 0):
         with pytest.raises(UserError) as caught:
-            encode_sentence(example("a", second), 0.0, backbone, slots, length)
+            row_of(example("a", second), 0.0, backbone, slots, length)
         message = str(caught.value)
         assert f"data.max_length={length}" in message and f"{sum(slots)} virtual tokens" in message
         assert "\n" not in message
@@ -589,7 +599,7 @@ def test_nothing_is_differentiated_while_answering() -> None:
     rows = encoded(backbone)
     task = Classification(LABELS)
     assert task.summed(backbone, batch_of(backbone), 0.0).requires_grad
-    kept = task.frozen(backbone, rows, 4)
+    kept = task.frozen(backbone, rows, 4, 1)
     assert not any(row.features.requires_grad for row in kept if row.features is not None)
     task.validate(backbone, rows, 4)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
@@ -627,7 +637,7 @@ def test_cached_rows_give_the_same_logits_without_the_body(architecture: str, si
     backbone = classifier(architecture)
     task, rows = Classification(LABELS), encoded(backbone)
     before, expected = task.validate(backbone, rows, 3), one_by_one(backbone, rows)
-    kept = task.frozen(backbone, rows, size)
+    kept = task.frozen(backbone, rows, size, 1)
     assert [replace(row, features=None) for row in kept] == rows
     assert all(row.features is not None and row.features.shape == (32,) for row in kept)
     assert all(row.features is None for row in rows)
@@ -645,7 +655,7 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
     expected = one_by_one(backbone, rows)
     for mode in (True, False):
         backbone.model.train(mode)
-        kept = task.frozen(backbone, rows, 4)
+        kept = task.frozen(backbone, rows, 4, 1)
         assert backbone.model.training is mode and backbone.decoder.training is mode
         backbone.model.eval()
         with torch.no_grad():
@@ -661,7 +671,7 @@ def probed(architecture: str, folder: Path, cache: bool, dropout: float) -> dict
     trainable = LinearProbe().apply(backbone)
     task, rows = Classification(LABELS), encoded(backbone)
     if cache:
-        rows = task.frozen(backbone, rows, 3)
+        rows = task.frozen(backbone, rows, 3, 1)
         backbone.decoder = Recorder()  # the body is not asked again
     settings = TrainConfig(lr=1e-2, epochs=3, batch_size=4, warmup=0, precision="fp32", select="last")
     train(backbone, trainable, Rows(rows, rows), task, settings, 0, folder, silent)

@@ -1,6 +1,9 @@
 """The loss against a literal computation over full logits, padding to 512 included."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.data import collate
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
+from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.objectives import completion
 from lora_repro.objectives.completion import Completion, summed_loss
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.samsum.task import SAMSum
@@ -72,3 +77,46 @@ def test_what_does_not_fit_is_cut_by_the_task_s_rule_and_counted() -> None:
         objective.ask(examples, backbone, (0, 0), 6)
     with pytest.raises(UserError, match=r"data\.max_length"):
         Completion().encode(examples, backbone, (0, 0), 22)
+
+
+def test_kept_hidden_states_give_the_loss_and_the_gradient_of_the_whole_pass() -> None:
+    for architecture in ("gpt2", "llama"):
+        backbone = tiny_backbone(architecture)
+        method = LinearProbe().apply(backbone)
+        kept = Completion().frozen(backbone, ROWS, 1, 2)
+        assert [replace(row, features=None) for row in kept] == ROWS
+        found = []
+        for rows in (ROWS[::-1], kept[::-1]):
+            loss, _ = summed_loss(backbone, collate(rows, backbone.pad), 0.1)
+            loss.backward()
+            (weight,) = method.parameters()
+            assert weight.grad is not None
+            found.append((loss.detach(), weight.grad.clone()))
+            weight.grad = None
+        torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+        with silent_body(backbone):  # which is not run again
+            assert Completion().validate(backbone, kept, 2)["dev_loss"] > 0
+
+
+@contextmanager
+def silent_body(backbone: Backbone) -> Iterator[None]:
+    before = backbone.decoder.forward
+    backbone.decoder.forward = lambda *a, **k: pytest.fail("the body ran")
+    yield
+    backbone.decoder.forward = before
+
+
+def test_hidden_states_are_kept_only_where_that_is_exact_pays_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone("gpt2")
+
+    def kept(passes: float = 2) -> bool:
+        return all(row.features is not None for row in Completion().frozen(backbone, ROWS, 2, passes))
+
+    assert kept() and kept(1.5) and not kept(1)
+    monkeypatch.setattr(completion, "MOST", 9 * 32 * 4)
+    assert kept()
+    monkeypatch.setattr(completion, "MOST", 9 * 32 * 4 - 1)
+    assert not kept()
+    monkeypatch.undo()
+    backbone.model.transformer.drop.p = 0.1
+    assert not kept()

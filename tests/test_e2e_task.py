@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,29 @@ def test_tokenised_folder_uses_the_txt_files_alone(folder):
 def test_linearise_keeps_order_and_values():
     assert e2e_files.linearise(MR_A) == IN_A
     assert e2e_files.linearise("near[X], name[Y, Z]") == "near : X | name : Y, Z"
+    assert e2e_files.linearise(" a[], b[x[y], c d[z]\n") == "a :  | b : x[y | c d : z"
     refused(lambda: e2e_files.linearise("name[X] eatType[pub"), "meaning representation")
+
+
+@pytest.mark.parametrize("cell", ["a" * 10**6, "a[b], " * 10**5 + "a", "a[" * 10**5, "," * 10**5, " " * 10**6 + "["])
+def test_a_hostile_cell_is_refused_before_the_processor_has_a_second_of_it(cell: str) -> None:
+    """The search of before took 95 seconds for 50,000 letters without a bracket; a regular expression answers to signals."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1)
+    try:
+        refused(lambda: e2e_files.linearise(cell), "meaning representation")
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize("mr", ["", "a", "[x]", "a[x", "a[x]]", "a[x],b[y]", "a [x]", "a,b[x]", "a[x], [y]", "a[x]b[y]"])
+def test_what_is_no_list_of_slots_is_refused(mr: str) -> None:
+    refused(lambda: e2e_files.linearise(mr), "meaning representation")
 
 
 def test_key_is_twelve_hex_digits_of_sha256():

@@ -15,9 +15,10 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro.config.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import paired_bootstrap
+from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example, Splits, example_key
 from lora_repro.tasks.glue import files as glue_files
 from lora_repro.tasks.glue.task import Glue
@@ -820,7 +821,20 @@ def test_what_csv_refuses_is_read(text: str, tmp_path: Path) -> None:
     assert task_of("sst2").load(str(tmp_path)).test[0].input == text
 
 
-@pytest.mark.parametrize("score", ["nan", "inf", "-Infinity"])
+@pytest.mark.parametrize("score", ["-3", "-0.001", "5.001", "99"])
+def test_a_score_out_of_its_scale_is_refused(score: str, tmp_path: Path) -> None:
+    write(tmp_path, "stsb", train=[("a", "b", score), *sample("stsb", "train")[1:]])
+    refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", score, "0 to 5")
+
+
+def test_the_ends_of_a_scale_are_in_it_and_a_scale_renames_no_run(tmp_path: Path) -> None:
+    write(tmp_path, "stsb", train=[("a", "b", "0"), ("c", "d", "5.000"), *sample("stsb", "train")[2:]])
+    assert task_of("stsb").load(str(tmp_path)).train[1].target == "5.000"
+    names = {signature(resolved(compose(["task=stsb", f"task.scale={scale}"]))) for scale in ("[0,5]", "[]", "[1,9]")}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "-Infinity", "1_0"])
 def test_a_score_that_is_not_finite_is_refused(score: str, tmp_path: Path) -> None:
     write(tmp_path, "stsb", train=[("a", "b", score), *sample("stsb", "train")[1:]])
     refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", repr(score))

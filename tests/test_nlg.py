@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.score import read_pair
-from lora_repro.metrics import bleu, coco, jvm, nlg
+from lora_repro.metrics import bleu, coco, jars, jvm, nlg
+from lora_repro.records.disk import sha256
 
 CASE = Path(__file__).parent / "scorer_case"
 # What tuetschek/e2e-metrics 1b9c4d8 (measure_scores.py -p) gives: BLEU, NIST, METEOR, ROUGE-L, CIDEr.
@@ -158,6 +159,27 @@ def test_java_errors_are_one_line_and_leave_the_process_usable() -> None:
     with pytest.raises(UserError, match=r"Java failed at scoring \(meteor\): java\.util\.InputMismatch"):
         jvm.ask("meteor", "EVAL ||| nonsense\n")
     assert jvm.ask("tokenize", "d") == "d"
+
+
+def test_what_scored_is_told_once_it_has() -> None:
+    jvm.close()
+    assert jvm.used() == {}
+    jvm.ask("tokenize", "d")
+    used = jvm.used()
+    assert used["java"].split()[-1][0].isdigit()
+    assert used["meteor-1.5.jar"] == sha256(jars.home() / jars.METEOR)
+
+
+@pytest.mark.parametrize("name", [jars.METEOR, jars.PTB, jars.PARAPHRASES])
+def test_a_program_that_is_not_the_published_one_scores_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    jvm.close()
+    monkeypatch.setitem(jars.HASHES, name, "0" * 64)
+    with pytest.raises(UserError, match=f"{name} is not pycocoevalcap 1.2's.*pip install --force-reinstall"):
+        jvm.ask("meteor", "SCORE ||| a word ||| a word\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(jars, "home", Path)
+    with pytest.raises(UserError, match="cannot be read"):
+        jars.checked(name)
 
 
 def test_one_java_process_and_recovery_from_its_death() -> None:

@@ -55,7 +55,7 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     assert measured["steps"] == 2 and measured["train_tokens"] > 0 and measured["peak_memory_mb"] > 50
     assert measured["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
     assert {"git_sha", "dirty", "finished_at", "versions", "device", "kernels", "precision", "backbone", "data"} <= set(where)
-    assert where["batching"] == "packed"
+    assert where["batching"] == "packed" and where["batch_sizes"]["eval"] > 0 and where["batch_sizes"]["decode"] > 0
     assert "synthetic" in where["data"]["caption"] and where["data"]["hashes"]
     folder = tmp_path / "smoke" / found["signature"]
     predictions = record.load_predictions(folder / "predictions.jsonl")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import launch as sweep
-from lora_repro.sweep import supervise
+from lora_repro.sweep import supervise, together
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -116,6 +117,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
         return int(left.value.code or 0)
 
     monkeypatch.setattr(supervise, "start", start)
+    monkeypatch.setattr(together, "at_once", lambda missing: 1)
     monkeypatch.setattr(supervise, "_signals", [])
     monkeypatch.delenv(supervise.MARK, raising=False)
     yield command  # type: ignore[misc]
@@ -300,3 +302,12 @@ def test_a_source_that_another_process_trains_is_waited_for(
     monkeypatch.setattr(run, "WAIT_SECONDS", 0.0)
     assert run.awaited(compose(["profile=smoke"]), [], "mnli") == {"status": "finished"}
     assert capsys.readouterr().err.count("waiting for the mnli run") == 1
+
+
+def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(job: Any) -> None:
+        raise BrokenProcessPool("a worker process managed by the executor was unexpectedly terminated")
+
+    monkeypatch.setattr(sweep, "hydra_program", broken)
+    assert sweep._launch() == 1
+    assert capsys.readouterr().err.strip() == "error: a worker of this sweep was killed; the same command goes on from there"

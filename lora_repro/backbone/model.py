@@ -60,6 +60,12 @@ class Backbone(AddressedModel):
         return "packed" if self.table.packs and whole and self.device.type == "cpu" else "padded"
 
     @property
+    def drops(self) -> bool:
+        """Whether anything in it is dropped at random in training."""
+        settings = [getattr(self.model.config, name, 0.0) for name in self.table.dropouts]
+        return any(settings) or any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.model.modules())
+
+    @property
     def first_position(self) -> int:
         """The id of a row's first position."""
         config: Any = self.model.config

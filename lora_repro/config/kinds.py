@@ -78,6 +78,7 @@ class Launch:
     tries: Annotated[int, Range(1)]
     processes: Annotated[int, Range(1)]
     per_gpu: Annotated[int, Range(1)]
+    together: Annotated[int, Range(0)]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from omegaconf import DictConfig
 
 from lora_repro.config.compose import build
 from lora_repro.costs import arithmetic
+from lora_repro.costs.arithmetic import Outline
 from lora_repro.costs.calibrate import speed
 from lora_repro.costs.outline import frame
 from lora_repro.costs.workload import rows, workload
+from lora_repro.errors import UserError
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.base import Splits
 from lora_repro.train.precision import resolve_precision
@@ -38,6 +40,32 @@ class Forecast:
     test_rows: int = 0
 
 
+def memory(config: DictConfig) -> int:
+    """Peak bytes of one run on this machine, its lengths documented or else counted. Raises UserError where none are known."""
+    method, ranks = build(config.method), Ranks.here(config.device)
+    if not method.needs_model:
+        return arithmetic.PROCESS
+    found = frame(backbone_of(config), method)
+    try:
+        work, _ = workload(config, found, None)
+    except UserError:
+        work, _ = workload(config, found, data_of(config))
+    return _memory(config, ranks, found.outline, work)
+
+
+def data_of(config: DictConfig) -> Splits | None:
+    """The task's data where they are here: generated, or in a folder that was named. The hub is not asked."""
+    task, folder = build(config.task), config.paths.data
+    source = getattr(task, "source", "folder")
+    return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
+
+
+def _memory(config: DictConfig, ranks: Ranks, outline: Outline, work: arithmetic.Work) -> int:
+    dtype = resolve_precision(config.train.precision, ranks.device)
+    process = 0 if ranks.device.type == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
+    return arithmetic.memory(outline, work, 4 if dtype is None else 2, process)
+
+
 def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
     """Count and time one run. `splits`: its data, where they are at hand. Raises UserError where a size is not known."""
     method, ranks = build(config.method), Ranks.here(config.device)
@@ -51,7 +79,6 @@ def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
     counted = arithmetic.flops(found.outline, work)
     kept, used = arithmetic.disk(found.outline)
     trained = arithmetic.flops(found.outline, replace(work, test_rows=0))
-    process = 0 if ranks.device.type == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
     return Forecast(
         trained=found.outline.trained,
         total=found.outline.parameters,
@@ -59,7 +86,7 @@ def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
         flops=counted.total,
         # The ranks share the batches; the first alone decodes.
         seconds=arithmetic.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
-        memory=arithmetic.memory(found.outline, work, 4 if dtype is None else 2, process),
+        memory=_memory(config, ranks, found.outline, work),
         kept=kept,
         used=used,
         lengths=lengths,

@@ -30,7 +30,7 @@ from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs import detectable
-from lora_repro.costs.forecast import Forecast, forecast
+from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
 from lora_repro.records import record
@@ -74,20 +74,13 @@ def lines(found: Sequence[Cell]) -> list[Line]:
             config: DictConfig = OmegaConf.create(cell.asked)
             data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
             if data not in loaded:
-                loaded[data] = _splits(config, cell.asked["paths"]["data"])
+                loaded[data] = data_of(config)
             forecasts[key] = config, forecast(config, loaded[data])
         config, expected = forecasts[key]
         device = Ranks.here(config.device).device
         seconds, how = _time(expected, published.get(cell.folder.name), device_name(device))
         made.append(Line(cell, expected, config, device, _state(cell.folder), seconds, how))
     return made
-
-
-def _splits(config: DictConfig, folder: str | None) -> Splits | None:
-    """The task's data where they are at hand: generated, or in a folder that was named. The hub is not asked."""
-    task = build(config.task)
-    source = getattr(task, "source", "folder")
-    return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
 
 
 def _state(folder: Path) -> str:

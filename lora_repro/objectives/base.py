@@ -91,8 +91,8 @@ class Objective(abc.ABC):
     ) -> tuple[list[str], int]:
         """One output a row, in order, and the model calls that it took. `progress` is told of rows as they are finished."""
 
-    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> Sequence[Encoded]:
-        """The rows with what a frozen body says of each, where the loss needs no more of it."""
+    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
+        """The rows with what a frozen body says of each, where the loss needs no more of it and `passes` over them pay for it."""
         return rows
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from lora_repro.data import Batch, Encoded, batches
 from lora_repro.errors import UserError
 from lora_repro.objectives.base import Objective, said_of_positions
+from lora_repro.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -27,15 +28,13 @@ if TYPE_CHECKING:
 
 
 def encode_sentence(
-    example: Example, label: float, backbone: Backbone, slots: tuple[int, int], max_length: int
+    first: list[int], second: list[int] | None, label: float, backbone: Backbone, slots: tuple[int, int], max_length: int
 ) -> tuple[Encoded, int]:
-    """The row of one example and how many tokens were cut: from the longer sentence first, one at a time, until all fits."""
+    """The row of the ids of one or two sentences, and how many of them were cut: from the longer first, one at a time."""
     prefix, infix = slots
-    first: list[int] = backbone.tokenizer.encode(example.input, add_special_tokens=False)
-    second: list[int] = []
-    if example.second is not None:
-        second = backbone.tokenizer.encode(example.second, add_special_tokens=False)
-    between = backbone.separator if example.second is not None else []
+    pair = second is not None
+    first, second = list(first), list(second or ())
+    between = backbone.separator if pair else []
     room = max_length - len(backbone.cls) - prefix - infix - len(between) - 1
     if room < 2:
         raise UserError(
@@ -51,7 +50,7 @@ def encode_sentence(
     virtual = [-1] * len(ids)
     virtual[len(backbone.cls) : len(backbone.cls) + prefix] = range(prefix)
     virtual[len(ids) - 1 - infix : len(ids) - 1] = range(prefix, prefix + infix)
-    segments = [0] * len(opening) + [int(example.second is not None)] * (len(ids) - len(opening))
+    segments = [0] * len(opening) + [int(pair)] * (len(ids) - len(opening))
     return Encoded(ids, virtual, segments, len(ids), label), cut
 
 
@@ -146,7 +145,12 @@ class Classification(Objective):
             raise UserError(
                 f"data.max_length={max_length}, but this backbone has {limit} positions; lower it"
             )
-        found = [encode_sentence(e, self._label(e.target), backbone, slots, max_length) for e in examples]
+        first = token_ids([e.input for e in examples], backbone.tokenizer)
+        seconds = iter(token_ids([e.second for e in examples if e.second is not None], backbone.tokenizer))
+        found = [
+            encode_sentence(ids, None if e.second is None else next(seconds), self._label(e.target), backbone, slots, max_length)
+            for ids, e in zip(first, examples, strict=True)
+        ]
         return [row for row, _ in found], sum(cut > 0 for _, cut in found)
 
     def ask(
@@ -222,7 +226,7 @@ class Classification(Objective):
         return [self.labels[index] for index in logits.argmax(dim=1).tolist()]
 
     @torch.no_grad()
-    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> list[Encoded]:
+    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> list[Encoded]:
         """The rows with the features of the frozen body, which then runs once instead of once an epoch.
 
         Equal to running it every time where the body has no dropout (backbone.dropout 0) and nothing in it is trained;

@@ -16,7 +16,7 @@ their texts that stand before an input, are  input separator " completion" blank
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import torch
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
     from lora_repro.backbone.spec import BackboneSpec
     from lora_repro.tasks.base import AbstractTask, Example
+
+MOST = 2**31  # bytes of hidden states kept
 
 
 def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)) -> Encoded:
@@ -93,9 +95,14 @@ def fitting(
 def scored_logits(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (N, V) of the scored positions, row by row, and which of all (B, T) these are."""
     scored = batch.targets != -100
-    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))  # (B, T, d)
-    logits: torch.Tensor = backbone.head.module(hidden[scored])
+    hidden = scored_hidden(backbone, batch, scored) if batch.features is None else batch.features
+    logits: torch.Tensor = backbone.head.module(hidden)
     return logits.float(), scored
+
+
+def scored_hidden(backbone: Backbone, batch: Batch, scored: torch.Tensor) -> torch.Tensor:
+    """The body's last hidden states (N, d) at the scored positions, row by row."""
+    return backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))[scored]
 
 
 def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:
@@ -222,6 +229,26 @@ class Completion(Objective):
             loss, n = summed_loss(backbone, batch, 0.0)
             total, count = total + float(loss), count + n
         return {"dev_loss": total / count}
+
+    @torch.no_grad()
+    def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
+        """The rows with the body's hidden states where they are scored, in the numbers that the head multiplies them in.
+
+        Only where that is what every step would compute (no dropout in the body), rows are seen more than once, and it takes at
+        most `MOST` bytes; what other rows are in a batch moves the last bits.
+        """
+        kind = backbone.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        size = sum(map(self.count, rows)) * backbone.hidden_size * dtype.itemsize
+        if passes <= 1 or backbone.drops or size > MOST:
+            return rows
+        backbone.model.eval()
+        found = list(rows)
+        for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
+            hidden = scored_hidden(backbone, batch, batch.targets != -100).to(dtype).cpu()
+            for index, states in zip(order, hidden.split([self.count(rows[i]) for i in order]), strict=True):
+                found[index] = replace(rows[index], features=states)
+        return found
 
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]

@@ -28,7 +28,8 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
 
 SCHEMA = 1
-# Components that cannot change a result, and fields that cannot: names for the eye, knobs that only trade memory for speed.
+# Components that cannot change a result, and fields that cannot: names for the eye, what a file is held to, knobs that
+# only trade memory for speed.
 MIRRORS = ("tracker",)
 EXCLUDED = (
     "backbone.label",
@@ -38,6 +39,7 @@ EXCLUDED = (
     "train.eval_batch_size",
     "train.checkpoint_every",
     "decode.batch_size",
+    "task.scale",
 )
 # What a run's record holds, and what in it everybody relies on.
 KINDS: dict[str, type] = {"signature": str, "status": str, "asked": dict, "row": dict, "measured": dict, "where": dict}

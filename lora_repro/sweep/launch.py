@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,7 +23,7 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.report import present
 from lora_repro.results import grouped
-from lora_repro.sweep import bisect, ready, supervise
+from lora_repro.sweep import bisect, ready, supervise, together
 from lora_repro.sweep.landed import landed
 
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
@@ -40,18 +42,28 @@ def job(config: DictConfig) -> None:
         if supervise.stopping() or not asks(config):
             return
         cell = cell_of(config, job_overrides())
-        folder = cell.folder
-        if found := record.find(folder, cell.asked):
+        if found := record.find(cell.folder, cell.asked):
             print(landed(found, cell, again=True), flush=True)
             return
-        with supervise.stoppable():
-            supervise.start(
-                "lora_repro.run", job_overrides(), folder, config.launch.tries, config.launch.processes, config.launch.per_gpu
-            )
+        together.do(partial(_start, cell, job_overrides()))
     except UserError as error:
         cli.failed(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # without a result, so that a job which the cluster requeues goes on
+
+
+def _start(cell: Cell, overrides: Sequence[str]) -> None:
+    """Its run in a process of its own, unless the sweep was stopped meanwhile."""
+    if supervise.stopping():
+        return
+    launch = cell.asked["launch"]
+    try:
+        with supervise.stoppable():
+            supervise.start(
+                "lora_repro.run", overrides, cell.folder, launch["tries"], launch["processes"], launch["per_gpu"]
+            )
+    except UserError as error:
+        cli.failed(error)
 
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
@@ -68,12 +80,17 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     if rows := in_order(wanted):
         sys.argv.append(rows)  # Hydra reads it
         wanted = unique(cells([*arguments, rows]))
-    ready.check([cell.asked for cell in wanted if not (cell.folder / "record.json").is_file()])
+    missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
+    ready.check([cell.asked for cell in missing])
     launcher = str(hydra_node.launcher._target_)
     rule = bisect.rule_of(wanted[0].asked) if wanted else None
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
+    beside = 1
+    if launcher.endswith("BasicLauncher") and (beside := together.at_once(missing)) > 1:
+        share_cores(beside)
+        cli.say(f"{beside} runs at a time, {os.environ['OMP_NUM_THREADS']} thread(s) each; one after another: launch.together=1")
     if "submitit" in launcher:  # its jobs outlive this process
         left, stopped = _launch() if rule is None else _halve(arguments, wanted, rule), False
     else:
@@ -81,8 +98,9 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         os.environ[supervise.MARK] = str(mark)
         if "joblib" in launcher:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a worker that is killed is ours to tell, not Hydra's by a traceback
         with supervise.stoppable():
-            left = _launch() if rule is None else _halve(arguments, wanted, rule)
+            left = _launch(beside) if rule is None else _halve(arguments, wanted, rule, beside)
         stopped = supervise.stopping()
         mark.unlink(missing_ok=True)
     if rule:
@@ -94,10 +112,10 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     if name and left != 130 and any(not status.code for status in statuses):
         print()
         present.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
-    missing = exit_code(statuses)
+    lacking = exit_code(statuses)
     if left == 130:
         return left
-    return supervise.STOPPED if stopped and missing else missing or left
+    return supervise.STOPPED if stopped and lacking else lacking or left
 
 
 def in_order(wanted: Sequence[Cell]) -> str:
@@ -117,18 +135,22 @@ def exit_code(statuses: Sequence[Status]) -> int:
     return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
 
 
-def _launch() -> int:
-    """Hand over to Hydra; its exit code."""
+def _launch(beside: int = 1) -> int:
+    """Hand over to Hydra, `beside` runs at once; its exit code."""
     try:
-        hydra_program(job)
+        with together.side_by_side(beside):
+            hydra_program(job)
     except KeyboardInterrupt:
         return 130
+    except BrokenExecutor:
+        cli.failed(UserError("a worker of this sweep was killed; the same command goes on from there"))
+        return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
 
 
-def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule) -> int:
+def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, beside: int = 1) -> int:
     """Hand over to Hydra what a search needs to know, round after round; the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
@@ -136,7 +158,7 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule) 
         commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
         for each in commands:
             sys.argv[1:] = [*how, *each[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in each)}"]
-            code = _launch() or code
+            code = _launch(beside) or code
             if code == 130 or supervise.stopping():
                 return code
     return code
@@ -144,8 +166,7 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule) 
 
 def share_cores(jobs: int) -> None:
     """Give each of several runs at once its share of the threads, unless OMP_NUM_THREADS is set. joblib does so by itself."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // max(1, jobs))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, together.cores() // max(1, jobs))))
 
 
 @dataclass(frozen=True)

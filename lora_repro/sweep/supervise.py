@@ -18,6 +18,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,6 +43,7 @@ STOPPED = 75  # exit code: again later
 ANSWERS = (0, 2, 3, STOPPED, 130)  # the exit codes of a run that ended by its own decision: no use in trying again
 
 _signals: list[int] = []
+_reading = threading.Lock()  # a start looks at the ends of all: of two threads that read one, the second would find nothing
 
 
 def mark_of(folder: Path) -> Path:
@@ -69,6 +72,11 @@ def _note_signal(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
     if MARK in os.environ:
         Path(os.environ[MARK]).touch()
+
+
+def stop() -> None:
+    """Have the runs of this process's sweep stop in order, as on SIGTERM."""
+    _note_signal(signal.SIGTERM, None)
 
 
 @contextmanager
@@ -140,18 +148,24 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
     process = context.Process(target=_run, args=(module, arguments, environment))
     told = False
     try:
-        process.start()
-        while (code := process.exitcode) is None:
+        with _reading:
+            process.start()
+        while (code := _ended(process)) is None:
             if stopping() and not told:
                 process.terminate()
                 told = True
-            process.join(timeout=1)
+            wait([process.sentinel], timeout=1)
     except BaseException:  # Ctrl-C, or a launcher that takes its job back: the run writes its checkpoint first
         if process.pid is not None:
             process.terminate()
             process.join()
         raise
     return code
+
+
+def _ended(process: BaseProcess) -> int | None:
+    with _reading:
+        return process.exitcode
 
 
 def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None:

@@ -95,6 +95,11 @@ def gradient_norm(tensors: Sequence[torch.Tensor]) -> float:
     return float(torch.stack([torch.linalg.vector_norm(t.grad) for t in tensors if t.grad is not None]).norm())
 
 
+def epochs(config: TrainConfig, rows: int) -> float:
+    """How often a training sees each of so many rows."""
+    return config.steps / math.ceil(rows / config.batch_size) if config.steps else config.epochs
+
+
 def silent(step: int, values: dict[str, float]) -> None:
     """Logs nothing."""
 

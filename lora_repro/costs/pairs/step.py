@@ -1,49 +1,42 @@
-"""A training step beside peft and transformers' Trainer: the same rows, weights and precision, interleaved.
-
-    python -m lora_repro bench                                           SmolLM2 and GPT-2's shape on E2E, MiniLM on Sentiment
-    python -m lora_repro bench profile=laptop paths.data=/data           real E2E and SST-2, from the folders e2e and glue there
+"""A training step beside peft and transformers' Trainer: SmolLM2 and GPT-2's shape on E2E, MiniLM on Sentiment or SST-2.
 
 Ours and the peer's LoRA, and our full fine-tuning, take turns on the same random batches (8 sequences, 16 sentences), in CPU
 seconds of one thread, or in wall time on a GPU. The peer's model is prepared by its accelerator, without which it would compute
 in float32 whatever its arguments say; what it computes in is looked at. Floating-point operations are those of real tokens
-(`costs.arithmetic`), beside this machine's rate at the block's own matrix products. Written to results/bench/step.json.
+(`costs.arithmetic`), beside this machine's rate at the block's own matrix products.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from lora_repro import cli
 from lora_repro.backbone import weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose, profile_of
 from lora_repro.costs.arithmetic import backward, forward
 from lora_repro.costs.outline import frame
+from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.methods.base import KINDS, AbstractMethod
 from lora_repro.objectives.base import Objective
-from lora_repro.records import provenance, record
-from lora_repro.records.disk import write_json
 from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.optimizer import adamw
 from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
-TARGET = Path("results/bench/step.json")
+TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5"}
 ROUNDS = 6
 ROWS = 512  # from which the batches are drawn
 GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape, fed SmolLM2's tokens, for which it has room
@@ -144,10 +137,9 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     `losses`: of the first batch, where B is zero: those of the same weights, dropout aside.
     """
     own, reader, generated, real, folder, batch_size = CASES[name]
-    profile, rest = profile_of(overrides)
-    rest = [f"{item}/{folder}" if item.startswith("paths.data=") else item for item in rest]
+    profile, rest = within(overrides, folder)
     task = generated if profile in ("smoke", "mini") else real
-    config = compose([f"profile={profile}", f"task={task}", f"backbone={reader}", "method=lora", *rest])
+    config = compose([f"profile={profile}", f"task={task}", f"backbone={reader}", "method=lora", "train.precision=auto", *rest])
     objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     dtype = resolve_precision(train.precision, device)
     examples = build(config.task).load(config.paths.data).train
@@ -158,9 +150,9 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     lora, full = build(config.method), build(compose(["method=full"]).method)
     plain = spec.load().to(device)
     arms = {
-        "ours": ours(_copy(plain), lora, objective, train),
-        "peer": peer(_copy(plain), lora, train, batch_size),
-        "full": ours(_copy(plain), full, objective, train),
+        "ours": ours(copied(plain), lora, objective, train),
+        "peer": peer(copied(plain), lora, train, batch_size),
+        "full": ours(copied(plain), full, objective, train),
     }
     losses: dict[str, list[float]] = {arm: [] for arm in arms}
 
@@ -188,7 +180,13 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _copy(backbone: Backbone) -> Backbone:
+def within(overrides: Sequence[str], folder: str) -> tuple[str, list[str]]:
+    """The profile of a command line, and its other overrides with the data in that folder of where they are said to be."""
+    profile, rest = profile_of(overrides)
+    return profile, [f"{item}/{folder}" if item.startswith("paths.data=") else item for item in rest]
+
+
+def copied(backbone: Backbone) -> Backbone:
     return copy.deepcopy(backbone, {id(backbone.tokenizer): backbone.tokenizer})
 
 
@@ -198,24 +196,15 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), rounds: int = ROUNDS) -> dict[str, Any]:
-    """All entries and where they were measured. Raises UserError."""
-    load = os.getloadavg()[0]
-    entries = []
-    for name in names:
-        entries.append(entry := measured(name, overrides, rounds))
-        share = entry["gflops"] / entry["gemm_gflops"]
-        cli.say(
-            f"{name}, {entry['precision']}: peft + Trainer takes {entry['peer_over_ours']} times as long, LoRA "
-            f"{entry['lora_over_full']} of full fine-tuning; {entry['gflops']} GFLOP/s, {share:.0%} of the products alone"
-        )
-    place = provenance.where(torch.device("cpu"), None)
-    return {"schema": record.SCHEMA, "name": "step", "steps": entries, "where": {**place, "load_before": round(load, 2)}}
+    """All entries, and a line of each. Raises UserError."""
+    entries = [measured(name, overrides, rounds) for name in names]
+    return {"rows": told([row for entry in entries for row in _rows(entry)]), "steps": entries}
 
 
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
-    torch.set_num_threads(1)
-    write_json(TARGET, measure(arguments))
-    print(f"wrote {TARGET}")
-    return 0
+def _rows(entry: dict[str, Any]) -> list[Row]:
+    name, middle = f"{entry['name']}, {entry['precision']}", {arm: statistics.median(s) for arm, s in entry["seconds"].items()}
+    share = f"{entry['gflops']} GFLOP/s, {entry['gflops'] / entry['gemm_gflops']:.0%} of the block's products alone; target 70 %"
+    return [
+        Row(f"LoRA step, {name}", middle["ours"], "peft + Trainer", middle["peer"], TARGETS.get(entry["name"], ""), share),
+        Row(f"LoRA step, {name}", middle["ours"], "our full fine-tuning", middle["full"], "1.43"),
+    ]

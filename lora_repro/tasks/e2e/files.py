@@ -39,7 +39,7 @@ HUB_ID = "tuetschek/e2e_nlg"
 HUB_REVISION = "5061e4307d2e553f9b51ccb73998d7039fe6ed90"
 HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
-_SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
+_SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)")
 _RENAMED = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 
 
@@ -48,8 +48,11 @@ def linearise(mr: str) -> str:
 
     Raises UserError when `mr` is not a list of `slot[value]`.
     """
-    slots = [(slot.strip(), value) for slot, value in _SLOT.findall(mr)]
-    if not slots or ", ".join(f"{slot}[{value}]" for slot, value in slots) != mr.strip():
+    whole = mr.strip()
+    # Each piece is matched once from its start: a search would begin anew at every letter of a long cell without brackets.
+    found = [_SLOT.fullmatch(part) for part in whole[:-1].split("], ")]
+    slots = [match.groups() for match in found if match and match[1] == match[1].strip()]
+    if len(slots) < len(found) or not whole.endswith("]"):
         raise UserError(f"not an E2E meaning representation: {mr[:60]!r}; expected name[...], eatType[...]")
     return " | ".join(f"{_RENAMED.get(slot, slot)} : {value}" for slot, value in slots)
 

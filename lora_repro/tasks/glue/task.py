@@ -37,7 +37,7 @@ def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
 
 def _finite(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(text)) and "_" not in text  # 1_0 is ten to Python alone
     except ValueError:
         return False
 
@@ -52,7 +52,7 @@ class Glue(AbstractTask):
     sentences and of the label, or their positions where a file has no header. `rows`: split -> number of rows, asserted.
     `scored`: the splits that are scored, one after the other; with two (MNLI) each accuracy is also given apart.
     `held_out`: rows of train that choose epoch and learning rate, drawn once and never trained on. 0: the scored split
-    chooses, as in the paper. `suite`: whose task it is, for captions.
+    chooses, as in the paper. `suite`: whose task it is, for captions. `scale`: the least and the largest number, asserted.
 
     Raises UserError on any other value.
     """
@@ -74,6 +74,7 @@ class Glue(AbstractTask):
     held_out: int = 0
     skip_broken: bool = False
     suite: str = "GLUE"
+    scale: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -102,6 +103,8 @@ class Glue(AbstractTask):
             raise UserError(f"task {self.name}: give columns first and label, and files for {', '.join(sorted(splits))}")
         if len(self.scored) > 1 and not {*self.scored} <= set(self.rows):
             raise UserError(f"task {self.name}: with several scored splits give the rows of each")
+        if self.scale and (self.kind != "number" or len(self.scale) != 2 or not self.scale[0] < self.scale[1]):
+            raise UserError(f"task {self.name}: the scale of a number is two, the least and the largest, not {self.scale}")
         if self.held_out < 0:
             raise UserError(f"task.held_out must be >= 0, not {self.held_out}")
 
@@ -154,6 +157,9 @@ class Glue(AbstractTask):
             if self.kind == "number":
                 if not _finite(label):
                     raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is no number")
+                if self.scale and not self.scale[0] <= float(label) <= self.scale[1]:
+                    least, most = self.scale
+                    raise UserError(f"{self.label} {split}, row {index + 1}: score {label} is not in {least} to {most}")
             elif label not in self.labels:
                 raise UserError(
                     f"{self.label} {split}, row {index + 1}: label {label!r} is not one of {', '.join(self.labels)}"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import random
 import shutil
 import signal
 import sys
@@ -20,91 +18,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli, run
+import torch
+
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.config.kinds import COMPONENTS
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
-from lora_repro.records import manifest, record
-from lora_repro.records.disk import sha256, write_json
+from lora_repro.records import manifest, provenance, record
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.results import own
+from tests.torture.machine import Machine
+from tests.torture.properties import Properties
+from tests.torture.runs import child, finish, left, wrong
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-SETTINGS = ["profile=smoke", "train.lr=1e-2", "train.checkpoint_every=1", "train.eval_every=2", "device=cpu"]
-JOBS = [
-    ["task=entailment", "backbone=random_bert", "method=lora"],
-    ["task=sentiment", "backbone=random_bert", "method=full"],
-    ["task=similarity", "backbone=random_gpt2", "method=bitfit"],
-    ["task=entailment", "backbone=random_llama", "method=adapter_h"],
-]
-LEFT = ("adapter.safetensors", "predictions.jsonl")
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
-def child(arguments: list[str], log: Path) -> multiprocessing.process.BaseProcess:
-    """`python -m lora_repro.run <arguments>` in a fork of this process, which has imported everything; output to `log`."""
-
-    def body() -> None:
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        cli.heed_signals()
-        sys.argv[1:] = arguments
-        run.main(arguments)
-
-    process = multiprocessing.get_context("fork").Process(target=body)
-    process.start()
-    return process
-
-
-def finish(arguments: list[str], log: Path) -> tuple[int, str]:
-    """Exit code and output of a run that nobody disturbs."""
-    process = child(arguments, log)
-    process.join(240)
-    if process.exitcode is None:
-        process.kill()
-        return -1, "hangs"
-    return process.exitcode, log.read_text(errors="replace")
-
-
-def left(runs: Path) -> dict[str, str]:
-    """What a finished run left: hashes, and scores; why it is not clean, if it is not."""
-    (folder,) = (path.parent for path in runs.glob("smoke/*/record.json"))
-    found = {name: sha256(folder / name) for name in LEFT}
-    extra = {path.name for path in folder.iterdir()} - {*record.FILES, "record.json", "lock", "attempts.json"}
-    scores = json.dumps(record.read(folder / "record.json")["measured"]["scores"])
-    return {**found, "scores": scores, "leftovers": ",".join(sorted(extra))}
-
-
-def wrong(code: int, said: str, codes: tuple[int, ...]) -> str:
-    """Why an ending is not a clean one: a traceback, an undocumented code, or a failure that says nothing."""
-    if "Traceback" in said:
-        return f"traceback: {said.strip().splitlines()[-1][:200]}"
-    if code not in codes:
-        return f"exit code {code}: {said[-200:]}"
-    return "" if code == 0 or "error:" in said else f"exit code {code} and no line"
-
-
-class Bench:
-    """The trials of one seed, each in a folder of its own."""
-
-    def __init__(self, seed: int, folder: Path) -> None:
-        self.random, self.folder, self.whole, self.seconds = random.Random(seed), folder, {}, 1.0  # type: ignore[var-annotated]
-
-    def job(self) -> tuple[list[str], dict[str, str]]:
-        """A command without its runs folder, and what it leaves undisturbed."""
-        job = self.random.choice(JOBS)
-        if (name := " ".join(job)) not in self.whole:
-            runs, began = self.new(), time.monotonic()
-            code, said = finish([*SETTINGS, *job, f"paths.runs={runs}"], runs / "log")
-            assert code == 0, said
-            self.whole[name], self.seconds = left(runs), time.monotonic() - began
-        return [*SETTINGS, *job], self.whole[name]
-
-    def new(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.folder))
+class Faults(Machine, Properties):
+    """Kills, damage and bad input."""
 
     def stopped(self, number: int) -> str:
         """Stop a run at random moments, up to three times; then let it end."""
@@ -230,10 +164,15 @@ class Bench:
         return "" if left(runs) == whole else "other results"
 
 
-def trials(bench: Bench, quick: bool) -> list[tuple[str, Trial, int]]:
+def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
     """(kind, a trial, how many)."""
     few = quick
     return [
+        ("merging and unmerging", bench.merged, 4 if few else 60),
+        ("an update at its start", bench.at_start, 4 if few else 60),
+        ("padding and order", bench.padded, 4 if few else 60),
+        ("saving and loading", bench.saved, 4 if few else 60),
+        ("names of runs", bench.named, 3 if few else 40),
         ("damage in results/", bench.damaged_results, 20 if few else 400),
         ("bad setting", bench.bad_setting, 60 if few else 500),
         ("hostile record", bench.hostile_record, 60 if few else 500),
@@ -244,6 +183,11 @@ def trials(bench: Bench, quick: bool) -> list[tuple[str, Trial, int]]:
         ("damage in a finished run", lambda: bench.damaged_run(True), 4 if few else 40),
         ("2 processes at one run", lambda: bench.crowd(2), 1 if few else 10),
         ("8 processes at one run", lambda: bench.crowd(8), 1 if few else 5),
+        ("full disk", bench.full_disk, 2 if few else 20),
+        ("read-only disk", bench.read_only, 1 if few else 10),
+        ("clock set back", bench.clock_back, 1 if few else 10),
+        ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
+        *([] if few else [("a joblib worker killed", bench.workers, 3)]),
     ]
 
 
@@ -251,15 +195,21 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--only", default="", help="kinds that hold this word")
     given = parser.parse_args(arguments)
-    deadline = time.monotonic() + (150 if given.quick else 1800)
+    began, most = time.monotonic(), 150.0 if given.quick else 60.0 * given.minutes
     counts: dict[str, Any] = {}
     failures: list[str] = []
+    where = provenance.where(torch.device("cpu"), None)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(given.seed, Path(folder))
-        for kind, trial, times in trials(bench, given.quick):
+        kinds = trials(Faults(given.seed, Path(folder)), given.quick)
+        kinds = [kind for kind in kinds if given.only in kind[0]]
+        for place, (kind, trial, times) in enumerate(kinds):
+            now = time.monotonic()
+            until = now + (began + most - now) / (len(kinds) - place)  # its share of the time that is left
             tried = survived = 0
-            while tried < times and (time.monotonic() < deadline or not tried):
+            while tried < times and (time.monotonic() < until or not tried):
                 tried += 1
                 if bad := trial():
                     failures.append(f"{kind}, trial {tried}: {bad}")
@@ -268,11 +218,29 @@ def main(arguments: list[str]) -> int:
             counts[kind] = {"survived": survived, "tried": tried}
             print(f"{kind:<30}{survived} / {tried}", flush=True)
     print(*failures, sep="\n")
-    if not given.quick:
+    if not given.quick and not given.only:
         path = RESULTS / "torture" / "last.json"
-        write_json(path, {"seed": given.seed, "counts": counts, "failures": failures})
-        manifest.note(RESULTS, [path])
+        seconds = round(time.monotonic() - began)
+        write_json(path, {"seed": given.seed, "seconds": seconds, "counts": counts, "failures": failures, "where": where})
+        manifest.note(RESULTS, [path, page(path)])
     return int(bool(failures))
+
+
+def page(path: Path) -> Path:
+    """The counts as a table beside their file."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    where, counts = found["where"], found["counts"]
+    said = "The last `make torture`: trials that ended as undisturbed, or with one line that says why not."
+    lines = ["# What survived", "", said, "", "| kind | survived | tried |", "|---|---|---|"]
+    lines += [f"| {kind} | {count['survived']} | {count['tried']} |" for kind, count in counts.items()]
+    total = [sum(count[key] for count in counts.values()) for key in ("survived", "tried")]
+    code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
+    said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
+    said = f"{said}, {found['seconds'] / 60:.0f} minutes"
+    lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
+    lines += [f"- {failure}" for failure in found["failures"]]
+    write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")
+    return path.with_name("README.md")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Time this project beside its peers and its limits; results/bench/ holds the last figures and a page of them.
+
+    python -m lora_repro bench                                            every pair, a quarter of an hour on a quiet machine
+    python -m lora_repro bench step beam                                  some: beam, pages, probing, scoring, start, step
+    python -m lora_repro bench step profile=laptop paths.data=/data       on real E2E and SST-2, from the folders e2e and glue
+
+Ours and the other take turns on the same input, in CPU seconds of one thread; of training and decoding wall time on a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Sequence
+from importlib import import_module
+
+import torch
+
+from lora_repro import cli
+from lora_repro.config.place import checkout
+from lora_repro.costs import pairs
+from lora_repro.costs.pairs import table
+from lora_repro.errors import UserError
+from lora_repro.records import manifest, provenance, record
+from lora_repro.records.disk import write_json
+
+NO_PAIRS = ("command", "processes", "table")
+
+
+def names() -> list[str]:
+    """The pairs: a file each, beside this one."""
+    return sorted(module.name for module in pkgutil.iter_modules(pairs.__path__) if module.name not in NO_PAIRS)
+
+
+@cli.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
+    if unknown := set(chosen) - set(names()):
+        raise UserError(f"no pair {min(unknown)!r}; choose from {', '.join(names())}")
+    results = checkout("timing") / "results"
+    torch.set_num_threads(1)
+    for name in chosen or names():
+        where = {**provenance.where(torch.device("cpu"), None), "load_before": round(os.getloadavg()[0], 1)}
+        found = import_module(f"{pairs.__name__}.{name}").measure(overrides)
+        for row in found["rows"]:
+            cli.say("  ".join(filter(None, table.Row(**row).cells())))
+        path = results / "bench" / f"{name}.json"
+        write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
+        manifest.note(results, [path, table.write(path.parent)])
+    print(f"wrote {', '.join(f'results/bench/{name}.json' for name in chosen or names())} and results/bench/README.md")
+    return 0

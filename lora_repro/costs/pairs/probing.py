@@ -1,0 +1,52 @@
+"""A step of linear probing of a language model's head whose body's states are kept, beside one that runs the body again."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from lora_repro.config.compose import build, compose
+from lora_repro.costs.pairs.step import copied, ours, within
+from lora_repro.costs.pairs.table import Row, told
+from lora_repro.costs.timing import interleaved
+from lora_repro.stages import objective_of
+from lora_repro.train.precision import autocast, resolve_precision
+from lora_repro.train.ranks import Ranks
+
+EPOCHS = 5  # of the paper
+BATCH = 8
+
+
+def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_135m") -> dict[str, Any]:
+    """Seconds of both steps, and of keeping the states of one batch; what `EPOCHS` epochs take of a batch, either way."""
+    profile, rest = within(overrides, "e2e")
+    chosen = ["task=e2e", f"backbone={backbone}", "method=linear_probe", "train.precision=auto"]
+    config = compose([f"profile={profile}", *chosen, *rest])
+    objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
+    plain = objective.fit(build(config.backbone)).load().to(device)
+    examples = build(config.task).load(config.paths.data).train[: BATCH * (rounds + 1)]
+    rows, _ = objective.encode(examples, plain, (0, 0), config.data.max_length)
+    began = time.process_time()
+    with autocast(device, resolve_precision(train.precision, device)):
+        kept = objective.frozen(plain, rows, train.eval_batch_size, EPOCHS)
+    keeping = (time.process_time() - began) / (rounds + 1)
+    steps = {name: ours(copied(plain), build(config.method), objective, train) for name in ("run again", "kept")}
+    batches = {"run again": iter(_batches(rows)), "kept": iter(_batches(kept))}
+    losses: dict[str, list[float]] = {name: [] for name in steps}
+
+    def call(name: str) -> None:
+        losses[name].append(steps[name](next(batches[name])))
+
+    found = interleaved({name: partial(call, name) for name in steps}, rounds, 1, clock=time.process_time, warm=False)
+    seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
+    again, head = (EPOCHS * statistics.median(seconds[name]) for name in ("run again", "kept"))
+    what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"
+    row = Row(what, keeping + head, "the body run at every step", again, "2.0")
+    return {"rows": told([row]), "seconds": seconds, "keeping": keeping, "losses": losses}
+
+
+def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]

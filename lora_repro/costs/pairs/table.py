@@ -1,0 +1,62 @@
+"""What a pair says of itself in one line, and the page of all of them: results/bench/README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_repro.records.disk import write_text
+
+HEAD = """# Timings
+
+Written by `make bench`. Ours and what stands beside it took turns on the same input, in CPU seconds of one thread, so that what
+else the machine did hardly counts; the middle of the rounds is shown. Times: how many times as long the other took. Each round is
+in `{files}`.
+"""
+FOOT = """
+Not measured: CTranslate2 (other kernels, weights in 8 bits); plots of cost against length, batch and rank; anything on a GPU.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ours` and `theirs` in seconds; `theirs` None where nothing stands beside it. `target`: of Times, or of the seconds."""
+
+    what: str
+    ours: float
+    beside: str = ""
+    theirs: float | None = None
+    target: str = ""
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        theirs = "" if self.theirs is None else f"{self.theirs:.3g}"
+        times = "" if self.theirs is None else f"{self.theirs / self.ours:.2f}"
+        return [self.what, f"{self.ours:.3g}", self.beside, theirs, times, self.target, self.note]
+
+
+def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """As JSON."""
+    return [asdict(row) for row in rows]
+
+
+def write(folder: Path) -> Path:
+    """The page of all files of a folder, and its path. The same files give the same bytes."""
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    lines = ["| measured | ours, s | beside | s | times | target | |", "|---|---|---|---|---|---|---|"]
+    for measured in found.values():
+        lines += [f"| {' | '.join(Row(**row).cells())} |" for row in measured["rows"]]
+    places = {name: _place(measured["where"]) for name, measured in found.items()}
+    said = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
+    text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "Measured on:", "", *said])
+    write_text(folder / "README.md", f"{text}\n{FOOT}")
+    return folder / "README.md"
+
+
+def _place(where: Mapping[str, Any]) -> str:
+    code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
+    day, load = where["finished_at"][:10], where["load_before"]
+    return f"{where['device']} ({where['kernels']}), torch {where['versions']['torch']}, {day}, code {code}, load {load}"

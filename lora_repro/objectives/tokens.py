@@ -1,0 +1,54 @@
+"""Texts to token ids, all at once; those of a large set are kept on disk for every run that reads it with the same tokenizer.
+
+A file in .cache/tokens belongs to the very texts and to every byte of the tokenizer; it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from lora_repro.config import place
+from lora_repro.records.disk import replacing
+
+LARGE = 20_000  # texts: fewer are tokenised sooner than read
+
+
+def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """The ids of each text, without special tokens."""
+    if len(texts) < LARGE:
+        return _made(texts, tokenizer)
+    path = place.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            flat, lengths = kept["ids"].tolist(), kept["lengths"].tolist()
+        return [flat[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        pass  # not there yet, or damaged: zip files carry checksums
+    found = _made(texts, tokenizer)
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            lengths = np.fromiter(map(len, found), dtype=np.int32, count=len(found))
+            ids = np.fromiter(chain.from_iterable(found), dtype=np.int32, count=int(lengths.sum()))
+            np.savez(file, ids=ids, lengths=lengths)
+    except OSError:
+        pass  # no room to keep them
+    return found
+
+
+def _made(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []  # type: ignore[no-any-return]
+
+
+def _digest(texts: Sequence[str], tokenizer: Any) -> str:
+    digest = hashlib.sha256(f"{tokenizers.__version__} {tokenizer.backend_tokenizer.to_str()}".encode())
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d " % len(data) + data)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,144 @@
+"""Runs of a sweep side by side: how many, that they are, and how they stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lora_repro import cli, run
+from lora_repro.cells import Cell, cells
+from lora_repro.sweep import supervise, together
+
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(supervise, "_signals", [])
+    monkeypatch.delenv(supervise.MARK, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    yield
+    os.environ.pop(supervise.MARK, None)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine of these cores and this memory, where a run takes so much."""
+
+    def be(cores: int, free: float, needed: float, device: str = "cpu") -> None:
+        monkeypatch.setattr(together, "cores", lambda: cores)
+        monkeypatch.setattr(together.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * GIB))
+        monkeypatch.setattr(together, "memory", lambda config: needed * GIB)
+        monkeypatch.setattr(together.Ranks, "here", lambda asked: SimpleNamespace(device=SimpleNamespace(type=device)))
+
+    return be
+
+
+def grid(*overrides: str) -> list[Cell]:
+    return cells(["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1,2", *overrides])
+
+
+def test_as_many_runs_go_on_as_cores_and_memory_allow(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = grid()
+    machine(cores=4, free=100, needed=2)
+    assert together.at_once(found) == 4 and together.at_once(found[:3]) == 3 and together.at_once(found[:1]) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert together.at_once(found) == 2
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    machine(cores=4, free=7, needed=2)
+    assert together.at_once(found) == 3
+    machine(cores=4, free=1, needed=2)
+    assert together.at_once(found) == 1
+    machine(cores=4, free=100, needed=2, device="cuda")
+    assert together.at_once(found) == 1
+    assert together.at_once(grid("launch.together=2")) == 2
+    machine(cores=4, free=100, needed=2)
+    assert together.at_once(grid("launch.together=1")) == 1 and together.at_once(grid("launch.processes=2")) == 2
+
+
+def test_memory_is_told_of_generated_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "cores", lambda: 2)
+    monkeypatch.setattr(together.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
+    assert together.at_once(grid("device=cpu")) == 2
+
+
+def test_the_runs_of_a_sweep_are_side_by_side(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each waits for another one: one after another they would wait for ever."""
+    machine(cores=2, free=100, needed=1)
+    meeting = threading.Barrier(2, timeout=60)
+    seen: list[Any] = []
+
+    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
+        meeting.wait()
+        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[cli.TOGETHER]))
+        supervise.note(folder, 2, "rank 99 exceeds 32")
+        return 2
+
+    monkeypatch.setattr(supervise, "start", start)
+    words = ["-m", "profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", f"paths.runs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["run", *words])
+    with pytest.raises(SystemExit) as left:
+        run.main()
+    said = capsys.readouterr().out
+    assert left.value.code == 2 and "2 runs at a time, 1 thread(s) each" in said and said.count("rank 99 exceeds") == 4
+    assert {folder for folder, *_ in seen} == {cell.folder for cell in cells(words)}
+    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and cli.TOGETHER not in os.environ
+
+
+def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, begun = threading.Event(), []
+
+    def start() -> None:
+        if supervise.stopping():
+            return
+        begun.append(1)
+        at_work.set()
+        while not supervise.stopping():
+            at_work.wait(0.01)
+
+    def interrupted() -> None:
+        with together.side_by_side(2):
+            for _ in range(5):
+                together.do(start)
+            at_work.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert 1 <= len(begun) <= 2
+
+
+def test_what_a_run_raises_is_raised_at_the_end() -> None:
+    ended = []
+
+    def bad() -> None:
+        raise OSError("no such thing")
+
+    def ends() -> None:
+        with together.side_by_side(2):
+            together.do(bad)
+            together.do(lambda: ended.append(1))
+
+    with pytest.raises(OSError, match="no such thing"):
+        ends()
+    assert ended == [1]
+    together.do(lambda: ended.append(2))  # outside, at once
+    assert ended == [1, 2]
+
+
+def test_bars_that_share_a_terminal_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(cli.TOGETHER, "1")
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with cli.bar(3, "lora e2e seed 0", "step") as bar:
+        bar.update(3)
+    said = capsys.readouterr().err
+    assert "\r" not in said and all(line.startswith("lora e2e seed 0:") for line in said.splitlines()) and said.endswith("\n")

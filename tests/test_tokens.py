@@ -1,0 +1,67 @@
+"""Token ids of many texts: those of each by itself, kept for whoever asks for the same again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import tiny_backbone
+
+from lora_repro.config import place
+from lora_repro.objectives import tokens
+
+TEXTS = ["", "ab c", "Ünï", "ab c", "a\x00b"]
+
+
+class Counting:
+    """A tokenizer that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.inner, self.asked = tiny_backbone("gpt2").tokenizer, 0
+        self.backend_tokenizer = self.inner.backend_tokenizer
+
+    def __call__(self, texts: list[str], **how: Any) -> Any:
+        self.asked += 1
+        return self.inner(texts, **how)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(place, "CACHE", tmp_path)
+    monkeypatch.setattr(tokens, "LARGE", 3)
+    return tmp_path / "tokens"
+
+
+def test_they_are_those_of_each_text_and_few_are_not_kept(folder: Path) -> None:
+    tokenizer = Counting()
+    alone = [tokenizer.inner.encode(text, add_special_tokens=False) for text in TEXTS]
+    assert tokens.token_ids(TEXTS[:2], tokenizer) == alone[:2] and not folder.exists()
+    assert tokens.token_ids([], tokenizer) == []
+    assert [tokens.token_ids(TEXTS, tokenizer) for _ in range(2)] == [alone, alone] and tokenizer.asked == 2
+    assert tokens.token_ids(TEXTS[::-1], tokenizer) == alone[::-1] and tokenizer.asked == 3  # other texts
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_another_tokenizer_reads_nothing_of_the_first(folder: Path) -> None:
+    tokenizer = Counting()
+    tokens.token_ids(TEXTS, tokenizer)
+    tokenizer.inner.add_tokens(["ab c"])
+    assert tokens.token_ids(TEXTS, tokenizer)[1] == [257] and tokenizer.asked == 2
+
+
+def test_what_is_damaged_is_made_again_and_nowhere_to_keep_it_is_no_failure(folder: Path, tmp_path: Path) -> None:
+    tokenizer = Counting()
+    found = tokens.token_ids(TEXTS, tokenizer)
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    place_of_ids = whole.index(np.array(found[1], dtype=np.int32).tobytes())
+    for data in (b"", whole[:40], b"x" * len(whole), whole[:place_of_ids] + b"z" + whole[place_of_ids + 1 :]):
+        path.write_bytes(data)
+        assert tokens.token_ids(TEXTS, tokenizer) == found
+    assert tokenizer.asked == 5 and path.read_bytes() == whole
+    path.unlink()
+    folder.rmdir()
+    folder.write_text("a file")
+    assert tokens.token_ids(TEXTS, tokenizer) == found

@@ -1,0 +1,1 @@
+"""What `make torture` does, a kind of fault a file."""
