@@ -120,7 +120,7 @@ def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) 
     })()"""
     found = ask(html, script, size=PHONE)
     assert found["page"] <= found["screen"] <= 500  # the narrowest that Chromium with a window has
-    assert found["head"] == "none" and found["out"] == 0 and found["cells"] > 10 and found["name"] == '"Score" " "'
+    assert found["head"] == "none" and found["out"] == 0 and found["cells"] > 10 and found["name"].startswith('"Score')
     wide = ask(html, "getComputedStyle(document.querySelector('#e2e thead')).display")
     assert wide == "table-header-group"
 
