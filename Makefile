@@ -23,7 +23,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs dashboard check-authors-adapter clean report claims render rubric verify
+.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs site dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,8 +90,10 @@ dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY;
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
 	@$(PY) -m lora_repro report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
-docs: $(INSTALLED_DOCS) ## render docs/ as a site in site/
+site: $(INSTALLED_DOCS) ## build site/ for any static host: results, claims, docs and API
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
+
+docs: site ## the same
 
 render: $(INSTALLED) ## all three of tables, claims and report in one process, which is twice as fast
 	@$(PY) -m lora_repro render

@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,7 +99,8 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             if ranks.first:
                 sweep_temporaries(folder)
             mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
-            with Metrics(folder / "metrics.jsonl", mirror) as metrics:
+            machine = partial(memory, ranks)
+            with Metrics(folder / "metrics.jsonl", mirror, machine) as metrics:
                 return measure(config, asked, name, folder, metrics, starts)
         except UserError:
             if ranks.first:
@@ -110,6 +112,12 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             else:
                 why = f"the run {folder} ended: {error}; the same command goes on from there"
             raise UserError(why) from error
+
+
+def memory(ranks: Ranks) -> dict[str, float]:
+    """What a mirror is told of the machine during the training: peak memory in MiB so far, the GPU's where there is one."""
+    on_gpu = ranks.device.type == "cuda"
+    return {"gpu_memory_mb" if on_gpu else "memory_mb": provenance.peak_memory_mb(ranks.device)}
 
 
 def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:

@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from lora_repro.report.columns import Column
-from lora_repro.report.figures import curves
+from lora_repro.report.figures import curves, looks
 from lora_repro.report.figures.curves import Curve, Plot, Spot
+from lora_repro.report.figures.looks import COLOURS
 from lora_repro.report.figures.scored import _absent, mark, panel
+from lora_repro.report.figures.style import symbols
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Mean, Metric
@@ -42,14 +44,14 @@ def lab(colour: str, eyes: str) -> np.ndarray:
 @pytest.mark.parametrize("eyes", EYES)
 def test_every_two_colours_differ_for_every_eye(eyes: str) -> None:
     """A distance of 2.3 is just noticeable; the seven of Okabe and Ito keep 16."""
-    assert len(curves.COLOURS) == 8
-    for one, other in itertools.combinations(curves.COLOURS, 2):
+    assert len(COLOURS) == 8
+    for one, other in itertools.combinations(COLOURS, 2):
         assert np.linalg.norm(lab(one, eyes) - lab(other, eyes)) > 15, (one, other)
 
 
-def drawn(plots: list[Plot], columns: int = 0) -> Figure:
+def drawn(plots: list[Plot], columns: int = 1) -> Figure:
     """The figure, laid out as it is saved."""
-    figure = curves._figure(plots, columns, "")
+    figure = curves._figure(plots, columns, "One statement of many words " * 6, "Whose numbers these are, in many words. " * 9)
     figure.draw_without_rendering()
     return figure
 
@@ -66,11 +68,31 @@ def test_a_set_of_matrices_is_one_colour_dashed_in_full_and_solid_adapted() -> N
     handles = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     colours = set()
     for name in SETS:
-        full, adapted = handles[f"{name} in full"], handles[f"LoRA on {name}"][0]
+        full, adapted = handles[symbols(f"{name} in full")], handles[symbols(f"LoRA on {name}")][0]
         assert to_hex(full.get_color()) == to_hex(adapted.get_color())
         assert (full.get_linestyle(), adapted.get_linestyle()) == ("--", "-")
         colours.add(to_hex(full.get_color()))
     assert len(colours) == 3
+
+
+def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several() -> None:
+    order = ("full", "lora", "bitfit")
+    for names in (order, order[::-1]):
+        plot = Plot("t", "x", "y", tuple(Curve(name.title(), (Spot(1, 1, 1.0),), method=name) for name in names))
+        (axis,) = drawn([plot]).axes
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == {n: looks.look(n).colour for n in order}
+    known = list(looks.LOOKS.values())
+    assert len(set(known)) == len(known)
+    assert looks.look("a_new_one") == looks.look("a_new_one") and looks.look("a_new_one").colour != looks.BLUE
+
+
+def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:
+    plot = Plot("", "r", "y", (Curve("LoRA", (Spot(1, 70, None), Spot(2, 71, None))),), quoted=True)
+    figure = drawn([plot])
+    assert texts(figure) == ["as printed, bars ± sd where it prints one"]
+    (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert line.get_markerfacecolor() != "white"
 
 
 def test_eight_methods_have_eight_colours_and_markers() -> None:
@@ -85,14 +107,14 @@ def test_legend_title_notes_and_bars_stay_inside_the_figure(panels: int) -> None
     plot = rank_plot()
     named = tuple(replace(curve, label=f"{curve.label}, of another kind") for curve in plot.curves)
     long = replace(plot, title="A title of many words " * 8, curves=named, absent=("LoRA at r 4 (lost)",) * 9)
-    figure = drawn([long] * panels)
+    figure = drawn([long] * panels, panels)
     canvas = figure.bbox.padded(1)
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and box.y0 >= canvas.y0
-    for axis in figure.axes:
-        box = axis.get_tightbbox()
+    over, under = (text.get_window_extent() for text in figure.texts)
+    (legend,) = (legend.get_window_extent() for legend in figure.legends)
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    for box in [over, under, legend, *boxes]:
         assert box and canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
+    assert under.y1 <= legend.y0 and all(box and legend.y1 <= box.y0 + 1 and box.y1 <= over.y0 + 1 for box in boxes)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -102,7 +124,7 @@ def texts(figure: Figure) -> list[str]:
 def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained() -> None:
     curve = Curve("AdapterH", (Spot(1, 70, 1.0), Spot(64, 89, None, "1 of 2 collapsed")))
     plot = Plot("t", "x", "y", (curve,), absent=("PreLayer at size 8 (2 of 2 collapsed)",))
-    marked, note = texts(drawn([plot]))
+    marked, note = (text.replace("\n", " ") for text in texts(drawn([plot])))
     assert marked == "1 of 2 collapsed"
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (Spot(1, 70, None),)),))
@@ -129,4 +151,4 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
     facts = ("T", "B", "D", "n = 1", "S")
     found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
-    assert found.title.splitlines()[2:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]
+    assert found.title.splitlines()[1:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]

@@ -37,40 +37,38 @@ def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
     return {section["name"]: section["panels"] for section in found}
 
 
-def test_every_score_of_a_table_has_its_bars_and_its_cloud(root: Path) -> None:
+def kinds(found: list[dict[str, Any]]) -> list[str]:
+    return [item["kind"] for item in found]
+
+
+def test_a_table_that_was_run_has_a_bar_and_a_cloud_of_its_main_score(root: Path) -> None:
+    unrun = CSV.replace("lora,LoRA,published,100,20,,50.5,,1.25,1,", "lora,LoRA,published,,,,,,,,")
+    unrun = unrun.replace("published,0,,,,,,1", "published,,,,,,,")
+    (root / "results/mini/tables/glue.csv").write_text(unrun)
+    found = panels(root)["Scores by method, beside the paper's"]
+    assert [(item["kind"], item["table"]) for item in found] == [("table_bar", "tables/e2e"), ("table_scatter", "tables/e2e")]
+    assert (found[0]["label"], found[0]["value"], found[1]["x"], found[1]["y"]) == ("line", "bleu", "parameters", "bleu")
+
+
+def test_curves_rates_ranks_predictions_and_speed_come_from_the_runs(root: Path) -> None:
     found = panels(root)
-    bars = [item for item in found["Scores by method, beside the paper's"] if item["kind"] == "table_bar"]
-    assert [(item["table"], item["label"], item["value"]) for item in bars] == [
-        ("tables/e2e", "line", "bleu"),
-        ("tables/e2e", "line", "nist"),
-    ]
-    clouds = [item for item in found["Quality against parameters"] if item["kind"] == "table_scatter"]
-    assert [(item["x"], item["y"]) for item in clouds] == [("parameters", "bleu"), ("parameters", "nist")]
-    without = CSV.replace(",100,20,", ",,,").replace(",0.35,", ",,")
-    (root / "results/mini/tables/e2e.csv").write_text(without)
-    assert [item["kind"] for item in panels(root)["Quality against parameters"]] == ["image"]
+    assert [item["y"] for item in found["Training"]] == ["train/loss", "train/lr", "train/grad_norm"]
+    assert [item["y"] for item in found["Validation"]] == ["eval/loss", "eval/score"]
+    lines, rate, rank = found["Rate and rank"]
+    assert lines["kind"] == "parallel" and rate["x"] == "train.lr" and (rank["x"], rank["y"]) == ("method.rank", "scores/bleu")
+    assert [column["key"] for column in lines["columns"]] == ["train.lr", "method.rank", "method.alpha", "scores/bleu"]
+    assert [item.get("table") for item in found["Predictions"]] == ["predictions", None]
+    assert "train/tokens_per_second" in [item.get("y") for item in found["Speed and memory"]]
 
 
-def test_rank_losses_and_time_come_from_the_runs(root: Path) -> None:
-    found = panels(root)
-    ranks = [item for item in found["Rank"] if item["kind"] == "scatter"]
-    assert [(item["x"], item["y"]) for item in ranks] == [("method.rank", "scores/bleu"), ("method.rank", "scores/nist")]
-    assert [item["y"] for item in found["Training"]] == ["train_loss", "dev_loss", "lr"]
-    assert "train_seconds" in [item.get("metric") for item in found["Latency and memory"]]
-
-
-def test_each_figure_stands_in_one_section(root: Path) -> None:
-    places = {
-        item["key"]: name for name, items in panels(root).items() for item in items if item["kind"] == "image"
-    }
-    assert places == {
-        "figures/e2e": "Quality against parameters",
-        "figures/rank": "Rank",
-        "figures/subspace_ranks": "Subspaces",
-        "figures/low_data": "Scores by method, beside the paper's",
-        "figures/latency": "Latency and memory",
-        "figures/something": "Other figures",
-    }
+def test_the_verdicts_open_it_with_the_picture_of_ours_and_the_paper_s(root: Path) -> None:
+    (root / "results/mini/figures/e2e_beside_paper.png").write_bytes(b"")
+    first = dashboard.sections(dashboard.find(root, "mini"))[0]
+    assert [item.get("table") or item["key"] for item in first["panels"]] == ["claims", "figures/e2e_beside_paper"]
+    told = {"claims": [{"statement": "S", "figure": "70", "source": "Table 3", "profiles": {"mini": {"verdict": "tested"}}}]}
+    (root / "results/report.json").write_text(json.dumps(told))
+    assert dashboard.claims(root, "mini") == [{"claim": "S", "verdict": "tested", "told": "70 (Table 3)"}]
+    assert dashboard.claims(root, "laptop") == []
 
 
 def test_this_checkout_s_files_go_before_the_published(root: Path) -> None:
@@ -125,9 +123,10 @@ def test_without_a_key_it_says_what_is_missing(
 @pytest.mark.parametrize("profile", ["mini", "laptop"])
 def test_what_is_published_has_a_dashboard(profile: str) -> None:
     found = dashboard.find(ROOT, profile)
-    names = [section["name"] for section in dashboard.sections(found)]
-    assert {"Scores by method, beside the paper's", "Quality against parameters", "Training"} <= set(names)
-    assert "e2e" in found.tables and "bleu" in found.scores
+    made = {section["name"]: section["panels"] for section in dashboard.sections(found)}
+    assert {"Verdicts on the paper's claims", "Training", "Rate and rank", "Predictions"} <= set(made)
+    assert 14 <= sum(map(len, made.values())) <= 30  # what a person reads
+    assert "e2e" in found.tables and "bleu" in found.scores and len(dashboard.claims(ROOT, profile)) > 30
     for path in found.tables.values():  # a column's name finds one column
         header = next(csv.reader(path.read_text(encoding="utf-8").splitlines()))
         assert len(set(header)) == len(header), path

@@ -6,12 +6,14 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
 from lora_repro.cells import cell_of, cells, unique
 from lora_repro.config.compose import compose
+from lora_repro.errors import UserError
 from lora_repro.sweep import emit
 
 GRID = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]
@@ -35,6 +37,35 @@ def test_starts_come_first_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["experiment=glue", "profile=paper", "row/glue=lora", "backbone=roberta_base", "seed=0", "task=rte,mrpc,mnli"]
     lines = told(capsys, *asked).splitlines()
     assert len(lines) == 3 and "task=mnli" in lines[0]
+
+
+def test_a_sweep_of_w_and_b_is_the_grid_of_an_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = yaml.safe_load(told(capsys, "--emit", "wandb", "experiment=e2e", "profile=smoke", "row/e2e=lora,full", "seed=0,1"))
+    assert sweep["method"] == "grid" and sweep["metric"] == {"name": "scores/bleu", "goal": "maximize"}
+    assert sweep["parameters"] == {"row/e2e": {"values": ["lora", "full"]}, "seed": {"values": ["0", "1"]}}
+    command = sweep["command"]
+    assert command[:4] == ["${env}", "python", "-m", "lora_repro.run"] and command[-1] == "${args_no_hyphens}"
+    assert {"experiment=e2e", "profile=smoke", "tracker=wandb", "hydra.mode=RUN"} <= set(command[4:-1])
+    words = [item for item in command[4:-1] if not item.startswith(("tracker", "hydra"))]
+    point = [f"{key}={one['values'][0]}" for key, one in sweep["parameters"].items()]
+    names = [cell.signature for cell in cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "seed=0,1"])]
+    assert cell_of(compose([*words, *point]), [*words, *point]).signature in names
+
+
+def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said() -> None:
+    class Point(NamedTuple):
+        overrides: tuple[str, ...]
+        score: str = "bleu"
+
+    def points(*wanted: str) -> Any:
+        return [Point(tuple(item.split())) for item in wanted]
+
+    text = emit.wandb_sweep(points("a=1 seed=0", "a=1 seed=1", "a=2 seed=0"))
+    assert yaml.safe_load(text)["parameters"] == {"a": {"values": ["1", "2"]}, "seed": {"values": ["0"]}}
+    with pytest.raises(UserError, match="no grid"):
+        emit.wandb_sweep(points("a=1 b=1 seed=0", "a=2 b=2 seed=0"))
+    with pytest.raises(UserError, match="no grid"):
+        emit.wandb_sweep(points("a=1 seed=0", "b=1 seed=0"))
 
 
 @pytest.mark.parametrize("form", ["slurm-array", "sky"])

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from lora_repro.report.figures import points
+import pytest
+
+from lora_repro.report.columns import Column
+from lora_repro.report.figures import beside, points
+from lora_repro.report.figures.scored import provenance, statement
+from lora_repro.report.figures.style import inside
+from lora_repro.report.scores import Result
+from lora_repro.report.sheet import Scores
+from lora_repro.report.statistics import Difference, Mean, Metric
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:
-    made = (points.Point("LoRA", 2e5, 60, None, single=True), points.Point("Full", 1e8, 61, 0.4),
+    made = (points.Point("LoRA", 2e5, 60, None, "lora", single=True), points.Point("Full", 1e8, 61, 0.4),
               points.Point("Paper", 3e5, 70, 0.1, quoted=True), points.Point("Untuned", 0, 5, None),
               points.Point("Human", 0, 62, None))  # fmt: skip
     panels = [points.Panel("title", made)]
@@ -33,3 +42,51 @@ def test_labels_of_neighbours_do_not_overlap() -> None:
     boxes = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
     assert len(boxes) == 4
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def scores(*results: Result) -> Scores:
+    average = Column(Metric("bleu", "BLEU"), "")
+    facts = ("E2E, profile mini", "Backbone: SmolLM2-135M (random)", "Data: D", "n = 3", "S")
+    return Scores("E2E", "full FT", "mini", "b", facts, results, (), (average,), average, False, "BLEU", "full")
+
+
+def result(row: str, mean: float, millions: float, paper: bool = False, **more: Any) -> Result:
+    label = {"full": "Full fine-tuning", "lora": "LoRA"}.get(row, row)
+    counts: dict[str, Any] = {"printed_millions": millions} if paper else {"method_parameters": round(1e6 * millions)}
+    source = "paper (GPT-2 M)" if paper else "published"
+    return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, **counts, **more)
+
+
+def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> None:
+    versus = {"bleu": Difference(1.5, -1.0, 4.0, 3)}
+    ours = (result("full", 70, 100), result("lora", 71.5, 0.5, differences=versus), result("bitfit", 30, 0.1))
+    found = beside.panel(scores(*ours, result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True)))
+    assert found
+    by = {(point.label, point.quoted): point for point in found.points}
+    lora, paper = by["LoRA", False], by["LoRA", True]
+    assert (lora.x, lora.y, lora.span) == (pytest.approx(0.5), 1.5, (-1.0, 4.0)) and lora.method == paper.method == "lora"
+    assert (paper.x, paper.y) == (pytest.approx(0.1), pytest.approx(2.2))
+    assert by["Full fine-tuning", False].x == 100 and ("Full fine-tuning", True) not in by
+    assert by["bitfit", False].y == -40 < (found.floor or 0)  # an arrow at the foot
+    said = beside.statement(scores(*ours, result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True)))
+    ours_said, paper_said = said.split("; ")
+    assert ours_said == "E2E: LoRA trains 0.50 % of the parameters for +1.5 [−1.0, +4.0] BLEU over full FT"
+    assert paper_said == "in the paper 0.10 % for +2.2"
+    assert beside.panel(scores(*ours)) is None and beside.panel(scores(ours[1], ours[2])) is None
+
+
+def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:
+    one = scores(result("full", 70, 134.5), result("lora", 71.5, 0.23), result("full", 68, 350, True))
+    assert statement(one) == "E2E, BLEU: LoRA 71.5 with 230 k trained parameters, full fine-tuning 70.0 with 134 M"
+    assert statement(scores(result("lora", 71.5, 0.23))) == "E2E: BLEU against trained parameters"
+    assert "SmolLM2-135M" in provenance(one) and "profile mini" in provenance(one)
+    assert [*map(inside, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]
+
+
+def test_nothing_of_a_figure_lies_outside_it() -> None:
+    made = tuple(points.Point(f"Method {i}", 10.0**i, 60 + i, 0.5, "lora") for i in range(1, 6))
+    figure = points._figure([points.Panel("a title of words " * 9, made)], "BLEU", "a statement of words " * 9, "facts " * 60)
+    canvas = figure.bbox.padded(1)
+    for text in [*figure.texts, figure.axes[0].title, *figure.axes[0].texts]:
+        box = text.get_window_extent()
+        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1, text

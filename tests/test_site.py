@@ -31,6 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "docs", folder / "docs")
     for name in ("mkdocs.yml", "mkdocs_hook.py"):
         shutil.copy(ROOT / name, folder)
+    (folder / "results").symlink_to(ROOT / "results")
     done = build(folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -47,8 +48,27 @@ def test_every_example_is_a_code_block(page: Path, project: Path) -> None:
             assert f"<p><code>{info.removeprefix('file=')}</code></p>" in rendered
 
 
+def test_results_and_claims_are_on_the_site_and_their_links_lead_somewhere(project: Path) -> None:
+    site = project / "site" / "results"
+    pages = [site / "index.html", site / "claims.html", *sorted(site.glob("*/report.html"))]
+    assert len(pages) > 3
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        links = {html.unescape(link) for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text)}
+        gone = sorted(link for link in links if not (page.parent / link).exists())
+        assert not gone and links, (page, gone[:5])
+    index = pages[0].read_text(encoding="utf-8")
+    assert all(f'href="{page.parent.name}/report.html"' in index for page in pages[2:]) and "_beside_paper.svg" in index
+
+
+def test_a_site_without_results_says_so(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("results", "site"))
+    assert build(tmp_path / "copy").returncode == 0
+    assert "Nothing is published yet" in (tmp_path / "copy/site/results/index.html").read_text(encoding="utf-8")
+
+
 def test_a_dead_link_fails_the_build(project: Path, tmp_path: Path) -> None:
-    shutil.copytree(project, tmp_path / "copy")
+    shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("results", "site"))
     with (tmp_path / "copy/docs/index.md").open("a", encoding="utf-8") as file:
         file.write("\n[nowhere](nowhere.md)\n")
     done = build(tmp_path / "copy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -195,15 +196,24 @@ def test_a_figure_of_one_checkpoint_shows_every_layer_and_ends_with_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: dict[str, list[list[Map]]] = {}
-    monkeypatch.setattr(subspace, "save", lambda rows, title, scale, stem: kept.update({stem.name: rows}) or [])
+    said: dict[str, tuple[float | None, str]] = {}
+
+    def save(
+        rows: list[list[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
+    ) -> list[Path]:
+        kept[stem.name], said[stem.name] = rows, (top, caption)
+        return []
+
+    monkeypatch.setattr(subspace, "save", save)
     made = {
         (kind, layer): Factors(RNG.standard_normal((3 + layer % 2, 6)), RNG.standard_normal((6, 3 + layer % 2)), 1.0)
         for kind in ("query", "value") for layer in range(7)
     }  # fmt: skip
-    subspace.draw(made, None, "title", tmp_path)
-    assert [len(row) for row in kept["subspace_phi"]] == [7, 2]
-    assert [panel.title for panel in kept["subspace_phi"][1]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
-    assert kept["subspace_phi"][1][0].values.shape == (4, 4)
+    subspace.draw(made, None, "whose", tmp_path)
+    every = [panel for row in kept["subspace_phi"] for panel in row]
+    assert len(every) == 7 + 2 and said == {"subspace_spectrum": (None, "whose"), "subspace_phi": (1.0, "whose")}
+    assert [panel.title for panel in every[-2:]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
+    assert every[-2].values.shape == (4, 4)
     values = kept["subspace_spectrum"][0][0].values  # a layer of a smaller rank has no value where it has no direction
     assert values.shape == (7, 4) and np.isnan(values[0, 3]) and not np.isnan(values[1]).any()
 
@@ -253,7 +263,7 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     assert seeds.rows[0][2] == "1.00† (0.03)" and seeds.rows[-1][1] == "two Gaussian matrices"
     assert weight.rows[0][3].startswith("0.10")
     paths = heat_maps.figures(runs, "title", tmp_path / "subspace")
-    stems = {"subspace_ranks", "subspace_seeds", "subspace_weight"}
+    stems = {"subspace_ranks", "subspace_ranks_layers", "subspace_seeds", "subspace_seeds_layers", "subspace_weight"}
     assert {path.stem for path in paths} == stems and all(path.stat().st_size for path in paths)
     more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
     ranks, seeds, _ = subspaces.tables(more, ("Shared directions, profile test",))
@@ -274,12 +284,19 @@ def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
     assert {row[2] for row in alone.rows} == {"—"} and {row[-1] for row in alone.rows} == {"1.00"}
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> dict[str, tuple[list[list[Map]], str]]:
-    """stem -> the panels and the title that a figure is made of."""
-    kept: dict[str, tuple[list[list[Map]], str]] = {}
+class Shown(NamedTuple):
+    rows: list[list[Map]]
+    title: str
+    top: float
+    caption: str
 
-    def save(rows: list[list[Map]], title: str, scale: str, stem: Path) -> list[Path]:
-        kept[stem.name] = rows, title
+
+def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> dict[str, Shown]:
+    """stem -> what a figure is made of."""
+    kept: dict[str, Shown] = {}
+
+    def save(rows: list[list[Map]], title: str, scale: str, stem: Path, top: float, caption: str) -> list[Path]:
+        kept[stem.name] = Shown(rows, title, top, caption)
         return []
 
     monkeypatch.setattr(heat_maps, "save", save)
@@ -287,31 +304,38 @@ def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> 
     return kept
 
 
-def test_every_figure_has_a_gaussian_and_the_chance_level_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
-    for rows, _ in (found := drawn(monkeypatch, runs, tmp_path)).values():
-        for row in rows:
-            *shown, random, level = row
-            assert len(shown) == 2 and "Gaussian" in random.title and level.title == "chance, max(i, j)/d"
-            assert {panel.values.shape for panel in row} == {shown[0].values.shape}
-            assert random.values.max() > level.values.min() > 0
-    rows, title = found["subspace_ranks"]
-    assert [row[0].values.shape for row in rows] == [(4, 8), (4, 4)] * 2  # all of A, then the zoom
-    assert np.array_equal(rows[1][0].values, rows[0][0].values[:, :4]) and rows[1][0].title == "W_q, layer 1, j ≤ 4"
-    assert rows[0][-1].values[1, 7] == 8 / 40 and "pairs of runs" in title
-
-
-def test_w_against_the_update_shows_the_top_fifth_of_w_in_every_kept_layer(
+def test_every_figure_has_the_paper_s_form_and_scale_and_what_it_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Figures 3 and 4: a panel a matrix at one layer, Gaussians and chance beside; 6 and 7: every kept layer; 8: W."""
+    runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
+    found = drawn(monkeypatch, runs, tmp_path)
+    assert {one.top for one in found.values()} == {1.0}
+    assert all("The paper (GPT-3 175B" in one.caption and "profile test" in one.caption for one in found.values())
+    for name, whole in (("ranks", (4, 8)), ("seeds", (8, 8))):
+        (*shown, random), (*near, level) = found[f"subspace_{name}"].rows
+        assert [panel.title for panel in shown] == ["ΔW_q", "ΔW_v"] and "Gaussian" in random.title
+        assert level.title == "chance, max(i, j)/d" and {panel.values.shape for panel in [*shown, random]} == {whole}
+        assert {panel.values.shape for panel in [*near, level]} == {(4, 4) if name == "ranks" else (1, 1)}
+        assert np.array_equal(near[0].values, shown[0].values[: near[0].values.shape[0], : near[0].values.shape[1]])
+        layers = found[f"subspace_{name}_layers"].rows
+        assert [[panel.title for panel in row] for row in layers] == [
+            [f"Δ{kind}, layer {layer}" for layer in (1, 3)] for kind in ("W_q", "W_v")
+        ]
+    assert found["subspace_ranks"].rows[1][-1].values[1, 3] == 4 / 40 and "pairs of runs" in found["subspace_ranks"].caption
+    top = found["subspace_ranks"].rows[0][0].values[0, 0]
+    assert f"φ(1, 1) is {top:.2f} in W_q" in found["subspace_ranks"].title
+
+
+def test_w_against_the_update_shows_the_top_fifth_of_w(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
     for run in runs:
         run.arrays["query.weight_similarity_0"] = np.full((10, run.rank or 0), 0.1 + 0.2 * run.seed, np.float32)
-    rows, title = drawn(monkeypatch, runs, tmp_path)["subspace_weight"]
-    assert [row[0].title for row in rows] == [f"{name}, layer 1, r = {rank}" for name in ("W_q", "W_v") for rank in (4, 8)]
+    rows, title, _, caption = drawn(monkeypatch, runs, tmp_path)["subspace_weight"]
+    assert [panel.title for panel in rows[0]] == ["W_q, ΔW of r = 4", "W_q, ΔW of r = 8", "Gaussian in A's place"]
     assert all(panel.y == (4, 8) and len(panel.values) == 2 for row in rows for panel in row)  # 4, 8 of 40; not 12
-    assert rows[0][0].values == pytest.approx(np.full((2, 4), 0.2)) and rows[0][1].values == pytest.approx(np.full((2, 4), 0.1))
-    assert rows[0][-1].values[1].tolist() == [0.2] * 4 and "n = 2 seeds" in title
+    assert rows[0][0].values == pytest.approx(np.full((2, 4), 0.2)) and rows[1][0].values == pytest.approx(np.full((2, 4), 0.1))
+    assert "n = 2 seeds" in caption and "0.20 in W_q at r = 4" in title
 
 
 def test_the_middle_layer_is_that_of_the_kept_directions() -> None:

@@ -19,6 +19,10 @@ from lora_repro.sweep import cards, supervise
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# What these programs import; a run's own imports take twelve seconds.
+ENOUGH = ["lora_repro.sweep.fork_server", "torch.distributed.run"]
+
+
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where to write `program.py`, which stands in for lora_repro.run; each start adds a line to `starts`."""
@@ -26,6 +30,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     monkeypatch.setattr(supervise, "_signals", [])
+    monkeypatch.setattr(supervise, "PRELOADED", ENOUGH)
     monkeypatch.delenv(supervise.MARK, raising=False)
     return tmp_path / "program.py"
 
@@ -104,27 +109,6 @@ def test_a_stop_reaches_the_run_as_sigterm_and_no_try_follows(
     # Told before it has begun, a run does not begin.
     assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
     assert len(starts(program)) == 1
-
-
-LATE = """
-import importlib, sys
-from lora_repro.sweep import supervise
-for name in supervise.PRELOADED:
-    importlib.import_module(name)
-from lora_repro import run
-from lora_repro.config.compose import compose
-before = set(sys.modules)
-run.run(compose(["profile=smoke", "task=sentiment", f"paths.runs={sys.argv[1]}"]))
-print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
-"""
-
-
-def test_what_runs_import_is_imported_before_they_are_forked(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LATE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    late = set(done.stdout.splitlines()[-1].split())
-    assert "lora_repro" in late and not late & {"sklearn", "scipy", "pandas", "sympy", "accelerate", "safetensors"}, late
 
 
 PRELOADED_TOO = """
@@ -240,7 +224,7 @@ time.sleep(60)
 def test_a_run_whose_supervisor_was_killed_outright_stops_in_order(program: Path, tmp_path: Path) -> None:
     here, gone = tmp_path / "here", tmp_path / "gone"
     program.write_text(ORPHAN.format(here=str(here), gone=str(gone)))
-    start = f"supervise.start('program', [], pathlib.Path({str(tmp_path)!r}), 1)"
+    start = f"supervise.PRELOADED = {ENOUGH[:1]}; supervise.start('program', [], pathlib.Path({str(tmp_path)!r}), 1)"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import pathlib; from lora_repro.sweep import supervise; {start}"]
     )

@@ -235,8 +235,20 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
     return found
 
 
+# As every interpreter begins: a process that is forked writes down, at its end, the packages that it had to import from.
+LATE = """
+import atexit, os, pathlib, sys
+def begin():
+    before, file = set(sys.modules), pathlib.Path(__file__).with_name(f"late-{os.getpid()}")
+    atexit.register(lambda: file.write_text(" ".join({name.partition(".")[0] for name in set(sys.modules) - before})))
+os.register_at_fork(after_in_child=begin)
+"""
+
+
 def launch(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    (tmp_path / "sitecustomize.py").write_text(LATE)
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "lora_repro.run", "-m", *LONG, *arguments, f"paths.runs={tmp_path}"]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -263,6 +275,9 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     found = record.read(lora.folder / "record.json")
     threads = int(found["where"]["device"].rsplit(" ", 2)[1])
     assert threads * 2 <= max(2, os.cpu_count() or 1)
+    # Each try was forked from a server that had imported for it.
+    late = set(" ".join(path.read_text() for path in tmp_path.glob("late-*")).split())
+    assert "lora_repro" in late and not late & {"sklearn", "scipy", "pandas", "sympy", "accelerate", "safetensors"}, late
 
 
 @needs("hydra_submitit_launcher")

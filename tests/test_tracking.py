@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,3 +249,18 @@ def test_a_program_ends_with_its_own_exit_code_though_a_mirror_hangs(leave: str,
     assert done.returncode == code and done.stdout == "result\n"
     assert "Board did not answer; what it was told is in the runs' metrics.jsonl" in done.stderr
     assert ("ZeroDivisionError" in done.stderr) == (leave == "1 / 0")
+
+
+def test_a_mirror_hears_of_speed_and_memory_and_the_file_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    clock = iter([10.0, 10.5, 12.0, 13.0, 15.0])
+    monkeypatch.setattr("lora_repro.tracking.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    metrics = Metrics(tmp_path / "metrics.jsonl", heard, lambda: {"memory_mb": 7.0})
+    for step, tokens in ((1, 100), (2, 150), (3, 400)):  # the first has no time before it, the second comes too soon
+        metrics.log(step, {"train_loss": 1.0, "tokens": tokens})
+    metrics.log(3, {"dev_loss": 2.0})  # one second of validation
+    metrics.log(4, {"train_loss": 1.0, "tokens": 500})
+    told = [values for _, values in heard.steps]
+    assert [values.get("tokens_per_second") for values in told] == [None, None, 150.0, None, 50.0]
+    assert [values.get("memory_mb") for values in told] == [7.0, None, 7.0, None, 7.0]
+    assert not any("tokens_per_second" in line or "memory_mb" in line for line in lines(tmp_path / "metrics.jsonl"))

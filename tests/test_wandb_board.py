@@ -24,6 +24,10 @@ PANELS = [
     {"kind": "line", "x": "step", "y": "dev_loss", "title": "e"},
     {"kind": "bar", "metric": "train_seconds", "group": "row.label", "title": "f"},
     {"kind": "image", "key": "figures/e2e", "title": "g"},
+    {"kind": "table", "table": "claims", "title": "h"},
+    {"kind": "compare", "title": "i"},
+    {"kind": "parallel", "title": "j",
+     "columns": [{"where": "config", "key": "train.lr"}, {"where": "summary", "key": "scores/bleu"}]},
 ]
 SPEC = {
     "name": "lora_repro smoke",
@@ -37,8 +41,10 @@ def test_every_kind_of_panel_becomes_one_of_w_and_b_s() -> None:
     board = wandb_board.build(SPEC, "someone", "lora_repro")
     (section,) = board.sections
     kinds = ["CustomChart", "CustomChart", "ScatterPlot", "ScatterPlot", "LinePlot", "BarPlot", "MediaBrowser"]
+    kinds += ["WeavePanelSummaryTable", "RunComparer", "ParallelCoordinatesPlot"]
     assert [type(panel).__name__ for panel in section.panels] == kinds
-    bar, cloud, rank, parameters, line, time, figure = section.panels
+    bar, cloud, rank, parameters, line, time, figure, verdicts, _, lines = section.panels
+    assert verdicts.table_name == "claims" and [column.metric.name for column in lines.columns] == ["train.lr", "scores/bleu"]
     assert bar.chart_fields == {"label": "line", "value": "bleu"} and bar.chart_name == "wandb/bar/v0"
     assert bar.query == {"summaryTable": {"tableKey": "tables/e2e"}} and cloud.chart_fields == {"x": "parameters", "y": "bleu"}
     assert rank.x.name == "method.rank" and parameters.x.name == "parameters/method" and line.x == "step"

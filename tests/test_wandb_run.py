@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +18,9 @@ from wandb_files import history, history_whole, inspect, parts, summary
 
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import Preempted, UserError
+from lora_repro.tracking import wandb_run
 from lora_repro.tracking.background import unfinished
-from lora_repro.tracking.metrics import Metrics
+from lora_repro.tracking.metrics import Ending, Metrics
 from lora_repro.tracking.shown import describe, table
 from lora_repro.tracking.wandb_run import WandbTracker
 
@@ -89,6 +90,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[di
         with tracked(small, "bbbb", folder / "b") as metrics:  # beside the first, which is still being written
             metrics.log(1, {"train_loss": float("nan")})
             metrics.finish(record("diverged", scores={}), [])
+        with tracked(small, "cccc", folder / "c") as metrics:
+            metrics.log(1, {"train_loss": 1.0})
+            metrics.finish(record("collapsed"), PREDICTIONS)
+        untrained = record("finished", started_from=["aaaa"])
+        del untrained["measured"]["steps"]
+        with tracked(small, "dddd", folder / "d") as metrics:
+            metrics.finish(untrained, PREDICTIONS)
         settle()
         assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn
         second = next(path for path in (folder / "a/wandb").glob("offline-run-*") if path != first)
@@ -96,6 +104,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[di
             "stopped": inspect(first),
             "resumed": inspect(second),
             "diverged": inspect(next((folder / "b/wandb").glob("offline-run-*"))),
+            "collapsed": inspect(next((folder / "c/wandb").glob("offline-run-*"))),
+            "untrained": inspect(next((folder / "d/wandb").glob("offline-run-*"))),
         }
 
 
@@ -119,11 +129,11 @@ def test_the_configuration_is_there_without_paths_or_printed_tables(runs: dict[s
 
 def test_every_step_is_logged_and_a_resumed_run_may_go_back(runs: dict[str, list[dict[str, Any]]]) -> None:
     first = history(runs["stopped"])
-    assert first == [*({"step": s, "train_loss": 1 / s, "lr": 0.1} for s in (1, 2, 3, 4)), {"step": 4, "dev_loss": 2.0}]
-    second = [line for line in history(runs["resumed"]) if "train_loss" in line]
+    assert first == [*({"step": s, "train/loss": 1 / s, "train/lr": 0.1} for s in (1, 2, 3, 4)), {"step": 4, "eval/loss": 2.0}]
+    second = [line for line in history(runs["resumed"]) if "train/loss" in line]
     assert [line["step"] for line in second] == [3, 4, 5, 6]
     steps = {item.get("glob_name") or item.get("name"): item["step_metric"] for item in parts(runs["resumed"], "metric")}
-    assert steps == {"*": "step", "dev_loss": "step"}
+    assert steps == {"*": "step", "eval/loss": "step", "eval/score": "step"}
 
 
 def test_final_scores_and_status_are_in_the_summary(runs: dict[str, list[dict[str, Any]]]) -> None:
@@ -139,6 +149,34 @@ def test_a_run_that_did_not_finish_is_marked_so(
 ) -> None:
     assert summary(runs[name])["status"] == status and parts(runs[name], "exit")[0]["exit_code"] == 1
     assert bool([item for item in runs[name] if item["type"] == "preempting"]) == (status == "preempted")
+
+
+def test_a_collapsed_run_is_a_result_and_one_without_training_an_evaluation(runs: dict[str, list[dict[str, Any]]]) -> None:
+    assert summary(runs["collapsed"])["status"] == "collapsed" and parts(runs["collapsed"], "exit")[0].get("exit_code", 0) == 0
+    assert [parts(runs[name], "run")[0]["job_type"] for name in ("collapsed", "untrained")] == ["train", "eval"]
+    assert summary(runs["untrained"])["status"] == "finished"  # what it started from is unknown offline, and stops nothing
+
+
+def test_what_a_run_started_from_is_drawn_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    used: list[str] = []
+
+    class Run:
+        summary: ClassVar[dict[str, Any]] = {}
+
+        def use_artifact(self, name: str) -> None:
+            used.append(name)
+            if "gone" in name:
+                raise ValueError("no such artifact")
+
+        def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+        def finish(self, exit_code: int) -> None:
+            used.append(f"exit {exit_code}")
+
+    monkeypatch.setattr(wandb_run, "begin", lambda *_, **__: Run())
+    mirror = wandb_run.WandbRun(WandbTracker(mode="online"), "eeee", ASKED, tmp_path)
+    mirror.finish(Ending.of(record("finished", started_from=["gone", "aaaa"]), []))
+    assert used == ["adapter-gone:latest", "adapter-aaaa:latest", "exit 0"]
 
 
 def test_predictions_and_adapter_are_artifacts(runs: dict[str, list[dict[str, Any]]]) -> None:

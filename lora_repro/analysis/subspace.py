@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 Checkpoint = dict[tuple[str, int], Factors]
-ACROSS = 7  # panels in a row of a figure
+ACROSS = 4  # panels in a row of a figure
 # sha256 -> whose adapter a file is.
 RELEASED = {
     "343c48c79db5dd6190696e5fcbd547f58862a3e162b6cdc12337b41acc894116": (
@@ -125,7 +125,7 @@ def _with_chance(panels: Sequence[Map], dimension: int) -> list[list[Map]]:
     return [every[start : start + ACROSS] for start in range(0, len(every), ACROSS)]
 
 
-def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) -> list[Path]:
+def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path) -> list[Path]:
     """subspace_spectrum (singular values by layer), and subspace_phi: query against value, or the two checkpoints."""
     kinds = list(dict.fromkeys(kind for kind, _ in found))
     spectra_row = []
@@ -136,7 +136,9 @@ def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) 
         values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
         spectra_row.append(Map(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
-    paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum")
+    held = ", ".join(f"{_top_share(panel.values):.0%} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
+    title = f"The top direction holds of ‖ΔW‖²: {held.replace('%', ' %')} (mean over layers)"
+    paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum", caption=caption)
     rows: list[list[Map]] = []
     if other is None and {"query", "value"} <= set(kinds):
         layers = [layer for name, layer in found if name == "query" and ("value", layer) in found]
@@ -149,7 +151,16 @@ def draw(found: Checkpoint, other: Checkpoint | None, title: str, folder: Path) 
             if layers:
                 panels = [_grid(f"{name}, layer {n + 1}", found[kind, n], other[kind, n]) for n in _chosen(layers)]
                 rows += _with_chance(panels, found[kind, layers[0]].A.shape[1])
-    return [*paths, *(save(rows, title, PHI, folder / "subspace_phi") if rows else [])]
+    what = "A_q and A_v" if other is None else "The A of two checkpoints"
+    highest = max((panel.values[-1, -1] for row in rows for panel in row if "layer" in panel.title), default=0.0)
+    title = f"{what} share at most φ = {highest:.2f} of all their directions in any layer"
+    return [*paths, *(save(rows, title, PHI, folder / "subspace_phi", 1.0, caption) if rows else [])]
+
+
+def _top_share(values: Array) -> float:
+    """sigma_1^2 / sum sigma^2 of each layer's row (layers, r), mean over layers."""
+    squares = np.square(values)
+    return float(np.mean(squares[:, 0] / np.nansum(squares, axis=1)))
 
 
 @cli.command
@@ -171,8 +182,8 @@ def main(arguments: Sequence[str]) -> int:
     (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")
     (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
     said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
-    title = "\n".join(map(". ".join, said))
-    drawn = draw(found[0], found[1] if len(found) == 2 else None, title, given.to)
+    caption = " ".join(f"{'. '.join(facts)}." for facts in said)
+    drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, given.to)
     print(*drawn, sep="\n")
     manifest.note(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])  # results/authors
     return 0

@@ -53,11 +53,15 @@ class _Field:
         words = text.striptags() if isinstance(text, Markup) else text
         return cls(escape(text), words, repeats, number(words))
 
-    def markup(self, numeric: bool, first: bool) -> Markup:
-        names = [name for name, is_so in (("n", numeric), ("none", self.words in MISSING), ("again", self.repeats)) if is_so]
+    def markup(self, title: Markup, numeric: bool, first: bool) -> Markup:
+        facts = {"n": numeric, "long": "[" in self.words, "none": self.words in MISSING, "again": self.repeats}
+        names = [name for name, is_so in facts.items() if is_so]
         named = Markup(' class="{}"').format(" ".join(names)) if names else Markup()
         sorted_by = "" if self.number is None else Markup(' data-n="{}"').format(f"{self.number:.10g}")
-        tag, scope = (Markup("th"), Markup(' scope="row"')) if first else (Markup("td"), Markup())
+        # A table that is wider than the screen is shown row by row, each value with its column's name.
+        tag, scope = Markup("th"), Markup(' scope="row"')
+        if not first:
+            tag, scope = Markup("td"), Markup(' data-of="{}"').format(title.striptags())
         return Markup("<{0}{1}{2}{3}>{4}</{0}>").format(tag, scope, named, sorted_by, self.shown)
 
 
@@ -74,8 +78,9 @@ def html(table: Table, id: str = "table") -> Markup:
         Markup('<th scope="col"{}>{}</th>').format(Markup(' class="n"') if right else "", _unbroken(escape(title)))
         for title, right in zip(table.header, numeric, strict=True)
     ]
+    names = [escape(title) for title in table.header]
     rows = [
-        Markup("<tr>{}</tr>\n").format(Markup().join(field.markup(numeric[i], not i) for i, field in enumerate(line)))
+        Markup("<tr>{}</tr>\n").format(Markup().join(one.markup(names[i], numeric[i], not i) for i, one in enumerate(line)))
         for line in fields
     ]
     return FRAME.format(

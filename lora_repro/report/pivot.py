@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
@@ -115,6 +116,7 @@ class Pivot:
             main,
             each_compared=compared == columns and self.by != "metric",
             score=(other or self.metrics[0]).label,
+            reference_row=self.reference,
         )
 
     def _facts(
@@ -165,20 +167,44 @@ class Pivot:
         return notes
 
     def draw(self, scores: Sequence[Scores], stem: Path) -> list[Path]:
-        """`stem`.svg and .png of whatever was measured."""
+        """`stem`.svg and .png of whatever was measured, and beside it the paper's: curves of their own (`stem`_paper), or points
+        in one picture with ours (`stem`_beside_paper).
+        """
         from lora_repro.report.figures import (  # here: who draws nothing does not wait for matplotlib
+            beside,
             curves,
             points,
             scored,
         )
 
+        title, caption = scored.statement(scores[0], self.over, self.axis), scored.provenance(scores[0])
         if self.over:
-            plots = [scored.curve_plot(one, self.over, self.axis) for one in scores]
-            plots = [plot for plot in plots if plot.curves]
-            return curves.save(plots, stem) if plots else []
+            drawn = [(one, plot) for one in scores if (plot := scored.curve_plot(one, self.over, self.axis)).curves]
+            if not drawn:
+                return []
+            made = curves.save(_untitled([plot for _, plot in drawn]), stem, title=title, caption=caption)
+            if printed := [plot for one, _ in drawn if (plot := scored.printed_plot(one, self.over, self.axis))]:
+                to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
+                paper = next(iter(self.paper.values()))
+                made += curves.save(printed, to, title=f"The paper, {paper}: {self.title}", caption=sources)
+            return made
         panels = [scored.panel(one, quoted=one.backbone in self.paper) for one in scores]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
-        return points.save(panels, scores[0].compared.metric.label, stem) if panels else []
+        if not panels:
+            return []
+        label = scores[0].compared.metric.label
+        made = points.save(_untitled(panels), label, stem, title, caption)
+        if both := beside.panels(scores):
+            to = stem.with_name(f"{stem.name}_beside_paper")
+            versus = f"{label} − {self.reference_label}"
+            made += points.save(both, versus, to, beside.statement(scores[0]), beside.CAPTION.format(caption))
+        return made
+
+
+def _untitled(panels: Sequence[Any]) -> list[Any]:
+    """Panels that all have one title have none: the caption says it."""
+    alike = len({panel.title for panel in panels}) == 1
+    return [replace(panel, title="") if alike else panel for panel in panels]
 
 
 def _machine(run: Run) -> str:

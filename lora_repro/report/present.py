@@ -56,6 +56,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                 wrote += (files := write(exhibit, folder))
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
             if kept:
+                _clear(folder / "figures", name, wrote)
                 told[profile, name] = answers.of_experiment(shown, ask, store, kept)
     if told:
         wrote.append(answers.note(root / "results", told))
@@ -75,6 +76,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     # An ad-hoc selection must not overwrite the whole table.
     if all(item.startswith("paths.") for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
+        _clear(folder / "figures", name, wrote)
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
@@ -90,11 +92,15 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
         path = folder / "tables" / f"{exhibit.stem}{suffix}"
         path.write_text(render(exhibit.tables), encoding="utf-8", newline="\n")
         paths.append(path)
-    drawn = exhibit.draw(folder / "figures" / exhibit.stem)
-    if not drawn:  # of what is no longer measured
-        for suffix in (".svg", ".png"):
-            (folder / "figures" / f"{exhibit.stem}{suffix}").unlink(missing_ok=True)
-    return [*paths, *drawn]
+    return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
+
+
+def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> None:
+    """Remove an experiment's figures that it draws no longer: `rank_paper` is rank's, `rank_e2e` that of another."""
+    for path in [*figures.glob("*.svg"), *figures.glob("*.png")]:
+        homes = [other for other in names() if path.stem == other or path.stem.startswith(f"{other}_")]
+        if max(homes, key=len, default="") == name and path not in drawn:
+            path.unlink()
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,8 @@ class Result:
     """A row as one source has it: measured by us (published or not), the paper's, or reruns by others.
 
     cells, differences (from the reference row), lost (seeds that collapsed or diverged and count as what they are: `1
-    collapsed`), sizes (trained method parameters, where columns differ in them): by the column's key.
+    collapsed`), sizes (trained method parameters, where columns differ in them): by the column's key. method: as conf/method
+    names it. printed: all that the paper prints of the row, columns that nobody swept here too.
     """
 
     row: str
@@ -46,6 +47,13 @@ class Result:
     differences: dict[str, Difference] = field(default_factory=dict)
     lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    method: str = ""
+    printed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def quoted(self) -> bool:
+        """Whether others measured it."""
+        return self.source.startswith(("paper", "reruns"))
 
 
 def measured(
@@ -81,7 +89,13 @@ def measured(
         scored = [(placed[column.key], column.scored) for column in single]
         last = "" if columns[-1] not in compared else reference
         results = [_with_average(result, columns[-1], scored, last) for result in results]
-    return _corrected(results)
+    return _named(_corrected(results), group)
+
+
+def _named(results: Sequence[Result], group: Sequence[Cell]) -> list[Result]:
+    """With the method of each row."""
+    methods = {cell.row.name: str(cell.asked["method"]["name"]) for cell in group}
+    return [replace(result, method=methods[result.row]) for result in results]
 
 
 def _corrected(results: Sequence[Result]) -> list[Result]:
@@ -182,7 +196,7 @@ def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_l
                 for column in columns
                 if paper.get(column.key) is not None
             }
-            made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"),
+            made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
                           printed_millions=paper.get("params_m"), notes=(str(paper["source"]),))  # fmt: skip
             found.append(_averaged(made, columns))
         if reruns := row.reruns.get(scale):
@@ -194,7 +208,7 @@ def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_l
             n = max(cell.n or 0 for cell in cells.values())
             source = f"reruns by others ({scale_label})"
             found.append(_averaged(Result(row.name, row.label, source, cells, n, notes=(str(reruns["source"]),)), columns))
-    return found
+    return _named(found, group)
 
 
 def _averaged(result: Result, columns: Sequence[Column]) -> Result:

@@ -16,7 +16,7 @@ class Scores:
     """One table's results with all that is said of them; `compared`: the column whose difference stands beside the scores.
 
     facts: experiment and profile, backbone, data, n, then how, last the command. reference: the short name of the row that
-    differences are from; each_compared: in every column. score: what the columns show, for a figure.
+    differences are from (`reference_row`); each_compared: in every column. score: what the columns show, for a figure.
     """
 
     title: str
@@ -30,6 +30,7 @@ class Scores:
     compared: Column
     each_compared: bool
     score: str
+    reference_row: str = ""
 
     def table(self) -> Table:
         """The scores in words. The row's label stands on the first of its lines only."""

@@ -3,23 +3,28 @@
     python -m lora_repro sweep experiment=e2e profile=paper                              a line a run: xargs, GNU parallel, dstack
     python -m lora_repro sweep --emit slurm-array experiment=e2e profile=paper > job.sh  sbatch job.sh
     python -m lora_repro sweep --emit sky experiment=e2e profile=paper > job.yaml        sky launch job.yaml
+    python -m lora_repro sweep --emit wandb experiment=e2e profile=paper > sweep.yaml    wandb sweep sweep.yaml
 
-Runs that others start from come first, and a run that is already recorded in paths.runs is left out.
+Runs that others start from come first, and a run that is already recorded in paths.runs is left out. W&B's sweeps are grids:
+this one has the seeds that every row has, recorded or not, and is a start for a search (method: bayes) over any key.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
+
+import yaml
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.errors import UserError
 from lora_repro.records import record
 
-FORMS = ("lines", "slurm-array", "sky")
+FORMS = ("lines", "slurm-array", "sky", "wandb")
 
 
 def line(cell: Cell) -> str:
@@ -47,9 +52,39 @@ def sky(commands: Sequence[str]) -> str:
     return "\n".join([*head, first, *(f"  {command} || status=$?" for command in commands), last])
 
 
+def wandb_sweep(found: Sequence[Cell]) -> str:
+    """The configuration of `wandb sweep`: what all runs have in common in its command, what differs as its parameters.
+
+    Raises UserError for runs that are no grid, whatever seeds are left out.
+    """
+    points = [dict(item.split("=", 1) for item in cell.overrides) for cell in found]
+    axes = [key for key in dict.fromkeys(key for point in points for key in point) if len({p.get(key) for p in points}) > 1]
+    if any(key not in point for point in points for key in axes):
+        raise UserError("these runs differ in what they set: no grid; --emit lines prints each of them")
+    others = [key for key in axes if key != "seed"]
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for point in points:
+        seeds.setdefault(tuple(point[key] for key in others), []).append(point.get("seed", ""))
+    every = dict.fromkeys(seed for each in seeds.values() for seed in each)
+    common = [seed for seed in every if all(seed in each for each in seeds.values())]
+    values = {key: list(dict.fromkeys(point[key] for point in points)) for key in others}
+    if not common or len(seeds) != math.prod(map(len, values.values())):
+        raise UserError("these runs are no grid of their axes; --emit lines prints each of them")
+    if left := len(points) - len(seeds) * len(common):
+        print(f"{left} runs of rows with more seeds are left out; --emit lines prints them too", file=sys.stderr)
+    if "seed" in axes:
+        values["seed"] = common
+    fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
+    name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
+    command = ["${env}", "python", "-m", "lora_repro.run", *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
+    sweep = {"program": "lora_repro/run.py", "method": "grid", "metric": name,
+             "parameters": {key: {"values": listed} for key, listed in values.items()}, "command": command}  # fmt: skip
+    return yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True).rstrip("\n")
+
+
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("sweep", __doc__)
-    made.add_argument("--emit", choices=FORMS, default="lines", help="lines (default), slurm-array or sky")
+    made.add_argument("--emit", choices=FORMS, default="lines", help="lines (default), slurm-array, sky or wandb")
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the sweep's: experiment=e2e, method=lora,full seed=0,1")
     return made
 
@@ -59,6 +94,9 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args([item for item in arguments if item not in ("-m", "--multirun")])
     found = with_starts(cells(given.overrides))
+    if given.emit == "wandb":
+        print(wandb_sweep(cells(given.overrides)))
+        return 0
     missing = [cell for cell in found if record.find(cell.folder) is None]
     if not found:
         raise UserError("nothing to run: no row asks for these seeds")

@@ -25,18 +25,12 @@ from lora_repro.records.record import load_records
 
 Panel = dict[str, Any]
 Section = dict[str, Any]
-# What a figure's stem tells of where it belongs, in this order (subspace_ranks is of subspaces); else a table's figure shows
-# its scores over parameters, and what is no table's comes last.
-SCORES = "Scores by method, beside the paper's"
-QUALITY = "Quality against parameters"
-FIGURES = {
-    QUALITY: ("quality",),
-    SCORES: ("low_data", "which_weights"),
-    "Subspaces": ("subspace", "delta_w"),
-    "Rank": ("rank",),
-    "Latency and memory": ("latency", "footprint", "memory"),
-}
-REST = "Other figures"
+SHOWN = 4  # tables with a chart of their own, those a reader looks for first
+FIRST = ("e2e", "glue", "rivals", "low_data")
+PICTURES = 6  # figures, a table's first
+CLAIMS = "claims"  # the table of verdicts
+MAIN = ("bleu", "average", "accuracy", "rouge1", "logical_form")  # scores that stand for a task, the commonest first
+OTHERS = ("paper", "reruns")  # sources that are not ours
 
 
 @dataclass(frozen=True)
@@ -90,49 +84,61 @@ def score_columns(path: Path) -> list[str]:
     return [name for name in middle if not name.endswith(("_sd", "_difference", "_low", "_high"))]
 
 
-def has_cloud(path: Path, column: str) -> bool:
-    """Whether a score stands beside a number of parameters anywhere: a table with a column a rank has none."""
-    return any(line["parameters"] and line[column] is not None for line in rows(path))
+def claims(root: Path, profile: str) -> list[dict[str, Any]]:
+    """A line a claim, with its verdict at this profile, as results/report.json has them."""
+    path = root / "results" / "report.json"
+    told = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
+    return [
+        {"claim": one["statement"], "verdict": one["profiles"][profile]["verdict"], "told": f"{one['figure']} ({one['source']})"}
+        for one in told
+        if profile in one["profiles"]
+    ]
+
+
+def charts(tables: dict[str, Path]) -> list[tuple[str, str]]:
+    """(table, its main score: the average, else the first column) of the tables that were run, those of `FIRST` first."""
+    found = []
+    for stem in sorted(tables, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
+        columns = score_columns(tables[stem])
+        if columns and any(line["n"] and not str(line["source"]).startswith(OTHERS) for line in rows(tables[stem])):
+            found.append((stem, "average" if "average" in columns else columns[0]))
+    return found
 
 
 def sections(found: Artefacts) -> list[Section]:
-    """The workspace's sections as plain data; a panel's `kind` says what it draws."""
-    charts = [(stem, column) for stem, path in found.tables.items() for column in score_columns(path)]
-    scores = [f"scores/{key}" for key in found.scores]
-    places = {name: [stem for stem in found.figures if place(stem, found) == name] for name in (*FIGURES, REST)}
+    """The workspace's sections as plain data, some 25 panels in all; a panel's `kind` says what it draws."""
+    scored = charts(found.tables)
+    main = [f"scores/{key}" for key in MAIN if key in found.scores] or [f"scores/{key}" for key in found.scores[:2]]
+    pictures = sorted(found.figures, key=lambda stem: (not stem.endswith("_beside_paper"), stem not in dict(scored), stem))
     listed: list[Section] = [
-        section(SCORES, [*map(image, places[SCORES]), *(bar(stem, column) for stem, column in charts)]),
+        section("Verdicts on the paper's claims", [table(CLAIMS), *map(image, pictures[:1])]),
         section(
-            QUALITY,
+            "Scores by method, beside the paper's",
             [
-                *map(image, places[QUALITY]),
-                *(cloud(stem, column) for stem, column in charts if has_cloud(found.tables[stem], column)),
+                *(bar(stem, column) for stem, column in scored[:SHOWN]),
+                *(cloud(stem, column) for stem, column in scored[:2]),
             ],
         ),
+        section("Training", [curve(f"train/{key}") for key in ("loss", "lr", "grad_norm")]),
+        section("Validation", [curve(f"eval/{key}") for key in ("loss", "score")]),
         section(
-            "Rank",
-            [*map(image, places["Rank"]), *(runs_cloud("method.rank", score, "config") for score in scores)],
+            "Rate and rank",
+            [parallel([("config", "train.lr"), ("config", "method.rank"), ("config", "method.alpha"), ("summary", main[0])])]
+            + [runs_cloud(x, main[0], where) for x, where in (("train.lr", "config"), ("method.rank", "config"))]
+            if main
+            else [],
         ),
-        section("Training", [curve(key) for key in ("train_loss", "dev_loss", "lr")]),
-        section("Subspaces", map(image, places["Subspaces"])),
+        section("Predictions", [table("predictions"), {"kind": "compare", "title": "runs side by side"}]),
         section(
-            "Latency and memory",
+            "Speed and memory",
             [
-                *map(image, places["Latency and memory"]),
-                *(runs_bar(key) for key in ("train_seconds", "decode_seconds", "wall_seconds", "peak_memory_mb")),
+                *(curve(f"train/{key}") for key in ("tokens_per_second", "gpu_memory_mb")),
+                *(runs_bar(key) for key in ("train_seconds", "decode_seconds", "peak_memory_mb")),
             ],
         ),
-        section("Runs", [runs_cloud("parameters/method", score, "summary") for score in scores]),
-        section(REST, map(image, places[REST])),
+        section("Figures", map(image, pictures[1:PICTURES])),
     ]
     return [item for item in listed if item["panels"]]
-
-
-def place(stem: str, found: Artefacts) -> str:
-    """The section of a figure: by its name, else by whether its table has scores."""
-    named = [name for name, words in FIGURES.items() if any(word in stem for word in words)]
-    scored = stem in found.tables and score_columns(found.tables[stem])
-    return named[0] if named else QUALITY if scored else REST
 
 
 def section(name: str, panels: Any) -> Section:
@@ -146,6 +152,16 @@ def bar(stem: str, column: str) -> Panel:
 def cloud(stem: str, column: str) -> Panel:
     title = f"{stem}: {column} against trained parameters"
     return {"kind": "table_scatter", "table": f"tables/{stem}", "x": "parameters", "y": column, "title": title}
+
+
+def table(name: str) -> Panel:
+    return {"kind": "table", "table": name, "title": name}
+
+
+def parallel(columns: list[tuple[str, str]]) -> Panel:
+    """columns: (config or summary, key) each."""
+    title = " × ".join(key.rpartition(".")[2] for _, key in columns)
+    return {"kind": "parallel", "columns": [{"where": where, "key": key} for where, key in columns], "title": title}
 
 
 def image(stem: str) -> Panel:
@@ -192,6 +208,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         from lora_repro.tracking.wandb_board import save
 
         tables = {f"tables/{stem}": rows(path) for stem, path in found.tables.items()}
+        if verdicts := claims(root, profile):
+            tables[CLAIMS] = verdicts
         figures = {f"figures/{stem}": path for stem, path in found.figures.items()}
         print(f"saved: {save(spec, tables, figures, root / 'runs' / profile)}")
     return 0

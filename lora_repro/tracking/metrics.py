@@ -6,7 +6,8 @@ Disk first: whatever a mirror does (fail, hang, lose its process), the run and i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,23 +17,29 @@ from lora_repro import cli
 from lora_repro.errors import Preempted
 from lora_repro.records.disk import write_text
 
+EVERY = 1.0  # seconds between two measurements of speed
 Plain = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt at a run ended: its status, its numbers by flat name (`scores/bleu`), its predictions, if any."""
+    """How an attempt at a run ended: its status, its numbers by flat name (`scores/bleu`), its predictions, if any.
+
+    starts: the runs that it started from, by their signatures.
+    """
 
     status: str
     summary: dict[str, Plain] = field(default_factory=dict)
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    starts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any], predictions: list[dict[str, Any]]) -> Ending:
         """What a mirror shows of a record. A run without a model answers with the data's own texts: they stay here."""
         where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
         numbers = dict(flat({**record["measured"], "where": where}))
-        return cls(record["status"], numbers, predictions if record["where"]["backbone"]["sha256"] else [])
+        shown = predictions if record["where"]["backbone"]["sha256"] else []
+        return cls(record["status"], numbers, shown, tuple(record["measured"].get("started_from", ())))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Plain]]:
@@ -55,11 +62,15 @@ class Mirror(Protocol):
 class Metrics:
     """`metrics.jsonl` of one run; on resume the steps after the checkpoint are dropped, since they come again.
 
-    As a context it tells the mirror of a run that was stopped or failed.
+    As a context it tells the mirror of a run that was stopped or failed. What differs from machine to machine (tokens a second,
+    and what `machine` measures) is told to the mirror alone: the file is the same wherever the run was.
     """
 
-    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
+    def __init__(
+        self, path: Path, mirror: Mirror | None = None, machine: Callable[[], dict[str, float]] = dict
+    ) -> None:
         self.path, self.mirror, self._resumed = path, mirror, False
+        self._machine, self._since = machine, (0.0, 0.0)  # when speed was told last, and the tokens by then
 
     def _drop_from(self, step: int) -> None:
         if not self.path.exists():
@@ -78,7 +89,19 @@ class Metrics:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self.mirror:
-            self.mirror.log(step, values)
+            self.mirror.log(step, {**values, **self._speed(values)})
+
+    def _speed(self, values: dict[str, float]) -> dict[str, float]:
+        """Tokens a second since the last time; what a look at the dev set took is not counted."""
+        (then, before), now = self._since, time.monotonic()
+        if "tokens" not in values:
+            self._since = (now, before)
+            return {}
+        if then and now - then < EVERY:
+            return {}
+        self._since = (now, values["tokens"])
+        passed = values["tokens"] - before
+        return {**({"tokens_per_second": passed / (now - then)} if then and passed > 0 else {}), **self._machine()}
 
     def finish(self, record: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
         """Show the mirror a record that is on disk."""

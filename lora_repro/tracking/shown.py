@@ -6,7 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra")  # they say nothing of the run
+LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they say nothing of the run
+
+
+def sectioned(values: dict[str, float]) -> dict[str, float]:
+    """Step metrics by the section that a dashboard opens for them: dev_loss is eval/loss, what a training step says train/..."""
+    named = {}
+    for key, value in values.items():
+        of_dev, plain = key.startswith("dev_"), key.removeprefix("dev_").removeprefix("train_")
+        named[f"{'eval' if of_dev else 'train'}/{plain}"] = value
+    return named
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:

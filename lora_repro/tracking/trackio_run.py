@@ -15,7 +15,7 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.tracking.background import Background
 from lora_repro.tracking.metrics import Ending, Mirror
-from lora_repro.tracking.shown import describe, table
+from lora_repro.tracking.shown import describe, sectioned, table
 
 
 class TrackioTracker:
@@ -62,7 +62,7 @@ class TrackioRun:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.last = max(self.last, step)
-        self.run.log(values, step=step)
+        self.run.log(sectioned(values), step=step)
 
     def finish(self, ending: Ending) -> None:
         from trackio.table import Table

@@ -100,6 +100,17 @@ def panel(data: dict[str, Any]) -> Any:
     if kind == "scatter":
         x = reports.Config(data["x"]) if data["where"] == "config" else reports.SummaryMetric(data["x"])
         return reports.ScatterPlot(title=title, x=x, y=reports.SummaryMetric(data["y"]), log_x=data["log"])
+    if kind == "table":
+        return reports.WeavePanelSummaryTable(table_name=data["table"])
+    if kind == "compare":
+        return reports.RunComparer(diff_only="split")
+    if kind == "parallel":
+        keys = {"config": reports.Config, "summary": reports.SummaryMetric}
+        columns = [
+            reports.ParallelCoordinatesPlotColumn(keys[one["where"]](key := one["key"]), display_name=key, log=key == "train.lr")
+            for one in data["columns"]
+        ]
+        return reports.ParallelCoordinatesPlot(columns=columns, title=title)
     if kind == "image":
         return reports.MediaBrowser(title=title, media_keys=[data["key"]], num_columns=1)
     names = ("label", "value") if kind == "table_bar" else ("x", "y")

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
 from lora_repro.tracking.background import Background, closers, one_line
 from lora_repro.tracking.metrics import Ending, Mirror
-from lora_repro.tracking.shown import describe, table
+from lora_repro.tracking.shown import describe, sectioned, table
 
 MODES = ("offline", "online", "disabled", "shared")
-ADAPTER = "adapter.safetensors"
+ADAPTER, ARTIFACT = "adapter.safetensors", "adapter-{}"
+RESULTS = ("finished", "collapsed")  # a model that gives one answer to everything is a result, not a failure
 
 
 class WandbTracker:
@@ -53,25 +56,44 @@ class WandbRun:
 
     def __init__(self, tracker: WandbTracker, signature: str, asked: dict[str, Any], folder: Path) -> None:
         self.tracker, self.signature, self.folder = tracker, signature, folder
-        about = describe(signature, asked)
-        self.run = begin(tracker, folder, id=signature, resume="allow", job_type="train", **about)
-        # Steps of our own: a resumed run repeats those after its checkpoint, and W&B refuses to go back in its.
-        self.run.define_metric("*", step_metric="step")
-        self.run.define_metric("dev_loss", step_metric="step", summary="min")
+        self.about = describe(signature, asked)
+        self.begun: Any = None
+
+    def run(self, trains: bool = True) -> Any:
+        """W&B's run. Its job is `train`, or `eval` where it ends before it has logged a step."""
+        if self.begun is None:
+            job = "train" if trains else "eval"
+            run = begin(self.tracker, self.folder, id=self.signature, resume="allow", job_type=job, **self.about)
+            # Steps of our own: a resumed run repeats those after its checkpoint, and W&B refuses to go back in its.
+            run.define_metric("*", step_metric="step")
+            run.define_metric("eval/loss", step_metric="step", summary="min")
+            run.define_metric("eval/score", step_metric="step", summary="max")
+            self.begun = run
+        return self.begun
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        self.run.log({"step": step, **values})
+        self.run().log({"step": step, **sectioned(values)})
 
     def finish(self, ending: Ending) -> None:
+        run = self.run(trains="steps" in ending.summary)
         try:
-            self.run.summary.update({"status": ending.status, **ending.summary})
+            run.summary.update({"status": ending.status, **ending.summary})
             if ending.status == "preempted":
-                self.run.mark_preempting()
+                run.mark_preempting()
             if ending.predictions:
-                self.run.log({"predictions": self._table(ending.predictions)})
-            self._log_adapter(ending.status)
+                run.log({"predictions": self._table(ending.predictions)})
+            self._use(run, ending.starts)
+            self._log_adapter(run, ending)
         finally:
-            self.run.finish(exit_code=0 if ending.status == "finished" else 1)
+            run.finish(exit_code=0 if ending.status in RESULTS else 1)
+
+    def _use(self, run: Any, starts: Sequence[str]) -> None:
+        """Draw the line from the adapters that this run started from, where W&B has them; offline it knows none."""
+        import wandb
+
+        for signature in starts:
+            with suppress(wandb.Error, TypeError, ValueError):
+                run.use_artifact(f"{ARTIFACT.format(signature)}:latest")
 
     def _table(self, predictions: list[dict[str, Any]]) -> Any:
         import wandb
@@ -79,16 +101,17 @@ class WandbRun:
         columns, rows = table(predictions, self.tracker.predictions)
         return wandb.Table(columns=[*columns], data=[*rows], allow_mixed_types=True)
 
-    def _log_adapter(self, status: str) -> None:
+    def _log_adapter(self, run: Any, ending: Ending) -> None:
         import wandb
 
         path = self.folder / ADAPTER
         if not path.is_file() or path.stat().st_size > self.tracker.adapter_mb * 1e6:
             return
-        artifact = wandb.Artifact(f"adapter-{self.signature}", type="adapter", metadata={"status": status})
+        facts = {"status": ending.status, "starts": [ARTIFACT.format(signature) for signature in ending.starts]}
+        artifact = wandb.Artifact(ARTIFACT.format(self.signature), type="adapter", metadata=facts)
         # In place: the file stays in the run's folder, and a copy in W&B's would only cost time.
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        self.run.log_artifact(artifact)
+        run.log_artifact(artifact)
 
 
 def key_known() -> bool:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from lora_repro.methods.base import Trainable
     from lora_repro.objectives.base import Objective
 
+MEASURED = 10  # steps from one look at the gradients' length to the next: as many kernels as there are tensors
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -86,6 +88,11 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     if step < warmup:
         return config.lr * step / warmup
     return config.lr * max(0.0, (total - step) / max(1.0, total - warmup))
+
+
+def gradient_norm(tensors: Sequence[torch.Tensor]) -> float:
+    """The Euclidean length of all gradients together."""
+    return float(torch.stack([torch.linalg.vector_norm(t.grad) for t in tensors if t.grad is not None]).norm())
 
 
 def epochs(config: TrainConfig, rows: int) -> float:
@@ -152,6 +159,8 @@ def train(
             ranks.add_gradients(tensors)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
+            measured = step % MEASURED == 0  # before the clip
+            size = {"grad_norm": gradient_norm(tensors)} if measured and ranks.first else {}
             if config.clip is not None:
                 nn.utils.clip_grad_norm_(tensors, config.clip)
             step += 1
@@ -160,7 +169,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
-            note(step, {"train_loss": loss, "lr": rate})
+            note(step, {"train_loss": loss, "lr": rate, "epoch": step / per_epoch, "tokens": state.tokens, **size})
             if observe and ranks.first:
                 observe(step, total)
             dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"

@@ -10,11 +10,13 @@ import numpy as np
 from lora_repro.analysis.updates import NAMES, Probed, directions, factors, groups_of, random_factors
 from lora_repro.report.figures.curves import Curve, Plot, Spot, save
 
+PAPER = "The paper (GPT-3 175B, layer 48): 21.5 at r = 4, around 2 at r = 64."
+
 
 def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
     """Amplification by layer, and its median over layers during the training, a panel a kind of matrix each.
 
-    Dashed: the null of `random_factors`.
+    Dashed: the null of `random_factors`. title: whose they are, for the caption.
     """
     if not runs:
         return []
@@ -37,8 +39,19 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
             where = f"{NAMES[kind]}, {name}"
             panels.append(Plot(where, xlabel, ylabel, tuple(lines), references=tuple(random),
                                       scale="linear", log_y=True))  # fmt: skip
-    title = f"{title}\nDashed: an update of the same norm in random directions"
-    return save(panels, stem, columns=2, title=title)
+    caption = f"{'. '.join(title.splitlines()).rstrip('.')}. Dashed: an update of the same norm in random directions. {PAPER}"
+    return save(panels, stem, columns=2, title=_statement(runs), caption=caption)
+
+
+def _statement(runs: Sequence[Probed]) -> str:
+    """The median over layers of the first rank and of the first matrix, mean over seeds, at the end of the training."""
+    group, kind = groups_of(runs)[0], runs[0].kinds[0]
+    r = directions(group[0])[0]
+    ours, random = (np.mean([np.median(of(run, kind, r)) for run in group]) for of in (factors, random_factors))
+    return (
+        f"‖Δ{NAMES[kind]}‖ of {group[0].label} is {ours:.1f} times what {NAMES[kind]} has in the update's top {r} directions, "
+        f"and {random:.1f} times what it has in random ones"
+    )
 
 
 def _curve(name: str, x: np.ndarray, values: np.ndarray) -> Curve:

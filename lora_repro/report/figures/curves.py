@@ -1,6 +1,7 @@
 """A score over a swept amount (training rows, rank, trained parameters): a line a method, bars ± sd."""
 
-import textwrap
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lora_repro.report.figures.style import GREY, SINGLE, blank, write
+from lora_repro.report.figures.looks import Look, looks
+from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
-# Okabe and Ito's, safe for colour-blind eyes, with Tol's wine for their yellow, which white paper swallows; markers tell the
-# lines apart without colour.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-WIDE = 6.4  # inches of a panel
+WIDE, HIGH = 4.7, 3.3  # inches of a panel: its letters can be read on a phone
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,15 @@ class Spot:
 
 @dataclass(frozen=True)
 class Curve:
-    """A row's cells in the order of x. Curves of one `family` (empty: the label) share colour and marker."""
+    """A row's cells in the order of x. Curves of one `family` (empty: the label) share colour and marker.
+
+    method: whose look they have, where no other curve of the figure is of the same one.
+    """
 
     label: str
     spots: tuple[Spot, ...]
     family: str = ""
+    method: str = ""
 
     @property
     def look(self) -> str:
@@ -49,7 +51,7 @@ class Curve:
 class Plot:
     """One panel: title, what x is, what y is, its curves; `ticks`: (x, text) where the swept values are few.
 
-    absent: cells that have no value to draw, and why.
+    absent: cells that have no value to draw, and why. quoted: the paper's values, whose spread is what it prints.
     """
 
     title: str
@@ -57,59 +59,57 @@ class Plot:
     ylabel: str
     curves: tuple[Curve, ...]
     ticks: tuple[tuple[float, str], ...] = ()
-    references: tuple[Curve, ...] = field(default=(), kw_only=True)  # drawn dashed in the colours of `curves`, in their order
+    references: tuple[Curve, ...] = field(default=(), kw_only=True)  # drawn dashed in the colours of the `curves` of their labels
     scale: str = "log"  # of x: log, linear, or places: an order without meaning, points not joined
     log_y: bool = False
     absent: tuple[str, ...] = ()
+    quoted: bool = False
 
 
-def save(plots: Sequence[Plot], stem: Path, columns: int = 0, title: str = "") -> list[Path]:
-    """Draw the panels, `columns` in a row (0: all), into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(plots, columns, title), stem)
+def save(plots: Sequence[Plot], stem: Path, columns: int = 1, title: str = "", caption: str = "") -> list[Path]:
+    """Draw the panels, `columns` in a row, into `stem`.svg and `stem`.png; returns the two paths."""
+    return write(lambda: _figure(plots, columns, title, caption), stem)
 
 
-def _figure(plots: Sequence[Plot], columns: int, title: str) -> Figure:
-    width = min(columns or len(plots), len(plots))
+def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") -> Figure:
+    width = min(columns, len(plots))
     height = -(-len(plots) // width)
-    figure = blank(WIDE * width, 4.3 * height + 0.8)
-    looks = list(dict.fromkeys(curve.look for plot in plots for curve in plot.curves))
+    figure = blank(WIDE * width, HIGH * height)
+    named = looks({curve.look: curve.method for plot in plots for curve in plot.curves})
     axes = list(figure.subplots(height, width, squeeze=False).flat)
     for axis, plot in zip(axes, plots, strict=False):
-        _draw(axis, plot, looks)
+        _draw(axis, plot, named)
+    for axis in axes[len(plots) :]:
+        axis.set_axis_off()
     handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
-    inches = 0.07 * max(map(len, handles), default=0) + 0.7  # of the widest entry: 8 points, and the sample before it
+    inches = 0.075 * max(map(len, handles), default=0) + 0.7  # of the widest entry: 8 points, and the sample before it
     across = max(1, min(len(handles), int(WIDE * width / inches)))
-    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=across, frameon=False, fontsize=8)
-    if title:
-        figure.suptitle(wrapped(title, width), fontsize=9)
+    figure.legend(handles=list(handles.values()), loc="lower center", ncols=across, frameon=False, fontsize=8)
+    lettered(figure, title, caption)
     return figure
 
 
-def wrapped(title: str, width: int = 1) -> str:
-    """A caption's lines, broken where `width` panels end: 9 points on 6.4 inches hold some 70 letters."""
-    return "\n".join(textwrap.fill(line, 70 * width) for line in title.splitlines())
-
-
-def _draw(axis: Axes, plot: Plot, looks: Sequence[str]) -> None:
-    axis.set(title=wrapped(plot.title), xlabel=plot.xlabel, ylabel=plot.ylabel)
+def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
+    axis.set_title(symbols(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
     axis.set_xscale("log" if plot.scale == "log" else "linear")
     axis.set_yscale("log" if plot.log_y else "linear")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
-    for place, curve in enumerate(plot.references):
+    for curve in plot.references:
         points = [(spot.x, spot.y) for spot in curve.spots if spot.x is not None]
-        axis.plot(*zip(*points, strict=True), color=COLOURS[place % len(COLOURS)], linestyle="--", linewidth=1, zorder=2)
+        axis.plot(*zip(*points, strict=True), color=named[curve.look].colour, linestyle="--", linewidth=1, zorder=2)
     if plot.ticks:
         axis.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks])
         axis.xaxis.set_minor_locator(NullLocator())
     lines = 0
     for curve in plot.curves:
-        index = looks.index(curve.look)
-        style: Any = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        colour, marker = named[curve.look]
+        style: Any = {"color": colour, "marker": marker, "markersize": 5}
         for spot in curve.spots:
             if spot.x is None:
-                _across(axis, spot, curve.label, style["color"], lines)
+                _across(axis, spot, symbols(curve.label), colour, lines)
                 lines += 1
-        _placed(axis, [spot for spot in curve.spots if spot.x is not None], curve.label, style, plot.scale == "places")
+        _placed(axis, [spot for spot in curve.spots if spot.x is not None], symbols(curve.label), style, plot)
     below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
     axis.annotate(_note(plot), (0.5, 0), (0, -3), fontsize=7, **below)
 
@@ -122,24 +122,24 @@ def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> Non
         axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **beside)
 
 
-def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any], apart: bool) -> None:
-    """The points at their x, joined unless `apart`; hollow where there is one seed."""
+def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any], plot: Plot) -> None:
+    """The points at their x, joined unless they are places; hollow where there is one seed."""
     if not spots:
         return
-    style = {**style, **({"linestyle": "none"} if apart else {"linewidth": 1.2})}
+    style = {**style, **({"linestyle": "none"} if plot.scale == "places" else {"linewidth": 1.2})}
     one = all(spot.sd is None for spot in spots)
     axis.errorbar(
         [spot.x or 0.0 for spot in spots],
         [spot.y for spot in spots],
         yerr=None if one else [spot.sd or 0.0 for spot in spots],
-        markerfacecolor="white" if one else style["color"],
+        markerfacecolor="white" if one and not plot.quoted else style["color"],
         capsize=3,
         label=label,
         zorder=3,
         **style,
     )
     for spot in spots:
-        if spot.sd is None and not one:  # a seed was lost, or is missing, in this cell alone
+        if spot.sd is None and not one and not plot.quoted:  # a seed was lost, or is missing, in this cell alone
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
             at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": (7, 0), "textcoords": "offset points", "va": "center"}
@@ -149,6 +149,8 @@ def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any]
 def _note(plot: Plot) -> str:
     """How to read this panel's points and bars, and what it cannot show."""
     spots = [spot for curve in plot.curves for spot in curve.spots]
+    if plot.quoted:
+        return "as printed, bars ± sd where it prints one"
     said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
         said[0] += " (a dashed line's at the right)"
@@ -156,5 +158,4 @@ def _note(plot: Plot) -> str:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:
         said.append(f"not drawn: {', '.join(plot.absent)}")
-    text = "; ".join(said)
-    return text if len(text) <= 105 else "\n".join(textwrap.fill(part, 105) for part in said)
+    return symbols(wrapped("; ".join(said), WIDE - 0.4, size=7))

@@ -1,16 +1,18 @@
 """Grids of heat maps on one colour scale."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from lora_repro.analysis.spectra import Array
-from lora_repro.report.figures.style import blank, write
+from lora_repro.report.figures.style import blank, lettered, symbols, write
 
+SIDE = 1.55  # inches of a panel
 COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable in grey
 
 
@@ -30,17 +32,18 @@ class Map:
     names: tuple[str, ...] = ()
 
 
-def save(rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None) -> list[Path]:
+def save(
+    rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
+) -> list[Path]:
     """Draw the panels, a list a row, with one colour bar called `scale` from 0 to `top` (null: the largest value)."""
-    return write(lambda: _figure(rows, title, scale, top), stem)
+    return write(lambda: _figure(rows, title, scale, top, caption), stem)
 
 
-def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | None) -> Figure:
+def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | None, caption: str = "") -> Figure:
     height, width = len(rows), max(len(row) for row in rows)
     highest = max(float(np.nanmax(panel.values)) for row in rows for panel in row)
     limit = top or highest
-    side = 2.3 if width <= 4 else 1.65  # inches of a panel: a wide figure is shown smaller
-    figure = blank(side * width + 1.2, side * height + 1.1)
+    figure = blank(max(SIDE * width + 1.0, 4.4), SIDE * height)
     axes = figure.subplots(height, width, squeeze=False)
     image = None
     for line, row in zip(axes, rows, strict=True):
@@ -48,32 +51,33 @@ def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | 
             if place >= len(row):
                 axis.set_axis_off()
                 continue
-            panel = row[place]
-            (left, right), (first, last) = panel.x, panel.y
-            across, down = np.shape(panel.values)[1], np.shape(panel.values)[0]
-            dx, dy = (right - left) / max(1, across - 1) / 2 or 0.5, (last - first) / max(1, down - 1) / 2 or 0.5
-            image = axis.imshow(
-                panel.values,
-                aspect="auto",
-                cmap=COLOURS,
-                vmin=0,
-                vmax=limit,
-                interpolation="nearest",
-                extent=(left - dx, right + dx, last + dy, first - dy),
-            )
-            axis.set_title(panel.title, fontsize=8)
-            axis.set_xlabel(panel.xlabel, fontsize=8)
-            axis.set_ylabel(panel.ylabel, fontsize=8)
-            axis.tick_params(labelsize=7)
-            axis.spines[:].set_visible(False)
-            if panel.names:
-                axis.set_xticks(range(len(panel.names)), panel.names, rotation=90)
-            else:
-                axis.set_xticks(sorted({left, round((left + right) / 2), right}))
-            axis.set_yticks(sorted({first, round((first + last) / 2), last}))
-    inches = side * width + 1.2
-    figure.suptitle("\n".join(textwrap.fill(line, int(11 * inches)) for line in title.splitlines()), fontsize=9)
+            image = _panel(axis, row[place], limit, first=place == 0)
     assert image is not None
     beyond = "max" if highest > limit * 1.0001 else "neither"
-    figure.colorbar(image, ax=axes.ravel().tolist(), label=scale, shrink=0.8, extend=beyond)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label=symbols(scale), shrink=0.8, extend=beyond)
+    lettered(figure, title, caption)
     return figure
+
+
+def _panel(axis: Axes, panel: Map, limit: float, first: bool) -> AxesImage:
+    (left, right), (top, last) = panel.x, panel.y
+    down, across = np.shape(panel.values)
+    dx, dy = (right - left) / max(1, across - 1) / 2 or 0.5, (last - top) / max(1, down - 1) / 2 or 0.5
+    extent = (left - dx, right + dx, last + dy, top - dy)
+    image = axis.imshow(
+        panel.values, aspect="auto", cmap=COLOURS, vmin=0, vmax=limit, interpolation="nearest", extent=extent
+    )
+    axis.set_title(symbols(panel.title), fontsize=8)
+    axis.set_xlabel(symbols(panel.xlabel), fontsize=8)
+    if first:
+        # Upright: a lone i on its side reads as a dot.
+        upright = {"rotation": 0, "labelpad": 8} if len(panel.ylabel) < 3 else {}
+        axis.set_ylabel(symbols(panel.ylabel), fontsize=8, **upright)
+    axis.tick_params(labelsize=7)
+    axis.spines[:].set_visible(False)
+    if panel.names:
+        axis.set_xticks(range(len(panel.names)), panel.names, rotation=90)
+    else:
+        axis.set_xticks(sorted({left, round((left + right) / 2), right}))
+    axis.set_yticks(sorted({top, round((top + last) / 2), last}))
+    return image

@@ -1,4 +1,6 @@
-"""A score against trainable parameters: a point a method, each with its label."""
+"""A score against trained parameters: a point a method, each with its label."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from lora_repro.report.figures.style import GREY, SINGLE, blank, write
+from lora_repro.report.figures.looks import LORA, look
+from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
-COLOUR, QUOTED = "#1f4e79", "#b5651d"
+WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Where a label may go, in points from its marker: the first place that overlaps nothing is taken.
 PLACES = [
     (dx * reach, dy * reach)
@@ -23,34 +26,52 @@ PLACES = [
 
 @dataclass(frozen=True)
 class Point:
-    """A method: x trained parameters (0: a horizontal line), y score, sd None for one seed or not stated."""
+    """A method: x trained parameters (0: a horizontal line), y score, its bar ± sd, or `ends`; neither where there is no spread.
+
+    method: whose colour it has. quoted: the paper's; it has no label where a point of ours has the same.
+    """
 
     label: str
     x: float
     y: float
     sd: float | None
+    method: str = ""
     single: bool = False
     quoted: bool = False
+    ends: tuple[float, float] | None = None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.ends or (self.y - (self.sd or 0), self.y + (self.sd or 0))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One backbone's points with the title that says profile, backbone, data and n."""
+    """One backbone's points. many, one: what those of several seeds and of one are, with their bars.
+
+    floor: y below which a point is an arrow with its value beside it. joined: ours and the paper's of one label.
+    """
 
     title: str
     points: tuple[Point, ...]
+    xlabel: str = "trainable parameters (method + head, log scale)"
+    many: str = "ours: mean over seeds, bar: ± sd"
+    one: str = f"ours: {SINGLE}"
+    floor: float | None = None
+    joined: bool = False
 
 
-def save(panels: Sequence[Panel], ylabel: str, stem: Path) -> list[Path]:
-    """Draw the panels side by side into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(panels, ylabel), stem)
+def save(panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "") -> list[Path]:
+    """Draw the panels one below the other into `stem`.svg and `stem`.png; returns the two paths."""
+    return write(lambda: _figure(panels, ylabel, title, caption), stem)
 
 
-def _figure(panels: Sequence[Panel], ylabel: str) -> Figure:
-    figure = blank(7.2 * len(panels), 4.6)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> Figure:
+    figure = blank(WIDE, HIGH * len(panels))
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel, ylabel)
+    lettered(figure, title, caption)
     figure.draw_without_rendering()  # fixes the layout, so that labels can be measured
     figure.set_layout_engine("none")
     for axis, panel in zip(axes, panels, strict=True):
@@ -59,32 +80,55 @@ def _figure(panels: Sequence[Panel], ylabel: str) -> Figure:
 
 
 def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
-    axis.set(title=panel.title, xlabel="trainable parameters (method + head, log scale)", ylabel=ylabel)
+    axis.set_title(symbols(wrapped(panel.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set(xlabel=panel.xlabel, ylabel=ylabel)
     axis.set_xscale("log")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     drawn = [point for point in panel.points if point.x > 0]
-    names = {}
-    for point in drawn:
-        colour = QUOTED if point.quoted else COLOUR
-        style: Any = {"marker": "s" if point.quoted else "o", "color": colour, "markersize": 5}
-        style["markerfacecolor"] = "white" if point.single else colour
-        axis.errorbar(point.x, point.y, yerr=point.sd, capsize=3, linewidth=1, zorder=3, **style)
-        meaning = "paper" if point.quoted else SINGLE if point.single else "mean over seeds, bar: ± sd"
-        names[meaning] = axis.plot([], [], linestyle="none", label=meaning, **style)[0]
-    for point in panel.points:
-        if point.x <= 0:
-            axis.axhline(point.y, color=GREY, linewidth=1, linestyle="--", zorder=1)
     if drawn:
         axis.set_xlim(min(point.x for point in drawn) / 2.5, max(point.x for point in drawn) * 4)
         axis.set_ylim(*_limits(panel))
-        below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}
-        axis.legend(handles=[names[key] for key in sorted(names)], frameon=False, fontsize=8, **below)
+    names = {}
+    for point in drawn:
+        style, bar = _style(point), _bar(point)
+        below = panel.floor is not None and point.y < panel.floor
+        y = axis.get_ylim()[0] if below else point.y
+        style |= {"marker": "v", "clip_on": False} if below else {}
+        axis.errorbar(point.x, y, yerr=None if below else bar, capsize=3, linewidth=1, zorder=3, **style)
+        kind = "the paper" if point.quoted else panel.one if point.single else panel.many
+        shown = {**style, "color": GREY, "marker": "s" if point.quoted else "o", "markersize": 5, "clip_on": True}
+        shown["markerfacecolor"] = "white" if point.quoted or point.single else GREY
+        names[kind] = axis.plot([], [], linestyle="none", label=kind, **shown)[0]
+    for point in panel.points:
+        pair = [other for other in drawn if panel.joined and point.quoted and not other.quoted and other.label == point.label]
+        for other in pair:
+            colour = look(point.method).colour
+            axis.plot([point.x, other.x], [point.y, other.y], color=colour, linewidth=0.7, linestyle=":", zorder=2)
+        if point.x <= 0:
+            axis.axhline(point.y, color=GREY, linewidth=1, linestyle="--", zorder=1)
+    if drawn:
+        below_axis: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 1 + (max(map(len, names)) < 40)}
+        axis.legend(handles=[names[key] for key in sorted(names)], frameon=False, fontsize=8, **below_axis)
+
+
+def _style(point: Point) -> dict[str, Any]:
+    """The method's colour; the paper's a hollow square, ours a disc, hollow for one seed; LoRA's larger."""
+    colour = look(point.method).colour
+    size = (6 if point.quoted else 5) + 3 * (point.method == LORA)
+    style: dict[str, Any] = {"marker": "s" if point.quoted else "o", "color": colour, "markersize": size}
+    return {**style, "markerfacecolor": "white" if point.quoted or point.single else colour}
+
+
+def _bar(point: Point) -> Any:
+    low, high = point.span
+    return None if low == high else [[point.y - low], [high - point.y]]
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
     """The methods' range, widened to lines near it: a far one (an untuned model) would squeeze the rest."""
-    ends = [end for p in panel.points if p.x > 0 for end in (p.y - (p.sd or 0), p.y + (p.sd or 0))]
-    low, high = min(ends), max(ends)
+    floor = -float("inf") if panel.floor is None else panel.floor
+    ends = [end for p in panel.points if p.x > 0 and p.y >= floor for end in p.span] or [0.0]
+    low, high = max(min(ends), floor), max(ends)
     span = max(high - low, 1.0)
     near = [p.y for p in panel.points if p.x <= 0 and low - span < p.y < high + span]
     low, high = min([low, *near]), max([high, *near])
@@ -93,13 +137,26 @@ def _limits(panel: Panel) -> tuple[float, float]:
 
 def _label(axis: Axes, panel: Panel) -> None:
     drawn = [point for point in panel.points if point.x > 0]
-    centres = [axis.transData.transform((point.x, point.y)) for point in drawn]
+    bottom = axis.get_ylim()[0]
+    places = [(point, point.x, max(point.y, bottom) if panel.floor is not None else point.y) for point in drawn]
+    centres = [axis.transData.transform((x, y)) for _, x, y in places]
     taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
     taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
     arrow = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
-    for point in drawn:
-        at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
-        taken.append(_place(axis, axis.annotate(point.label, fontsize=8, arrowprops=arrow, **at), taken))
+    ours = {point.label for point in drawn if not point.quoted}
+    for point, x, y in places:
+        if point.quoted and point.label in ours:
+            continue
+        at: Any = {"xy": (x, y), "xytext": (0, 0), "textcoords": "offset points"}
+        said = point.label if y == point.y else f"{point.label}\n−{abs(point.y):.1f}"
+        look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
+        taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), taken))
+
+
+def _bar_box(axis: Axes, point: Point) -> Bbox:
+    (x, low), (_, high) = (axis.transData.transform((point.x, end)) for end in point.span)
+    return Bbox.from_extents(x - 2, low, x + 2, high)
 
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
@@ -123,18 +180,25 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
 
 
 def _place(axis: Axes, text: Annotation, taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first free place; where there is none, the last one tried stands."""
-    box = Bbox.null()
-    for dx, dy in PLACES:
-        text.set_position((dx, dy))
-        text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-        text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")
-        box = _extent(axis, text).padded(1)
-        inside = axis.bbox.containsx(box.x0) and axis.bbox.containsx(box.x1)
-        inside = inside and axis.bbox.containsy(box.y0) and axis.bbox.containsy(box.y1)
-        if inside and not any(box.overlaps(other) for other in taken):
-            break
-    return box
+    """Move `text` to the first of the places inside the frame that overlaps nothing, or the least."""
+    tried: list[tuple[int, int]] = []
+    for place in range(len(PLACES)):
+        box = _moved(axis, text, place)
+        corners = [(x, y) for x in (box.x0, box.x1) for y in (box.y0, box.y1)]
+        if all(axis.bbox.contains(x, y) for x, y in corners):
+            tried.append((sum(bool(box.overlaps(other)) for other in taken), place))
+            if not tried[-1][0]:
+                break
+    return _moved(axis, text, min(tried, default=(0, 0))[1])
+
+
+def _moved(axis: Axes, text: Annotation, place: int) -> Bbox:
+    """The room that `text` takes at one of `PLACES`, where it is then."""
+    dx, dy = PLACES[place]
+    text.set_position((dx, dy))
+    text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
+    text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")
+    return _extent(axis, text).padded(1)
 
 
 def _extent(axis: Axes, text: Annotation) -> Bbox:

@@ -1,15 +1,24 @@
-"""What the figure of a table's scores shows: points over trained parameters, curves over a swept amount, or places by row."""
+"""What the figure of a table's scores shows: points over trained parameters, curves over a swept amount, or places by row.
+
+The same forms of what the paper prints, in the same colours, are figures beside ours: its model is another one.
+"""
 
 import re
 from collections.abc import Sequence
 
 from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import Curve, Plot, Spot
+from lora_repro.report.figures.looks import LORA
 from lora_repro.report.figures.points import Panel, Point
+from lora_repro.report.figures.style import inside
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 
 COUNTED = re.compile(r"(?:.+: )?\d+ [a-z]+")  # a note on lost seeds: `1 collapsed`, `RTE: 1 diverged`
+OVER = {
+    "data.n_train": "training rows (log scale)",
+    "parameters": "trainable parameters (method + head, log scale)",
+}
 
 
 def panel(scores: Scores, quoted: bool) -> Panel:
@@ -23,21 +32,23 @@ def panel(scores: Scores, quoted: bool) -> Panel:
             absent += [label] if lost else []
         elif result.method_parameters is not None:
             x = result.method_parameters + (result.head_parameters or 0)
-            points.append(Point(label, x, cell.mean, cell.sd, single=cell.n == 1))
+            points.append(Point(label, x, cell.mean, cell.sd, result.method, single=cell.n == 1))
         elif result.printed_millions is not None and quoted:
             x = round(1e6 * result.printed_millions)
-            points.append(Point(result.label, x, cell.mean, cell.sd, quoted=True))
-    title = [". ".join(scores.facts[:2]), ". ".join(scores.facts[2:4])]
-    title += [f"Not drawn: {', '.join(absent)}"] if absent else []
-    return Panel("\n".join(title), tuple(points))
+            points.append(Point(result.label, x, cell.mean, cell.sd, result.method, quoted=True))
+    title = _backbone(scores) + (f"\nNot drawn: {', '.join(absent)}" if absent else "")
+    return Panel(title, tuple(points))
+
+
+def _backbone(scores: Scores) -> str:
+    """As a panel says it: without the remarks in brackets."""
+    return scores.facts[1].removeprefix("Backbone: ").partition(" (")[0]
 
 
 def curve_plot(scores: Scores, over: str, axis: str) -> Plot:
     """Our results only, over the swept amount or over trained parameters; the paper's model is another one."""
-    what, backbone, data, n, metrics = scores.facts[:5]
-    title = f"{what}. {n}\n{backbone.partition(' (')[0]}\n{data}\n{metrics}"
     if over == "row":
-        return _by_row(scores, title)
+        return _by_row(scores, _ours(scores), _backbone(scores))
     amounts = {column.key: float(column.value) for column in scores.columns if isinstance(column.value, int)}
     drawn, absent = [], []
     for result in _ours(scores):
@@ -52,19 +63,113 @@ def curve_plot(scores: Scores, over: str, axis: str) -> Plot:
                 spots.append(Spot(x, cell.mean, cell.sd, mark(result, column)))
         absent += [text for column in scores.columns for text in _absent([result], column)]
         if spots:
-            # The same matrices adapted (lora_q) and trained in full (full_q) are one colour.
-            family = result.row.removeprefix("lora_").removeprefix("full_")
-            drawn.append(Curve(result.label, tuple(sorted(spots, key=lambda spot: spot.x or 0)), family))
-    xlabel = {
-        "data.n_train": "training rows (log scale)",
-        "parameters": "trainable parameters (method + head, log scale)",
-    }.get(over, f"{axis} (log scale)")
+            drawn.append(_curve(result, spots))
     ticks = tuple((x, f"{x:,.0f}") for x in amounts.values()) if over != "parameters" else ()
-    return Plot(title, xlabel, scores.score, tuple(drawn), ticks, absent=tuple(absent))
+    return Plot(_backbone(scores), _xlabel(over, axis), scores.score, tuple(drawn), ticks, absent=tuple(absent))
+
+
+def _xlabel(over: str, axis: str) -> str:
+    return OVER.get(over, f"{axis} (log scale)")
+
+
+def _curve(result: Result, spots: Sequence[Spot]) -> Curve:
+    # The same matrices adapted (lora_q) and trained in full (full_q) are one colour.
+    family = result.row.removeprefix("lora_").removeprefix("full_")
+    return Curve(result.label, tuple(sorted(spots, key=lambda spot: spot.x or 0)), family, result.method)
+
+
+def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
+    """All that the paper prints of these rows, over the same amount, sizes not swept here too; None where that is nothing.
+
+    A row's printed values are keyed as its columns are, `rank_8`, `rows_100`, `size_64`, and `any` for one without an amount.
+    """
+    results = [result for result in scores.results if result.source.startswith("paper")]
+    if not results:
+        return None
+    if over == "row":
+        return _printed_by_row(results)
+    numbered = next((column.key for column in scores.columns if isinstance(column.value, int)), "")
+    before = numbered.rpartition("_")[0]
+    drawn, values = [], set()
+    for result in results:
+        trained = result.printed.get("trained_m") or {}
+        spots = []
+        for key, value in result.printed.items():
+            of, _, amount = key.rpartition("_")
+            if key != ANY and not (of == before and amount.isdigit()):
+                continue
+            x = None if key == ANY else float(amount)
+            if over == "parameters":
+                x = 1e6 * float(trained[key]) if key in trained else None
+                if x is None:
+                    continue
+            values |= {x} - {None}
+            spots.append(Spot(x, float(value), result.printed.get(f"{key}_sd")))
+        if spots:
+            drawn.append(_curve(result, spots))
+    ticks = () if over == "parameters" else tuple((x, f"{x:,.0f}") for x in sorted(x for x in values if x is not None))
+    xlabel = _xlabel(over, axis).replace("method + head, ", "")
+    return Plot("", xlabel, scores.score, tuple(drawn), ticks, quoted=True) if drawn else None
+
+
+def statement(scores: Scores, over: str = "", axis: str = "") -> str:
+    """What the figure says, in a sentence of its numbers: of LoRA beside the reference, or from its first to its last amount."""
+    label = scores.score if over else scores.compared.metric.label
+    ours = [result for result in _ours(scores) if result.cells]
+    lora = next((result for result in ours if result.method == LORA), None)
+    if not over:
+        return _beside_reference(scores, ours, lora, label)
+    if over == "row":
+        means = {r.label: r.cells[scores.compared.key].mean for r in ours if scores.compared.key in r.cells}
+        if len(means) > 1:
+            best, worst = (f(means, key=lambda name: means[name]) for f in (max, min))
+            return f"{scores.title}: {best} scores highest, {means[best]:.1f}, and {worst} lowest, {means[worst]:.1f}"
+        return f"{scores.title}: {label} by row"
+    ends = [c for c in scores.columns if isinstance(c.value, int) and lora and c.key in lora.cells]
+    if lora and len(ends) > 1:
+        digits = ends[0].metric.digits
+        first, last = (f"{lora.cells[c.key].mean:.{digits}f} at {c.metric.label}" for c in (ends[0], ends[-1]))
+        return f"{scores.title}: {lora.label} has {label} {first} and {last}"
+    return f"{scores.title}: {label} against {_xlabel(over, axis).partition(' (')[0]}"
+
+
+def _beside_reference(scores: Scores, ours: Sequence[Result], lora: Result | None, label: str) -> str:
+    key = scores.compared.key
+    told = {r.row: r for r in ours if key in r.cells and r.method_parameters is not None}
+    reference = next((r for r in told.values() if r.row == scores.reference_row), None)
+    best = max((r for r in told.values() if r is not reference), key=lambda r: r.cells[key].mean, default=None)
+    hero = lora if lora and lora.row in told and lora is not reference else best
+    if hero is None or reference is None:
+        return f"{scores.title}: {label} against trained parameters"
+    first, second = (
+        f"{inside(r.label)} {r.cells[key].mean:.{scores.compared.metric.digits}f} with {short(r.method_parameters or 0)}"
+        for r in (hero, reference)
+    )
+    return f"{scores.title}, {label}: {first[0].upper()}{first[1:]} trained parameters, {second}"
+
+
+def short(number: float) -> str:
+    """230 k, 134.5 M."""
+    for size, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {name}"
+    return f"{number:.0f}"
+
+
+def provenance(scores: Scores) -> str:
+    """Whose numbers a figure shows: what its table's caption says, without the command."""
+    return ". ".join(fact.rstrip(".") for fact in scores.facts[:4]) + "."
+
+
+def sources(scores: Sequence[Scores]) -> str:
+    """Where the paper's values stand."""
+    found = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
+    tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in found)
+    return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
 
 
 def _ours(scores: Scores) -> list[Result]:
-    return [result for result in scores.results if not result.source.startswith(("paper", "reruns"))]
+    return [result for result in scores.results if not result.quoted]
 
 
 def mark(result: Result, column: Column) -> str:
@@ -81,9 +186,9 @@ def _absent(results: Sequence[Result], column: Column) -> list[str]:
     return [f"{result.label} at {column.metric.label} ({mark(result, column)})" for result in gone]
 
 
-def _by_row(scores: Scores, title: str) -> Plot:
+def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
     """A row's place on x, a colour a column, columns side by side; the first source that has it."""
-    results = {result.row: result for result in reversed(_ours(scores))}
+    results = {result.row: result for result in reversed(shown)}
     rows = [row for row in dict.fromkeys(result.row for result in scores.results) if row in results]
     drawn, absent = [], []
     for number, column in enumerate(scores.columns):
@@ -95,6 +200,18 @@ def _by_row(scores: Scores, title: str) -> Plot:
             drawn.append(Curve(column.metric.label, tuple(spots)))
     ticks = tuple((float(place), _wrapped(results[row].label)) for place, row in enumerate(rows))
     return Plot(title, "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", absent=tuple(absent))
+
+
+def _printed_by_row(results: Sequence[Result]) -> Plot | None:
+    """The same of what the paper prints: a colour a task of its own."""
+    keys = [key for result in results for key, value in result.printed.items() if isinstance(value, int | float)]
+    tasks = [key for key in dict.fromkeys(keys) if key not in ("params_m", "n") and not key.endswith("_sd")]
+    drawn = []
+    for task in tasks:
+        found = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
+        drawn.append(Curve(task.upper(), tuple(Spot(place, float(y), sd) for place, y, sd in found)))
+    ticks = tuple((float(place), _wrapped(result.label)) for place, result in enumerate(results))
+    return Plot("", "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", quoted=True) if drawn else None
 
 
 def _wrapped(label: str) -> str:

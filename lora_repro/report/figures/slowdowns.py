@@ -12,12 +12,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lora_repro.report.figures.style import blank, write
+from lora_repro.report.figures.style import blank, lettered, write
 from lora_repro.report.views.latency import Entry, holds_zero, interval, signed
 
 # Blue is faster, white equal, red slower: told apart with any colour vision, and every cell says its number too.
 MAP = "RdBu_r"
-ACROSS, WIDEST = 4, 14.0  # panels side by side, inches
+ACROSS, WIDEST = 4, 12.0  # panels side by side, inches
+STRONGEST = 15.0  # per cent at the ends of the colours: the paper's few would be pale beside a prefix's 40
 SCALE = "slow-down against the plain model (%)"
 READ = "median [95 % interval] over n = {} rounds; = : the interval holds 0"
 
@@ -32,28 +33,42 @@ def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     backbones = list(dict.fromkeys(entry["backbone"] for entry in entries))
     methods = list(dict.fromkeys(entry["row"] for entry in entries))
     cells = [len({entry[key] for entry in entries}) for key in ("batch", "length")]
-    width, height = max(2.6, 1.05 * cells[0]), max(1.9, 0.62 * cells[1] + 0.9)
+    width, height = max(2.3, 1.0 * cells[0]), max(1.7, 0.62 * cells[1] + 0.75)
     across = max(1, min(ACROSS, len(methods), int(WIDEST // width)))
     lines = -(-len(methods) // across)
     most = max(abs(entry["slowdown"]["median"]) for entry in entries)
-    scale = Normalize(-most or -1.0, most or 1.0)
-    figure = blank(width * across + 1.2, len(backbones) * (height * lines + 0.8))
+    reach = min(most, STRONGEST) or 1.0
+    scale = Normalize(-reach, reach)
+    figure = blank(width * across + 1.1, len(backbones) * (height * lines + 0.3))
     parts = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
     for part, backbone in zip(parts, backbones, strict=True):
         own = [entry for entry in entries if entry["backbone"] == backbone]
-        where = f"{found['backbones'][backbone]}, profile {found['profile']}\n{found['where']['device']}, float32, random tokens"
-        title = f"{where}\n{READ.format(found['asked']['bench']['rounds'])}"
-        part.suptitle(title, fontsize=9)
+        part.suptitle(found["backbones"][backbone], fontsize=9)
         axes = part.subplots(lines, across, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_axis_off()
         for index, (axis, row) in enumerate(zip(axes.flat, methods, strict=False)):
             _panel(axis, [entry for entry in own if entry["row"] == row], scale)
             axis.set_ylabel("length (tokens)" if index % across == 0 else "")
-            axis.set_xlabel("batch size (sequences)")
-        bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9)
+            axis.set_xlabel("batch size (sequences)" if index >= len(methods) - across else "")
+        beyond = "both" if most > reach else "neither"
+        bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9, extend=beyond)
         bar.outline.set_visible(False)
+    where = f"Profile {found['profile']}, {found['where']['device']}, float32, random tokens"
+    lettered(figure, _statement(entries), f"{where}; {READ.format(found['asked']['bench']['rounds'])}.")
     return figure
+
+
+def _statement(entries: Sequence[Entry]) -> str:
+    """The widest slow-down of each of these that were measured: merged LoRA, the worst adapter, the worst of all."""
+
+    def widest(found: Sequence[Entry]) -> str:
+        one = max(found, key=lambda entry: entry["slowdown"]["median"])
+        return f"{one['label']} up to {signed(one['slowdown']['median'])} %"
+
+    chosen = [[e for e in entries if word in e["label"].lower()] for word in ("merged", "adapter", "")]
+    chosen[0] = [entry for entry in chosen[0] if "not merged" not in entry["label"]]
+    return f"Slow-down of a forward pass: {', '.join(dict.fromkeys(widest(found) for found in chosen if found))}"
 
 
 def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:

@@ -1,16 +1,22 @@
-"""One style for every figure, and one way to write it.
+"""One style for every figure, and one way to write it: a statement above, whose numbers these are below, panels between.
 
 Nothing that changes with the day or the machine is written: the SVG's ids are salted, dates and software names left out,
 and text is drawn as outlines of matplotlib's own DejaVu Sans.
 """
 
+from __future__ import annotations
+
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 STYLE: Any = {  # Any: matplotlib types the keys as one long Literal
     "svg.hashsalt": "lora_repro",
@@ -24,8 +30,10 @@ STYLE: Any = {  # Any: matplotlib types the keys as one long Literal
     "savefig.dpi": 150,
     "path.simplify": False,
 }
-GREY = "#666666"
+GREY = "#595959"
 SINGLE = "one seed, no spread: supports no verdict"
+EDGE = 0.08  # inches that lettering keeps from the edges
+SYMBOL = re.compile(r"(?<![A-Za-z0-9])([AW])_(\w+)")
 
 
 def blank(width: float, height: float) -> Figure:
@@ -35,6 +43,74 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
+def lettered(figure: Figure, title: str, caption: str) -> None:
+    """`title`, one statement, above; `caption`, whose numbers these are and how to read them, below. Both as wide as the figure.
+
+    The figure grows by what they take, and keeps its panels and its legends between them.
+    """
+    figure.set_label(title)
+    width, height = map(float, figure.get_size_inches())
+    over = _block(figure, title, width, size=11, weight="bold")
+    under = _block(figure, caption, width, size=8, color=GREY)
+    above, below = (_height(figure, block) + 2 * EDGE for block in (over, under))
+    legends = sum(_height(figure, legend) for legend in figure.legends)
+    total = height + above + below + legends
+    figure.set_size_inches(width, total)
+    over.set_position((EDGE / width, 1 - EDGE / total))
+    over.set_verticalalignment("top")
+    under.set_position((EDGE / width, EDGE / total))
+    under.set_verticalalignment("bottom")
+    cast(Any, figure.get_layout_engine()).set(rect=(0, (below + legends) / total, 1, height / total))
+    for legend in figure.legends:
+        legend.set_in_layout(False)
+        legend.borderaxespad = 0.0
+        legend.set_bbox_to_anchor((0, below / total, 1, height / total), figure.transFigure)
+
+
+def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
+    text = figure.text(0, 0, symbols(wrapped(words, width - 2 * EDGE, **look)), linespacing=1.35, **look)
+    text.set_in_layout(False)
+    return text
+
+
+def _height(figure: Figure, what: Text | Legend) -> float:
+    """In inches; of no words none."""
+    shown = bool(what.get_texts()) if isinstance(what, Legend) else bool(what.get_text())
+    return float(what.get_window_extent().height) / figure.dpi if shown else 0.0
+
+
+def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
+    """`words` with a break wherever a line would be wider than so many inches; their own breaks stay."""
+    renderer: Any = FigureCanvasAgg(Figure(dpi=100)).get_renderer()
+    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+
+    def wide(text: str) -> bool:
+        letters = renderer.get_text_width_height_descent(text, font, False)[0]
+        return bool(letters > 97 * inches)  # not 100: another resolution rounds them up
+
+    lines: list[str] = []
+    for line in words.replace(" %", "\u00a0%").splitlines():
+        lines.append("")
+        for word in line.split(" "):
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and wide(longer):
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return "\n".join(lines)
+
+
+def inside(label: str) -> str:
+    """A row's label inside a sentence: full fine-tuning, but LoRA and FT-Top2."""
+    first, rest = label.partition(" (")[0], label[1:]
+    return label[0].lower() + rest if first[1:].islower() else label
+
+
+def symbols(text: str) -> str:
+    """W_q and A_v as the paper sets them."""
+    return SYMBOL.sub(r"$\1_{\2}$", text)
+
+
 def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
     """Draw in the house's style, whatever the reader's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
     with matplotlib.rc_context():
@@ -42,6 +118,8 @@ def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
         matplotlib.rcParams.update(STYLE)
         figure = draw()
         stem.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+        # The statement in words too: the letters of an SVG are drawn.
+        title = {"Title": str(figure.get_label())} if figure.get_label() else {}
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None, **title})
+        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None, **title})
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]

@@ -1,11 +1,12 @@
-"""Heat maps of the subspace analysis (Figures 3, 4, 6, 7, 8 of the paper), from probed runs.
+"""Heat maps of the subspace analysis in the paper's forms (its Figures 3, 4, 6, 7, 8), from probed runs.
 
-Every row of panels ends with what two random Gaussian matrices give and with the chance level, on the same colour scale.
+One colour scale, 0 to 1 as phi is, so that figures compare; what two random Gaussian matrices give stands beside. The paper's own
+maps are pictures: of their values it prints what the captions here repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,35 +16,89 @@ from lora_repro.analysis.spectra import Array, chance, random_basis, similarity
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.report.figures.heatmap import Map, save
 
-PHI = "φ(i, j): 1 = one span contains the other, 0 = orthogonal"
+PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"
 SHARE = 0.2  # of W's directions, from the top: where the paper looks (its Figure 8 shows the top 10 %)
+PAPER = {
+    "ranks": "The paper (GPT-3 175B, layer 48, r = 8 and 64): only the top direction is shared, with φ > 0.5.",
+    "seeds": "The paper (GPT-3 175B, layer 48, r = 64): W_q shares more directions than W_v, two Gaussians none.",
+    "weight": "The paper (GPT-3 175B): the top 4 directions of ΔW_q and the top 10 % of W_q share barely above 0.2.",
+}
+Grids = Callable[[str, int], Array]  # of a kind of matrix and a layer
 
 
 def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """`stem`_ranks, _seeds and _weight, as SVG and PNG, of whatever the runs allow."""
+    """`stem`_ranks and _seeds at the middle layer, the same with _layers at every kept one, and `stem`_weight; what runs allow.
+
+    title: whose they are, for the captions.
+    """
     lora = [run for run in runs if run.rank]
     if not lora:
         return []
-    paths = []
-    layers, kinds = lora[0].kept_layers, lora[0].kinds
     ranks = sorted({run.rank for run in lora if run.rank})
     m, n = ranks[0], ranks[-1]
-    if pairs := len(between_ranks(lora, kinds[0], layers[0])):
-        rows = []
-        for kind in kinds:
-            grids = [np.mean(list(between_ranks(lora, kind, layer).values()), axis=0) for layer in layers]
-            rows += [_row(lora, kind, grids), _row(lora, kind, [grid[:, :m] for grid in grids], f", j ≤ {m}")]
+    first = n // 8 or 1
+    paths = []
+    if pairs := len(between_ranks(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
         what = f"A of r = {m} (i, down) and, of another seed, r = {n} (j, across); {_mean(pairs)}"
-        paths += save(rows, f"{title}\n{what}", PHI, stem.with_name(f"{stem.name}_ranks"))
-    if pairs := len(between_seeds(lora, kinds[0], layers[0])):
-        rows = []
-        for kind in kinds:
-            grids = [np.mean(between_seeds(lora, kind, layer), axis=0) for layer in layers]
-            first = n // 8 or 1
-            rows += [_row(lora, kind, grids), _row(lora, kind, [grid[:first, :first] for grid in grids], f", i, j ≤ {first}")]
-        what = f"A of r = {n} of two seeds; {_mean(pairs)}"
-        paths += save(rows, f"{title}\n{what}", PHI, stem.with_name(f"{stem.name}_seeds"))
+        zoom = f"j ≤ {m}"
+
+        def of_ranks(kind: str, layer: int) -> Array:
+            return np.asarray(np.mean(list(between_ranks(lora, kind, layer).values()), axis=0))
+
+        said = f"Top directions of r = {m} and r = {n}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
+        paths += _drawn(lora, of_ranks, m, 1, zoom, said, "ranks", f"{what}. {_caption(title)}", stem)
+    if pairs := len(between_seeds(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
+        what, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
+
+        def of_seeds(kind: str, layer: int) -> Array:
+            return np.asarray(np.mean(between_seeds(lora, kind, layer), axis=0))
+
+        said = f"Directions that two seeds share at r = {n}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
+        paths += _drawn(lora, of_seeds, first, first, zoom, said, "seeds", f"{what}. {_caption(title)}", stem)
     return [*paths, *_weight_figure(lora, title, stem)]
+
+
+def _drawn(
+    lora: Sequence[Probed], grids: Grids, part: int, place: int, zoom: str, said: str, name: str, caption: str, stem: Path
+) -> list[Path]:
+    """Figures 3 and 4: the middle layer, a panel a matrix, Gaussians, and the first `part` directions once more. 6 and 7: layers.
+
+    place: the i = j that the titles tell.
+    """
+    run, layer = lora[0], _middle(lora[0])
+    every = {kind: grids(kind, layer) for kind in run.kinds}
+    shape = next(iter(every.values())).shape
+    d = run.basis(run.kinds[0], layer).shape[0]
+    whole, near = (shape[0], shape[1]), (min(part, shape[0]), min(part, shape[1]))
+    random, _ = beside_chance(whole, d)
+    _, level = beside_chance(near, d)
+    one = [panel(f"Δ{NAMES[kind]}", grid) for kind, grid in every.items()]
+    two = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
+    caption = f"{caption} {PAPER[name]}"
+    here = f"Layer {layer + 1} of {run.n_layers}. {caption}"
+    paths = save([[*one, random], [*two, level]], said, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, here)
+    layers = {kind: {at: grids(kind, at) for at in run.kept_layers} for kind in run.kinds}
+    maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in found.items()] for kind, found in layers.items()]
+    value, at, kind = max((grid[place - 1, place - 1], at, kind) for kind, found in layers.items() for at, grid in found.items())
+    most = f"φ({place}, {place}) is largest in layer {at + 1} of {run.n_layers}: {value:.2f} in {NAMES[kind]}"
+    least = f"Chance, max(i, j)/d, is at most {max(whole) / d:.2f}."
+    to = stem.with_name(f"{stem.name}_{name}_layers")
+    return [*paths, *save(maps, f"{said.partition(':')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
+
+
+def _middle(run: Probed) -> int:
+    """The kept layer that is nearest to the middle of the model."""
+    return min(run.kept_layers, key=lambda layer: abs(layer - run.middle))
+
+
+def _at(lora: Sequence[Probed], grids: Grids, place: int) -> str:
+    """`0.62 in W_q, 0.41 in W_v`: the middle layer's, at (place, place)."""
+    values = {kind: grids(kind, _middle(lora[0])) for kind in lora[0].kinds}
+    return ", ".join(f"{grid[place - 1, place - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
+
+
+def _caption(title: str) -> str:
+    return ". ".join(title.splitlines()).rstrip(".") + "."
 
 
 def _mean(pairs: int) -> str:
@@ -61,35 +116,31 @@ def panel(title: str, grid: Array) -> Map:
     return Map(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
 
 
-def _row(lora: Sequence[Probed], kind: str, grids: Sequence[Array], part: str = "") -> list[Map]:
-    """A panel a kept layer, then the two to read them against; `part`: which of the directions they show."""
-    layers = lora[0].kept_layers
-    row = [panel(f"{NAMES[kind]}, layer {layer + 1}{part}", grid) for layer, grid in zip(layers, grids, strict=True)]
-    shape = grids[0].shape
-    return [*row, *beside_chance((shape[0], shape[1]), lora[0].basis(kind, layers[0]).shape[0])]
-
-
 def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """Top i directions of W, up to SHARE of them, and top j of A: a row a matrix and rank, mean over its seeds."""
-    rows = []
+    """Figure 8: top i directions of W, up to SHARE of them, and top j of A; a row a matrix, a panel a rank, mean over seeds."""
+    rows, told = [], []
+    layer = _middle(lora[0])
+    d = lora[0].basis(lora[0].kinds[0], layer).shape[0]
+    ranks = sorted({run.rank for run in lora if run.rank})
     for kind in lora[0].kinds:
-        for rank in sorted({run.rank for run in lora if run.rank}):
-            same, row = [run for run in lora if run.rank == rank], []
-            d = same[0].basis(kind, same[0].kept_layers[0]).shape[0]
-            for layer in same[0].kept_layers:
-                index = with_weight(same[0], kind, layer)[0]
-                index = index[index <= SHARE * d]
-                grid = np.mean([with_weight(run, kind, layer)[1] for run in same], axis=0)[: len(index)]
-                row.append(_weight_panel(f"{NAMES[kind]}, layer {layer + 1}, r = {rank}", grid, index))
-            n = grid.shape[1]
-            # Any fixed orthonormal basis may stand for W's: a Gaussian subspace prefers none.
-            random = similarity(np.eye(d), random_basis(d, n, seed=1))[index - 1]
-            row.append(_weight_panel("Gaussian in A's place", random, index))
-            row.append(_weight_panel("chance, max(i, j)/d", chance(int(index[-1]), n, d)[index - 1], index))
-            rows.append(row)
+        row = []
+        for rank in ranks:
+            same = [run for run in lora if run.rank == rank]
+            index = with_weight(same[0], kind, layer)[0]
+            index = index[index <= SHARE * d]
+            grid = np.mean([with_weight(run, kind, layer)[1] for run in same], axis=0)[: len(index)]
+            row.append(_weight_panel(f"{NAMES[kind]}, ΔW of r = {rank}", grid, index))
+            tenth = int(np.argmin(np.abs(index - d / 10)))
+            told.append(f"{grid[tenth, min(4, grid.shape[1]) - 1]:.2f} in {NAMES[kind]} at r = {rank}")
+        # Any fixed orthonormal basis may stand for W's: a Gaussian subspace prefers none.
+        random = similarity(np.eye(d), random_basis(d, grid.shape[1], seed=1))[index - 1]
+        rows.append([*row, _weight_panel("Gaussian in A's place", random, index)])
     seeds = len({run.seed for run in lora})
     what = f"Top i directions of W, up to {100 * SHARE:.0f} % of them, and top j of A; mean over n = {seeds} seeds"
-    return save(rows, f"{title}\n{what}", PHI, stem.with_name(f"{stem.name}_weight"))
+    level = f"Chance, max(i, j)/d, is 0.10 at a tenth of the {d} directions."
+    caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
+    said = f"The top tenth of W's directions and the top 4 of ΔW's share φ = {', '.join(told)}"
+    return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 
 def _weight_panel(title: str, grid: Array, index: Array) -> Map:

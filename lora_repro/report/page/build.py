@@ -19,9 +19,12 @@ from lora_repro.records.record import load_records
 from lora_repro.report import answers
 from lora_repro.report.html import html
 from lora_repro.report.page.examples import examples
-from lora_repro.report.page.figures import belonging, embedded
-from lora_repro.report.page.prose import pieces
+from lora_repro.report.page.figures import BESIDE, Drawn, belonging, drawn
+from lora_repro.report.page.folded import folded, unrun
+from lora_repro.report.page.prose import REPRODUCE, inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
+from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
+from lora_repro.report.statistics import generated
 from lora_repro.report.table import Table
 
 HERE = Path(__file__).parent
@@ -30,12 +33,19 @@ FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name
 
 @dataclass(frozen=True)
 class Section:
-    """An artefact: its title, what its Markdown says, and its figures as data URIs."""
+    """An artefact: its title, what its Markdown says, its figures, and what runs it; `run`: whether anything of it was."""
 
     stem: str
     title: str
     pieces: tuple[Markup | Table, ...]
-    figures: tuple[tuple[str, str], ...]
+    figures: tuple[Drawn, ...]
+    run: bool
+
+    @property
+    def command(self) -> str:
+        """What runs it."""
+        said = [piece.striptags() for piece in self.pieces if isinstance(piece, Markup)]
+        return next((text.removeprefix(REPRODUCE) for text in said if text.startswith(REPRODUCE)), "")
 
 
 def page(results: Path, profile: str, target: Path, data: str | None = None) -> str:
@@ -48,17 +58,24 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
     folder = results / profile
     check(results, (f"{profile}/{part}" for part in (*EVIDENCE, "tables", "figures")))
-    runs = runs_of(load_records(folder / "records"), profile)
+    records = load_records(folder / "records")
+    runs = runs_of(records, profile)
     if not runs:
         raise UserError(f"no records under {folder}")
     sections = _sections(folder, target)
     order = [section.stem for section in sections]
-    claims, numbers = results / "claims.md", results / answers.NAME
+    numbers = results / answers.NAME
+    told = answers.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
+    behind = answers.behind(results, profile) if numbers.is_file() else None
+    kept = [run for run in runs if behind is None or run.record["signature"] in behind]
+    papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
+    measured = {section.stem: section.title for section in sections if section.run}
+    beside = [figure for section in sections for figure in section.figures if figure.name.endswith(BESIDE)]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.tests["table"] = lambda value: isinstance(value, Table)
-    environment.globals["html"] = html
+    environment.globals |= {"html": html, "reading": reading, "inline": inline, "verdicts": VERDICTS}
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
         profile=profile,
@@ -66,28 +83,43 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        summary=_summary(runs, answers.behind(results, profile) if numbers.is_file() else None),
+        summary=_summary(kept, len(runs) - len(kept)),
+        scale=_scale(kept or runs),
+        counts=counted(papers),
+        headline=headline(told["tables"].get(profile, {}), measured),
+        beside=beside[:1],
         sections=sections,
-        claims=tuple(pieces(_read(claims), claims, target)) if claims.is_file() else (),
+        papers=papers,
+        later=later,
         examples=examples(runs, order, folder / "predictions", data),
-        numbers=Path(os.path.relpath(numbers, target.parent)).as_posix() if numbers.is_file() else "",
+        up=Path(os.path.relpath(results, target.parent)).as_posix(),
+        numbers=numbers.is_file(),
         ledger=listed(runs, order, measures.load(folder, "latency")),
     )
 
 
 def _sections(folder: Path, page: Path) -> list[Section]:
+    """What was run first, each in the order of `FIRST` and of names."""
     stems = [path.stem for path in (folder / "tables").glob("*.md")]
     figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")}
     found = belonging(stems, sorted(figures))
     sections = []
     for stem in sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
         source = folder / "tables" / f"{stem}.md"
-        said = tuple(pieces(_read(source), source, page)) if source.is_file() else ()
-        captions = [piece.caption for piece in said if isinstance(piece, Table) and piece.caption]
+        said = list(pieces(_read(source), source, page)) if source.is_file() else []
+        tables = [piece for piece in said if isinstance(piece, Table)]
+        captions = [table.caption for table in tables if table.caption]
         title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
-        drawn = tuple((name, embedded(folder / "figures" / name)) for name in found[stem])
-        sections.append(Section(stem, title, said, drawn))
-    return sections
+        run = not tables or not all(map(unrun, tables))
+        shown = [folded(piece) if isinstance(piece, Table) else piece for piece in said if not _nothing(piece)]
+        once = tuple(piece for i, piece in enumerate(shown) if isinstance(piece, Table) or piece not in shown[:i])
+        sections.append(Section(stem, title, once, tuple(drawn(folder / "figures" / name) for name in found[stem]), run))
+    return sorted(sections, key=lambda section: not section.run)
+
+
+def _nothing(piece: Markup | Table) -> bool:
+    """A further table of a section, of which nothing was run."""
+    return isinstance(piece, Table) and unrun(piece)
 
 
 def _read(path: Path) -> str:
@@ -97,10 +129,8 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def _summary(runs: Sequence[RecordedRun], behind: set[str] | None) -> str:
-    """How many runs, how they ended, when, and how long they took together. behind: those that something here rests on."""
-    kept = [run for run in runs if behind is None or run.record["signature"] in behind]
-    more = len(runs) - len(kept)
+def _summary(kept: Sequence[RecordedRun], more: int) -> str:
+    """How many runs something here rests on, how they ended, when, how long they took together; and how many more there are."""
     rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
     if not kept:
         return rest
@@ -110,6 +140,14 @@ def _summary(runs: Sequence[RecordedRun], behind: set[str] | None) -> str:
     hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in kept) / 3600
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({ended}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
+
+
+def _scale(runs: Sequence[RecordedRun]) -> str:
+    """What a profile's numbers are of: models, and real or generated data."""
+    backbones = [run.record["where"]["backbone"] for run in runs]
+    models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
+    data = "generated data: its scores compare with each other" if generated([run.record for run in runs]) else "real data"
+    return f"{' and '.join(models) or 'no model'}, on {data}"
 
 
 def _hash(text: str) -> str:

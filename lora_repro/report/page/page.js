@@ -25,3 +25,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// A table that is wider than its place is shown row by row instead. A closed one has no width: it is asked when it opens.
+const fit = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.classList.remove("cards");
+    box.classList.toggle("cards", box.scrollWidth > box.clientWidth + 1);
+  }
+};
+addEventListener("resize", fit);
+document.addEventListener("toggle", fit, true);
+fit();
+// On paper nothing opens; a link to a claim opens it.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+const reveal = () => { const one = document.getElementById(location.hash.slice(1)); for (let at = one; at; at = at.parentElement) if (at.localName === "details") at.open = true; };
+addEventListener("hashchange", reveal);
+reveal();

@@ -16,6 +16,7 @@ from lora_repro.report.table import Table
 
 COMMAND = re.compile(r"\.? ?To reproduce: (.+)$", re.DOTALL)
 ANCHOR = re.compile(r"&lt;a id=&quot;([\w-]+)&quot;&gt;&lt;/a&gt;")
+REPRODUCE = "To reproduce: "
 PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
@@ -44,6 +45,11 @@ def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Table]:
         waiting, i = [], end + 1
     if waiting:
         yield _html(waiting)
+
+
+def inline(text: str) -> Markup:
+    """A line of Markdown, without a paragraph around it."""
+    return Markup(PARSER.renderInline(text))
 
 
 def _html(tokens: list[Token]) -> Markup:
@@ -75,7 +81,7 @@ def _facts(text: str) -> Iterator[Markup]:
     if said:
         yield Markup("<p>{}</p>").format(said.rstrip(".") + ".")
     if command:
-        yield Markup("<p>To reproduce: <code>{}</code></p>").format(command[1])
+        yield Markup("<p>{}<code>{}</code></p>").format(REPRODUCE, command[1])
 
 
 def _table(caption: str, tokens: list[Token]) -> Table:

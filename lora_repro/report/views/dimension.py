@@ -166,6 +166,14 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 drawn[label] = curves.Curve(label, (curves.Spot(None, reference.mean, reference.sd),))
                 part = f"{100 * share:.0f} % of it"
                 drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
-        title = f"{facts[0]}. {facts[3]}\n{facts[1].partition(' (')[0]}\n{task_label(group[0].cell)}"
-        plots.append(curves.Plot(title, "d (log scale)", f"{score_label(group[0].cell)} (%)", tuple(drawn.values())))
-    return curves.save(plots, stem, columns=2)
+        task, score = task_label(group[0].cell), score_label(group[0].cell)
+        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
+    return curves.save(plots, stem, title=_statement(found), caption=". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
+
+
+def _statement(found: Sequence[Found]) -> str:
+    """d90 of every row and task that has one."""
+    told = [(one, one.search.bracket(one.records)[1]) for one in found]
+    share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
+    values = [f"{one.cell.row.label} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
+    return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"

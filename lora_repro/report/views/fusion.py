@@ -81,4 +81,8 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         names = tuple(sources)
         maps.append(heatmap.Map(title, values, "adapter of", "layer", (0, len(names) - 1), (1, len(values)), names))
     rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
-    return heatmap.save(rows, f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}", "mean share", stem)
+    sources = shares(groups[0])[0]
+    means = np.mean([shares(group)[1].mean(axis=0) for group in groups], axis=0)  # (sources,)
+    most = int(np.argmax(means))
+    title = f"Fusions listen most to the adapter of {sources[most]}: {means[most]:.2f}, an equal share is {1 / len(sources):.2f}"
+    return heatmap.save(rows, title, "mean share", stem, 1.0, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")

@@ -1,0 +1,89 @@
+"""Ours and the paper's in one picture: how far a method is from the reference, against the share of the model that it trains.
+
+Two models on two data sets share no axis of scores or of parameters; differences and shares compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_repro.report.figures.looks import LORA
+from lora_repro.report.figures.points import Panel, Point
+from lora_repro.report.figures.style import inside
+from lora_repro.report.scores import Result
+from lora_repro.report.sheet import Scores
+
+CAPTION = (
+    "Discs: ours. {} Squares in the same colours: what the paper prints. "
+    "Two models on two data sets: only what is relative compares."
+)
+LEAST = 5.0  # points that the axis reaches down at least, and 2.5 times what it reaches up
+
+
+def panel(scores: Scores) -> Panel | None:
+    """None where a reference, or a method beside it, is not measured, or the paper prints none."""
+    key = scores.compared.key
+    ours = [r for r in scores.results if not r.quoted and key in r.cells and r.method_parameters is not None]
+    first = next((r.source for r in ours), "")
+    ours = [r for r in ours if r.source == first]
+    paper = [r for r in scores.results if r.source.startswith("paper") and key in r.cells and r.printed_millions]
+    mine, theirs = (next((r for r in part if r.row == scores.reference_row), None) for part in (ours, paper))
+    if mine is None or theirs is None:
+        return None
+    points = [_ours(scores, result, mine) for result in ours if _trained(result) and result is not mine]
+    quoted = [_papers(scores, result, theirs) for result in paper if result is not theirs]
+    if not points or not quoted:
+        return None
+    reach = 2.5 * max(LEAST, *(abs(point.y) for point in quoted))
+    title = f"Ours ({scores.facts[1].removeprefix('Backbone: ').partition(' (')[0].partition(',')[0]}) and the {theirs.source}"
+    points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
+    xlabel = f"trained parameters (% of {inside(mine.label)}'s, log scale)"
+    many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
+    return Panel(title, (*points, *quoted), xlabel, many, one, floor=-reach, joined=True)
+
+
+def statement(scores: Scores) -> str:
+    """LoRA's share and difference, ours and the paper's."""
+    shown = panel(scores)
+    found = [point for point in shown.points if point.method == LORA] if shown else []
+    ours, paper = (next((p for p in found if p.quoted == quoted), None) for quoted in (False, True))
+    metric = scores.compared.metric
+    if ours is None or paper is None:
+        return f"{scores.title}: {metric.label} beside {scores.reference}, ours and the paper's"
+    low, high = ours.span
+    between = f" [{_signed(low)}, {_signed(high)}]" if low < high else ""
+    return (
+        f"{scores.title}: LoRA trains {_share(ours.x)} % of the parameters for {_signed(ours.y)}{between} {metric.label} "
+        f"over {scores.reference}; in the paper {_share(paper.x)} % for {_signed(paper.y)}"
+    )
+
+
+def _trained(result: Result) -> int:
+    return (result.method_parameters or 0) + (result.head_parameters or 0)
+
+
+def _ours(scores: Scores, result: Result, reference: Result) -> Point:
+    key = scores.compared.key
+    versus = result.differences.get(key)
+    ends = (versus.low, versus.high) if versus else None
+    y = versus.mean if versus else result.cells[key].mean - reference.cells[key].mean
+    share = 100 * _trained(result) / _trained(reference)
+    return Point(result.label, share, y, None, result.method, single=result.cells[key].n == 1, ends=ends)
+
+
+def _papers(scores: Scores, result: Result, reference: Result) -> Point:
+    key = scores.compared.key
+    share = 100 * float(result.printed_millions or 0) / float(reference.printed_millions or 1)
+    return Point(result.label, share, result.cells[key].mean - reference.cells[key].mean, None, result.method, quoted=True)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
+
+
+def panels(scores: Sequence[Scores]) -> list[Panel]:
+    return [found for one in scores if (found := panel(one))]

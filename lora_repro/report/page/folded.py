@@ -1,0 +1,73 @@
+"""A table as the page shows it: what stands in it and is read nowhere goes, so that the scores have the room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from markupsafe import Markup, escape
+
+from lora_repro.report.html import MISSING
+from lora_repro.report.table import Table
+from lora_repro.results import PUBLISHED
+
+SOURCE, NOTES, OURS = "Source", "Notes", "ours"
+ABOUT = ("Method", SOURCE, "n", NOTES)  # columns that are no measurement
+
+
+def unrun(table: Table) -> bool:
+    """Whether a table that compares sources has nothing of ours."""
+    return SOURCE in table.header and not any(_measured(table, row) for row in _ours(table))
+
+
+def _ours(table: Table) -> list[Sequence[str]]:
+    place = table.header.index(SOURCE)
+    return [row for row in table.rows if _words(row[place]) == PUBLISHED]
+
+
+def _measured(table: Table, row: Sequence[str]) -> bool:
+    return any(_words(cell) not in MISSING for title, cell in zip(table.header, row, strict=True) if _words(title) not in ABOUT)
+
+
+def _words(cell: str) -> str:
+    return cell.striptags() if isinstance(cell, Markup) else cell
+
+
+def folded(table: Table) -> Table:
+    """Of a table with sources: `published` is ours; of a row that was not run its line is gone; notes stand below the source;
+    columns that say nothing are gone.
+    """
+    if SOURCE not in table.header:
+        return table
+    place = table.header.index(SOURCE)
+    rows: list[list[str]] = []
+    gone: list[str] = []
+    label = above = ""
+    for row in table.rows:
+        label = row[0] or label
+        if _words(row[place]) == PUBLISHED and not _measured(table, row):
+            gone.append(_words(label))
+            continue
+        rows.append(["" if above == label else label, *row[1:]])
+        above = label
+    rows = [_noted(table, row, place) for row in rows]
+    kept = [i for i, title in enumerate(table.header) if _kept(title, [row[i] for row in rows])]
+    notes = [f"Not run here: {', '.join(dict.fromkeys(gone))}."] if gone else []
+    return replace(
+        table,
+        header=tuple(table.header[i] for i in kept),
+        sides="".join(table.sides[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in rows),
+        footnotes=(*table.footnotes, *notes),
+    )
+
+
+def _noted(table: Table, row: list[str], place: int) -> list[str]:
+    source = escape(OURS if _words(row[place]) == PUBLISHED else row[place])
+    note = row[table.header.index(NOTES)] if NOTES in table.header else ""
+    small = Markup("<small>{}</small>").format(note) if _words(note) not in MISSING else ""
+    return [*row[:place], source + small, *row[place + 1 :]]
+
+
+def _kept(title: str, cells: Sequence[str]) -> bool:
+    return _words(title) != NOTES and any(_words(cell) not in (*MISSING, "0") for cell in cells)

@@ -1,0 +1,98 @@
+"""What a page opens with: verdicts counted, and of every table that was run what LoRA and full fine-tuning score."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_repro.report.columns import ANY, AVERAGE
+from lora_repro.report.page.runs import table_of
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.results import PUBLISHED
+
+# What a badge is called by and says at length; in the order in which they stand.
+VERDICTS = {
+    "replicated": "the interval and every single value lie where the claim says",
+    "not replicated": "they all lie outside",
+    "inconclusive": "neither, or too few seeds or inputs, or rates not searched",
+    "arithmetic": "follows from a formula",
+    "tested": "held by a test of this suite",
+    "not run at this scale": "nothing of it was run",
+}
+METHOD, REFERENCE = "lora", "full"  # the rows that a summary tells of
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as one profile has it. elsewhere: profile -> verdict."""
+
+    id: str
+    statement: str
+    figure: str
+    source: str
+    test: str
+    verdict: str
+    readings: tuple[Mapping[str, Any], ...]
+    elsewhere: Mapping[str, str]
+
+
+def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
+    """The ledger's claims of the paper, or of later work, at a profile."""
+    found = []
+    for one in told:
+        if one["after_the_paper"] == after and profile in one["profiles"]:
+            here, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
+            names = [one[key] for key in ("id", "statement", "figure", "source", "test")]
+            found.append(Claim(*names, here["verdict"], tuple(here["readings"]), elsewhere))
+    return found
+
+
+def counted(claims: Sequence[Claim]) -> dict[str, int]:
+    """Verdict -> how many claims have it, those that none has left out."""
+    counts = Counter(claim.verdict for claim in claims)
+    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+
+
+def headline(tables: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table | None:
+    """A line a table that has both rows: what they score here and in the paper. titles: stem -> title of what was run."""
+    rows = [line for stem, title in titles.items() if (line := _line(title, tables.get(stem, {}).get("cells", [])))]
+    header = ("Table", "Score", "LoRA: ours", "the paper's", "Full fine-tuning: ours", "the paper's", "Seeds")
+    return table_of("LoRA beside full fine-tuning", header, rows) if rows else None
+
+
+def _line(title: str, cells: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    columns = list(dict.fromkeys(str(cell["column"]) for cell in cells))
+    if not columns:
+        return None
+    main = AVERAGE if AVERAGE in columns else columns[0]
+    found = {(c["row"], "ours" if c["source"] == PUBLISHED else "paper"): c for c in reversed(cells)
+             if c["column"] == main and (c["source"] == PUBLISHED or c["source"].startswith("paper"))}  # fmt: skip
+    if not {(METHOD, "ours"), (REFERENCE, "ours")} <= set(found) or main == ANY:
+        return None
+    digits = 1 if abs(found[METHOD, "ours"]["value"]) >= 10 else 2
+    told = [_value(found.get((row, who)), digits) for row in (METHOD, REFERENCE) for who in ("ours", "paper")]
+    n = {str(found[row, "ours"]["n"]) for row in (METHOD, REFERENCE)}
+    return [title, str(found[METHOD, "ours"]["metric"]), *told, "-".join(sorted(n))]
+
+
+def _value(cell: Mapping[str, Any] | None, digits: int) -> str:
+    if cell is None or cell["value"] is None:
+        return EMPTY
+    spread = "" if cell["sd"] is None else f" ± {cell['sd']:.{digits}f}"
+    return f"{cell['value']:.{digits}f}{spread}".replace("-", "−")
+
+
+def reading(one: Mapping[str, Any]) -> str:
+    """`+1.4 [−3.3, +6.5] (n = 1)`, or why there is none."""
+    if one["value"] is None:
+        return str(one["verdict"])
+    number = [_signed(one[key]) for key in ("value", "low", "high") if one[key] is not None]
+    between = f" [{number[1]}, {number[2]}]" if len(number) == 3 else ""
+    n = f" (n = {one['n']})" if one["n"] else ""
+    return number[0] + between + n
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
