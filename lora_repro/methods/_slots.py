@@ -29,8 +29,8 @@ class Positions:
     `virtual` (B, T): the index of a slot at placeholder positions, -1 elsewhere. Several methods' slots are numbered in the
     order in which they were inserted, all prefixes before all infixes: [prefix 1][prefix 2] context [infix 1][infix 2].
     `segments` (B, T): which part of the sequence a position is of (0 the prompt, 1 the completion; 0, 1 two sentences; 2 + k
-    part k of an input, where `reads_parts` asks for those that its task names);
-    given to a backbone whose `reads_segments` is set, None otherwise.
+    part k of an input, where `reads_parts` asks for those that its task names); given to a backbone whose `reads_segments` is
+    set, None otherwise.
     """
 
     def __init__(self) -> None:
