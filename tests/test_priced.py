@@ -62,7 +62,9 @@ def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path
     made = plan.lines(cells(ASKED), card("a100"))
     hours = sum(line.seconds for line in made if line.cell.row.name == "lora") / 3600
     assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == priced.figure(hours)
-    assert full[9] == priced.figure(3 * 4 * 354823168 / 1e9)
+    assert full[9] == "0" and lora[9] == priced.figure(3 * 4 * 393216 / 1e9)
+    (asked,) = priced.rows(plan.lines(cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"]), card("a100")))[1:]
+    assert asked[9] == priced.figure(3 * 4 * 354823168 / 1e9)
     assert "NVIDIA A100" in shown and "stated, not measured" in shown and "are free" not in shown
 
 

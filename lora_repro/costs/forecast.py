@@ -88,7 +88,7 @@ def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None
         dtype = resolve_precision(precision, ranks.device)
         rate = speed(found.shape, found.outline, work, ranks.device, dtype)
     counted = arithmetic.flops(found.outline, work)
-    kept, used = arithmetic.disk(found.outline)
+    kept, used = arithmetic.disk(found.outline, config.launch.keep_gb)
     trained = arithmetic.flops(found.outline, replace(work, test_rows=0))
     return Forecast(
         trained=found.outline.trained,

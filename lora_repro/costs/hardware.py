@@ -72,10 +72,9 @@ class Card:
         return Speed(rows, flops / seconds(flops, moved, POSITION))
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} ({self.source}: {self.half:g} TFLOP/s in {self.format}, {self.fp32:g} in float32, {self.bandwidth:g} GB/s),"
-            f" at {ARITHMETIC:.0%} of its arithmetic, {BANDWIDTH:.0%} of its bandwidth, {LAUNCH * 1e6:.0f} us a kernel: stated, not measured"
-        )
+        peaks = f"{self.half:g} TFLOP/s in {self.format}, {self.fp32:g} in float32, {self.bandwidth:g} GB/s"
+        parts = f"{ARITHMETIC:.0%} of its arithmetic, {BANDWIDTH:.0%} of its bandwidth, {LAUNCH * 1e6:.0f} us a kernel"
+        return f"{self.name} ({self.source}: {peaks}), at {parts}: stated, not measured"
 
 
 @cache

@@ -10,7 +10,7 @@ One line a run: is it here already (`yes`, `begun`, or not), what it trains, the
 operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
 same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
 model. Peak memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at
-hand, else (*) from documented mean lengths. With `hardware=` a line is a row with all its seeds, in GPU-hours (costs/hardware.py).
+hand, else (*) from documented mean lengths. With `hardware=` a line is a row with all its seeds, in GPU-hours (hardware.py).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Line:
 
 
 def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
-    """The plan of these runs, here or on a card. Raises UserError where one of them is no training, or its data are named and broken."""
+    """The plan of these runs, on a card or here. UserError where one of them is no training, or its data are named and broken."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
     published: dict[str, dict[str, Any]] = {}
