@@ -1,4 +1,4 @@
-"""What one run would cost on this machine or a named card: trained parameters, tokens, operations, time, memory and disk, without running it."""
+"""What one run would cost, here or on a named card: trained parameters, tokens, operations, time, memory and disk."""
 
 from __future__ import annotations
 
