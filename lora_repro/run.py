@@ -216,6 +216,7 @@ def measure(
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },
     }
+    kept.thin(folder, config.launch.keep_gb)
     said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
     predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
     result = record.save(folder, result, predictions)
