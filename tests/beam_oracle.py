@@ -21,8 +21,8 @@ def ban(generated, vocabulary, n):
 
 
 @torch.inference_mode()
-def search(model, tokenizer, prompt, virtual, eos, beam, max_new_tokens, length_penalty, no_repeat_ngram):
-    """(tokens, score) of the best hypothesis."""
+def search(model, tokenizer, prompt, virtual, eos, beam, max_new_tokens, length_penalty, no_repeat_ngram, segments=None):
+    """(tokens, score) of the best hypothesis. segments: of the prompt's positions, where they are read; the text is of 1."""
     slots = [(0.0, [])]  # (running sum, generated); the first step has one slot
     best_score, best = None, None
     for step in range(1, max_new_tokens + 1):
@@ -31,6 +31,8 @@ def search(model, tokenizer, prompt, virtual, eos, beam, max_new_tokens, length_
         extra = {}
         if any(v >= 0 for v in virtual):
             extra["virtual"] = torch.tensor([virtual + [-1] * (step - 1) for _ in slots])
+        if segments is not None:
+            extra["segments"] = torch.tensor([segments + [1] * (step - 1) for _ in slots])
         all_logits = model(input_ids=ids, **extra).logits[:, -1]
         for slot, (total, generated) in enumerate(slots):
             if total == -math.inf:

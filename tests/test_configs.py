@@ -35,7 +35,7 @@ def resolved(*overrides: str) -> dict[str, Any]:
 
 
 def test_the_walk_finds_the_tree() -> None:
-    assert len(ROWS) == 13 and PROFILES == ["laptop", "mini", "paper", "smoke"] and RECIPES == ["paper", "scripts"]
+    assert len(ROWS) == 14 and PROFILES == ["laptop", "mini", "paper", "smoke"] and RECIPES == ["paper", "scripts"]
     assert {group for group, _ in COMPONENTS} == {"backbone", "method", "task", "train", "decode", "tracker"}
 
 

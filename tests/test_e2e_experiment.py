@@ -17,8 +17,8 @@ from lora_repro.results import declared_cells, frame
 from lora_repro.tasks.e2e.task import E2E as Task
 
 ROWS = [
-    "full", "ft_top2", "lora", "adapter_l_small", "adapter_l_large", "adapter_h", "prelayer_key_value", "prelayer",
-    "prompt_tuning", "bitfit", "linear_probe", "untuned", "human",
+    "full", "ft_top2", "lora", "adapter_l_small", "versatile_lm", "adapter_l_large", "adapter_h", "prelayer_key_value",
+    "prelayer", "prompt_tuning", "bitfit", "linear_probe", "untuned", "human",
 ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_every_row_of_the_table_is_declared_in_order(cells: list[Cell]) -> None:
     assert list(dict.fromkeys(cell.row.name for cell in cells)) == ROWS
     seeds = {name: [cell.seed for cell in cells if cell.row.name == name] for name in ROWS}
     assert seeds == {name: [0] if name in ("untuned", "human") else [0, 1, 2] for name in ROWS}
-    assert len({cell.signature for cell in cells}) == len(cells) == 35
+    assert len({cell.signature for cell in cells}) == len(cells) == 38
 
 
 def test_sizes_follow_lora_and_the_printed_counts(cells: list[Cell]) -> None:
@@ -154,7 +154,7 @@ def test_published_runs_on_other_data_are_not_shown_beside_ours(
     assert main(["e2e"], tmp_path) == 0
     said = capsys.readouterr().out
     assert "published runs are not shown beside these: different data" in said
-    assert said.count("this checkout") == 13
+    assert said.count("this checkout") == len(ROWS)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class AddressedModel:
         self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
         self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
+        self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
         classifies = hasattr(model, self.table.heads.get("classification", "\0"))
         self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
 

@@ -28,8 +28,9 @@ class Positions:
 
     `virtual` (B, T): the index of a slot at placeholder positions, -1 elsewhere. Several methods' slots are numbered in the
     order in which they were inserted, all prefixes before all infixes: [prefix 1][prefix 2] context [infix 1][infix 2].
-    `segments` (B, T): which part of the sequence a position is of (0 the prompt, 1 the completion; 0, 1 two sentences);
-    given to a backbone whose `reads_segments` is set, None otherwise.
+    `segments` (B, T): which part of the sequence a position is of (0 the prompt, 1 the completion; 0, 1 two sentences; 2 + k
+    part k of an input, where `reads_parts` asks for those that its task names); given to a backbone whose `reads_segments` is
+    set, None otherwise.
     """
 
     def __init__(self) -> None:
@@ -68,9 +69,9 @@ class Positions:
         return args, kwargs
 
 
-def segments_of(backbone: Backbone) -> Positions:
-    """Have every call tell its segments; they are in what is returned while the decoder runs."""
-    backbone.reads_segments = True
+def segments_of(backbone: Backbone, parts: int = 0) -> Positions:
+    """Have every call tell its segments, `parts` parts of an input among them; they are in what is returned while it runs."""
+    backbone.reads_segments, backbone.reads_parts = True, parts
     return Positions.of(backbone.decoder)
 
 

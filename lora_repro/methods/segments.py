@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 
 class SegmentRows(nn.Module):
-    """rows (n, d): row s is added to the embedding of every token of segment s."""
+    """rows (n, d): row s is added to the embedding of every token of segment s.
 
-    def __init__(self, n: int, width: int, std: float, positions: Positions, device: torch.device):
+    With `parts` row 0 is the completion's and of what leads to it (segments 0 and 1), row 1 + k part k's (segment 2 + k).
+    """
+
+    def __init__(self, n: int, width: int, std: float, parts: bool, positions: Positions, device: torch.device):
         super().__init__()
         self.rows = nn.Parameter(torch.empty(n, width, device=device).normal_(0.0, std))
-        self.positions = positions
+        self.parts, self.positions = parts, positions
 
     def add(self, table: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
         """Forward hook of the table of token embeddings; a call that tells no segments is all of the first one."""
         segments = self.positions.segments
+        if segments is not None and self.parts:
+            segments = (segments - 1).clamp(min=0)
         rows = self.rows[0] if segments is None else nn.functional.embedding(segments, self.rows)
         return output + rows.to(output.dtype)
 
@@ -33,23 +38,27 @@ class SegmentRows(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Segments(AbstractMethod):
-    """A trained row for each of `n` parts of a sequence, summed with the token embeddings.
+    """A trained row for each of `n` segments of a sequence, summed with the token embeddings.
 
-    Part 0 is the prompt and 1 the completion; of a pair of sentences, the first and the second. The source keeps these rows in
-    the table of token embeddings and gives their ids as token types, which is the same sum; it has a row for each attribute of
-    an E2E input, where this has one for all of them. Rows start N(0, std^2). Count: n d.
+    Segment 0 is the prompt and 1 the completion; of a pair of sentences, the first and the second. With `parts` it is the
+    completion, with the separator before it, and each part of the input that the task names: in the source one for each of E2E's
+    8 attributes, so that n is 9. The source keeps these rows in the table of token embeddings and gives their ids as token types,
+    which is the same sum. Rows start N(0, std^2). Count: n d.
     """
 
     name: str = "segments"
     n: int = 2
     std: float = 0.02
+    parts: bool = False
 
     def __post_init__(self) -> None:
         require_whole("segments n", self.n, 2)
         require(self.std >= 0, f"segments std must not be negative: {self.std}")
 
     def insert(self, backbone: Backbone) -> Trainable:
-        made = SegmentRows(self.n, backbone.embedding.weight.shape[1], self.std, segments_of(backbone), backbone.device)
+        positions = segments_of(backbone, self.n - 1 if self.parts else 0)
+        width = backbone.embedding.weight.shape[1]
+        made = SegmentRows(self.n, width, self.std, self.parts, positions, backbone.device)
         backbone.decoder.add_module("segments", made)
         backbone.embedding.register_forward_hook(made.add)
         return Trainable(method=named(backbone.model, [made.rows]))

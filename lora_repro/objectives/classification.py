@@ -137,6 +137,8 @@ class Classification(Objective):
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[Encoded], int]:
         """Rows in order, and how many of them were cut to `max_length`. An example without a target has label 0."""
+        if backbone.reads_parts:
+            raise UserError("segments of an input's parts go with a task whose texts have named parts, as e2e: parts=false")
         config: Any = backbone.model.config
         limit = getattr(config, "max_position_embeddings", None)
         if limit is not None:

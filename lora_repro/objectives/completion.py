@@ -15,6 +15,7 @@ their texts that stand before an input, are  input separator " completion" blank
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self, final
@@ -36,8 +37,26 @@ if TYPE_CHECKING:
 MOST = 2**31  # bytes of hidden states kept
 
 
-def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)) -> Encoded:
-    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator."""
+def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTask | None) -> list[int]:
+    """The segment of each token of an input: 0, or 2 + k of part k of the task, that of its last letter.
+
+    Raises UserError where a method tells parts apart and the task does not name as many.
+    """
+    n = len(task.parts) if task else 0
+    if not backbone.reads_parts:
+        return [0] * len(ids)
+    if backbone.reads_parts != n or task is None:
+        told = f"names {n} parts of an input" if n else "names no parts of an input"
+        raise UserError(f"task {task.name if task else ''} {told}: segments need n={n + 1} with parts=true, or parts=false")
+    starts, numbers = zip(*task.parted(text), strict=True)
+    ends = backbone.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [2 + numbers[max(0, bisect_right(starts, end - 1) - 1)] for _, end in ends]
+
+
+def encode_prompt(
+    text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0), task: AbstractTask | None = None
+) -> Encoded:
+    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator. `task`: which parts of it have a segment."""
     prefix, infix = slots
     context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
     ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
@@ -47,7 +66,9 @@ def encode_prompt(text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0)
         *range(prefix, prefix + infix),
         *[-1] * len(backbone.separator),
     ]
-    return Encoded(ids, virtual, [0] * len(ids), len(ids))
+    parts = parts_of(text, context, backbone, task)
+    segments = [*[0] * prefix, *parts, *[0] * (infix + len(backbone.separator))]
+    return Encoded(ids, virtual, segments, len(ids))
 
 
 def completed(prompt: Encoded, text: str, backbone: Backbone) -> Encoded:
@@ -64,12 +85,12 @@ def after(shots: Sequence[int], prompt: Encoded) -> Encoded:
 
 
 def encode(
-    examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
+    examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int, task: AbstractTask | None = None
 ) -> list[Encoded]:
     """(input, target) pairs to training sequences. Raises UserError on an empty target or one that does not fit."""
     encoded = []
     for example in examples:
-        prompt = encode_prompt(example.input, backbone, slots)
+        prompt = encode_prompt(example.input, backbone, slots, task)
         if not example.target.strip():
             raise UserError(f"training text of input {example.key} is empty")
         row = completed(prompt, example.target, backbone)
@@ -178,7 +199,7 @@ class Completion(Objective):
             return len(completed(encode_prompt(example.input, backbone, slots), example.target, backbone).ids)
 
         fit, cut = fitting(self.task, examples, tokens, max_length)
-        return encode(fit, backbone, slots, max_length), cut
+        return encode(fit, backbone, slots, max_length, self.task), cut
 
     def ask(
         self,
@@ -195,7 +216,7 @@ class Completion(Objective):
             return len(shown) + len(encode_prompt(example.input, backbone, slots).ids)
 
         fit, cut = fitting(self.task, examples, tokens, max_length - self._longest(backbone))
-        return [after(shown, encode_prompt(example.input, backbone, slots)) for example in fit], cut
+        return [after(shown, encode_prompt(example.input, backbone, slots, self.task)) for example in fit], cut
 
     def _longest(self, backbone: Backbone) -> int:
         """Tokens of the longest answer."""

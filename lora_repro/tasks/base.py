@@ -71,7 +71,8 @@ class AbstractTask(abc.ABC):
     `answers`: all texts that are an answer, where they are few and given. `metric`: the score that stands for the task in a
     table. `attribution`: what must be said where real texts are shown. `publishes_outputs`: False where the licence of the
     real data keeps even what a model says about them; then keys and statistics are published.
-    `cut`: what an input loses where it does not fit, "" where that is an error.
+    `cut`: what an input loses where it does not fit, "" where that is an error. `parts`: what an input is made of, by name, where
+    that is the same for all of them.
     """
 
     name: str
@@ -82,6 +83,7 @@ class AbstractTask(abc.ABC):
     objective: ClassVar[str] = "lora_repro.objectives.completion.Completion"
     publishes_outputs: ClassVar[bool] = True
     cut: ClassVar[str] = ""
+    parts: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -101,6 +103,10 @@ class AbstractTask(abc.ABC):
     def ask(self, text: str) -> Example:
         """The example that a user's own text asks. Raises UserError where it is no input of this task."""
         return Example(example_key(text), text, "")
+
+    def parted(self, text: str) -> list[tuple[int, int]]:
+        """(first character, index in `parts`) of each part of an input, in its order. Raises UserError where it is no input."""
+        return []
 
     def shorter(self, example: Example) -> Iterator[Example]:
         """The example with ever less of its input, by the rule of `cut`; its key and texts stay. Nothing by default."""

@@ -49,6 +49,7 @@ class E2E(AbstractTask):
         "cider": 1,
         "slot_error_rate": -1,
     }
+    parts: ClassVar[tuple[str, ...]] = slots.SLOTS
 
     def __post_init__(self) -> None:
         refuse_cleaned(self.source)
@@ -91,6 +92,12 @@ class E2E(AbstractTask):
         mr = linearise(text) if "[" in text else text.strip()
         slots.parse_mr(mr)
         return Example(example_key(mr), mr, "")
+
+    def parted(self, text: str) -> list[tuple[int, int]]:
+        """One an attribute, from its name on; the bar after it is still its own."""
+        order = list(slots.parse_mr(text))
+        starts = [0, *(at + 1 for at, letter in enumerate(text) if letter == "|")]
+        return [(start, self.parts.index(name)) for start, name in zip(starts, order, strict=True)]
 
     def remark(self, example: Example, output: str) -> str:
         """The slots that the text leaves out, gets wrong or invents."""
