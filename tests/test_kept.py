@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from lora_repro import run
+from lora_repro.config.compose import compose
 from lora_repro.train import kept
 from lora_repro.train.progress import Trained
 
@@ -61,3 +63,13 @@ def test_what_is_damaged_is_said_and_not_believed(
     assert kept.leftovers(tmp_path)
     kept.clean(tmp_path)
     assert not kept.leftovers(tmp_path)
+
+
+def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repeated(tmp_path: Path) -> None:
+    small = ["profile=smoke", "method=bitfit", "task=sentiment", "train.steps=1", "tracker=none", f"paths.runs={tmp_path}"]
+    for most, there in (("1", True), ("1e-9", False)):
+        overrides = [*small, f"seed={int(there)}", f"launch.keep_gb={most}"]
+        found = run.run(compose(overrides), overrides)
+        adapter = tmp_path / "smoke" / found["signature"] / kept.ADAPTER
+        assert adapter.is_file() is there and (kept.ADAPTER in found["files"]) is there
+        assert run.run(compose(overrides), overrides) == found

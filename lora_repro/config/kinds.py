@@ -79,6 +79,7 @@ class Launch:
     processes: Annotated[int, Range(1)]
     per_gpu: Annotated[int, Range(1)]
     together: Annotated[int, Range(0)]
+    keep_gb: Annotated[float, Range(0)] | None
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,11 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     return process + round(max(2 * FLOAT * o.parameters, training, decoding))
 
 
-def disk(o: Outline) -> tuple[int, int]:
-    """(bytes kept: what was trained; bytes taken meanwhile: these, checkpoints with both moments, the best weights)."""
-    kept = FLOAT * o.trained
-    return kept, kept + CHECKPOINTS * 3 * kept + kept
+def disk(o: Outline, most: float | None = None) -> tuple[int, int]:
+    """(bytes kept: what was trained, unless more than `most` GB; taken meanwhile: that, checkpoints with moments, the best)."""
+    trained = FLOAT * o.trained
+    kept = trained if most is None or trained <= most * 1e9 else 0
+    return kept, trained + CHECKPOINTS * 3 * trained + trained
 
 
 def seconds(counted: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:

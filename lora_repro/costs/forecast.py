@@ -1,15 +1,17 @@
-"""What one run would cost on this machine: trained parameters, tokens, operations, time, memory and disk, without running it."""
+"""What one run would cost, here or on a named card: trained parameters, tokens, operations, time, memory and disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from omegaconf import DictConfig
 
 from lora_repro.config.compose import build
 from lora_repro.costs import arithmetic
-from lora_repro.costs.arithmetic import Outline
+from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.calibrate import speed
+from lora_repro.costs.hardware import Card
 from lora_repro.costs.outline import frame
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
@@ -50,7 +52,8 @@ def memory(config: DictConfig) -> int:
         work, _ = workload(config, found, None)
     except UserError:
         work, _ = workload(config, found, data_of(config))
-    return _memory(config, ranks, found.outline, work)
+    dtype = resolve_precision(config.train.precision, ranks.device)
+    return _memory(dtype, ranks.device.type, found.outline, work)
 
 
 def data_of(config: DictConfig) -> Splits | None:
@@ -60,24 +63,32 @@ def data_of(config: DictConfig) -> Splits | None:
     return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
 
 
-def _memory(config: DictConfig, ranks: Ranks, outline: Outline, work: arithmetic.Work) -> int:
-    dtype = resolve_precision(config.train.precision, ranks.device)
-    process = 0 if ranks.device.type == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
+def _memory(dtype: torch.dtype | None, device: str, outline: Outline, work: Work) -> int:
+    process = 0 if device == "cuda" else arithmetic.PROCESS  # a GPU's peak is that of its tensors
     return arithmetic.memory(outline, work, 4 if dtype is None else 2, process)
 
 
-def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
-    """Count and time one run. `splits`: its data, where they are at hand. Raises UserError where a size is not known."""
-    method, ranks = build(config.method), Ranks.here(config.device)
+def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None = None) -> Forecast:
+    """Count and time one run. `splits`: its data, where they are at hand. `card`: instead of this machine.
+
+    Raises UserError where a size is not known.
+    """
+    method, precision = build(config.method), config.train.precision
     if not method.needs_model:
         texts = rows(config, splits)[2]
         return Forecast(0, 0, 0, 0.0, arithmetic.LOADING + arithmetic.SCORING * texts, arithmetic.PROCESS, 0, 0, "counted")
     found = frame(backbone_of(config), method)
     work, lengths = workload(config, found, splits)
-    dtype = resolve_precision(config.train.precision, ranks.device)
-    rate = speed(found.shape, found.outline, work, ranks.device, dtype)
+    if card:
+        ranks = Ranks(torch.device("cuda"))
+        dtype = card.dtype(precision)
+        rate = card.speed(found.outline, work, dtype)
+    else:
+        ranks = Ranks.here(config.device)
+        dtype = resolve_precision(precision, ranks.device)
+        rate = speed(found.shape, found.outline, work, ranks.device, dtype)
     counted = arithmetic.flops(found.outline, work)
-    kept, used = arithmetic.disk(found.outline)
+    kept, used = arithmetic.disk(found.outline, config.launch.keep_gb)
     trained = arithmetic.flops(found.outline, replace(work, test_rows=0))
     return Forecast(
         trained=found.outline.trained,
@@ -86,7 +97,7 @@ def forecast(config: DictConfig, splits: Splits | None = None) -> Forecast:
         flops=counted.total,
         # The ranks share the batches; the first alone decodes.
         seconds=arithmetic.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
-        memory=_memory(config, ranks, found.outline, work),
+        memory=_memory(dtype, ranks.device.type, found.outline, work),
         kept=kept,
         used=used,
         lengths=lengths,

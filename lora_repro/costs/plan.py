@@ -4,12 +4,13 @@
     python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
     python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
     python -m lora_repro plan -m method=lora,full seed=0,1
+    make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for a card that is not here: a100, h100, 4090, t4
 
 One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
 operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
 same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
 model. Peak memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at
-hand, else (*) from documented mean lengths.
+hand, else (*) from documented mean lengths. With `hardware=` a line is a row with all its seeds, in GPU-hours (hardware.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
@@ -29,8 +29,9 @@ from lora_repro.backbone import at_hand
 from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
-from lora_repro.costs import detectable
+from lora_repro.costs import detectable, priced
 from lora_repro.costs.forecast import Forecast, data_of, forecast
+from lora_repro.costs.hardware import Card, card
 from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
 from lora_repro.records import record
@@ -42,23 +43,27 @@ from lora_repro.train.ranks import Ranks
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
 SIDES = "<<><<>>>><>"
+HARDWARE = "hardware="
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: of the time."""
+    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: of the time.
+
+    device: its kind, `cpu` or `cuda`.
+    """
 
     cell: Cell
     forecast: Forecast
     config: DictConfig
-    device: torch.device
+    device: str
     state: str
     seconds: float
     how: str
 
 
-def lines(found: Sequence[Cell]) -> list[Line]:
-    """The plan of these runs. Raises UserError where one of them is no training, or its data are named and broken."""
+def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
+    """The plan of these runs, on a card or here. UserError where one of them is no training, or its data are named and broken."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
     published: dict[str, dict[str, Any]] = {}
@@ -75,12 +80,18 @@ def lines(found: Sequence[Cell]) -> list[Line]:
             data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
             if data not in loaded:
                 loaded[data] = data_of(config)
-            forecasts[key] = config, forecast(config, loaded[data])
+            forecasts[key] = config, forecast(config, loaded[data], card)
         config, expected = forecasts[key]
-        device = Ranks.here(config.device).device
-        seconds, how = _time(expected, published.get(cell.folder.name), device_name(device))
-        made.append(Line(cell, expected, config, device, _state(cell.folder), seconds, how))
+        kind, name = ("cuda", card.name) if card else _device(str(config.device))
+        seconds, how = _time(expected, published.get(cell.folder.name), name)
+        made.append(Line(cell, expected, config, kind, _state(cell.folder), seconds, how))
     return made
+
+
+def _device(asked: str) -> tuple[str, str]:
+    """Kind and name of what this machine computes on."""
+    device = Ranks.here(asked).device
+    return device.type, device_name(device)
 
 
 def _state(folder: Path) -> str:
@@ -99,10 +110,14 @@ def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tupl
 def table(made: Sequence[Line]) -> str:
     """Aligned columns, a line a run."""
     told = varied([line.cell for line in made])
-    rows = [HEADER, *(_row(line, told) for line in made)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    return aligned([HEADER, *(_row(line, told) for line in made)], SIDES)
+
+
+def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """Columns of text under a header; `sides`: `<` or `>` a column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = [
-        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, SIDES, widths, strict=True)).rstrip()
+        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in rows
     ]
     return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
@@ -126,7 +141,7 @@ def _row(line: Line, told: list[str]) -> list[str]:
     ]
 
 
-def totals(made: Sequence[Line]) -> list[str]:
+def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     """What is missing: runs, time, operations, disk, downloads; each a sentence."""
     missing = [line for line in made if line.state != "yes"]
     said = [f"{len(made)} runs, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
@@ -137,19 +152,24 @@ def totals(made: Sequence[Line]) -> list[str]:
         f"to run: {len(missing)}, one after the other {clock(sum(line.seconds for line in missing))}, {operations:.2g} FLOPs,"
         f" at most {size(max(line.forecast.memory for line in missing))} of memory"
     )
-    runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
-    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
     kept = sum(line.forecast.kept for line in missing)
     used = kept + max(line.forecast.used - line.forecast.kept for line in missing)
-    free = shutil.disk_usage(place).free
-    said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile; {size(free)} are free at {runs}")
+    runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
+    free = shutil.disk_usage(next(folder for folder in (runs, *runs.parents) if folder.exists())).free
+    here = "" if card else f"; {size(free)} are free at {runs}"
+    said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile{here}")
     said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
     said += [*searches(made), *differences(made)]
     if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
         said.append(f"times and memory are those of one process; {processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
         said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
-    if used > free:
+    if card:
+        large = list(dict.fromkeys(line.cell.row.name for line in missing if line.forecast.memory > card.memory * 1e9))
+        if large:
+            said.append(f"more than its {card.memory:g} GB of memory: {', '.join(large)}; train.micro_batch_size splits a batch")
+        said.append(f"priced for {card}")
+    elif used > free:
         said.append("this does not fit: free some space, or choose another place with paths.runs=/path")
     return said
 
@@ -215,12 +235,14 @@ def size(n: float) -> str:
 @cli.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    given = list(arguments)
-    made = lines(with_starts(cells(given)))
+    given = [item for item in arguments if not item.startswith(HARDWARE)]
+    named = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
+    chosen = card(named[-1]) if named else None
+    made = lines(with_starts(cells(given)), chosen)
     if not made:
         raise UserError("this asks for no run: its seeds are beyond what its rows have")
-    print(table(made))
-    print("\n".join(["", *totals(made)]))
-    if any(line.device.type == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
-        cli.say("times are for this machine's CPU; profile paper is meant for a GPU")
+    print(aligned(priced.rows(made), priced.SIDES) if chosen else table(made))
+    print("\n".join(["", *totals(made, chosen)]))
+    if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
+        cli.say("times are for this machine's CPU; profile paper is meant for a GPU; HARDWARE=a100 prices one")
     return 0

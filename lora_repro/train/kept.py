@@ -72,6 +72,16 @@ def leftovers(folder: Path) -> bool:
     return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
 
 
+def thin(folder: Path, most: float | None) -> None:
+    """Before a record lists what it left: drop trained weights of more than `most` GB; None keeps all.
+
+    Full fine-tuning leaves a whole model a seed, which a table of scores has no use for.
+    """
+    path = folder / ADAPTER
+    if most is not None and path.is_file() and path.stat().st_size > most * 1e9:
+        path.unlink()
+
+
 def clean(folder: Path) -> None:
     """Drop what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

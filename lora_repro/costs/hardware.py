@@ -1,0 +1,89 @@
+"""How fast a GPU that is not at hand would be at a run's work: its published peaks, and what part of them such runs reach.
+
+A step takes the longer of what the card computes and what Python needs to launch its kernels, which go on beside each other:
+
+    max(FLOPs / (0.4 peak) + bytes / (0.7 bandwidth), kernels x 10 us)
+
+The parts are stated, not measured here: 0.4 of the peak is what well-run trainings report (0.46 in Chowdhery et al. 2022, arXiv
+2204.02311, Section 4.1), 0.7 what long copies reach. 90 kernels a block are those of an eager step of GPT-2 medium under LoRA,
+2,167 over 24 blocks; 30 those of one position in a beam search. Expect a factor of two either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import yaml
+
+from lora_repro.config.mistakes import meant
+from lora_repro.config.place import CONF
+from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
+from lora_repro.costs.calibrate import Speed
+from lora_repro.errors import UserError
+
+ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.7, 10e-6  # parts of the peaks; seconds a kernel
+STEP, POSITION = 90, 30  # kernels a block: of a training step, of one generated position
+ADAMW = 28  # bytes a trained value and step: four values read, three written
+PASSES = 3  # each activation that is kept is written once, and read by the next product and by the backward pass
+
+
+@dataclass(frozen=True)
+class Card:
+    """A line of conf/plan/hardware.yaml: 1e12 operations a second, GB/s and GB."""
+
+    name: str
+    format: Literal["bf16", "fp16"]
+    half: float
+    fp32: float
+    bandwidth: float
+    memory: float
+    source: str
+
+    def dtype(self, precision: str) -> torch.dtype | None:
+        """What `auto`, `bf16`, `fp16` or `fp32` computes in on this card; None is float32."""
+        formats = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
+        return formats[self.format if precision == "auto" else precision]
+
+    def speed(self, o: Outline, work: Work, dtype: torch.dtype | None) -> Speed:
+        """Operations a second, as `calibrate.speed` measures them on a card that is at hand."""
+        size = FLOAT if dtype is None else 2
+        blocks = o.layers * o.block * size
+        peak = (self.fp32 if dtype is None else self.half) * 1e12
+
+        def seconds(flops: float, moved: float, kernels: int) -> float:
+            busy = flops / (ARITHMETIC * peak) + moved / (BANDWIDTH * self.bandwidth * 1e9)
+            return max(busy, kernels * o.layers * LAUNCH)
+
+        back = backward(o, work.length, work.scored) if o.trained and not work.features else 0.0
+        flops = work.micro * (forward(o, work.length, work.scored) + back)
+        kept = FLOAT * PASSES * work.micro * work.length * o.flow * (o.depth or o.layers)
+        parts = -(-work.batch // work.micro)  # the optimizer steps once for all of them
+        moved = blocks * (2 if back else 1) + kept + ADAMW * o.trained / parts
+        rows = flops / seconds(flops, moved, STEP if back else POSITION)
+        beams = min(work.test_batch, work.test_rows) * work.beam
+        if not work.new or not beams:
+            return Speed(rows, rows)
+        context = work.prompt + work.new / 2
+        flops = beams * forward(o, 1, 1)
+        moved = blocks + size * o.head_matrix + beams * (2 * size * context * o.layers * o.kv + PASSES * FLOAT * o.vocabulary)
+        return Speed(rows, flops / seconds(flops, moved, POSITION))
+
+    def __str__(self) -> str:
+        peaks = f"{self.half:g} TFLOP/s in {self.format}, {self.fp32:g} in float32, {self.bandwidth:g} GB/s"
+        parts = f"{ARITHMETIC:.0%} of its arithmetic, {BANDWIDTH:.0%} of its bandwidth, {LAUNCH * 1e6:.0f} us a kernel"
+        return f"{self.name} ({self.source}: {peaks}), at {parts}: stated, not measured"
+
+
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load((CONF / "plan" / "hardware.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def card(name: str) -> Card:
+    """The card of that name. Raises UserError."""
+    if name.lower() not in _known():
+        raise UserError(f"hardware={name}: not known; {meant(name.lower(), _known())} (conf/plan/hardware.yaml)")
+    return Card(**_known()[name.lower()])
