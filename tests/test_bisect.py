@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,34 @@ def test_claims_on_d90(at: int, over: str, seeds: int, verdict: str, monkeypatch
     monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(seeds)))
     (reading,) = claim.read(evidence)
     assert reading.verdict == verdict and "RTE" in reading.unit
+
+
+def test_several_backbones_are_told_apart_and_shown_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The larger one needs fewer directions; each is compared with its own full fine-tuning and its own twin."""
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    small = store(scores, range(3))
+    large = store(scores | {"did": steep(60)}, range(3))
+    both, cells = dict(small.records), list(declared(range(3)))
+    for one in declared(range(3)):
+        asked = {**one.asked, "backbone": {**one.asked["backbone"], "name": "mpnet", "label": "MPNet"}}
+        cells.append(replace(one, asked=asked, signature=f"m{one.signature}", folder=Path(f"m{one.folder}")))
+        if one.signature in large.records:
+            record = large.records[one.signature]
+            grown = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
+            both[f"m{one.signature}"] = {**record, "signature": f"m{one.signature}", "measured": grown, "asked": asked}
+    ask = Ask("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = cells
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), both)])
+    answers, _, by_size = shown.tables
+    assert {row[0]: row[5] for row in answers.rows}["DID, MPNet"] == "64" and len(answers.rows) == 4
+    assert [row[2:] for row in by_size.rows if row[0] == "DID"] == [
+        ("MiniLM", "100,000", "256", "512"), ("MPNet", "300,000", "32", "64"),
+    ]  # fmt: skip
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", Store(PUBLISHED, Path(), both)
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: cells)
+    readings = Dimension("did", ["full", "full_untrained"], ceiling=1, over="did_untrained").read(evidence)
+    assert [reading.value for reading in readings] == [512 / 8192, 64 / 8192]
 
 
 def test_twins_are_another_backbone() -> None:

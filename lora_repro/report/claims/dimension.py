@@ -18,7 +18,8 @@ Seeds = dict[int, float]
 
 
 class Dimension(ClaimTest):
-    """d90 of `row`, in per cent of the model's values, or as a quotient by the row `over`'s, lies below the ceiling on each task.
+    """d90 of `row`, in per cent of the model's values, or as a quotient by the row `over`'s, lies below the ceiling on each task
+    and backbone, a backbone beside its own twin.
 
     Of each seed against the same seed's full fine-tuning; a seed that no value is enough for has no end: its quotient is 0 below
     the line, and it decides nothing above it. The reading is the median over seeds, its interval their range.
@@ -40,7 +41,7 @@ class Dimension(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = searched(evidence.cells(self.table), evidence.store)
-        return [self._reading(group, evidence) for group in grouped(found, lambda one: task_of(one.cell))]
+        return [self._reading(group, evidence) for group in grouped(found, lambda one: (task_of(one.cell), one.backbone))]
 
     def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
         ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))

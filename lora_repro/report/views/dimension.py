@@ -32,6 +32,11 @@ class Found:
         return next(iter(self.search.values.values()))[0]
 
     @property
+    def backbone(self) -> str:
+        """What it is called, its untrained twin alike."""
+        return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"])
+
+    @property
     def cells(self) -> list[Cell]:
         """Every run behind it, the reference's first."""
         return [*self.search.reference, *(cell for cells in self.search.values.values() for cell in cells)]
@@ -93,7 +98,7 @@ class Dimensions:
                     one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
                 facts = self._facts(ask, found, records)
                 notes = (*self.remarks, *_notes(records))
-                tables = (answers(found, facts, notes), points(found, facts))
+                tables = (answers(found, facts, notes), points(found, facts), *sizes(found, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
         return made
@@ -108,6 +113,26 @@ class Dimensions:
         return (*first[:2], data, first[3], captions.reproduce(ask.name, ask.profile, found[0].cell, ask.overrides))
 
 
+def called(one: Found, found: Sequence[Found]) -> str:
+    """The row, and on which backbone where there are several."""
+    several = len({other.backbone for other in found}) > 1
+    return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
+
+
+def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
+    """d90 against the size of the model, a line a row, task and backbone from the smallest on; nothing of one backbone."""
+    if len({one.backbone for one in found}) < 2:
+        return []
+    order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, task_of(one.cell)) for one in found))}
+    rows = []
+    for one in sorted(found, key=lambda one: (order[one.cell.row.name, task_of(one.cell)], one.moved)):
+        low, high = one.search.bracket(one.records)
+        ends = (EMPTY if value is None else f"{value:,}" for value in (low, high))
+        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, f"{one.moved:,}", *ends))
+    header = ("Row", "Task", "Backbone", "values", "too few", "d90")
+    return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
+
+
 def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
     """A line a row and task: the reference's score, and between which sizes the row reaches the share of it."""
     share = f"{100 * found[0].search.share:.0f} %"
@@ -118,7 +143,7 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
         enough = EMPTY if reference is None else f"{one.search.share * reference.mean:.1f}"
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values())
         rows.append(
-            (one.cell.row.label, task_label(one.cell), text_of(reference, 1), enough, EMPTY if low is None else f"{low:,}",
+            (called(one, found), task_label(one.cell), text_of(reference, 1), enough, EMPTY if low is None else f"{low:,}",
              EMPTY if high is None else f"{high:,}", seeds, EMPTY if high is None else f"{100 * high / one.moved:.3f} %")
         )  # fmt: skip
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "too few", "d90", "d90 of each seed", "of all values")
@@ -134,7 +159,7 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
             part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
             lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
             line = (f"{value:,}", text_of(mean, 1), part, str(len(cells)), "; ".join(lost))
-            rows.append((one.cell.row.label, task_label(one.cell), *line))
+            rows.append((called(one, found), task_label(one.cell), *line))
     header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "n", "Notes")
     return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrl", tuple(rows), keys=3)
 
@@ -161,7 +186,8 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [curves.Spot(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             label, reference, share = one.search.reference[0].row.label, one.reference, one.search.share
-            drawn[one.cell.row.label] = curves.Curve(one.cell.row.label, tuple(line))
+            drawn[called(one, found)] = curves.Curve(called(one, found), tuple(line))
+            label += called(one, found).removeprefix(one.cell.row.label)
             if reference:
                 drawn[label] = curves.Curve(label, (curves.Spot(None, reference.mean, reference.sd),))
                 part = f"{100 * share:.0f} % of it"
@@ -175,5 +201,5 @@ def _statement(found: Sequence[Found]) -> str:
     """d90 of every row and task that has one."""
     told = [(one, one.search.bracket(one.records)[1]) for one in found]
     share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
-    values = [f"{one.cell.row.label} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
+    values = [f"{called(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
     return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"
