@@ -52,8 +52,8 @@ def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[
     for (name, task, seed), count in right.items():
         key = f"{name}-{task}-{seed}"
         paper = {"small": {"x": 80.0, "params_m": 1.5, "n": 3, "source": "Table 0"}} if name == "lora" else {}
-        asked = {"task": {"_target_": "a.B", "name": task, "metrics": ["accuracy"]}, "backbone": {"name": "small"}, "seed": seed,
-                 "method": {"name": name}, "data": {}, "train": {"lr": 1.0}}  # fmt: skip
+        asked = {"task": {"_target_": "a.B", "name": task, "metrics": ["accuracy"]}, "backbone": {"name": "small"},
+                 "method": {"name": name}, "seed": seed, "data": {}, "train": {"lr": 1.0}}  # fmt: skip
         cells.append(Cell(Row(name, name.upper(), 1, 2, True, paper, {}), seed, {"task": task}, (), key, asked, Path(key)))
         lines = [json.dumps({"key": str(i), "correct": float(i < count)}) + "\n" for i in range(40)]
         write_text(folder / "predictions" / f"{key}.jsonl", "".join(lines))

@@ -2,108 +2,29 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import hub_files
 import pytest
 import torch
 from local_hub import Fault, LocalHub, served
-from safetensors.torch import load_file, save
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForMaskedLM,
-)
 
 from lora_repro import run
 from lora_repro.backbone import at_hand
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sources import hub as module
+from lora_repro.tasks.e2e import original
 
-BACKBONES = ("gpt2_small", "gpt2_medium", "gpt2_large", "roberta_base", "roberta_large")
-
-
-def tokenizer(specials: list[str], folder: Path) -> None:
-    """A byte-level BPE without merges, in the files that GPT-2 and RoBERTa have: vocab.json, merges.txt, tokenizer.json."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*specials, *letters])}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=specials).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-
-
-def repository(name: str, folder: Path) -> dict[str, bytes]:
-    """The files of a tiny model as the hub has those of the real one: names without prefix and buffers, a pooler, no lm_head."""
-    torch.manual_seed(0)
-    if name.startswith("gpt2"):
-        tokenizer(["<|endoftext|>"], folder)
-        config = GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=257, n_positions=256, bos_token_id=0, eos_token_id=0)
-        GPT2LMHeadModel(config).save_pretrained(folder)
-        tensors = {key.removeprefix("transformer."): x for key, x in load_file(folder / "model.safetensors").items()}
-        tensors |= {f"h.{n}.attn.bias": torch.ones(1, 1, 256, 256).tril() for n in range(2)}
-        weights = {"model.safetensors": save(tensors, {"format": "pt"})}
-    else:
-        tokenizer(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], folder)
-        sizes: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
-        config = RobertaConfig(**sizes, vocab_size=261, max_position_embeddings=260, type_vocab_size=1, pad_token_id=1)
-        RobertaForMaskedLM(config).save_pretrained(folder)
-        tensors = load_file(folder / "model.safetensors")
-        if name.endswith("large"):  # no safetensors, and what later versions dropped
-            buffer = io.BytesIO()
-            torch.save({**tensors, "roberta.embeddings.position_ids": torch.arange(260)[None]}, buffer)
-            weights = {"pytorch_model.bin": buffer.getvalue()}
-        else:
-            weights = {"model.safetensors": save(tensors, {"format": "pt"})}
-    texts = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".txt")}
-    return {"README.md": b"a card", "tf_model.h5": b"x", **texts, **weights}
-
-
-def parquet(columns: dict[str, list[Any]], names: list[str] | None = None) -> bytes:
-    """A part of a data set, with the class labels of the hub where it has any."""
-    features: dict[str, Any] = {key: {"dtype": "string", "_type": "Value"} for key in columns}
-    features["label"] = {"names": names, "_type": "ClassLabel"} if names else {"dtype": "float32", "_type": "Value"}
-    kinds = {key: pyarrow.string() for key in columns} | {"label": pyarrow.int64() if names else pyarrow.float32()}
-    schema = pyarrow.schema(list(kinds.items()), {"huggingface": json.dumps({"info": {"features": features}})})
-    out = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns, schema), out)
-    return out.getvalue()
-
-
-def glue() -> dict[str, bytes]:
-    """Two tasks, with as many rows as GLUE has; the readers insist on that."""
-
-    def part(n: int, labels: list[Any], names: list[str] | None) -> bytes:
-        first, second = ["A man sings. ", "It rains."] * n, ["A man.", "It is dry."] * n
-        return parquet({"sentence1": first[:n], "sentence2": second[:n], "label": (labels * n)[:n]}, names)
-
-    rows = {"rte": (2490, 277, [0, 1], ["entailment", "not_entailment"]), "stsb": (5749, 1500, [3.8, 0.0], None)}
-    return {
-        f"{name}/{split}-00000-of-00001.parquet": part(n, labels, names)
-        for name, (train, dev, labels, names) in rows.items()
-        for split, n in (("train", train), ("validation", dev), ("test", 3))
-    }
+PIECES = pytest.mark.skipif(not hub_files.PIECES, reason="needs sentencepiece: pip install -e '.[deberta]'")
+BACKBONES = [pytest.param(name, marks=PIECES) if spec.get("packages") else name for name, spec in hub_files.BACKBONES.items()]
 
 
 @pytest.fixture(scope="module")
-def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, dict[str, bytes]]]:
-    """Under the names and commits that conf/ pins."""
-    found = {}
-    for name in BACKBONES:
-        spec = build(compose([f"backbone={name}"]).backbone)
-        found[f"models/{spec.hub_id}"] = (spec.revision, repository(name, tmp_path_factory.mktemp(name)))
-    source = compose(["task=rte"]).task.hub
-    return {**found, f"datasets/{source.id}": (source.revision, glue())}
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, hub_files.Repository]:
+    return hub_files.repositories(tmp_path_factory.mktemp("drafts"))
 
 
 @pytest.fixture
@@ -120,7 +41,8 @@ def spec(name: str, *more: str) -> Any:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_comes_from_the_hub_once(name: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = ["backbone.head=classification", "backbone.n_labels=2"] if name.startswith("roberta") else []
+    more = ["backbone.head=classification", "backbone.n_labels=2"] if hub_files.BACKBONES[name].get("cls") else []
+    more += [] if hub_files.BACKBONES[name]["revision"] else [f"backbone.revision={hub_files.UNPINNED}"]
     asked = spec(name, *more)
     assert not at_hand.weights(asked) and at_hand.tokenizer(asked) is None
     first = asked.load()
@@ -176,20 +98,49 @@ def test_no_network_and_no_leave_to_ask(hub: LocalHub, monkeypatch: pytest.Monke
         spec("gpt2_large").load()
 
 
-def test_data_of_the_hub_are_its_rows_and_are_asked_for_once(hub: LocalHub) -> None:
-    for _ in range(2):
-        rte = build(compose(["profile=paper", "task=rte", "task.source=hub"]).task).load(None)
-        assert (rte.train[0].input, rte.train[0].second, rte.train[0].target) == ("A man sings.", "A man.", "entailment")
-        assert (len(rte.train), len(rte.test)) == (2490, 277) and rte.train[1].target == "not_entailment"
-        asked = [*hub.asked]
-    assert asked == hub.asked and sum("parquet" in line and "cdn" in line for line in asked) == 3
-    stsb = build(compose(["profile=paper", "task=stsb", "task.source=hub"]).task).load(None)
-    assert stsb.train[0].target == "3.800"  # as in GLUE's own file, though the hub's number is a float32
+@pytest.mark.parametrize("name", hub_files.GLUE)
+def test_every_task_of_the_hub_has_its_rows_and_labels(name: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = hub_files.GLUE[name]
+    few = [f"task.rows.{split}={hub_files.ROWS}" for split in node["rows"]]
+    task = build(compose(["profile=paper", f"task={name}", "task.source=hub", *few, "task.held_out=0"]).task)
+    first = task.load(None)
+    fetched = [line.rpartition("/cdn/datasets/")[2] for line in hub.asked if "GET" in line and "/cdn/" in line]
+    assert sorted(fetched) == sorted(f"nyu-mll/glue/{path}" for path in hub_files.parts(node["hub"]["config"]))
+    hub.asked.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert task.load(None) == first and not hub.asked
+    scored = len(node["files"]) - 1 if "words" not in node else 1  # mnli_text answers the matched pairs
+    assert (len(first.train), len(first.test)) == (hub_files.ROWS, hub_files.ROWS * scored)
+    answers = [*node.get("words", {}).values()] or node.get("labels", ["3.800", "0.000"])  # as in GLUE's own file, of a float32
+    assert [each.target for each in first.train[: len(answers)]] == answers
+    tested = node["hub"].get([*node["files"]][1], "validation")
+    for part, split in ((first.train, "train"), (first.test, tested)):
+        assert f"first 0 of {split}" in part[0].input.splitlines() and not (part[0].second or "").endswith(" ")
+
+
+def test_rows_that_the_hub_lacks_are_missed(hub: LocalHub) -> None:
+    with pytest.raises(UserError, match="RTE train has 24 rows, GLUE's has 2490"):
+        build(compose(["profile=paper", "task=rte", "task.source=hub"]).task).load(None)
+
+
+def test_e2e_of_the_hub_is_held_to_the_original_and_is_asked_for_once(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = build(compose(["profile=paper", "task=e2e", "task.source=hub", "task.text_form=raw"]).task)
+    with pytest.raises(UserError, match=r"tuetschek/e2e_nlg train: 24 rows, expected 42,061"):
+        task.load(None)
+    meanings = ("name : The Vaults | Type : pub", "name : Café Adriatic | near : The Rice Boat")
+    rows = list(zip(meanings, hub_files.TEXTS, strict=True)) * (hub_files.ROWS // 2)
+    expected = original.Expected(hub_files.ROWS, 2, original.rows_sha256(rows))
+    monkeypatch.setattr(original, "EXPECTED", {"raw": dict.fromkeys(("train", "dev", "test"), expected)})
+    hub.asked.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = task.load(None)
+    assert not hub.asked and [(each.input, each.target) for each in found.train] == rows
+    assert [each.input for each in found.test] == [*meanings]  # each meaning once, with all its texts
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_at_the_paper_s_scale_from_first_download_to_record(hub: LocalHub, tmp_path: Path) -> None:
-    glue = ["task=rte", "task.source=hub", "backbone=roberta_base", "starts=null"]
+    glue = ["task=rte", "task.source=hub", "backbone=roberta_base", "starts=null", "task.rows={train:24,dev:24}"]
     small = ["train.steps=1", "data.n_train=2", "data.n_dev=2", "train.batch_size=2", "data.max_length=64", "device=cpu"]
     overrides = ["profile=paper", "method=lora", *glue, *small, f"paths.runs={tmp_path}/runs"]
     config = compose(overrides)
