@@ -57,7 +57,7 @@ from lora_repro.stages import (
     learn,
     objective_of,
 )
-from lora_repro.sweep import supervise
+from lora_repro.sweep import cards, supervise
 from lora_repro.sweep.landed import landed
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.tasks.base import AbstractTask, Scores
@@ -324,6 +324,8 @@ def started(arguments: Sequence[str]) -> int:
             raise UserError(f"{several[0]} has several values: -m runs each of them; one that holds a comma stands in quotes")
         check_writable(Path(plain["paths"]["runs"]))
         check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
+        if said := cards.fallen_back(config.device, config.profile_name):
+            cli.say(said)
         if many:
             announce(list(arguments))
             return sweep(arguments, config.hydra)

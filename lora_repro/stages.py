@@ -23,7 +23,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig, epochs, train
-from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.precision import allow_tf32, autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def answer(
     """Every input once, after `shots`, in the precision of training."""
     started = time.monotonic()
     dtype = resolve_precision(precision, backbone.device)
+    allow_tf32(backbone.device, dtype)
     backbone.model.requires_grad_(False)
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)

@@ -87,3 +87,16 @@ def test_quiet_shows_what_is_missing_only(monkeypatch: pytest.MonkeyPatch, capsy
 def test_mistakes_are_one_line(arguments: list[str], names: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(arguments) == 2
     assert names in (said := capsys.readouterr().err) and said.count("\n") == 1
+
+
+def test_the_hub_s_cache_is_measured_each_blob_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot, blobs = tmp_path / "hub" / "m" / "snapshots" / "c", tmp_path / "hub" / "m" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "b").write_bytes(b"x" * 150_000_000)
+    (snapshot / "model.safetensors").symlink_to(blobs / "b")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    (*_, found) = checks.disk("laptop", tmp_path)
+    assert found.ok and found.what.endswith(f"free in {tmp_path}/hub, 0.2 GB there by now") and "HF_HOME" in found.mend
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    assert len([*checks.disk("laptop", tmp_path)]) == 2 and len([*checks.disk("paper", tmp_path)]) == 3

@@ -5,7 +5,8 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.methods.lora import Lora
-from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.records import provenance
+from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision, round_frozen
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[65, 66, 67, 10, 70, 71]])
@@ -50,3 +51,31 @@ def test_a_tied_head_in_training_is_left_tied() -> None:
 
 def test_fp32_means_fp32() -> None:
     assert resolve_precision("fp32", CPU) is None and resolve_precision("bf16", CPU) is torch.bfloat16
+
+
+@pytest.mark.parametrize(("real", "format"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_is_fp16_where_a_gpu_only_emulates_bf16(real: bool, format: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: real or including_emulation)
+    assert resolve_precision("auto", torch.device("cuda")) is format
+    assert resolve_precision("auto", CPU) is not torch.float16
+
+
+def test_only_an_fp16_loss_is_scaled() -> None:
+    loss = torch.ones(())
+    assert loss_scaler(CPU, torch.float16).scale(loss) == 65536
+    for dtype in (None, torch.bfloat16):
+        assert loss_scaler(CPU, dtype).scale(loss) is loss and loss_scaler(CPU, dtype).state_dict() == {}
+
+
+def test_float32_products_are_tf32_on_gpus_that_have_it_and_a_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, asked = torch.device("cuda"), ["highest"]
+    monkeypatch.setattr("torch.set_float32_matmul_precision", asked.append)
+    monkeypatch.setattr("torch.get_float32_matmul_precision", lambda: asked[-1])
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    for device, dtype in ((CPU, None), (gpu, None), (gpu, torch.bfloat16)):
+        allow_tf32(device, dtype)
+    assert asked == ["highest"] and provenance.precision(gpu, None) == "fp32"
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
+    allow_tf32(gpu, None)
+    assert asked[1:] == ["high"] and provenance.precision(gpu, None) == "fp32, products in TF32"
+    assert provenance.precision(CPU, None) == "fp32" and provenance.precision(gpu, torch.float16).startswith("fp16")

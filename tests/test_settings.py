@@ -69,7 +69,7 @@ def test_the_message_says_name_value_and_range() -> None:
         ("train.clip=-1", "train.clip must be a number above 0 or null, not -1"),
         ("train.beta1=1", "train.beta1 must be a number of at least 0 and below 1, not 1"),
         ("train.eval_every=nan", "train.eval_every must be a whole number of at least 1 or null, not nan"),
-        ("train.precision=fp8", "train.precision must be one of auto, fp32, bf16, not 'fp8'"),
+        ("train.precision=fp8", "train.precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
         ("seed=-1", "seed must be a whole number of at least 0 and of at most 2147483647, not -1"),
         ("method.targets=[1]", "method.targets must be a list, each a text, not [1]"),
     ):

@@ -14,7 +14,7 @@ import pytest
 
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
-from lora_repro.sweep import cards, supervise
+from lora_repro.sweep import supervise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -179,36 +179,6 @@ def test_a_run_of_two_processes_that_another_one_is_at_is_left_to_it(program: Pa
     with record.lock(tmp_path / "run"):
         assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == 75
     assert supervise.attempts(tmp_path / "run")["attempts"] == 0
-
-
-def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    with cards.own_gpu() as one, cards.own_gpu() as other:
-        assert [one, other] == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]
-        monkeypatch.setattr("time.sleep", lambda seconds: pytest.exit("waits"))
-        with pytest.raises(pytest.exit.Exception), cards.own_gpu():
-            pytest.fail("a third run on two GPUs")
-    with cards.own_gpu() as again:
-        assert again == {"CUDA_VISIBLE_DEVICES": "4"}
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with cards.own_gpu(2) as one, cards.own_gpu(2) as two, cards.own_gpu(2) as three:
-        assert [next(iter(c.values())) for c in (one, two, three)] == ["4", "7", "4"]  # two on one only where both are taken
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with cards.own_gpu() as none:
-        assert none == {}
-
-
-def test_cards_are_counted_without_the_driver_where_no_variable_lists_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert cards.listed() == []
-    program = tmp_path / "nvidia-smi"
-    program.write_text('#!/bin/sh\necho "GPU 0: A100 (UUID: x)"\necho "  MIG 1g"\necho "GPU 1: A100 (UUID: y)"\n')
-    program.chmod(0o755)
-    assert cards.listed() == ["0", "1"]
 
 
 ORPHAN = """

@@ -56,7 +56,7 @@ def test_as_many_runs_go_on_as_cores_and_memory_allow(machine: Callable[..., Non
     assert together.at_once(found) == 3
     machine(cores=4, free=1, needed=2)
     assert together.at_once(found) == 1
-    machine(cores=4, free=100, needed=2, device="cuda")
+    machine(cores=4, free=100, needed=2, device="cuda")  # of no card that it may use
     assert together.at_once(found) == 1
     assert together.at_once(grid("launch.together=2")) == 2
     machine(cores=4, free=100, needed=2)

@@ -24,7 +24,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
 from lora_repro.records.disk import sealed
-from lora_repro.train import optimizer
+from lora_repro.train import loop, optimizer
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 
 SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
@@ -59,6 +59,36 @@ def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(tmp
     torch.manual_seed(999)  # whatever the new process did before
     resumed = weights(tmp_path / "cut")
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_an_fp16_training_resumes_with_its_scale_and_follows_the_fp32_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = dataclasses.replace(CONFIG, precision="fp16")
+    scales = []
+    update = torch.amp.GradScaler.update
+    monkeypatch.setattr(torch.amp.GradScaler, "update", lambda scaler: update(scaler) or scales.append(scaler.get_scale()))
+    whole = weights(tmp_path / "whole", half)
+    assert len(scales) == 12 and scales[0] == scales[-1]  # nothing overflowed
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", half, stop_at=5)
+    (newest,) = (tmp_path / "cut").glob("step_*5/state.json")
+    assert json.loads(newest.read_text())["scaler"]["scale"] == scales[0]
+    resumed = weights(tmp_path / "cut", half)
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    plain = weights(tmp_path / "fp32")
+    assert max(float((a - b).abs().max()) for a, b in zip(whole, plain, strict=True)) < 0.02
+
+
+def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "loss_scaler", lambda device, dtype: torch.amp.GradScaler("cpu", init_scale=2.0**126))
+    backbone, trainable = prepared("full")
+    before = [p.detach().clone() for p in trainable.named.values()]
+    logged = []
+    one = dataclasses.replace(CONFIG, precision="fp16", steps=1, select="last")
+    trained = train(backbone, trainable, ROWS, Completion(), one, 7, tmp_path, lambda step, values: logged.append(values))
+    assert trained.status == "finished" and "grad_norm" not in logged[0]
+    assert all(torch.equal(a, b) for a, b in zip(before, trainable.named.values(), strict=True))
 
 
 def killed(folder: Path) -> None:
@@ -222,7 +252,7 @@ def test_the_schedule_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0}, {"epochs": 0}, {"label_smoothing": 1.0}, {"precision": "fp16"}, {"select": "worst"}]
+    "wrong", [{"lr": 0}, {"epochs": 0}, {"label_smoothing": 1.0}, {"precision": "fp8"}, {"select": "worst"}]
 )
 def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):

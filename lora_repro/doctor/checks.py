@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def device(profile: str) -> Finding:
 
     gpu = torch.cuda.is_available()
     place = torch.device("cuda" if gpu else "cpu")
-    arithmetic = "float32" if resolve_precision("auto", place) is None else "bf16"
+    arithmetic = str(resolve_precision("auto", place) or torch.float32).removeprefix("torch.")
     if gpu:
         free, total = torch.cuda.mem_get_info()
         name = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
@@ -103,22 +103,35 @@ def scoring(texts: bool) -> Finding:
 
 
 def disk(profile: str, runs: Path) -> Iterator[Finding]:
-    """Room and leave to write where runs and backbones are kept."""
+    """Room and leave to write where runs and backbones are kept, and what the hub's cache (HF_HOME) holds by now."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     from lora_repro.backbone.fetch import cache_folder
 
-    other = f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
-    places = (("runs", runs, other), ("backbones", cache_folder(), "export LORA_REPRO_CACHE=/big/disk"))
-    for name, folder, way in places:
-        place = next(found for found in (folder.absolute(), *folder.absolute().parents) if found.exists())
-        free, wanted = shutil.disk_usage(place).free / 1e9, SPACE.get(profile, 5)
-        what = f"disk for {name}: {free:.0f} GB free in {folder} ({wanted} GB wanted)"
-        try:
-            with tempfile.TemporaryFile(dir=place):
-                pass
-        except OSError as error:
-            yield Finding(False, f"disk for {name}: cannot write in {folder}: {error.strerror}", way)
-            continue
-        yield Finding(free >= wanted, what, way)
+    wanted, other = SPACE.get(profile, 5), f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
+    yield _room("runs", runs, wanted, other)
+    yield _room("backbones", cache_folder(), wanted, "export LORA_REPRO_CACHE=/big/disk")
+    if profile == "paper" or Path(HF_HUB_CACHE).is_dir():
+        hub = _room("the hub", Path(HF_HUB_CACHE), wanted if profile == "paper" else 0, "export HF_HOME=/big/disk")
+        yield replace(hub, what=f"{hub.what}, {_gigabytes(Path(HF_HUB_CACHE)):.1f} GB there by now")
+
+
+def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
+    place = next(found for found in (folder.absolute(), *folder.absolute().parents) if found.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Finding(False, f"disk for {name}: cannot write in {folder}: {error.strerror}", way)
+    free = shutil.disk_usage(place).free / 1e9
+    wish = f" ({wanted} GB wanted)" if wanted else ""
+    return Finding(free >= wanted, f"disk for {name}: {free:.0f} GB free in {folder}{wish}", way)
+
+
+def _gigabytes(folder: Path) -> float:
+    """What lies in a folder; the hub's cache links each file from its snapshots to one blob, which is counted once."""
+    files = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
+    return sum(path.lstat().st_size for path in files) / 1e9
 
 
 def hub(needed: bool) -> Finding:

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--length-penalty", type=float)
     made.add_argument("--no-repeat-ngram", type=int)
     made.add_argument("--batch-size", type=int)
-    made.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto, fp32 or bf16; as the run did, unless given")
+    made.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="as the run did, unless given")
     made.add_argument("--device", help="cpu, cuda; default: cuda where there is one")
     made.add_argument("--task", metavar="NAME", help="of a checkpoint from elsewhere, as --backbone and --profile")
     made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")

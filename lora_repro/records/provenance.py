@@ -93,8 +93,16 @@ def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any
         "versions": versions(),
         "device": device_name(device),
         "kernels": kernels(device),
-        "precision": "fp32" if autocast is None else "bf16 autocast",
+        "precision": precision(device, autocast),
     }
+
+
+def precision(device: torch.device, autocast: torch.dtype | None) -> str:
+    """The arithmetic of matrix products, in words."""
+    if autocast is None:
+        tf32 = device.type == "cuda" and torch.get_float32_matmul_precision() == "high"
+        return "fp32, products in TF32" if tf32 else "fp32"
+    return "fp16 autocast, scaled loss" if autocast is torch.float16 else "bf16 autocast"
 
 
 def reset_peak_memory() -> None:

@@ -143,7 +143,7 @@ class Pivot:
         )
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
-        low = [run for run in shown if str(run.record["where"].get("precision", "")).startswith("bf16")]
+        low = [run for run in shown if str(run.record["where"].get("precision", "")).startswith(("bf16", "fp16"))]
         machines = sorted({_machine(run) for run in low if run.source == shown[0].source})
         if any(result.n == 1 for result in ours) and len(machines) > 1:
             notes.append(

@@ -1,8 +1,8 @@
 """Which GPU a run of a sweep computes on: one of its own, or one that it shares with `launch.per_gpu` - 1 others.
 
 A step of GPT-2 medium under LoRA keeps an A100 busy for a third of its time, so that several runs on one card finish sooner, and
-each run's numbers are those it would have alone. The cards are those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists: the
-driver is not touched here, because runs are forked from this process.
+each run's numbers are those it would have alone. The cards are those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists, or
+(in containers without it) those that torch counts, which asks NVML and starts nothing on a card.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
+
 from lora_repro.errors import Busy
 from lora_repro.records import record
 
@@ -25,15 +27,32 @@ def listed() -> list[str]:
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name]
     if shutil.which("nvidia-smi") is None:
-        return []
+        return [str(n) for n in range(torch.cuda.device_count())]
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     return [str(n) for n, _ in enumerate(line for line in found.stdout.splitlines() if line.startswith("GPU "))]
 
 
+def usable(device: str) -> list[str]:
+    """The cards among which runs of `device` (auto, cpu, cuda, cuda:1) are shared out; none where torch computes on none."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return []
+    place = device.partition(":")[2]
+    return [name for n, name in enumerate(listed()) if place in ("", str(n))]
+
+
+def fallen_back(device: str, profile: str) -> str | None:
+    """What to say where `auto` takes the CPU and a GPU was to be expected; None where all is as it should be."""
+    if device != "auto" or torch.cuda.is_available():
+        return None
+    if cards := listed():
+        return f"device=auto takes the CPU: {len(cards)} GPUs are here, but torch {torch.__version__} can use none of them"
+    return "device=auto takes the CPU: torch finds no GPU, which profile paper is meant for" if profile == "paper" else None
+
+
 @contextmanager
-def own_gpu(per_gpu: int = 1) -> Iterator[dict[str, str]]:
+def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
     """The environment of a run: a card that fewer than `per_gpu` runs on this machine have, the emptiest first; waits for it."""
-    cards = listed()
+    cards = usable(device)
     if not cards:
         yield {}
         return
@@ -46,6 +65,6 @@ def own_gpu(per_gpu: int = 1) -> Iterator[dict[str, str]]:
                     stack.enter_context(record.lock(Path(tempfile.gettempdir()) / name))
                 except Busy:
                     continue
-                yield {"CUDA_VISIBLE_DEVICES": card}
+                yield {} if ":" in device else {"CUDA_VISIBLE_DEVICES": card}  # cuda:1 counts from the cards that it sees
                 return
             time.sleep(1)

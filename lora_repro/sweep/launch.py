@@ -59,9 +59,8 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
     launch = cell.asked["launch"]
     try:
         with supervise.stoppable():
-            supervise.start(
-                "lora_repro.run", overrides, cell.folder, launch["tries"], launch["processes"], launch["per_gpu"]
-            )
+            how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
+            supervise.start("lora_repro.run", overrides, cell.folder, *how)
     except UserError as error:
         cli.failed(error)
 

@@ -56,7 +56,8 @@ def started(config: DictConfig) -> dict[str, Any]:
     path = folder / "trial.json"
     if not path.exists():
         with supervise.stoppable():
-            supervise.start("lora_repro", ["search", *job_overrides()], folder, config.launch.tries, 1, config.launch.per_gpu)
+            how = (config.launch.tries, 1, config.launch.per_gpu, config.device)
+            supervise.start("lora_repro", ["search", *job_overrides()], folder, *how)
     if not path.exists():
         why = supervise.attempts(folder).get("why", "it did not start")
         raise UserError(f"the trial at train.lr={config.train.lr:.3g} has no dev loss: {why}")

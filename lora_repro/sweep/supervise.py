@@ -101,7 +101,15 @@ def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
     write_json(folder / "attempts.json", sealed({"attempts": tries, "exit": code, "why": why}))
 
 
-def start(module: str, overrides: Sequence[str], folder: Path, tries: int, processes: int = 1, per_gpu: int = 1) -> int:
+def start(
+    module: str,
+    overrides: Sequence[str],
+    folder: Path,
+    tries: int,
+    processes: int = 1,
+    per_gpu: int = 1,
+    device: str = "auto",
+) -> int:
     """Run `python -m <module> <overrides>` until it ends by its own decision, at most `tries` times. Returns its exit code."""
     arguments = [*overrides, "hydra.mode=RUN"]
     if processes > 1:
@@ -110,7 +118,7 @@ def start(module: str, overrides: Sequence[str], folder: Path, tries: int, proce
     code = 0
     for left in reversed(range(max(1, tries))):
         before = attempts(folder)["attempts"]
-        alone: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu) if processes == 1 else nullcontext({})
+        alone: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device) if processes == 1 else nullcontext({})
         with alone as chosen:
             code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
         if processes > 1:

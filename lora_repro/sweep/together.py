@@ -1,7 +1,8 @@
-"""Runs of a sweep side by side on a CPU, one thread each, where Hydra's own launcher would take one after another.
+"""Runs of a sweep side by side, on a CPU one thread each, on GPUs one a card, where Hydra's own launcher would take one by one.
 
 A run is faster on two threads than on one, but not twice: two runs of one thread each end sooner than one after the other on two
-(1.15 to 1.28 times, measured on two cores). So as many go on at once as there are cores and as memory allows.
+(1.15 to 1.28 times, measured on two cores). So as many go on at once as there are cores and as memory allows. On GPUs it is as
+many as there are cards, times `launch.per_gpu`; which card is whose, `cards` sees to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lora_repro import cli
 from lora_repro.cells import Cell
 from lora_repro.costs.forecast import memory
 from lora_repro.errors import UserError
-from lora_repro.sweep import supervise
+from lora_repro.sweep import cards, supervise
 from lora_repro.train.ranks import Ranks
 
 SPARE = 0.9  # of the memory that is free now: forecasts are of the runs, not of what else this machine will do
@@ -29,17 +30,19 @@ _begun: list[Future[object]] = []
 
 
 def at_once(missing: Sequence[Cell]) -> int:
-    """How many of these runs should go on at a time: `launch.together`, or (0) as many as cores and memory allow; on a GPU 1.
+    """How many of these runs should go on at a time: `launch.together`, or (0) as many as cards, or cores and memory, allow.
 
-    Runs whose memory cannot be told beforehand go one after another.
+    One that several processes share has all cards. Runs whose memory cannot be told beforehand go one after another.
     """
     if len(missing) < 2:
         return 1
     launch = missing[0].asked["launch"]
     if launch["together"]:
         return min(int(launch["together"]), len(missing))
-    if Ranks.here(missing[0].asked["device"]).device.type != "cpu":
-        return 1
+    device = missing[0].asked["device"]
+    if Ranks.here(device).device.type != "cpu":
+        places = len(cards.usable(device)) * int(launch["per_gpu"])
+        return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
     threads = int(os.environ.get("OMP_NUM_THREADS", "1")) * int(launch["processes"])
     most = min(cores() // max(1, threads), len(missing))
     if most < 2:

@@ -21,7 +21,7 @@ from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import adamw, set_rate
-from lora_repro.train.precision import autocast, resolve_precision
+from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision
 from lora_repro.train.progress import (
     State,
     Trained,
@@ -51,7 +51,8 @@ class TrainConfig:
     otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the
     highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
     rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
-    computes in bf16, else fp32. `eval_every` and `checkpoint_every` count steps; null is once an epoch.
+    computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and `checkpoint_every` count
+    steps; null is once an epoch.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -65,7 +66,7 @@ class TrainConfig:
     eps: Annotated[float, Range(0)] = 1e-6
     label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.1
     clip: Annotated[float, Range(0, above=True)] | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     select: Literal["best", "last"] = "best"
     eval_every: Annotated[int, Range(1)] | None = None
     checkpoint_every: Annotated[int, Range(1)] | None = None
@@ -129,6 +130,8 @@ def train(
     ranks = ranks or Ranks(device)
     greet(ranks, config)
     dtype = resolve_precision(config.precision, device)
+    allow_tf32(device, dtype)
+    scaler = loss_scaler(device, dtype)
     optimizer = adamw(parameters, trainable.rates, config)
     per_epoch = math.ceil(len(rows.train) / config.batch_size)
     total = config.steps or max(1, round(per_epoch * config.epochs))
@@ -137,6 +140,8 @@ def train(
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
     with ranks.in_turn():
         step = restore_state(folder, parameters, optimizer, state)
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
     started = time.monotonic() - state.seconds
     order: list[list[int]] = []
     lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
@@ -153,20 +158,23 @@ def train(
                 torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
             backbone.model.train()
             with autocast(device, dtype):
-                loss, tokens = _backward(backbone, objective, chosen, config, device, ranks)
+                loss, tokens = _backward(backbone, objective, chosen, config, scaler, ranks)
                 if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
-                    loss += _penalise(trainable.penalty())
+                    loss += _penalise(trainable.penalty(), scaler)
             ranks.add_gradients(tensors)
+            scaler.unscale_(optimizer)
             if not math.isfinite(loss):
                 return state.result("diverged", step)
             measured = step % MEASURED == 0  # before the clip
             size = {"grad_norm": gradient_norm(tensors)} if measured and ranks.first else {}
+            size = size if math.isfinite(size.get("grad_norm", 0)) else {}  # a step that overflows is skipped below
             if config.clip is not None:
                 nn.utils.clip_grad_norm_(tensors, config.clip)
             step += 1
             rate = learning_rate(step, total, config)
             set_rate(optimizer, rate)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
             state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
             note(step, {"train_loss": loss, "lr": rate, "epoch": step / per_epoch, "tokens": state.tokens, **size})
@@ -195,6 +203,7 @@ def train(
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
             if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
                 state.weigh(device)
+                state.scaler = scaler.state_dict()
                 save_state(folder, step, parameters, optimizer, state)
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
@@ -224,14 +233,19 @@ def greet(ranks: Ranks, config: TrainConfig) -> None:
         )
 
 
-def _penalise(penalty: torch.Tensor) -> float:
+def _penalise(penalty: torch.Tensor, scaler: torch.amp.GradScaler) -> float:
     """Gradients of a penalty beside those of the loss; its value."""
-    penalty.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(penalty).backward()  # type: ignore[no-untyped-call]
     return float(penalty.detach())
 
 
 def _backward(
-    backbone: Backbone, objective: Objective, rows: Sequence[Encoded], config: TrainConfig, device: torch.device, ranks: Ranks
+    backbone: Backbone,
+    objective: Objective,
+    rows: Sequence[Encoded],
+    config: TrainConfig,
+    scaler: torch.amp.GradScaler,
+    ranks: Ranks,
 ) -> tuple[float, int]:
     """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them.
 
@@ -243,9 +257,9 @@ def _backward(
     micro = config.micro_batch_size or len(mine)
     value, tokens = 0.0, 0
     for start in range(0, len(mine), micro):
-        batch = collate(mine[start : start + micro], backbone.pad).to(device)
+        batch = collate(mine[start : start + micro], backbone.pad).to(backbone.device)
         loss = objective.summed(backbone, batch, config.label_smoothing)
-        (loss / count).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
     value, tokens_of_all = ranks.total(value, tokens)
     return value, int(tokens_of_all)

@@ -69,6 +69,7 @@ class State:
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
+    scaler: dict[str, Any] = field(default_factory=dict)  # of an fp16 loss
 
     def weigh(self, device: torch.device) -> None:
         """Note the peak of this attempt so far."""
@@ -168,6 +169,7 @@ def restore_state(
     state.best_sha256 = facts["best_sha256"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
     state.best_figure = math.inf if facts.get("best_figure") is None else facts["best_figure"]
+    state.scaler = facts.get("scaler", {})
     state.peak_memory_mb = facts["peak_memory_mb"]
     state.code = provenance.joined(facts["code"], state.code)
     return int(facts["step"])
