@@ -43,7 +43,7 @@ doctor: ## is everything here that PROFILE needs? A tick each, or the command th
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 plan: $(INSTALLED) ## what a command would run and cost, here or on HARDWARE=a100|h100|4090|t4: EXPERIMENT=e2e, or a grid in ARGS
-	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(if $(HARDWARE),hardware=$(HARDWARE)) $(OVERRIDES)
+	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT)))$(HARDWARE:%= hardware=%) $(OVERRIDES)
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)

@@ -13,6 +13,8 @@ TABLE = Fusion(
         remarks=(
             "Scores in per cent. Every AdapterP is trained on its own task; AdapterFusion has all of them, frozen, and trains "
             "attention over them and a new head.",
+            "AdapterP of all tasks together: one, for all rows of all tasks (a number rounded to a class, one head for all), "
+            "then frozen under a new head a task.",
         ),
     )
 )

@@ -417,20 +417,9 @@ def test_the_paper_s_average_stands_beside_the_same_tasks_only() -> None:
     assert averages("sentiment", "entailment", profile="mini") == {}  # generated tasks: no number of the paper's
 
 
-@pytest.mark.parametrize("table", ["e2e", "glue", "low_data", "subspace"])
-def test_the_declared_cells_are_published(table: str) -> None:
-    # A change of conf/ that moves a signature would leave the published table empty: LoRA's row stands for all.
-    root = Path(glue.__file__).resolve().parents[1]
-    records = published(root / "results" / "mini").records
-    found = [records.get(cell.signature) for cell in declared_cells(table, "mini", [f"row/{table}=lora", "seed=0"])]
-    if not any(found):
-        pytest.skip("the protocol has changed, and this table is measured again")
-    assert all(item and item["row"]["name"] == "lora" for item in found)
-
-
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
 def test_every_task_builds_on_its_own_family(name: str) -> None:
     config = compose([f"task={name}", "profile=smoke"])
     assert build(config.task).name == name
-    labelled = str(config.task._target_).endswith((".Glue", ".GlueText"))  # any other writes a text
+    labelled = str(config.task._target_).endswith((".Glue", ".GlueText", ".Mixture"))  # any other writes a text
     assert (config.decode._target_ == "lora_repro.objectives.classification.Labeller") == labelled

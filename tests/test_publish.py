@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lora_repro.config import rates
+from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.report import present, prune
@@ -203,6 +204,12 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.known(results) or ()) == 5 and "0 records" in said[-1]
     assert prune.main(["profile=none"], tmp_path) == 2
+
+
+@pytest.mark.parametrize("profile", ["mini"])
+def test_all_that_is_published_is_asked_for(profile: str) -> None:
+    # A change of conf/ that moves a signature leaves its published run behind, and an empty row in its table.
+    assert prune.leftover(ROOT / "results" / profile, prune.asked(profile)) == []
 
 
 def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def record(signature: str, bleu: float | None = 0.5, **other: Any) -> dict[str, 
 def row(name: str, order: int, signatures: list[str], compare: bool = True, **numbers: Any) -> list[Cell]:
     """The cells of a row, a seed each."""
     declared = Row(name, name.upper(), order, 3, compare, numbers.get("paper", {}), numbers.get("reruns", {}))
-    asked = {"task": {"name": "e2e"}, "backbone": {"name": "small"}}
+    asked = {"task": {"name": "e2e"}, "backbone": {"name": "small"}, "method": {"name": name}}
     return [Cell(declared, seed, {}, (), key, asked, Path(key)) for seed, key in enumerate(signatures)]
 
 

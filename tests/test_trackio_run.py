@@ -92,7 +92,7 @@ def test_a_run_is_one_run_of_its_signature_however_often_it_was_resumed(runs: di
 
 def test_every_step_the_status_and_the_final_scores_are_there(runs: dict[str, Any]) -> None:
     logs = runs["aaaa"]["logs"]
-    assert sorted(line["step"] for line in logs if "train_loss" in line) == [1, 2, 3, 3, 4]
+    assert sorted(line["step"] for line in logs if "train/loss" in line) == [1, 2, 3, 3, 4]
     assert [line["status"] for line in logs if "status" in line] == ["preempted", "finished"]
     (final,) = [line for line in logs if "scores/bleu" in line]
     assert final["step"] == 4 and final["scores/bleu"] == 0.25

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from lora_repro import run
 from lora_repro.config import rates
 from lora_repro.config.compose import compose, resolved
 from lora_repro.costs import latency
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
-from lora_repro.sweep import search, tune
+from lora_repro.sweep import search, supervise, tune
+from lora_repro.sweep.begun import begun
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 
@@ -136,7 +138,7 @@ def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_noth
 ) -> None:
     losses(monkeypatch, 1e-2)
     found = [(one.cell.row.name, one.cell.task) for one, _ in tune.tune(["experiment=e2e", "profile=smoke"])]
-    assert len(found) == len(set(found)) == 11 and not {"human", "untuned"} & {row for row, _ in found}
+    assert len(found) == len(set(found)) == 12 and not {"human", "untuned"} & {row for row, _ in found}
     asked = tune.searches(["experiment=glue", "profile=smoke", "row/glue=lora,full"])
     tasks = ("sentiment", "entailment", "similarity")
     assert {(one.cell.row.name, one.cell.task) for one in asked} == {(row, task) for row in ("full", "lora") for task in tasks}
@@ -171,11 +173,40 @@ def test_a_rate_that_is_given_is_not_searched(elsewhere: Path) -> None:
         tune.searches(["profile=smoke"])
 
 
-def test_a_trial_of_a_run_that_starts_from_another_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
+def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate of the start is chosen first, then the start is run at it, once; the trials have its weights."""
+    started: list[str] = []
+
+    def start(module: str, words: list[str], folder: Path, *rest: int) -> int:
+        started.append(f"{module} {folder}")
+        run.run(compose(words), words)
+        return 0
+
+    monkeypatch.setattr(supervise, "start", start)
+    asked = ["experiment=fusion", "row/fusion=multi_task", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
+    (first, chosen), (second, _) = tune.tune([*asked, "tune.most=3"])
+    searched = [(one.cell.row.name, one.cell.task) for one in (first, second)]
+    assert searched == [("adapter_p", "mixture"), ("multi_task", "entailment")]
+    (made,) = [record.read(path) for path in (elsewhere / "smoke").glob("*/record.json")]
+    assert started == [f"lora_repro.run {elsewhere / 'smoke' / made['signature']}"]
+    assert made["asked"]["train"]["lr"] == chosen["chosen"] and made["asked"]["seed"] == 0
+    config = begun(compose([*asked, "seed=0"]), [*asked, "seed=0"])
+    assert list(config.starts) == [str(elsewhere / "smoke" / made["signature"])]
+    assert tune.shortened(config, 0.1)[1] != tune.shortened(compose([*asked, "starts=null"]), 0.1)[1]
+    assert tune.tune([*asked, "tune.most=3"]) == [] and len(started) == 1
+    resolved_again = resolved(compose(asked))["train"]["lr"]
+    assert resolved_again == record.read(rates.path_of("smoke", second.name))["chosen"]
+
+
+def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "start", lambda *a: 1)
     monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
-    with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
+    row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}", "tune.most=3"]
+    losses(monkeypatch, 1e-3)
+    with pytest.raises(UserError, match=r"a trial of lora starts from .*: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
+    with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
+        tune.shortened(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
 
 
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

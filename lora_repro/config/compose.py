@@ -27,7 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, place, rates
+from lora_repro.config import blocks, members, place, rates
 from lora_repro.config.kinds import check_node, check_root
 from lora_repro.config.mistakes import one_line
 from lora_repro.config.place import CONF as CONF
@@ -257,6 +257,8 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     """What `compose` gives, made once: copy it before you change it."""
     return compose(list(overrides))
 
+
+members.use(composed)
 
 def _refuse_unscripted(config: DictConfig) -> None:
     """Raise UserError for a sentence task at the paper's scale with recipe=scripts that no released script trains."""

@@ -23,6 +23,7 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     text = str(error).partition("Config search path")[0]
     lines = [" ".join(line.split()) for line in text.splitlines()]
     said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "See https://")))
+    said = said.removeprefix("UserError raised while resolving interpolation: ")  # which says it in a line already
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
         return f"no {group} {name!r}; {meant(name, known)}"

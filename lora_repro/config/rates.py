@@ -56,7 +56,8 @@ def _searched(first: float, *, _root_: DictConfig) -> float:
     profile = str(_root_.profile_name)
     if not any((folder / profile / "trials").is_dir() for folder in (RESULTS, SHIPPED)):
         return float(first)
-    asked: dict[str, Any] = {"starts": OmegaConf.select(_root_, "starts")}
+    starts = OmegaConf.select(_root_, "starts")
+    asked: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
     for key, node in _root_.items_ex(resolve=False):
         if key == "train":
             asked[key] = {name: node[name] for name in node if name != "lr"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+import torch
+
 from lora_repro.methods._after_mlp import adapt_after_mlp
-from lora_repro.methods._bottleneck import bottleneck_size, check_settings
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable
+from lora_repro.methods._bottleneck import biases_moved, bottleneck_size, check_settings
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -25,6 +28,8 @@ class AdapterP(AbstractMethod):
 
     Weights start N(0, std^2), std 0.02, with zero biases, and ReLU is the nonlinearity, all as in the source's
     code; `zero_up` starts at the identity. Count: L (2 d b + b + d).
+
+    `frozen`: the adapters are those of the run that it starts from, as they are, and only the head is trained. Count: 0.
     """
 
     name: str = "adapter_p"
@@ -32,12 +37,23 @@ class AdapterP(AbstractMethod):
     activation: str = "relu"
     init: str = "normal"
     std: float = 0.02
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self.bottleneck, self.activation, self.init, self.std)
 
     def insert(self, backbone: Backbone) -> Trainable:
-        return adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
+        made = adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
+        return Trainable(kept=made.method) if self.frozen else made
+
+    def check_starts(self, n: int) -> None:
+        require(n == 1 or not self.frozen, f"frozen adapters are those of one other run, not of {n}: starts=[{{task: mixture}}]")
+        super().check_starts(n)
+
+    def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
+        return biases_moved(values)
 
     def count(self, shape: Shape) -> int:
+        if self.frozen:
+            return 0
         return shape.n_layers * bottleneck_size(shape.hidden_size, self.bottleneck)

@@ -191,19 +191,19 @@ class AbstractMethod(abc.ABC):
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Take what this method takes from the runs that its run starts from, given as their trained tensors by name.
 
-        Here: exactly its own weights, from one run; the head stays newly drawn. Raises UserError where they do not fit, or
-        that run trained nothing.
+        Here: exactly its own weights, and what it keeps, from one run; the head stays newly drawn. Raises UserError where they
+        do not fit, or that run trained nothing.
         """
         self.check_starts(len(starts))
-        given = starts[0]
-        wrong = [name for name, p in trainable.method.items() if name not in given or given[name].shape != p.shape]
-        if wrong or not trainable.method:
+        given, own = starts[0], {**trainable.method, **trainable.kept}
+        wrong = [name for name, p in own.items() if name not in given or given[name].shape != p.shape]
+        if wrong or not own:
             name = min(wrong, default="nothing to start from")
             raise UserError(f"its weights do not fit this run's method ({name}); give both runs the same method settings")
         with torch.no_grad():
-            for name, parameter in trainable.method.items():
+            for name, parameter in own.items():
                 parameter.copy_(given[name])
-        require(self.trained(trainable.method), "its weights are all zero: that run trained nothing")
+        require(self.trained(own), "what a training moves first is all zero there: that run trained nothing")
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
         """Begin to look at the model while it answers; what is returned gives what was seen, for the record. Here: nothing."""

@@ -9,6 +9,9 @@ decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of it
 checkpoint by: the held-out score on a sentence task, between equal scores the held-out loss, and the loss on a text. Test data
 is not touched; GLUE at the paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too.
 
+A trial of a run that starts from others starts from those of the table's own first seed, which are run before it where they are
+not there; their rates are chosen first.
+
 Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
 (`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
 `tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts.
@@ -26,13 +29,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
-from lora_repro.cells import Cell, cells
+from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
+from lora_repro.sweep.begun import begun
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
 from lora_repro.train.progress import Trained
@@ -44,9 +48,10 @@ Trial = dict[str, Any]
 
 
 def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
-    """The configuration of a trial at `lr`, and the trial's folder. Raises UserError for a run that starts from another."""
-    if config.get("starts"):
-        raise UserError(f"a trial starts from no other run, and this one has starts={config.starts}: starts=null")
+    """The configuration of a trial at `lr`, and the trial's folder. Raises UserError for starts that are no folders (`begun`)."""
+    starts = list(config.get("starts") or ())
+    if not all(isinstance(start, str) for start in starts):
+        raise UserError(f"such a trial starts from no other run, and this one has starts={config.starts}: starts=null")
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
@@ -60,7 +65,8 @@ def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
         train.warmup = max(1, round(train.warmup * length))
     asked = resolved(config)
     # Decoding is no part of a trial.
-    name = record.signature({key: value for key, value in asked.items() if key != "decode"})
+    first = {"starts_from": [Path(start).name for start in starts]} if starts else {}
+    name = record.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
@@ -105,7 +111,9 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
     splits = task.load(config.paths.data)
-    model = adapt(backbone_of(config), method, config.seed, ranks.device)
+    starts = [Path(start) for start in config.get("starts") or ()]
+    method.check_starts(len(starts))
+    model = adapt(backbone_of(config), method, config.seed, ranks.device, starts)
     if not model.trainable.parameters():
         raise UserError(f"{config.method.name} trains nothing: there is no rate to choose")
     rows = encode(splits, objective, model.backbone, method, data)
@@ -177,8 +185,9 @@ class Search:
         by = str(self.config.train.select_by)
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, Trial] = {}
+        config = begun(self.config, self.cell.overrides)
         while (place := next_place(done, int(self.config.tune.most))) is not None:
-            trials[place] = trial(self.config, self.rate(place))
+            trials[place] = trial(config, self.rate(place))
             done[place] = badness(trials[place], by)
         best = min(done, key=lambda place: (done[place], place))
         found = {
@@ -200,9 +209,12 @@ class Search:
 
 
 def searches(arguments: Sequence[str]) -> list[Search]:
-    """The settings that a command line asks for, each once, whose rate is not given. Raises UserError where there is none."""
+    """The settings that a command line asks for, each once, whose rate is not given; those that others start from come first.
+
+    Raises UserError where there is none.
+    """
     found: dict[str, Search] = {}
-    for cell in cells(arguments):
+    for cell in sorted(with_starts(cells(arguments)), key=lambda cell: bool(cell.starts)):
         name = rates.setting(cell.asked)
         if name not in found and cell.guess:
             found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)

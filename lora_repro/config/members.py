@@ -1,0 +1,22 @@
+"""`${tasks:[rte, cola]}`: the components of several tasks, each as `task=rte` composes it at the configuration's own profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from lora_repro.errors import UserError
+
+
+def use(composed: Callable[[tuple[str, ...]], DictConfig]) -> None:
+    """Have OmegaConf know it, in this process. `composed`: overrides to a configuration."""
+
+    def tasks(names: Sequence[str], *, _root_: DictConfig) -> list[Any]:
+        if not isinstance(names, list | tuple | ListConfig) or _root_.task.name in names:
+            raise UserError(f"tasks are mixed as task.names=[rte,cola], not {names!r}")
+        profile = f"profile={_root_.profile_name}"
+        return [OmegaConf.to_container(composed((f"task={name}", profile)).task, resolve=True) for name in names]
+
+    OmegaConf.register_new_resolver("tasks", tasks, replace=True)

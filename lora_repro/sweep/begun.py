@@ -1,0 +1,42 @@
+"""The runs that a learning-rate trial starts from, run before it where they are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import cli
+from lora_repro.config.compose import asked_of, starts_of
+from lora_repro.errors import UserError
+from lora_repro.records import record
+from lora_repro.sweep import supervise
+
+
+def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with folders of finished runs as `starts`; unchanged where it has none. `overrides` composed it.
+
+    They are the runs that the table's own run starts from, not others of the trial's seed: nothing held out was trained on there
+    either, and they cost nothing where the table is run anyway. Each is a process of its own. Raises UserError where one fails.
+    """
+    found = starts_of(config, overrides)
+    if not found:
+        return config
+    folders = []
+    for start, words in found:
+        asked = asked_of(start, words)
+        folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
+        if record.find(folder, asked) is None:
+            cli.say(f"first the run that a trial starts from: {start.row.name or start.method.name} on {start.task.name}")
+            with supervise.stoppable():
+                supervise.start("lora_repro.run", list(words), folder, start.launch.tries, 1, start.launch.per_gpu)
+        made = record.find(folder, asked)
+        if made is None or made["status"] != "finished":
+            why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")
+            raise UserError(f"a trial of {config.row.name} starts from {folder}: {why}")
+        folders.append(str(folder))
+    changed = config.copy()
+    OmegaConf.set_struct(changed, False)
+    changed.starts = folders
+    return changed

@@ -1,0 +1,107 @@
+"""Several sentence tasks as one (for a multi-task adapter: Pfeiffer et al. 2021, arXiv 2005.00247, Section 3.1)."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from lora_repro.errors import UserError
+from lora_repro.metrics import glue as metrics
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits
+from lora_repro.tasks.glue.task import Glue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(AbstractTask):
+    """The rows of all `members` together, so that what is trained is trained on every task at once.
+
+    Every class of every member is a class of its own (`rte: entailment`), a number the nearest whole one on its scale; so there
+    is one head with an output for each of them, where the source has a head a task: the loss asks for the task, too, which a
+    row's look tells at once. Of each member at most `most` rows are trained on, drawn once (null: all), and the first `held_out`
+    of its own held-out rows choose. `names`: the members, as files call them. Scored by accuracy over all rows.
+    """
+
+    objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
+    scored: ClassVar[tuple[str, ...]] = ("test",)
+    name: str
+    label: str
+    names: Sequence[str]
+    members: Sequence[Glue]
+    kind: str = "class"
+    metrics: Sequence[str] = ("accuracy",)
+    most: int | None = None
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.members) < 2 or len(set(self.names)) < len(self.members):
+            raise UserError(f"task {self.name} mixes two different tasks or more: task.names=[rte,cola], not {list(self.names)}")
+        if bad := [member.name for member in self.members if not isinstance(member, Glue)]:
+            raise UserError(f"task {self.name} mixes tasks with a class or a number, and {bad[0]} has texts")
+        if bad := [member.name for member in self.members if member.kind == "number" and not member.scale]:
+            raise UserError(f"task {self.name}: {bad[0]} has no scale to round its number on")
+        object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
+
+    @property
+    def directions(self) -> dict[str, int]:
+        return dict.fromkeys(self.metrics, 1)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many there are, as the members' yamls assert it; nothing where one does not. Held-out ones count as train."""
+        if not all({"train", *member.scored} <= set(member.rows) for member in self.members):
+            return {}
+        most = math.inf if self.most is None else self.most
+        train = sum(min(most, member.rows["train"] - member.held_out) for member in self.members)
+        test = sum(member.rows[split] for member in self.members for split in member.scored)
+        return {"train": int(train) + self.held_out, "test": test}
+
+    def load(self, folder: str | None) -> Splits:
+        found = [member.load(folder) for member in self.members]
+        train, dev, test = [], [], []
+        for member, splits in zip(self.members, found, strict=True):
+            rows = splits.train
+            if self.most is not None and self.most < len(rows):
+                rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), self.most))]
+            train += [relabelled(member, example) for example in rows]
+            dev += [relabelled(member, example) for example in splits.dev[: self.held_out or None]]
+            test += [relabelled(member, example) for example in splits.test]
+        caption = f"{self.label} of {', '.join(splits.caption for splits in found)}"
+        return Splits(train, dev, test, caption, {name: value for splits in found for name, value in splits.hashes.items()})
+
+    def ready(self, folder: str | None) -> None:
+        for member in self.members:
+            member.ready(folder)
+
+    def quality(self, answers: list[str], gold: list[str]) -> float:
+        return metrics.accuracy(answers, gold)
+
+    def score(self, outputs: list[str], examples: list[Example]) -> Scores:
+        """Accuracy over all rows. Raises UserError when the lengths differ or an example has no label."""
+        if lacking := [example.key for example in examples if not example.references]:
+            raise UserError(f"input {lacking[0]} has no label; score the dev split")
+        gold = [example.references[0] for example in examples]
+        return Scores(
+            metrics.score(self.metrics, outputs, gold, None),
+            metrics.per_input_statistics(outputs, gold, None, regression=False),
+        )
+
+
+def labels_of(member: Glue) -> list[str]:
+    """The classes of a member in the mixture."""
+    if member.kind == "class":
+        return [f"{member.name}: {label}" for label in member.labels]
+    least, most = member.scale
+    return [f"{member.name}: {number}" for number in range(round(least), round(most) + 1)]
+
+
+def relabelled(member: Glue, example: Example) -> Example:
+    """The example with its label's name in the mixture."""
+
+    def called(label: str) -> str:
+        return f"{member.name}: {label if member.kind == 'class' else round(float(label))}"
+
+    target = called(example.target) if example.target else ""
+    return replace(example, target=target, references=tuple(map(called, example.references)))

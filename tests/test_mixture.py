@@ -1,0 +1,108 @@
+"""Several sentence tasks as one, and the multi-task adapter that it trains: frozen then, with a head a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_backbone
+
+from lora_repro import run
+from lora_repro.cells import cells, with_starts
+from lora_repro.config.compose import build, compose, resolved
+from lora_repro.errors import UserError
+from lora_repro.methods.adapter_p import AdapterP
+from lora_repro.methods.base import Shape
+from lora_repro.stages import trained_tensors
+from lora_repro.tasks.glue.mixture import Mixture
+
+ASKED = ["task=mixture", "profile=smoke"]
+
+
+def mixed(*overrides: str) -> Mixture:
+    found = build(compose([*ASKED, *overrides]).task)
+    assert isinstance(found, Mixture)
+    return found
+
+
+def test_every_row_of_every_task_is_there_under_its_own_label() -> None:
+    task = mixed()
+    apart = [build(compose([f"task={name}", "profile=smoke"]).task).load(None) for name in task.names]
+    made = task.load(None)
+    assert [row.input for row in made.train] == [row.input for splits in apart for row in splits.train]
+    assert [row.second for row in made.test] == [row.second for splits in apart for row in splits.test]
+    assert task.labels[:4] == tuple(f"{n}: {x}" for n, x in zip(
+        ["sentiment"] * 2 + ["entailment"] * 2, ["negative", "positive", "entailment", "not_entailment"], strict=True
+    ))  # fmt: skip
+    assert task.labels[4:] == tuple(f"similarity: {n}" for n in range(6))
+    numbers = apart[2].train
+    for one, whole in zip(numbers, made.train[-len(numbers) :], strict=True):
+        label = int(whole.target.removeprefix("similarity: "))
+        assert abs(label - float(one.target)) <= 0.5
+    assert {row.target for row in made.train} == set(task.labels) and {row.references[0] for row in made.test} <= set(task.labels)
+
+
+def test_no_row_that_chooses_for_one_task_is_trained_on_and_none_counts_for_more_than_most() -> None:
+    task = mixed("task.most=20", "task.held_out=5")
+    made = task.load(None)
+    assert len(made.train) == 60 and len(made.dev) == 15
+    held = {row.input for name in task.names for row in build(compose([f"task={name}", "profile=smoke"]).task).load(None).dev}
+    assert {row.input for row in made.dev} <= held
+    alone = build(compose(["task=sentiment", "profile=smoke"]).task).load(None)
+    assert {row.input for row in made.train[:20]} <= {row.input for row in alone.train} and made.train == task.load(None).train
+
+
+def test_its_size_is_known_without_its_data() -> None:
+    task = build(resolved(compose(["task=mixture", "profile=laptop", "task.names=[rte,cola]", "task.most=3000"]))["task"])
+    assert task.rows == {"train": 2490 - 250 + 3000 + task.held_out, "test": 277 + 1043} and mixed().rows == {}
+
+
+def test_it_is_scored_as_one_task() -> None:
+    rows = mixed().load(None).test
+    right = [row.references[0] for row in rows]
+    made = mixed().score([*right[:-1], "sentiment: negative"], rows)
+    assert made.values == {"accuracy": pytest.approx(1 - 1 / len(rows))} and len(made.per_input) == len(rows)
+
+
+@pytest.mark.parametrize(("override", "why"), [
+    ("task.names=[rte]", "two different tasks"), ("task.names=[sentiment,sentiment]", "two different tasks"),
+    ("task.names=[sentiment,e2e]", "e2e has texts"), ("task.names=[sentiment,mixture]", "mixed as task.names="),
+    ("task.names=[sentiment,nothing]", "nothing"),
+])  # fmt: skip
+def test_what_cannot_be_mixed_is_refused_in_a_line(override: str, why: str) -> None:
+    with pytest.raises(UserError, match=why) as caught:
+        build(resolved(compose([*ASKED, override]))["task"])
+    assert "\n" not in str(caught.value)
+
+
+def test_one_adapter_of_all_tasks_stays_as_it_is_under_a_new_head(tmp_path: Path) -> None:
+    asked = ["experiment=fusion", "row/fusion=multi_task", "profile=smoke", f"paths.runs={tmp_path}"]
+    found = with_starts(cells([*asked, "task=sentiment,entailment"]))
+    assert [(cell.row.name, cell.task) for cell in found] == [
+        ("adapter_p", "mixture"), ("multi_task", "sentiment"), ("multi_task", "entailment"),
+    ]  # fmt: skip
+    overrides = [*asked, "task=entailment"]
+    made = run.run(compose(overrides), overrides)
+    start, own = (trained_tensors(folder) for folder in (found[0].folder, tmp_path / "smoke" / made["signature"]))
+    adapters = {name for name in start if ".adapter." in name}
+    assert adapters and all(torch.equal(own[name], start[name]) for name in adapters)
+    assert made["measured"]["parameters"]["method"] == 0 and made["measured"]["parameters"]["head"] > 0
+    assert any(name not in adapters and own[name].shape != start.get(name, own[name]).shape for name in own)  # 2 classes, not 10
+
+
+def test_frozen_adapters_come_from_one_trained_run() -> None:
+    method = AdapterP(bottleneck=3, frozen=True)
+    backbone = tiny_backbone("bert")
+    trainable = method.apply(backbone)
+    assert not trainable.method and len(trainable.kept) == 8 and method.count(Shape.of(backbone)) == 0
+    assert not any(parameter.requires_grad for parameter in trainable.kept.values())
+    given = {name: torch.randn_like(parameter) for name, parameter in trainable.kept.items()}
+    method.begin(trainable, [given])
+    assert all(torch.equal(parameter, given[name]) for name, parameter in trainable.kept.items())
+    untrained = {name: torch.zeros_like(value) if name.endswith(".bias") else value for name, value in given.items()}
+    with pytest.raises(UserError, match="that run trained nothing"):
+        method.begin(trainable, [untrained])
+    for n in (0, 2):
+        with pytest.raises(UserError, match=f"one other run, not of {n}"):
+            method.check_starts(n)
