@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 MISSING = ("", "—")
 
-# A number, then at most a factor, a spread, an interval, a mark and Δ. "1 collapsed" or a date is no number.
+# A number, bracketed or not, then at most a factor, a spread, milliseconds, an interval, a mark and Δ; "1 collapsed" is none.
 NUMBER = re.compile(
-    r"([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ?\[[^\]]*\])?\s?[†‡*]*(?:, Δ [\d.,]+)?"
+    r"\(?([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ms)?"
+    r"(?: ?\[[^\]]*\])?\s?[†‡*=]*(?:, Δ [\d.,]+)?\)?"
 )
 FACTOR = {"": 1.0, "%": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 FRAME = Markup(
@@ -51,7 +52,7 @@ class _Field:
     @classmethod
     def of(cls, text: str, repeats: bool = False) -> _Field:
         words = text.striptags() if isinstance(text, Markup) else text
-        return cls(escape(text), words, repeats, number(words))
+        return cls(escape(text).replace("] =", "]\u00a0="), words, repeats, number(words))
 
     def markup(self, title: Markup, numeric: bool, first: bool) -> Markup:
         facts = {"n": numeric, "long": "[" in self.words, "none": self.words in MISSING, "again": self.repeats}
