@@ -51,6 +51,7 @@ VERBS = {
     "score": "lora_repro.exchange.score",
     "export": "lora_repro.exchange.export",
     "subspace": "lora_repro.analysis.subspace",
+    "step-zero": "lora_repro.analysis.step_zero",
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",
