@@ -217,6 +217,8 @@ def test_counts_of_the_paper() -> None:
         medium
     )
     assert method.served(medium) == 245_760
+    assert "245,760 values are left to serve" in method.note(medium)
+    assert PreLayer().note(medium) == "" == PreLayer(form="key_value", infix=0, reparametrise=False).note(medium)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,10 @@ class PreLayer(AbstractMethod):
             return self.count(shape)
         return self.prefix * 2 * shape.n_layers * shape.kv_size
 
+    def note(self, shape: Shape) -> str:
+        kept = self.served(shape)
+        return f"{kept:,} values are left to serve; the MLP is for training" if kept < self.count(shape) else ""
+
     def count(self, shape: Shape) -> int:
         if self.form == "activations":
             return shape.n_layers * shape.hidden_size * (self.prefix + self.infix)
