@@ -49,8 +49,9 @@ def losses(config: DictConfig, backbone: Backbone, slots: tuple[int, int] = (0, 
     """Of each held-out row, among `slots` virtual tokens before and after its context."""
     objective = objective_of(config)
     backbone.model.eval()
-    held_out = subset(build(config.task).load(config.paths.data).dev, ROWS, config.data.subset_seed)
-    rows, _ = objective.encode(held_out, backbone, slots, config.data.max_length)
+    held_out = build(config.task).load(config.paths.data).dev
+    chosen = subset(held_out, min(ROWS, len(held_out)), config.data.subset_seed)
+    rows, _ = objective.encode(chosen, backbone, slots, config.data.max_length)
     found = {}
     for (at,), batch in batches(rows, 1, backbone.pad, backbone.device):
         found[at] = float(objective.summed(backbone, batch, 0.0)) / objective.count(rows[at])
