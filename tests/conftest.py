@@ -100,3 +100,8 @@ def one_thread() -> Iterator[None]:
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole sweeps first: two take minutes, and at the end all processes but one would wait for them."""
+    items.sort(key=lambda item: item.path.name != "test_sweep.py")
