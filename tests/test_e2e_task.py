@@ -124,15 +124,15 @@ def test_linearise_keeps_order_and_values():
     refused(lambda: e2e_files.linearise("name[X] eatType[pub"), "meaning representation")
 
 
-@pytest.mark.parametrize("cell", ["a" * 10**6, "a[b], " * 10**5 + "a", "a[" * 10**5, "," * 10**5, " " * 10**6 + "["])
-def test_a_hostile_cell_is_refused_within_ten_seconds_of_the_processor(cell: str) -> None:
+@pytest.mark.parametrize("cell", ["a" * 10**5, "a[b], " * 10**4 + "a", "a[" * 10**4, "," * 10**4, " " * 10**5 + "["])
+def test_a_hostile_cell_is_refused_before_the_processor_has_a_second_of_it(cell: str) -> None:
     """The search of before took 95 seconds for 50,000 letters without a bracket; a regular expression answers to signals."""
 
     def too_long(*_: object) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, too_long)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 10)  # one second met a garbage collection once
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1)
     try:
         refused(lambda: e2e_files.linearise(cell), "meaning representation")
     finally:
