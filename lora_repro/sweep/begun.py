@@ -30,7 +30,8 @@ def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if record.find(folder, asked) is None:
             cli.say(f"first the run that a trial starts from: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
-                supervise.start("lora_repro.run", list(words), folder, start.launch.tries, 1, start.launch.per_gpu)
+                how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
+                supervise.start("lora_repro.run", list(words), folder, *how)
         made = record.find(folder, asked)
         if made is None or made["status"] != "finished":
             why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")

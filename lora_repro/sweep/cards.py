@@ -21,6 +21,9 @@ import torch
 from lora_repro.errors import Busy
 from lora_repro.records import record
 
+# Have torch.cuda.is_available ask NVML, too: its other way initialises CUDA, which no forked run could use afterwards.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
 
 def listed() -> list[str]:
     """The cards that this process may use, by index or name."""
