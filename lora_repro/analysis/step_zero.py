@@ -3,7 +3,7 @@
     python -m lora_repro step-zero experiment=e2e profile=mini            one row less or more: row/e2e=lora,prelayer
     python -m lora_repro step-zero experiment=e2e --to results/step_zero  writes step_zero.md and .csv there, too
 
-Adapters are asked to start near the identity (Houlsby et al. 2019, section 2.1); LoRA starts at ΔW = B A = 0 exactly (section 4.1).
+Adapters are asked to start near the identity (Houlsby et al. 2019, 2.1); LoRA starts at ΔW = B A = 0 exactly (its 4.1).
 The loss of held-out rows says how near: at step 0 with the method, less that of the backbone alone, dropout off, in float32.
 """
 
@@ -84,8 +84,8 @@ def line(label: str, found: Start, plain: Sequence[float]) -> tuple[str, ...]:
     return label, f"{found.trained:,}", f"{mean:+.4f}".replace("-", "−"), f"{largest:.4f}", f"{found.room:,}"
 
 
-def table(cells: Sequence[Cell]) -> Table:
-    """Every row of an experiment at its first place. Raises UserError if none of them is a method on a backbone."""
+def table(cells: Sequence[Cell], overrides: Sequence[str]) -> Table:
+    """Every row of an experiment at its first place; `overrides` ask for them. UserError if none is a method on a backbone."""
     lines, left_out, plain, first = [], [], None, dict[str, Cell]()
     for cell in cells:
         first.setdefault(cell.row.name, cell)
@@ -104,6 +104,7 @@ def table(cells: Sequence[Cell]) -> Table:
         f"Methods at step 0 on {asked['task']['name']}, profile {asked['profile_name']}",
         f"Backbone: {asked['backbone']['name']}, whose own loss is {sum(plain) / len(plain):.4f}",
         f"{len(plain)} held-out rows, seed {asked['seed']}, float32, no dropout",
+        f"To reproduce: python -m lora_repro step-zero {' '.join(overrides)}",
     )
     notes = [
         "Change: loss with the method less loss of the backbone, nats a scored token, mean over rows; 0 is an exact identity.",
@@ -128,7 +129,8 @@ def main(arguments: Sequence[str]) -> int:
     names = [item.partition("=")[2] for item in rest if item.startswith("experiment=")]
     if len(names) != 1:
         raise UserError("name one experiment, as in experiment=e2e")
-    found = table(declared_cells(names[0], profile, [item for item in rest if not item.startswith("experiment=")]))
+    others = [item for item in rest if not item.startswith("experiment=")]
+    found = table(declared_cells(names[0], profile, others), [f"experiment={names[0]}", f"profile={profile}", *others])
     print(terminal([found]))
     if given.to:
         given.to.mkdir(parents=True, exist_ok=True)

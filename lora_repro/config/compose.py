@@ -260,6 +260,7 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 
 members.use(composed)
 
+
 def _refuse_unscripted(config: DictConfig) -> None:
     """Raise UserError for a sentence task at the paper's scale with recipe=scripts that no released script trains."""
     if config.recipe_name != "scripts" or config.profile_name != "paper" or config.task.get("kind", "text") == "text":

@@ -23,6 +23,7 @@ from lora_repro.config.place import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
 from lora_repro.costs.calibrate import Speed
 from lora_repro.errors import UserError
+from lora_repro.train.precision import FORMATS
 
 ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.7, 10e-6  # parts of the peaks; seconds a kernel
 STEP, POSITION = 90, 30  # kernels a block: of a training step, of one generated position
@@ -44,8 +45,7 @@ class Card:
 
     def dtype(self, precision: str) -> torch.dtype | None:
         """What `auto`, `bf16`, `fp16` or `fp32` computes in on this card; None is float32."""
-        formats = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
-        return formats[self.format if precision == "auto" else precision]
+        return FORMATS[self.format if precision == "auto" else precision]
 
     def speed(self, o: Outline, work: Work, dtype: torch.dtype | None) -> Speed:
         """Operations a second, as `calibrate.speed` measures them on a card that is at hand."""
