@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from lora_repro.backbone.model import Backbone
+from lora_repro import cells
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config import compose, rates
 from lora_repro.data import Encoded
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -94,6 +97,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty results/ where rates are looked up; what a test composes with these rates is forgotten after it."""
+    remembered = (cells._run, compose.composed)
+    for place in ("RESULTS", "SHIPPED"):
+        monkeypatch.setattr(rates, place, tmp_path / "results")
+    for one in remembered:
+        one.cache_clear()
+    yield tmp_path / "results"
+    for one in remembered:
+        one.cache_clear()
 
 
 @pytest.fixture(autouse=True)

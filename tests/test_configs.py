@@ -149,9 +149,7 @@ def test_below_the_paper_s_scale_sentence_tasks_choose_by_score_and_look_equally
         assert all(float(train["epochs"]).is_integer() for train in trains)  # the last look is at the end of an epoch
 
 
-def test_precedence_component_row_profile_search_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("RESULTS", "SHIPPED"):
-        monkeypatch.setattr(rates, place, tmp_path)
+def test_precedence_component_row_profile_search_command_line(unsearched: Path) -> None:
     lora = ["experiment=e2e", "row/e2e=lora", "profile=laptop"]
     assert resolved(*lora)["train"]["lr"] == 6e-3  # the row's
     path = rates.path_of("laptop", rates.setting(resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")))

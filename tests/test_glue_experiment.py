@@ -325,10 +325,7 @@ def fabricate(
         write_text(folder / "predictions" / f"{name}.jsonl", "\n".join(lines) + "\n")
 
 
-def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("RESULTS", "SHIPPED"):  # whatever searches are published
-        monkeypatch.setattr(rates, place, tmp_path / "results")
-
+def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: Path, unsearched: Path) -> None:
     def render() -> None:
         ask = Ask("glue", "mini", ("task=sentiment,entailment",))
         (exhibit,) = glue.TABLE.exhibits(ask, [published(tmp_path / "results" / "mini")])

@@ -23,10 +23,8 @@ ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """results/ of a throw-away project with committed code; the test split must not be scored."""
-    for place in ("RESULTS", "SHIPPED"):
-        monkeypatch.setattr(rates, place, tmp_path / "results")
     monkeypatch.setattr(provenance, "code", lambda: {"git_sha": "abc", "dirty": False})
     monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
     return tmp_path
