@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro.backbone.model import Backbone
 from lora_repro import cells
+from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
 from lora_repro.data import Encoded

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
-from lora_repro.config import rates
 from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
