@@ -190,7 +190,7 @@ def _run(command: tuple[str, ...]) -> _Run:
 
 
 def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
-    _check_named(config.row)
+    _check_named(config)
     asked = resolved(config)
     row = asked["row"]
     if not row["table"]:
@@ -204,9 +204,12 @@ def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
     return _Run(config, command, declared, asked, tuple(starts), rates.first_guess(config))
 
 
-def _check_named(row: DictConfig) -> None:
-    if row.table and not row.label:
-        raise UserError(f"experiment {row.table} needs its rows: run it as experiment={row.table}, without -m")
+def _check_named(config: DictConfig) -> None:
+    table = config.row.table
+    if table and not config.row.label:
+        timed = "bench" in config  # a table of measurements
+        how = f"trains nothing: {table} is its verb" if timed else f"needs its rows: run it as experiment={table}, without -m"
+        raise UserError(f"experiment {table} {how}")
 
 
 def _check_rows(overrides: Sequence[str]) -> None:

@@ -80,6 +80,13 @@ def test_the_paper_s_scale_is_planned_without_weights_or_data(
     assert int(line.split()[6].rstrip("*").replace(",", "")) == pytest.approx(tokens, rel=0.01)
 
 
+@pytest.mark.parametrize("experiment", ["fusion", "intrinsic_dimension", "rivals"])
+def test_what_has_no_single_task_or_moves_every_weight_is_planned(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # A mixture of tasks has the data of its members; a parametrised weight computes on the meta device, too.
+    assert plan.main([f"experiment={experiment}", "profile=smoke"]) == 0
+    assert "to run:" in capsys.readouterr().out
+
+
 def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     kept = plan.forecast
@@ -90,6 +97,8 @@ def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["experiment=e2e", "row/e2e=lroa"]) == 2
     assert "lroa" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert plan.main(["experiment=latency", "profile=smoke"]) == 2
+    assert "trains nothing" in capsys.readouterr().err
     with pytest.raises(UserError, match="no such folder"):
         plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
 

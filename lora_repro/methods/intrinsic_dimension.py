@@ -84,7 +84,7 @@ class Moved(nn.Module):
     def change(self) -> torch.Tensor:
         """scale P theta (values of W), float32 whatever autocast says."""
         theta: torch.Tensor = self.shared.theta
-        with torch.autocast(theta.device.type, enabled=False):
+        with torch.autocast("cpu" if theta.is_meta else theta.device.type, enabled=False):  # a plan's tensors are meta
             if self.slow != 1:
                 theta = theta * self.slow + (theta * (1 - self.slow)).detach()
             made: torch.Tensor = self.projection(theta)

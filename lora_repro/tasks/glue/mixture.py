@@ -45,6 +45,11 @@ class Mixture(AbstractTask):
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
 
     @property
+    def source(self) -> str:
+        """Where its data lie: what is generated needs no folder, if every member is."""
+        return min((member.source for member in self.members), key=("hub", "folder", "embedded").index)
+
+    @property
     def directions(self) -> dict[str, int]:
         return dict.fromkeys(self.metrics, 1)
 
