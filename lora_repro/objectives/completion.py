@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import torch
 from torch.nn import functional as F
@@ -266,7 +266,7 @@ class Completion(Objective):
         backbone.model.eval()
         found = list(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
-            hidden = scored_hidden(backbone, batch, batch.targets != -100).to(dtype).cpu()
+            hidden: Any = scored_hidden(backbone, batch, batch.targets != -100).to(dtype).cpu()
             for index, states in zip(order, hidden.split([self.count(rows[i]) for i in order]), strict=True):
                 found[index] = replace(rows[index], features=states)
         return found

@@ -26,7 +26,7 @@ def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
         return _made(texts, tokenizer)
     path = place.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
     try:
-        with path.open("rb") as file, np.load(file) as kept:
+        with path.open("rb") as there, np.load(there) as kept:
             flat, lengths = kept["ids"].tolist(), kept["lengths"].tolist()
         return [flat[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
@@ -43,7 +43,7 @@ def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def _made(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []  # type: ignore[no-any-return]
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def _digest(texts: Sequence[str], tokenizer: Any) -> str:

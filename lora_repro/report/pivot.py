@@ -183,7 +183,7 @@ class Pivot:
             if not drawn:
                 return []
             made = curves.save(_untitled([plot for _, plot in drawn]), stem, title=title, caption=caption)
-            if printed := [plot for one, _ in drawn if (plot := scored.printed_plot(one, self.over, self.axis))]:
+            if printed := [panel for one, _ in drawn if (panel := scored.printed_plot(one, self.over, self.axis))]:
                 to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
                 paper = next(iter(self.paper.values()))
                 made += curves.save(printed, to, title=f"The paper, {paper}: {self.title}", caption=sources)

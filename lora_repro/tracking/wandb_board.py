@@ -105,7 +105,7 @@ def panel(data: dict[str, Any]) -> Any:
     if kind == "compare":
         return reports.RunComparer(diff_only="split")
     if kind == "parallel":
-        keys = {"config": reports.Config, "summary": reports.SummaryMetric}
+        keys: dict[str, Any] = {"config": reports.Config, "summary": reports.SummaryMetric}
         columns = [
             reports.ParallelCoordinatesPlotColumn(keys[one["where"]](key := one["key"]), display_name=key, log=key == "train.lr")
             for one in data["columns"]

@@ -40,7 +40,7 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
     examples = build(config.task).load(config.paths.data).test[:PROMPTS]
     rows, _ = objective.ask(examples, plain, (0, 0), config.data.max_length)
     adapted, theirs = copied(plain), copied(plain).model.to(dtype or torch.float32)
-    theirs.generation_config.eos_token_id = None
+    theirs.generation_config.eos_token_id = None  # type: ignore[union-attr]
     build(config.method).apply(adapted)
     adapted.to(device).model.requires_grad_(False).eval()
     round_frozen(adapted.model, dtype, adapted.embedding)

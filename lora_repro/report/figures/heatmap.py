@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def _panel(axis: Axes, panel: Map, limit: float, first: bool) -> AxesImage:
     axis.set_xlabel(symbols(panel.xlabel), fontsize=8)
     if first:
         # Upright: a lone i on its side reads as a dot.
-        upright = {"rotation": 0, "labelpad": 8} if len(panel.ylabel) < 3 else {}
+        upright: dict[str, Any] = {"rotation": 0, "labelpad": 8} if len(panel.ylabel) < 3 else {}
         axis.set_ylabel(symbols(panel.ylabel), fontsize=8, **upright)
     axis.tick_params(labelsize=7)
     axis.spines[:].set_visible(False)

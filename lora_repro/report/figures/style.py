@@ -81,7 +81,8 @@ def _height(figure: Figure, what: Text | Legend) -> float:
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
     """`words` with a break wherever a line would be wider than so many inches; their own breaks stay."""
-    renderer: Any = FigureCanvasAgg(Figure(dpi=100)).get_renderer()
+    canvas: Any = FigureCanvasAgg(Figure(dpi=100))
+    renderer = canvas.get_renderer()
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
 
     def wide(text: str) -> bool:

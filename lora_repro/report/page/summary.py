@@ -44,8 +44,8 @@ def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> l
     for one in told:
         if one["after_the_paper"] == after and profile in one["profiles"]:
             here, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
-            names = [one[key] for key in ("id", "statement", "figure", "source", "test")]
-            found.append(Claim(*names, here["verdict"], tuple(here["readings"]), elsewhere))
+            told_of = {key: one[key] for key in ("id", "statement", "figure", "source", "test")}
+            found.append(Claim(**told_of, verdict=here["verdict"], readings=tuple(here["readings"]), elsewhere=elsewhere))
     return found
 
 
