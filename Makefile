@@ -17,6 +17,7 @@ LOCK := requirements.lock
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_BENCH := $(VENV)/.installed-bench
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
 MINI := smollm2_135m minilm_l6
 FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
@@ -48,7 +49,7 @@ plan: $(INSTALLED) ## what a command would run and cost, here or on HARDWARE=a10
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
-bench: setup ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
+bench: setup $(INSTALLED_BENCH) ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
 torture: setup ## kill, damage and mislead everything for half an hour; writes results/torture/ (QUICK=1: two minutes, nothing)
@@ -133,6 +134,10 @@ $(INSTALLED_DEV): $(INSTALLED)
 
 $(INSTALLED_DOCS): $(INSTALLED)
 	@$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	@$(INSTALL) --editable '.[test,bench]'
 	@touch $@
 
 $(FETCHED): $(BACKBONES)/%/manifest.json: conf/backbone/%.yaml | $(INSTALLED)

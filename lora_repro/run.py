@@ -56,6 +56,7 @@ from lora_repro.stages import (
     label_of,
     learn,
     objective_of,
+    read,
 )
 from lora_repro.sweep import cards, supervise
 from lora_repro.sweep.landed import landed
@@ -164,7 +165,7 @@ def measure(
     probe = build(config.probe) if config.get("probe") else None
     provenance.reset_peak_memory()
 
-    splits = task.load(config.paths.data)
+    splits = read(task, config.paths.data)
     test = subset(splits.test, data.n_test, data.subset_seed)
     model: Adapted | None = None
     trained: Trained | None = None

@@ -1,12 +1,14 @@
-"""The stages of a run up to its answers, each a function from values to a value: load and apply, encode, train, answer.
+"""The stages of a run up to its answers, each a function from values to a value: load and apply, read, encode, train, answer.
 
 `lora_repro.run` goes through all of them; a learning-rate trial trains and answers nothing, an opened checkpoint only answers.
 """
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from lora_repro.backbone.spec import BackboneSpec
     from lora_repro.methods.base import AbstractMethod, Trainable
     from lora_repro.objectives.base import Objective
-    from lora_repro.tasks.base import Example, Splits
+    from lora_repro.tasks.base import AbstractTask, Example, Splits
     from lora_repro.tracking.metrics import Metrics
     from lora_repro.train.progress import Trained
 
@@ -100,6 +102,25 @@ def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
         raise UserError(f"{kept.ADAPTER} cannot be read; delete {run} and run again") from error
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While millions of small objects are made that stay: the collector would look at all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_uncollected()
+def read(task: AbstractTask, folder: str | None) -> Splits:
+    """The data of a task. Raises UserError where they are not at hand or not what they should be."""
+    return task.load(folder)
+
+
+@_uncollected()
 def encode(splits: Splits, objective: Objective, backbone: Backbone, method: AbstractMethod, data: DataConfig) -> Rows:
     """Training and dev rows, as many of each as asked for."""
     (train_rows, cut), (dev_rows, cut_too) = (

@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from safetensors.torch import load_file
+from torch.profiler import profile
+from transformers.activations import NewGELUActivation
 
 from lora_repro.backbone import spec as module
 from lora_repro.backbone.loading import check_loading
@@ -57,6 +59,17 @@ def test_the_head_is_the_last_matrix(architecture: str) -> None:
     ids = torch.tensor([[65, 66]])
     hidden = backbone.decoder(input_ids=ids).last_hidden_state
     torch.testing.assert_close(backbone.head.module(hidden), backbone.model(input_ids=ids).logits)
+
+
+def test_gpt_2_s_gelu_is_one_kernel_and_the_same_function() -> None:
+    (ours,) = {type(block.mlp.act) for block in tiny_backbone("gpt2").model.transformer.h}
+    x = torch.linspace(-9, 9, 2001, dtype=torch.float64, requires_grad=True)
+    found = [torch.autograd.grad(act(x).sum(), x)[0] for act in (ours(), NewGELUActivation())]
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(ours()(x), NewGELUActivation()(x), rtol=1e-12, atol=1e-14)
+    with profile() as seen:
+        ours()(x.detach().float())
+    assert [event.name for event in seen.events() if event.name.startswith("aten::")] == ["aten::gelu"]
 
 
 def test_an_unknown_kind_names_the_valid_ones() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from lora_repro.costs.pairs import beam, command, pages, probing, step, table
+from lora_repro.config import place
+from lora_repro.costs.pairs import beam, command, data, growth, pages, probing, step, table
+from lora_repro.data import Rows
 from lora_repro.errors import UserError
+from lora_repro.objectives import tokens
+from tests.conftest import text_row
 
 TINY = ["profile=smoke", "train.precision=fp32"]
 
@@ -30,6 +35,28 @@ def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beam, "_generated", lambda *given: 2)
     with pytest.raises(UserError, match="not the same work"):
         beam.measure(TINY, "random_llama", 1, 1)
+
+
+def test_growth_is_timed_at_every_size_and_drawn_from_its_file(tmp_path: Path) -> None:
+    sizes = {"length": (4, 8), "batch": (1, 2), "rank": (1, 2)}
+    found = growth.measure(TINY, "random_llama", sizes, (2, 6), 1)
+    assert {what: tuple(found["seconds"][what]["lora"]) for what in sizes} == sizes
+    assert set(found["seconds"]["rank"]) == {"lora"} and found["rows"][-1]["theirs"] > 0
+    kept = json.loads(json.dumps(found))
+    one, other = ([path.read_bytes() for path in growth.draw(kept, tmp_path / name)] for name in ("one", "other"))
+    assert one == other and b"by tokens a row" in one[0]
+
+
+def test_kept_token_ids_are_those_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LARGE", 10)
+    usual, rows = place.CACHE, [f"task.rows.{split}=20" for split in ("train", "matched", "mismatched")]
+    rows += ["data.n_train=null", "data.n_dev=null"]
+    found = data.measure(["profile=smoke", *rows], "random_bert")
+    assert len(found["seconds"]["read"]) == 1 + data.AGAIN and usual == place.CACHE
+    made = itertools.count()
+    monkeypatch.setattr(data, "encode", lambda *given: Rows([text_row([next(made)], 1)], []))
+    with pytest.raises(AssertionError, match="kept token ids"):
+        data.measure(["profile=smoke", *rows], "random_bert")
 
 
 def test_kept_states_train_the_probe_alike() -> None:
@@ -60,4 +87,4 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    assert "no pair 'stpe'; choose from beam, pages, probing, scoring, start, step" in capsys.readouterr().err
+    assert "no pair 'stpe'; choose from beam, data, growth, pages, probing, scoring, start, step" in capsys.readouterr().err

@@ -123,6 +123,9 @@ class BackboneSpec:
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
+        # GPT-2's GELU, the tanh form, as one kernel in place of eight; they round alike to a few units in the last place.
+        if getattr(config, "activation_function", None) == "gelu_new":
+            config.activation_function = "gelu_pytorch_tanh"
         for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
             setattr(config, name, self.dropout)
         if self.head == "classification":

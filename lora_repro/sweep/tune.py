@@ -35,7 +35,7 @@ from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
-from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of
+from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read
 from lora_repro.sweep.begun import begun
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
@@ -110,7 +110,7 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     """How a trial's training ended, and what it trained. Raises UserError if there is nothing to train."""
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
-    splits = task.load(config.paths.data)
+    splits = read(task, config.paths.data)
     starts = [Path(start) for start in config.get("starts") or ()]
     method.check_starts(len(starts))
     model = adapt(backbone_of(config), method, config.seed, ranks.device, starts)

@@ -1,18 +1,26 @@
-"""Beam search beside transformers' `generate`, which gets its fastest form: plain bf16 weights, and batches of its own.
+"""Beam search beside transformers' `generate`, which gets its fastest form (plain bf16 weights, batches of its own), and beside
 
-No token ends a text here, and random weights hardly write a blank line: both write `NEW` tokens with ten beams, which is the same
-work. The two rank and ban otherwise (lora_repro.decode.beam): texts are compared with an oracle, by a test, and not here.
+CTranslate2, the fastest engine on a CPU (Klein et al. 2020), in 32 and in 8 bits: it has no bf16 on most. It wants prompts of one
+length, so ours and it get the last tokens of each, as many as the shortest has.
+
+No token ends a text here, and random weights hardly write a blank line: all write `NEW` tokens with ten beams, which is the same
+work. They rank and ban otherwise (lora_repro.decode.beam): texts are compared with an oracle, by a test, and not here.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.pairs.step import copied, within
 from lora_repro.costs.pairs.table import Row, told
@@ -54,15 +62,65 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
     def peer() -> None:
         written["generate"] = max(_generated(theirs, part, plain, config.decode) for part in _parts(rows))
 
+    even = [replace(row, **_last(row, min(len(one.ids) for one in rows))) for row in rows]
+
+    def evenly() -> None:
+        with autocast(device, dtype):
+            found = build(config.decode).decode(adapted.model, adapted.tokenizer, even, NEVER, adapted.pad)
+        written["ours, even prompts"] = max(map(len, found.tokens))
+
+    def engine(weights: str) -> None:
+        written[weights] = _translated(engines[weights], even, plain, config.decode)
+
     calls = {"ours": ours, "generate": peer}
-    found = interleaved(calls, rounds, 0, clock=time.process_time if device.type == "cpu" else time.perf_counter, warm=False)
+    with tempfile.TemporaryDirectory() as folder:
+        engines = _engines(plain, Path(folder)) if device.type == "cpu" else {}
+        if engines:
+            calls |= {"ours, even prompts": evenly, **{weights: partial(engine, weights) for weights in engines}}
+        clock = time.process_time if device.type == "cpu" else time.perf_counter
+        found = interleaved(calls, rounds, 0, clock=clock, warm=False)
     if set(written.values()) != {new}:
         raise UserError(f"one of them stopped before {new} tokens ({written}): not the same work")
     seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     what = f"beam search, 10 beams, {new} tokens for {PROMPTS} prompts, {backbone}, {'fp32' if dtype is None else 'bf16'}"
     row = Row(what, middle["ours"], "transformers' generate", middle["generate"], "1.6")
-    return {"rows": told([row]), "seconds": seconds}
+    others = [
+        Row(f"{what}, prompts of {len(even[0].ids)}", middle["ours, even prompts"], f"CTranslate2, {weights}", middle[weights])
+        for weights in engines
+    ]
+    return {"rows": told([row, *others]), "seconds": seconds}
+
+
+def _last(row: Encoded, length: int) -> dict[str, Any]:
+    """What a row of its last tokens has."""
+    return {name: getattr(row, name)[-length:] for name in ("ids", "virtual", "segments")} | {"prompt_length": length}
+
+
+def _engines(plain: Backbone, folder: Path) -> dict[str, Any]:
+    """weights -> CTranslate2's form of the backbone; none where the package is not installed."""
+    try:
+        import ctranslate2
+    except ImportError:
+        return {}
+    plain.model.save_pretrained(folder / "plain")  # type: ignore[operator]
+    plain.tokenizer.save_pretrained(folder / "plain")
+    found = {}
+    for weights in ("float32", "int8"):
+        converter = ctranslate2.converters.TransformersConverter(str(folder / "plain"))
+        converter.convert(str(folder / weights), quantization=weights)
+        found[weights] = ctranslate2.Generator(str(folder / weights), device="cpu", intra_threads=1, inter_threads=1)
+    return found
+
+
+def _translated(engine: Any, rows: Sequence[Encoded], backbone: Backbone, how: Any) -> int:
+    """Tokens that it wrote of the shortest."""
+    prompts = [backbone.tokenizer.convert_ids_to_tokens(row.ids) for row in rows]
+    found = engine.generate_batch(
+        prompts, max_batch_size=THEIRS, beam_size=how.beam, max_length=how.max_new_tokens, min_length=how.max_new_tokens,
+        length_penalty=how.length_penalty, no_repeat_ngram_size=how.no_repeat_ngram, include_prompt_in_result=False, end_token=[],
+    )  # fmt: skip
+    return min(len(one.sequences_ids[0]) for one in found)
 
 
 def _parts(rows: Sequence[Encoded]) -> list[list[Encoded]]:

@@ -1,7 +1,7 @@
 """Time this project beside its peers and its limits; results/bench/ holds the last figures and a page of them.
 
     python -m lora_repro bench                                            every pair, a quarter of an hour on a quiet machine
-    python -m lora_repro bench step beam                                  some: beam, pages, probing, scoring, start, step
+    python -m lora_repro bench step beam                                  these; a wrong name is told the others
     python -m lora_repro bench step profile=laptop paths.data=/data       on real E2E and SST-2, from the folders e2e and glue
 
 Ours and the other take turns on the same input, in CPU seconds of one thread; of training and decoding wall time on a GPU.
@@ -42,11 +42,13 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)
     for name in chosen or names():
         where = {**provenance.where(torch.device("cpu"), None), "load_before": round(os.getloadavg()[0], 1)}
-        found = import_module(f"{pairs.__name__}.{name}").measure(overrides)
+        pair = import_module(f"{pairs.__name__}.{name}")
+        found = pair.measure(overrides)
         for row in found["rows"]:
             cli.say("  ".join(filter(None, table.Row(**row).cells())))
         path = results / "bench" / f"{name}.json"
         write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
-        manifest.note(results, [path, table.write(path.parent)])
+        drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
+        manifest.note(results, [path, table.write(path.parent), *drawn])
     print(f"wrote {', '.join(f'results/bench/{name}.json' for name in chosen or names())} and results/bench/README.md")
     return 0

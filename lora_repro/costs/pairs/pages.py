@@ -37,14 +37,14 @@ def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: boo
             rendered = [seconds(words) for _ in range(2)]
             what, beside = "all tables, figures, claims and pages", "the first time after a change of conf/"
             rows.append(Row(what, rendered[1], beside, rendered[0], "≤ 25 s"))
-        read = {count: _reading(Path(folder) / str(count), count) for count in counts}
+        read = {count: reading(Path(folder) / str(count), count) for count in counts}
     few, many = min(read), max(read)
     what, beside = f"reading {many:,} records", f"{few:,} records, {many // few} times"
     rows.append(Row(what, read[many], beside, read[few] * many / few, "1, or it is not linear"))
     return {"rows": told(rows), "rendered": rendered, "read": {str(count): taken for count, taken in read.items()}}
 
 
-def _reading(folder: Path, count: int) -> float:
+def reading(folder: Path, count: int) -> float:
     """CPU seconds of reading so many records, which differ in their seeds."""
     found = record.read(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
     for seed in range(count):

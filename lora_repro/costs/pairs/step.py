@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from transformers.activations import GELUTanh, NewGELUActivation
 
 from lora_repro.backbone import weights
 from lora_repro.backbone.model import Backbone
@@ -152,7 +153,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     plain = spec.load().to(device)
     arms = {
         "ours": ours(copied(plain), lora, objective, train),
-        "peer": peer(copied(plain), lora, train, batch_size),
+        "peer": peer(_stock(copied(plain)), lora, train, batch_size),
         "full": ours(copied(plain), full, objective, train),
     }
     losses: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -190,6 +191,14 @@ def within(overrides: Sequence[str], folder: str) -> tuple[str, list[str]]:
 
 def copied(backbone: Backbone) -> Backbone:
     return copy.deepcopy(backbone, {id(backbone.tokenizer): backbone.tokenizer})
+
+
+def _stock(backbone: Backbone) -> Backbone:
+    """With the GELU that transformers gives GPT-2, which ours replaces (`BackboneSpec`)."""
+    for part in backbone.model.modules():
+        if isinstance(getattr(part, "act", None), GELUTanh):
+            part.act = NewGELUActivation()
+    return backbone
 
 
 def _ratio(one: Sequence[float], other: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ else the machine did hardly counts; the middle of the rounds is shown. Times: ho
 in `{files}`.
 """
 FOOT = """
-Not measured: CTranslate2 (other kernels, weights in 8 bits); plots of cost against length, batch and rank; anything on a GPU.
+How costs grow: [growth.svg](growth.svg). Not measured: anything on a GPU.
 """
 
 

@@ -1,0 +1,56 @@
+"""MNLI's number of rows from their files to what a step takes: the first time, and when their token ids are kept already.
+
+The rows are the generated task Entailment's, numbered so that no two are alike, in MNLI's columns and files. Reading and checking
+the files counts every time, tokenising the first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro.config import place
+from lora_repro.config.compose import build, compose
+from lora_repro.costs.pairs.table import Row, told
+from lora_repro.stages import encode, objective_of, read
+
+AGAIN = 3
+
+
+def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, Any]:
+    """CPU seconds of reading and encoding the training rows, at first and again."""
+    config = compose(["task=mnli", f"backbone={backbone}", "method=lora", *overrides])
+    generated = build(compose(["task=entailment"]).task).load(None).train
+    objective, plain = objective_of(config), objective_of(config).fit(build(config.backbone)).load()
+    usual = place.CACHE
+    with tempfile.TemporaryDirectory() as folder:
+        for split, count in config.task.rows.items():
+            path = Path(folder) / config.task.folder / config.task.files[split]
+            path.parent.mkdir(exist_ok=True)
+            lines = [
+                f"{example.input} {number}\t{example.second}\t{config.task.labels[number % 3]}\n"
+                for number, example in zip(range(count), itertools.cycle(generated), strict=False)
+            ]
+            path.write_text("sentence1\tsentence2\tgold_label\n" + "".join(lines), encoding="utf-8")
+        taken, encoded = [], []
+        try:
+            place.CACHE = Path(folder) / "cache"
+            for _ in range(1 + AGAIN):
+                began = time.process_time()
+                splits = read(build(config.task), folder)
+                middle = time.process_time()
+                rows = encode(splits, objective, plain, build(config.method), build(config.data)).train
+                taken.append((middle - began, time.process_time() - middle))
+                encoded.append([rows[0].ids, rows[-1].ids, [len(rows)]])
+        finally:
+            place.CACHE = usual
+    if any(other != encoded[0] for other in encoded):
+        raise AssertionError("the kept token ids are not those of the texts")
+    first, again = sum(taken[0]), statistics.median(map(sum, taken[1:]))
+    row = Row(f"reading and encoding {len(rows):,} pairs of sentences again", again, "the first time", first, "≤ 5 s")
+    return {"rows": told([row]), "seconds": {"read": [r for r, _ in taken], "encode": [e for _, e in taken]}}

@@ -1,0 +1,105 @@
+"""How a training step grows with the length of its rows, their number and LoRA's rank, and reading records with theirs.
+
+Rows are random tokens, all of one length; a step takes `ROWS` of `LENGTH` tokens at rank `RANK` but for what varies. Drawn beside
+the page: growth.svg and growth.png.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lora_repro.backbone.model import Backbone
+from lora_repro.config.compose import build, compose
+from lora_repro.costs.pairs.pages import reading
+from lora_repro.costs.pairs.step import copied, ours
+from lora_repro.costs.pairs.table import Row, told
+from lora_repro.costs.timing import interleaved
+from lora_repro.data import Encoded
+from lora_repro.report.figures.curves import Curve, Plot, Spot, save
+from lora_repro.stages import objective_of
+
+ROWS, LENGTH, RANK = 4, 64, 8
+VARIED = {"length": (16, 32, 64, 128, 256), "batch": (1, 2, 4, 8, 16), "rank": (1, 4, 16, 64)}
+RECORDS = (100, 1000, 10_000)
+ARMS = {"lora": "LoRA", "full": "Full fine-tuning"}
+ACROSS = {"length": "tokens a row", "batch": "rows a batch", "rank": "rank", "records": "records"}
+ROUNDS = 3
+
+
+def measure(
+    overrides: Sequence[str],
+    backbone: str = "smollm2_135m",
+    varied: Mapping[str, Sequence[int]] = VARIED,
+    records: Sequence[int] = RECORDS,
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """CPU seconds of each round at each size; `rows`: the largest size beside the smallest, as many times as it is larger."""
+    chosen = ["task=e2e", f"backbone={backbone}", "train.precision=auto", *overrides]
+    config = compose([*chosen, "method=lora"])
+    plain = objective_of(config).fit(build(config.backbone)).load()
+    seconds: dict[str, Any] = {what: _steps(plain, chosen, what, sizes, rounds) for what, sizes in varied.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        read = {count: [reading(Path(folder) / str(count), count)] for count in records}
+    seconds["records"] = {"reading": read}
+    return {"rows": told(_told(seconds)), "seconds": seconds}
+
+
+def _steps(
+    plain: Backbone, chosen: Sequence[str], what: str, sizes: Sequence[int], rounds: int
+) -> dict[str, dict[int, list[float]]]:
+    """Arm -> size -> seconds of each round."""
+    calls: dict[tuple[str, int], Callable[[], float]] = {}
+    for arm in ARMS if what != "rank" else ("lora",):
+        for size in sizes:
+            if what == "rank" or size == sizes[0]:  # else one model takes all of an arm's steps
+                rank = [f"method.rank={size if what == 'rank' else RANK}"] if arm == "lora" else []
+                config = compose([*chosen, f"method={arm}", *rank])
+                step = ours(copied(plain), build(config.method), objective_of(config), build(config.train))
+            rows = _rows(size if what == "batch" else ROWS, size if what == "length" else LENGTH, len(plain.tokenizer))
+            calls[arm, size] = partial(step, rows)
+    named = {f"{arm} {size}": call for (arm, size), call in calls.items()}
+    found = interleaved(named, rounds, 1, clock=time.process_time, warm=False)
+    return {
+        arm: {size: [ms / 1e3 for ms in found[f"{arm} {size}"]] for other, size in calls if other == arm}
+        for arm in dict.fromkeys(arm for arm, _ in calls)
+    }
+
+
+def _rows(count: int, length: int, vocabulary: int) -> list[Encoded]:
+    draw = random.Random(0)
+    ids = [[draw.randrange(vocabulary) for _ in range(length)] for _ in range(count)]
+    return [Encoded(row, [-1] * length, [1] * length, length // 2) for row in ids]
+
+
+def _told(seconds: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]) -> list[Row]:
+    found = []
+    for what, arms in seconds.items():
+        for arm, sizes in arms.items():
+            middle = {size: statistics.median(times) for size, times in sizes.items()}
+            few, many = min(middle), max(middle)
+            times = 1 if what == "rank" else many // few
+            beside = f"at {few}" if times == 1 else f"{times} times what {few:,} take"
+            at = f"rank {many}" if what == "rank" else f"{many} {ACROSS[what]}"
+            label = f"reading {many:,} records" if arm == "reading" else f"{ARMS[arm]} step, {at}"
+            found.append(Row(label, middle[many], beside, middle[few] * times))
+    return found
+
+
+def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
+    """The figure of what `measure` found, as it stands in its file; its two files."""
+    plots = []
+    for what, arms in found["seconds"].items():
+        curves = [
+            Curve(ARMS.get(arm, arm), tuple(Spot(int(x), statistics.median(y), None) for x, y in sizes.items()), method=arm)
+            for arm, sizes in arms.items()
+        ]
+        plots.append(Plot(f"by {ACROSS[what]}", ACROSS[what], "CPU seconds", tuple(curves), log_y=True))
+    caption = f"Middle of the rounds, one thread; otherwise {ROWS} rows of {LENGTH} tokens, rank {RANK}."
+    return save(plots, stem, 2, "What a training step costs, and reading records", caption)
