@@ -42,8 +42,9 @@ class Batch:
     """Right-padded tensors: ids, attention (1 at real positions), virtual, segments, all (B, T); and what is asked of them.
 
     `targets[b, t]` (B, T) is the token that position t must predict (the shift is done here, once), -100 where nothing is
-    scored. `labels` (B): classes or numbers. `lengths` (B). `features` where every row has them: (B, d), or (N, d) of all scored
-    positions, row by row.
+    scored; `scored` (N) the flat places, row by row, where something is. `labels` (B): classes or numbers. `lengths` (B).
+    `features` where every row has them: (B, d), or (N, d) of all scored positions. `slots`: whether any position is virtual.
+    What a step asks of its batch is found here, on the host: to ask a GPU's tensor would be to wait for the GPU.
     """
 
     ids: torch.Tensor
@@ -51,13 +52,19 @@ class Batch:
     virtual: torch.Tensor
     segments: torch.Tensor
     targets: torch.Tensor
+    scored: torch.Tensor
     labels: torch.Tensor
     lengths: torch.Tensor
     features: torch.Tensor | None = None
+    slots: bool = False
 
     def to(self, device: torch.device) -> Batch:
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items() if value is not None})
+        if device.type == "cpu":
+            return self
+        tensors = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), torch.Tensor)}
+        # From pinned memory a copy waits for nothing.
+        moved = {name: value.pin_memory().to(device, non_blocking=True) for name, value in tensors.items()}
+        return replace(self, **moved)  # type: ignore[arg-type]
 
     @property
     def tokens(self) -> int:
@@ -123,7 +130,9 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
     known = [row.features for row in rows if row.features is not None]
     features = (torch.stack if known[0].dim() == 1 else torch.cat)(known) if len(known) == len(rows) else None
     labels = torch.tensor([row.label for row in rows])  # whole numbers are classes
-    return Batch(ids, attention, virtual, segments, targets, labels, attention.sum(1), features)
+    scored = (targets.flatten() != -100).nonzero().flatten()
+    slots = bool((virtual >= 0).any())
+    return Batch(ids, attention, virtual, segments, targets, scored, labels, attention.sum(1), features, slots)
 
 
 def epoch_order(

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from lora_repro.config.compose import CONF, compose
+from lora_repro.errors import UserError
 from lora_repro.run import run
 
 PLACES = [
@@ -107,7 +108,10 @@ def main(target: str, before: str | None = None) -> int:
     with tempfile.TemporaryDirectory() as runs:
         for backbone, task, rest in [*cells, *VARIANTS]:
             name = " ".join([backbone, task, *rest])
-            found[name] = digest([f"task={task}", f"backbone={backbone}", *rest], runs)
+            try:
+                found[name] = digest([f"task={task}", f"backbone={backbone}", *rest], runs)
+            except UserError as error:  # a method that needs other runs, or another backbone
+                found[name] = {"refused": str(error)}
             print(name, file=sys.stderr, flush=True)
     Path(target).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     old = json.loads(Path(before).read_text(encoding="utf-8")) if before else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -242,6 +244,39 @@ def test_a_nan_loss_stops_the_run_as_diverged(tmp_path: Path) -> None:
         backbone.embedding.weight.fill_(float("nan"))
     trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
     assert trained.status == "diverged" and trained.steps == 0
+
+
+def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU: at a look, at a checkpoint, at a stop, and every ten steps.
+    def told(folder: str, every: int, stop_at: int | None = None) -> list[tuple[int, dict[str, float]]]:
+        monkeypatch.setattr(loop, "READ", {"cpu": every})
+        found: list[tuple[int, dict[str, float]]] = []
+        backbone, trainable = prepared()
+        calm = dataclasses.replace(CONFIG, eval_every=5, checkpoint_every=12)
+
+        def observe(step: int, total: int) -> None:
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def log(step: int, values: dict[str, float]) -> None:
+            found.append((step, values))
+
+        with contextlib.suppress(Preempted):
+            train(backbone, trainable, ROWS, Completion(), calm, 7, tmp_path / folder, log, observe=observe)
+        return found
+
+    one_by_one = told("one", 1)
+    assert len(one_by_one) == 12 + 3 and told("ten", 10) == one_by_one
+    cut = told("cut", 10, stop_at=8)
+    assert cut == one_by_one[: len(cut)] and cut[-1][0] == 8
+    assert cut + told("cut", 10) == one_by_one
+
+    monkeypatch.setattr(loop, "READ", {"cpu": 10})
+    backbone, trainable = prepared("full")
+    plain, calls = Completion.summed, iter(range(99))
+    monkeypatch.setattr(Completion, "summed", lambda *given: plain(*given) * (math.nan if next(calls) == 2 else 1))
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "nan", silent)
+    assert trained.status == "diverged" and trained.steps == 2
 
 
 def test_the_schedule_by_hand() -> None:

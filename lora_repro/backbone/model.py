@@ -78,7 +78,8 @@ class Backbone(AddressedModel):
         """
         extra: dict[str, Any] = {"use_cache": False} if self.table.pooling == "last" else {}
         if self.batching == "padded":
-            out: torch.Tensor = self.decoder(input_ids=ids, attention_mask=attention, **said, **extra).last_hidden_state
+            mask = self._mask(attention)
+            out: torch.Tensor = self.decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
             return out
         real = attention.bool()
         positions = attention.cumsum(1) - 1 + self.first_position
@@ -87,6 +88,18 @@ class Backbone(AddressedModel):
         with packed.attending(self.model.config):
             found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
         return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
+
+    def _mask(self, attention: torch.Tensor) -> torch.Tensor:
+        """(B, 1, T, T), true where a position sees another, which transformers takes as it is where its attention is torch's.
+
+        Of (B, T) it would ask the device whether all are ones, and wait for it. A causal model sees no padding behind its row.
+        """
+        if getattr(self.model.config, "_attn_implementation", None) != "sdpa" or not self.table.packs:
+            return attention
+        rows, width = attention.shape
+        if self.table.pooling == "last":
+            return attention.new_ones(width, width, dtype=torch.bool).tril().expand(rows, 1, -1, -1)
+        return attention.bool()[:, None, None, :].expand(-1, 1, width, -1)
 
     def reset_head(self) -> None:
         """Draw the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""

@@ -90,7 +90,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     backbone.to(device)
     parameters = trainable.parameters()
     batch = random_batch(backbone, method, bench.train_batch, bench.train_length).to(device)
-    scored = int((batch.targets != -100).sum())
+    scored = len(batch.scored)
     for parameter in backbone.model.parameters():
         parameter.detach().sum()
     gc.collect()

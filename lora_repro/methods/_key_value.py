@@ -53,8 +53,8 @@ class KeyValuePrefix(nn.Module):
         """Pre-hook of the decoder: the prefix as past keys and values; the mask and positions move along.
 
         A sequence starts with a cache that holds the prefix; later calls bring that cache back, so only the
-        mask (B, T) and position_ids (B, T), which the caller counts without the prefix, still have to be
-        extended. Right or left padding is the caller's mask; the prefix is never masked.
+        mask (B, T) or (B, 1, T, T) and position_ids (B, T), which the caller counts without the prefix, still have
+        to be extended. Right or left padding is the caller's mask; the prefix is never masked.
         """
         old, new = kwargs.pop("past_key_values", None), kwargs.pop("cache", None)
         cache = old if new is None else new
@@ -64,7 +64,7 @@ class KeyValuePrefix(nn.Module):
         mask = kwargs.get("attention_mask")
         if mask is None:
             mask = tokens.new_ones(batch, tokens.shape[1] + max(past - n, 0))
-        kwargs["attention_mask"] = torch.cat([mask.new_ones(batch, n), mask], dim=1)  # (B, n + T)
+        kwargs["attention_mask"] = torch.cat([mask.new_ones(*mask.shape[:-1], n), mask], dim=-1)  # (..., n + T)
         if kwargs.get("position_ids") is not None:
             kwargs["position_ids"] = kwargs["position_ids"] + n
         if past == 0:

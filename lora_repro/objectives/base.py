@@ -98,5 +98,5 @@ class Objective(abc.ABC):
 
 def said_of_positions(backbone: Backbone, batch: Batch) -> dict[str, torch.Tensor]:
     """The keywords beside ids and mask that what stands in the decoder takes out again: slots, and segments if it reads them."""
-    said = {"virtual": batch.virtual} if bool((batch.virtual >= 0).any()) else {}
+    said = {"virtual": batch.virtual} if batch.slots else {}
     return said | ({"segments": batch.segments} if backbone.reads_segments else {})

@@ -113,17 +113,17 @@ def fitting(
     return found, sum(cut is not whole for cut, whole in zip(found, examples, strict=True))
 
 
-def scored_logits(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, V) of the scored positions, row by row, and which of all (B, T) these are."""
-    scored = batch.targets != -100
-    hidden = scored_hidden(backbone, batch, scored) if batch.features is None else batch.features
+def scored_logits(backbone: Backbone, batch: Batch) -> torch.Tensor:
+    """Logits (N, V) of the scored positions, row by row."""
+    hidden = scored_hidden(backbone, batch) if batch.features is None else batch.features
     logits: torch.Tensor = backbone.head.module(hidden)
-    return logits.float(), scored
+    return logits.float()
 
 
-def scored_hidden(backbone: Backbone, batch: Batch, scored: torch.Tensor) -> torch.Tensor:
+def scored_hidden(backbone: Backbone, batch: Batch) -> torch.Tensor:
     """The body's last hidden states (N, d) at the scored positions, row by row."""
-    return backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))[scored]
+    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))
+    return hidden.flatten(0, 1)[batch.scored]
 
 
 def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tuple[torch.Tensor, int]:
@@ -132,9 +132,9 @@ def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tup
     Only scored positions (about 40 % of an E2E sequence) go through the LM head, which is a fifth of SmolLM2's FLOPs and
     nearly all of its activation memory: N x 49,152 floats.
     """
-    logits, scored = scored_logits(backbone, batch)
-    loss = F.cross_entropy(logits, batch.targets[scored], label_smoothing=label_smoothing, reduction="sum")
-    return loss, int(scored.sum())
+    targets = batch.targets.flatten()[batch.scored]
+    loss = F.cross_entropy(scored_logits(backbone, batch), targets, label_smoothing=label_smoothing, reduction="sum")
+    return loss, len(targets)
 
 
 @torch.no_grad()
@@ -153,9 +153,9 @@ def likeliest(
         chosen = order[start : start + batch_size]
         rows = [completed(prompts[i], answer, backbone) for i in chosen for answer in answers]
         batch = collate(rows, backbone.pad).to(backbone.device)
-        logits, scored = scored_logits(backbone, batch)
-        lost = F.cross_entropy(logits, batch.targets[scored], reduction="none")
-        sums = lost.new_zeros(len(rows)).index_add(0, scored.nonzero()[:, 0], lost).view(-1, len(answers))
+        lost = F.cross_entropy(scored_logits(backbone, batch), batch.targets.flatten()[batch.scored], reduction="none")
+        of_row = batch.scored // batch.ids.shape[1]
+        sums = lost.new_zeros(len(rows)).index_add(0, of_row, lost).view(-1, len(answers))
         for i, least in zip(chosen, sums.argmin(dim=1).tolist(), strict=True):
             found[i] = answers[least]
         calls += 1
@@ -266,7 +266,7 @@ class Completion(Objective):
         backbone.model.eval()
         found = list(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
-            hidden: Any = scored_hidden(backbone, batch, batch.targets != -100).to(dtype).cpu()
+            hidden: Any = scored_hidden(backbone, batch).to(dtype).cpu()
             for index, states in zip(order, hidden.split([self.count(rows[i]) for i in order]), strict=True):
                 found[index] = replace(rows[index], features=states)
         return found

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lora_repro.objectives.base import Objective
 
 MEASURED = 10  # steps from one look at the gradients' length to the next: as many kernels as there are tensors
+READ = {"cpu": 1}  # steps from one reading of the losses to the next; to read one is to wait for a GPU
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,24 @@ def train(
     order: list[list[int]] = []
     lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
     note = log if ranks.first else silent
+    read_every = READ.get(device.type, MEASURED)
+    unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []  # step, its loss, its tokens, what else is logged
     silence = {} if ranks.first else {"disable": True}
     bar = cli.bar(total, label, "step", step, **silence)
+
+    def read() -> int:
+        """Log what is not read yet; the step whose loss is no number, 0 if each is one."""
+        for number, loss, tokens, values in unread:
+            value, tokens_of_all = ranks.total(float(loss), tokens)
+            if not math.isfinite(value):
+                return number
+            state.tokens, state.seconds = state.tokens + int(tokens_of_all), time.monotonic() - started
+            note(number, {"train_loss": value, **values, "tokens": state.tokens})
+            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
+            bar.set_postfix(loss=f"{value:.3f}", dev=dev_loss, refresh=False)
+        unread.clear()
+        return 0
+
     with stop_signals() as caught, bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)
@@ -160,11 +177,9 @@ def train(
             with autocast(device, dtype):
                 loss, tokens = _backward(backbone, objective, chosen, config, scaler, ranks)
                 if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
-                    loss += _penalise(trainable.penalty(), scaler)
+                    loss = loss + _penalise(trainable.penalty(), scaler)
             ranks.add_gradients(tensors)
             scaler.unscale_(optimizer)
-            if not math.isfinite(loss):
-                return state.result("diverged", step)
             measured = step % MEASURED == 0  # before the clip
             size = {"grad_norm": gradient_norm(tensors)} if measured and ranks.first else {}
             size = size if math.isfinite(size.get("grad_norm", 0)) else {}  # a step that overflows is skipped below
@@ -176,14 +191,14 @@ def train(
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
-            state.tokens, state.seconds = state.tokens + tokens, time.monotonic() - started
-            note(step, {"train_loss": loss, "lr": rate, "epoch": step / per_epoch, "tokens": state.tokens, **size})
+            unread.append((step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size}))
             if observe and ranks.first:
                 observe(step, total)
-            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
-            bar.set_postfix(loss=f"{loss:.3f}", dev=dev_loss, refresh=False)
+            looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0
+            if (looks or saves or step % read_every == 0) and (bad := read()):
+                return state.result("diverged", bad - 1)
             bar.update()
-            if step % eval_every == 0 or step == total:
+            if looks:
                 with autocast(device, dtype):
                     backbone.model.eval()
                     validation = ranks.led(lambda: objective.validate(backbone, rows.dev, config.eval_batch_size))
@@ -201,7 +216,9 @@ def train(
                     if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
                         state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
-            if ranks.first and (stops or (step < total and step % checkpoint_every == 0)):
+            if stops and (bad := read()):
+                return state.result("diverged", bad - 1)
+            if ranks.first and (stops or (step < total and saves)):
                 state.weigh(device)
                 state.scaler = scaler.state_dict()
                 save_state(folder, step, parameters, optimizer, state)
@@ -233,10 +250,10 @@ def greet(ranks: Ranks, config: TrainConfig) -> None:
         )
 
 
-def _penalise(penalty: torch.Tensor, scaler: torch.amp.GradScaler) -> float:
+def _penalise(penalty: torch.Tensor, scaler: torch.amp.GradScaler) -> torch.Tensor:
     """Gradients of a penalty beside those of the loss; its value."""
     scaler.scale(penalty).backward()  # type: ignore[no-untyped-call]
-    return float(penalty.detach())
+    return penalty.detach().double()
 
 
 def _backward(
@@ -246,20 +263,19 @@ def _backward(
     config: TrainConfig,
     scaler: torch.amp.GradScaler,
     ranks: Ranks,
-) -> tuple[float, int]:
+) -> tuple[torch.Tensor, int]:
     """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them.
 
-    Returns that loss and the tokens computed, both of all ranks.
+    Returns this part of the loss, in double precision and unread, and how many tokens were computed for it.
     """
     # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
     count = sum(objective.count(row) for row in rows)
     mine = ranks.share(list(rows))
     micro = config.micro_batch_size or len(mine)
-    value, tokens = 0.0, 0
+    value, tokens = torch.zeros((), dtype=torch.float64, device=backbone.device), 0
     for start in range(0, len(mine), micro):
         batch = collate(mine[start : start + micro], backbone.pad).to(backbone.device)
         loss = objective.summed(backbone, batch, config.label_smoothing)
         scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
-        value, tokens = value + float(loss.detach()) / count, tokens + batch.tokens
-    value, tokens_of_all = ranks.total(value, tokens)
-    return value, int(tokens_of_all)
+        value, tokens = value + loss.detach().double() / count, tokens + batch.tokens
+    return value, tokens
