@@ -114,9 +114,10 @@ def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Exampl
     return [examples[i] for i in chosen]
 
 
-def collate(rows: Sequence[Encoded], pad: int) -> Batch:
-    """Pad to the longest row and shift the targets."""
-    shape = (len(rows), max(len(row.ids) for row in rows))
+def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:
+    """Pad to the longest row, or the next `multiple` of positions, and shift the targets."""
+    longest = max(len(row.ids) for row in rows)
+    shape = (len(rows), longest + -longest % multiple)
     ids, virtual, targets = torch.full(shape, pad), torch.full(shape, -1), torch.full(shape, -100)
     attention, segments = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     for b, row in enumerate(rows):

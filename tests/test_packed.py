@@ -10,11 +10,13 @@ import torch
 from conftest import tiny_backbone
 from test_methods import CASES
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lora_repro.backbone import packed
+from lora_repro.backbone import model, packed
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Batch, Encoded, collate
+from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.lora import Lora
@@ -85,6 +87,39 @@ def test_loss_and_gradients_are_the_padded_step_s(
                 near = 1e-5 * max(1.0, float(other.abs().max()))
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=near, msg=lambda text, name=name: f"{name}: {text}")
         assert not trained or any(one is not None and one.abs().max() > 1e-3 for one in ours)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
+def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_once(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CompileCounter()  # what dynamo takes of the model, computed without a compiler
+    monkeypatch.setattr(model, "COMPILER", counter)
+    monkeypatch.setattr(model.shutil, "which", lambda name: "/usr/bin/g++")
+    objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
+    backbone, trained = moved(architecture, Lora(rank=2))
+    rows = [row(n, (0, 0)) for n in (11, 17, 9)]
+
+    def step(*rows: Encoded) -> tuple[torch.Tensor, ...]:
+        loss = objective.summed(backbone, collate(rows, 256, backbone.lengths), 0.1)
+        return loss, *torch.autograd.grad(loss, list(trained.values()))
+
+    expected = step(*rows)
+    backbone.compile()
+    assert backbone.batching == "padded" and collate(rows, 256, backbone.lengths).ids.shape == (3, 32)
+    for ours, theirs in zip(step(*rows), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    first = counter.frame_count
+    step(rows[0], row(20, (0, 0)), rows[2])  # another length below 32
+    assert counter.frame_count == first > 0
+    step(rows[0], row(40, (0, 0)), rows[2])
+    assert counter.frame_count > first
+    backbone.model.eval()
+    assert objective.validate(backbone, rows, 2)["dev_loss"] > 0
+
+    monkeypatch.setattr(model.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="needs a C"):
+        backbone.compile()
 
 
 class Waits(TorchDispatchMode):

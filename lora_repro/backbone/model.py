@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._triton import has_triton
 from transformers import PreTrainedTokenizerFast
 
 from lora_repro.backbone import packed
 from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.errors import UserError
 
+COMPILER = "inductor"
+LENGTHS = 32  # positions: rows of a compiled training are padded to a multiple, so that few shapes are compiled
+SHAPES = 64  # of them at most; torch stops at 8
 STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
 
 
@@ -43,6 +49,7 @@ class Backbone(AddressedModel):
         self.cls = [] if cls is None else [self._token(cls)]
         self.label = label
         self.sha256 = ""
+        self.compiled: Any = None  # the decoder as `compile` made it; training calls it
 
     def _token(self, text: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(text)
@@ -57,7 +64,13 @@ class Backbone(AddressedModel):
     def batching(self) -> str:
         """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
         whole = not getattr(self.model.config, "use_sliding_window", False)
-        return "packed" if self.table.packs and whole and self.device.type == "cpu" else "padded"
+        packs = self.table.packs and whole and self.device.type == "cpu" and self.compiled is None
+        return "packed" if packs else "padded"
+
+    @property
+    def lengths(self) -> int:
+        """Rows of a training are padded to a multiple of so many positions."""
+        return 1 if self.compiled is None else LENGTHS
 
     @property
     def drops(self) -> bool:
@@ -79,7 +92,8 @@ class Backbone(AddressedModel):
         extra: dict[str, Any] = {"use_cache": False} if self.table.pooling == "last" else {}
         if self.batching == "padded":
             mask = self._mask(attention)
-            out: torch.Tensor = self.decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
+            decoder = self.compiled if self.compiled is not None and self.model.training else self.decoder
+            out: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
             return out
         real = attention.bool()
         positions = attention.cumsum(1) - 1 + self.first_position
@@ -88,6 +102,19 @@ class Backbone(AddressedModel):
         with packed.attending(self.model.config):
             found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
         return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
+
+    def compile(self) -> None:
+        """Have training's forward and backward passes compiled, with what the method put in: fewer and larger kernels, and on a
+
+        GPU one graph to launch instead of each of them. Each shape is compiled once, so lengths go in steps (`LENGTHS`). The
+        numbers are the same up to rounding. Raises UserError where there is no compiler.
+        """
+        on_gpu = self.device.type == "cuda"
+        if not (has_triton() if on_gpu else shutil.which(os.environ.get("CXX", "g++"))):
+            raise UserError(f"train.compile=true needs {'triton' if on_gpu else 'a C++ compiler (g++, or CXX=/path/to/one)'}")
+        torch._dynamo.config.recompile_limit = SHAPES
+        mode = "reduce-overhead" if on_gpu else None
+        self.compiled = torch.compile(self.decoder, dynamic=False, backend=COMPILER, mode=mode)
 
     def _mask(self, attention: torch.Tensor) -> torch.Tensor:
         """(B, 1, T, T), true where a position sees another, which transformers takes as it is where its attention is torch's.

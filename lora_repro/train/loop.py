@@ -53,7 +53,7 @@ class TrainConfig:
     highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
     rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
     computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and `checkpoint_every` count
-    steps; null is once an epoch.
+    steps; null is once an epoch. `compile`: see `Backbone.compile`.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -75,6 +75,7 @@ class TrainConfig:
     select_by: Literal["loss", "score"] = "loss"
     group_by_length: bool = False
     steps: Annotated[int, Range(1)] | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check(f"{__name__}.TrainConfig", vars(self), "train")
@@ -133,6 +134,8 @@ def train(
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
     scaler = loss_scaler(device, dtype)
+    if config.compile:
+        backbone.compile()
     optimizer = adamw(parameters, trainable.rates, config)
     per_epoch = math.ceil(len(rows.train) / config.batch_size)
     total = config.steps or max(1, round(per_epoch * config.epochs))
@@ -274,7 +277,7 @@ def _backward(
     micro = config.micro_batch_size or len(mine)
     value, tokens = torch.zeros((), dtype=torch.float64, device=backbone.device), 0
     for start in range(0, len(mine), micro):
-        batch = collate(mine[start : start + micro], backbone.pad).to(backbone.device)
+        batch = collate(mine[start : start + micro], backbone.pad, backbone.lengths).to(backbone.device)
         loss = objective.summed(backbone, batch, config.label_smoothing)
         scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + loss.detach().double() / count, tokens + batch.tokens
