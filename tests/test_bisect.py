@@ -10,7 +10,7 @@ import pytest
 
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
-from lora_repro.report.claims.dimension import Dimension
+from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.views.dimension import Dimensions, searched
@@ -138,7 +138,7 @@ def test_claims_on_d90(at: int, over: str, seeds: int, verdict: str, monkeypatch
     assert reading.verdict == verdict and "RTE" in reading.unit
 
 
-def test_several_backbones_are_told_apart_and_shown_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The larger one needs fewer directions; each is compared with its own full fine-tuning and its own twin."""
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
     small = store(scores, range(3))
@@ -164,6 +164,14 @@ def test_several_backbones_are_told_apart_and_shown_by_size(monkeypatch: pytest.
     monkeypatch.setattr(Evidence, "cells", lambda self, table: cells)
     readings = Dimension("did", ["full", "full_untrained"], ceiling=1, over="did_untrained").read(evidence)
     assert [reading.value for reading in readings] == [512 / 8192, 64 / 8192]
+    by_size_claim = DimensionBySize("did", ["full"], ceiling=1)
+    (reading,) = by_size_claim.read(evidence)
+    assert (reading.value, reading.verdict, reading.n) == (64 / 512, "replicated", 3) and "MPNet / MiniLM" in reading.what
+    drawn = shown.draw(tmp_path / "d90")
+    assert [path.name for path in drawn] == ["d90.svg", "d90.png", "d90_size.svg", "d90_size.png"]
+    evidence.store = small
+    (reading,) = by_size_claim.read(evidence)
+    assert (reading.value, reading.verdict) == (None, "not run at this scale")  # of one size
 
 
 def test_twins_are_another_backbone() -> None:

@@ -123,6 +123,7 @@ STATEMENTS = {
     "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
     "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
     "few_directions": "few random directions", "pretraining_lowers_it": "lowers the intrinsic dimension",
+    "larger_models_lower_it": "Larger models",
     "fusion_helps": "Fusing the adapters of several tasks", "qlora_matches_lora": "NF4.*matches LoRA over floats",
     "qlora_matches_full": "QLoRA.*at least as good as full", "qlora_all_layers": "all linear layers are needed",
     "rate_ten_times": "about ten times", "rate_without_rank": "does not depend on the rank", "variants_close": "two points",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
@@ -56,15 +58,58 @@ class Dimension(ClaimTest):
         if not ours or (self.over and not theirs):
             return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
         values = [100 * top / ours[0].moved for top in tops(ours[0]).values()]
-        if self.over:
-            mine, other = tops(ours[0]), tops(theirs[0])
-            values = [mine[seed] / other[seed] for seed in sorted(mine.keys() & other.keys())]
-        values = [value for value in values if not math.isnan(value)]
-        if not values or math.inf in values:
-            return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)  # type: ignore[arg-type]
-        low, high = min(values), max(values)
-        verdict = judge(self.region, low, high, len(values), values)
-        return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)  # type: ignore[arg-type]
+        return _judged(_quotients(ours[0], theirs[0]) if self.over else values, self.region, facts)
+
+
+class DimensionBySize(ClaimTest):
+    """d90 of `row` on a backbone over that on the next smaller one lies below the ceiling, on each task.
+
+    Of each seed against the same seed's full fine-tuning of the same backbone, as in `Dimension`; the reading is the median over
+    seeds, its interval their range.
+    """
+
+    def __init__(self, row: str, references: Sequence[str], ceiling: float, table: str = "intrinsic_dimension") -> None:
+        self.row, self.table, self.references = row, table, list(references)
+        self.region = Region.of(None, ceiling)
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.table: {self.row, *self.references}}
+
+    @property
+    def rule(self) -> str:
+        return f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one, every seed: {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = [one for one in searched(evidence.cells(self.table), evidence.store) if one.cell.row.name == self.row]
+        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: task_of(one.cell))]
+        pairs = [pair for group in groups for pair in pairwise(group)]
+        absent = Reading(verdict=NOT_RUN, what=f"d90 of {self.row} by size", unit="quotient", sources=(), generated=False)
+        return [self._reading(*pair, evidence) for pair in pairs] or [absent]
+
+    def _reading(self, small: Found, large: Found, evidence: Evidence) -> Reading:
+        runs = {cell.signature: one.records[cell.folder] for one in (small, large) for cell in one.cells}
+        facts = {
+            "what": f"d90 of {self.row}, {large.backbone} / {small.backbone}",
+            "unit": f"quotient, {task_label(small.cell)}",
+            "sources": tuple(evidence.source(name) for name in runs),
+            "generated": generated([dict(record) for record in runs.values() if record]),
+        }  # fmt: skip
+        return _judged(_quotients(large, small), self.region, facts)
+
+
+def _quotients(one: Found, other: Found) -> list[float]:
+    """Of each seed that both have."""
+    mine, theirs = tops(one), tops(other)
+    return [mine[seed] / theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+
+
+def _judged(values: Sequence[float], region: Region, facts: Mapping[str, Any]) -> Reading:
+    values = [value for value in values if not math.isnan(value)]
+    if not values or math.inf in values:
+        return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)
+    low, high = min(values), max(values)
+    verdict = judge(region, low, high, len(values), values)
+    return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)
 
 
 def tops(found: Found) -> Seeds:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_repro.cells import Cell, unique
 from lora_repro.report import captions
@@ -16,6 +16,9 @@ from lora_repro.report.statistics import Mean, generated, one_origin, summarise,
 from lora_repro.report.table import EMPTY, Table
 from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
 from lora_repro.sweep import bisect
+
+if TYPE_CHECKING:
+    from lora_repro.report.figures.curves import Plot
 
 Records = dict[Path, Mapping[str, Any] | None]
 
@@ -194,7 +197,30 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
-    return curves.save(plots, stem, title=_statement(found), caption=". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
+    caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
+    made = curves.save(plots, stem, title=_statement(found), caption=caption)
+    if panels := _by_size(found):
+        by_size = stem.with_name(f"{stem.name}_size")
+        made += curves.save(panels, by_size, title="d90 against the size of the model", caption=caption)
+    return made
+
+
+def _by_size(found: Sequence[Found]) -> list[Plot]:
+    """A panel a task that has several backbones: d90 over the values of the model, mean ± sd over seeds, a line a row."""
+    from lora_repro.report.figures.curves import Curve, Plot, Spot
+
+    plots = []
+    for group in grouped(found, lambda one: task_of(one.cell)):
+        curves = []
+        for row in grouped(group, lambda one: one.cell.row.name):
+            ends = [(one, [float(top) for _, top in one.by_seed.values() if top is not None]) for one in row]
+            means = [(one.moved, summarise(values)) for one, values in sorted(ends, key=lambda pair: pair[0].moved) if values]
+            if len(means) > 1:
+                spots = tuple(Spot(float(size), mean.mean, mean.sd) for size, mean in means)
+                curves.append(Curve(row[0].cell.row.label, spots))
+        if curves:
+            plots.append(Plot(task_label(group[0].cell), "values of the model (log scale)", "d90", tuple(curves), log_y=True))
+    return plots
 
 
 def _statement(found: Sequence[Found]) -> str:
