@@ -7,6 +7,7 @@ what is wrong; lost work, other bits, silence, a traceback or a leftover fail it
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -189,7 +190,13 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("clock set back", bench.clock_back, 1 if few else 10),
         ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
         *([] if few else [("a joblib worker killed", bench.workers, 3)]),
+        *([] if few or skipped() else [("a Ray worker killed", bench.ray_workers, 3)]),
     ]
+
+
+def skipped() -> list[str]:
+    """The kinds that this machine cannot try, and why."""
+    return [] if importlib.util.find_spec("ray") else ["a Ray worker killed: not tried, Ray is not installed"]
 
 
 def main(arguments: list[str]) -> int:
@@ -218,11 +225,12 @@ def main(arguments: list[str]) -> int:
                     survived += 1
             counts[kind] = {"survived": survived, "tried": tried}
             print(f"{kind:<30}{survived} / {tried}", flush=True)
-    print(*failures, sep="\n")
+    print(*([] if given.quick else skipped()), *failures, sep="\n")
     if not given.quick and not given.only:
         path = RESULTS / "torture" / "last.json"
         seconds = round(time.monotonic() - began)
-        write_json(path, {"seed": given.seed, "seconds": seconds, "counts": counts, "failures": failures, "where": where})
+        told = {"counts": counts, "failures": failures, "skipped": skipped(), "where": where}
+        write_json(path, {"seed": given.seed, "seconds": seconds, **told})
         manifest.note(RESULTS, [path, page(path)])
     return int(bool(failures))
 
@@ -239,7 +247,7 @@ def page(path: Path) -> Path:
     said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
     said = f"{said}, {found['seconds'] / 60:.0f} minutes"
     lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
-    lines += [f"- {failure}" for failure in found["failures"]]
+    lines += [f"- {line}" for line in [*found.get("skipped", []), *found["failures"]]]
     write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")
     return path.with_name("README.md")
 
