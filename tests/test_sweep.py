@@ -213,7 +213,8 @@ class Ray(ModuleType):
     def __init__(self, **dies: int) -> None:
         super().__init__("ray")
         names = "TaskCancelledError WorkerCrashedError NodeDiedError OutOfMemoryError RayTaskError".split()
-        self.exceptions = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
+        error = type("RayError", (Exception,), {})
+        self.exceptions = SimpleNamespace(RayError=error, **{name: type(name, (error,), {}) for name in names})
         self.dies, self.begun, self.most, self.patience = dies, {}, 0, []
         self.cancelled: list[Any] = []
         self.tasks: dict[int, Any] = {}
@@ -407,6 +408,8 @@ def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path)
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     device = record.read(lora.folder / "record.json")["where"]["device"]
     assert int(device.rsplit(" ", 2)[1]) == 1
+    late = set(" ".join(path.read_text() for path in tmp_path.glob("late-*")).split())
+    assert "lora_repro" in late and "ray" not in late, late  # which takes seconds, and more of them at a run's end
 
 
 @needs("hydra_submitit_launcher")

@@ -11,8 +11,9 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ class _Tasks:
                 if supervise.stopping():
                     waiting.clear()
                     self._stop()
+        except self.ray.exceptions.RayError as error:  # Ray itself was killed, and its workers and runs stop
+            raise BrokenExecutor from error
         except BaseException:  # Ctrl-C, or a node that cannot work
             self._stop()
             raise
@@ -178,5 +181,16 @@ def work(
         composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
         composed.hydra.job.num = number
     HydraConfig.instance().set_config(composed)
-    with supervise.patient(LETS_GO if again else 0.0):
+    with supervise.patient(LETS_GO if again else 0.0), _no_main():
         return run_job(function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=context)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Have runs begin without the main module of this process, which is Ray's and imports all of it."""
+    main = vars(sys.modules["__main__"])
+    file = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main["__file__"] = file

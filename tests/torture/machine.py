@@ -140,16 +140,21 @@ class Machine(Bench):
         return self.collected(words, runs, lambda: None)
 
     def ray_workers(self) -> str:
-        """A worker of a sweep on Ray is killed: another one goes on, and the sweep itself ends with every run."""
+        """A worker of a sweep on Ray is killed: another one goes on, and the sweep itself ends with every run. Where it is one
+        of Ray's own processes, the sweep says so in a line, and the same command ends with every run.
+        """
         words, runs = self.parallel("ray")
         process = self.begun(words, runs)
+        codes: tuple[int, ...] = (0,)
         with suppress(psutil.NoSuchProcess):  # it was faster
             below = psutil.Process(process.pid).children(recursive=True)
-            titles = {each: " ".join(each.cmdline()) for each in below}
-            if workers := [each for each, title in titles.items() if title.startswith("ray::") and "IDLE" not in title]:
-                self.random.choice(workers).kill()
+            titles = {each: each.cmdline()[0] for each in below if each.cmdline()}
+            if victims := [each for each, title in titles.items() if title.startswith("ray::") and title != "ray::IDLE"]:
+                victim = self.random.choice(victims)
+                codes = (0,) if titles[victim] == "ray::work" else (0, 1, 75)
+                victim.kill()
         process.join()
-        return wrong(process.exitcode or 0, self.said(runs / "log"), (0,)) or self.collected(words, runs, lambda: None)
+        return wrong(process.exitcode or 0, self.said(runs / "log"), codes) or self.collected(words, runs, lambda: None)
 
     def parallel(self, launcher: str) -> tuple[list[str], Path]:
         """A sweep of two runs at once, and its folder. Ray's has a second try; joblib's begins anew."""
