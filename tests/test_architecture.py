@@ -203,7 +203,8 @@ def test_nobody_asks_of_what_kind_a_task_is() -> None:
         ("wandb_workspaces", {"tracking.wandb_board"}),
         ("trackio", {"tracking.trackio_run"}),
         ("bitsandbytes", {"backbone.nf4"}),
-        ("hydra", {"run", "config.compose", "config.blocks"}),
+        ("hydra", {"run", "config.compose", "config.blocks", "sweep.ray_launcher"}),
+        ("ray", {"sweep.ray_launcher"}),
         ("evaluate", {"metrics.evaluate_e2e", "metrics.evaluate_glue"}),
     ],
 )
@@ -229,6 +230,7 @@ def test_every_imported_package_is_declared() -> None:
         f"{LIBRARY}.tracking.wandb_board": names(project["optional-dependencies"]["dashboard"]),
         f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
         f"{LIBRARY}.backbone.nf4": names(project["optional-dependencies"]["qlora"]),
+        f"{LIBRARY}.sweep.ray_launcher": names(project["optional-dependencies"]["ray"]),
         f"{LIBRARY}.costs.pairs.step": names(project["optional-dependencies"]["bench"]),
         f"{LIBRARY}.costs.pairs.beam": names(project["optional-dependencies"]["bench"]),
     }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,22 @@ def test_a_run_whose_supervisor_was_killed_outright_stops_in_order(program: Path
     while not gone.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert gone.exists()
+
+
+def test_a_job_whose_worker_was_killed_waits_for_the_run_that_it_left_behind(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.write_text(HEAD)
+    real, asked = time.sleep, []
+
+    def sleep(seconds: float) -> None:
+        if seconds < 1:  # of the lock itself
+            return real(seconds)
+        asked.append(seconds)
+        held.close()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with ExitStack() as held, supervise.patient(60):
+        held.enter_context(record.lock(tmp_path / "run"))
+        assert supervise.start("program", [], tmp_path / "run", tries=1) == 0
+    assert asked == [1] and starts(program) == ["hydra.mode=RUN"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +207,115 @@ def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch: pytest.Mon
         assert os.environ["OMP_NUM_THREADS"] == expected
 
 
+class Ray(ModuleType):
+    """What the launcher uses of Ray, in this process: a task is done when it is waited for. `dies`: a job -> how often."""
+
+    def __init__(self, **dies: int) -> None:
+        super().__init__("ray")
+        names = "TaskCancelledError WorkerCrashedError NodeDiedError OutOfMemoryError RayTaskError".split()
+        error = type("RayError", (Exception,), {})
+        self.exceptions = SimpleNamespace(RayError=error, **{name: type(name, (error,), {}) for name in names})
+        self.dies, self.begun, self.most, self.patience = dies, {}, 0, []
+        self.cancelled: list[Any] = []
+        self.tasks: dict[int, Any] = {}
+
+    def is_initialized(self) -> bool:
+        return bool(self.begun)
+
+    def init(self, **given: Any) -> None:
+        self.begun = given
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, **asked: Any) -> Callable[[Any], Any]:
+        self.asked = asked
+        return lambda work: SimpleNamespace(remote=lambda *job, **given: self.put(work, job, given))
+
+    def put(self, *task: Any) -> int:
+        self.tasks[len(self.patience) + len(self.tasks)] = task
+        self.most = max(self.most, len(self.tasks))
+        return max(self.tasks)
+
+    def wait(self, tasks: list[int], num_returns: int = 1, timeout: float | None = None) -> tuple[list[int], list[int]]:
+        return tasks[:num_returns], tasks[num_returns:]
+
+    def cancel(self, task: int) -> None:
+        self.cancelled.append(task)
+
+    def get(self, task: int) -> Any:
+        work, (job,), given = self.tasks.pop(task)
+        self.patience.append(given["again"])
+        if task in self.cancelled:
+            raise self.exceptions.TaskCancelledError
+        name = next(item.partition("=")[2] for item in job[1] if item.startswith("method="))
+        if self.dies.get(name, 0) > 0:
+            self.dies[name] -= 1
+            raise self.exceptions.WorkerCrashedError
+        return work(job, **given)
+
+
+@pytest.fixture
+def on_ray(command_line: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """A sweep on that Ray."""
+    for name in ("HYDRA_FULL_ERROR", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "1")
+
+    def command(ray: Any, *arguments: str) -> int:
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setitem(sys.modules, "ray.exceptions", getattr(ray, "exceptions", None))
+        return command_line(*GRID, "hydra/launcher=ray", *arguments)
+
+    return command
+
+
+def test_without_ray_its_launcher_is_one_line(on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert on_ray(None) == 3
+    assert capsys.readouterr().err == "error: hydra/launcher=ray needs Ray: pip install 'lora-repro[ray]'\n"
+
+
+def test_jobs_are_tasks_of_a_ray_and_those_that_lose_their_worker_are_tried_again(
+    on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = Ray(bitfit=1)
+    assert on_ray(ray, "hydra.launcher.num_cpus=2", "hydra.launcher.n_jobs=3") == 0
+    said = capsys.readouterr()
+    assert "4 of 4 runs are done" in said.out
+    assert said.err.count("the Ray worker of job 1 was killed; it is tried again") == 1
+    assert sorted(ray.patience) == [False] * 4 + [True]  # the second worker waits for what the first one left behind
+    assert ray.asked == {"num_cpus": 2, "num_gpus": 0, "max_retries": 0} and ray.most == 3
+    assert ray.begun["address"] == "local" and ray.begun["num_cpus"] >= 6
+
+
+def test_a_job_that_every_worker_dies_of_is_given_up_and_the_others_are_kept(
+    on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = Ray(bitfit=99)
+    assert on_ray(ray, "launch.tries=3", "hydra.launcher.address=auto", "hydra.launcher.num_gpus=0.5") == 1
+    said = capsys.readouterr()
+    assert "2 of 4 runs are done" in said.out and said.out.count("missing") == 2
+    assert said.err.count("tried again") == 4 and said.err.count("given up") == 2
+    assert "error: a worker of this sweep was killed; the same command goes on from there" in said.err
+    assert ray.begun == {"address": "auto", "logging_level": "ERROR"} and ray.asked["num_gpus"] == 0.5
+
+
+def test_a_stopped_sweep_stops_its_tasks(
+    on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Ray()
+    monkeypatch.setattr(supervise, "start", lambda *a: os.kill(os.getpid(), signal.SIGTERM))
+    assert on_ray(ray, "hydra.launcher.n_jobs=2") == 75
+    assert ray.cancelled and len(ray.patience) == 2  # of two at work one was told, and of two that waited none began
+    assert "0 of 4 runs are done" in capsys.readouterr().out
+
+
+def test_gpus_that_this_machine_has_not_are_one_line(
+    on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert on_ray(Ray(), "hydra.launcher.num_gpus=1") == 2
+    assert capsys.readouterr().err == "error: hydra.launcher.num_gpus=1, but Ray finds 0 GPUs on this machine\n"
+
+
 @needs("hydra_submitit_launcher")
 def test_the_slurm_example_composes_and_survives_its_time_limit() -> None:
     launcher = compose(["hydra/launcher=slurm", "hydra.launcher.account=nlp"], hydra_node=True).hydra.launcher
@@ -278,6 +388,28 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     # Each try was forked from a server that had imported for it.
     late = set(" ".join(path.read_text() for path in tmp_path.glob("late-*")).split())
     assert "lora_repro" in late and not late & {"sklearn", "scipy", "pandas", "sympy", "accelerate", "safetensors"}, late
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: .[ray]")
+@needs_proc
+def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path) -> None:
+    """The run that the worker leaves behind writes its checkpoint, and another worker goes on from there."""
+    process = launch(tmp_path, "hydra/launcher=ray", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
+    lora, other = listed([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
+    wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
+    server = parent(at_work(lora))
+    os.kill(parent(server), signal.SIGKILL)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; it is tried again" in err
+    found = supervise.attempts(lora.folder)
+    assert found["attempts"] == 1 and "stopped at step" in found["why"], found
+    assert supervise.attempts(other.folder)["attempts"] == 0
+    assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
+    device = record.read(lora.folder / "record.json")["where"]["device"]
+    assert int(device.rsplit(" ", 2)[1]) == 1
+    late = set(" ".join(path.read_text() for path in tmp_path.glob("late-*")).split())
+    assert "lora_repro" in late and "ray" not in late, late  # which takes seconds, and more of them at a run's end
 
 
 @needs("hydra_submitit_launcher")

@@ -36,6 +36,7 @@ SHAPELESS = (
     *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, AssertionError, IndexError),
     StrictDataclassError,
 )
+LAYERS = 1000  # of a model, at most
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,9 @@ class BackboneSpec:
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
+        layers = getattr(config, "num_hidden_layers", 0)
+        if isinstance(layers, int) and layers > LAYERS:  # transformers would go on making them
+            raise UserError(f"backbone {self.name}: {layers} layers, no model has more than {LAYERS}")
         # GPT-2's GELU, the tanh form, as one kernel in place of eight; they round alike to a few units in the last place.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"

@@ -1,6 +1,6 @@
 """A sweep: many runs through one of Hydra's launchers, and at its end a table of what became of each.
 
-Hydra's launcher (basic, joblib, submitit) decides where and how many at once; every job then starts its run in a process of
+Hydra's launcher (basic, joblib, submitit, Ray) decides where and how many at once; every job then starts its run in a process of
 its own (`supervise`). The record on disk says what is done, whichever launcher or command did it: such runs are skipped.
 """
 
@@ -23,7 +23,7 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.report import present
 from lora_repro.results import grouped
-from lora_repro.sweep import bisect, ready, supervise, together
+from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
 from lora_repro.sweep.landed import landed
 
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
@@ -71,6 +71,9 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         raise UserError("a search looks at dev data only: python -m lora_repro search method=lora")
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
+    launcher = str(hydra_node.launcher._target_)
+    if launcher == ray_launcher.NAME:
+        ray_launcher.use()
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row asks for these seeds")
@@ -81,7 +84,6 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         wanted = unique(cells([*arguments, rows]))
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
     ready.check([cell.asked for cell in missing])
-    launcher = str(hydra_node.launcher._target_)
     rule = bisect.rule_of(wanted[0].asked) if wanted else None
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
@@ -95,7 +97,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     else:
         mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
         os.environ[supervise.MARK] = str(mark)
-        if "joblib" in launcher:
+        if "joblib" in launcher or launcher == ray_launcher.NAME:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a worker that is killed is ours to tell, not Hydra's by a traceback
         with supervise.stoppable():

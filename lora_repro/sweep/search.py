@@ -21,7 +21,7 @@ from lora_repro import cli
 from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
 from lora_repro.errors import UserError
 from lora_repro.records import record
-from lora_repro.sweep import ready, supervise
+from lora_repro.sweep import ray_launcher, ready, supervise
 from lora_repro.sweep.tune import badness, shortened, trial
 
 SWEEPER = "hydra/sweeper=learning_rate"
@@ -70,6 +70,8 @@ def search(arguments: list[str]) -> dict[str, float]:
     fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
     config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
     refuse_tables(config)
+    if str(node.launcher._target_) == ray_launcher.NAME:
+        ray_launcher.use()
     ready.check([resolved(config)])  # once, before ten processes find it
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.connection import wait
@@ -43,6 +44,7 @@ STOPPED = 75  # exit code: again later
 ANSWERS = (0, 2, 3, STOPPED, 130)  # the exit codes of a run that ended by its own decision: no use in trying again
 
 _signals: list[int] = []
+_patience = 0.0  # seconds that `start` waits for a run's folder
 _reading = threading.Lock()  # a start looks at the ends of all: of two threads that read one, the second would find nothing
 
 
@@ -90,6 +92,28 @@ def stoppable() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Have `start` wait so long for a run that another supervisor left behind, killed: it writes its checkpoint, then lets go."""
+    global _patience
+    before, _patience = _patience, seconds
+    try:
+        yield
+    finally:
+        _patience = before
+
+
+def _let_go(folder: Path) -> None:
+    """Return when nobody holds a run's folder, or patience is at its end."""
+    until = time.monotonic() + _patience
+    while time.monotonic() < until and not stopping():
+        try:
+            with record.lock(folder):
+                return
+        except Busy:
+            time.sleep(1)
+
+
 def attempts(folder: Path) -> dict[str, Any]:
     """What is known of a run's failed tries: `attempts`, and the last one's `exit` and `why`."""
     return read_sealed(folder / "attempts.json") or {"attempts": 0}
@@ -116,6 +140,7 @@ def start(
         arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
         module = "torch.distributed.run"
     code = 0
+    _let_go(folder)
     for left in reversed(range(max(1, tries))):
         before = attempts(folder)["attempts"]
         alone: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device) if processes == 1 else nullcontext({})

@@ -7,6 +7,7 @@ what is wrong; lost work, other bits, silence, a traceback or a leftover fail it
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from lora_repro.exchange.restore import configuration
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json, write_text
 from lora_repro.results import own
+from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
 from tests.torture.properties import Properties
 from tests.torture.runs import child, finish, left, wrong
@@ -37,7 +39,7 @@ JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 $
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
-class Faults(Machine, Properties):
+class Faults(Machine, Foreign, Properties):
     """Kills, damage and bad input."""
 
     def stopped(self, number: int) -> str:
@@ -177,6 +179,7 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("damage in results/", bench.damaged_results, 20 if few else 400),
         ("bad setting", bench.bad_setting, 60 if few else 500),
         ("hostile record", bench.hostile_record, 60 if few else 500),
+        ("hostile checkpoint", bench.hostile_checkpoint, 60 if few else 500),
         ("kill -9 of a run", lambda: bench.stopped(signal.SIGKILL), 4 if few else 100),
         ("SIGTERM of a run", lambda: bench.stopped(signal.SIGTERM), 3 if few else 40),
         ("Ctrl-C of a run", lambda: bench.stopped(signal.SIGINT), 2 if few else 20),
@@ -187,9 +190,17 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("full disk", bench.full_disk, 2 if few else 20),
         ("read-only disk", bench.read_only, 1 if few else 10),
         ("clock set back", bench.clock_back, 1 if few else 10),
+        ("Java killed", bench.java_killed, 1 if few else 8),
+        ("hub down", bench.hub_down, 1 if few else 3),
         ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
         *([] if few else [("a joblib worker killed", bench.workers, 3)]),
+        *([] if few or skipped() else [("a Ray worker killed", bench.ray_workers, 3)]),
     ]
+
+
+def skipped() -> list[str]:
+    """The kinds that this machine cannot try, and why."""
+    return [] if importlib.util.find_spec("ray") else ["a Ray worker killed: not tried, Ray is not installed"]
 
 
 def main(arguments: list[str]) -> int:
@@ -218,11 +229,12 @@ def main(arguments: list[str]) -> int:
                     survived += 1
             counts[kind] = {"survived": survived, "tried": tried}
             print(f"{kind:<30}{survived} / {tried}", flush=True)
-    print(*failures, sep="\n")
+    print(*([] if given.quick else skipped()), *failures, sep="\n")
     if not given.quick and not given.only:
         path = RESULTS / "torture" / "last.json"
         seconds = round(time.monotonic() - began)
-        write_json(path, {"seed": given.seed, "seconds": seconds, "counts": counts, "failures": failures, "where": where})
+        told = {"counts": counts, "failures": failures, "skipped": skipped(), "where": where}
+        write_json(path, {"seed": given.seed, "seconds": seconds, **told})
         manifest.note(RESULTS, [path, page(path)])
     return int(bool(failures))
 
@@ -239,7 +251,7 @@ def page(path: Path) -> Path:
     said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
     said = f"{said}, {found['seconds'] / 60:.0f} minutes"
     lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
-    lines += [f"- {failure}" for failure in found["failures"]]
+    lines += [f"- {line}" for line in [*found.get("skipped", []), *found["failures"]]]
     write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")
     return path.with_name("README.md")
 

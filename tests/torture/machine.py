@@ -11,7 +11,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -129,19 +130,45 @@ class Machine(Bench):
 
     def workers(self) -> str:
         """A worker of a joblib sweep, or what it started, is killed: one line; the same command ends with every run."""
-        runs = self.new()
-        parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "launch.tries=1"]
-        words = ["-m", *SETTINGS, *GRID, f"method={','.join(METHODS)}", *parallel, f"paths.runs={runs}"]
-        process = child(words, runs / "log")
-        deadline = time.monotonic() + 120
-        while process.is_alive() and not list(runs.glob("smoke/*/metrics.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        words, runs = self.parallel("joblib")
+        process = self.begun(words, runs)
         if process.is_alive() and (below := psutil.Process(process.pid).children(recursive=True)):
             self.random.choice(below).kill()
         process.join()
         if bad := wrong(process.exitcode or 0, self.said(runs / "log"), (0, 1, 2, 75)):
             return bad
         return self.collected(words, runs, lambda: None)
+
+    def ray_workers(self) -> str:
+        """A worker of a sweep on Ray is killed: another one goes on, and the sweep itself ends with every run. Where it is one
+        of Ray's own processes, the sweep says so in a line, and the same command ends with every run.
+        """
+        words, runs = self.parallel("ray")
+        process = self.begun(words, runs)
+        codes: tuple[int, ...] = (0,)
+        with suppress(psutil.NoSuchProcess):  # it was faster
+            below = psutil.Process(process.pid).children(recursive=True)
+            titles = {each: each.cmdline()[0] for each in below if each.cmdline()}
+            if victims := [each for each, title in titles.items() if title.startswith("ray::") and title != "ray::IDLE"]:
+                victim = self.random.choice(victims)
+                codes = (0,) if titles[victim] == "ray::work" else (0, 1, 75)
+                victim.kill()
+        process.join()
+        return wrong(process.exitcode or 0, self.said(runs / "log"), codes) or self.collected(words, runs, lambda: None)
+
+    def parallel(self, launcher: str) -> tuple[list[str], Path]:
+        """A sweep of two runs at once, and its folder. Ray's has a second try; joblib's begins anew."""
+        runs = self.new()
+        how = [f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", f"launch.tries={2 if launcher == 'ray' else 1}"]
+        return ["-m", *SETTINGS, *GRID, f"method={','.join(METHODS)}", *how, f"paths.runs={runs}"], runs
+
+    def begun(self, words: list[str], runs: Path) -> BaseProcess:
+        """Its process, once a run has made a step."""
+        process = child(words, runs / "log")
+        deadline = time.monotonic() + 120
+        while process.is_alive() and not list(runs.glob("smoke/*/metrics.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return process
 
     @staticmethod
     def said(log: Path) -> str:

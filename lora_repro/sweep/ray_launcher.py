@@ -1,0 +1,196 @@
+"""Hydra's launcher for Ray (`hydra/launcher=ray`): each job of a sweep is a task, of a Ray of its own or of a cluster's.
+
+Why not hydra-ray-launcher: it needs cloudpickle before 3 and AWS's packages, which cannot be installed beside what we pin, and
+one worker that is lost ends its sweep. Tasks are tried again here and not by Ray, since the run that a killed worker leaves
+behind first writes its checkpoint: the next worker waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from lora_repro.errors import NotAvailable, UserError
+from lora_repro.sweep import supervise, together
+
+NAME = "hydra_plugins.lora_repro.RayLauncher"  # as the yaml has it: Hydra takes no launcher by a name outside hydra_plugins
+STORE = 100 * 2**20  # bytes of shared memory for what tasks exchange, here configurations; Ray would take a third of it all
+LETS_GO = 600.0  # seconds that the run of a killed worker has for its step and its checkpoint
+HANDED_ON = ("LORA_REPRO_", "HF_", "WANDB_", "TRACKIO_", "TQDM_")  # variables of the command that a cluster's nodes lack
+Job = tuple[int, tuple[str, ...]]  # its number, the overrides that compose it
+
+
+def use() -> None:
+    """Have Hydra know this launcher, in this process. Raises NotAvailable without Ray."""
+    _ray()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what a worker or a cluster lacks is ours to tell, not Hydra's by a traceback
+    Plugins.instance().class_name_to_class[NAME] = RayLauncher
+
+
+def _ray() -> Any:
+    # Nothing of a sweep goes elsewhere unasked, and its runs get no less of the cores than another launcher's (Ray: nice 15).
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
+        os.environ.setdefault(name, "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        raise NotAvailable("hydra/launcher=ray needs Ray: pip install 'lora-repro[ray]'") from None
+    return ray
+
+
+class RayLauncher(Launcher):
+    """What `conf/hydra/launcher/ray.yaml` says of its settings."""
+
+    def __init__(self, address: str | None = None, n_jobs: int = -1, num_cpus: float = 1, num_gpus: float = 0) -> None:
+        self.address, self.n_jobs, self.num_cpus, self.num_gpus = address, n_jobs, num_cpus, num_gpus
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Every job's return, in order. Raises BrokenExecutor, when all others have ended, if one lost its workers."""
+        setup_globals()
+        ray = _ray()
+        self._connect(ray)
+        tasks = _Tasks(ray, ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=0)(work), self._given())
+        jobs = [(initial_job_idx + place, tuple(overrides)) for place, overrides in enumerate(job_overrides)]
+        with supervise.stoppable():  # Ray, too, answers SIGTERM from here on: it would leave at once
+            return tasks.all(jobs, self.n_jobs if self.n_jobs > 0 else len(jobs))
+
+    def _connect(self, ray: Any) -> None:
+        """Start or find the Ray of this process, once. Raises UserError if it never has the GPUs that a run asks for."""
+        if not ray.is_initialized():
+            own: dict[str, Any] = {}
+            if self.address is None:
+                room = max(together.cores(), math.ceil(self.n_jobs * self.num_cpus))
+                own = {"num_cpus": room, "object_store_memory": STORE, "include_dashboard": False}
+            ray.init(address=self.address or "local", logging_level="ERROR", **own)
+        here = ray.cluster_resources().get("GPU", 0)
+        if self.address is None and here < self.num_gpus:  # a cluster may grow, this machine does not
+            raise UserError(f"hydra.launcher.num_gpus={self.num_gpus:g}, but Ray finds {here:g} GPUs on this machine")
+
+    def _given(self) -> dict[str, Any]:
+        """What every task takes, whatever its job."""
+        named = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != supervise.MARK}
+        return {
+            "context": self.context,
+            "function": self.function,
+            "config": self.config,
+            "singletons": Singleton.get_state(),
+            "folder": str(Path.cwd()),
+            "variables": named,
+        }
+
+
+class _Tasks:
+    """Jobs as tasks of Ray, so many at a time; what each returned."""
+
+    def __init__(self, ray: Any, task: Any, given: dict[str, Any]) -> None:
+        self.ray, self.task, self.given = ray, task, given
+        self.at_work: dict[Any, tuple[int, Job, int]] = {}  # a task -> its job's place, the job, which try it is
+
+    def all(self, jobs: Sequence[Job], most: int) -> list[JobReturn]:
+        """Raises BrokenExecutor, when all others have ended, if a job lost its workers; UserError if a node cannot work."""
+        waiting = deque((place, job, 1) for place, job in enumerate(jobs))
+        returns = [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # of those that are stopped
+        lost = 0
+        try:
+            while waiting or self.at_work:
+                while waiting and len(self.at_work) < most and not supervise.stopping():
+                    self._start(*waiting.popleft())
+                ended, _ = self.ray.wait(list(self.at_work), timeout=1)
+                for task in ended:
+                    place, job, number = self.at_work.pop(task)
+                    if found := self._returned(task):
+                        returns[place] = found
+                    elif not supervise.stopping():
+                        again = number < int(self.given["config"].launch.tries)
+                        said = "it is tried again" if again else "given up"
+                        print(f"the Ray worker of job {job[0]} was killed; {said}", file=sys.stderr, flush=True)
+                        waiting.extend([(place, job, number + 1)] if again else [])
+                        lost += not again
+                if supervise.stopping():
+                    waiting.clear()
+                    self._stop()
+        except self.ray.exceptions.RayError as error:  # Ray itself was killed, and its workers and runs stop
+            raise BrokenExecutor from error
+        except BaseException:  # Ctrl-C, or a node that cannot work
+            self._stop()
+            raise
+        if lost:
+            raise BrokenExecutor
+        return returns
+
+    def _start(self, place: int, job: Job, number: int) -> None:
+        self.at_work[self.task.remote(job, again=number > 1, **self.given)] = place, job, number
+
+    def _returned(self, task: Any) -> JobReturn | None:
+        """What a task that has ended returned; None if it was stopped, or lost its worker or node."""
+        errors = self.ray.exceptions
+        try:
+            found: JobReturn = self.ray.get(task)
+            return found
+        except (errors.TaskCancelledError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError):
+            return None
+        except errors.RayTaskError as error:
+            raise UserError(f"a node of Ray cannot work in {self.given['folder']}: {error.cause}") from error
+
+    def _stop(self) -> None:
+        """Have the runs at work write their checkpoints and end."""
+        for task in self.at_work:
+            self.ray.cancel(task)  # in the worker: KeyboardInterrupt
+        if self.at_work:
+            self.ray.wait(list(self.at_work), num_returns=len(self.at_work))
+
+
+def work(
+    job: Job,
+    again: bool,
+    context: HydraContext,
+    function: TaskFunction,
+    config: DictConfig,
+    singletons: dict[Any, Any],
+    folder: str,
+    variables: Mapping[str, str],
+) -> JobReturn:
+    """A task, in a worker of Ray: one job as Hydra runs it, in the command's folder."""
+    os.chdir(folder)
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    setup_globals()
+    Singleton.set_state(singletons)
+    number, overrides = job
+    composed = context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(composed):
+        composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
+        composed.hydra.job.num = number
+    HydraConfig.instance().set_config(composed)
+    with supervise.patient(LETS_GO if again else 0.0), _no_main():
+        return run_job(function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=context)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Have runs begin without the main module of this process, which is Ray's and imports all of it."""
+    main = vars(sys.modules["__main__"])
+    file = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main["__file__"] = file
