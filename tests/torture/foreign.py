@@ -60,8 +60,13 @@ class Foreign(Bench):
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, old)
-        bad = [word for word, is_so in (("ran its code", (folder / "PWNED").exists()), ("said a secret", SECRET in said),
-               ("several lines", "\n" in said), ("hangs", said == "hangs" or time.monotonic() - began > SECONDS)) if is_so]  # fmt: skip
+        met = {
+            "ran its code": (folder / "PWNED").exists(),
+            "said a secret": SECRET in said,
+            "several lines": "\n" in said,
+            "hangs": said == "hangs" or time.monotonic() - began > SECONDS,
+        }
+        bad = [word for word, is_so in met.items() if is_so]
         shutil.rmtree(folder)
         return f"{kind.__name__}: {', '.join(bad)}: {said[:200]}" if bad else ""
 
