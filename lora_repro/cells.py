@@ -140,7 +140,7 @@ def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
 
 def asks(config: DictConfig) -> bool:
     """Whether a row asks for this seed. Raises UserError for one that is no number, or an experiment without its rows."""
-    _check_named(config.row)
+    _check_named(config)
     return bool(whole(config.seed) < config.row.seeds)
 
 
