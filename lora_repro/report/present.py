@@ -104,7 +104,12 @@ def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> None:
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:
-    return f"; wrote {', '.join(_short(path, root) for path in paths)}" if paths else ""
+    """Files of one stem are one word, as a shell would take it: tables/e2e.{md,csv,tex}."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(_short(path.with_suffix(""), root), []).append(path.suffix[1:])
+    words = [f"{stem}.{ends[0] if len(ends) == 1 else '{' + ','.join(ends) + '}'}" for stem, ends in kinds.items()]
+    return f"; wrote {' '.join(words)}" if words else ""
 
 
 def _short(path: Path, root: Path) -> str:
