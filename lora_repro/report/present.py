@@ -44,6 +44,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
     if not profiles:
         cli.say("nothing is published under results/ yet")
+        return
     wrote: list[Path] = []
     told: dict[tuple[str, str], answers.Answer] = {}
     for profile in profiles:
@@ -73,8 +74,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     if not exhibits:
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {shown.command(ask)}")
     wrote: list[Path] = []
-    # An ad-hoc selection must not overwrite the whole table.
-    if all(item.startswith("paths.") for item in extra):
+    # An ad-hoc selection must not overwrite the whole table; where and how many at once selects nothing.
+    if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
         _clear(folder / "figures", name, wrote)
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
