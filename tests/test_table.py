@@ -107,3 +107,8 @@ def test_a_notebook_shows_html_whose_text_is_no_markup() -> None:
     text = table._repr_html_()
     assert "&lt;b&gt;" in text and "<b>" not in text
     assert text.count("&lt;b&gt;") == 2 and 'class="again"' in text  # a blank first cell repeats the one above
+
+
+def test_a_browser_breaks_no_line_between_a_sign_and_its_number() -> None:
+    rows = (("A", "+3.5 [+0.8, +6.3]†, Δ 7.0"),)
+    assert "Δ\u00a07.0" in str(html(replace(PLAIN, rows=rows)))
