@@ -28,8 +28,12 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 .PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs site dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "  with          PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e  ARGS='row/e2e=lora seed=0'"
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { \
+	    line = sprintf("  make %-21s", $$1); n = split($$2, words, " "); \
+	    for (i = 1; i <= n; i++) { if (length(line words[i]) > 78) { print line; line = sprintf("%28s", "") } line = line " " words[i] } \
+	    print line }' $(firstword $(MAKEFILE_LIST))
+	@echo "  with PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e"
+	@echo "       ARGS='row/e2e=lora seed=0'"
 
 setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; LOCKED=1: every package but torch by its hash)
 

@@ -13,8 +13,11 @@ import argparse
 import ast
 import difflib
 import os
+import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     verb, *rest = taken(arguments) or ["--help"]
     if verb in HELP:
-        print(overview())
+        print(fitted(overview()))
         return 0
     if verb in COMPLETION:
         return int(import_module("lora_repro.config.completion").main(rest))
@@ -100,7 +103,7 @@ def _main(arguments: Sequence[str]) -> int:
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
         return failed(errors.UserError(f"no command {verb!r}; {said}"))
     if HELP & set(rest):
-        print(help_of(VERBS[verb]))
+        print(fitted(help_of(VERBS[verb])))
         return 0
     sys.argv[1:] = rest  # Hydra reads it
     return int(import_module(VERBS[verb]).main(rest))
@@ -119,7 +122,7 @@ def begin(name: str) -> None:
     except errors.UserError as error:
         sys.exit(failed(error))
     if HELP & set(sys.argv[1:]):
-        print(help_of(VERBS["run"]))
+        print(fitted(help_of(VERBS["run"])))
         sys.exit(0)
 
 
@@ -197,7 +200,7 @@ def interrupted(stop: KeyboardInterrupt) -> int:
 
 def overview() -> str:
     """Every verb with the first line of its help."""
-    lines = ["lora-repro VERB ...  (or python -m lora_repro VERB ...)        VERB --help says more", ""]
+    lines = ["lora-repro VERB ...  (or python -m lora_repro VERB ...); VERB --help says more", ""]
     for verb, module in VERBS.items():
         first = (ast.get_docstring(_tree(module)) or "").partition("\n")[0]
         lines.append(f"  {verb:<10}  {first}")
@@ -217,6 +220,25 @@ def help_of(module: str) -> str:
     shown = {"-h, --help": "this text", **OPTIONS}
     lines += ["", "options of every command:", *(f"  {option:<14}{text}" for option, text in shown.items()), ""]
     return "\n".join([*lines, closing()])
+
+
+def fitted(text: str, width: int | None = None) -> str:
+    """Help no wider than the terminal: a line goes on below its own column, a command stays whole. A pipe takes any width."""
+    width = width or shutil.get_terminal_size((10**6, 24)).columns
+    lines: list[str] = []
+    begun = -1  # the column at which a line that was too wide goes on, and the next one with it
+    for line in text.splitlines():
+        column = len((re.match(r" *(?:\S+(?: \S+)*  +)?", line) or [""])[0])
+        on = line.strip() and column == begun == len(line) - len(line.lstrip())
+        if on:
+            line = f"{lines.pop()} {line.strip()}"
+        elif len(line) > width < 2 * column:  # a command and what it does
+            lines.append(line[:column].rstrip())
+            column, line = 8, " " * 8 + line[column:]
+        whole = len(line) <= width or line.lstrip().startswith(("python -m ", "make "))
+        lines += [line] if whole else textwrap.wrap(line, width, subsequent_indent=" " * column, break_on_hyphens=False)
+        begun = column if on or not whole else -1
+    return "\n".join(lines)
 
 
 def _tree(module: str) -> ast.Module:
@@ -313,10 +335,11 @@ def closing() -> str:
 
 def _choices(group: str) -> str:
     """The yaml files of one group in lines of about 100 characters; what a profile takes (`decoder`, `encoder`) is left out."""
+    width = min(100, shutil.get_terminal_size((120, 24)).columns - 15)
     stems = [stem for stem in place.choices(group) if stem not in ("decoder", "encoder")]
     lines = [""]
     for stem in stems:
-        if len(lines[-1]) + len(stem) > 100:
+        if len(lines[-1]) + len(stem) > width:
             lines.append("")
         lines[-1] += f"{stem} "
     return ("\n" + " " * 14).join(line.rstrip() for line in lines)

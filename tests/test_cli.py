@@ -62,6 +62,18 @@ def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None
     assert cli.closing() in text and "75" in cli.closing()
 
 
+@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+def test_help_fits_the_terminal_and_leaves_commands_whole(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = cli.help_of(cli.VERBS[verb]) if verb else cli.overview()
+    shown = cli.fitted(text)
+    assert shown.split() == text.split()
+    entries = [line[:16] for line in text.splitlines() if re.match(r"  \S|$", line)]  # an argument, an exit code; a gap
+    assert [line[:16] for line in shown.splitlines() if re.match(r"  \S|$", line)] == entries
+    assert all(len(line) <= 80 for line in shown.splitlines() if not re.match(r" +(python|make|eval) ", line))
+    assert cli.fitted(text, 200) == text
+
+
 @pytest.mark.parametrize("verb", [verb for verb, module in cli.VERBS.items() if "arguments:" in cli.help_of(module)])
 def test_help_lists_every_argument_that_the_parser_takes(verb: str) -> None:
     """Read from the source, it must say what the parser itself knows."""

@@ -159,6 +159,12 @@ def test_a_run_that_cannot_be_restored_is_one_line(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_folder_without_a_record_is_answered_with_where_runs_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no run's folder" in mistake([str(tmp_path / "none"), "--to", str(tmp_path / "x")], capsys)
+
+
 def test_a_full_disk_leaves_nothing(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -32,6 +32,7 @@ def test_help_lists_every_public_target() -> None:
     words = "setup fetch test lint type reproduce-% publish tables claims render dashboard clean report"
     for target in words.split():
         assert f"make {target} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_reproduce_is_one_command_that_prints_its_table_itself() -> None:

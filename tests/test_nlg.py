@@ -234,6 +234,14 @@ def test_a_forked_child_starts_its_own_and_leaves_the_parents() -> None:
     assert jvm.ask("tokenize", "C") == "c" and jvm._worker.process is process
 
 
+def test_a_signal_to_a_process_that_leaves_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jvm, "close", stopped)
+    jvm._leave()
+
+
 def test_no_java_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jvm, "_candidates", lambda: [tmp_path / "java"])
     jvm.close()

@@ -457,3 +457,5 @@ def test_the_published_page_is_up_to_date(profile: str) -> None:
     for table in (folder / "tables").glob("*.md"):
         assert f'<section id="{table.stem}">' in text, f"{table.stem} is not on the page: make report"
     assert "none: this checkout" not in text
+    if "runs of earlier protocols" not in text:
+        assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", text), "more than which?"

@@ -203,7 +203,7 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
         assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.known(results) or ()) == 5 and "0 records" in said[-1]
-    assert prune.main(["profile=none"], tmp_path) == 2
+    assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2
 
 
 @pytest.mark.parametrize("profile", ["mini"])

@@ -122,6 +122,8 @@ def test_mrpc_is_split_as_glue_splits_it(tmp_path: Path) -> None:
 
 def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_files, "DATA", tmp_path)
+    (tmp_path / "e2e").mkdir()  # what a fetch leaves that broke off at once
+    (tmp_path / "e2e" / ".train.txt.part").touch()
     with pytest.raises(UserError, match=r"^E2E is not here; python -m lora_repro fetch e2e gets it, or name its folder: DATA="):
         e2e_files.find_files(None, "tokenised")
     with pytest.raises(UserError, match="fetch glue gets it"):

@@ -136,6 +136,19 @@ def test_a_sweep_repeats_nothing_and_ends_with_its_table(
     assert capsys.readouterr().out.count("sentiment") == 8  # a line when it is met, and one of the table
 
 
+def test_options_may_stand_between_settings(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line("task=sentiment", "-m", "profile=smoke", "method=bitfit") == 0
+    assert "1 of 1 runs are done" in capsys.readouterr().out
+    assert command_line("task=sentiment", "--cfg", "job", "profile=smoke") == 0
+    printed = capsys.readouterr()
+    assert "profile_name: smoke" in printed.out and not printed.err
+
+
+def test_a_row_of_a_table_is_swept(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line("experiment=glue", "row/glue=bitfit", "task=sentiment", "seed=0", "profile=smoke") == 0
+    assert "1 of 1 runs are done" in capsys.readouterr().out
+
+
 def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,14 @@ def test_a_narrow_terminal_gets_no_longer_line_and_is_told_what_is_missing() -> 
     assert narrow.count("Method / source") > 1 and "Left out" not in narrow and "a | b" in narrow
 
 
+def test_a_label_above_its_sources_takes_no_room_from_them() -> None:
+    rows = (("A label that is longer than its sources", "ours", "1.0", "2.0"), ("", "theirs", "3.0", "4.0"))
+    table = replace(PLAIN, header=("Method", "Source", "BLEU ↑", "NIST ↑"), sides="llrr", rows=rows, keys=2)
+    lines = terminal([table], width=40).splitlines()
+    assert lines[2] == "Method / source  BLEU ↑  NIST ↑"
+    assert lines[4:7] == [rows[0][0], "  ours              1.0     2.0", "  theirs            3.0     4.0"]
+
+
 def test_the_terminal_s_own_width_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert terminal([scored()]) == terminal([scored()], width=60) != terminal([scored()], width=200)
@@ -99,3 +107,8 @@ def test_a_notebook_shows_html_whose_text_is_no_markup() -> None:
     text = table._repr_html_()
     assert "&lt;b&gt;" in text and "<b>" not in text
     assert text.count("&lt;b&gt;") == 2 and 'class="again"' in text  # a blank first cell repeats the one above
+
+
+def test_a_browser_breaks_no_line_between_a_sign_and_its_number() -> None:
+    rows = (("A", "+3.5 [+0.8, +6.3]†, Δ 7.0"),)
+    assert "Δ\u00a07.0" in str(html(replace(PLAIN, rows=rows)))

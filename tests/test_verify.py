@@ -98,5 +98,10 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == said and "glue, profile mini" in printed
     assert "Published on A, fp32; here B, fp32" in printed and "71.0 ± 1.4" in printed
+    monkeypatch.setenv("COLUMNS", "80")
+    verify.main(["experiment=glue"])
+    printed = capsys.readouterr().out
+    assert "Score" in printed.partition("---")[0]  # which of a cell's scores a line is about
+    assert max(map(len, printed.splitlines())) <= 80
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
     assert verify.main(["experiment=glue"]) == 2 and "nothing to compare with" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
         files: dict[str, dict[str, Any]] = manifest["files"]
         source = manifest["source"]
     except FileNotFoundError:
-        return "it has no manifest"
+        return "it has no manifest" if folder.is_dir() else "not here"
     except (ValueError, KeyError, TypeError):
         return "its manifest cannot be read"
     if source != described(wheel):

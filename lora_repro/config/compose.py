@@ -175,6 +175,10 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it."""
     blocks.use()
+    given = sys.argv[1:]
+    settings = [item for item in given if not item.startswith("-") and ("=" in item or item.startswith("~"))]
+    # Its parser takes no settings behind an option that stands between them.
+    sys.argv[1:] = [*(item for item in given if item not in settings), *settings]
     if place.own() and not {"--config-dir", "-cd"} & set(sys.argv):
         sys.argv[1:1] = ["--config-dir", place.own()]
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()

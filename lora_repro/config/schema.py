@@ -63,7 +63,8 @@ def _class(target: str) -> ast.ClassDef:
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if found is None:
-        raise UserError(f"_target_ {target} names no class")
+        where = "" if source else f": no module {module} is installed, or in a folder of PYTHONPATH"
+        raise UserError(f"_target_ {target} names no class{where}")
     return found
 
 

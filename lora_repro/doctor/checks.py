@@ -80,7 +80,7 @@ def device(profile: str) -> Finding:
         free, total = torch.cuda.mem_get_info()
         name = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
     else:
-        name = f"CPU, {torch.get_num_threads()} threads"
+        name = f"CPU, {torch.get_num_threads()} thread(s)"
     what = f"torch {torch.__version__} on {name}, {arithmetic}"
     if profile == "paper" and not gpu:
         plan = "make plan EXPERIMENT=e2e PROFILE=paper"

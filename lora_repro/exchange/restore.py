@@ -50,6 +50,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
+    require((folder / RECORD).is_file(), f"{folder} is no run's folder: it has no {RECORD}; python -m lora_repro runs lists them")
     found = record.whole(record.read(folder / RECORD), folder / RECORD)
     wrong = record.defect(folder, found, [kept.ADAPTER])
     require(wrong is None, f"{folder / kept.ADAPTER} is not what run {found['signature']} trained: run it again")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -163,10 +164,15 @@ def ask(kind: str, text: str) -> str:
             raise
 
 
-@atexit.register
 def close() -> None:
     """End the Java process, if one runs, and free its memory."""
     global _worker
     if _worker is not None:
         _worker.close()
         _worker = None
+
+
+@atexit.register
+def _leave() -> None:
+    with suppress(KeyboardInterrupt):  # a signal to a process that is leaving stops nothing, and would be a traceback
+        close()

@@ -44,6 +44,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
     if not profiles:
         cli.say("nothing is published under results/ yet")
+        return
     wrote: list[Path] = []
     told: dict[tuple[str, str], answers.Answer] = {}
     for profile in profiles:
@@ -73,8 +74,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     if not exhibits:
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {shown.command(ask)}")
     wrote: list[Path] = []
-    # An ad-hoc selection must not overwrite the whole table.
-    if all(item.startswith("paths.") for item in extra):
+    # An ad-hoc selection must not overwrite the whole table; where and how many at once selects nothing.
+    if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
         _clear(folder / "figures", name, wrote)
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
@@ -104,7 +105,12 @@ def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> None:
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:
-    return f"; wrote {', '.join(_short(path, root) for path in paths)}" if paths else ""
+    """Files of one stem are one word, as a shell would take it: tables/e2e.{md,csv,tex}."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(_short(path.with_suffix(""), root), []).append(path.suffix[1:])
+    words = [f"{stem}.{ends[0] if len(ends) == 1 else '{' + ','.join(ends) + '}'}" for stem, ends in kinds.items()]
+    return f"; wrote {' '.join(words)}" if words else ""
 
 
 def _short(path: Path, root: Path) -> str:

@@ -49,8 +49,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     given = parser().parse_args(arguments)
     key, _, profile = given.profile.partition("=")
     folder = root / "results" / profile
-    if key != "profile" or not profile or not folder.is_dir():
+    if key != "profile" or not profile:
         raise UserError(f"{given.profile!r}: write profile=mini, or another that is published")
+    if not folder.is_dir():
+        raise UserError(f"nothing is published at profile {profile}: there is no {folder}")
     checkout("pruning what is published")
     manifest.check_evidence(folder)
     found = leftover(folder, asked(profile))

@@ -78,7 +78,7 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     if record["status"] not in ("finished", "collapsed", "diverged"):
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
-        return "it ran on uncommitted changes"
+        return "it ran on uncommitted changes, or in no git checkout"
     if (record["asked"].get("backbone") or {}).get("source") == "folder":
         return "its backbone is a folder of this machine, which no reader has"
     if bad := _not_finite(record["measured"], "measured"):
@@ -154,7 +154,7 @@ def _copy_measure(source: Path, target: Path, force: bool) -> str:
     if found["status"] != "finished":
         return f"left out: status is {found['status']}"
     if found["where"].get("dirty") is not False:
-        return "left out: it was measured on uncommitted changes"
+        return "left out: it was measured on uncommitted changes, or in no git checkout"
     if bad := _not_finite(found, source.stem):
         return f"left out: {bad} is not a finite number"
     text, replaced = source.read_text(encoding="utf-8"), target.exists()

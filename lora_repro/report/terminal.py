@@ -59,7 +59,7 @@ def _nested(lines: Lines) -> Lines:
 
 def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
     """The columns that fit beside the first `kept`, then the others below, those columns again before them."""
-    widths = [max(len(row[place]) for row in lines) for place in range(len(lines[0]))]
+    widths = _widths(lines)
     first = sum(widths[:kept]) + len(GAP) * kept
     panels, chosen, used = [], list(range(kept)), first
     for place in range(kept, len(widths)):
@@ -79,5 +79,11 @@ def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[i
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
+def _widths(lines: Lines) -> list[int]:
+    """Letters a column. A label that stands above its sources alone runs on over the empty cells beside it."""
+    full = [row for row in lines if any(row[1:])] or lines
+    return [max(len(row[place]) for row in full) for place in range(len(lines[0]))]
+
+
 def _width(lines: Lines) -> int:
-    return sum(max(len(row[place]) for row in lines) for place in range(len(lines[0]))) + len(GAP) * (len(lines[0]) - 1)
+    return sum(_widths(lines)) + len(GAP) * (len(lines[0]) - 1)

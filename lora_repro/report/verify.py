@@ -170,7 +170,7 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
     level = f"at {100 * LEVEL:g} % for all cells together"
     said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)
     return Table((f"{name}, profile {profile}: this checkout against what is published",), header, "lllrrrrl", tuple(rows),
-                 said, ("Allowed", "Score"), keys=2)  # fmt: skip
+                 said, ("Allowed", "Difference"), keys=2)  # fmt: skip
 
 
 def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:

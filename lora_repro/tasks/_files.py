@@ -20,7 +20,7 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
     """
     if given:
         return Path(given).expanduser()
-    if (DATA / within).is_dir():
+    if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that broke off may leave a dotted one
         return DATA
     get = f"python -m lora_repro fetch {name}"
     raise UserError(f"{title} is not here; {get} gets it, or name its folder: DATA=/path (paths.data)")

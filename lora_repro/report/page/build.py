@@ -132,8 +132,8 @@ def _read(path: Path) -> str:
 def _summary(kept: Sequence[RecordedRun], more: int) -> str:
     """How many runs something here rests on, how they ended, when, how long they took together; and how many more there are."""
     rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
-    if not kept:
-        return rest
+    if not kept:  # nothing that these would be more than
+        return rest.replace(" more, of earlier protocols, stand", " runs of earlier protocols stand")
     statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
     days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
