@@ -26,6 +26,7 @@ def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, bac
     assert found["losses"]["peer"] == pytest.approx(found["losses"]["ours"], rel=1e-5)
     assert found["losses"]["full"] == found["losses"]["ours"] and found["batching"] == "packed"
     assert {len(times) for times in found["seconds"].values()} == {2} and found["tokens"] <= found["padded_tokens"]
+    assert sum(found["parts"].values()) == pytest.approx(1, abs=0.01) and found["parts"]["matrix products"] > 0
     assert found["peer_over_ours"] > 0 and found["gflops"] > 0 and found["gemm_gflops"] > 0
 
 

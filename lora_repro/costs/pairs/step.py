@@ -47,6 +47,14 @@ CASES = {  # name -> backbone, whose tokenizer reads the rows, task at profile=m
     "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
 }
 
+PARTS = {  # of a step's time, by the operations that take it
+    "matrix products": ("mm", "addmm"),
+    "attention": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
+    "random numbers": ("bernoulli_",),
+    "copies": ("copy_", "cat", "fill_"),
+    "loss": ("_log_softmax", "_log_softmax_backward_data"),
+}
+
 Step = Callable[[Sequence[Encoded]], float]
 
 
@@ -123,6 +131,17 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
     return step
 
 
+def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
+    """Which share of our step's CPU time each of `PARTS` takes, and everything else, which is elementwise."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        for batch in batches:
+            step(batch)
+    taken = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in seen.key_averages()}
+    whole = sum(taken.values())
+    found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in PARTS.items()}
+    return {name: round(share, 3) for name, share in {**found, "elementwise": 1 - sum(found.values())}.items()}
+
+
 def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable[[], float]) -> float:
     """Operations a second of a block's matrix products with `rows` rows, alone."""
     places = {(p.parent, p.attribute): p for kind in KINDS for p in backbone.projections(0, kind)}
@@ -172,6 +191,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     ]
     tokens = [sum(len(row.ids) for row in batch) for batch in batches[1:]]
     rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32, clock)
+    shares = parts(arms["ours"], batches[1:3]) if cpu else {}
     reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
     return {
         "name": name, "data": splits.caption,
@@ -179,7 +199,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
         "peer_over_ours": _ratio(seconds["peer"], seconds["ours"]), "lora_over_full": _ratio(seconds["ours"], seconds["full"]),
         "losses": {arm: values[0] for arm, values in losses.items()}, "tokens": sum(tokens),
         "padded_tokens": sum(len(batch) * max(len(row.ids) for row in batch) for batch in batches[1:]),
-        "gflops": round(reached / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
+        "parts": shares, "gflops": round(reached / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
     }  # fmt: skip
 
 
@@ -215,6 +235,8 @@ def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), round
 def _rows(entry: dict[str, Any]) -> list[Row]:
     name, middle = f"{entry['name']}, {entry['precision']}", {arm: statistics.median(s) for arm, s in entry["seconds"].items()}
     share = f"{entry['gflops'] / entry['gemm_gflops']:.0%} of the rate of the block's products alone; target 70 %"
+    if entry["parts"]:
+        share += f". Of the step: {', '.join(f'{part} {taken:.0%}' for part, taken in entry['parts'].items())}"
     target, data = TARGETS.get(entry["name"], ""), entry["data"]
     return [
         Row(f"LoRA step, {name}", middle["ours"], "peft + Trainer", middle["peer"], target, data),
