@@ -30,20 +30,24 @@ LEFT = ("adapter.safetensors", "predictions.jsonl")
 def child(arguments: Sequence[str], log: Path, first: Callable[[], object] = lambda: None) -> BaseProcess:
     """`python -m lora_repro.run <arguments>` in a fork of this process, which has imported everything; output to `log`.
 
-    `first` is called in it before: what is to be otherwise there.
+    `first` is called in it before: what is to be otherwise there. Returns once it heeds signals, as a program does that a shell
+    started: before, it is the fork's, not the run's.
     """
+    log.unlink(missing_ok=True)
 
     def body() -> None:
+        cli.heed_signals()
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        cli.heed_signals()
         sys.argv[1:] = arguments
         first()
         run.main(list(arguments))
 
     process = multiprocessing.get_context("fork").Process(target=body)
     process.start()
+    while process.is_alive() and not log.exists():
+        time.sleep(0.001)
     return process
 
 
