@@ -21,6 +21,7 @@ INSTALLED_BENCH := $(VENV)/.installed-bench
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
 MINI := smollm2_135m minilm_l6
 FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
+NAMED = $(if $(ADAPTER),,echo "error: which adapter? ADAPTER=/path/to/roberta_base_lora_mnli.bin" >&2; exit 2; )
 OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -78,7 +79,7 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 
 # Writes what was measured on the adapter, none of its tensors.
 reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
-	@$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
+	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
 
 verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? Exit 0 reproduced, 1 differs, 2 not run: EXPERIMENT=e2e
 	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
@@ -112,7 +113,7 @@ rubric: $(INSTALLED) ## grade this reproduction by a rubric of the paper, offlin
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin
-	@$(PY) -m lora_repro authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
+	@$(NAMED)$(PY) -m lora_repro authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
 
 clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
 	@rm -rf $(VENV) build site outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

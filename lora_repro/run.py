@@ -16,7 +16,9 @@ from lora_repro import cli
 
 cli.begin(__name__)  # --help and the Tab key do not wait for the imports below
 
+import atexit
 import errno
+import signal
 import sys
 import tempfile
 import time
@@ -337,7 +339,11 @@ def started(arguments: Sequence[str]) -> int:
 @background.awaited()
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line above. It leaves by SystemExit: whoever waits for the mirrors must know the exit code."""
-    sys.exit(started(arguments))
+    try:
+        sys.exit(started(arguments))
+    finally:
+        # The last registered is called first: a second SIGTERM would be a traceback out of whatever the libraries end with.
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

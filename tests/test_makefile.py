@@ -117,3 +117,8 @@ def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
     done = make(".venv/.installed", f"PYTHON={old}", folder=tmp_path)
     assert done.returncode != 0 and "needs Python 3.11 or newer" in done.stdout
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("target", ["reproduce-authors-subspace", "check-authors-adapter"])
+def test_an_adapter_is_asked_for_before_anything_is_read(target: str) -> None:
+    assert "exit 2" in commands(target)[-1] and "exit 2" not in commands(target, "ADAPTER=/a.bin")[-1]

@@ -290,3 +290,12 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
 )
 def test_one_answer_to_everything_is_a_collapse(status: str, outputs: list[str], expected: str) -> None:
     assert run.judge(status, outputs) == expected
+
+
+def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    last: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(run, "started", lambda arguments: 75)
+    monkeypatch.setattr("atexit.register", lambda *call: last.append(call))
+    with pytest.raises(SystemExit):
+        run.main([])
+    assert last[-1] == (signal.signal, signal.SIGTERM, signal.SIG_IGN)

@@ -57,7 +57,7 @@ def find_files(root: str | None, folder: str) -> dict[str, Path]:
     for split, names in FILES.items():
         path = find(place, names)
         if path is None:
-            raise UserError(f"no {' or '.join(names)} (or .xz) in {place}; SAMSum needs it")
+            raise UserError(f"no {' or '.join(names)} (or .xz) in {place}; paths.data must hold {folder}/ with it")
         found[split] = path
     return found
 

@@ -40,7 +40,7 @@ def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
         tables = find(place, [f"{split}.tables.jsonl", f"{split}.headers.jsonl"])
         if questions is None or tables is None:
             lacking = f"{split}.jsonl" if questions is None else f"{split}.tables.jsonl"
-            raise UserError(f"no {lacking} (or .xz) in {place}; WikiSQL needs it")
+            raise UserError(f"no {lacking} (or .xz) in {place}; paths.data must hold {folder}/ with it")
         found[split] = (questions, tables)
     return found
 
