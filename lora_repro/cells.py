@@ -225,4 +225,6 @@ def _check_rows(overrides: Sequence[str]) -> None:
 def data_hint(task: Mapping[str, Any]) -> list[str]:
     """`paths.data=/path/to/e2e` for a task that reads the reader's own folder (where it lies is in no record), else nothing."""
     home = class_name(str(task["_target_"])).lower()
+    if task.get("folder") == home:  # its own below the one that is named
+        home = "data"
     return [f"paths.data=/path/to/{home}"] if task.get("source") == "folder" else []

@@ -14,6 +14,7 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.report import listing
 from lora_repro.sweep.landed import duration, landed
+from lora_repro.sweep.landed import measured as measured_of
 from lora_repro.sweep.launch import in_order
 
 
@@ -44,6 +45,11 @@ def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: py
     glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
     measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
     assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in landed(measured, glue)
+    rank = next(cell for cell in cells(["experiment=rank", "profile=smoke"]) if "row.rank" in cell.axes)
+    told = f"{rank.row.label}, row.rank={rank.axes['row.rank']}, {rank.task}, seed 0: "
+    assert landed(record(None), rank).startswith(told)
+    low = {"measured": {"scores": {"bleu": 2.475e-19, "nist": 1.0}}}
+    assert measured_of(low, cell) == "bleu 0.0" and measured_of({"measured": {}}, cell) == ""
     assert [duration(s) for s in (90, 600, 7199, 7200)] == ["90 s", "10 min", "120 min", "2.0 h"]
 
 

@@ -10,6 +10,7 @@ Reads records and what lies beside them, trains nothing, needs no network.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ def names(folder: Path = CONF.parent / "experiments") -> list[str]:
 def declaration(name: str) -> Declaration:
     """What experiments/<name>.py shows. Raises UserError for a name that is none."""
     if name not in names():
-        raise UserError(f"no experiments/{name}.py; choose from {', '.join(names())}")
+        near = difflib.get_close_matches(name, names(), 1)
+        said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
+        raise UserError(f"no experiments/{name}.py; {said}")
     found: Declaration = importlib.import_module(f"{EXPERIMENTS}.{name}").TABLE
     return found
 

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     key, _, profile = given.profile.partition("=")
     if key != "profile" or not profile or "/" in profile:
         raise UserError(f"{given.profile!r}: write profile=mini")
+    if profile == "smoke":
+        raise UserError("profile smoke is for tests: what it measures means nothing and is not published")
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")
     results = root / "results"
     manifest.check_evidence(results / profile)

@@ -7,21 +7,29 @@ from typing import Any
 
 from lora_repro.cells import Cell
 
+TOLD = ("experiment", "profile", "task", "seed", "device")  # stands in the line anyway, or is the same for the whole sweep
+ELSEWHERE = ("row/", "paths.", "launch.", "tracker", "hydra")
+
 
 def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
     """One line. `again`: the record was there already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
-    return f"{cell.row.label}, {cell.task}, seed {cell.seed}: " + "  ".join(parts)
+    return ", ".join([cell.row.label, *_chosen(cell), cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
+
+
+def _chosen(cell: Cell) -> list[str]:
+    """What the command line set of a table's row, as `row.rank=4`; a run of no table has it in its label."""
+    table = str((cell.asked.get("row") or {}).get("table") or "")
+    given = [item for item in cell.overrides if "=" in item and not item.startswith(ELSEWHERE)]
+    return [item for item in given if item.partition("=")[0] not in TOLD] if table else []
 
 
 def score(record: dict[str, Any], cell: Cell) -> str:
     """The score that stands for the task, in per cent, and what the paper prints for this row; empty where none was measured."""
-    scores = record["measured"].get("scores", {})
-    value = scores.get(cell.score)
-    if value is None:
-        return "  ".join(f"{key} {number:.4g}" for key, number in scores.items() if number is not None)
-    said = f"{cell.score} {100 * value:.1f}"
+    said = measured(record, cell)
+    if record["measured"].get("scores", {}).get(cell.score) is None:
+        return said
     backbone = str(cell.asked["backbone"]["name"])
     for name in (backbone, *cell.row.paper):  # its own, or the first that the paper has
         printed = cell.row.paper.get(name, {})
@@ -29,6 +37,15 @@ def score(record: dict[str, Any], cell: Cell) -> str:
         if isinstance(number, int | float):
             return f"{said} (paper{'' if name == backbone else f', {name}'}: {number})"
     return said
+
+
+def measured(record: dict[str, Any], cell: Cell) -> str:
+    """The score that stands for the task, in per cent: `bleu 60.2`; all there are where that one is not among them."""
+    scores = record["measured"].get("scores", {})
+    value = scores.get(cell.score)
+    if value is None:
+        return "  ".join(f"{key} {number:.4g}" for key, number in scores.items() if number is not None)
+    return f"{cell.score} {100 * value:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,7 @@ from lora_repro.records import record
 from lora_repro.report import present
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
-from lora_repro.sweep.landed import landed
+from lora_repro.sweep.landed import landed, measured
 
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
 
@@ -197,10 +197,8 @@ class Status:
         except UserError as error:
             return cls(cell, "failed", error.exit_code, attempts=tries, why=str(error))
         if found is not None:
-            measured = found["measured"]
-            scores = [f"{name} {value:.4g}" for name, value in measured.get("scores", {}).items() if value is not None]
-            seconds = f"{measured['wall_seconds']:.0f}"
-            return cls(cell, found["status"], 0, (scores or [""])[0], seconds, tries + 1)
+            seconds = f"{found['measured']['wall_seconds']:.0f}"
+            return cls(cell, found["status"], 0, measured(found, cell), seconds, tries + 1)
         if not why:
             return cls(cell, "missing", 1)
         code = failed["exit"]

@@ -10,6 +10,7 @@ finds: the best rate is printed. Where methods are compared, give each of them t
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def search(arguments: list[str]) -> dict[str, float]:
     ready.check([resolved(config)])  # once, before ten processes find it
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)
+    if not cli.verbose():
+        logging.getLogger("optuna.study").setLevel(logging.WARNING)  # it tells of each trial in words of its own
     hydra_program(objective)
     best: Any = OmegaConf.load(result)
     return {**best.best_params, f"dev_{config.train.select_by}": abs(best.best_value)}
