@@ -94,6 +94,16 @@ def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(plan.lines(cells(["-m", "method=lora", "seed=0,1,2", "profile=smoke"]))) == 3 and len(asked) == 1
 
 
+def test_on_a_narrow_terminal_what_is_the_same_for_all_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan.lines(cells(["experiment=e2e", "profile=smoke"]))
+    whole = plan.table(made)
+    assert max(map(len, whole.splitlines())) > 80 and "all: " not in whole
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = plan.table(made)
+    assert max(map(len, narrow.splitlines())) <= 80 and "all: task e2e, seed 0" in narrow
+    assert len(narrow.splitlines()) == len(whole.splitlines()) + 1
+
+
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["experiment=e2e", "row/e2e=lroa"]) == 2
     assert "lroa" in (said := capsys.readouterr().err) and said.count("\n") == 1

@@ -43,6 +43,7 @@ from lora_repro.train.ranks import Ranks
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
 SIDES = "<<><<>>>><>"
+WORDS = ("task", "seed", "backbone", "here", "")  # columns that are said once where all lines agree and the terminal is narrow
 HARDWARE = "hardware="
 
 
@@ -114,13 +115,23 @@ def table(made: Sequence[Line]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Columns of text under a header; `sides`: `<` or `>` a column."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Columns of text under a header; `sides`: `<` or `>` a column. On a terminal too narrow for them those of `WORDS` that say
+
+    the same in every line are said below.
+    """
+    columns, below = list(zip(*rows, strict=True)), ""
+    widths = [max(map(len, column)) for column in columns]
+    if sum(widths) + 2 * len(widths) - 2 > shutil.get_terminal_size((10**6, 24)).columns:
+        same = [place for place, column in enumerate(columns) if len(set(column[1:])) == 1 and column[0] in WORDS]
+        below = f"\nall: {', '.join(f'{rows[0][place]} {rows[1][place]}'.strip() for place in same)}" if same else ""
+        kept = [place for place in range(len(columns)) if place not in same]
+        rows, sides = [[row[place] for place in kept] for row in rows], "".join(sides[place] for place in kept)
+        widths = [widths[place] for place in kept]
     shown = [
         "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
+    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]]) + below
 
 
 def _row(line: Line, told: list[str]) -> list[str]:
