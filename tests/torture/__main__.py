@@ -225,6 +225,7 @@ def main(arguments: list[str]) -> int:
                 tried += 1
                 if bad := trial():
                     failures.append(f"{kind}, trial {tried}: {bad}")
+                    print(failures[-1], flush=True)
                 else:
                     survived += 1
             counts[kind] = {"survived": survived, "tried": tried}

@@ -178,7 +178,7 @@ class Machine(Bench):
 
     def collected(self, words: list[str], runs: Path, first: Callable[[], object]) -> str:
         """The same sweep, until those that were stopped have let go, ends with the results of runs that nobody disturbed."""
-        for _ in range(5):
+        for _ in range(20):
             code, said = finish(words, runs / "log", first)
             if code != 75:
                 break

@@ -42,7 +42,11 @@ def child(arguments: Sequence[str], log: Path, first: Callable[[], object] = lam
         os.dup2(handle, 2)
         sys.argv[1:] = arguments
         first()
-        run.main(list(arguments))
+        try:
+            run.main(list(arguments))
+        finally:  # a fork leaves without what a program does at its end: joblib's idle workers would keep it for minutes
+            if loky := sys.modules.get("joblib.externals.loky.process_executor"):
+                loky._python_exit()
 
     process = multiprocessing.get_context("fork").Process(target=body)
     process.start()
