@@ -227,3 +227,15 @@ def test_a_job_whose_worker_was_killed_waits_for_the_run_that_it_left_behind(
         held.enter_context(record.lock(tmp_path / "run"))
         assert supervise.start("program", [], tmp_path / "run", tries=1) == 0
     assert asked == [1] and starts(program) == ["hydra.mode=RUN"]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_where_groups_are_killed_a_run_has_one_of_its_own(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """Ray kills the group of a worker that died; a terminal's Ctrl-C goes to the group of a command."""
+    monkeypatch.delenv(supervise.APART, raising=False)
+    if apart:
+        monkeypatch.setenv(supervise.APART, "1")
+    program.write_text(HEAD + "sys.exit(0 if os.getpgrp() == os.getpid() else 2)\n")
+    assert supervise.start("program", [], tmp_path / "run", tries=1) == (0 if apart else 2)

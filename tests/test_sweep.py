@@ -25,7 +25,7 @@ from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import launch as sweep
-from lora_repro.sweep import supervise, together
+from lora_repro.sweep import ray_launcher, supervise, together
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -271,7 +271,7 @@ class Ray(ModuleType):
 @pytest.fixture
 def on_ray(command_line: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """A sweep on that Ray."""
-    for name in ("HYDRA_FULL_ERROR", "RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "TQDM_DISABLE"):
+    for name in ("HYDRA_FULL_ERROR", *ray_launcher.OFF, "TQDM_DISABLE", supervise.APART):
         monkeypatch.setenv(name, "1")
 
     def command(ray: Any, *arguments: str) -> int:
@@ -410,8 +410,9 @@ def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path)
     process = launch(tmp_path, "hydra/launcher=ray", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
     lora, other = listed([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
-    server = parent(at_work(lora))
-    os.kill(parent(server), signal.SIGKILL)
+    begun = at_work(lora)
+    assert os.getpgid(begun) == begun  # a cluster's Ray kills what is left of a worker's group, a fifth of a second later
+    os.kill(parent(parent(begun)), signal.SIGKILL)  # its parent is the fork server
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; it is tried again" in err

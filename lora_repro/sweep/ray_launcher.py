@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ NAME = "hydra_plugins.lora_repro.RayLauncher"  # as the yaml has it: Hydra takes
 STORE = 100 * 2**20  # bytes of shared memory for what tasks exchange, here configurations; Ray would take a third of it all
 LETS_GO = 600.0  # seconds that the run of a killed worker has for its step and its checkpoint
 HANDED_ON = ("LORA_REPRO_", "HF_", "WANDB_", "TRACKIO_", "TQDM_")  # variables of the command that a cluster's nodes lack
+# Of a Ray of our own: nothing goes elsewhere unasked, runs get no less of the cores than another launcher's (Ray: nice 15), and
+# what a killed worker leaves behind is not killed, too. On a cluster, whose settings are its own, runs leave the worker's group.
+OFF = ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "RAY_process_group_cleanup_enabled")
 Job = tuple[int, tuple[str, ...]]  # its number, the overrides that compose it
 
 
@@ -43,8 +47,7 @@ def use() -> None:
 
 
 def _ray() -> Any:
-    # Nothing of a sweep goes elsewhere unasked, and its runs get no less of the cores than another launcher's (Ray: nice 15).
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
+    for name in OFF:
         os.environ.setdefault(name, "0")
     try:
         import ray
@@ -171,8 +174,10 @@ def work(
 ) -> JobReturn:
     """A task, in a worker of Ray: one job as Hydra runs it, in the command's folder."""
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # by which Ray cancels; a script's `ray start &` has it ignored
     for name, value in variables.items():
         os.environ.setdefault(name, value)
+    os.environ[supervise.APART] = "1"
     setup_globals()
     Singleton.set_state(singletons)
     number, overrides = job

@@ -31,6 +31,7 @@ from lora_repro.records.disk import read_sealed, sealed, write_json
 from lora_repro.sweep.cards import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
+APART = "LORA_REPRO_APART"  # set where whoever misses a supervisor kills its process group, as Ray does: runs leave it
 MARK = "LORA_REPRO_STOP"  # a file that appears when a sweep of several processes on one machine is to stop
 # By name: run imports this module. joblib registers the start method that its workers hand on to what they start.
 # The others are what a run imports on its way, transformers and torch when first asked; a name that is gone costs time only.
@@ -205,6 +206,8 @@ def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None
     """In the new process: be `python -m <module> <arguments>`, and stop as on SIGTERM when the supervisor is gone."""
     os.environ.clear()
     os.environ.update(environment)
+    if APART in environment:
+        os.setpgrp()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all of a job's processes; the supervisor answers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
     supervisor = multiprocessing.parent_process()

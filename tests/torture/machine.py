@@ -148,10 +148,12 @@ class Machine(Bench):
         codes: tuple[int, ...] = (0,)
         with suppress(psutil.NoSuchProcess):  # it was faster
             below = psutil.Process(process.pid).children(recursive=True)
-            titles = {each: each.cmdline()[0] for each in below if each.cmdline()}
-            if victims := [each for each, title in titles.items() if title.startswith("ray::") and title != "ray::IDLE"]:
+            titles = {each: each.cmdline()[:1] for each in below if each.status() != psutil.STATUS_ZOMBIE}
+            works = [each for each, title in titles.items() if title == ["ray::work"]]
+            agents = [each for each, title in titles.items() if title and title[0].endswith("Agent")]
+            if victims := works if self.random.random() < 0.7 else agents:
                 victim = self.random.choice(victims)
-                codes = (0,) if titles[victim] == "ray::work" else (0, 1, 75)
+                codes = (0,) if victim in works else (0, 1, 75)
                 victim.kill()
         process.join()
         return wrong(process.exitcode or 0, self.said(runs / "log"), codes) or self.collected(words, runs, lambda: None)
