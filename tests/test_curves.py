@@ -82,6 +82,9 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
         (axis,) = drawn([plot]).axes
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == {n: looks.look(n).colour for n in order}
+    # One that stands once keeps its look beside several of another method, which have its colour no more.
+    mixed = looks.looks({"q": "lora", "v": "lora", "all": "full"})
+    assert mixed["all"] == looks.look("full") and len({one.colour for one in mixed.values()}) == 3
     known = list(looks.LOOKS.values())
     assert len(set(known)) == len(known)
     assert looks.look("a_new_one") == looks.look("a_new_one") and looks.look("a_new_one").colour != looks.BLUE

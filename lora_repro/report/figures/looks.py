@@ -52,7 +52,9 @@ def look(method: str) -> Look:
 
 
 def looks(curves: dict[str, str]) -> dict[str, Look]:
-    """A look for each of these keys, whose methods these are: the methods', or one in turn where a method stands twice."""
-    if len({method for method in curves.values() if method}) == len(curves):
-        return {key: look(method) for key, method in curves.items()}
-    return {key: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(curves)}
+    """A look for each of these keys, whose methods these are: the method's, or one in turn where several have the same method."""
+    methods = list(curves.values())
+    own = {key: look(method) for key, method in curves.items() if method and methods.count(method) == 1}
+    free = [colour for colour in COLOURS if colour not in {one.colour for one in own.values()}] or COLOURS
+    others = [key for key in curves if key not in own]
+    return own | {key: Look(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}

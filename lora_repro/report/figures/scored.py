@@ -129,7 +129,8 @@ def statement(scores: Scores, over: str = "", axis: str = "") -> str:
     if lora and len(ends) > 1:
         digits = ends[0].metric.digits
         first, last = (f"{lora.cells[c.key].mean:.{digits}f} at {c.metric.label}" for c in (ends[0], ends[-1]))
-        return f"{scores.title}: {lora.label} has {label} {first} and {last}"
+        has = "scores" if label.startswith("Score") else f"has {label}"
+        return f"{scores.title}: {lora.label} {has} {first} and {last}"
     return f"{scores.title}: {label} against {_xlabel(over, axis).partition(' (')[0]}"
 
 
