@@ -59,12 +59,10 @@ class Batch:
     slots: bool = False
 
     def to(self, device: torch.device) -> Batch:
-        if device.type == "cpu":
-            return self
         tensors = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), torch.Tensor)}
-        # From pinned memory a copy waits for nothing.
-        moved = {name: value.pin_memory().to(device, non_blocking=True) for name, value in tensors.items()}
-        return replace(self, **moved)  # type: ignore[arg-type]
+        if device.type == "cuda":  # from pinned memory a copy waits for nothing
+            tensors = {name: value.pin_memory() for name, value in tensors.items()}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})  # type: ignore[arg-type]
 
     @property
     def tokens(self) -> int:

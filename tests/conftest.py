@@ -116,6 +116,7 @@ def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist gives its workers one: tables and help take any width here
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

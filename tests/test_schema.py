@@ -17,7 +17,7 @@ TARGETS = sorted(
         node["_target_"]
         for path in CONF.rglob("*.yaml")
         for node in [yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
-        if "_target_" in node and path.parent.name != "tracker"  # which no run is named by
+        if "_target_" in node and path.parent.name not in ("tracker", "launcher")  # which no run is named by
     }
 )
 

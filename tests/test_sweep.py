@@ -80,6 +80,8 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
     supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
     supervise.note(tmp_path / "stopped", 75, "stopped at step 3 of 9")
+    supervise.note(tmp_path / "crashed", 255, "crashed with exit code 255")
+    assert sweep.Status.of(cell("crashed")).code == 1  # of a sweep no status that is not documented
     with record.lock(tmp_path / "running"):
         cells = [cell(name) for name in ("wrong", "killed", "stopped", "running", "missing")]
         statuses = [sweep.Status.of(found) for found in [*cells, done]]

@@ -26,6 +26,7 @@ from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
 from lora_repro.sweep.landed import landed, measured
 
+EXITS = (2, 3, 75, 130)  # what a run ends with on purpose (`lora_repro.errors`); a crash has any other, and is 1 of a sweep
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
 
 
@@ -202,7 +203,8 @@ class Status:
         if not why:
             return cls(cell, "missing", 1)
         code = failed["exit"]
-        return cls(cell, "stopped" if code == supervise.STOPPED else "failed", code if code > 0 else 1, attempts=tries, why=why)
+        status = "stopped" if code == supervise.STOPPED else "failed"
+        return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
 
 
 def table(statuses: Sequence[Status]) -> str:
