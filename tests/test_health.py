@@ -41,7 +41,8 @@ def runnable(mend: str) -> bool:
             done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=False)
             known = done.returncode == 0
         elif program == sys.executable:
-            known = arguments[0] == "-m" and importlib.util.find_spec(arguments[1]) is not None
+            # Not asked of pip: setuptools' hook for it looks at every frame, and stumbles over a __main__ whose file is None.
+            known = arguments[0] == "-m" and (arguments[1] == "pip" or importlib.util.find_spec(arguments[1]) is not None)
         elif program == "git":
             known = arguments[0] in ("init", "add", "commit")
         else:
