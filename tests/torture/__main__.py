@@ -252,7 +252,7 @@ def page(path: Path) -> Path:
     said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
     said = f"{said}, {found['seconds'] / 60:.0f} minutes"
     lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
-    lines += [f"- {line}" for line in [*found.get("skipped", []), *found["failures"]]]
+    lines += [f"- {' '.join(line.split())}" for line in [*found.get("skipped", []), *found["failures"]]]
     write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")
     return path.with_name("README.md")
 
