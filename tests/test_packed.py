@@ -122,6 +122,14 @@ def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_on
         backbone.compile()
 
 
+def test_a_model_with_a_window_keeps_transformers_own_mask() -> None:
+    backbone = tiny_backbone("qwen2")
+    attention = torch.ones(2, 5, dtype=torch.long)
+    assert backbone._mask(attention).shape == (2, 1, 5, 5) and backbone.batching == "packed"
+    backbone.model.config.use_sliding_window = True
+    assert backbone._mask(attention) is attention and backbone.batching == "padded"
+
+
 class Waits(TorchDispatchMode):
     """Operations that make the host wait for a GPU: a value read, places counted."""
 

@@ -63,9 +63,12 @@ class Backbone(AddressedModel):
     @property
     def batching(self) -> str:
         """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
-        whole = not getattr(self.model.config, "use_sliding_window", False)
-        packs = self.table.packs and whole and self.device.type == "cpu" and self.compiled is None
-        return "packed" if packs else "padded"
+        return "packed" if self.plain and self.device.type == "cpu" and self.compiled is None else "padded"
+
+    @property
+    def plain(self) -> bool:
+        """Whether every position sees all of its row, or all before it: no window, no bias of position."""
+        return self.table.packs and not getattr(self.model.config, "use_sliding_window", False)
 
     @property
     def lengths(self) -> int:
@@ -121,7 +124,7 @@ class Backbone(AddressedModel):
 
         Of (B, T) it would ask the device whether all are ones, and wait for it. A causal model sees no padding behind its row.
         """
-        if getattr(self.model.config, "_attn_implementation", None) != "sdpa" or not self.table.packs:
+        if getattr(self.model.config, "_attn_implementation", None) != "sdpa" or not self.plain:
             return attention
         rows, width = attention.shape
         if self.table.pooling == "last":
