@@ -146,8 +146,13 @@ def asks(config: DictConfig) -> bool:
 
 def own_title(method: str, command: Sequence[str]) -> str:
     """What a run outside a table is called: its method, and what it was asked otherwise (`lora method.rank=8`)."""
-    elsewhere = ("hydra", "paths.", "tracker", "launch.", "method=", "task=", "seed=", "profile=", "device=")
-    return " ".join([method, *(item for item in command if not item.startswith(elsewhere))])
+    return " ".join([method, *asked_otherwise(command)])
+
+
+def asked_otherwise(command: Sequence[str]) -> list[str]:
+    """What a command line sets of a run beside what its title tells anyway, and where or how it is run."""
+    told = ("method=", "task=", "seed=", "profile=", "device=", "experiment=", "row/")
+    return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *told))]
 
 
 def whole(seed: object) -> int:

@@ -5,24 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell
-
-TOLD = ("experiment", "profile", "task", "seed", "device")  # stands in the line anyway, or is the same for the whole sweep
-ELSEWHERE = ("row/", "paths.", "launch.", "tracker", "hydra")
+from lora_repro.cells import Cell, asked_otherwise
 
 
 def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
     """One line. `again`: the record was there already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
-    return ", ".join([cell.row.label, *_chosen(cell), cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
-
-
-def _chosen(cell: Cell) -> list[str]:
-    """What the command line set of a table's row, as `row.rank=4`; a run of no table has it in its label."""
-    table = str((cell.asked.get("row") or {}).get("table") or "")
-    given = [item for item in cell.overrides if "=" in item and not item.startswith(ELSEWHERE)]
-    return [item for item in given if item.partition("=")[0] not in TOLD] if table else []
+    chosen = asked_otherwise(cell.overrides) if cell.asked["row"]["table"] else []  # else its label has it
+    return ", ".join([cell.row.label, *chosen, cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
 
 
 def score(record: dict[str, Any], cell: Cell) -> str:
