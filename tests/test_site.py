@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from test_docs import DOCS, blocks
+from test_page_browser import BROWSER, ask, too_wide
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed (make docs installs it)")
 
@@ -59,6 +60,21 @@ def test_results_and_claims_are_on_the_site_and_their_links_lead_somewhere(proje
         assert not gone and links, (page, gone[:5])
     index = pages[0].read_text(encoding="utf-8")
     assert all(f'href="{page.parent.name}/report.html"' in index for page in pages[2:]) and "_beside_paper.svg" in index
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_its_pages_fit_a_phone_a_tablet_and_a_desk_dark_and_light(project: Path, tmp_path: Path) -> None:
+    for name, preferred in (("dark", 0), ("light", 1)):
+        shutil.copytree(project / "site", tmp_path / name, ignore=shutil.ignore_patterns("results"))
+        option = f"--blink-settings=preferredColorScheme={preferred}"
+        colour = ask(tmp_path / name / "protocol.html", "getComputedStyle(document.body).backgroundColor", option)
+        assert (sum(map(int, re.findall(r"\d+", colour))) < 200) == (name == "dark")
+        assert too_wide(tmp_path / name, option) == []
+
+
+def test_nothing_of_it_comes_from_elsewhere(project: Path) -> None:
+    for page in (project / "site").glob("*.html"):
+        assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="https?:', page.read_text(encoding="utf-8")) == []
 
 
 def test_a_site_without_results_says_so(project: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def announce(arguments: list[str]) -> None:
     known = [published[name]["measured"]["wall_seconds"] for name in missing if name in published]
     if profile == "smoke":
         cli.say("profile smoke is for tests: untrained models, whose numbers mean nothing; the first that does is profile=mini")
-    text = f"{table} at profile {profile}: {len(found)} runs, {len(found) - len(missing)} already here"
+    text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"
     if known:
         text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
     if unknown := len(missing) - len(known):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from lora_repro.report.statistics import generated
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; all stand below
 AFTER = "after"  # conf/claim/after.yaml: what was found after the paper
-HEAD = CONF.parent / "docs" / "claims.md"  # how to read it, and what was known when tests changed
+TOLD = CONF.parent / "docs" / "claims.md"  # how to read it, then what was known when tests changed
+HISTORY = "## When the tests changed"
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ def scale(evidence: Evidence) -> str:
 
 
 def markdown(ledger: Ledger) -> str:
-    """The overview, then a section a claim with links to what was read."""
+    """How to read it, the overview, a section a claim with links to what was read, then how the tests came to be."""
     profiles = list(ledger.scales)
-    scales = [f"- `{name}`: {text}." for name, text in ledger.scales.items()]
-    head = HEAD.read_text(encoding="utf-8")
-    lines = [head, *scales]
+    head, history = TOLD.read_text(encoding="utf-8").split(HISTORY)
+    lines = [head.rstrip(), ""]
+    for name, text in ledger.scales.items():
+        counts = Counter(outcomes[name].verdict for _, outcomes in ledger.entries).most_common()
+        lines.append(f"- `{name}`: {text}. {', '.join(f'{count} {verdict}' for verdict, count in counts)}.")
     later = ["", "**After the paper**: findings of later work on LoRA."]
     for after, told, number in ((False, [], "Paper"), (True, later, "Source")):
         entries = [entry for entry in ledger.entries if entry[0].after == after]
@@ -118,7 +122,8 @@ def markdown(ledger: Ledger) -> str:
             cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
             link = f"[{claim.statement}](#{claim.id})"
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (link, claim.figure, *cells)) + " |")
-    return "\n".join([*lines, "", *[_section(claim, outcomes) for claim, outcomes in ledger.entries]])
+    sections = [_section(claim, outcomes) for claim, outcomes in ledger.entries]
+    return "\n".join([*lines, "", *sections, f"{HISTORY}{history}"])
 
 
 def _cell(profile: str, outcome: Outcome) -> str:
