@@ -10,6 +10,7 @@ BACKBONE ?=
 JOBS ?= 2
 
 VENV := .venv
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PY := $(VENV)/bin/python
 # Byte-compiling half a million lines that are never run takes longer than installing them.
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt

@@ -37,6 +37,11 @@ class Encoded:
     features: torch.Tensor | None = None
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A host's tensor on the device; to a GPU from pinned memory, whose copy waits for nothing."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Right-padded tensors: ids, attention (1 at real positions), virtual, segments, all (B, T); and what is asked of them.
@@ -60,9 +65,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         tensors = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), torch.Tensor)}
-        if device.type == "cuda":  # from pinned memory a copy waits for nothing
-            tensors = {name: value.pin_memory() for name, value in tensors.items()}
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})  # type: ignore[arg-type]
+        del tensors["virtual"]  # its slots are sought on the host
+        return replace(self, **{name: moved(value, device) for name, value in tensors.items()})  # type: ignore[arg-type]
 
     @property
     def tokens(self) -> int:

@@ -20,6 +20,8 @@ from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.lora import Lora
+from lora_repro.methods.prelayer import PreLayer
+from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import Classification, features_of
 from lora_repro.objectives.completion import Completion
 from lora_repro.train.precision import autocast
@@ -150,9 +152,9 @@ class Waits(TorchDispatchMode):
 def test_a_step_on_a_gpu_waits_for_nothing(
     architecture: str, precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Shown on a CPU: none of the operations that would wait is met. Methods with virtual tokens look for these: they wait once.
+    # Shown on a CPU: none of the operations that would wait is met.
     objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
-    for method in (Lora(rank=2), AdapterH(bottleneck=4)):
+    for method in (Lora(rank=2), AdapterH(bottleneck=4), PreLayer(prefix=3, infix=2), PromptTuning(prefix=3, infix=2)):
         backbone, trained = moved(architecture, method)
         monkeypatch.setattr(Backbone, "batching", "padded")
         optimizer, made = torch.optim.AdamW(trained.values()), batch(method)

@@ -155,8 +155,8 @@ def _row(line: Line, told: list[str]) -> list[str]:
 def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     """What is missing: runs, time, operations, disk, downloads; each a sentence."""
     missing = [line for line in made if line.state != "yes"]
-    runs = "run" if len(made) == 1 else "runs"
-    said = [f"{len(made)} {runs}, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
+    noun = "run" if len(made) == 1 else "runs"
+    said = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
     if not missing:
         return [*said, "nothing to do"]
     operations = sum(line.forecast.flops for line in missing)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
+
+from lora_repro.data import moved
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -61,10 +64,11 @@ class Positions:
             raise ValueError(
                 "a method with virtual tokens needs `virtual` in every call that starts a sequence"
             )
+        device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
         prefixes = sum(slots.prefix for slots in self.slots)
         first, later = 0, prefixes
         for slots in self.slots:
-            slots.find(virtual, first, later)
+            slots.find(virtual, first, later, device)
             first, later = first + slots.prefix, later + slots.infix
         return args, kwargs
 
@@ -89,17 +93,20 @@ class Slots:
         self.slot: torch.Tensor | None = None  # which slot each of them is, counted from the method's own first
         Positions.of(decoder).slots.append(self)
 
-    def find(self, virtual: torch.Tensor | None, first: int, later: int) -> None:
-        """Note the slots of this call; the method's prefix is numbered from `first` on, its infix from `later` on."""
+    def find(self, virtual: torch.Tensor | None, first: int, later: int, device: torch.device) -> None:
+        """Note the slots of this call; the method's prefix is numbered from `first` on, its infix from `later` on.
+
+        Sought on the host, where a batch keeps `virtual`: how many there are is nothing to ask a GPU in the middle of a step.
+        """
         self.where = self.slot = None
         if virtual is None:
             return
-        early = (virtual >= first) & (virtual < first + self.prefix)
-        late = (virtual >= later) & (virtual < later + self.infix)
-        row, column = (early | late).nonzero(as_tuple=True)
-        index = virtual[row, column]
-        own = torch.where(early[row, column], index - first, index - later + self.prefix)
-        self.where, self.slot = (row, column), own
+        numbers = virtual.cpu().numpy()
+        late = (numbers >= later) & (numbers < later + self.infix)
+        row, column = (late | ((numbers >= first) & (numbers < first + self.prefix))).nonzero()
+        own = numbers[row, column] - np.where(late[row, column], later - self.prefix, first)
+        rows, columns, self.slot = (moved(torch.from_numpy(places), device) for places in (row, column, own))
+        self.where = rows, columns
 
     def put(self, hidden: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """hidden (B, T, d) with row values[i] (n, d) at every position of slot i; the rest passes through."""

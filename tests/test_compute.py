@@ -1,0 +1,49 @@
+"""results/compute.md: what all that is published cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from lora_repro.records.disk import sealed
+from lora_repro.report import compute
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -> None:
+    folder = tmp_path / "mini"
+    (folder / "measures").mkdir(parents=True)
+    for kind, count in (("records", 2), ("trials", 1)):
+        (folder / kind).mkdir()
+        for path in sorted((ROOT / "results" / "mini" / kind).glob("*.json"))[:count]:
+            shutil.copy(path, folder / kind)
+    runs = [(path, json.loads(path.read_text())) for path in sorted((folder / "records").glob("*.json"))]
+    for (path, run), (status, seconds) in zip(runs, (("finished", 3600), ("diverged", 1800)), strict=True):
+        run["row"]["table"], run["status"], run["measured"]["wall_seconds"] = "glue", status, seconds
+        path.write_text(json.dumps(sealed(run)))
+    (path,) = (folder / "trials").glob("*.json")
+    search = json.loads(path.read_text())
+    search["row"]["table"] = "glue"
+    trials = [trial for one in search["searches"] for trial in one["trials"]]
+    for trial in trials:
+        trial["train_seconds"] = 7200 / len(trials)
+    path.write_text(json.dumps(search))
+    (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))
+
+    lines = compute.write(tmp_path).read_text(encoding="utf-8").splitlines()
+
+    assert f"| mini | glue | 2 | 1 diverged | 1.5 | {len(trials)} | 2.0 |" in lines
+    assert "| mini | latency | 1 | none | 0.1 | 0 | 0.0 |" in lines
+    assert lines[-1] == f"| **all** |  | 3 | 1 diverged | 1.6 | {len(trials)} | 2.0 |"
+
+
+def test_what_is_published_adds_up(tmp_path: Path) -> None:
+    """The committed page is what the committed records give."""
+    copy = tmp_path / "results"
+    for profile in ("mini", "laptop"):
+        for kind in ("records", "trials", "measures"):
+            if (ROOT / "results" / profile / kind).is_dir():
+                shutil.copytree(ROOT / "results" / profile / kind, copy / profile / kind)
+    assert compute.write(copy).read_bytes() == (ROOT / "results" / compute.NAME).read_bytes()
