@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro.config import place
-from lora_repro.costs.pairs import beam, command, data, growth, pages, probing, step, table
+from lora_repro.costs.pairs import beam, command, data, dimension, growth, pages, probing, step, table
 from lora_repro.data import Rows
 from lora_repro.errors import UserError
 from lora_repro.objectives import tokens
@@ -66,6 +66,13 @@ def test_kept_states_train_the_probe_alike() -> None:
     assert len(found["losses"]["kept"]) == 3 and found["keeping"] > 0
 
 
+def test_a_step_in_random_directions_starts_where_a_full_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dimension, "D", 8)
+    found = dimension.measure(TINY, 2, "random_bert")
+    assert found["losses"]["d"] == pytest.approx(found["losses"]["full"], rel=1e-5)
+    assert [len(times) for times in found["seconds"].values()] == [2, 2] and found["rows"][0]["target"] == "0.4"
+
+
 def test_reading_is_timed_for_each_number_of_records() -> None:
     found = pages.measure([], (2, 6), whole=False)
     assert set(found["read"]) == {"2", "6"} and found["rows"][0]["theirs"] == pytest.approx(3 * found["read"]["2"])
@@ -88,4 +95,4 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    assert "no pair 'stpe'; choose from beam, data, growth, pages, probing, scoring, start, step" in capsys.readouterr().err
+    assert "no pair 'stpe'; choose from beam, data, dimension, growth, pages, probing, scoring, start, step" in capsys.readouterr().err
