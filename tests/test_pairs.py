@@ -95,4 +95,5 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    assert "no pair 'stpe'; choose from beam, data, dimension, growth, pages, probing, scoring, start, step" in capsys.readouterr().err
+    told = "no pair 'stpe'; choose from beam, data, dimension, growth, pages, probing, scoring, start, step"
+    assert told in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A training step in d random directions (`methods.intrinsic_dimension`) beside a step of full fine-tuning, of the same batches."""
+"""A training step in d random directions (`methods.intrinsic_dimension`) beside one of full fine-tuning, of the same batches."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l
     found = interleaved({arm: partial(call, arm) for arm in steps}, rounds, 1, clock=time.process_time, warm=False)
     seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
     middle = {arm: statistics.median(times) for arm, times in seconds.items()}
-    what, target = f"a step in {D:,} random directions, {backbone}", f"{1 / MOST:.1f}"
-    row = Row(what, middle["d"], "our full fine-tuning", middle["full"], target, f"{splits.caption}; at most {MOST} times a full step")
+    what, note = f"a step in {D:,} random directions, {backbone}", f"{splits.caption}; at most {MOST} times a full step"
+    row = Row(what, middle["d"], "our full fine-tuning", middle["full"], f"{1 / MOST:.1f}", note)
     return {"rows": told([row]), "seconds": seconds, "losses": {arm: values[0] for arm, values in losses.items()}}
