@@ -151,6 +151,15 @@ def test_a_row_of_a_table_is_swept(command_line: Callable[..., int], capsys: pyt
     assert "1 of 1 runs are done" in capsys.readouterr().out
 
 
+def test_a_row_without_a_size_is_met_once(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """At two sizes it is one run: a second process at its side would be told that another has it."""
+    chosen = ("experiment=params_vs_quality", "row/params_vs_quality=bitfit", "profile=smoke")
+    for again in (0, 1):
+        assert command_line(*chosen) == 0
+        printed = capsys.readouterr().out
+        assert "1 of 1 runs are done" in printed and printed.count("already recorded") == again
+
+
 def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
 from lora_repro.sweep.landed import landed, measured
 
 EXITS = (2, 3, 75, 130)  # what a run ends with on purpose (`lora_repro.errors`); a crash has any other, and is 1 of a sweep
+_met: set[Path] | None = None  # folders of the jobs that this process's sweep began: a row without a rank is one run at each
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
 
 
@@ -43,6 +44,10 @@ def job(config: DictConfig) -> None:
         if supervise.stopping() or not asks(config):
             return
         cell = cell_of(config, job_overrides())
+        if _met is not None:
+            if cell.folder in _met:
+                return
+            _met.add(cell.folder)
         if found := record.find(cell.folder, cell.asked):
             print(landed(found, cell, again=True), flush=True)
             return
@@ -75,6 +80,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
         ray_launcher.use()
+    global _met
+    _met = set()
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row asks for these seeds")
