@@ -31,3 +31,4 @@ def test_the_arithmetic_of_full_fine_tuning_and_of_a_small_method() -> None:
     assert (full.training, full.above_model, full.state, full.checkpoint) == (16_000, 12_000, 8000, 4000)
     assert (small.training, small.above_model, small.state, small.checkpoint) == (4040 + 120, 120, 80, 40)
     assert limit(1000, 1000, 2).training == 8000
+    assert limit(20_000, 100, quantised=16_384).weights == 4 * (20_000 - 16_384) + 16_384 // 2 + 256 + 4

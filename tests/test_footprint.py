@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from lora_repro.backbone import nf4
 from lora_repro.costs import footprint
-from lora_repro.costs.bench import limit
+from lora_repro.costs.bench import NF4_BITS, limit
 from lora_repro.costs.measures import declared
 from lora_repro.errors import UserError
 
@@ -28,6 +29,24 @@ def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
     assert tensors == int(tensors) and 0 < tensors < 60
     assert floor.checkpoint < found["file_bytes"] < floor.checkpoint + 200 * tensors + 100
     assert len(found["seconds"]) == 1 and found["tokens"] == 16
+
+
+def test_weights_are_what_arithmetic_says_in_floats_and_in_four_bits() -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    assert (nf4.BLOCK, nf4.SCALES) == (64, 256) and pytest.approx(4.127, abs=1e-3) == NF4_BITS
+    shape = "backbone.shape.n_embd=512"  # large enough that what blocks round up to is little
+    floats, codes = measured("lora", shape), measured("qlora", shape)
+    assert floats["quantised"] == 0 and codes["quantised"] == 2 * 12 * 512**2
+    for found in (floats, codes):
+        least = limit(found["total"], found["parameters"], quantised=found["quantised"]).weights
+        assert found["total"] == floats["total"] and least <= found["weights_bytes"] < 1.02 * least
+    assert codes["weights_bytes"] < 0.4 * floats["weights_bytes"]
+
+
+def test_without_bitsandbytes_its_row_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda name: None)
+    cells, said = declared("latency", "smoke", ["row/latency=qlora", *SMALL]), list[str]()
+    assert footprint.footprints(cells, [], said.append) == [] and "needs bitsandbytes" in said[0]
 
 
 def test_gpt3_s_checkpoint_is_four_orders_smaller() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lora_repro.errors import UserError
 
 FLOAT32 = 4
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; of 64 a scale of 8 bits; of 256 scales a float32 (`backbone.nf4`)
 MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 
 
@@ -70,10 +71,12 @@ class Limit:
         return self.weights + self.above_model
 
 
-def limit(total: int, trained: int, width: int = FLOAT32) -> Limit:
+def limit(total: int, trained: int, width: int = FLOAT32, quantised: int = 0) -> Limit:
     """weights P w, gradients T w, AdamW's moments 2 T w, checkpoint T w bytes.
 
     P = `total` values of the adapted model, T = `trained` ones, w = `width` bytes a value. Paper, Section 4.2: no state
-    is kept for frozen values, so training with T << P needs little more than the weights.
+    is kept for frozen values, so training with T << P needs little more than the weights. Q = `quantised` of the P values are
+    in NF4, at 4.127 bits each instead.
     """
-    return Limit(total * width, trained * width, MOMENTS * trained * width, trained * width)
+    weights = (total - quantised) * width + round(quantised * NF4_BITS / 8)
+    return Limit(weights, trained * width, MOMENTS * trained * width, trained * width)

@@ -23,7 +23,9 @@ import torch
 from omegaconf import OmegaConf
 
 from lora_repro import cli
+from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.nf4 import Nf4Matrix
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.cells import Cell
 from lora_repro.config.compose import build, compose, resolved
@@ -80,8 +82,8 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     """Bytes and seconds of `bench.train_steps` steps of AdamW in float32, in this process.
 
     The first step makes the optimizer's state, the second meets it while activations are alive, so the peak is that of
-    a long training. `loaded` is taken with the method inserted and every weight touched (a mapped file is not resident
-    before); `peak` - `loaded` is gradients, optimizer state, activations and buffers.
+    a long training. `weights` are the bytes of all parameters and buffers. `loaded` is taken with the method inserted and every
+    weight touched (a mapped file is not resident before); `peak` - `loaded` is gradients, optimizer state, activations, buffers.
     """
     device, bench, method = place(config), part(config, "bench"), part(config, "method")
     torch.manual_seed(0)
@@ -93,6 +95,8 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     scored = len(batch.scored)
     for parameter in backbone.model.parameters():
         parameter.detach().sum()
+    kept = {value.data_ptr(): value for value in (*backbone.model.parameters(), *backbone.model.buffers())}
+    weights = sum(value.numel() * value.element_size() for value in kept.values())
     gc.collect()
     provenance.reset_peak_memory()
     loaded = provenance.peak_memory_mb(device)
@@ -117,6 +121,8 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "parameters": counts["method"] + counts["head"],
         "total": counts["total"],
+        "quantised": sum(part.sizes[0] * part.sizes[1] for part in backbone.model.modules() if isinstance(part, Nf4Matrix)),
+        "weights_bytes": weights,
         "loaded_mib": loaded,
         "peak_mib": peak,
         "state_bytes": sum(value.numel() * value.element_size() for value in state),
@@ -136,6 +142,9 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
             continue
         started = time.monotonic()
         row, backbone = cell.row, cell.asked["backbone"]["name"]
+        if cell.asked["backbone"]["quantise"] and (absent := nf4.absent(backbone)):
+            say(f"{row.name} is left out: {absent}")
+            continue
         chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
         command = [sys.executable, "-m", "lora_repro", "footprint", "experiment=latency", *chosen]
         done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)

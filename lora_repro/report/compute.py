@@ -55,7 +55,7 @@ def spent(folder: Path) -> dict[str, Spent]:
     found: defaultdict[str, Spent] = defaultdict(Spent)
     for run in record.load_records(folder / "records").values():
         failed = Counter([run["status"]] if run["status"] != "finished" else [])
-        found[run["row"]["table"]].add(Spent(1, run["measured"]["wall_seconds"], failed=failed))
+        found[run["row"]["table"]].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
     for path in sorted((folder / "measures").glob("*.json")):
         found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):

@@ -44,12 +44,13 @@ ARITHMETIC = (
     "Method", "Source", "Trained", "Training memory, GB", "without gradients", "Checkpoint, MB", "Tokens/s per V100",
 )  # fmt: skip
 HEADER = (
-    "Method", "Source", "Trained", "Optimizer state, MB", "(8 T)", "File, MB", "(4 T)", "Above the model, MB", "(12 T)",
+    "Method", "Source", "Trained", "Weights, MB", "(4 P)", "Optimizer state, MB", "(8 T)", "File, MB", "(4 T)",
+    "Above the model, MB", "(12 T)",
     "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Tokens/s",
 )  # fmt: skip
 NOTES = (
     "In brackets the bytes that arithmetic asks for, in float32: T trained values, P values of the model with the method; "
-    "8 T is AdamW's two moments, 12 T these and the gradients. MB are 10^6 bytes.",
+    "8 T is AdamW's two moments, 12 T these and the gradients. QLoRA's values in NF4 take 4.127 bits. MB are 10^6 bytes.",
     "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
     "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
     "Tokens/s: median step after the first, each method in a process of its own and not interleaved: a hint, not a comparison.",
@@ -69,13 +70,14 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
 
 
 def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
-    floor = limit(entry["total"], entry["parameters"])
+    floor = limit(entry["total"], entry["parameters"], quantised=entry["quantised"])
     peak = entry["peak_mib"] * MIB / MB
     share = EMPTY if full is None else f"{entry['peak_mib'] / full['peak_mib']:.2f}"
     return (
         entry["label"] if shown else "",
         source,
         millions(entry["parameters"]),
+        *_pair(entry["weights_bytes"] / MB, floor.weights / MB, 0),
         *_pair(entry["state_bytes"] / MB, floor.state / MB),
         *_pair(entry["file_bytes"] / MB, floor.checkpoint / MB),
         *_pair(above_mb(entry), floor.above_model / MB, 0),
