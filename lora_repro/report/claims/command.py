@@ -1,4 +1,4 @@
-"""Judge every claim of conf/claim by the published records; write claims, report.json, rubric and compute of results/.
+"""Judge every claim of conf/claim by the published records; write claims, report.json, rubric and README of results/.
 
     python -m lora_repro claims
 
@@ -14,7 +14,7 @@ from lora_repro import cli
 from lora_repro.config.place import ROOT, checkout
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
-from lora_repro.report import answers, compute, rubric
+from lora_repro.report import answers, coverage, rubric
 from lora_repro.report.claims import ledger
 
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     told = answers.note(results, claims=answers.of_claims(found))
     manifest.note(results, [results / "claims.md", results / "claims.csv", told])
     rubric.write(results)
-    compute.write(results)
+    coverage.write(results)
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    print("wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md, results/compute.md")
+    print("wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md, results/README.md")
     return 0

@@ -1,4 +1,4 @@
-"""results/compute.md: what all that is published cost."""
+"""results/README.md: what was run, with how many seeds and at whose rates, and what it cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from lora_repro.records.disk import sealed
-from lora_repro.report import compute
+from lora_repro.report import coverage
+from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,11 +33,22 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     path.write_text(json.dumps(search))
     (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))
 
-    lines = compute.write(tmp_path).read_text(encoding="utf-8").splitlines()
+    lines = coverage.write(tmp_path).read_text(encoding="utf-8").splitlines()
 
-    assert f"| mini | glue | 2 | 1 diverged | 1.5 | {len(trials)} | 2.0 |" in lines
-    assert "| mini | latency | 1 | none | 0.1 | 0 | 0.0 |" in lines
-    assert lines[-1] == f"| **all** |  | 3 | 1 diverged | 1.6 | {len(trials)} | 2.0 |"
+    (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
+    assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials)} | 2.0 |")
+    assert "| mini | latency | measured | — | — | 1 | — | 0.1 | — | — |" in lines
+    assert f"| **all** |  |  |  |  | 3 | 1 diverged | 1.6 | {len(trials)} | 2.0 |" in lines
+    assert any(line.startswith("- No run was made for, at mini: dart, ") and " glue," not in line for line in lines)
+
+
+def test_places_are_counted_once_and_seeds_and_rates_told(unsearched: Path) -> None:
+    cells = declared_cells("params_vs_quality", "smoke")
+    full = next(cell for cell in cells if cell.row.name == "full")
+    lora = [cell for cell in cells if cell.row.name == "lora" and cell.seed < 2]
+    assert coverage.covered(cells, set()) == ("0 of 13", "—", "—")
+    assert coverage.covered(cells, {full.signature}) == ("1 of 13", "1", "0 of 1")  # one run at whatever size
+    assert coverage.covered(cells, {full.signature, *(cell.signature for cell in lora)}) == ("3 of 13", "1-2", "0 of 3")
 
 
 def test_what_is_published_adds_up(tmp_path: Path) -> None:
@@ -46,4 +58,4 @@ def test_what_is_published_adds_up(tmp_path: Path) -> None:
         for kind in ("records", "trials", "measures"):
             if (ROOT / "results" / profile / kind).is_dir():
                 shutil.copytree(ROOT / "results" / profile / kind, copy / profile / kind)
-    assert compute.write(copy).read_bytes() == (ROOT / "results" / compute.NAME).read_bytes()
+    assert coverage.write(copy).read_bytes() == (ROOT / "results" / coverage.NAME).read_bytes()

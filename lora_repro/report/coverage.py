@@ -1,0 +1,110 @@
+"""What was run of each table at each profile, with how many seeds, at whose rates, and what it cost: results/README.md.
+
+`python -m lora_repro claims` and `render` write it from the published records, trials and measurements alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lora_repro.cells import Cell, unique
+from lora_repro.records import manifest, record
+from lora_repro.records.disk import write_text
+from lora_repro.report import present
+from lora_repro.report.table import EMPTY
+from lora_repro.results import declared_cells, grouped, place
+
+NAME = "README.md"
+HEAD = """# What was run
+
+[claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
+shows all of a profile, [report.json](report.json) is for programs. [How to read them](../docs/reading-results.md).
+
+"""
+COLUMNS = (
+    "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "of them failed", "Hours", "Trials of a rate", "Hours",
+)  # fmt: skip
+FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates searched: of
+  those cells, without those whose rate is given.
+- Runs and hours are told under the table that a run was made for. Hours are wall time on the machine that a record names; what a
+  killed run had done before it was resumed is in them. Collapsed and diverged runs are runs like all others: published, and scored
+  in every mean.
+- Trials: what searching a learning rate took, training alone.
+- Not here: runs of earlier protocols, which are published no more ([what holds now](../docs/results.md)).
+"""
+
+
+@dataclass
+class Spent:
+    """What one table took, in seconds."""
+
+    runs: int = 0
+    run_seconds: float = 0.0
+    trials: int = 0
+    trial_seconds: float = 0.0
+    failed: Counter[str] = field(default_factory=Counter)  # how a run ended, if not well -> how many
+
+    def add(self, other: Spent) -> None:
+        self.runs += other.runs
+        self.run_seconds += other.run_seconds
+        self.trials += other.trials
+        self.trial_seconds += other.trial_seconds
+        self.failed += other.failed
+
+    def columns(self) -> tuple[str, ...]:
+        failed = ", ".join(f"{count} {status}" for status, count in sorted(self.failed.items()))
+        hours = [f"{seconds / 3600:.1f}" if seconds else EMPTY for seconds in (self.run_seconds, self.trial_seconds)]
+        return (str(self.runs or EMPTY), failed or EMPTY, hours[0], str(self.trials or EMPTY), hours[1])
+
+
+def spent(folder: Path) -> dict[str, Spent]:
+    """table -> what it took, of all that results/<profile>/ holds."""
+    found: defaultdict[str, Spent] = defaultdict(Spent)
+    for run in record.load_records(folder / "records").values():
+        failed = Counter([run["status"]] if run["status"] != "finished" else [])
+        found[run["row"]["table"]].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
+    for path in sorted((folder / "measures").glob("*.json")):
+        found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
+    for path in sorted((folder / "trials").glob("*.json")):
+        search = json.loads(path.read_text(encoding="utf-8"))
+        trials = [trial for one in search["searches"] for trial in one["trials"]]
+        failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
+        found[search["row"]["table"]].add(Spent(0, 0.0, len(trials), sum(trial["train_seconds"] for trial in trials), failed))
+    return found
+
+
+def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
+    """How many of the places of a table were run, with how many seeds, and how many of these at a rate that was searched."""
+    places = grouped(unique(cells), lambda cell: (cell.row.name, place(cell)))
+    counts = [(those[0], sum(cell.signature in known for cell in those)) for those in places]
+    ran = [(cell, count) for cell, count in counts if count]
+    if not ran:
+        return f"0 of {len(places)}", EMPTY, EMPTY
+    least, most = min(count for _, count in ran), max(count for _, count in ran)
+    guessed = [cell for cell, _ in ran if cell.guess]
+    searched = f"{sum(not cell.unsearched for cell in guessed)} of {len(guessed)}" if guessed else "given"
+    return f"{len(ran)} of {len(places)}", str(least) if least == most else f"{least}-{most}", searched
+
+
+def write(results: Path) -> Path:
+    """results/README.md of every published profile; returns its path."""
+    lines, untouched, total = [], [], Spent()
+    for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
+        took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
+        for name in sorted(took):
+            measured = (folder / "measures" / f"{name}.json").is_file()
+            told = ("measured", EMPTY, EMPTY) if measured else covered(declared_cells(name, folder.name), known)
+            lines.append((folder.name, name, *told, *took[name].columns()))
+            total.add(took[name])
+        if left := ", ".join(name for name in present.names() if name not in took):
+            untouched.append(f"- No run was made for, at {folder.name}: {left}.\n")
+    lines.append(("**all**", "", "", "", "", *total.columns()))
+    rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
+    write_text(results / NAME, f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT}")
+    manifest.note(results, [results / NAME])
+    return results / NAME
