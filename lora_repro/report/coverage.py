@@ -28,11 +28,11 @@ shows all of a profile, [report.json](report.json) is for programs. [How to read
 COLUMNS = (
     "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "of them failed", "Hours", "Trials of a rate", "Hours",
 )  # fmt: skip
-FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates searched: of
-  those cells, without those whose rate is given.
-- Runs and hours are told under the table that a run was made for. Hours are wall time on the machine that a record names; what a
-  killed run had done before it was resumed is in them. Collapsed and diverged runs are runs like all others: published, and scored
-  in every mean.
+FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates
+  searched: of those cells, without those whose rate is given.
+- Runs and hours are told under the table that a run was made for. Hours are wall time on the machine that a record names; what
+  a killed run had done before it was resumed is in them. Collapsed and diverged runs are runs like all others: published, and
+  scored in every mean.
 - Trials: what searching a learning rate took, training alone.
 - Not here: runs of earlier protocols, which are published no more ([what holds now](../docs/results.md)).
 """
