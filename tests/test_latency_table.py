@@ -90,6 +90,14 @@ def test_the_paper_s_numbers_are_those_of_table_1() -> None:
     assert all(OmegaConf.load(path).row.name == path.stem for path in (CONF / "row" / "latency").glob("*.yaml"))
 
 
+def test_an_older_measurement_has_no_bytes_of_its_weights() -> None:
+    found = measurement()
+    for entry in found["memory"]:
+        del entry["weights_bytes"], entry["quantised"]
+    lora, full = memory_tables({"published": found})[0].rows
+    assert lora[3:5] == ("—", "(498)") and full[3:5] == ("—", "(498)")
+
+
 def test_memory_stands_beside_the_arithmetic() -> None:
     table, last = memory_tables({"published": measurement()})
     lora, full = (dict(zip(table.header, row, strict=True)) for row in table.rows)

@@ -81,9 +81,9 @@ def numbers(found: Found) -> list[dict[str, str]]:
             median, low, high = (f"{slow[key]:.6g}" for key in ("median", "low", "high"))
             line(entry, "slowdown_percent", median, low=low, high=high, n=n)
     for entry in found["memory"]:
-        floor = limit(entry["total"], entry["parameters"], quantised=entry["quantised"])
+        floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
         above = (entry["peak_mib"] - entry["loaded_mib"]) * 2**20
-        line(entry, "weights_bytes", entry["weights_bytes"], arithmetic=floor.weights, n=1)
+        line(entry, "weights_bytes", entry.get("weights_bytes", ""), arithmetic=floor.weights, n=1)
         line(entry, "optimizer_state_bytes", entry["state_bytes"], arithmetic=floor.state, n=1)
         line(entry, "file_bytes", entry["file_bytes"], arithmetic=floor.checkpoint, n=1)
         line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)

@@ -70,14 +70,15 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
 
 
 def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
-    floor = limit(entry["total"], entry["parameters"], quantised=entry["quantised"])
+    floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
     peak = entry["peak_mib"] * MIB / MB
+    weights = entry["weights_bytes"] / MB if "weights_bytes" in entry else None  # None: an older measurement
     share = EMPTY if full is None else f"{entry['peak_mib'] / full['peak_mib']:.2f}"
     return (
         entry["label"] if shown else "",
         source,
         millions(entry["parameters"]),
-        *_pair(entry["weights_bytes"] / MB, floor.weights / MB, 0),
+        *_pair(weights, floor.weights / MB, 0),
         *_pair(entry["state_bytes"] / MB, floor.state / MB),
         *_pair(entry["file_bytes"] / MB, floor.checkpoint / MB),
         *_pair(above_mb(entry), floor.above_model / MB, 0),
@@ -87,8 +88,8 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
     )
 
 
-def _pair(value: float, least: float, digits: int = 2) -> tuple[str, str]:
-    return f"{value:.{digits}f}", f"({least:.{digits}f})"
+def _pair(value: float | None, least: float, digits: int = 2) -> tuple[str, str]:
+    return EMPTY if value is None else f"{value:.{digits}f}", f"({least:.{digits}f})"
 
 
 def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
