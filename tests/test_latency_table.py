@@ -92,8 +92,8 @@ def test_the_paper_s_numbers_are_those_of_table_1() -> None:
 
 def test_an_older_measurement_has_no_bytes_of_its_weights() -> None:
     found = measurement()
-    for entry in found["memory"]:
-        del entry["weights_bytes"], entry["quantised"]
+    for line in found["memory"]:
+        del line["weights_bytes"], line["quantised"]
     lora, full = memory_tables({"published": found})[0].rows
     assert lora[3:5] == ("—", "(498)") and full[3:5] == ("—", "(498)")
 
