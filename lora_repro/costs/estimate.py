@@ -9,6 +9,12 @@ from lora_repro.records import record
 from lora_repro.sweep.bisect import saved
 
 
+def published_seconds(profile: str) -> dict[str, float]:
+    """signature -> wall time of every published run of a profile."""
+    published = record.load_records(CONF.parent / "results" / profile / "records")
+    return {name: found["measured"]["wall_seconds"] for name, found in published.items()}
+
+
 def announce(arguments: list[str]) -> None:
     """Print how many runs of an experiment are missing and about how long they take. Silent for anything else.
 
@@ -22,9 +28,9 @@ def announce(arguments: list[str]) -> None:
     if not found:
         return
     table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
-    published = record.load_records(CONF.parent / "results" / profile / "records")
+    published = published_seconds(profile)
     missing = sorted(cell.signature for cell in found if record.find(cell.folder) is None)
-    known = [published[name]["measured"]["wall_seconds"] for name in missing if name in published]
+    known = [published[name] for name in missing if name in published]
     if profile == "smoke":
         cli.say("profile smoke is for tests: untrained models, whose numbers mean nothing; the first that does is profile=mini")
     text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"

@@ -19,15 +19,18 @@ from omegaconf import DictConfig
 from lora_repro import cli
 from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
 from lora_repro.config.compose import hydra_program, job_overrides
+from lora_repro.costs.estimate import published_seconds
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.report import present
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
 from lora_repro.sweep.landed import landed, measured
+from lora_repro.sweep.pace import Pace
 
 EXITS = (2, 3, 75, 130)  # what a run ends with on purpose (`lora_repro.errors`); a crash has any other, and is 1 of a sweep
 _met: set[Path] | None = None  # folders of the jobs that this process's sweep began: a row without a rank is one run at each
+_pace: Pace | None = None  # of this process's sweep
 FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
 
 
@@ -66,7 +69,9 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
     try:
         with supervise.stoppable():
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
-            supervise.start("lora_repro.run", overrides, cell.folder, *how)
+            code = supervise.start("lora_repro.run", overrides, cell.folder, *how)
+        if _pace and not code and (told := _pace.ended(cell)):
+            cli.say(told)
     except UserError as error:
         cli.failed(error)
 
@@ -80,8 +85,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
         ray_launcher.use()
-    global _met
-    _met = set()
+    global _met, _pace
+    _met, _pace = set(), None
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row asks for these seeds")
@@ -93,6 +98,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
     ready.check([cell.asked for cell in missing])
     rule = bisect.rule_of(wanted[0].asked) if wanted else None
+    if launcher.endswith("BasicLauncher") and not rule and len(missing) > 2:
+        _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))

@@ -1,0 +1,34 @@
+"""How long a sweep has still to go, by its own pace: told after its first run, its second, its fourth, its eighth and so on."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from threading import Lock
+
+from lora_repro.cells import Cell
+from lora_repro.sweep.landed import duration
+
+
+class Pace:
+    """The runs that a sweep has to make, each of the weight that `known` (signature -> seconds) gives it, or of their mean.
+
+    Runs side by side need no thought: what counts is the time since the sweep began.
+    """
+
+    def __init__(self, missing: Sequence[Cell], known: Mapping[str, float]) -> None:
+        seconds = {cell.signature: known.get(cell.signature) for cell in missing}
+        usual = statistics.mean(found) if (found := [value for value in seconds.values() if value]) else 1.0
+        self.left = {name: value or usual for name, value in seconds.items()}
+        self.all, self.began, self.done, self.lock = len(self.left), time.monotonic(), 0.0, Lock()
+
+    def ended(self, cell: Cell) -> str:
+        """`2 of 14 runs done, about 21 min left`; empty where nothing is to be told."""
+        with self.lock:
+            self.done += self.left.pop(cell.signature, 0.0)
+            ended = self.all - len(self.left)
+            if not self.left or not self.done or ended & (ended - 1):
+                return ""
+            left = (time.monotonic() - self.began) / self.done * sum(self.left.values())
+        return f"{ended} of {self.all} runs done, about {duration(left)} left"
