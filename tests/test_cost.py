@@ -124,7 +124,12 @@ def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
     assert of(size=2) - of() == 2 * SMALL.layers * SMALL.block  # a rounded copy of the blocks' matrices
     assert arithmetic.memory(SMALL, WORK, 4) - of() == arithmetic.PROCESS
     eager = replace(SMALL, score_heads=4)
-    assert of(eager, longest=8000) - of(longest=8000) == 2 * 2 * 2 * 4 * 8000**2 * 4  # depth, two copies, rows, heads
+    scores = of(eager, longest=8000) - of(longest=8000)
+    assert scores == 2 * 2 * 2 * 4 * 8000**2 * 4  # depth, two copies, rows, heads
+    assert of(eager, longest=8000, recompute=True) - of(longest=8000, recompute=True) == scores / 2  # one block's at a time
+    assert of(micro=2000, recompute=True) < of(micro=2000)
+    more = arithmetic.flops(SMALL, replace(WORK, recompute=True)).rows - arithmetic.flops(SMALL, WORK).rows
+    assert more == 5 * 4 * arithmetic.forward(replace(SMALL, head_matrix=0), 6, 0)  # every block once more, each step and row
 
 
 def test_disk_and_time() -> None:

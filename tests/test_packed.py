@@ -91,6 +91,46 @@ def test_loss_and_gradients_are_the_padded_step_s(
         assert not trained or any(one is not None and one.abs().max() > 1e-3 for one in ours)
 
 
+@each_case
+def test_a_recomputed_step_is_the_padded_step_to_the_bit_and_keeps_less(
+    method: AbstractMethod, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
+    backbone, trained = moved(architecture, method)
+    if not trained:
+        pytest.skip("nothing is trained")
+    for module in backbone.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.2
+    monkeypatch.setattr(Backbone, "batching", "padded")
+
+    def step() -> tuple[int, list[torch.Tensor | None]]:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if not isinstance(tensor, nn.Parameter):
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = objective.summed(backbone, batch(method), 0.1)
+        gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        return sum(kept.values()), [loss.detach(), *gradients]
+
+    whole, expected = step()
+    backbone.recompute()
+    less, found = step()
+    assert backbone.recomputes and len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None) and (ours is None or theirs is None or torch.equal(ours, theirs))
+    deep = method.name not in ("linear_probe", "top_layers", "adapter_drop", "untuned")  # others' gradients cross every block
+    assert less < 0.7 * whole or not deep
+    with torch.no_grad():
+        backbone.model.eval()
+        assert torch.isfinite(objective.summed(backbone, batch(method), 0.0))
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
 def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_once(
     architecture: str, monkeypatch: pytest.MonkeyPatch

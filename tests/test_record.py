@@ -39,8 +39,9 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "path",
-    ["row", "paths", "device", "tracker.mode", "backbone.label", "backbone.sizes", "decode.batch_size", "train.micro_batch_size"],
-)
+    ["row", "paths", "device", "tracker.mode", "backbone.label", "backbone.sizes", "decode.batch_size", "train.micro_batch_size",
+     "train.recompute"],
+)  # fmt: skip
 def test_what_cannot_change_a_result_does_not_change_the_signature(path: str) -> None:
     assert record.signature(changed(path, "other")) == record.signature(ASKED)
 

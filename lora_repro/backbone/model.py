@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._triton import has_triton
-from transformers import PreTrainedTokenizerFast
+from torch.utils.checkpoint import checkpoint
+from transformers import Cache, PreTrainedTokenizerFast
 
 from lora_repro.backbone import packed
 from lora_repro.backbone.addressed import AddressedModel
@@ -19,6 +24,27 @@ COMPILER = "inductor"
 LENGTHS = 32  # positions: rows of a compiled training are padded to a multiple, so that few shapes are compiled
 SHAPES = 64  # of them at most; torch stops at 8
 STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
+
+
+def _again(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A block's forward pass, run again in the backward pass if that comes through it."""
+    asked = itertools.chain(block.parameters(), *((x,) for x in args if isinstance(x, torch.Tensor)))
+    if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in asked):
+        return forward(*args, **kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # A block adds its keys to the cache that holds a trained prefix: each time it gets one without them.
+        return forward(*map(_alike, args), **{name: _alike(value) for name, value in kwargs.items()})
+
+    return checkpoint(run, *args, use_reentrant=False, **kwargs)
+
+
+def _alike(value: Any) -> Any:
+    """Of a cache one with the same tensors, which is added to alone; anything else as it is."""
+    if isinstance(value, Cache):
+        value = copy.copy(value)
+        value.layers = [copy.copy(layer) for layer in value.layers]
+    return value
 
 
 class Backbone(AddressedModel):
@@ -50,6 +76,7 @@ class Backbone(AddressedModel):
         self.label = label
         self.sha256 = ""
         self.compiled: Any = None  # the decoder as `compile` made it; training calls it
+        self.recomputes = False  # whether a block keeps only its input for the backward pass (`recompute`)
 
     def _token(self, text: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(text)
@@ -63,7 +90,8 @@ class Backbone(AddressedModel):
     @property
     def batching(self) -> str:
         """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
-        return "packed" if self.plain and self.device.type == "cpu" and self.compiled is None else "padded"
+        packs = self.plain and self.compiled is None and not self.recomputes
+        return "packed" if packs and self.device.type == "cpu" else "padded"
 
     @property
     def plain(self) -> bool:
@@ -118,6 +146,16 @@ class Backbone(AddressedModel):
         torch._dynamo.config.recompile_limit = SHAPES
         mode = "reduce-overhead" if on_gpu else None
         self.compiled = torch.compile(self.decoder, dynamic=False, backend=COMPILER, mode=mode)
+
+    def recompute(self) -> None:
+        """Have training keep each block's input alone, and run the block again in the backward pass (gradient checkpointing).
+
+        Memory falls from every product's inputs in all blocks to d values a position and block, and one block's own, its
+        attention scores among them; a step takes one more forward pass. The numbers are the same: dropout draws what it drew.
+        """
+        self.recomputes = True
+        for layer in self.layers:
+            layer.forward = partial(_again, layer, layer.forward)
 
     def _mask(self, attention: torch.Tensor) -> torch.Tensor:
         """(B, 1, T, T), true where a position sees another, which transformers takes as it is where its attention is torch's.

@@ -57,8 +57,9 @@ class Outline:
 class Work:
     """How much a run has to do. Lengths are mean positions a row, virtual tokens included; `length` counts padding too.
 
-    `scored`: of them, through the head. `micro`: rows at once. `longest`: the longest row. `features`: a frozen body is run once
-    over all rows, and only the head is trained on what it says. `new`: generated positions an input and beam, 0 for a class.
+    `scored`: of them, through the head. `micro`: rows at once. `longest`: the longest row. `features`: a frozen body is run
+    once over all rows, and only the head is trained on what it says. `recompute`: blocks are run again in the backward pass.
+    `new`: generated positions an input and beam, 0 for a class.
     """
 
     steps: int
@@ -78,6 +79,7 @@ class Work:
     beam: int = 1
     test_batch: int = 1
     features: bool = False
+    recompute: bool = False
 
     @property
     def train_tokens(self) -> int:
@@ -130,6 +132,7 @@ def flops(o: Outline, work: Work) -> Flops:
         rows += work.steps * work.batch * 4 * o.head_matrix
     elif o.trained:
         step = forward(o, work.length, work.scored) + backward(o, work.length, work.scored)
+        step += forward(replace(o, layers=o.depth, head_matrix=0), work.length, 0) if work.recompute else 0
         rows += work.steps * work.batch * step + validation
     context = work.prompt + work.new / 2
     token = o.layers * (2 * o.block + 4 * context * o.width) + 2 * o.added + 2 * o.head_matrix
@@ -142,15 +145,16 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     Weights: float32 as loaded, and where products are in 16 bits a copy of the blocks' matrices in these. Loading: twice the
     float32 weights, the file and the model. Training: 12 bytes a trained value (gradient, two moments), and activations, each
     matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d
-    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast
-    keeps norms and residuals in float32; logits in three copies of float32. Decoding: keys and values of every beam, and its
-    logits. Fragments, workspaces and what the data take are not counted.
+    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and residuals in
+    float32; with `recompute` the d values that enter each block, and all of one; logits in three copies of float32. Decoding:
+    keys and values of every beam, and its logits. Fragments, workspaces and what the data take are not counted.
     """
     weights = FLOAT * o.parameters + (size * o.layers * o.block if size < FLOAT else 0)
     positions = work.micro * work.longest
     kept = FLOAT * (positions * o.flow + 2 * work.micro * o.score_heads * work.longest**2)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
-    training = weights + 3 * FLOAT * o.trained + o.depth * kept + logits if o.trained else 0
+    activations = o.depth * FLOAT * positions * o.width + kept if work.recompute else o.depth * kept
+    training = weights + 3 * FLOAT * o.trained + activations + logits if o.trained else 0
     beams = work.test_batch * work.beam
     cache = beams * (work.prompt + work.most_new) * 2 * o.layers * o.kv * size if work.new else 0
     decoding = weights + cache + (beams * o.vocabulary * 3 * FLOAT if work.new else 0)

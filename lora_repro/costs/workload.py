@@ -67,6 +67,7 @@ def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[W
         most_new=decoder.max_new_tokens,
         beam=decoder.beam,
         test_batch=decoder.batch_size,
+        recompute=train.recompute,
         features=objective.freezes and not outline.method and outline.head > 0,
     )
     return work, found.source

@@ -38,6 +38,7 @@ EXCLUDED = (
     "train.micro_batch_size",
     "train.eval_batch_size",
     "train.checkpoint_every",
+    "train.recompute",
     "decode.batch_size",
     "task.scale",
 )

@@ -53,7 +53,7 @@ class TrainConfig:
     highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
     rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
     computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and `checkpoint_every` count
-    steps; null is once an epoch. `compile`: see `Backbone.compile`.
+    steps; null is once an epoch. `compile`, `recompute`: see `Backbone`.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -76,6 +76,7 @@ class TrainConfig:
     group_by_length: bool = False
     steps: Annotated[int, Range(1)] | None = None
     compile: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         check(f"{__name__}.TrainConfig", vars(self), "train")
@@ -134,6 +135,8 @@ def train(
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
     scaler = loss_scaler(device, dtype)
+    if config.recompute:
+        backbone.recompute()
     if config.compile:
         backbone.compile()
     optimizer = adamw(parameters, trainable.rates, config)
