@@ -89,7 +89,8 @@ class DataConfig:
 
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
     distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a
-    silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt.
+    silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt. `n_train_scored`
+    training pairs are answered and scored like the test's, at the end: what a record has as `train_scores`.
     """
 
     n_train: Annotated[int, Range(1)] | None = None
@@ -98,6 +99,7 @@ class DataConfig:
     max_length: Annotated[int, Range(1)] = 512
     subset_seed: int = 0
     shots: int = 0
+    n_train_scored: Annotated[int, Range(0)] = 0
 
     def __post_init__(self) -> None:
         check(f"{__name__}.DataConfig", vars(self), "data")

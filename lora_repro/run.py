@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,6 +197,11 @@ def measure(
 
     scores = task.score(outputs, test) if outputs else None
     measured = facts(model, cut, trained, starts, answers, scores)
+    if model and answers and data.n_train_scored:
+        some = subset(splits.train, data.n_train, data.subset_seed)[: data.n_train_scored]
+        seen = [replace(example, references=(example.target,)) for example in some]
+        again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
+        measured["train_scores"] = finite_scores(task.score(again.outputs, seen))
     if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
         measured["scores"] = {"dev_loss": measured.get("dev_loss")}
     measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
@@ -250,8 +256,13 @@ def facts(
         found |= {"test_rows_cut": answers.cut} if answers.cut else {}
         found |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls, **answers.seen}
     if scores:
-        found["scores"] = {key: record.finite(value) for key, value in scores.values.items()}
+        found["scores"] = finite_scores(scores)
     return found
+
+
+def finite_scores(scores: Scores) -> dict[str, Any]:
+    """As a record has them: null where a score is no number."""
+    return {key: record.finite(value) for key, value in scores.values.items()}
 
 
 def kept_private(task: AbstractTask) -> dict[str, bool]:

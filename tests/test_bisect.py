@@ -41,7 +41,8 @@ def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
     score = scores[one.row.name]
     value = score(one.axes["row.d"], one.seed) if callable(score) else score
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
-    measured = {"scores": {"accuracy": value}, "parameters": {"method": 1, "head": 0, "total": 100_000}}
+    known = {"scores": {"accuracy": value}, "train_scores": {"accuracy": value and 0.5 * (1 + value)}}
+    measured = {**known, "parameters": {"method": 1, "head": 0, "total": 100_000}}
     return {"status": "finished" if value is not None else "diverged", "measured": measured, "where": where,
             "signature": one.signature, "asked": one.asked, "row": {"table": "intrinsic_dimension"}}  # fmt: skip
 
@@ -115,9 +116,11 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     ask.__dict__["cells"] = declared(range(3))  # a row asks for more seeds than were run
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
     answers, points = shown.tables
+    assert shown.said == f"{len(store(scores).records)} runs"
     assert answers.rows[0] == ("DID", "RTE", "88.0 ± 0.0", "79.2", "256", "512", "512, 512", "0.512 %")
     assert answers.rows[1][4:6] == ("4,096", "8,192")
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
+    assert points.header[5] == "gap" and points.rows[-2][:6] == ("FULL", "RTE", "—", "88.0 ± 0.0", "100 %", "6.0 ± 0.0")
     assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
     assert not Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), {})])
 

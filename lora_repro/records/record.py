@@ -29,7 +29,7 @@ from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
 
 SCHEMA = 1
 # Components that cannot change a result, and fields that cannot: names for the eye, what a file is held to, knobs that
-# only trade memory for speed.
+# only trade memory for speed, what is looked at besides.
 MIRRORS = ("tracker",)
 EXCLUDED = (
     "backbone.label",
@@ -39,6 +39,7 @@ EXCLUDED = (
     "train.eval_batch_size",
     "train.checkpoint_every",
     "train.recompute",
+    "data.n_train_scored",
     "decode.batch_size",
     "task.scale",
 )

@@ -18,7 +18,7 @@ from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
 from lora_repro.sweep import bisect
 
 if TYPE_CHECKING:
-    from lora_repro.report.figures.curves import Plot
+    from lora_repro.report.figures.curves import Curve, Plot
 
 Records = dict[Path, Mapping[str, Any] | None]
 
@@ -53,6 +53,15 @@ class Found:
         found = [record for cell in cells if (record := self.records[cell.folder])]
         values = [record["measured"]["scores"].get(score_of(cells[0])) for record in found if record["status"] != "diverged"]
         return summarise([100 * value for value in values]) if values and None not in values else None
+
+    def gap(self, cells: Sequence[Cell]) -> Mean | None:
+        """Of the scores of training and test rows, in points; None where no run's training rows were scored."""
+        gaps = []
+        for record in filter(None, (self.records[cell.folder] for cell in cells)):
+            both = [record["measured"].get(key, {}).get(score_of(cells[0])) for key in ("train_scores", "scores")]
+            if None not in both:
+                gaps.append(100 * (both[0] - both[1]))
+        return summarise(gaps) if gaps else None
 
     @property
     def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
@@ -96,7 +105,7 @@ class Dimensions:
         made = []
         for store in stores:
             if found := searched(ask.cells, store):
-                records = [record for one in found for record in one.records.values() if record]
+                records = list({r["signature"]: r for one in found for r in one.records.values() if r}.values())
                 for group in grouped(found, lambda one: task_of(one.cell)):
                     one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
                 facts = self._facts(ask, found, records)
@@ -161,10 +170,14 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
             mean, reference = one.mean(cells), one.reference
             part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
             lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-            line = (f"{value:,}", text_of(mean, 1), part, str(len(cells)), "; ".join(lost))
+            line = (f"{value:,}", text_of(mean, 1), part, text_of(one.gap(cells), 1), str(len(cells)), "; ".join(lost))
             rows.append((called(one, found), task_label(one.cell), *line))
-    header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "n", "Notes")
-    return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrl", tuple(rows), keys=3)
+    for one in {one.search.reference[0].folder: one for one in found}.values():
+        full = one.search.reference
+        line = (EMPTY, text_of(one.reference, 1), "100 %", text_of(one.gap(full), 1), str(len(full)), "")
+        rows.append((full[0].row.label + called(one, found).removeprefix(one.cell.row.label), task_label(one.cell), *line))
+    header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "gap", "n", "Notes")
+    return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
 
 
 def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -172,6 +185,7 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
         "Scores in per cent, mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict. A run that gives every "
         "input one answer counts with the score that this has.",
         "d90 of each seed: against the same seed's full fine-tuning; — where no value that was run is enough.",
+        "gap: the score of training rows less that of test rows, in points (the source's generalisation gap is of the same two).",
     ]
     if generated(records):
         notes.append("The data are generated: these values compare with each other only.")
@@ -197,12 +211,23 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
+        if gaps := tuple(filter(None, (_gap(one, found) for one in group))):
+            plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", f"{score}, train − test (points)", gaps))
     caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
     made = curves.save(plots, stem, title=_statement(found), caption=caption)
     if panels := _by_size(found):
         by_size = stem.with_name(f"{stem.name}_size")
         made += curves.save(panels, by_size, title="d90 against the size of the model", caption=caption)
     return made
+
+
+def _gap(one: Found, found: Sequence[Found]) -> Curve | None:
+    """The gap over d of one row; None where no run's training rows were scored."""
+    from lora_repro.report.figures.curves import Curve, Spot
+
+    gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
+    spots = tuple(Spot(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
+    return Curve(called(one, found), spots) if spots else None
 
 
 def _by_size(found: Sequence[Found]) -> list[Plot]:
