@@ -18,10 +18,12 @@ from mkdocs.structure.files import File
 FENCE = re.compile(r"^```(\w+) (?:file=(\S+)|run)$", re.M)
 LINK = re.compile(r"\[([^\]]*)\]\(((?!#|https?:)[^)]+)\)")
 RESULTS = "results"
+PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its page
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """The page with plain fences."""
+    """The page with plain fences, and with results/, which is not in docs/, where it is on the site."""
+    markdown = re.sub(r"\]\(\.\./results/(README|claims)\.md\)", lambda found: f"](results/{PAGES[found[1]]}.md)", markdown)
     return FENCE.sub(lambda found: (f"`{found[2]}`\n\n" if found[2] else "") + f"```{found[1]}", markdown)
 
 
@@ -30,9 +32,7 @@ def on_files(files: Any, config: Any) -> Any:
     results = _results(config)
     ledger = results / "claims.md"
     claims = ledger.read_text(encoding="utf-8") if ledger.is_file() else "# Claims\n\nNothing is published yet.\n"
-    # Its links lead to files that are copied after the build: mkdocs, which would look for their pages, is told of none.
-    claims = LINK.sub(r'<a href="\2">\1</a>', claims)
-    for name, text in (("index.md", _index(results)), ("claims.md", claims)):
+    for name, text in (("index.md", _index(results)), ("claims.md", _linked(claims))):
         files.append(File.generated(config, f"{RESULTS}/{name}", content=text))
     return files
 
@@ -45,6 +45,12 @@ def on_post_build(config: Any) -> None:
     for page in site.glob("*/report.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(text.replace('href="../claims.md"', 'href="../claims.html"'), encoding="utf-8")
+
+
+def _linked(text: str) -> str:
+    """Links as HTML: they lead to files that are copied after the build; mkdocs, which would look for pages, is told of none."""
+    text = re.sub(r"\]\(\.\./docs/([\w-]+)\.md\)", r"](../\1.html)", text).replace("](claims.md)", "](claims.html)")
+    return LINK.sub(r'<a href="\2">\1</a>', text)
 
 
 def _results(config: Any) -> Path:
@@ -66,5 +72,6 @@ def _index(results: Path) -> str:
             lines += [f'<img src="{profile}/figures/{figure.name}" alt="Ours and the paper\'s in one picture" width="500">', ""]
     if len(lines) == 4:
         lines.append("Nothing is published yet.")
-    lines += ["", 'Every claim with its test: [claims](claims.md). For programs: <a href="report.json">report.json</a>.']
-    return "\n".join(lines) + "\n"
+    lines += ["", 'Every claim with its test: [claims](claims.md). For programs: <a href="report.json">report.json</a>.', ""]
+    ran = results / "README.md"
+    return "\n".join(lines) + ("\n" + _linked(ran.read_text(encoding="utf-8")).replace("# ", "## ", 1) if ran.is_file() else "")
