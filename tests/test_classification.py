@@ -290,10 +290,11 @@ def test_features_are_batched_only_if_every_row_has_them() -> None:
     assert collate([rows[0], golden_rows()[1]], 9).features is None
 
 
-def test_a_batch_moves_as_a_whole() -> None:
+def test_a_batch_moves_as_a_whole_but_for_its_slots_which_are_sought_on_the_host() -> None:
     batch = collate([replace(row, features=torch.zeros(3)) for row in golden_rows()], 9)
     moved = batch.to(torch.device("meta"))
-    for name in ("ids", "attention", "virtual", "segments", "targets", "lengths", "labels", "features"):
+    assert torch.equal(moved.virtual, batch.virtual)
+    for name in ("ids", "attention", "segments", "targets", "lengths", "labels", "features"):
         value = getattr(moved, name)
         assert value.device.type == "meta"
         assert value.shape == getattr(batch, name).shape and value.dtype == getattr(batch, name).dtype

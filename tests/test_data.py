@@ -6,7 +6,6 @@ from conftest import text_row, tiny_backbone
 
 from lora_repro.data import (
     DataConfig,
-    Encoded,
     batches,
     collate,
     epoch_order,
@@ -89,8 +88,3 @@ def test_sizes_below_one_are_refused() -> None:
     for wrong in (0, "1k", 2.5):
         with pytest.raises(UserError, match="n_train"):
             DataConfig(n_train=wrong)  # type: ignore[arg-type]
-
-
-def test_slots_stay_on_the_host_where_they_are_sought() -> None:
-    made = collate([Encoded([5, 6, 7], [0, -1, -1], [0, 0, 1], 2)], pad=0).to(torch.device("meta"))
-    assert made.ids.device.type == made.targets.device.type == "meta" and made.virtual.tolist() == [[0, -1, -1]]

@@ -32,24 +32,25 @@ def encode_sentence(
 ) -> tuple[Encoded, int]:
     """The row of the ids of one or two sentences, and how many of them were cut: from the longer first, one at a time."""
     prefix, infix = slots
-    pair = second is not None
-    first, second = list(first), list(second or ())
+    pair, second = second is not None, second or []
     between = backbone.separator if pair else []
     room = max_length - len(backbone.cls) - prefix - infix - len(between) - 1
     if room < 2:
         raise UserError(
             f"data.max_length={max_length} leaves no room for text beside {prefix + infix} virtual tokens; raise it"
         )
-    cut = 0
-    while len(first) + len(second) > room:
-        (first if len(first) > len(second) else second).pop()
-        cut += 1
-    filler = backbone.eos
-    opening = [*backbone.cls, *[filler] * prefix, *first, *between]
-    ids = [*opening, *second, *[filler] * infix, backbone.eos]
+    cut = max(0, len(first) + len(second) - room)
+    if cut:
+        first, second = list(first), list(second)
+        for _ in range(cut):
+            (first if len(first) > len(second) else second).pop()
+    eos, start = backbone.eos, len(backbone.cls)
+    opening = [*backbone.cls, *[eos] * prefix, *first, *between]
+    ids = [*opening, *second, *[eos] * infix, eos]
     virtual = [-1] * len(ids)
-    virtual[len(backbone.cls) : len(backbone.cls) + prefix] = range(prefix)
-    virtual[len(ids) - 1 - infix : len(ids) - 1] = range(prefix, prefix + infix)
+    if prefix or infix:
+        virtual[start : start + prefix] = range(prefix)
+        virtual[len(ids) - 1 - infix : len(ids) - 1] = range(prefix, prefix + infix)
     segments = [0] * len(opening) + [int(pair)] * (len(ids) - len(opening))
     return Encoded(ids, virtual, segments, len(ids), label), cut
 
