@@ -356,7 +356,8 @@ def test_a_mean_over_tasks_needs_every_task_and_each_task_stands_alone_if_asked(
     for seed in (0, 1, 2):
         del right["b", "y", None, seed]
     (mean,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "one", right, tasks=("x", "y")))
-    assert mean.verdict == NOT_RUN and mean.value is None and "B on Y: no run" in mean.notes
+    assert (mean.verdict, mean.unit) == (INCONCLUSIVE, "accuracy, X") and "B on Y: no run" in mean.notes
+    assert mean.value == pytest.approx(15)  # of what was run
 
 
 def test_sizes_and_differences_of_differences(tmp_path: Path) -> None:

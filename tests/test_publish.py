@@ -206,7 +206,7 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2
 
 
-@pytest.mark.parametrize("profile", ["mini"])
+@pytest.mark.parametrize("profile", ["mini", "laptop"])
 def test_all_that_is_published_is_asked_for(profile: str) -> None:
     # A change of conf/ that moves a signature leaves its published run behind, and an empty row in its table.
     assert prune.leftover(ROOT / "results" / profile, prune.asked(profile)) == []

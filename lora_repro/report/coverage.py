@@ -96,8 +96,9 @@ def write(results: Path) -> Path:
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
         for name in sorted(took):
-            measured = (folder / "measures" / f"{name}.json").is_file()
-            told = ("measured", EMPTY, EMPTY) if measured else covered(declared_cells(name, folder.name), known)
+            told = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
+            if told[0] == EMPTY and name in present.names():
+                told = covered(declared_cells(name, folder.name), known)
             lines.append((folder.name, name, *told, *took[name].columns()))
             total.add(took[name])
         if left := ", ".join(name for name in present.names() if name not in took):

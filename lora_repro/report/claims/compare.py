@@ -110,18 +110,22 @@ class Compare(ClaimTest):
         return [self._reading(places, evidence, level) for places in planned]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, level: float) -> Reading:
-        """`places`: for each task its cells."""
+        """`places`: for each task its cells. Where some of the tasks were not run the value is of the others, and no verdict."""
+        told = _notes(places)
+        whole = [cells for cells in places if all(place.runs for place in cells)]
+        part = 0 < len(whole) < len(places)
+        places = whole if part else places
         runs = [run for cells in places for place in cells for run in place.runs.values()]
         tasks = [task_label(cells[0].cell) for cells in places]
         facts: dict[str, Any] = {
             "what": _expression([place.label for place in places[0]]),
             "unit": f"{score_label(places[0][0].cell)}, {tasks[0]}" if len(tasks) == 1 else f"mean of {', '.join(tasks)}",
             "signed": True,
-            "notes": _notes(places),
+            "notes": told,
             "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
             "generated": generated([run.record for run in runs]),
         }
-        if not all(place.runs for cells in places for place in cells):
+        if not whole:
             return Reading(verdict=NOT_RUN, **facts)
         for cells in places:
             one_origin([run.record for place in cells for run in place.runs.values()])
@@ -138,10 +142,10 @@ class Compare(ClaimTest):
                 verdicts.append(judge(self.region, least, most, len(seeds), [sign * one for one in single], self.least))
                 notes.append(f"{metric} {other:+.1f} [{down:+.1f}, {up:+.1f}]: {verdicts[-1]}".replace("-", "−"))
         wanting = _wanting(places, seeds)
-        verdict = INCONCLUSIVE if wanting else combined(verdicts, "agree")
+        verdict = INCONCLUSIVE if wanting or part else combined(verdicts, "agree")
         better = ""
         if self.better:
-            better = INCONCLUSIVE if wanting else judge(BETTER, low, high, len(seeds), each, self.least)
+            better = INCONCLUSIVE if wanting or part else judge(BETTER, low, high, len(seeds), each, self.least)
         return Reading(verdict=verdict, value=value, low=low, high=high, n=len(seeds), better=better,
                        notes=(*notes, *wanting), **facts)  # fmt: skip
 
