@@ -22,7 +22,7 @@ from lora_repro.records.record import identity, signature
 from lora_repro.report.again import command, override_value
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
-from lora_repro.report.page.build import page
+from lora_repro.report.page.build import _with_starts, page
 from lora_repro.report.page.command import main
 from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, drawn
@@ -459,3 +459,8 @@ def test_the_published_page_is_up_to_date(profile: str) -> None:
     assert "none: this checkout" not in text
     if "runs of earlier protocols" not in text:
         assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", text), "more than which?"
+
+
+def test_a_run_that_others_start_from_is_none_of_an_earlier_protocol() -> None:
+    records: dict[str, Any] = {"c": {"asked": {"starts_from": ["b"]}}, "b": {"asked": {"starts_from": ["a"]}}, "a": {"asked": {}}}
+    assert _with_starts({"c"}, records) == {"a", "b", "c"} and _with_starts({"b", "x"}, records) == {"a", "b", "x"}

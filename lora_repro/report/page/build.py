@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -66,7 +67,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     order = [section.stem for section in sections]
     numbers = results / answers.NAME
     told = answers.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
-    behind = answers.behind(results, profile) if numbers.is_file() else None
+    behind = _with_starts(answers.behind(results, profile), records) if numbers.is_file() else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
@@ -127,6 +128,12 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _with_starts(names: set[str], records: Mapping[str, dict[str, Any]]) -> set[str]:
+    """These runs and those that they start from."""
+    starts = {start for name in names & records.keys() for start in records[name]["asked"].get("starts_from") or ()}
+    return names if starts <= names else _with_starts(names | starts, records)
 
 
 def _summary(kept: Sequence[RecordedRun], more: int) -> str:
