@@ -110,6 +110,17 @@ def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
     return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared(seeds) if records[one.folder]})
 
 
+def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None:
+    scores = {"full": 0.88, "did": steep(300)}
+    ask = Ask("intrinsic_dimension", "mini")
+    guessed = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
+    ask.__dict__["cells"] = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in declared() if one.row.name in scores]
+    _, records = search({**scores, "full_untrained": 0.6, "did_untrained": steep(300)})
+    kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in ask.cells if records[one.folder]})
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    assert "Learning rate not searched, a first guess: every row." in shown.tables[0].footnotes
+
+
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
     ask = Ask("intrinsic_dimension", "mini")

@@ -12,6 +12,7 @@ from lora_repro.cells import Cell, unique
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.searched import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
 from lora_repro.report.table import EMPTY, Table
 from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
@@ -109,7 +110,7 @@ class Dimensions:
                 for group in grouped(found, lambda one: task_of(one.cell)):
                     one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
                 facts = self._facts(ask, found, records)
-                notes = (*self.remarks, *_notes(records))
+                notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(records))
                 tables = (answers(found, facts, notes), points(found, facts), *sizes(found, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
