@@ -114,7 +114,8 @@ def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None
     scores = {"full": 0.88, "did": steep(300)}
     ask = Ask("intrinsic_dimension", "mini")
     guessed = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
-    ask.__dict__["cells"] = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in declared() if one.row.name in scores]
+    mine = [one for one in declared() if one.row.name in scores]
+    ask.__dict__["cells"] = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in mine]
     _, records = search({**scores, "full_untrained": 0.6, "did_untrained": steep(300)})
     kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in ask.cells if records[one.folder]})
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
