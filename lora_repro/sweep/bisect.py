@@ -6,8 +6,9 @@ An experiment asks for it beside the axis, whose values are all that may be trie
 
 For each row, task and backbone: first both ends, then the middle of the values between the largest that fell short and the
 smallest that did not, until they are neighbours. A value is enough if the mean score of all its seeds is at least `share`
-of the reference's on the same backbone. What comes next follows from the records alone, so the same command goes on after a
-kill, on any launcher, and runs of another command count.
+of the first reference's on the same backbone, pre-trained: a twin with random weights is held to the same line. What comes
+next follows from the records alone, so the same command goes on after a kill, on any launcher, and runs of another command
+count.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Records = Mapping[Path, Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """axis: what is searched. references: the rows that say what is enough, one for each backbone. share: of their score."""
+    """axis: what is searched. share: of the score of the first of `references`, the row that says what is enough.
+
+    references: the others are rows to show beside it, such as the same training of a twin's random weights.
+    """
 
     axis: str
     references: Sequence[str]
@@ -46,15 +50,26 @@ def rule_of(asked: Mapping[str, Any]) -> Rule | None:
 
 @dataclass(frozen=True)
 class Search:
-    """One row's way along the axis: value -> its cells, one a seed, in the order of values; and the reference's cells."""
+    """One row's way along the axis: value -> its cells, one a seed, in the order of values; and the reference's cells.
+
+    whole: those of the reference on the very weights of the row, a twin's random ones too; none where nobody asked for them.
+    """
 
     values: Mapping[int, Sequence[Cell]]
     reference: Sequence[Cell]
     share: float
+    whole: Sequence[Cell] = ()
 
     def enough(self, value: int, records: Records) -> bool | None:
         """Whether a value is enough; None as long as a run of it, or of the reference, has no record."""
-        here, there = (_mean(cells, records) for cells in (self.values[value], self.reference))
+        return self._reaches(self.values[value], records)
+
+    def possible(self, records: Records) -> bool | None:
+        """Whether training the row's own weights in full is enough; None as long as that is not run."""
+        return self._reaches(self.whole, records) if self.whole else None
+
+    def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
+        here, there = (_mean(found, records) for found in (cells, self.reference))
         return None if here is None or there is None else here >= self.share * there
 
     def bracket(self, records: Records) -> tuple[int | None, int | None]:
@@ -83,18 +98,24 @@ def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
     apart = [cell for cell in found if cell.row.name in rule.references]
     swept = [cell for cell in found if cell.row.name not in rule.references and rule.axis in cell.axes]
     for cells in grouped(swept, lambda cell: _where(cell, rule)):
-        beside = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
+        beside = [cell for cell in apart if _says(cell, cells[0], rule)]
         if not beside:
-            raise UserError(f"a search over {rule.axis} compares with {' or '.join(rule.references)}: ask for that row too")
+            raise UserError(f"a search over {rule.axis} compares with {rule.references[0]}: ask for that row too")
+        whole = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
         values = {int(group[0].axes[rule.axis]): group for group in grouped(cells, lambda cell: cell.axes[rule.axis])}
-        made.append(Search(dict(sorted(values.items())), beside, rule.share))
+        made.append(Search(dict(sorted(values.items())), beside, rule.share, whole))
     return made
 
 
 def referenced(cell: Cell, found: Sequence[Cell], rule: Rule) -> bool:
     """Whether the reference that a cell is compared with is among those found."""
-    here = place(cell, rule.axis)
-    return any(other.row.name in rule.references and place(other, rule.axis) == here for other in found)
+    return any(_says(other, cell, rule) for other in found)
+
+
+def _says(reference: Cell, cell: Cell, rule: Rule) -> bool:
+    """Whether `reference` says what is enough for `cell`: of that row, and elsewhere alike but for random weights."""
+    here, there = ((one.asked["backbone"]["name"], place(one, rule.axis, "backbone")) for one in (reference, cell))
+    return reference.row.name == rule.references[0] and here == there
 
 
 def _where(cell: Cell, rule: Rule) -> Hashable:

@@ -36,6 +36,7 @@ from tests.torture.runs import child, finish, left, wrong
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
+SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than one; a hundred kills take minutes
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
@@ -53,6 +54,7 @@ class Faults(Machine, Foreign, Properties):
             if process.exitcode is None and process.pid:
                 os.kill(process.pid, number)
                 process.join()
+                self.stops[signal.Signals(number).name] += 1
                 if number != signal.SIGKILL and (bad := wrong(process.exitcode or 0, (runs / "log").read_text(), (0, 75, 130))):
                     return bad
         code, said = finish(command, runs / "log")
@@ -215,11 +217,12 @@ def main(arguments: list[str]) -> int:
     failures: list[str] = []
     where = provenance.where(torch.device("cpu"), None)
     with tempfile.TemporaryDirectory() as folder:
-        kinds = trials(Faults(given.seed, Path(folder)), given.quick)
-        kinds = [kind for kind in kinds if given.only in kind[0]]
+        bench = Faults(given.seed, Path(folder))
+        kinds = [kind for kind in trials(bench, given.quick) if given.only in kind[0]]
         for place, (kind, trial, times) in enumerate(kinds):
             now = time.monotonic()
-            until = now + (began + most - now) / (len(kinds) - place)  # its share of the time that is left
+            due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:])
+            until = now + (began + most - now) * SHARES.get(kind, 1) / due  # its share of the time that is left
             tried = survived = 0
             while tried < times and (time.monotonic() < until or not tried):
                 tried += 1
@@ -234,7 +237,7 @@ def main(arguments: list[str]) -> int:
     if not given.quick and not given.only:
         path = RESULTS / "torture" / "last.json"
         seconds = round(time.monotonic() - began)
-        told = {"counts": counts, "failures": failures, "skipped": skipped(), "where": where}
+        told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": skipped(), "where": where}
         write_json(path, {"seed": given.seed, "seconds": seconds, **told})
         manifest.note(RESULTS, [path, page(path)])
     return int(bool(failures))
@@ -251,6 +254,8 @@ def page(path: Path) -> Path:
     code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
     said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
     said = f"{said}, {found['seconds'] / 60:.0f} minutes"
+    stops = ", ".join(f"{times} by {name}" for name, times in found.get("stops", {}).items())
+    said += f". Runs stopped at a random moment, up to three times each: {stops}" if stops else ""
     lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
     lines += [f"- {' '.join(line.split())}" for line in [*found.get("skipped", []), *found["failures"]]]
     write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")

@@ -9,6 +9,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -93,6 +94,7 @@ class Bench:
     def __init__(self, seed: int, folder: Path) -> None:
         self.random, self.folder, self.seconds = random.Random(seed), folder, 1.0
         self.whole: dict[str, dict[str, str]] = {}
+        self.stops: Counter[str] = Counter()  # signals that met a run
 
     def job(self) -> tuple[list[str], dict[str, str]]:
         """A command without its runs folder, and what it leaves undisturbed."""

@@ -23,8 +23,10 @@ class Dimension(ClaimTest):
     """d90 of `row`, in per cent of the model's values, or as a quotient by the row `over`'s, lies below the ceiling on each task
     and backbone, a backbone beside its own twin.
 
-    Of each seed against the same seed's full fine-tuning; a seed that no value is enough for has no end: its quotient is 0 below
-    the line, and it decides nothing above it. The reading is the median over seeds, its interval their range.
+    Of each seed against the same seed's full fine-tuning of the pre-trained weights, the twin's too. No verdict where the twin
+    does not come that far by full fine-tuning either: then the training is too short to say anything of directions. A seed that
+    no value is enough for has no end: its quotient is 0 below the line, and it decides nothing above it. The reading is the
+    median over seeds, its interval their range.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Dimension(ClaimTest):
     @property
     def rule(self) -> str:
         what = f"quotient by that of `{self.table}/{self.over}`" if self.over else "per cent of the model's values"
+        held = ", both held to the pre-trained model's full fine-tuning, which the other's weights reach too when trained in full"
+        what += held if self.over else ""
         return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task: {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -57,6 +61,9 @@ class Dimension(ClaimTest):
         }  # fmt: skip
         if not ours or (self.over and not theirs):
             return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
+        if self.over and theirs[0].search.possible(theirs[0].records) is not True:
+            note = f"{self.over} cannot reach it: full fine-tuning of its weights falls short too, or was not run"
+            return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
         values = [100 * top / ours[0].moved for top in tops(ours[0]).values()]
         return _judged(_quotients(ours[0], theirs[0]) if self.over else values, self.region, facts)
 

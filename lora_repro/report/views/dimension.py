@@ -43,7 +43,12 @@ class Found:
     @property
     def cells(self) -> list[Cell]:
         """Every run behind it, the reference's first."""
-        return [*self.search.reference, *(cell for cells in self.search.values.values() for cell in cells)]
+        return [cell for cells in (*self.lines, *self.search.values.values()) for cell in cells]
+
+    @property
+    def lines(self) -> list[Sequence[Cell]]:
+        """What has no size: the reference, and the same training of the row's own weights where they are others."""
+        return list({cells[0].folder: cells for cells in (self.search.reference, self.search.whole) if cells}.values())
 
     @property
     def reference(self) -> Mean | None:
@@ -110,7 +115,7 @@ class Dimensions:
                 for group in grouped(found, lambda one: task_of(one.cell)):
                     one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
                 facts = self._facts(ask, found, records)
-                notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(records))
+                notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(found, records))
                 tables = (answers(found, facts, notes), points(found, facts), *sizes(found, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
@@ -167,30 +172,43 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
     """A line a size that was run."""
     rows = []
     for one in found:
-        for value, cells in one.search.values.items():
-            mean, reference = one.mean(cells), one.reference
-            part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
-            lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-            line = (f"{value:,}", text_of(mean, 1), part, text_of(one.gap(cells), 1), str(len(cells)), "; ".join(lost))
-            rows.append((called(one, found), task_label(one.cell), *line))
-    for one in {one.search.reference[0].folder: one for one in found}.values():
-        full = one.search.reference
-        line = (EMPTY, text_of(one.reference, 1), "100 %", text_of(one.gap(full), 1), str(len(full)), "")
+        rows += [
+            (called(one, found), task_label(one.cell), f"{value:,}", *_scored(one, cells))
+            for value, cells in one.search.values.items()
+        ]  # fmt: skip
+    for one, full in {cells[0].folder: (each, cells) for each in found for cells in each.lines}.values():
+        line = (EMPTY, *_scored(one, full))
         rows.append((full[0].row.label + called(one, found).removeprefix(one.cell.row.label), task_label(one.cell), *line))
     header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "gap", "n", "Notes")
     return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
 
 
-def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
+    mean, reference = one.mean(cells), one.reference
+    part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
+    lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
+    return text_of(mean, 1), part, text_of(one.gap(cells), 1), str(len(cells)), "; ".join(lost)
+
+
+def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
         "Scores in per cent, mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict. A run that gives every "
         "input one answer counts with the score that this has.",
         "d90 of each seed: against the same seed's full fine-tuning; — where no value that was run is enough.",
+        *_held(found),
         "gap: the score of training rows less that of test rows, in points (the source's generalisation gap is of the same two).",
     ]
     if generated(records):
         notes.append("The data are generated: these values compare with each other only.")
     return notes
+
+
+def _held(found: Sequence[Found]) -> list[str]:
+    """What is said where a row has random weights."""
+    if all(len(one.lines) < 2 for one in found):
+        return []
+    return ["Random weights are held to the pre-trained model's line; what training all of them reaches: the next table."]
 
 
 def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Path]:
@@ -203,13 +221,15 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [curves.Spot(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
-            label, reference, share = one.search.reference[0].row.label, one.reference, one.search.share
             drawn[called(one, found)] = curves.Curve(called(one, found), tuple(line))
-            label += called(one, found).removeprefix(one.cell.row.label)
-            if reference:
-                drawn[label] = curves.Curve(label, (curves.Spot(None, reference.mean, reference.sd),))
-                part = f"{100 * share:.0f} % of it"
-                drawn[f"{label}: {part}"] = curves.Curve(f"{label}: {part}", (curves.Spot(None, share * reference.mean, None),))
+            beside = called(one, found).removeprefix(one.cell.row.label)
+            for cells in one.lines:
+                if full := one.mean(cells):
+                    label = cells[0].row.label + beside
+                    drawn[label] = curves.Curve(label, (curves.Spot(None, full.mean, full.sd),))
+            if reference := one.reference:
+                label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
+                drawn[label] = curves.Curve(label, (curves.Spot(None, one.search.share * reference.mean, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
         if gaps := tuple(filter(None, (_gap(one, found) for one in group))):
