@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from lora_repro import cli
+from lora_repro.config import compose
+from lora_repro.config.blocks import FileConfigSource
 from lora_repro.errors import Terminated, UserError
 from lora_repro.records import record
+from lora_repro.signals import deferred
 
 SLOW = """
 import signal, sys, time
@@ -62,3 +65,49 @@ def test_a_file_system_without_locks_is_said(number: int, says: str, tmp_path: P
     monkeypatch.setattr("filelock._unix.fcntl.flock", refused)
     with pytest.raises(UserError, match=rf"{says} in .*; choose another place with paths.runs"), record.lock(tmp_path / "run"):
         pass
+
+
+def test_a_signal_amid_composing_waits_until_nothing_is_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OmegaConf, interrupted, tidies up a container that is not whole, and hides the signal behind an AttributeError."""
+    read = FileConfigSource.load_config
+
+    def interrupted(self: FileConfigSource, config_path: str) -> object:
+        whole = False
+        try:
+            if config_path.startswith("method/"):
+                signal.raise_signal(signal.SIGTERM)
+            whole = True
+        finally:
+            if not whole:
+                raise AttributeError("_invalidate_flags_cache")
+        return read(self, config_path)
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        monkeypatch.setattr(FileConfigSource, "load_config", interrupted)
+        monkeypatch.setattr(sys, "argv", ["run", "method=bitfit", f"paths.runs={tmp_path}"])
+        with pytest.raises(Terminated):
+            compose.hydra_program(lambda config: pytest.fail("it went on"))
+        with pytest.raises(Terminated):
+            compose.compose(["method=bitfit", "data.n_test=7"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_deferred_signal_outlives_the_error_that_it_meets() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Terminated), deferred():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("what the work says when it ends")
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,10 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+
+from lora_repro.signals import deferred
 
 HELD = ("profiles", "families")
 
@@ -63,6 +66,10 @@ def _inside(config: Any, keys: list[str]) -> DictConfig | None:
     return DictConfig(OmegaConf.to_container(config, resolve=False)) if isinstance(config, DictConfig) else None
 
 
+WHOLE = deferred()(ConfigLoaderImpl.load_configuration)  # OmegaConf, interrupted, raises an error of its own
+
+
 def use() -> None:
-    """Have Hydra read conf/ so, in this process. Once is enough, and more do no harm."""
+    """Have Hydra read conf/ so, in this process, and no signal interrupt it. Once is enough, and more do no harm."""
+    ConfigLoaderImpl.load_configuration = WHOLE  # type: ignore[method-assign]
     SourcesRegistry.instance().types["file"] = FileConfigSource

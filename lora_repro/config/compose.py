@@ -35,6 +35,7 @@ from lora_repro.config.remembered import remembered
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
+from lora_repro.signals import deferred
 
 rates.use()  # at import: a launcher's worker meets the rows' rates, too
 
@@ -88,8 +89,9 @@ def _tree(*chosen: str) -> Iterator[Any]:
     """Hydra over conf/ (its loader), whatever else it is at in this process; what it refuses becomes a UserError."""
     running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     try:
-        GlobalHydra.instance().hydra = hydra = _hydra(_folders())
-        yield hydra.config_loader
+        with deferred():  # OmegaConf, interrupted, raises an error of its own
+            GlobalHydra.instance().hydra = hydra = _hydra(_folders())
+            yield hydra.config_loader
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
     except ValueError as error:  # a group that is chosen by null
@@ -211,7 +213,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises UserError, in one line, where a value refers to one that is not there, is not of its field's type, or out of range.
     """
     try:
-        values: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        with deferred():
+            values: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:

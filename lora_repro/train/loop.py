@@ -19,6 +19,7 @@ from lora_repro import cli
 from lora_repro.config.kinds import Range, check
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
+from lora_repro.signals import collected
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import adamw, set_rate
 from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision
@@ -29,7 +30,6 @@ from lora_repro.train.progress import (
     damaged_best,
     restore_state,
     save_state,
-    stop_signals,
 )
 from lora_repro.train.ranks import Ranks
 
@@ -171,7 +171,7 @@ def train(
         unread.clear()
         return 0
 
-    with stop_signals() as caught, bar:
+    with collected() as caught, bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)
             if position == 0 or not order:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -83,27 +80,6 @@ class State:
             status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
             self.peak_memory_mb, self.code, list(self.dev_scores),
         )  # fmt: skip
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying in the middle of a step; a second Ctrl-C interrupts at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: signals are someone else's business
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def save_state(

@@ -226,7 +226,7 @@ def main(arguments: list[str]) -> int:
             tried = survived = 0
             while tried < times and (time.monotonic() < until or not tried):
                 tried += 1
-                if bad := trial():
+                if bad := ended(trial):
                     failures.append(f"{kind}, trial {tried}: {bad}")
                     print(failures[-1], flush=True)
                 else:
@@ -241,6 +241,14 @@ def main(arguments: list[str]) -> int:
         write_json(path, {"seed": given.seed, "seconds": seconds, **told})
         manifest.note(RESULTS, [path, page(path)])
     return int(bool(failures))
+
+
+def ended(trial: Trial) -> str:
+    """What went wrong in a trial, or with it."""
+    try:
+        return trial()
+    except Exception as error:
+        return f"the trial ended by {type(error).__name__}: {error}"
 
 
 def page(path: Path) -> Path:
