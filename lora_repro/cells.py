@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lora_repro.config import rates
-from lora_repro.config.compose import compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.compose import compose, known, resolved, starts_of, sweep_jobs
+from lora_repro.config.kinds import check_root
 from lora_repro.config.place import choices
 from lora_repro.config.schema import class_name
 from lora_repro.errors import UserError
@@ -134,7 +135,7 @@ def varied(found: Sequence[Cell]) -> list[str]:
 
 def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
     """The cell of one composed configuration. Raises UserError, as `cells` does."""
-    run = _of(config, tuple(overrides))
+    run = _of(_plain(config, overrides), tuple(overrides))
     return run.cell(whole(config.seed), {})
 
 
@@ -164,49 +165,64 @@ def whole(seed: object) -> int:
 
 @dataclass(frozen=True)
 class _Run:
-    """A composed configuration, whatever its seed: nothing in conf/ refers to it, so setting it is composing with it."""
+    """What a command line asks for, whatever its seed: nothing in conf/ refers to it, so setting it is composing with it."""
 
-    config: DictConfig
     command: tuple[str, ...]
     row: Row
     asked: dict[str, Any]
     starts: tuple[tuple[_Run, int | None], ...]  # each with a seed of its own, if it has one
     guess: float | None
 
+    @cached_property
+    def named(self) -> dict[str, Any]:
+        """What its cells' signatures say alike."""
+        return record.named(self.asked)
+
     def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
-        starts = tuple(start.cell(seed if own is None else own, {}) for start, own in self.starts)
-        asked = {**self.asked, "seed": seed}
+        starts = tuple(start.cell(seed if other is None else other, {}) for start, other in self.starts)
+        own: dict[str, Any] = {"seed": seed}
         if starts:
-            asked["starts_from"] = [start.signature for start in starts]
-        name = record.signature(asked)
+            own["starts_from"] = [start.signature for start in starts]
+        asked, name = {**self.asked, **own}, record.digest({**self.named, **own})
         folder = Path(asked["paths"]["runs"]) / asked["profile_name"] / name
         return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
 
     def at(self, axis: str, command: Sequence[str]) -> Any:
         """Where this run lies on an axis: the value, or the name of what was chosen."""
         chosen = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
-        value = OmegaConf.select(self.config, axis)
-        return chosen if isinstance(value, DictConfig) else value
+        value: Any = self.asked
+        for key in axis.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return chosen if isinstance(value, dict) else value
 
 
 @cache
 def _run(command: tuple[str, ...]) -> _Run:
-    return _of(compose(list(command)), command)
+    return _of(known(("run", *command), lambda: _plain(compose(list(command)), command)), command)
 
 
-def _of(config: DictConfig, command: tuple[str, ...]) -> _Run:
+def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
+    """A run in plain values that are remembered: what it asks for, its rate's first guess, its starts' commands and seeds."""
     _check_named(config)
-    asked = resolved(config)
+    asked, starts = resolved(config), []
+    for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
+        starts.append([[word for word in words if not word.startswith("seed=")], item.get("seed")])
+    return {"asked": asked, "guess": rates.first_guess(config), "starts": starts}
+
+
+def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
+    asked, guess = plain["asked"], plain["guess"]
+    check_root(asked)  # remembered values meet the code of today
+    if guess is not None:
+        asked["train"]["lr"] = rates.chosen(asked, guess)  # and today's trials
     row = asked["row"]
     if not row["table"]:
-        row["name"], row["label"] = config.method.name, own_title(config.method.name, command)
+        row["name"], row["label"] = asked["method"]["name"], own_title(asked["method"]["name"], command)
     name, label = row["name"], row["label"]
     printed = (row.get("paper") or {}, row.get("reruns") or {})
     declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
-    starts = []
-    for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
-        starts.append((_run(tuple(word for word in words if not word.startswith("seed="))), item.get("seed")))
-    return _Run(config, command, declared, asked, tuple(starts), rates.first_guess(config))
+    starts = tuple((_run(tuple(words)), seed) for words, seed in plain["starts"])
+    return _Run(command, declared, asked, starts, guess)
 
 
 def _check_named(config: DictConfig) -> None:

@@ -9,8 +9,12 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
+from lora_repro import cells
 from lora_repro.config import compose as composing
-from lora_repro.config import remembered
+from lora_repro.config import rates, remembered
+from lora_repro.errors import UserError
+from lora_repro.records import record
+from lora_repro.records.disk import write_json
 
 ASKED = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=sst2", "row.rank=4", "seed=3"]
 
@@ -25,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def forget() -> None:
     """As if this were another process."""
-    for kept in (composing._chosen, composing._axes, remembered._home):
+    for kept in (composing._chosen, composing._axes, composing.composed, cells._run, remembered._home):
         kept.cache_clear()
 
 
@@ -42,7 +46,7 @@ def plain(config: DictConfig) -> object:
 
 
 def test_what_is_remembered_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(composing, "_kept", lambda folders, asked, make: make())
+    monkeypatch.setattr(composing, "known", lambda asked, make: make())
     hydra, jobs = plain(composing.compose(ASKED)), composing.sweep_jobs(["experiment=rank", "profile=mini"])
     monkeypatch.undo()
     forget()
@@ -81,3 +85,36 @@ def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(remembered, "CACHE", tmp_path / "file")
     assert composing.compose(ASKED).seed == 3
+
+
+def test_runs_are_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the runs that they start from, their axes and their rows."""
+    asked = ["experiment=fusion", "profile=mini", "row/fusion=fusion,lora", "data.n_test=7"]
+    made = cells.cells(asked)
+    forget()
+    for name in ("compose", "starts_of"):
+        monkeypatch.setattr(cells, name, no_hydra)
+    assert cells.cells(asked) == made and any(cell.starts for cell in made)
+
+
+def test_a_remembered_run_takes_the_rate_that_is_searched_today(unsearched: Path) -> None:
+    asked = ["experiment=rank", "profile=mini", "row/rank=lora_q", "row.rank=4"]
+    (before,) = cells.cells(asked)
+    assert before.unsearched and before.asked["train"]["lr"] == before.guess
+    forget()
+    path = rates.path_of("mini", rates.setting(before.asked))
+    write_json(path, {"schema": record.SCHEMA, "chosen": 0.125})
+    (after,) = cells.cells(asked)
+    assert after.asked["train"]["lr"] == 0.125 and after.signature != before.signature and not after.unsearched
+
+
+def test_remembered_values_meet_the_code_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells.cells(["method=lora"])
+    forget()
+
+    def stricter(values: object) -> None:
+        raise UserError("out of range since today")
+
+    monkeypatch.setattr(cells, "check_root", stricter)
+    with pytest.raises(UserError, match="since today"):
+        cells.cells(["method=lora"])

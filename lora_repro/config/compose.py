@@ -71,17 +71,16 @@ def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
 
 @cache
 def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
-    config = _kept(folders, ("config", *choices), lambda: hydra_compose("config", overrides=list(choices)))
+    config: DictConfig = OmegaConf.create(
+        known(("config", *choices), lambda: OmegaConf.to_container(hydra_compose("config", overrides=list(choices))))
+    )
     OmegaConf.set_struct(config, True)  # as Hydra leaves it: a key that is not there is a mistake
     return config
 
 
-def _kept(folders: tuple[str, ...], asked: Sequence[str], make: Callable[[], DictConfig]) -> DictConfig:
-    """A composition, unresolved, remembered on disk; what a reader's own folder takes part in is composed anew."""
-    if folders != (str(place.CONF),):
-        return make()
-    found: DictConfig = OmegaConf.create(remembered(asked, lambda: OmegaConf.to_container(make())))
-    return found
+def known(asked: Sequence[str], make: Callable[[], Any]) -> Any:
+    """Plain values made of compositions, remembered on disk; what a reader's own folder takes part in is made anew."""
+    return remembered(asked, make) if _folders() == (str(place.CONF),) else make()
 
 
 @contextmanager
@@ -166,11 +165,11 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
     """What the experiment sweeps: key -> values as its yaml spells them."""
 
-    def make() -> DictConfig:
+    def make() -> Any:
         params = hydra_compose("config", overrides=list(fixed), return_hydra_config=True).hydra.sweeper.get("params")
-        return DictConfig(OmegaConf.to_container(params, resolve=True) if params else {})
+        return OmegaConf.to_container(params, resolve=True) if params else {}
 
-    params = _kept(folders, ("axes", *fixed), make)
+    params = known(("axes", *fixed), make)
     return {str(key): value for key, value in params.items() if value is not None}
 
 

@@ -45,6 +45,12 @@ def found(profile: str, name: str) -> dict[str, Any] | None:
     return next((record.read(path) for path in paths if path.is_file()), None)
 
 
+def chosen(asked: dict[str, Any], first: float) -> float:
+    """The rate that trials chose for this setting, the first guess where there are none. Raises UserError as `found` does."""
+    trials = found(str(asked["profile_name"]), setting(asked))
+    return float(trials["chosen"] if trials else first)
+
+
 def first_guess(config: DictConfig) -> float | None:
     """Where a search of this configuration's rate begins; None where the rate is given and nothing is to be searched."""
     text = OmegaConf.to_container(config.train, resolve=False)["lr"]  # type: ignore[index, call-overload]
@@ -63,5 +69,4 @@ def _searched(first: float, *, _root_: DictConfig) -> float:
             asked[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:
             asked[str(key)] = OmegaConf.to_container(node, resolve=True)
-    trials = found(profile, setting(asked))
-    return float(trials["chosen"] if trials else first)
+    return chosen({**asked, "profile_name": profile}, first)

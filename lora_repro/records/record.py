@@ -68,9 +68,14 @@ def identity(resolved: dict[str, Any]) -> dict[str, Any]:
 
 def signature(resolved: dict[str, Any]) -> str:
     """16 hex digits: the run's name. Raises UserError if a component's class is not there."""
+    return digest(named(resolved))
+
+
+def named(resolved: dict[str, Any]) -> dict[str, Any]:
+    """What a signature is the digest of; `seed` and `starts_from` stand in it as they are. Raises what `signature` does."""
     kept = identity(resolved)
     kept.pop("starts", None)  # `starts_from` says it better
-    return digest({key: _named(value) for key, value in kept.items()})
+    return {key: _named(value) for key, value in kept.items()}
 
 
 def digest(value: Any) -> str:
