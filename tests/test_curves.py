@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import curves, looks
 from lora_repro.report.figures.curves import Curve, Plot, Spot
 from lora_repro.report.figures.looks import COLOURS
-from lora_repro.report.figures.scored import _absent, mark, panel
-from lora_repro.report.figures.style import symbols
+from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
+from lora_repro.report.figures.style import blank, symbols, write
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Mean, Metric
@@ -155,3 +157,38 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
     found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title.splitlines()[1:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]
+
+
+def test_a_layout_that_ends_in_other_last_digits_is_the_same_file(tmp_path: Path) -> None:
+    """An SVG names what it cuts off by the digits of where that lies."""
+
+    class Noisy(ConstrainedLayoutEngine):
+        noise = 0.0
+
+        def execute(self, fig: Figure) -> None:  # type: ignore[override]
+            super().execute(fig)
+            for axis in fig.axes:
+                box = axis.get_position(original=True).shrunk(1 - self.noise, 1)
+                axis._set_position(box, which="original")  # type: ignore[attr-defined]
+
+    def drawn() -> Figure:
+        figure = blank(3, 2)
+        figure.set_layout_engine(Noisy())
+        figure.subplots().plot([1, 2], [3, 4])
+        return figure
+
+    files = []
+    for Noisy.noise in (0, 1e-12):
+        files.append([path.read_bytes() for path in write(drawn, tmp_path / "figure")])
+    assert files[0] == files[1]
+
+
+def test_names_below_the_axis_never_touch() -> None:
+    labels = ["W_q (r = 8)", "W_q, W_k (r = 4)", "W_q, W_v (r = 4)", "W_q, W_k, W_v, W_o (r = 2)"] * 2
+    for count in (2, 8):
+        ticks = _ticks(labels[:count])
+        plot = Plot("", "adapted matrices", "Score (%)", (Curve("a", tuple(Spot(x, 1, None) for x, _ in ticks)),), ticks, "places")
+        figure = curves._figure([plot], 1, "", "")
+        figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+        assert len(boxes) == count and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -13,7 +13,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from lora_repro.report.figures.looks import LORA, look
-from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
+from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settle, symbols, wrapped, write
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Where a label may go, in points from its marker: the first place that overlaps nothing is taken.
@@ -72,8 +72,7 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> F
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel, ylabel)
     lettered(figure, title, caption)
-    figure.draw_without_rendering()  # fixes the layout, so that labels can be measured
-    figure.set_layout_engine("none")
+    settle(figure)  # so that labels can be measured
     for axis, panel in zip(axes, panels, strict=True):
         _label(axis, panel)
     return figure

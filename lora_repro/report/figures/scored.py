@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 
 from lora_repro.report.columns import ANY, Column
-from lora_repro.report.figures.curves import Curve, Plot, Spot
+from lora_repro.report.figures.curves import WIDE, Curve, Plot, Spot
 from lora_repro.report.figures.looks import LORA
 from lora_repro.report.figures.points import Panel, Point
-from lora_repro.report.figures.style import inside
+from lora_repro.report.figures.style import inside, symbols, wrapped
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 
@@ -199,7 +199,7 @@ def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
         absent += _absent([results[row] for row in rows], column)
         if spots:
             drawn.append(Curve(column.metric.label, tuple(spots)))
-    ticks = tuple((float(place), _wrapped(results[row].label)) for place, row in enumerate(rows))
+    ticks = _ticks([results[row].label for row in rows])
     return Plot(title, "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", absent=tuple(absent))
 
 
@@ -211,13 +211,15 @@ def _printed_by_row(results: Sequence[Result]) -> Plot | None:
     for task in tasks:
         found = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
         drawn.append(Curve(task.upper(), tuple(Spot(place, float(y), sd) for place, y, sd in found)))
-    ticks = tuple((float(place), _wrapped(result.label)) for place, result in enumerate(results))
+    ticks = _ticks([result.label for result in results])
     return Plot("", "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", quoted=True) if drawn else None
 
 
-def _wrapped(label: str) -> str:
-    """At most two matrices a line, the rank on its own: neighbouring ticks must not touch."""
-    names, _, rank = label.partition(" (")
-    parts = names.split(", ")
-    lines = [", ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
-    return ",\n".join(lines) + (f"\n({rank}" if rank else "")
+def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
+    """Each row's name at its place, as narrow as its share of the panel, the rank on its own line: neighbours must not touch."""
+    share = (WIDE - 0.9) / max(1, len(labels)) - 0.05
+    ticks = []
+    for place, label in enumerate(labels):
+        names, _, rank = label.partition(" (")
+        ticks.append((float(place), symbols(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
+    return tuple(ticks)

@@ -112,12 +112,21 @@ def symbols(text: str) -> str:
     return SYMBOL.sub(r"$\1_{\2}$", text)
 
 
+def settle(figure: Figure) -> None:
+    """Fix the layout, to a millionth of the figure: its solver ends in other last digits now and then, and an SVG's ids tell."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(float(part), 6) for part in axis.get_position(original=True).bounds])  # type: ignore[arg-type]
+
+
 def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
     """Draw in the house's style, whatever the reader's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = draw()
+        settle(figure)
         stem.parent.mkdir(parents=True, exist_ok=True)
         # The statement in words too: the letters of an SVG are drawn.
         title = {"Title": str(figure.get_label())} if figure.get_label() else {}
