@@ -169,7 +169,7 @@ def test_a_layout_that_ends_in_other_last_digits_is_the_same_file(tmp_path: Path
             super().execute(fig)
             for axis in fig.axes:
                 box = axis.get_position(original=True).shrunk(1 - self.noise, 1)
-                axis._set_position(box, which="original")  # type: ignore[attr-defined]
+                axis._set_position(box, which="original")
 
     def drawn() -> Figure:
         figure = blank(3, 2)
@@ -187,8 +187,8 @@ def test_names_below_the_axis_never_touch() -> None:
     labels = ["W_q (r = 8)", "W_q, W_k (r = 4)", "W_q, W_v (r = 4)", "W_q, W_k, W_v, W_o (r = 2)"] * 2
     for count in (2, 8):
         ticks = _ticks(labels[:count])
-        plot = Plot("", "adapted matrices", "Score (%)", (Curve("a", tuple(Spot(x, 1, None) for x, _ in ticks)),), ticks, "places")
-        figure = curves._figure([plot], 1, "", "")
+        curve = Curve("a", tuple(Spot(x, 1, None) for x, _ in ticks))
+        figure = curves._figure([Plot("", "", "Score (%)", (curve,), ticks, "places")], 1, "", "")
         figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
         assert len(boxes) == count and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
