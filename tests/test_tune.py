@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch)
 def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | None = None) -> None:
     """Trials whose loss is least at the rate `valley`; `most` collects the rates that were tried."""
 
-    def trial(config: Any, lr: float) -> dict[str, Any]:
+    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
         if most is not None:
             most.append(lr)
         return {"lr": lr, "dev_loss": abs(lr / valley - valley / lr), "dirty": False}
@@ -95,7 +96,7 @@ def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path,
 
 
 def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trial(config: Any, lr: float) -> dict[str, Any]:
+    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
         return {"lr": lr, "dev_loss": None if lr > 1e-3 else lr, "dirty": False}
 
     monkeypatch.setattr(tune, "trial", trial)
@@ -131,6 +132,26 @@ def test_a_setting_is_searched_again_at_full_length_and_the_longest_counts(
     assert tune.tune([*ROW, "tune.length=0.5"]) == []
 
 
+def test_the_mean_over_trial_seeds_decides(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate that is best with one seed and fails with the next is not chosen; a search with more seeds counts for fewer."""
+    losses(monkeypatch, 2e-3)
+    arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
+    ((_, one),) = tune.tune(arguments)
+
+    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
+        loss = 0.1 if lr == 2e-3 and number == 0 else 3.0 if lr == 2e-3 else abs(lr / 6e-3 - 6e-3 / lr)
+        return {"lr": lr, "dev_loss": loss, "seed": tune.shortened(config, lr, number)[0].seed, "dirty": False}
+
+    monkeypatch.setattr(tune, "trial", trial)
+    ((found, three),) = tune.tune([*arguments, "tune.seeds=3"])
+    assert one["chosen"] == 2e-3 and three["chosen"] == 6e-3 and three["seeds"] == 3
+    assert [each["seed"] for each in three["trials"]][:4] == [1000, 1001, 1002, 1000]
+    published = record.read(rates.path_of("smoke", found.name))
+    assert published["chosen"] == 6e-3 and published["searches"] == [one, three]
+    assert tune.tune([*arguments, "tune.seeds=2"]) == [] == tune.tune(arguments)
+    assert math.isinf(tune.mean_badness([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
+
+
 def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_nothing(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +166,7 @@ def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_noth
 def test_a_trial_that_another_process_is_at_is_waited_for(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def trial(config: Any, lr: float) -> dict[str, Any]:
+    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
         calls.append(str(config.row.name))
         if calls == ["lora"]:
             raise Busy("another process")

@@ -67,6 +67,7 @@ class Tune:
     """Of trials of a learning rate."""
 
     seed: int
+    seeds: Annotated[int, Range(1)]
     length: Annotated[float, Range(0, above=True)]
     most: Annotated[int, Range(1)]
 

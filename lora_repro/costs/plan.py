@@ -191,9 +191,9 @@ def searches(made: Sequence[Line]) -> list[str]:
     settings = {rates.setting(line.cell.asked): line for line in made if line.cell.unsearched}
     if not settings:
         return []
-    length, most = (made[0].cell.asked["tune"][key] for key in ("length", "most"))
-    once = float(length) * sum(line.forecast.train_seconds for line in settings.values())
-    part = "" if length == 1 else f" of {length:.2g} of a training"
+    length, most, seeds = (made[0].cell.asked["tune"][key] for key in ("length", "most", "seeds"))
+    once = float(length) * seeds * sum(line.forecast.train_seconds for line in settings.values())
+    part = ("" if length == 1 else f" of {length:.2g} of a training") + (f" with {seeds} seeds" if seeds > 1 else "")
     took = f"{clock(3 * once)} to {clock(most * once)}"
     return [f"rates not searched: {len(settings)}; 3 to {most} trials each{part} take {took} more: python -m lora_repro tune"]
 

@@ -5,21 +5,24 @@
 
 One rule for every method and task: a grid of factor 3 around the row's own first guess, three rates at least, and one more on
 the side where the best lies until it has a worse one on both sides, at most `tune.most` (7). A trial is the run itself, nothing
-decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length. It is judged by what the run keeps its
-checkpoint by: the held-out score on a sentence task, between equal scores the held-out loss, and the loss on a text. Test data
-is not touched; GLUE at the paper's scale has no dev rows but the ones it reports, and there, as in the paper, they choose too.
+decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length; `tune.seeds` of them a rate, whose mean
+decides, where a setting learns on some seeds only. It is judged by what the run keeps its checkpoint by: the held-out score on
+a sentence task, between equal scores the held-out loss, and the loss on a text. Test data is not touched; GLUE at the paper's
+scale has no dev rows but the ones it reports, and there, as in the paper, they choose too.
 
 A trial of a run that starts from others starts from those of the table's own first seed, which are run before it where they are
 not there; their rates are chosen first.
 
 Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
 (`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
-`tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts.
+`tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts,
+of equally long ones that with more seeds.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +50,10 @@ WAIT_SECONDS = 5.0
 Trial = dict[str, Any]
 
 
-def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
-    """The configuration of a trial at `lr`, and the trial's folder. Raises UserError for starts that are no folders (`begun`)."""
+def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
+    """The configuration of a rate's trial by that number, and its folder. Raises UserError for starts that are no folders
+    (`begun`).
+    """
     starts = list(config.get("starts") or ())
     if not all(isinstance(start, str) for start in starts):
         raise UserError(f"such a trial starts from no other run, and this one has starts={config.starts}: starts=null")
@@ -56,7 +61,7 @@ def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
     train, length = config.train, float(config.tune.length)
-    train.lr, config.seed = lr, config.tune.seed
+    train.lr, config.seed = lr, config.tune.seed + number
     train.epochs *= length
     for key in ("steps", "eval_every"):  # as many looks at the held-out rows as the run has
         if train[key] is not None:
@@ -70,12 +75,12 @@ def shortened(config: DictConfig, lr: float) -> tuple[DictConfig, Path]:
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
-def trial(config: DictConfig, lr: float) -> Trial:
+def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
     """Train once at `lr` and return what was measured (no loss, no score if it diverged); found again if it was run before.
 
-    Raises UserError if there is nothing to train.
+    number: of those of this rate, each with a seed of its own. Raises UserError if there is nothing to train.
     """
-    config, folder = shortened(config, lr)
+    config, folder = shortened(config, lr, number)
     path = folder / "trial.json"
     if path.exists():
         return record.read(path)
@@ -130,6 +135,12 @@ def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
     return (loss if by == "loss" else math.inf if score is None else -score), loss
 
 
+def mean_badness(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
+    """Of the trials of one rate, each with a seed of its own."""
+    scores, losses = zip(*(badness(one, by) for one in found), strict=True)
+    return statistics.fmean(scores), statistics.fmean(losses)
+
+
 def next_place(done: Mapping[int, tuple[float, float]], most: int) -> int | None:
     """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far."""
     for place in (0, -1, 1):
@@ -177,28 +188,33 @@ class Search:
         found = rates.found(self.profile, self.name)
         return list(found["searches"]) if found else []
 
+    @property
+    def seeds(self) -> int:
+        return int(self.config.tune.seeds)
+
     def ended(self) -> bool:
-        return any(found["length"] == self.length for found in self.published())
+        return any(found["length"] == self.length and found.get("seeds", 1) >= self.seeds for found in self.published())
 
     def run(self) -> dict[str, Any]:
         """Run what trials are missing, publish them all, and return the search. Raises UserError, Busy."""
         by = str(self.config.train.select_by)
         done: dict[int, tuple[float, float]] = {}
-        trials: dict[int, Trial] = {}
+        trials: dict[int, list[Trial]] = {}
         config = begun(self.config, self.cell.overrides)
         while (place := next_place(done, int(self.config.tune.most))) is not None:
-            trials[place] = trial(config, self.rate(place))
-            done[place] = badness(trials[place], by)
+            trials[place] = [trial(config, self.rate(place), number) for number in range(self.seeds)]
+            done[place] = mean_badness(trials[place], by)
         best = min(done, key=lambda place: (done[place], place))
         found = {
             "length": self.length,
             "seed": int(self.config.tune.seed),
+            **({"seeds": self.seeds} if self.seeds > 1 else {}),
             "by": by,
-            "chosen": trials[best]["lr"],
+            "chosen": self.rate(best),
             "edge": edge(done),
-            "trials": [trials[place] for place in sorted(trials)],
+            "trials": [one for place in sorted(trials) for one in trials[place]],
         }
-        searches = sorted([*self.published(), found], key=lambda one: one["length"])
+        searches = sorted([*self.published(), found], key=lambda one: (one["length"], one.get("seeds", 1)))
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
         longest = {key: searches[-1][key] for key in ("chosen", "edge", "length")}
