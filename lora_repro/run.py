@@ -166,6 +166,7 @@ def measure(
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
     probe = build(config.probe) if config.get("probe") else None
+    settings.ready()
     provenance.reset_peak_memory()
 
     splits = read(task, config.paths.data)

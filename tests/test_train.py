@@ -17,15 +17,19 @@ from conftest import text_row, tiny_backbone
 from safetensors.torch import load_file
 from torch import nn
 
+from lora_repro import run
+from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
+from lora_repro.config.compose import compose, resolved
 from lora_repro.data import Rows
-from lora_repro.errors import Preempted, UserError
+from lora_repro.errors import NotAvailable, Preempted, UserError
 from lora_repro.methods.base import Trainable, named
 from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
 from lora_repro.records.disk import sealed
+from lora_repro.sweep import ready
 from lora_repro.train import loop, optimizer
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 
@@ -91,6 +95,41 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(tmp_pat
     trained = train(backbone, trainable, ROWS, Completion(), one, 7, tmp_path, lambda step, values: logged.append(values))
     assert trained.status == "finished" and "grad_norm" not in logged[0]
     assert all(torch.equal(a, b) for a, b in zip(before, trainable.named.values(), strict=True))
+
+
+def test_a_paged_optimizer_makes_the_same_steps_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    """bitsandbytes' AdamW, a factor of the rate for B, beside torch's; on a CPU nothing is paged."""
+    pytest.importorskip("bitsandbytes")
+    paged = dataclasses.replace(CONFIG, paged=True)
+    whole = weights(tmp_path / "whole", paged)
+    plain = weights(tmp_path / "plain")
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, plain, strict=True))
+    with pytest.raises(Preempted):
+        weights(tmp_path / "cut", paged, stop_at=5)
+    resumed = weights(tmp_path / "cut", paged)
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    _, trainable = prepared()
+    rates = {name: 16.0 for name in trainable.method if name.endswith(".B")}
+    made = optimizer.adamw(trainable.named, rates, paged)
+    optimizer.set_rate(made, 0.5)
+    assert [(group["lr"], group["eps"], group["weight_decay"]) for group in made.param_groups] == [
+        (0.5, CONFIG.eps, CONFIG.weight_decay), (8.0, CONFIG.eps, CONFIG.weight_decay),
+    ]  # fmt: skip
+
+
+def test_a_paged_optimizer_without_bitsandbytes_is_one_line_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotAvailable, match=r"^train.paged needs bitsandbytes: pip install -e '.\[qlora\]'$"):
+        dataclasses.replace(CONFIG, paged=True).ready()
+    CONFIG.ready()
+    asked = ["profile=smoke", "task=sentiment", "train.paged=true", f"paths.runs={tmp_path}"]
+    with pytest.raises(NotAvailable):
+        ready.check([resolved(compose(asked))])
+    with pytest.raises(NotAvailable):
+        run.run(compose(asked), asked)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def killed(folder: Path) -> None:

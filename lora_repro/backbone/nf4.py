@@ -25,11 +25,11 @@ BLOCK = 64  # values that share a scale
 SCALES = 256  # scales that share a scale of their own, with double quantisation
 
 
-def absent(name: str) -> NotAvailable | None:
-    """What to say of a backbone that is to be quantised where bitsandbytes is not installed."""
+def absent(what: str) -> NotAvailable | None:
+    """What to say of something that needs bitsandbytes where that is not installed."""
     if importlib.util.find_spec("bitsandbytes"):
         return None
-    return NotAvailable(f"backbone {name}: quantise=nf4 needs bitsandbytes: pip install -e '.[qlora]'")
+    return NotAvailable(f"{what} needs bitsandbytes: pip install -e '.[qlora]'")
 
 
 @cache

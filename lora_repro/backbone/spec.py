@@ -110,7 +110,7 @@ class BackboneSpec:
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
         if self.source == "hub" and (absent := lacking(self.name, self.packages)):
             raise absent
-        if self.quantise and (absent := nf4.absent(self.name)):
+        if self.quantise and (absent := nf4.absent(f"backbone {self.name}: quantise=nf4")):
             raise absent
         if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "0") != "0":
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")

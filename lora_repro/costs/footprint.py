@@ -142,7 +142,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
             continue
         started = time.monotonic()
         row, backbone = cell.row, cell.asked["backbone"]["name"]
-        if cell.asked["backbone"]["quantise"] and (absent := nf4.absent(backbone)):
+        if cell.asked["backbone"]["quantise"] and (absent := nf4.absent(f"backbone {backbone}: quantise=nf4")):
             say(f"{row.name} is left out: {absent}")
             continue
         chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]

@@ -23,7 +23,7 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
     seen: set[str] = set()
     backbones: list[BackboneSpec] = []
     for config in missing:
-        for group, folder in (("task", config["paths"]["data"]), ("backbone", None)):
+        for group, folder in (("task", config["paths"]["data"]), ("backbone", None), ("train", None)):
             key = json.dumps([config[group], folder], sort_keys=True)
             if key in seen:
                 continue
@@ -31,6 +31,8 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
             part = build(OmegaConf.create(config[group]))
             if group == "task":
                 part.ready(folder)
+            elif group == "train":
+                part.ready()
             elif target(config["method"]).needs_model:
                 part.ready()
                 backbones.append(part)

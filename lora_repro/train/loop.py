@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import cli
+from lora_repro.backbone import nf4
 from lora_repro.config.kinds import Range, check
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
@@ -53,7 +54,7 @@ class TrainConfig:
     highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
     rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
     computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and `checkpoint_every` count
-    steps; null is once an epoch. `compile`, `recompute`: see `Backbone`.
+    steps; null is once an epoch. `compile`, `recompute`: see `Backbone`. `paged`: see `adamw`.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -77,9 +78,15 @@ class TrainConfig:
     steps: Annotated[int, Range(1)] | None = None
     compile: bool = False
     recompute: bool = False
+    paged: bool = False
 
     def __post_init__(self) -> None:
         check(f"{__name__}.TrainConfig", vars(self), "train")
+
+    def ready(self) -> None:
+        """Raise NotAvailable where a package that this training needs is not installed."""
+        if self.paged and (absent := nf4.absent("train.paged")):
+            raise absent
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+from lora_repro.backbone.nf4 import bitsandbytes
 
 if TYPE_CHECKING:
     from lora_repro.train.loop import TrainConfig
@@ -14,19 +17,22 @@ if TYPE_CHECKING:
 Scalars = dict[str, dict[str, Any]]
 
 
-def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters. `rates`: name -> factor of the learning rate, where it is not 1."""
+def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over all parameters. `rates`: name -> factor of the learning rate, where it is not 1.
+
+    `config.paged`: its state in memory that a GPU moves to the host when its own runs short (Dettmers et al. 2023, Section 3,
+    "Paged Optimizers"), by bitsandbytes; on a CPU nothing is paged, and the same update ends on other last bits.
+    """
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         groups.setdefault(rates.get(name, 1.0), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": members, "factor": factor} for factor, members in groups.items()],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    members = [{"params": found, "factor": factor} for factor, found in groups.items()]
+    how: Any = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps, "weight_decay": config.weight_decay}
+    if config.paged:
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # said above; it comes with the first step
+        paged: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)
+        return paged
+    return torch.optim.AdamW(members, **how, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
