@@ -1,9 +1,8 @@
-"""Compositions, and the runs that they come to, kept on disk: Hydra takes a tenth of a second for one, a table asks for dozens, and
-conf/ seldom changes.
+"""Compositions and the runs that they come to, kept on disk: Hydra takes a tenth of a second for one, a table asks for dozens.
 
-A folder belongs to every byte that a composition depends on: the files of conf/, this package's way of reading them, and the
-versions of Hydra and OmegaConf; the folder of what they were before is deleted. A file in it is one of them in plain values, under
-a digest of its own: a damaged one is made anew, as is everything where nothing can be kept.
+A folder belongs to every byte that a composition depends on: the files of conf/, which seldom change, this package's way of
+reading them, and the versions of Hydra and OmegaConf; the folder of what they were before is deleted. A file in it is one of
+them in plain values, under a digest of its own: a damaged one is made anew, as is everything where nothing can be kept.
 """
 
 from __future__ import annotations
