@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -97,6 +98,7 @@ def _declared(task: Any) -> dict[str, int]:
     return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}
 
 
+@cache
 def _documented() -> dict[str, Any]:
     return yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
