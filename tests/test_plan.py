@@ -113,15 +113,15 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
 
 
-def test_several_processes_a_run_are_said_not_to_be_counted_in() -> None:
-    asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
+def test_several_processes_a_run_are_said_not_to_be_counted_in(tmp_path: Path) -> None:
+    asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]
     two = plan.totals(plan.lines(cells([*asked, "launch.processes=2"])))
     assert any("of one process; 2 would share" in text for text in two)
     assert not any("of one process" in text for text in plan.totals(plan.lines(cells(asked))))
 
 
-def test_what_does_not_fit_the_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke"]))
+def test_what_does_not_fit_the_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]))
     assert not any("does not fit" in text for text in plan.totals(made))
     free = plan.shutil.disk_usage(".")._replace(free=10)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: free)
@@ -140,8 +140,8 @@ def test_sizes_are_short(n: float, text: str) -> None:
     assert plan.size(n) == text
 
 
-def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show() -> None:
-    asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte"]
+def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(tmp_path: Path, unsearched: Path) -> None:
+    asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", f"paths.runs={tmp_path}"]
     made = plan.lines(cells([*asked, "seed=0,1,2"]))
     said = plan.totals(made)
     (search,) = [text for text in said if text.startswith("rates not searched: ")]
