@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,6 +63,7 @@ from lora_repro.stages import (
 from lora_repro.sweep import cards, supervise
 from lora_repro.sweep.landed import landed
 from lora_repro.sweep.launch import sweep, wants_sweep
+from lora_repro.sweep.tidy import tidy
 from lora_repro.tasks.base import AbstractTask, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
@@ -90,9 +90,8 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
     if found := ranks.led(lambda: record.find(folder, asked)):
-        if ranks.first and kept.leftovers(folder):  # killed between its record and its clean-up
-            with suppress(Busy), record.lock(folder):
-                kept.clean(folder)
+        if ranks.first:
+            tidy(folder)
         return found
     starts = first(config, overrides)
     with ranks.hold(record.lock(folder)):

@@ -11,6 +11,8 @@ from torch import nn
 
 from lora_repro import run
 from lora_repro.config.compose import compose
+from lora_repro.records import record
+from lora_repro.sweep import launch
 from lora_repro.train import kept
 from lora_repro.train.progress import Trained
 
@@ -73,3 +75,22 @@ def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repea
         adapter = tmp_path / "smoke" / found["signature"] / kept.ADAPTER
         assert adapter.is_file() is there and (kept.ADAPTER in found["files"]) is there
         assert run.run(compose(overrides), overrides) == found
+
+
+def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Met by torture: the record is there, so no sweep came back to what the killed one had left beside it."""
+    config = compose(["profile=smoke", "task=entailment", "method=bitfit", f"paths.runs={tmp_path}"])
+    cell = launch.cell_of(config, [])
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "checkpoints").mkdir()
+    (cell.folder / kept.ANSWERS).write_text("{}")
+    monkeypatch.setattr(launch, "job_overrides", lambda: [])
+    monkeypatch.setattr(launch.record, "find", lambda *asked: {"status": "finished"})
+    monkeypatch.setattr(launch, "landed", lambda *said, **how: "")
+    with record.lock(cell.folder):  # a process is at it
+        launch.tidy(cell.folder)
+        assert kept.leftovers(cell.folder)
+    launch.job(config)
+    assert not kept.leftovers(cell.folder)

@@ -27,6 +27,7 @@ from lora_repro.results import grouped
 from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
 from lora_repro.sweep.landed import landed, measured
 from lora_repro.sweep.pace import Pace
+from lora_repro.sweep.tidy import tidy
 
 EXITS = (2, 3, 75, 130)  # what a run ends with on purpose (`lora_repro.errors`); a crash has any other, and is 1 of a sweep
 _met: set[Path] | None = None  # folders of the jobs that this process's sweep began: a row without a rank is one run at each
@@ -52,6 +53,7 @@ def job(config: DictConfig) -> None:
                 return
             _met.add(cell.folder)
         if found := record.find(cell.folder, cell.asked):
+            tidy(cell.folder)
             print(landed(found, cell, again=True), flush=True)
             return
         together.do(partial(_start, cell, job_overrides()))

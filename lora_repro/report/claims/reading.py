@@ -64,7 +64,7 @@ class Reading:
         """`+0.4 [−0.6, +1.2] (3)`; † marks n = 1; no brackets for a value that has no spread."""
         if self.value is None:
             return "—"
-        ends = [self._number(end) for end in (self.low, self.high) if end is not None]
+        ends = [self._number(end) for end in (self.low, self.high) if end is not None and math.isfinite(end)]
         interval = f" [{', '.join(ends)}]" if ends else ""
         count = f" ({self.n}{'†' if self.n == 1 else ''})" if self.n else ""
         return f"{self._number(self.value)}{interval}{count}"
