@@ -6,7 +6,7 @@ TABLE = Dimensions(
     title="Intrinsic dimension",
     remarks=(
         "Every tensor but the tables of embeddings moves, the new head's too; nothing else is trained. One projection for all "
-        "seeds, one learning rate for every d.",
+        "seeds, a learning rate for each d where it was searched.",
         "d is searched by halving: d90 is known to the values that were run beside it.",
     ),
 )
