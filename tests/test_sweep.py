@@ -101,6 +101,22 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     assert lines[3].endswith("rank 99 exceeds 32") and lines[4].endswith("2         was killed by SIGKILL")
 
 
+def test_a_run_that_another_sweep_ends_while_one_looks_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No record, then no lock: it was written in between, and the run is not missing (met by torture)."""
+    overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
+    done = cell_of(compose(overrides), overrides)
+    run.run(compose(overrides))
+    find, looked = record.find, []
+
+    def late(folder: Path, *asked: Any) -> dict[str, Any] | None:
+        looked.append(folder)
+        return find(folder, *asked) if len(looked) > 1 else None
+
+    monkeypatch.setattr(sweep.record, "find", late)
+    assert (done.folder / "lock").exists()
+    assert sweep.Status.of(done).code == 0 and len(looked) == 2
+
+
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """A sweep in this process whose runs are in this process, too; unless the test replaces `supervise.start`."""

@@ -208,7 +208,7 @@ class Status:
             found = record.find(cell.folder)
             if found is None and (cell.folder / "lock").exists():
                 with record.lock(cell.folder):
-                    pass
+                    found = record.find(cell.folder)  # who was at it may have ended since we looked
         except Busy as error:
             return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
         except UserError as error:
