@@ -117,6 +117,35 @@ def test_a_run_that_another_sweep_ends_while_one_looks_is_done(tmp_path: Path, m
     assert sweep.Status.of(done).code == 0 and len(looked) == 2
 
 
+@pytest.mark.parametrize(("kind", "tries", "code"), [(EOFError, 2, 0), (BrokenPipeError, 2, 0), (EOFError, 1, 255)])
+def test_a_server_killed_before_it_forked_is_a_crash_of_the_run(
+    kind: type[Exception],
+    tries: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Met by torture: what forks a sweep's runs dies while a run is asked of it, which was a traceback of Python's."""
+    begun = []
+
+    class Process:
+        pid, sentinel, exitcode = None, None, 0
+
+        def __init__(self, target: object, args: object) -> None: ...
+
+        def start(self) -> None:
+            begun.append(1)
+            if len(begun) == 1:
+                raise kind("unexpected EOF")
+
+    context = SimpleNamespace(Process=Process, set_forkserver_preload=lambda names: None)
+    monkeypatch.setattr(supervise.multiprocessing, "get_context", lambda name: context)
+    assert supervise.start("lora_repro.run", [], tmp_path, tries) == code
+    assert supervise.attempts(tmp_path)["attempts"] == 1 and len(begun) == tries
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """A sweep in this process whose runs are in this process, too; unless the test replaces `supervise.start`."""

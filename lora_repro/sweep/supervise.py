@@ -173,6 +173,9 @@ def _decided(folder: Path, before: int, code: int) -> int:
     return code
 
 
+NO_SERVER = 255  # what Python says of a process whose server died while it ran
+
+
 def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int:
     """One try, in a new process. Returns its exit code, or minus the number of the signal that killed it."""
     # Apple's frameworks do not survive a fork; there each run imports anew.
@@ -182,8 +185,11 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
     process = context.Process(target=_run, args=(module, arguments, environment))
     told = False
     try:
-        with _reading:
-            process.start()
+        try:
+            with _reading:
+                process.start()
+        except (EOFError, ConnectionError):  # the server that forks it was killed; the next try starts another
+            return NO_SERVER
         while (code := _ended(process)) is None:
             if stopping() and not told:
                 process.terminate()
