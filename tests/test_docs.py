@@ -65,3 +65,16 @@ def test_links_and_named_paths_exist(page: Path) -> None:
         example = any(info == f"file={path}" for page in DOCS for _, info, _ in blocks(page))
         placeholder = re.search(r"/x\.|/test_ia3\.", path)  # x: a name of the reader's
         assert example or placeholder or (ROOT / path).is_file(), f"{page.name} names {path}"
+
+
+def test_what_the_readme_shows_is_what_is_published() -> None:
+    """Seeds that are added change a table; the lines copied from it must follow."""
+    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in
+             (ROOT / "results/mini/tables/e2e.md").read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    scores = {cell[0]: cell[4:8] for cell in reversed(cells) if len(cell) > 8 and cell[1] == "published"}
+    row, shown = "", {}
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        row = line.strip() if re.match(r"    \S", line) else row
+        if line.startswith("      published"):
+            shown[row] = re.findall(r"\d+\.\d+(?: ± \d+\.\d+|†)", line)
+    assert len(shown) == 5 and shown == {name: scores[name] for name in shown}
