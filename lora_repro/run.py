@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.analysis.forgetting import general_loss
 from lora_repro.cells import asks, cell_of, own_title
 from lora_repro.config.compose import (
     asked_of,
@@ -175,7 +176,8 @@ def measure(
     answers: Answers | None = None
     cut, earlier = 0, 0.0  # `earlier`: seconds of attempts before this one, but not of their start
     if method.needs_model:
-        model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder)
+        on_general_text = partial(general_loss, objective=objective, dtype=resolve_precision(settings.precision, ranks.device))
+        model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder, on_general_text)
         if model.trainable.parameters():
             rows = encode(splits, objective, model.backbone, method, data)
             cut, started = rows.cut, time.monotonic()
@@ -202,6 +204,9 @@ def measure(
         seen = [replace(example, references=(example.target,)) for example in some]
         again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
         measured["train_scores"] = finite_scores(task.score(again.outputs, seen))
+    if model and model.alone is not None and (trained is None or trained.status == "finished"):
+        losses = {"before": model.alone, "after": on_general_text(model.backbone, slots=method.virtual_tokens)}
+        measured["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
     if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
         measured["scores"] = {"dev_loss": measured.get("dev_loss")}
     measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,12 +58,16 @@ def label_of(config: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A backbone with a method in it. `note`: what the method says of itself there. `observer`: looks at its training."""
+    """A backbone with a method in it. `note`: what the method says of itself there. `observer`: looks at its training.
+
+    alone: what was measured of the backbone before the method.
+    """
 
     backbone: Backbone
     trainable: Trainable
     note: str
     observer: Observer | None = None
+    alone: float | None = None
 
 
 def adapt(
@@ -74,12 +78,14 @@ def adapt(
     starts: Sequence[Path] = (),
     probe: UpdateProbe | None = None,
     folder: Path = Path(),
+    measure: Callable[[Backbone], float | None] = lambda backbone: None,
 ) -> Adapted:
     """Load the backbone and apply the method, which takes what it wants of the finished runs in the folders `starts`.
 
-    All that is new is drawn from the seed. `probe` observes into `folder`. Raises UserError.
+    All that is new is drawn from the seed. `probe` observes into `folder`, `measure` is of the backbone alone. Raises UserError.
     """
     backbone = spec.load().to(device)
+    alone = measure(backbone)
     shape = Shape.of(backbone)
     observer = probe.begin(backbone, folder) if probe else None
     torch.manual_seed(seed)
@@ -91,7 +97,7 @@ def adapt(
             method.begin(trainable, [trained_tensors(start) for start in starts])
         except UserError as error:
             raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
-    return Adapted(backbone, trainable, method.note(shape), observer)
+    return Adapted(backbone, trainable, method.note(shape), observer, alone)
 
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:

@@ -91,6 +91,10 @@ class Objective(abc.ABC):
     ) -> tuple[list[str], int]:
         """One output a row, in order, and the model calls that it took. `progress` is told of rows as they are finished."""
 
+    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
+        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text."""
+        return []
+
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
         """The rows with what a frozen body says of each, where the loss needs no more of it and `passes` over them pay for it."""
         return rows

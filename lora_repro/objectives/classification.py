@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from lora_repro.tasks.base import AbstractTask, Example
 
 
+HALVES = ("dev_score_even", "dev_score_odd")
+
+
 def encode_sentence(
     first: list[int], second: list[int] | None, label: float, backbone: Backbone, slots: tuple[int, int], max_length: int
 ) -> tuple[Encoded, int]:
@@ -190,7 +193,10 @@ class Classification(Objective):
 
     @torch.no_grad()
     def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
-        """`dev_loss`: mean loss a row, without smoothing; `dev_score` where there is a score."""
+        """`dev_loss`: mean loss a row, without smoothing; where there is a score `dev_score`, and those of every other row
+
+        from the first and from the second (`dev_score_even`, `dev_score_odd`), which say what choosing by the reported rows adds.
+        """
         total, answers = 0.0, [""] * len(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
             logits = self._logits(backbone, batch)
@@ -201,6 +207,8 @@ class Classification(Objective):
         if self.score is not None:
             gold = [f"{row.label}" if self.regression else self.labels[int(row.label)] for row in rows]
             found["dev_score"] = self.score(answers, gold)
+            for half, name in enumerate(HALVES):
+                found[name] = self.score(answers[half::2], gold[half::2])
         return found
 
     def figure(self, validation: dict[str, float]) -> float:

@@ -233,6 +233,15 @@ class Completion(Objective):
             ids += backbone.tokenizer.encode("\n\n", add_special_tokens=False)
         return ids
 
+    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
+        """[slots] text, scored from its second token on."""
+        found, n = [], sum(slots)
+        for text in texts:
+            ids = backbone.tokenizer.encode(text, add_special_tokens=False)
+            virtual = [*range(n), *[-1] * len(ids)]
+            found.append(Encoded([backbone.pad] * n + ids, virtual, [0] * (n + len(ids)), n + 1))
+        return found
+
     def count(self, row: Encoded) -> int:
         return len(row.ids) - row.prompt_length
 

@@ -221,8 +221,10 @@ def train(
                     return state.result("diverged", step)
                 state.dev_losses.append((step, dev))
                 if "dev_score" in validation:
-                    score = validation["dev_score"]
-                    state.dev_scores.append((step, score if math.isfinite(score) else None))
+                    scores = [validation[name] for name in ("dev_score", "dev_score_even", "dev_score_odd")]
+                    whole, even, odd = (score if math.isfinite(score) else None for score in scores)
+                    state.dev_scores.append((step, whole))
+                    state.dev_halves.append((step, even, odd))
                 if figure <= state.best_figure:  # of equal ones the later, which is nearer to the schedule's end
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
                     state.best_sha256 = ""

@@ -24,7 +24,7 @@ class Trained:
     """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it).
 
     Peak memory and code are those of all its attempts (`provenance.joined`). dev_scores: at the steps of `dev_losses`, of an
-    objective that is chosen by a score; None where it is undefined.
+    objective that is chosen by a score; None where it is undefined. dev_halves: beside them, of either half of the rows.
     """
 
     status: Literal["finished", "diverged"]
@@ -37,10 +37,15 @@ class Trained:
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
+    dev_halves: list[tuple[int, float | None, float | None]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it; status, code and peak have their own places there."""
-        scores = {"dev_score": dict(self.dev_scores).get(self.best_step), "dev_scores": [list(pair) for pair in self.dev_scores]}
+        scores = {
+            "dev_score": dict(self.dev_scores).get(self.best_step),
+            "dev_scores": [list(pair) for pair in self.dev_scores],
+            "dev_halves": [list(triple) for triple in self.dev_halves],
+        }
         return {
             "dev_loss": self.dev_loss if math.isfinite(self.dev_loss) else None,
             "dev_losses": [list(pair) for pair in self.dev_losses],
@@ -66,6 +71,7 @@ class State:
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
+    dev_halves: list[tuple[int, float | None, float | None]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)  # of an fp16 loss
 
     def weigh(self, device: torch.device) -> None:
@@ -78,7 +84,7 @@ class State:
         )
         return Trained(
             status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
-            self.peak_memory_mb, self.code, list(self.dev_scores),
+            self.peak_memory_mb, self.code, list(self.dev_scores), list(self.dev_halves),
         )  # fmt: skip
 
 
@@ -141,6 +147,7 @@ def restore_state(
         torch.cuda.set_rng_state(blob["rng.cuda"])
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
+    state.dev_halves = [(int(step), even, odd) for step, even, odd in facts.get("dev_halves", ())]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_sha256 = facts["best_sha256"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]

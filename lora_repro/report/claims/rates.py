@@ -6,16 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from scipy.special import stdtrit
-
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import LEAST, Reading, Region, judge
+from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.results import backbone_name, grouped, task_of
 
@@ -59,11 +56,8 @@ class RateQuotient(ClaimTest):
                         sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in found]
         if not quotients:
             return []
-        logs, n = np.log(list(quotients.values())), len(quotients)
-        mean, reach = float(logs.mean()), math.nan
-        if n > 1:
-            reach = float(stdtrit(n - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(n)
-        value, low, high = math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+        n = len(quotients)
+        value, low, high = map(math.exp, student([math.log(quotient) for quotient in quotients.values()]))
         notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients.items())
         return [Reading("best rate / best rate, n settings", "ratio", judge(self.region, low, high, n), value, low, high, n,
                         notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from scipy.special import stdtrit
+
 from lora_repro.errors import UserError
 
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
@@ -91,6 +94,15 @@ def judge(region: Region, low: float, high: float, n: int, each: Sequence[float]
         return REPLICATED
     outside = all(value < region.floor for value in values) or all(value > region.ceiling for value in values)
     return REFUTED if outside else INCONCLUSIVE
+
+
+def student(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high): the mean and Student's 95 % interval of it; NaN for its ends where there is one value."""
+    n = len(values)
+    mean, reach = float(np.mean(values)), math.nan
+    if n > 1:
+        reach = float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return mean, mean - reach, mean + reach
 
 
 def combined(verdicts: Sequence[str], how: str) -> str:

@@ -1,4 +1,4 @@
-"""Claims that no record can hold: what a test of this suite checks on every run of it, and what waits for an experiment."""
+"""Claims that no record can hold: what a test of this suite checks on every run of it."""
 
 from __future__ import annotations
 
@@ -37,19 +37,3 @@ class HeldByTests(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         return [Reading("held by the suite's tests, not by a record", "", TESTED, notes=tuple(self.tests))]
-
-
-class Undeclared(ClaimTest):
-    """No experiment of this suite asks for it yet; `why` says what is missing."""
-
-    anywhere = True
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    @property
-    def rule(self) -> str:
-        return f"none yet: {self.why}"
-
-    def read(self, evidence: Evidence) -> list[Reading]:
-        return []

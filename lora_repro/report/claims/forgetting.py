@@ -1,0 +1,84 @@
+"""The test on what a training takes from a model: the rise of its loss on general text, beside the loss on the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lora_repro.report.claims.base import ClaimTest, Operand
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
+from lora_repro.report.columns import task_label
+from lora_repro.report.statistics import generated, one_origin
+from lora_repro.results import Run, backbone_name, grouped, task_of
+
+Value = Callable[[dict[str, Any]], float | None]
+
+
+def rise(measured: dict[str, Any]) -> float | None:
+    """Loss on general text after the training less that before it, nats a token (`analysis.forgetting`); None if not measured."""
+    before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
+    return None if before is None or after is None else float(after) - float(before)
+
+
+def held_out(measured: dict[str, Any]) -> float | None:
+    """The task's held-out loss, nats a token."""
+    return None if measured.get("dev_loss") is None else float(measured["dev_loss"])
+
+
+PARTS: tuple[tuple[str, Value, Region], ...] = (
+    ("rise of the loss on general text", rise, Region(ceiling=0.0)),
+    ("held-out loss of the task", held_out, Region(floor=0.0)),
+)
+
+
+class ForgetsLess(ClaimTest):
+    """`row` forgets less than `other` (a smaller rise of the loss on general text) and learns less (a larger held-out loss).
+
+    Of each seed the one less the other; the value is their mean over seeds, its interval Student's over them.
+    """
+
+    def __init__(self, row: str, other: str) -> None:
+        self.cells = [Operand.of(row), Operand.of(other)]
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.cells[0].table: {cell.row for cell in self.cells}}
+
+    @property
+    def rule(self) -> str:
+        names = " − ".join(f"`{cell.name}`" for cell in self.cells)
+        parts = " and ".join(f"of the {what} lies {region.words}" for what, _, region in PARTS)
+        return f"{names} of the same seed: the mean over seeds, its 95 % interval over them and each of them, {parts}; with " \
+               f"{LEAST} seeds and searched rates at least"  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), task_of(cell)))
+        found = []
+        for here in places:
+            sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]
+            wanting = [f"{side[0].row.label}: rate not searched" for side in sides if side[0].unsearched]
+            runs = [evidence.runs(side) for side in sides]
+            names = " − ".join(side[0].row.label for side in sides)
+            task = task_label(here[0])
+            for what, value, region in PARTS:
+                found.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
+        return found
+
+    def _reading(
+        self, what: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[str],
+        evidence: Evidence,
+    ) -> Reading:  # fmt: skip
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        pairs = [[side[seed] for side in sides] for seed in seeds if all(side[seed].finished for side in sides)]
+        read = [(pair, [value(run.record["measured"]) for run in pair]) for pair in pairs]
+        kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
+        if not kept:
+            return Reading(what, f"nats a token, {task}", NOT_RUN, notes=("not measured, or not run",))
+        runs = [run for pair, _ in kept for run in pair]
+        one_origin([run.record for run in runs])
+        values = [difference for _, difference in kept]
+        mean, low, high = student(values)
+        verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values), values)
+        sources = tuple(evidence.source(run.signature) for run in runs)
+        return Reading(what, f"nats a token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
+                       generated([run.record for run in runs]))  # fmt: skip

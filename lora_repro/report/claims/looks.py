@@ -1,0 +1,73 @@
+"""The test on choosing an epoch by the rows that are reported: what it adds to a score, by halves of the held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lora_repro.report.claims.base import ClaimTest, Operand
+from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.reading import Reading, Region, judge, student
+from lora_repro.report.columns import task_label
+from lora_repro.report.statistics import generated
+from lora_repro.results import Run
+
+Look = tuple[float, float]  # the scores of one half of the rows and of the other
+
+
+def inflation(looks: Sequence[Look]) -> float:
+    """By how much the half that chose a look does better there than the half that did not, the mean of both directions.
+
+    With s_A(t), s_B(t) the scores of the halves at look t, and t_A the last of the best ones of A:
+    ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]: how hard either half is cancels.
+    """
+    places = range(len(looks))
+    by_a, by_b = (max(places, key=lambda at, half=half: (looks[at][half], at)) for half in (0, 1))  # type: ignore[misc]
+    return (looks[by_a][0] - looks[by_a][1] + looks[by_b][1] - looks[by_b][0]) / 2
+
+
+def looks_of(run: Run) -> list[Look]:
+    """The looks at which both halves had a score; none of a run that did not finish or that an earlier version measured."""
+    found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.finished else ()
+    return [(float(even), float(odd)) for _, even, odd in found if even is not None and odd is not None]
+
+
+class EpochChoice(ClaimTest):
+    """`inflation` of the runs of `rows` with several looks, the mean over rows and tasks of each seed, lies above 0."""
+
+    def __init__(self, rows: Sequence[str]) -> None:
+        self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
+
+    def rows(self) -> dict[str, set[str]]:
+        return {cell.table: {other.row for other in self.cells if other.table == cell.table} for cell in self.cells}
+
+    @property
+    def rule(self) -> str:
+        names = ", ".join(f"`{cell.name}`" for cell in self.cells)
+        what = "the score at the epoch that one half of the held-out rows chooses, of this half less that of the other, both ways"
+        mean = "the mean over rows and tasks of each seed, its 95 % interval over seeds"
+        return f"{names}: {what}: {mean}, lies {self.region.words}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        by_seed: dict[int, list[float]] = {}
+        runs, tasks = [], {}
+        for table in self.rows():
+            declared = evidence.cells(table)
+            for row in sorted(self.rows()[table]):
+                for place in dict.fromkeys(task_label(cell) for cell in declared if cell.row.name == row):
+                    here = [cell for cell in declared if cell.row.name == row and task_label(cell) == place]
+                    for seed, run in evidence.runs(here).items():
+                        if len(looks := looks_of(run)) > 1:
+                            by_seed.setdefault(seed, []).append(100 * inflation(looks))
+                            runs.append(run)
+                            tasks[place] = len(looks)
+        if not runs:
+            return []
+        values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]
+        mean, low, high = student(values)
+        notes = (f"{len(runs)} runs", *(f"{task}: {looks} looks" for task, looks in tasks.items()))
+        sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
+        verdict = judge(self.region, low, high, len(values), values)
+        what = "score of the half that chose − that of the other"
+        return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
+                        generated([run.record for run in runs]))]  # fmt: skip
