@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from omegaconf import DictConfig
@@ -23,8 +23,10 @@ from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Rows, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
+from lora_repro.methods.update import share
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig, epochs, train
+from lora_repro.train.pack import Joint
 from lora_repro.train.precision import allow_tf32, autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
@@ -70,8 +72,14 @@ class Adapted:
     alone: float | None = None
 
 
+class Loadable(Protocol):
+    """A `BackboneSpec`, or what stands for it."""
+
+    def load(self) -> Backbone: ...
+
+
 def adapt(
-    spec: BackboneSpec,
+    spec: Loadable,
     method: AbstractMethod,
     seed: int,
     device: torch.device,
@@ -98,6 +106,29 @@ def adapt(
         except UserError as error:
             raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
     return Adapted(backbone, trainable, method.note(shape), observer, alone)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Stands for a backbone that several runs share: each `load` gives a model of the same tensors (`Backbone.sharing`)."""
+
+    whole: Backbone
+
+    @classmethod
+    def of(cls, spec: BackboneSpec, dtype: torch.dtype | None, device: torch.device) -> Pack:
+        """Loaded, and frozen as `learn` would have it."""
+        backbone = spec.load().to(device)
+        for module in backbone.classifier:
+            module.requires_grad_(True)  # it will be trained, and stays as it is
+        round_frozen(backbone.model, dtype, backbone.embedding)
+        return cls(backbone)
+
+    def load(self) -> Backbone:
+        return self.whole.sharing()
+
+    def joined(self, backbones: Sequence[Backbone]) -> Joint:
+        """The model through which all their batches go; to be made last, since it is `whole`, changed."""
+        return Joint(self.whole, share([backbone.model for backbone in backbones], self.whole.model))
 
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from lora_repro.config import place
-from lora_repro.costs.pairs import beam, command, data, dimension, growth, pages, probing, step, table
+from lora_repro.costs.pairs import (
+    beam,
+    command,
+    data,
+    dimension,
+    gpu,
+    growth,
+    packed,
+    pages,
+    probing,
+    step,
+    table,
+)
 from lora_repro.data import Rows
 from lora_repro.errors import UserError
 from lora_repro.objectives import tokens
@@ -78,8 +90,10 @@ def test_reading_is_timed_for_each_number_of_records() -> None:
     assert set(found["read"]) == {"2", "6"} and found["rows"][0]["theirs"] == pytest.approx(3 * found["read"]["2"])
 
 
-WHERE = {"git_sha": "abcdef012", "dirty": False, "device": "cpu, 1 threads", "kernels": "AVX2", "finished_at": "2026-01-02T",
-         "versions": {"torch": "2"}, "load_before": 1.5}  # fmt: skip
+WHERE: dict[str, object] = {
+    "git_sha": "abcdef012", "dirty": False, "device": "cpu, 1 threads", "kernels": "AVX2", "finished_at": "2026-01-02T",
+    "versions": {"torch": "2"}, "load_before": 1.5,
+}  # fmt: skip
 
 
 def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> None:
@@ -90,10 +104,35 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
     assert "| a step | 2 | a peer | 3 | 1.50 | 1.9 |  |\n" in text and "| help | 0.05 |  |  |  | ≤ 0.5 s |  |\n" in text
     assert "- one.json: cpu, 1 threads (AVX2), torch 2, 2026-01-02, code abcdef0, load 1.5\n" in text
     assert "- two.json: " in text and "code abcdef0 with changes" in text
-    assert table.write(tmp_path).read_text() == text
+    assert table.write(tmp_path).read_text() == text and "Not measured: anything on a GPU." in text
+    (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "kernels": "CUDA 9.0"}}))
+    assert "Not measured" not in table.write(tmp_path).read_text()
 
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no pair 'stpe'; choose from beam, data, dimension, growth, pages, probing, scoring, start, step"
+    told = "no pair 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
     assert told in capsys.readouterr().err
+
+
+def test_a_shared_step_does_the_same_work_as_steps_one_by_one() -> None:
+    (found,) = packed.measure(TINY, 2, {"random_llama": ("e2e", "e2e", 4)})["steps"]
+    assert found["losses"]["together"] == pytest.approx(found["losses"]["one by one"], rel=1e-5)
+    assert len(set(found["losses"]["together"])) == packed.MEMBERS  # each its own batch
+    assert [len(times) for times in found["seconds"].values()] == [2, 2]
+
+
+def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu() -> None:
+    found = gpu.measure(["profile=smoke", "device=cpu"], 1, "random_llama", ("fp32", "bf16"), 2)
+    assert list(found["seconds"]) == ["fp32", "bf16"] and set(found["sweeps"]) == {"1", "3"}
+    assert [row["beside"] for row in found["rows"]] == ["bf16", "one after another"]
+
+
+def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command.main(["gpu"]) == 2 and "gpu is measured on a GPU" in capsys.readouterr().err
+    monkeypatch.setattr(command, "names", lambda: ["gpu"])
+    monkeypatch.setattr(command, "checkout", lambda what: tmp_path)
+    assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
+    assert capsys.readouterr().out == "gpu: not measured, torch finds no GPU here\n"

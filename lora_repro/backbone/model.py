@@ -177,6 +177,12 @@ class Backbone(AddressedModel):
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
 
+    def sharing(self) -> Backbone:
+        """The same model once more, of the same tensors, but with a classifier of its own: nothing else of it may be changed."""
+        own = {id(tensor) for module in self.classifier for tensor in module.parameters()}
+        shared = {id(tensor): tensor for tensor in self.model.parameters() if id(tensor) not in own}
+        return copy.deepcopy(self, {id(self.tokenizer): self.tokenizer, **shared})
+
     def to(self, device: torch.device) -> Backbone:
         self.model.to(device)
         return self

@@ -70,6 +70,7 @@ class Tune:
     seeds: Annotated[int, Range(1)]
     length: Annotated[float, Range(0, above=True)]
     most: Annotated[int, Range(1)]
+    packed: bool
 
 
 @dataclass(frozen=True)

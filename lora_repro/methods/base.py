@@ -155,6 +155,7 @@ class AbstractMethod(abc.ABC):
 
     name: str = ""  # the stem of its file; informational
     needs_model: ClassVar[bool] = True  # False: the row is no model's output
+    packs: ClassVar[bool] = False  # whether all it trains are `PartUpdate`s of weights that it leaves alone: runs may share these
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:

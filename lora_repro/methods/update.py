@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,8 +98,10 @@ class PartUpdate(Update):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.base(x)  # (..., out)
-        if self.merged:
-            return out
+        return out if self.merged else self.beside(x, out)
+
+    def beside(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """out (..., out), what the base makes of x, plus every part's term."""
         x = self.dropout(x)
         pieces, end = [], 0
         for part in self.ordered():
@@ -128,6 +130,45 @@ class PartUpdate(Update):
     def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
         found = [part for part in self.ordered() if (part.start, part.start + part.size) == (rows.start, rows.stop)]
         return self.split(found[0]) if found else None
+
+
+class Route:
+    """Whose is what in a batch of several runs: of tensors split along `dim`, `sizes` belong to the updates number `whose`."""
+
+    def __init__(self) -> None:
+        self.whose: Sequence[int] = ()
+        self.sizes: Sequence[int] = ()
+        self.dim = 0
+
+    def take(self, whose: Sequence[int], sizes: Sequence[int], dim: int) -> None:
+        self.whose, self.sizes, self.dim = whose, sizes, dim
+
+
+class SharedBase(nn.Module):
+    """base(x) once, with the terms of each of several updates on its own part of x (`route`), in place of any of them.
+
+    The updates stay parts of their own models, which train and answer by themselves.
+    """
+
+    def __init__(self, updates: Sequence[PartUpdate], route: Route) -> None:
+        super().__init__()
+        self.base, self.route = updates[0].base, route
+        self.updates = tuple(updates)  # a tuple registers none of them here
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sizes, dim = list(self.route.sizes), self.route.dim
+        pieces = zip(self.route.whose, torch.split(x, sizes, dim), torch.split(self.base(x), sizes, dim), strict=True)
+        return torch.cat([self.updates[number].beside(own, out) for number, own, out in pieces], dim)
+
+
+def share(models: Sequence[nn.Module], joint: nn.Module) -> Route:
+    """Put a `SharedBase` of all models' updates into `joint`, a model of the same weights without any; what directs it."""
+    route = Route()
+    places = [{name: part for name, part in model.named_modules() if isinstance(part, PartUpdate)} for model in models]
+    for name in places[0]:
+        parent, _, attribute = name.rpartition(".")
+        setattr(joint.get_submodule(parent), attribute, SharedBase([found[name] for found in places], route))
+    return route
 
 
 def _start(part: Any) -> int:

@@ -74,6 +74,10 @@ class Objective(abc.ABC):
         """Loss terms of a row: the loss of a batch is the mean over all of them."""
 
     @abc.abstractmethod
+    def features(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
+        """What the loss needs of the body, a vector (d) for each of a row's loss terms, row by row: `Batch.features`."""
+
+    @abc.abstractmethod
     def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
         """Sum of the loss over a batch."""
 

@@ -16,7 +16,8 @@ not there; their rates are chosen first.
 Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
 (`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
 `tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts,
-of equally long ones that with more seeds.
+of equally long ones that with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
+frozen backbone, which a GPU does nearly in the time of one; a CPU is no faster by it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,15 +40,19 @@ from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
-from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read
+from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read
 from lora_repro.sweep.begun import begun
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import kept
+from lora_repro.train.pack import Member, train_together
+from lora_repro.train.precision import resolve_precision
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
 FACTOR = 3
+FIRST = (0, -1, 1)  # places of the grid that every search has
 WAIT_SECONDS = 5.0
+TRIAL = "trial.json"
 Trial = dict[str, Any]
 
 
@@ -81,34 +87,82 @@ def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
     number: of those of this rate, each with a seed of its own. Raises UserError if there is nothing to train.
     """
     config, folder = shortened(config, lr, number)
-    path = folder / "trial.json"
+    path = folder / TRIAL
     if path.exists():
         return record.read(path)
     with record.lock(folder):
         if path.exists():  # another process was at it
             return record.read(path)
-        trained, parameters = trained_at(config, folder)
-        facts = trained.facts()
-        finished = trained.status == "finished"
-        result = {
-            "schema": record.SCHEMA,
-            "signature": folder.name,
-            "row": {"name": config.row.name},
-            "lr": lr,
-            "status": trained.status,
-            # What it had reached before it diverged says nothing for this rate.
-            "dev_loss": facts["dev_loss"] if finished else None,
-            "dev_score": facts.get("dev_score") if finished else None,
-            "steps": facts["steps"],
-            "train_seconds": facts["train_seconds"],
-            "parameters": parameters,
-            **trained.code,
-            "finished_at": provenance.now(),
-        }
-        write_json(path, result)
-        kept.clean(folder)
-        (folder / kept.ADAPTER).unlink(missing_ok=True)
+        return noted(config, folder, *trained_at(config, folder))
+
+
+def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
+    """What a trial has measured, saved in its folder, where its weights are no more. packed: how many shared its steps."""
+    facts = trained.facts()
+    finished = trained.status == "finished"
+    result = {
+        "schema": record.SCHEMA,
+        "signature": folder.name,
+        "row": {"name": config.row.name},
+        "lr": float(config.train.lr),
+        "status": trained.status,
+        # What it had reached before it diverged says nothing for this rate.
+        "dev_loss": facts["dev_loss"] if finished else None,
+        "dev_score": facts.get("dev_score") if finished else None,
+        "steps": facts["steps"],
+        "train_seconds": facts["train_seconds"],
+        **({"packed": packed} if packed > 1 else {}),
+        "parameters": dict(parameters),
+        **trained.code,
+        "finished_at": provenance.now(),
+    }
+    write_json(folder / TRIAL, result)
+    kept.clean(folder)
+    (folder / kept.ADAPTER).unlink(missing_ok=True)
     return result
+
+
+def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
+    """Run those trials (rate, number) that are missing in lockstep over one frozen backbone (`train.pack`), if the method can.
+
+    Their `train_seconds` are the pack's. Raises UserError as `trial` does, and where the training cannot be packed.
+    """
+    if not build(config.method).packs:
+        return
+    with ExitStack() as locks:
+        missing = []
+        for lr, number in wanted:
+            own, folder = shortened(config, lr, number)
+            if not (folder / TRIAL).exists():
+                locks.enter_context(record.lock(folder))
+                if not (folder / TRIAL).exists():  # another process was at it
+                    missing.append((own, folder))
+        if len(missing) > 1:
+            for (own, folder), found in zip(missing, trained_together(missing), strict=True):
+                noted(own, folder, *found, packed=len(missing))
+
+
+def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
+    """Of each trial, the same but for rate and seed, what `trained_at` says of it."""
+    config = trials[0][0]
+    task, method, data = (build(config[group]) for group in ("task", "method", "data"))
+    objective, ranks = objective_of(config), Ranks.here(config.device)
+    if ranks.size > 1:
+        raise UserError("trials in a pack are one process's: tune.packed=false, or start one process")
+    pack = Pack.of(backbone_of(config), resolve_precision(config.train.precision, ranks.device), ranks.device)
+    starts = [Path(start) for start in config.get("starts") or ()]
+    models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]
+    joint = pack.joined([model.backbone for model in models])
+    rows = encode(read(task, config.paths.data), objective, models[0].backbone, method, data)
+    with ExitStack() as logs:
+        members = []
+        for model, (own, folder) in zip(models, trials, strict=True):
+            log = logs.enter_context(Metrics(folder / "metrics.jsonl")).log
+            label = f"{label_of(own)}, {len(trials)} rates at once"
+            settings = build(own.train)
+            members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / "checkpoints", log, label))
+        found = train_together(joint, members, rows, objective)
+    return [(trained, model.trainable.counts(model.backbone.model)) for trained, model in zip(found, models, strict=True)]
 
 
 def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
@@ -143,7 +197,7 @@ def mean_badness(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, fl
 
 def next_place(done: Mapping[int, tuple[float, float]], most: int) -> int | None:
     """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far."""
-    for place in (0, -1, 1):
+    for place in FIRST:
         if place not in done:
             return place
     if len(done) < most and (side := edge(done)):
@@ -201,6 +255,8 @@ class Search:
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, list[Trial]] = {}
         config = begun(self.config, self.cell.overrides)
+        if config.tune.packed:
+            packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most))) is not None:
             trials[place] = [trial(config, self.rate(place), number) for number in range(self.seeds)]
             done[place] = mean_badness(trials[place], by)

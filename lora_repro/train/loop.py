@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -115,6 +115,11 @@ def silent(step: int, values: dict[str, float]) -> None:
     """Logs nothing."""
 
 
+Log = Callable[[int, dict[str, float]], None]
+Gradients = Callable[[Sequence[Encoded], torch.amp.GradScaler], tuple[torch.Tensor, int]]
+Steps = Generator[tuple[Sequence[Encoded], torch.amp.GradScaler], tuple[torch.Tensor, int], Trained]
+
+
 def train(
     backbone: Backbone,
     trainable: Trainable,
@@ -123,7 +128,7 @@ def train(
     config: TrainConfig,
     seed: int,
     folder: Path,
-    log: Callable[[int, dict[str, float]], None] = silent,
+    log: Log = silent,
     label: str = "train",
     observe: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
@@ -134,10 +139,46 @@ def train(
     state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
     Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
     """
+    ranks = ranks or Ranks(trainable.parameters()[0].device)
+
+    def gradients(batch: Sequence[Encoded], scaler: torch.amp.GradScaler) -> tuple[torch.Tensor, int]:
+        return own_gradients(backbone, trainable, batch, objective, config, scaler, ranks)
+
+    with collected() as caught:
+        steps = training(backbone, trainable, rows, objective, config, seed, folder, caught, log, label, observe, ranks)
+        answer = None
+        try:
+            while True:
+                answer = gradients(*steps.send(answer))  # type: ignore[arg-type]
+        except StopIteration as end:
+            trained: Trained = end.value
+            return trained
+        finally:
+            steps.close()
+
+
+def training(
+    backbone: Backbone,
+    trainable: Trainable,
+    rows: Rows,
+    objective: Objective,
+    config: TrainConfig,
+    seed: int,
+    folder: Path,
+    caught: Sequence[int],
+    log: Log,
+    label: str,
+    observe: Callable[[int, int], None] | None,
+    ranks: Ranks,
+    shown: bool = True,
+) -> Steps:
+    """`train`, which asks for the gradients of each global batch and is sent its loss and tokens: several may share a pass.
+
+    caught: signals that came. shown: whether it has a progress bar.
+    """
     parameters = trainable.named
     tensors = list(parameters.values())
     device = tensors[0].device
-    ranks = ranks or Ranks(device)
     greet(ranks, config)
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
@@ -162,7 +203,7 @@ def train(
     note = log if ranks.first else silent
     read_every = READ.get(device.type, MEASURED)
     unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []  # step, its loss, its tokens, what else is logged
-    silence = {} if ranks.first else {"disable": True}
+    silence = {} if ranks.first and shown else {"disable": True}
     bar = cli.bar(total, label, "step", step, **silence)
 
     def read() -> int:
@@ -178,7 +219,7 @@ def train(
         unread.clear()
         return 0
 
-    with collected() as caught, bar:
+    with bar:
         while step < total:
             epoch, position = divmod(step, per_epoch)
             if position == 0 or not order:
@@ -187,10 +228,7 @@ def train(
             if ranks.size > 1:  # dropout masks of its own for every rank, the same ones after a resumption
                 torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
             backbone.model.train()
-            with autocast(device, dtype):
-                loss, tokens = _backward(backbone, objective, chosen, config, scaler, ranks)
-                if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
-                    loss = loss + _penalise(trainable.penalty(), scaler)
+            loss, tokens = yield chosen, scaler
             ranks.add_gradients(tensors)
             scaler.unscale_(optimizer)
             measured = step % MEASURED == 0  # before the clip
@@ -271,6 +309,26 @@ def _penalise(penalty: torch.Tensor, scaler: torch.amp.GradScaler) -> torch.Tens
     return penalty.detach().double()
 
 
+def own_gradients(
+    backbone: Backbone,
+    trainable: Trainable,
+    rows: Sequence[Encoded],
+    objective: Objective,
+    config: TrainConfig,
+    scaler: torch.amp.GradScaler,
+    ranks: Ranks,
+) -> tuple[torch.Tensor, int]:
+    """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them, and of the penalty.
+
+    Returns this part of the loss, in double precision and unread, and how many tokens were computed for it.
+    """
+    with autocast(backbone.device, resolve_precision(config.precision, backbone.device)):
+        loss, tokens = _backward(backbone, objective, rows, config, scaler, ranks)
+        if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
+            loss = loss + _penalise(trainable.penalty(), scaler)
+    return loss, tokens
+
+
 def _backward(
     backbone: Backbone,
     objective: Objective,
@@ -279,10 +337,6 @@ def _backward(
     scaler: torch.amp.GradScaler,
     ranks: Ranks,
 ) -> tuple[torch.Tensor, int]:
-    """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them.
-
-    Returns this part of the loss, in double precision and unread, and how many tokens were computed for it.
-    """
     # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
     count = sum(objective.count(row) for row in rows)
     mine = ranks.share(list(rows))

@@ -23,6 +23,7 @@ from lora_repro.costs.pairs import table
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
+from lora_repro.train.ranks import Ranks
 
 NO_PAIRS = ("command", "processes", "table")
 
@@ -40,9 +41,16 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"no pair {min(unknown)!r}; choose from {', '.join(names())}")
     results = checkout("timing") / "results"
     torch.set_num_threads(1)
-    for name in chosen or names():
-        where = {**provenance.where(torch.device("cpu"), None), "load_before": round(os.getloadavg()[0], 1)}
-        pair = import_module(f"{pairs.__name__}.{name}")
+    there, device = torch.cuda.is_available(), Ranks.here("auto").device
+    modules = {name: import_module(f"{pairs.__name__}.{name}") for name in chosen or names()}
+    lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
+    if lacking and chosen:
+        raise UserError(f"{lacking[0]} is measured on a GPU, and torch finds none here")
+    for name, pair in modules.items():
+        if name in lacking:
+            cli.say(f"{name}: not measured, torch finds no GPU here")
+            continue
+        where = {**provenance.where(device, None), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)
         for row in found["rows"]:
             cli.say("  ".join(filter(None, table.Row(**row).cells())))
@@ -50,5 +58,6 @@ def main(arguments: Sequence[str]) -> int:
         write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
         drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
         manifest.note(results, [path, table.write(path.parent), *drawn])
-    print(f"wrote {', '.join(f'results/bench/{name}.json' for name in chosen or names())} and results/bench/README.md")
+    if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
+        print(f"wrote {', '.join(written)} and results/bench/README.md")
     return 0

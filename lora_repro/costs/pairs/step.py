@@ -34,7 +34,7 @@ from lora_repro.objectives.base import Objective
 from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.optimizer import adamw
-from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.precision import autocast, loss_scaler, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
 TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5"}
@@ -64,16 +64,19 @@ def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train
     trainable = method.apply(backbone)
     backbone.to(backbone.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
-    optimizer = adamw(trainable.named, trainable.rates, train)
+    optimizer, scaler = adamw(trainable.named, trainable.rates, train), loss_scaler(backbone.device, dtype)
+    if train.compile:
+        backbone.compile()
     backbone.model.train()
 
     def step(rows: Sequence[Encoded]) -> float:
         count = sum(objective.count(row) for row in rows)
         with autocast(backbone.device, dtype):
-            batch = collate(rows, backbone.pad).to(backbone.device)
+            batch = collate(rows, backbone.pad, backbone.lengths).to(backbone.device)
             loss = objective.summed(backbone, batch, train.label_smoothing) / count
-            loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 

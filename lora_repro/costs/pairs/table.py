@@ -17,8 +17,9 @@ else the machine did hardly counts; the middle of the rounds is shown. Times: ho
 in `{files}`.
 """
 FOOT = """
-How costs grow: [growth.svg](growth.svg). Not measured: anything on a GPU.
+How costs grow: [growth.svg](growth.svg).{lacking}
 """
+LACKING = " Not measured: anything on a GPU."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def write(folder: Path) -> Path:
     places = {name: _place(measured["where"]) for name, measured in found.items()}
     said = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
     text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "Measured on:", "", *said])
-    write_text(folder / "README.md", f"{text}\n{FOOT}")
+    on_gpu = any(measured["where"]["kernels"].startswith("CUDA") for measured in found.values())
+    write_text(folder / "README.md", f"{text}\n{FOOT.format(lacking='' if on_gpu else LACKING)}")
     return folder / "README.md"
 
 
