@@ -105,7 +105,7 @@ def test_a_shared_step_gives_each_member_the_gradients_of_its_own(
     _, models, joint = packed(architecture, tmp_path)  # B is not zero any more
     members = [Member(model.backbone, model.trainable, CONFIG, 0, tmp_path, silent, "") for model in models]
     scaler = loss_scaler(CPU, None)
-    batches = {number: [*rows.train[number : number + 4], rows.train[20 - number]] for number in asking}
+    batches = {number: [*rows.train[number : 2 * number + 2], rows.train[20 - number]] for number in asking}
     for model in models:
         model.backbone.model.train()
         model.backbone.model.zero_grad()
@@ -137,10 +137,10 @@ def test_each_member_ends_where_it_ends_alone(
         assert (found.status, found.steps, found.best_step) == ("finished", expected.steps, expected.best_step)
         assert found.tokens == expected.tokens and len(found.dev_losses) == len(expected.dev_losses)
         for (_, one), (_, other) in zip(found.dev_losses, expected.dev_losses, strict=True):
-            assert one == pytest.approx(other, abs=1e-5)
+            assert one == pytest.approx(other, abs=2e-4)
         theirs = own.trainable.named
         for name, tensor in models[number].trainable.named.items():
-            assert torch.allclose(tensor, theirs[name], atol=1e-5), name
+            assert torch.allclose(tensor, theirs[name], atol=2e-4), name
     assert len({trained.dev_loss for trained in together}) == 3
 
 
