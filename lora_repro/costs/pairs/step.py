@@ -12,7 +12,7 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,7 @@ PARTS = {  # of a step's time, by the operations that take it
     "random numbers": ("bernoulli_",),
     "copies": ("copy_", "cat", "fill_"),
     "loss": ("_log_softmax", "_log_softmax_backward_data"),
+    "optimizer": ("_fused_adamw_",),
 }
 
 Step = Callable[[Sequence[Encoded]], float]
@@ -143,6 +144,10 @@ def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
     whole = sum(taken.values())
     found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in PARTS.items()}
     return {name: round(share, 3) for name, share in {**found, "elementwise": 1 - sum(found.values())}.items()}
+
+
+def shown(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {taken:.0%}" for part, taken in shares.items())
 
 
 def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable[[], float]) -> float:
@@ -239,7 +244,7 @@ def _rows(entry: dict[str, Any]) -> list[Row]:
     name, middle = f"{entry['name']}, {entry['precision']}", {arm: statistics.median(s) for arm, s in entry["seconds"].items()}
     share = f"{entry['gflops'] / entry['gemm_gflops']:.0%} of the rate of the block's products alone; target 70 %"
     if entry["parts"]:
-        share += f". Of the step: {', '.join(f'{part} {taken:.0%}' for part, taken in entry['parts'].items())}"
+        share += f". Of the step: {shown(entry['parts'])}"
     target, data = TARGETS.get(entry["name"], ""), entry["data"]
     return [
         Row(f"LoRA step, {name}", middle["ours"], "peft + Trainer", middle["peer"], target, data),

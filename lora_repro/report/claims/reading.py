@@ -62,12 +62,17 @@ class Reading:
     part: int = 0  # of a claim of several parts
     better: str = ""  # of a claim "at least as good": the verdict on better
 
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):  # an end that is no number is none
+            if (end := getattr(self, name)) is not None and not math.isfinite(end):
+                object.__setattr__(self, name, None)
+
     @property
     def text(self) -> str:
         """`+0.4 [−0.6, +1.2] (3)`; † marks n = 1; no brackets for a value that has no spread."""
         if self.value is None:
             return "—"
-        ends = [self._number(end) for end in (self.low, self.high) if end is not None and math.isfinite(end)]
+        ends = [self._number(end) for end in (self.low, self.high) if end is not None]
         interval = f" [{', '.join(ends)}]" if ends else ""
         count = f" ({self.n}{'†' if self.n == 1 else ''})" if self.n else ""
         return f"{self._number(self.value)}{interval}{count}"
