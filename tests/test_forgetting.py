@@ -46,6 +46,12 @@ def test_it_is_of_the_model_with_its_method_and_draws_no_random_number() -> None
     assert general_loss(backbone, Completion(), None, method.virtual_tokens) != pytest.approx(alone, abs=1e-6)
 
 
+def test_a_model_of_few_positions_reads_as_much_as_it_has_room_for() -> None:
+    backbone = tiny_backbone("gpt2", n_positions=40)
+    rows = Completion().plain(PASSAGES, backbone, (3, 2))
+    assert {len(row.ids) for row in rows} == {40} and general_loss(backbone, Completion(), None, (3, 2)) is not None
+
+
 def test_a_classifier_writes_no_text_and_has_none() -> None:
     assert general_loss(tiny_backbone("bert"), Classification(("a", "b")), None) is None
 

@@ -234,10 +234,11 @@ class Completion(Objective):
         return ids
 
     def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
-        """[slots] text, scored from its second token on."""
+        """[slots] text, scored from its second token on; as much of it as the model has positions for."""
         found, n = [], sum(slots)
+        config: Any = backbone.model.config
         for text in texts:
-            ids = backbone.tokenizer.encode(text, add_special_tokens=False)
+            ids = backbone.tokenizer.encode(text, add_special_tokens=False)[: config.max_position_embeddings - n]
             virtual = [*range(n), *[-1] * len(ids)]
             found.append(Encoded([backbone.pad] * n + ids, virtual, [0] * (n + len(ids)), n + 1))
         return found
