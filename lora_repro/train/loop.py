@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -116,7 +116,6 @@ def silent(step: int, values: dict[str, float]) -> None:
 
 
 Log = Callable[[int, dict[str, float]], None]
-Gradients = Callable[[Sequence[Encoded], torch.amp.GradScaler], tuple[torch.Tensor, int]]
 Steps = Generator[tuple[Sequence[Encoded], torch.amp.GradScaler], tuple[torch.Tensor, int], Trained]
 
 
@@ -140,16 +139,13 @@ def train(
     Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
-
-    def gradients(batch: Sequence[Encoded], scaler: torch.amp.GradScaler) -> tuple[torch.Tensor, int]:
-        return own_gradients(backbone, trainable, batch, objective, config, scaler, ranks)
-
+    told: Any = None
     with collected() as caught:
         steps = training(backbone, trainable, rows, objective, config, seed, folder, caught, log, label, observe, ranks)
-        answer = None
         try:
             while True:
-                answer = gradients(*steps.send(answer))  # type: ignore[arg-type]
+                batch, scaler = steps.send(told)
+                told = own_gradients(backbone, trainable, batch, objective, config, scaler, ranks)
         except StopIteration as end:
             trained: Trained = end.value
             return trained
