@@ -36,26 +36,26 @@ def encode_sentence(
     """The row of the ids of one or two sentences, and how many of them were cut: from the longer first, one at a time."""
     prefix, infix = slots
     pair, second = second is not None, second or []
-    between = backbone.separator if pair else []
-    room = max_length - len(backbone.cls) - prefix - infix - len(between) - 1
+    between, start, eos = backbone.separator if pair else [], len(backbone.cls), backbone.eos
+    room = max_length - start - prefix - infix - len(between) - 1
     if room < 2:
         raise UserError(
             f"data.max_length={max_length} leaves no room for text beside {prefix + infix} virtual tokens; raise it"
         )
-    cut = max(0, len(first) + len(second) - room)
-    if cut:
+    cut = len(first) + len(second) - room
+    if cut > 0:
         first, second = list(first), list(second)
         for _ in range(cut):
             (first if len(first) > len(second) else second).pop()
-    eos, start = backbone.eos, len(backbone.cls)
-    opening = [*backbone.cls, *[eos] * prefix, *first, *between]
-    ids = [*opening, *second, *[eos] * infix, eos]
-    virtual = [-1] * len(ids)
+    slots_before, slots_after = [eos] * prefix, [eos] * infix
+    ids = [*backbone.cls, *slots_before, *first, *between, *second, *slots_after, eos]
+    n, opening = len(ids), start + prefix + len(first) + len(between)
+    virtual = [-1] * n
     if prefix or infix:
         virtual[start : start + prefix] = range(prefix)
-        virtual[len(ids) - 1 - infix : len(ids) - 1] = range(prefix, prefix + infix)
-    segments = [0] * len(opening) + [int(pair)] * (len(ids) - len(opening))
-    return Encoded(ids, virtual, segments, len(ids), label), cut
+        virtual[n - 1 - infix : n - 1] = range(prefix, prefix + infix)
+    segments = [0] * opening + [int(pair)] * (n - opening)
+    return Encoded(ids, virtual, segments, n, label), max(0, cut)
 
 
 def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
@@ -153,8 +153,9 @@ class Classification(Objective):
             )
         first = token_ids([e.input for e in examples], backbone.tokenizer)
         seconds = iter(token_ids([e.second for e in examples if e.second is not None], backbone.tokenizer))
+        labels = {target: self._label(target) for target in {e.target for e in examples}}
         found = [
-            encode_sentence(ids, None if e.second is None else next(seconds), self._label(e.target), backbone, slots, max_length)
+            encode_sentence(ids, None if e.second is None else next(seconds), labels[e.target], backbone, slots, max_length)
             for ids, e in zip(first, examples, strict=True)
         ]
         return [row for row, _ in found], sum(cut > 0 for _, cut in found)
