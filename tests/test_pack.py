@@ -47,12 +47,15 @@ def labelled(row: Encoded, label: float) -> Encoded:
     return dataclasses.replace(row, segments=[0] * len(row.ids), prompt_length=len(row.ids), label=label)
 
 
+def accuracy(answers: list[str], gold: list[str]) -> float:
+    return sum(a == b for a, b in zip(answers, gold, strict=True)) / len(gold)
+
+
 def of(architecture: str) -> tuple[Objective, Rows]:
     if architecture in ("llama", "gpt2"):
         return Completion(), Rows(TEXTS, TEXTS[:5])
     rows = [labelled(row, i % 2) for i, row in enumerate(TEXTS)]
-    score = lambda answers, gold: sum(a == b for a, b in zip(answers, gold, strict=True)) / len(gold)  # noqa: E731
-    return Classification(("a", "b"), score), Rows(rows, rows[:6])
+    return Classification(("a", "b"), accuracy), Rows(rows, rows[:6])
 
 
 class Spec:

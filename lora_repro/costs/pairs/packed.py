@@ -55,7 +55,7 @@ def _measured(overrides: Sequence[str], rounds: int, backbone: str, generated: s
     def step(name: str, way: Callable[[dict[int, list[Encoded]]], dict[int, Any]]) -> None:
         found = way(dict(enumerate(batches)))
         losses[name] = [float(found[number][0]) for number in range(MEMBERS)]
-        for optimizer in optimizers:  # timed with it, and taken back to the same weights by a rate of 0
+        for optimizer in optimizers:  # its time counts; a rate of 0 leaves the weights, so that both ways start alike
             for group in optimizer.param_groups:
                 group["lr"] = 0.0
             optimizer.step()

@@ -21,8 +21,11 @@ def inflation(looks: Sequence[Look]) -> float:
     With s_A(t), s_B(t) the scores of the halves at look t, and t_A the last of the best ones of A:
     ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]: how hard either half is cancels.
     """
-    places = range(len(looks))
-    by_a, by_b = (max(places, key=lambda at, half=half: (looks[at][half], at)) for half in (0, 1))  # type: ignore[misc]
+
+    def chosen(half: int) -> int:
+        return max(range(len(looks)), key=lambda at: (looks[at][half], at))
+
+    by_a, by_b = chosen(0), chosen(1)
     return (looks[by_a][0] - looks[by_a][1] + looks[by_b][1] - looks[by_b][0]) / 2
 
 
