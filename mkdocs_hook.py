@@ -24,6 +24,7 @@ PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its pag
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """The page with plain fences, and with results/, which is not in docs/, where it is on the site."""
     markdown = re.sub(r"\]\(\.\./results/(README|claims)\.md\)", lambda found: f"](results/{PAGES[found[1]]}.md)", markdown)
+    markdown = re.sub(r"\[([^\]]*)\]\(\.\./(results/[^)]+)\)", r'<a href="\2">\1</a>', markdown)
     return FENCE.sub(lambda found: (f"`{found[2]}`\n\n" if found[2] else "") + f"```{found[1]}", markdown)
 
 

@@ -49,11 +49,11 @@ def test_every_example_is_a_code_block(page: Path, project: Path) -> None:
             assert f"<p><code>{info.removeprefix('file=')}</code></p>" in rendered
 
 
-def test_results_and_claims_are_on_the_site_and_their_links_lead_somewhere(project: Path) -> None:
+def test_results_and_claims_are_on_the_site_and_all_links_lead_somewhere(project: Path) -> None:
     site = project / "site" / "results"
     pages = [site / "index.html", site / "claims.html", *sorted(site.glob("*/report.html"))]
     assert len(pages) > 3
-    for page in pages:
+    for page in [*pages, *(site.parent / f"{page.stem}.html" for page in DOCS)]:
         text = page.read_text(encoding="utf-8")
         links = {html.unescape(link) for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text)}
         gone = sorted(link for link in links if not (page.parent / link).exists())
