@@ -6,8 +6,7 @@ prints them: the paper's tables multiply BLEU, METEOR and ROUGE-L by 100; NIST a
 
 from collections.abc import Sequence
 
-from lora_repro.errors import UserError
-from lora_repro.metrics import coco
+from lora_repro.metrics import _groups, coco
 from lora_repro.metrics.bleu import bleu, bleu_counts, nist
 
 METRICS = ("bleu", "nist", "meteor", "rouge_l", "cider")
@@ -52,16 +51,6 @@ def per_input_statistics(
     return rows
 
 
-def _checked(
-    outputs: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[coco.Group, tuple[coco.Group, ...]]:
-    if len(outputs) != len(references):
-        raise UserError(
-            f"{len(outputs)} outputs but {len(references)} groups of references: give one group for each output"
-        )
-    if not outputs:
-        raise UserError("nothing to score: no outputs given")
-    if not all(references):
-        empty = next(i for i, group in enumerate(references, 1) if not group)
-        raise UserError(f"output {empty} of {len(outputs)} has no reference: give at least one")
+def _checked(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[coco.Group, tuple[coco.Group, ...]]:
+    _groups.check(outputs, references)
     return tuple(outputs), tuple(tuple(group) for group in references)

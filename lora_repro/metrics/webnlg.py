@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lora_repro.errors import UserError
-from lora_repro.metrics import bleu, meteor, ter
+from lora_repro.metrics import _groups, bleu, meteor, ter
 
 METRICS = ("bleu", "meteor", "ter")
 # NLTK's words, of a text already split: a double quote opens (``), and these words come apart.
@@ -99,15 +98,7 @@ def per_input_statistics(
     the sum of one over that of the other. An output counts as one line. Raises UserError (lengths differ, nothing to score, an
     output without reference, Java failed) or NotAvailable (no Java).
     """
-    if len(outputs) != len(references):
-        raise UserError(
-            f"{len(outputs)} outputs but {len(references)} groups of references: give one group for each output"
-        )
-    if not outputs:
-        raise UserError("nothing to score: no outputs given")
-    if not all(references):
-        empty = next(i for i, group in enumerate(references, 1) if not group)
-        raise UserError(f"output {empty} of {len(outputs)} has no reference: give at least one")
+    _groups.check(outputs, references)
     rules = PROTOCOLS[protocol]
     outs = [rules.output(output) for output in outputs]
     groups = [[rules.reference(text) for text in group[: rules.most]] for group in references]

@@ -1,0 +1,18 @@
+"""One group of references for each output: what every corpus metric asks for first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_repro.errors import UserError
+
+
+def check(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """UserError if lengths differ, nothing is to be scored, or an output has no reference."""
+    if len(outputs) != len(references):
+        raise UserError(f"{len(outputs)} outputs but {len(references)} groups of references: give one group for each output")
+    if not outputs:
+        raise UserError("nothing to score: no outputs given")
+    if not all(references):
+        empty = next(i for i, group in enumerate(references, 1) if not group)
+        raise UserError(f"output {empty} of {len(outputs)} has no reference: give at least one")
