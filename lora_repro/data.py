@@ -90,7 +90,8 @@ class DataConfig:
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
     distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a
     silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt. `n_train_scored`
-    training pairs are answered and scored like the test's, at the end: what a record has as `train_scores`.
+    training pairs are answered and scored like the test's, at the end: what a record has as `train_scores`; their most frequent
+    answer, given to every test input, scores `one_answer_scores`.
     """
 
     n_train: Annotated[int, Range(1)] | None = None

@@ -204,6 +204,8 @@ def measure(
         seen = [replace(example, references=(example.target,)) for example in some]
         again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
         measured["train_scores"] = finite_scores(task.score(again.outputs, seen))
+        usual = Counter(example.target for example in some).most_common(1)[0][0]
+        measured["one_answer_scores"] = finite_scores(task.score([usual] * len(test), test))
     if model and model.alone is not None and (trained is None or trained.status == "finished"):
         losses = {"before": model.alone, "after": on_general_text(model.backbone, slots=method.virtual_tokens)}
         measured["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}

@@ -156,6 +156,26 @@ def test_claims_on_d90(at: int, over: str, whole: float, seeds: int, verdict: st
     assert reading.verdict == verdict and "RTE" in reading.unit
 
 
+@pytest.mark.parametrize("one_answer, idle", [(0.79, False), (0.7921, True), (None, False)])  # enough: 90 % of 0.88
+def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    kept = store(scores, range(3))
+    for found in kept.records.values():
+        found["measured"]["one_answer_scores"] = {"accuracy": one_answer}
+    ask = Ask("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = declared(range(3))
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    line = shown.tables[0].rows[0]
+    assert line[4:] == (("—", "—", "—", "—") if idle else ("256", "512", "512, 512, 512", "0.512 %"))
+    said = [note for note in shown.tables[0].footnotes if "one answer for every input, the most" in note]
+    assert len(said) == idle and all("DID on RTE (79.2)" in note for note in said)
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", kept
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
+    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling=1).read(evidence)
+    assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
+
+
 def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The larger one needs fewer directions; each is compared with its own full fine-tuning and its own twin."""
     scores = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}

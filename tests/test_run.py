@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from lora_repro import run
 from lora_repro.config.compose import compose, resolved
+from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
 from lora_repro.tasks.base import Example, Scores
@@ -299,3 +300,16 @@ def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypat
     with pytest.raises(SystemExit):
         run.main([])
     assert last[-1] == (signal.signal, signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_beside_its_score_stands_what_training_rows_and_one_answer_score(tmp_path: Path) -> None:
+    asked = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]
+    config = compose([*asked, "data.n_train_scored=16", "data.n_test=7"])
+    measured = run.run(config)["measured"]
+    assert set(measured["train_scores"]) == set(measured["scores"]) == set(measured["one_answer_scores"])
+    splits, data = run.read(run.build(config.task), None), run.build(config.data)
+    seen = [example.target for example in subset(splits.train, data.n_train, data.subset_seed)[:16]]
+    asked_of_test = [example.references[0] for example in subset(splits.test, data.n_test, data.subset_seed)]
+    usual = max(set(seen), key=seen.count)
+    assert measured["one_answer_scores"]["accuracy"] == pytest.approx(asked_of_test.count(usual) / len(asked_of_test))
+    assert "one_answer_scores" not in run.run(compose([*asked, "seed=1"]))["measured"]

@@ -17,6 +17,7 @@ from lora_repro.report.views.dimension import Found, searched
 from lora_repro.results import grouped, task_of
 
 Seeds = dict[int, float]
+IDLE = "one answer for every input scores no less than is enough"
 
 
 class Dimension(ClaimTest):
@@ -61,6 +62,8 @@ class Dimension(ClaimTest):
         }  # fmt: skip
         if not ours or (self.over and not theirs):
             return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
+        if ours[0].idle:
+            return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
         if self.over and theirs[0].search.possible(theirs[0].records) is not True:
             note = f"{self.over} cannot reach it: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
@@ -101,6 +104,8 @@ class DimensionBySize(ClaimTest):
             "sources": tuple(evidence.source(name) for name in runs),
             "generated": generated([dict(record) for record in runs.values() if record]),
         }  # fmt: skip
+        if small.idle or large.idle:
+            return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
         return _judged(_quotients(large, small), self.region, facts)
 
 

@@ -70,8 +70,30 @@ class Found:
         return summarise(gaps) if gaps else None
 
     @property
+    def line(self) -> float | None:
+        """What is enough, in per cent; None where the reference has no score."""
+        return None if self.reference is None else self.search.share * self.reference.mean
+
+    @property
+    def floor(self) -> float | None:
+        """What one answer for every input scores, the most frequent of training, in per cent; None where no run says."""
+        found = (r["measured"].get("one_answer_scores", {}).get(score_of(self.cell)) for r in self.records.values() if r)
+        return next((100 * value for value in found if value is not None), None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether what is enough takes no learning: one answer for every input scores as much."""
+        return self.line is not None and self.floor is not None and self.floor >= self.line
+
+    def bracket(self) -> tuple[int | None, int | None]:
+        """The largest value that fell short, and the smallest above it that was enough; None where there is none to speak of."""
+        return (None, None) if self.idle else self.search.bracket(self.records)
+
+    @property
     def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
         """(the largest value that fell short, the smallest enough) of each seed against the reference's same seed."""
+        if self.idle:
+            return {}
         made = {}
         for seed in sorted({cell.seed for cell in self.search.reference}):
             values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
@@ -144,7 +166,7 @@ def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
     order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, task_of(one.cell)) for one in found))}
     rows = []
     for one in sorted(found, key=lambda one: (order[one.cell.row.name, task_of(one.cell)], one.moved)):
-        low, high = one.search.bracket(one.records)
+        low, high = one.bracket()
         ends = (EMPTY if value is None else f"{value:,}" for value in (low, high))
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, f"{one.moved:,}", *ends))
     header = ("Row", "Task", "Backbone", "values", "too few", "d90")
@@ -156,12 +178,11 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
     share = f"{100 * found[0].search.share:.0f} %"
     rows = []
     for one in found:
-        low, high = one.search.bracket(one.records)
-        reference = one.reference
-        enough = EMPTY if reference is None else f"{one.search.share * reference.mean:.1f}"
-        seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values())
+        low, high = one.bracket()
+        enough = EMPTY if one.line is None else f"{one.line:.1f}"
+        seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
         rows.append(
-            (called(one, found), task_label(one.cell), text_of(reference, 1), enough, EMPTY if low is None else f"{low:,}",
+            (called(one, found), task_label(one.cell), text_of(one.reference, 1), enough, EMPTY if low is None else f"{low:,}",
              EMPTY if high is None else f"{high:,}", seeds, EMPTY if high is None else f"{100 * high / one.moved:.3f} %")
         )  # fmt: skip
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "too few", "d90", "d90 of each seed", "of all values")
@@ -197,6 +218,7 @@ def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list
         "input one answer counts with the score that this has.",
         "d90 of each seed: against the same seed's full fine-tuning; — where no value that was run is enough.",
         *_held(found),
+        *_idle(found),
         "gap: the score of training rows less that of test rows, in points (the source's generalisation gap is of the same two).",
     ]
     if generated(records):
@@ -209,6 +231,13 @@ def _held(found: Sequence[Found]) -> list[str]:
     if all(len(one.lines) < 2 for one in found):
         return []
     return ["Random weights are held to the pre-trained model's line; what training all of them reaches: the next table."]
+
+
+def _idle(found: Sequence[Found]) -> list[str]:
+    """What is said where the line asks for nothing."""
+    rows = ", ".join(f"{called(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
+    said = "No d90, since one answer for every input, the most frequent of training, scores no less than is enough: "
+    return [f"{said}{rows}."] if rows else []
 
 
 def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Path]:
@@ -227,9 +256,9 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
                     drawn[label] = curves.Curve(label, (curves.Spot(None, full.mean, full.sd),))
-            if reference := one.reference:
+            if one.line is not None:
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
-                drawn[label] = curves.Curve(label, (curves.Spot(None, one.search.share * reference.mean, None),))
+                drawn[label] = curves.Curve(label, (curves.Spot(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
         if gaps := tuple(filter(None, (_gap(one, found) for one in group))):
@@ -271,7 +300,7 @@ def _by_size(found: Sequence[Found]) -> list[Plot]:
 
 def _statement(found: Sequence[Found]) -> str:
     """d90 of every row and task that has one."""
-    told = [(one, one.search.bracket(one.records)[1]) for one in found]
+    told = [(one, one.bracket()[1]) for one in found]
     share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
     values = [f"{called(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
     return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"
