@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lora_repro.data import moved
-
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
 
@@ -23,6 +21,11 @@ def past_length(kwargs: dict[str, Any]) -> int:
 def random_tokens(embedding: nn.Embedding, n: int) -> torch.Tensor:
     """n token ids (n,) drawn uniformly from the vocabulary with torch's global generator; task-neutral."""
     return torch.randint(embedding.num_embeddings, (n,)).to(embedding.weight.device)
+
+
+def _moved(places: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device; to a GPU from pinned memory, whose copy waits for nothing."""
+    return (places.pin_memory() if device.type == "cuda" else places).to(device, non_blocking=True)
 
 
 class Positions:
@@ -105,7 +108,7 @@ class Slots:
         row, column = (late | ((numbers >= first) & (numbers < first + self.prefix))).nonzero()
         own = numbers[row, column] - first
         own[late[row, column]] += first + self.prefix - later
-        rows, columns, self.slot = (moved(torch.from_numpy(places), device) for places in (row, column, own))
+        rows, columns, self.slot = (_moved(torch.from_numpy(places), device) for places in (row, column, own))
         self.where = rows, columns
 
     def put(self, hidden: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
