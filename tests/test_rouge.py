@@ -14,10 +14,10 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import bootstrap, rouge
 
 TEXTS = [
-    "Amanda baked cookies and will bring Jerry some tomorrow.",
-    "Olivia and Olivier are voting for liberals in this election.",
-    "Kim may try the pomodoro technique recommended by Tim to get more stuff done.",
-    "Hannah needs Betty's number but Amanda doesn't have it. She needs to contact Larry.",
+    "Priya found the keys and will bring them to Tom's office tomorrow.",
+    "Noah and Nina are planning a surprise party for their neighbours this weekend.",
+    "Sam may take the early train suggested by Lena to get there before the meeting.",
+    "Marek wants Julia's recipe but Oskar hasn't got it. He should ask her sister.",
     "He cannot come, can not call & is gonna lemme know: the wolves' children went mad!",
     "Zoë's café costs 3.50 €;\nthe agreements of the geese were accidentally running late.\n\nMen saw mice.",
     "The plai was walked; they play, walk and voted as election followed.", "", "...", "a", "wolves wolves wolves\nwolves",
