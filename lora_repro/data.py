@@ -88,10 +88,11 @@ class DataConfig:
     """How much of each split a profile uses: None is all of it. The first n after one shuffle that no run seed changes.
 
     `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
-    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer sequence is an error, not a
-    silent cut. `shots`: training pairs, drawn by the run's seed, that stand before every input in a prompt. `n_train_scored`
-    training pairs are answered and scored like the test's, at the end: what a record has as `train_scores`; their most frequent
-    answer, given to every test input, scores `one_answer_scores`.
+    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer input is cut and counted,
+    sentences at their ends, a text by its task's rule; an error where that has none. `shots`: training pairs, drawn by the run's
+    seed, that stand before every input in a prompt. `n_train_scored` training pairs are answered and scored like the test's, at
+    the end: what a record has as `train_scores`; their most frequent answer, given to every test input, scores
+    `one_answer_scores`.
     """
 
     n_train: Annotated[int, Range(1)] | None = None
