@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from experiments.gpt3 import SAMSUM, TABLE
 from lora_repro.cells import cells
 from lora_repro.config.compose import CONF, build, compose, resolved
-from lora_repro.results import score_of
+from lora_repro.metrics import rouge
+from lora_repro.metrics.sql import Query, Table
+from lora_repro.records import record
+from lora_repro.records.disk import write_json
+from lora_repro.report import answers, present
+from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.results import published, score_of
 from lora_repro.stages import backbone_of
+from lora_repro.tasks.wikisql.task import WikiSQL
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "gpt3").glob("*.yaml"))
 TASKS = {"wikisql": (384, 128), "mnli_text": (768, 4), "samsum": (2048, 128)}
@@ -17,6 +29,10 @@ PAPER = {  # Table 4; LoRA + PE and LoRA + PL: Table 15
     "prefix_layer": (20.2, 70.1, 89.5, 50.8), "adapter_h_small": (7.1, 71.9, 89.8, 53.0),
     "adapter_h_large": (40.1, 73.2, 91.5, 53.2), "lora_small": (4.7, 73.4, 91.7, 53.8), "lora_large": (37.7, 74.0, 91.6, 53.4),
     "lora_prefix_embedding": (37.8, 75.0, 91.4, None), "lora_prefix_layer": (52.8, 72.9, 90.2, None),
+}  # fmt: skip
+ROUGE = {  # Table 4: ROUGE-2 and -L
+    "full": (28.0, 44.5), "bitfit": (27.4, 43.5), "prefix_embedding": (24.2, 40.5), "prefix_layer": (27.3, 43.5),
+    "adapter_h_small": (28.9, 44.8), "adapter_h_large": (29.0, 45.1), "lora_small": (29.8, 45.9), "lora_large": (29.2, 45.1),
 }  # fmt: skip
 
 
@@ -35,8 +51,8 @@ def test_the_rows_hold_the_paper_s_numbers() -> None:
     assert set(ROWS) == set(PAPER)
     for row, (params, wikisql, mnli, samsum) in PAPER.items():
         printed = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["row"]["paper"]["gpt3_175b"]
-        found = [printed.get(key) for key in ("params_m", "wikisql", "mnli_text", "samsum")]
-        assert found == [params, wikisql, mnli, samsum]
+        found = [printed.get(key) for key in ("params_m", "wikisql", "mnli_text", "samsum", "samsum_rouge2", "samsum_rougeL")]
+        assert found == [params, wikisql, mnli, samsum, *ROUGE.get(row, (None, None))]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -83,3 +99,70 @@ def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:
     assert steps == {100: 200, 1000: 500, 10000: 1250}
     row = resolved(compose(["experiment=low_data_mnli", "row/low_data_mnli=lora"]))["row"]["paper"]["gpt3_175b"]
     assert (row["rows_100"], row["rows_1000"], row["rows_10000"]) == (63.8, 85.6, 89.2)
+
+
+def shown(folder: Path, task: str, scores: dict[tuple[str, int], dict[str, float | None]], caption: str) -> list[Exhibit]:
+    """The exhibits of two rows and two tasks, of which `task` has records: (row, seed) -> its scores."""
+    ask = Ask("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
+    for cell in ask.cells:
+        if cell.task == task and (cell.row.name, cell.seed) in scores:
+            write_json(folder / "records" / f"{cell.signature}.json", {
+                "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
+                "row": {"table": "gpt3", "name": cell.row.name, "label": cell.row.label},
+                "measured": {"scores": scores[cell.row.name, cell.seed], "wall_seconds": 1,
+                             "parameters": {"method": 7, "head": 0, "total": 9}},
+                "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": caption, "hashes": {}}},
+            })  # fmt: skip
+    return TABLE.exhibits(ask, [published(folder)])
+
+
+def printed(exhibit: Exhibit, row: str, source: str) -> dict[str, str]:
+    """Column title -> cell of one line of an exhibit's first table."""
+    table = exhibit.tables[0]
+    label, lines = "", {}
+    for line in table.rows:
+        label = line[0] or label
+        lines[label, line[1]] = dict(zip(table.header, line, strict=True))
+    return lines[row, source]
+
+
+def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -> None:
+    tools = {"rouge_score": "rouge_score", "py_rouge": "py-rouge"}
+    names = [f"rouge{kind}_{tool}" for tool in tools for kind in "12L"]
+    titles = [f"ROUGE-{kind} ({tool}) ↑" for tool in tools.values() for kind in "12L"]
+    assert set(names) == set(rouge.METRICS) == {metric.key for metric in SAMSUM.metrics}
+    scores: dict[tuple[str, int], dict[str, float | None]] = {
+        ("lora_large", seed): {name: 0.1 * (i + 1) + 0.02 * seed for i, name in enumerate(names)} for seed in (0, 1)
+    }
+    whole, samsum = exhibits = shown(tmp_path, "samsum", scores, "SAMSum (from local files)")
+    assert [one.stem for one in exhibits] == ["gpt3", "gpt3_samsum"]  # WikiSQL has no run, so no table of its own
+    ours, paper = (printed(samsum, "LoRA (large)", source) for source in ("published", "paper (GPT-3 175B)"))
+    assert [ours[title] for title in titles] == [f"{10 * (i + 1) + 1}.0 ± 1.4" for i in range(6)] and ours["n"] == "2"
+    assert [paper[title] for title in titles] == ["53.4", "29.2", "45.1", "—", "—", "—"]
+    assert printed(whole, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
+    present.write(samsum, tmp_path)
+    lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
+    line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
+    assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
+    ask = Ask("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
+    told = answers.of_experiment(TABLE, ask, published(tmp_path), exhibits)["cells"]
+    (cell,) = [one for one in told if one["column"] == "rougeL_py_rouge"]
+    assert (cell["value"], cell["n"], cell["metric"], len(cell["records"])) == (61.0, 2, "ROUGE-L (py-rouge)", 2)
+
+
+def test_execution_accuracy_is_shown_or_said_to_be_missing(tmp_path: Path) -> None:
+    titles = ("Logical form ↑", "Execution ↑")
+
+    def table(folder: Path, execution: float | None, rows: tuple[tuple[Any, ...], ...] | None) -> tuple[list[str], str]:
+        query = (Table(("a",), ("text",), rows), "which a?", Query(0, 0, ()))
+        scores: dict[str, float | None] = {"logical_form_accuracy": 0.5, "execution_accuracy": execution}
+        caption = WikiSQL("folder").caption({"train": [], "dev": [query], "test": [query]})
+        _, found = shown(folder, "wikisql", {("full", 0): scores}, caption)
+        assert found.stem == "gpt3_wikisql" and printed(found, "Full fine-tuning", "paper (GPT-3 175B)")[titles[0]] == "73.8"
+        line = printed(found, "Full fine-tuning", "published")
+        return [line[title] for title in titles], found.tables[0].caption
+
+    cells, caption = table(tmp_path / "with", 0.625, (("x",),))
+    assert cells == ["50.0†", "62.5†"] and "not at hand" not in caption
+    cells, caption = table(tmp_path / "without", None, None)
+    assert cells == ["50.0†", "—"] and "the tables' rows are not at hand: no execution accuracy" in caption

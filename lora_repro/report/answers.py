@@ -34,7 +34,8 @@ Answer = dict[str, Any]
 def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
     """What one experiment shows: the cells of a `Pivot` as numbers, the tables of any other view as they are printed."""
     if isinstance(shown, Pivot):
-        return {"cells": _cells(shown, ask, store), "sheets": []}
+        parts = shown.parts(ask.cells)
+        return {"cells": [one for _, pivot, cells in parts for one in _cells(pivot, ask, cells, store)], "sheets": []}
     sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
     tables = [table for exhibit in exhibits for table in exhibit.tables]
     sheets = [{"caption": one.caption, "header": [*one.header], "rows": [[*row] for row in one.rows]} for one in tables]
@@ -92,9 +93,9 @@ def behind(results: Path, profile: str) -> set[str]:
     return {name for item in shown for name in item["records"]} | sources
 
 
-def _cells(pivot: Pivot, ask: Ask, store: Store) -> list[Answer]:
+def _cells(pivot: Pivot, ask: Ask, declared: Sequence[Cell], store: Store) -> list[Answer]:
     found = []
-    for group in by_place(ask.cells, pivot.by):
+    for group in by_place(declared, pivot.by):
         if not runs(group, store):
             continue  # what the paper prints alone is no answer of ours
         alike = rows_alike(group, pivot.by)

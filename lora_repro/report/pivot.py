@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.scores import Result, measured, quoted, rows_of
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.statistics import Metric, generated, one_origin
-from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
+from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs, task_of
 
 SCORE = Metric("score", "Score (%)")
 
@@ -30,6 +30,7 @@ class Pivot:
     metrics: where columns are no metrics, the first only names the score; each further one gets a table of its own.
     paper: backbone -> how the paper's numbers for it are called; any other backbone is shown beside the first.
     over: the figure's x where it is a curve: `parameters`, `row`, or the axis itself; else points over parameters.
+    each: task -> the table by metric of that task alone, for tasks that have more metrics than the one shown here.
     """
 
     title: str
@@ -41,21 +42,32 @@ class Pivot:
     reference_label: str = "full FT"
     remarks: tuple[str, ...] = ()
     over: str = ""
+    each: Mapping[str, Pivot] = field(default_factory=dict)
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
-        """The tables of all that is asked for, and their figure."""
+        """The tables of all that is asked for, and their figure; beside them those of each task that anybody ran."""
         # What is published for another table, and shared with this one, makes no table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
         if not mine and not any(store.source == OWN for store in stores):
             return []
-        declared = ask.cells
-        scores = self.scores(ask, declared, stores)
-        found = [run for store in stores for run in runs(declared, store)]
-        first = [run for run in found if run.source == stores[0].source]
-        said = ask.said(run.signature for run in first)
-        # A table that was published once stays, whatever of it the present protocol has to measure again.
-        keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
-        return [Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores), keep)]
+        made = []
+        for task, pivot, cells in self.parts(ask.cells):
+            scores = pivot.scores(ask, cells, stores)
+            found = [run for store in stores for run in runs(cells, store)]
+            first = {run.signature for run in found if run.source == stores[0].source}
+            # A table that was published once stays, whatever of it the present protocol has to measure again.
+            keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
+            if not task:
+                made.append(Exhibit(ask.name, tuple(tables_of(scores)), ask.said(first), partial(self.draw, scores), keep))
+            elif found:  # what the paper prints of a task alone stands in the whole table
+                said = f"{len(first)} runs of {task}"
+                made.append(Exhibit(f"{ask.name}_{task}", tuple(tables_of(scores)), said, lambda _: [], keep))
+        return made
+
+    def parts(self, declared: Sequence[Cell]) -> list[tuple[str, Pivot, list[Cell]]]:
+        """The whole table, whose task is "", and each task's own: (task, what it shows, its cells)."""
+        own = [(task, pivot, [cell for cell in declared if task_of(cell) == task]) for task, pivot in self.each.items()]
+        return [("", self, [*declared]), *(part for part in own if part[2])]
 
     def command(self, ask: Ask) -> str:
         return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"

@@ -192,9 +192,9 @@ def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_l
     for row in rows_of(group):
         if paper := row.paper.get(scale):
             cells = {
-                column.key: Mean(float(paper[column.key]), paper.get(f"{column.key}_sd"), paper.get("n"))
+                column.key: Mean(float(paper[key]), paper.get(f"{key}_sd"), paper.get("n"))
                 for column in columns
-                if paper.get(column.key) is not None
+                if paper.get(key := column.metric.printed or column.key) is not None
             }
             made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
                           printed_millions=paper.get("params_m"), notes=(str(paper["source"]),))  # fmt: skip

@@ -29,13 +29,17 @@ POWER = float(ndtri(1 - LEVEL / 2) + ndtri(0.8))
 
 @dataclass(frozen=True)
 class Metric:
-    """What a column shows: `key` in the record, printed as scale * value; direction +1 higher is better, -1 lower."""
+    """What a column shows: `key` in the record, printed as scale * value; direction +1 higher is better, -1 lower.
+
+    printed: the key of the paper's value, where a row's `paper` has it by another name.
+    """
 
     key: str
     label: str
     direction: int = +1
     scale: float = 100.0
     digits: int = 1
+    printed: str = ""
 
     @property
     def title(self) -> str:
