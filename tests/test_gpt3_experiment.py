@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.gpt3 import SAMSUM, TABLE
-from lora_repro.cells import cells
+from lora_repro.cells import Cell, cells
 from lora_repro.config.compose import CONF, build, compose, resolved
 from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
-from lora_repro.report import answers, present
+from lora_repro.report import answers, present, shortened
 from lora_repro.report.exhibit import Ask, Exhibit
-from lora_repro.results import published, score_of
+from lora_repro.results import Run, declared_cells, published, score_of
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
 
@@ -109,7 +110,7 @@ def shown(folder: Path, task: str, scores: dict[tuple[str, int], dict[str, float
             write_json(folder / "records" / f"{cell.signature}.json", {
                 "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
                 "row": {"table": "gpt3", "name": cell.row.name, "label": cell.row.label},
-                "measured": {"scores": scores[cell.row.name, cell.seed], "wall_seconds": 1,
+                "measured": {"scores": scores[cell.row.name, cell.seed], "wall_seconds": 1, "test_rows_cut": 3,
                              "parameters": {"method": 7, "head": 0, "total": 9}},
                 "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": caption, "hashes": {}}},
             })  # fmt: skip
@@ -140,6 +141,7 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     assert [ours[title] for title in titles] == [f"{10 * (i + 1) + 1}.0 ± 1.4" for i in range(6)] and ours["n"] == "2"
     assert [paper[title] for title in titles] == ["53.4", "29.2", "45.1", "—", "—", "—"]
     assert printed(whole, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
+    assert all("3 test inputs (every row)" in " ".join(one.tables[0].footnotes) for one in exhibits)
     present.write(samsum, tmp_path)
     lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
@@ -166,3 +168,21 @@ def test_execution_accuracy_is_shown_or_said_to_be_missing(tmp_path: Path) -> No
     assert cells == ["50.0†", "62.5†"] and "not at hand" not in caption
     cells, caption = table(tmp_path / "without", None, None)
     assert cells == ["50.0†", "—"] and "the tables' rows are not at hand: no execution accuracy" in caption
+
+
+def cut_run(cell: Cell, label: str, task: str, **cut: int) -> Run:
+    asked = {**cell.asked, "task": {**cell.asked["task"], "name": task}}
+    made = replace(cell, asked=asked, row=replace(cell.row, label=label))
+    return Run(made, {"measured": cut}, "published", Path(), Path())
+
+
+def test_a_table_says_how_many_inputs_were_cut_by_task_and_row() -> None:
+    (cell,) = declared_cells("gpt3", "smoke", ["row/gpt3=full", "task=wikisql", "seed=0"])
+    none = [cut_run(cell, "LoRA", "wikisql"), cut_run(cell, "PL", "wikisql")]
+    assert shortened.remarks(none) == []
+    alike = [cut_run(cell, label, "samsum", rows_cut=12, test_rows_cut=3) for label in ("LoRA", "LoRA", "PL")]
+    some = [cut_run(cell, "PL", "mnli", rows_cut=2), cut_run(cell, "PL", "mnli", rows_cut=5), cut_run(cell, "LoRA", "mnli")]
+    assert shortened.remarks([*none, *alike, *some]) == [
+        "SAMSUM, longer than data.max_length and cut in each run: 12 training and dev rows and 3 test inputs (every row).",
+        "MNLI, longer than data.max_length and cut in each run: 2-5 training and dev rows (PL).",
+    ]

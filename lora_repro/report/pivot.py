@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
-from lora_repro.report import captions, searched
+from lora_repro.report import captions, searched, shortened
 from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.scores import Result, measured, quoted, rows_of
@@ -148,7 +148,7 @@ class Pivot:
         notes = list(self.remarks)
         if not shown:
             notes.append("No cell of this table is measured under the present protocol yet: what the paper prints stands alone.")
-        notes += searched.remarks([run.cell for run in shown])
+        notes += [*searched.remarks([run.cell for run in shown]), *shortened.remarks(shown)]
         notes.append(
             "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
             "printed, never 0."

@@ -1,0 +1,33 @@
+"""What a table says of inputs that did not fit: how many were cut to `data.max_length`, by task and row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_repro.report.columns import task_label
+from lora_repro.results import Run, grouped, task_of
+
+COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"}  # in a record; what they count
+
+
+def remarks(shown: Sequence[Run]) -> list[str]:
+    """A line a task of which anything was cut: how much in a run, and in whose runs where rows differ (prefixes take room)."""
+    found = []
+    for runs in grouped(shown, lambda run: task_of(run.cell)):
+        told: dict[str, list[str]] = {}  # how much -> the rows
+        for each in grouped(runs, lambda run: run.cell.row.label):
+            told.setdefault(_counts(each), []).append(each[0].cell.row.label)
+        whose = {counts: "every row" if len(told) == 1 else "; ".join(labels) for counts, labels in told.items() if counts}
+        if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
+            found.append(f"{task_label(runs[0].cell)}, longer than data.max_length and cut in each run: {', '.join(parts)}.")
+    return found
+
+
+def _counts(runs: Sequence[Run]) -> str:
+    """`12 training and dev rows and 3-5 test inputs`: the fewest and the most of these runs; nothing where there are none."""
+    parts = []
+    for key, what in COUNTED.items():
+        counts = [int(run.record["measured"].get(key, 0)) for run in runs]
+        if most := max(counts):
+            parts.append(f"{most if min(counts) == most else f'{min(counts)}-{most}'} {what}")
+    return " and ".join(parts)
