@@ -90,7 +90,7 @@ def digest(overrides: list[str], runs: str) -> dict[str, Any]:
         "updates": tensors(folder / "updates.safetensors"),
         "outputs": sha(outputs),
         "scores": sha(measured.get("scores")),
-        "losses": sha(measured.get("dev_losses")),
+        "losses": sha([measured.get("dev_losses"), measured.get("train_losses")]),
         "parameters": measured["parameters"],
         "calls": measured.get("forward_calls"),
     }

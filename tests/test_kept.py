@@ -16,7 +16,7 @@ from lora_repro.sweep import launch
 from lora_repro.train import kept
 from lora_repro.train.progress import Trained
 
-TRAINED = Trained("finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)])
+TRAINED = Trained("finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)], train_losses=[(4, 1.6), (8, 1.25)])
 
 
 def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:

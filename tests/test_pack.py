@@ -141,6 +141,9 @@ def test_each_member_ends_where_it_ends_alone(
         assert found.tokens == expected.tokens and len(found.dev_losses) == len(expected.dev_losses)
         for (_, one), (_, other) in zip(found.dev_losses, expected.dev_losses, strict=True):
             assert one == pytest.approx(other, abs=2e-4)
+        assert [step for step, _ in found.train_losses] == [step for step, _ in expected.train_losses]
+        for (_, one), (_, other) in zip(found.train_losses, expected.train_losses, strict=True):
+            assert one == pytest.approx(other, abs=2e-4)
         theirs = own.trainable.named
         for name, tensor in models[number].trainable.named.items():
             assert torch.allclose(tensor, theirs[name], atol=2e-4), name
@@ -177,6 +180,7 @@ def test_a_stopped_pack_goes_on_from_its_checkpoints(tmp_path: Path, stop_at: in
     assert {path.parent.name for path in (tmp_path / "cut").glob("*/step_*")} == {"0", "1", "2"}  # each has saved its state
     again, _, _ = packed("llama", tmp_path / "cut")
     assert [trained.dev_losses for trained in again] == [trained.dev_losses for trained in whole]
+    assert [trained.train_losses for trained in again] == [trained.train_losses for trained in whole]
 
 
 @pytest.mark.parametrize("setting", [{"micro_batch_size": 2}, {"compile": True}, {"recompute": True}])

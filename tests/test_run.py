@@ -159,7 +159,9 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
     tracked = run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
     assert all(mirror.join(300) for mirror in list(unfinished))
     name = plain["signature"]
-    assert tracked["signature"] == name and tracked["measured"]["dev_losses"] == plain["measured"]["dev_losses"]
+    assert tracked["signature"] == name
+    assert all(tracked["measured"][key] == plain["measured"][key] for key in ("dev_losses", "train_losses"))
+    assert plain["measured"]["train_losses"][-1][0] == plain["measured"]["steps"]
     ours, theirs = (tmp_path / kind / "smoke" / name for kind in ("plain", "tracked"))
     for name_ in ("adapter.safetensors", "predictions.jsonl", "metrics.jsonl"):
         assert (ours / name_).read_bytes() == (theirs / name_).read_bytes(), name_

@@ -30,7 +30,7 @@ from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
 from lora_repro.records.disk import sealed
 from lora_repro.sweep import ready
-from lora_repro.train import loop, optimizer
+from lora_repro.train import loop, optimizer, progress
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 
 SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
@@ -263,6 +263,44 @@ def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
     assert [v["lr"] for _, v in seen if "lr" in v] == [learning_rate(s, 12, CONFIG) for s in range(1, 13)]
 
 
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_curve_of_the_training_loss_survives_every_stop(every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "BINS", 5)  # of 12 steps: four bins of three
+    monkeypatch.setattr(loop, "READ", {"cpu": every})
+    logged: dict[int, float] = {}
+
+    def curve(folder: str, stop_at: int = 0) -> list[tuple[int, float]]:
+        backbone, trainable = prepared()
+
+        def observe(step: int, total: int) -> None:
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def log(step: int, values: dict[str, float]) -> None:
+            logged.update({step: values["train_loss"]} if "train_loss" in values else {})
+
+        return train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / folder, log, observe=observe).train_losses
+
+    whole = curve("whole")
+    assert whole == [(last, sum(logged[step] for step in range(last - 2, last + 1)) / 3) for last in (3, 6, 9, 12)]
+    for stop_at in (1, 5, 6, 10):
+        with pytest.raises(Preempted):
+            curve("cut", stop_at)
+    assert curve("cut") == whole
+
+
+def test_a_long_training_has_twenty_losses_at_most_and_a_short_one_each_step_s() -> None:
+    cases = ((3, [1, 2, 3]), (20, [*range(1, 21)]), (21, [*range(2, 21, 2), 21]), (1000, [*range(50, 1001, 50)]))
+    for total, lasts in cases:
+        state = progress.State([], 0, 0.0, 0, math.inf)
+        for step in range(1, total + 1):
+            state.saw(step, float(step), total)
+        trained = state.result("finished", total)
+        assert [step for step, _ in trained.train_losses] == lasts
+        assert trained.facts()["train_losses"][0] == [lasts[0], (1 + lasts[0]) / 2]
+    assert "train_losses" not in progress.State([], 0, 0.0, 0, math.inf).result("diverged", 0).facts()
+
+
 def test_best_weights_are_the_ones_with_the_lowest_dev_loss(tmp_path: Path) -> None:
     # A rate this high makes the dev loss rise again after its best.
     config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)
@@ -315,7 +353,7 @@ def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypa
     plain, calls = Completion.summed, iter(range(99))
     monkeypatch.setattr(Completion, "summed", lambda *given: plain(*given) * (math.nan if next(calls) == 2 else 1))
     trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "nan", silent)
-    assert trained.status == "diverged" and trained.steps == 2
+    assert trained.status == "diverged" and trained.steps == 2 and [step for step, _ in trained.train_losses] == [1, 2]
 
 
 def test_the_schedule_by_hand() -> None:

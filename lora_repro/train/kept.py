@@ -51,6 +51,7 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
     facts["dev_losses"] = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     facts["dev_scores"] = [(int(step), score) for step, score in facts["dev_scores"]]
     facts["dev_halves"] = [(int(step), even, odd) for step, even, odd in facts.get("dev_halves", ())]
+    facts["train_losses"] = [(int(step), float(loss)) for step, loss in facts.get("train_losses", ())]
     facts["dev_loss"] = math.nan if facts["dev_loss"] is None else facts["dev_loss"]
     facts["code"] = provenance.joined(facts["code"], provenance.code())
     return Trained(**facts)

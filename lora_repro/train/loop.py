@@ -209,6 +209,7 @@ def training(
             if not math.isfinite(value):
                 return number
             state.tokens, state.seconds = state.tokens + int(tokens_of_all), time.monotonic() - started
+            state.saw(number, value, total)
             note(number, {"train_loss": value, **values, "tokens": state.tokens})
             dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
             bar.set_postfix(loss=f"{value:.3f}", dev=dev_loss, refresh=False)

@@ -17,6 +17,7 @@ from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import restore, state_of
 
 WEIGHT, MOMENT = "weight.", "optimizer."  # how a checkpoint's tensors are called
+BINS = 20  # of a training's steps, at most, whose mean losses a record has
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Trained:
 
     Peak memory and code are those of all its attempts (`provenance.joined`). dev_scores: at the steps of `dev_losses`, of an
     objective that is chosen by a score; None where it is undefined. dev_halves: beside them, of either half of the rows.
+    train_losses: the last step of each bin of steps, and the mean of the losses of the bin's global batches.
     """
 
     status: Literal["finished", "diverged"]
@@ -38,6 +40,7 @@ class Trained:
     code: dict[str, Any] = field(default_factory=provenance.code)
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
     dev_halves: list[tuple[int, float | None, float | None]] = field(default_factory=list)
+    train_losses: list[tuple[int, float]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it; status, code and peak have their own places there."""
@@ -50,6 +53,7 @@ class Trained:
             "dev_loss": self.dev_loss if math.isfinite(self.dev_loss) else None,
             "dev_losses": [list(pair) for pair in self.dev_losses],
             **(scores if self.dev_scores else {}),
+            **({"train_losses": [[step, round(loss, 6)] for step, loss in self.train_losses]} if self.train_losses else {}),
             "best_step": self.best_step,
             "steps": self.steps,
             "train_tokens": self.tokens,
@@ -59,7 +63,7 @@ class Trained:
 
 @dataclass
 class State:
-    """What a training has measured so far; goes into every checkpoint."""
+    """What a training has measured so far; goes into every checkpoint. bins: last step, number of steps, sum of their losses."""
 
     dev_losses: list[tuple[int, float]]
     tokens: int
@@ -73,6 +77,12 @@ class State:
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
     dev_halves: list[tuple[int, float | None, float | None]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)  # of an fp16 loss
+    bins: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def saw(self, step: int, loss: float, total: int) -> None:
+        """Note the training loss of a step, of `total`; steps come in order."""
+        _, number, summed = self.bins.pop() if self.bins and (step - 1) % math.ceil(total / BINS) else (0, 0, 0.0)
+        self.bins.append((step, number + 1, summed + loss))
 
     def weigh(self, device: torch.device) -> None:
         """Note the peak of this attempt so far."""
@@ -85,6 +95,7 @@ class State:
         return Trained(
             status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
             self.peak_memory_mb, self.code, list(self.dev_scores), list(self.dev_halves),
+            [(step, summed / number) for step, number, summed in self.bins],
         )  # fmt: skip
 
 
@@ -148,6 +159,7 @@ def restore_state(
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
     state.dev_halves = [(int(step), even, odd) for step, even, odd in facts.get("dev_halves", ())]
+    state.bins = [(int(step), int(number), float(summed)) for step, number, summed in facts.get("bins", ())]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_sha256 = facts["best_sha256"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
