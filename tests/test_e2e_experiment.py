@@ -75,7 +75,9 @@ def record(signature: str, config: dict[str, Any], row: str, bleu: float, count:
     }
 
 
-def fill(root: Path, cells: list[Cell], seeds: dict[str, int], shift: float = 0.0, published: bool = False) -> None:
+def fill(
+    root: Path, cells: list[Cell], seeds: dict[str, int], shift: float = 0.0, published: bool = False, losses: Any = None
+) -> None:
     for cell in cells:
         if cell.seed >= seeds.get(cell.row.name, 0):
             continue
@@ -84,6 +86,8 @@ def fill(root: Path, cells: list[Cell], seeds: dict[str, int], shift: float = 0.
         place.parent.mkdir(parents=True, exist_ok=True)
         count = 0 if cell.row.name == "human" else 1000 * cell.row.order
         made = record(cell.signature, cell.asked, cell.row.name, 0.5 + shift + 0.01 * cell.seed, count)
+        if losses:
+            made["measured"] |= {"train_losses": losses, "dev_losses": losses[-1:]}
         place.write_text(json.dumps(made))
 
 

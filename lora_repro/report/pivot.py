@@ -54,13 +54,14 @@ class Pivot:
         for task, pivot, cells in self.parts(ask.cells):
             scores = pivot.scores(ask, cells, stores)
             found = [run for store in stores for run in runs(cells, store)]
-            first = {run.signature for run in found if run.source == stores[0].source}
+            first = [run for run in found if run.source == stores[0].source]
             # A table that was published once stays, whatever of it the present protocol has to measure again.
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
             if not task:
-                made.append(Exhibit(ask.name, tuple(tables_of(scores)), ask.said(first), partial(self.draw, scores), keep))
+                said = ask.said(run.signature for run in first)
+                made.append(Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores, first), keep))
             elif found:  # what the paper prints of a task alone stands in the whole table
-                said = f"{len(first)} runs of {task}"
+                said = f"{len({run.signature for run in first})} runs of {task}"
                 made.append(Exhibit(f"{ask.name}_{task}", tuple(tables_of(scores)), said, lambda _: [], keep))
         return made
 
@@ -178,13 +179,14 @@ class Pivot:
             )
         return notes
 
-    def draw(self, scores: Sequence[Scores], stem: Path) -> list[Path]:
+    def draw(self, scores: Sequence[Scores], shown: Sequence[Run], stem: Path) -> list[Path]:
         """`stem`.svg and .png of whatever was measured, and beside it the paper's: curves of their own (`stem`_paper), or points
-        in one picture with ours (`stem`_beside_paper).
+        in one picture with ours (`stem`_beside_paper). A table on texts has the losses by step, too (`stem`_learning).
         """
         from lora_repro.report.figures import (  # here: who draws nothing does not wait for matplotlib
             beside,
             curves,
+            learning,
             points,
             scored,
         )
@@ -210,6 +212,8 @@ class Pivot:
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
             made += points.save(both, versus, to, beside.statement(scores[0]), beside.CAPTION.format(caption))
+        if self.by == "metric":
+            made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made
 
 

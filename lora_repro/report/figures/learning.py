@@ -1,0 +1,70 @@
+"""Who is still learning: each row's loss by training step, of the batches that it trains on and of the dev set."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro.report.figures.curves import Curve, Plot, Spot, save
+from lora_repro.report.figures.looks import LORA
+from lora_repro.report.figures.style import inside
+from lora_repro.results import Run, grouped, place
+
+READ = (
+    "Dashed: the loss of the batches trained on, with the training's dropout and label smoothing, a mean over a twentieth of the "
+    "steps. Markers: the dev loss, without either. Both in nats a token, means over the seeds whose records have them."
+)
+
+
+def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[Path]:
+    """A panel a backbone; none of records that hold no curve. title: the table's. caption: whose numbers these are."""
+    groups = grouped([run for run in runs if run.record["measured"].get("train_losses")], lambda run: place(run.cell))
+    plots = [plot for group in groups if (plot := _plot(group)).curves]
+    if not plots:
+        return []
+    return save(plots, stem, title=statement(title, plots[0].references), caption=f"{caption} {READ}")
+
+
+def statement(title: str, trained: Sequence[Curve]) -> str:
+    """Whose training loss still falls most, from the third quarter of its steps to the last; and LoRA's beside it."""
+    ends = {curve.label: _quarters([spot.y for spot in curve.spots]) for curve in trained if len(curve.spots) > 1}
+    if not ends:
+        return f"{title}: training and dev loss by step"
+    most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
+    others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
+    told = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
+    goes = "falls most" if len(ends) > 1 else "goes"
+    said = f"{title}: from the third quarter of the steps to the last the training loss of {inside(most)} {goes} from "
+    return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({told})" if told else "")
+
+
+def _quarters(losses: Sequence[float]) -> tuple[float, float]:
+    """The mean of the third quarter and of the last."""
+    n = max(1, len(losses) // 4)
+    return statistics.fmean(losses[-2 * n : -n]), statistics.fmean(losses[-n:])
+
+
+def _plot(group: Sequence[Run]) -> Plot:
+    dev, trained, absent = [], [], []
+    for runs in grouped(group, lambda run: run.cell.row.name):
+        row, method = runs[0].cell.row, str(runs[0].cell.asked["method"]["name"])
+        looks, curve = (_mean(runs, key) for key in ("dev_losses", "train_losses"))
+        if not looks or not curve:
+            absent.append(f"{row.label} (diverged)")
+            continue
+        dev.append(Curve(row.label, looks, row.name, method))
+        trained.append(Curve(row.label, tuple(Spot(spot.x, spot.y, None) for spot in curve), row.name, method))
+    title = str(group[0].record["where"]["backbone"]["label"])
+    return Plot(title, "training step", "loss (nats a token)", tuple(dev), scale="linear",
+                references=tuple(trained), absent=tuple(absent))  # fmt: skip
+
+
+def _mean(runs: Sequence[Run], key: str) -> tuple[Spot, ...]:
+    """The losses of a row, ± sd over its seeds, at the steps that all of them have."""
+    losses = [{step: float(loss) for step, loss in run.record["measured"].get(key) or ()} for run in runs]
+    spots = []
+    for step in sorted(set.intersection(*map(set, losses))):
+        values = [own[step] for own in losses]
+        spots.append(Spot(step, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
+    return tuple(spots)

@@ -1,0 +1,77 @@
+"""Losses by step beside a table on texts: what is drawn of which seeds, what the title says, and of old records nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro.cells import Cell, Row
+from lora_repro.report import exhibit
+from lora_repro.report.figures import learning
+from lora_repro.report.present import main
+from lora_repro.results import Run, declared_cells
+
+CURVE = [[4, 3.0], [8, 2.0], [12, 1.5], [16, 1.25]]
+
+
+def run(name: str, seed: int, **measured: Any) -> Run:
+    row = Row(name, name.upper(), 1, 3, True, {}, {})
+    asked = {"task": {"name": "e2e"}, "backbone": {"name": "small"}, "method": {"name": name}}
+    record = {"status": "finished", "measured": measured, "where": {"backbone": {"label": "B"}}}
+    return Run(Cell(row, seed, {}, (), f"{name}{seed}", asked, Path()), record, "published", Path(), Path())
+
+
+def test_a_row_is_the_mean_of_the_seeds_that_have_a_curve() -> None:
+    shifted = [[step, loss + 0.5] for step, loss in CURVE]
+    found = [
+        run("lora", 0, train_losses=CURVE, dev_losses=[[8, 1.0], [16, 0.5]]),
+        run("lora", 1, train_losses=shifted, dev_losses=[[8, 1.5], [16, 0.5]]),
+        run("full", 0, train_losses=CURVE[:1], dev_losses=[]),
+    ]
+    plot = learning._plot(found)
+    (lora,), (trained,) = plot.curves, plot.references
+    assert [(spot.x, spot.y) for spot in trained.spots] == [(step, loss + 0.25) for step, loss in CURVE]
+    assert [(spot.x, spot.y) for spot in lora.spots] == [(8, 1.25), (16, 0.5)]
+    assert lora.spots[0].sd == pytest.approx(0.125**0.5) and (lora.look, lora.method) == (trained.look, trained.method)
+    assert plot.absent == ("FULL (diverged)",)
+    # A seed that stopped early is compared at the steps that it has.
+    cut = learning._plot([found[0], run("lora", 1, train_losses=shifted[:2], dev_losses=[[8, 1.5]])])
+    assert [spot.x for spot in cut.references[0].spots] == [4, 8] and [spot.x for spot in cut.curves[0].spots] == [8]
+
+
+def test_the_title_says_whose_training_loss_still_falls_most_and_lora_s_beside_it() -> None:
+    slow = [[step, loss - step / 100] for step, loss in CURVE]
+    found = [run(name, 0, train_losses=curve, dev_losses=[[16, 1.0]]) for name, curve in (("lora", CURVE), ("prelayer", slow))]
+    said = learning.statement("E2E", learning._plot(found).references)
+    assert said == (
+        "E2E: from the third quarter of the steps to the last the training loss of PRELAYER falls most from 1.380 to 1.090 "
+        "(LORA from 1.500 to 1.250)"
+    )
+    assert "LORA goes from 1.500 to 1.250" in learning.statement("E2E", learning._plot(found[:1]).references)
+    short = learning._plot([run("lora", 0, train_losses=CURVE[:1], dev_losses=[[4, 1.0]])])
+    assert learning.statement("E2E", short.references) == "E2E: training and dev loss by step"
+
+
+def test_of_records_without_a_curve_nothing_is_drawn(tmp_path: Path) -> None:
+    assert learning.figures([run("lora", 0, dev_losses=[[16, 1.0]])], "t", "c", tmp_path / "x") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_published_table_on_texts_has_the_figure_of_its_records_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_e2e_experiment import fill
+
+    cells = declared_cells("e2e", "mini", ["row/e2e=full,lora"])
+    monkeypatch.setattr(exhibit, "declared_cells", lambda name, profile, extra=(): cells)
+    contents = []
+    figures = tmp_path / "results/mini/figures"
+    for losses in (CURVE, CURVE, None):
+        fill(tmp_path, cells, {"lora": 2, "full": 1}, published=True, losses=losses)
+        assert main(["--published", "e2e"], tmp_path) == 0
+        contents.append([path.read_bytes() for path in sorted(figures.glob("e2e_learning.*"))])
+    assert len(contents[0]) == 2 and contents[0] == contents[1]
+    assert b"E2E NLG: from the third quarter of the steps" in contents[0][1]
+    assert contents[2] == [] and (figures / "e2e.svg").is_file()  # what is drawn no longer is removed
