@@ -82,7 +82,7 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
 	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
 
-verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? Exit 0 reproduced, 1 differs, 2 not run: EXPERIMENT=e2e
+verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? EXPERIMENT=e2e (exit status: python -m lora_repro verify)
 	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)

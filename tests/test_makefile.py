@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 
 
-def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, folder: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
     # Inside `make test` the outer make's variables and flags would leak into this one.
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "PROFILE", "DATA", "ARGS")}
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, check=False)
 
 
 def commands(*arguments: str) -> list[str]:
@@ -33,6 +33,13 @@ def test_help_lists_every_public_target() -> None:
     for target in words.split():
         assert f"make {target} " in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
+    """GNU make exits 2 whatever its recipe exits with, which verify's 1 and 2 would both become."""
+    assert "(exit status: python -m lora_repro verify)" in " ".join(make("help").stdout.split())
+    assert make("-f", "-", "x", stdin="x:\n\t@exit 1\n").returncode == 2
+    assert commands("verify", "EXPERIMENT=low-data")[-1].rstrip().endswith("-m lora_repro verify experiment=low_data profile=mini")
 
 
 def test_reproduce_is_one_command_that_prints_its_table_itself() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
+from lora_repro.records.disk import write_json
 from lora_repro.report import verify
 from lora_repro.report.verify import DIFFERS, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, compare, judge
 from lora_repro.results import OWN, PUBLISHED, Store
@@ -105,3 +106,24 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     assert max(map(len, printed.splitlines())) <= 80
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
     assert verify.main(["experiment=glue"]) == 2 and "nothing to compare with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, measured: bool
+) -> None:
+    """Probed runs answer nothing, and latencies are no runs; both are published."""
+    silent = store(PUBLISHED, {} if measured else SPREAD)
+    for found in silent.records.values():
+        found["measured"]["scores"] = {"dev_loss": 1.0}
+    silent = Store(PUBLISHED, tmp_path, silent.records)
+    if measured:
+        write_json(tmp_path / "measures" / "glue_cuda.json", {"schema": 1})
+    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr(verify, "declared_cells", lambda name, profile, extra: cells(["a", "b", "c"], 4))
+    monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
+    monkeypatch.setattr(verify, "published", lambda folder: silent)
+    monkeypatch.setattr(verify, "own", lambda folder: Store(OWN, tmp_path, silent.records))
+    assert verify.main(["experiment=glue", "profile=mini"]) == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("glue: verify compares scores, of which this has none") and printed.splitlines()[-1] == "1 not compared"

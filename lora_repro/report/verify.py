@@ -8,7 +8,11 @@ of other rows, three at least, which is what machines differ by, and never more 
 difference of means, with the seeds' standard deviation pooled over the rows of a task. Both at 5 % for the whole table, by
 Bonferroni. Where no row has two seeds, a cell whose printed digits differ is undecided: it needs another seed.
 
-Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run or undecided, or nothing is published.
+Scores are compared and nothing else. Spectra and norms of updates, latencies and memory are not: an experiment whose runs answer
+nothing (subspace, delta_w, latency) is not compared, and says so.
+
+Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run, undecided or not compared, or nothing is
+published. Of `make verify` it is 2 in either case: make has one status for a command that failed.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from lora_repro import cli
 from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import ROOT
+from lora_repro.costs import measures
 from lora_repro.report import present
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.pivot import Pivot
@@ -47,9 +52,9 @@ from lora_repro.results import (
     score_of,
 )
 
-REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED = "reproduced", "differs", "not run", "undecided"
+REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
 LEAST = 3  # differences of other rows that make a spread over machines
-STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2}
+STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2, UNSCORED: 2}
 COLOUR = {REPRODUCED: cli.GREEN, DIFFERS: cli.RED}
 Values = dict[int, float]
 
@@ -186,8 +191,8 @@ def _arithmetic(run: Run) -> str:
     return f"{where.get('kernels') or where.get('device', 'an unknown device')}, {where.get('precision', 'unknown precision')}"
 
 
-def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[Verdict]:
-    """Print an experiment's table, nothing where none of its cells is published; the verdict on each cell."""
+def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
+    """Print an experiment's table, or that it has no scores, nothing where nothing of it is published; the verdict on each cell."""
     profile, extra = profile_of(overrides)
     declared, shown = declared_cells(name, profile, extra), present.declaration(name)
     theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
@@ -195,7 +200,10 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[Verdi
     found = judge(compare(declared, ours, theirs, metrics))
     if found:
         print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
-    return found
+    elif runs(declared, theirs) or measures.load(theirs.folder, name):
+        print(f"{name}: verify compares scores, of which this has none; by eye: python -m lora_repro table {name} profile={profile}\n")
+        return [UNSCORED]
+    return [one.verdict for one in found]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,7 +219,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
     others = [item for item in given if not item.startswith("experiment=")]
     found = [one for name in named or present.names() for one in verify(name, others, root)]
-    counts = Counter(one.verdict for one in found)
+    counts = Counter(found)
     told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
     print(", ".join(told) or "nothing that this checkout would run is published there: nothing to compare with")
     return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)
