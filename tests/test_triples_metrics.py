@@ -72,7 +72,7 @@ def test_references_count_as_the_protocols_say():
     assert webnlg.per_input_statistics(["Stew."], short, "paper")[0]["ref_len"] == 8
 
 
-def test_tercom_shifts_and_beam():
+def test_tercom_shifts():
     words = "juan carlos i of spain was preceded by francisco franco .".split()
     reference = "francisco franco was the predecessor of juan carlos i of spain .".split()
     assert tercom_edits(words, reference) == 6  # sacrebleu 2.6: 5
@@ -82,11 +82,29 @@ def test_tercom_shifts_and_beam():
     assert Shift(0, 1, 2).apply(list("abcd")) == list("cabd")
     assert Shift(2, 3, 0).apply(list("abcd")) == list("acdb")
     assert Shift(0, 2, 1).apply(list("abcdef")) == list("dabcef")  # behind its own second word: one word further on
-    # The distance is 60, by an alignment that tercom's beam does not see.
-    far = [f"x{i}" for i in range(60)]
-    assert tercom_edits(list("abcdef"), [*far, *"abcdef"]) == 66
     assert tercom("a b", ["a b c", "a b c d e"]) == (1, 4)
     assert tercom("", ["a"]) == (1, 1) and pyter("", ["a b", ""]) == (1, 1)
+
+
+A, B, X = ([f"{letter}{number}" for number in range(60)] for letter in "abx")
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "printed_edits"),  # of tercom 7.25's jar (sha256 4c478f19)
+    [
+        ([*A[:10], *B[:20]], [*B[:20], *A[:10]], 1),  # ten words move as one
+        ([*A[:11], *B[:20]], [*B[:20], *A[:11]], 2),  # eleven do not
+        (["a", *B[:50]], [*B[:50], "a"], 1),  # a word moves on by fifty
+        (["a", *B[:51]], [*B[:51], "a"], 2),
+        ([*B[:49], "a"], ["a", *B[:49]], 1),  # and back, the front being one before the first
+        ([*B[:50], "a"], ["a", *B[:50]], 2),
+        ([*"abcdef"], [*X[:21], *"abcdef"], 21),  # the last alignment inside the beam
+        ([*"abcdef"], [*X[:22], *"abcdef"], 25),  # 22 by one outside it
+        ([*"abcdef"], [*X[:60], *"abcdef"], 66),  # 60 by one far outside it
+    ],
+)
+def test_tercom_s_limits_lie_where_the_program_has_them(words, reference, printed_edits):
+    assert tercom_edits(words, reference) == printed_edits
 
 
 def test_bootstrap_recomputes_every_metric_of_every_group():
