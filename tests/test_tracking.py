@@ -96,6 +96,12 @@ def test_texts_of_the_data_stay_here() -> None:
     assert Ending.of(human, PREDICTIONS).predictions == []
 
 
+def test_answers_about_data_whose_licence_keeps_them_stay_here() -> None:
+    private = {**RECORD, "where": {**RECORD["where"], "data": {"caption": "SAMSum", "outputs_private": True}}}
+    ending = Ending.of(private, PREDICTIONS)
+    assert ending.predictions == [] and ending.summary["scores/bleu"] == 0.5
+
+
 def test_flat_names_nested_values_and_leaves_lists_out() -> None:
     assert dict(flat({"a": {"b": {"c": 1}, "d": [1]}, "e": None, "f": "x"})) == {"a/b/c": 1, "f": "x"}
 

@@ -35,10 +35,15 @@ class Ending:
 
     @classmethod
     def of(cls, record: dict[str, Any], predictions: list[dict[str, Any]]) -> Ending:
-        """What a mirror shows of a record. A run without a model answers with the data's own texts: they stay here."""
+        """What a mirror shows of a record.
+
+        A run without a model answers with the data's own texts, and some data's licence keeps even what a model says about them:
+        such answers stay here.
+        """
         where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
         numbers = dict(flat({**record["measured"], "where": where}))
-        shown = predictions if record["where"]["backbone"]["sha256"] else []
+        private = not record["where"]["backbone"]["sha256"] or record["where"].get("data", {}).get("outputs_private")
+        shown = [] if private else predictions
         return cls(record["status"], numbers, shown, tuple(record["measured"].get("started_from", ())))
 
 
