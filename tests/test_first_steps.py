@@ -1,4 +1,4 @@
-"""PROFILE=paper without a hub or GPU: every E2E method on GPT-2 medium, GLUE on RoBERTa and DeBERTa.
+"""PROFILE=paper without a hub or GPU: every E2E method on GPT-2 medium, the other texts on it too, GLUE on RoBERTa and DeBERTa.
 
 Counts are those of the whole model, on torch's meta device, which draws no weight; first steps are taken at the true width, by
 three of its layers with a byte tokenizer's embeddings. What is left out is more of the same.
@@ -6,6 +6,7 @@ three of its layers with a byte tokenizer's embeddings. What is left out is more
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,41 @@ def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     moved = [name for name, parameter in parameters.items() if not torch.equal(parameter.detach().flatten()[:1000], before[name])]
     assert moved
     assert (CONF / "row" / "e2e" / f"{row}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "task", "length"),
+    [
+        ("webnlg", "prelayer", "webnlg", 512),
+        ("dart", "lora", "dart", 512),
+        ("gpt3", "lora_prefix_embedding", "wikisql", 384),
+        ("gpt3", "lora_prefix_layer", "mnli_text", 768),
+        ("gpt3", "prefix_layer", "samsum", 1024),
+    ],
+)
+def test_first_steps_of_the_other_texts_at_the_true_shape(table: str, row: str, task: str, length: int, tmp_path: Path) -> None:
+    """Their own objective, on rows of their embedded siblings, with the paper's settings and lengths."""
+    cell = [f"experiment={table}", f"row/{table}={row}", f"task={task}", "profile=paper", "backbone=gpt2_medium"]
+    config = compose([*cell, "backbone.source=random"])
+    assert config.task.source == "folder" and config.data.max_length == length
+    method: AbstractMethod = build(config.method)
+    with torch.device("meta"):
+        whole = backbone_of(config).load()
+        shape = Shape.of(whole)
+        assert method.apply(whole).counts(whole.model)["method"] == method.count(shape)
+    examples = build(compose([*cell, "task.source=embedded"]).task).load(None).train[:2]
+    backbone = cut(config).load()
+    torch.manual_seed(0)
+    trainable = method.apply(backbone)
+    before = {name: parameter.detach().clone() for name, parameter in trainable.named.items()}
+    objective = objective_of(config)
+    rows, _ = objective.encode(examples, backbone, method.virtual_tokens, length)
+    printed: TrainConfig = build(config.train)
+    settings = replace(printed, epochs=2, batch_size=2, warmup=0, precision="fp32", select="last")
+    trained = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
+    assert trained.status == "finished" and trained.steps == 2
+    still = [name for name, parameter in trainable.named.items() if torch.equal(parameter.detach(), before[name])]
+    assert len(still) < len(before) and all(name.endswith(".A") for name in still), still  # A waits until B has moved
 
 
 # LoRA's own parameters on query and value, and the new head's: RoBERTa's is a dense layer and the class scores.
