@@ -192,7 +192,7 @@ def _arithmetic(run: Run) -> str:
 
 
 def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
-    """Print an experiment's table, or that it has no scores, nothing where nothing of it is published; the verdict on each cell."""
+    """Print an experiment's table, or that it has no scores; nothing where nothing is published. The verdict on each cell."""
     profile, extra = profile_of(overrides)
     declared, shown = declared_cells(name, profile, extra), present.declaration(name)
     theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
@@ -201,7 +201,8 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     if found:
         print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
     elif runs(declared, theirs) or measures.load(theirs.folder, name):
-        print(f"{name}: verify compares scores, of which this has none; by eye: python -m lora_repro table {name} profile={profile}\n")
+        by_eye = f"python -m lora_repro table {name} profile={profile}"
+        print(f"{name}: verify compares scores, of which this has none; by eye: {by_eye}\n")
         return [UNSCORED]
     return [one.verdict for one in found]
 
