@@ -22,6 +22,8 @@ from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured, quoted
 from lora_repro.report.statistics import Difference, Mean, Metric, holm, one_origin, summarise, text_of
 from lora_repro.results import Run, Store, declared_cells, long, own, published, runs
+from lora_repro.tasks.triples.dart import DART
+from lora_repro.tasks.triples.webnlg import WebNLG
 
 BLEU, SER = Metric("bleu", "BLEU"), Metric("slot_error_rate", "SER", -1)
 COLUMNS = [Column(BLEU, "bleu"), Column(SER, "slot_error_rate")]
@@ -136,6 +138,17 @@ def test_different_data_text_or_weights_share_no_table(tmp_path: Path, other: di
     found = store(tmp_path, record("a"), record("b", **other))
     with pytest.raises(UserError, match=r"different .* in one table"):
         results([*row("full", 1, ["a"]), *row("lora", 2, ["b"])], found)
+
+
+@pytest.mark.parametrize("source", ["embedded", "folder"])
+@pytest.mark.parametrize("task", [WebNLG, DART])
+def test_protocols_paper_and_official_share_no_table(task: Any, source: str, tmp_path: Path) -> None:
+    """WebNLG's test set has the same inputs and files by both: what is said of it tells them apart, and `scorer_bugs`, too."""
+    paper, official, faulty = task(source, "paper"), task(source, "official"), task(source, "paper", scorer_bugs=True)
+    for number, one in enumerate((official, faulty)):
+        found = store(tmp_path / str(number), record("a", caption=paper.caption), record("b", caption=one.caption))
+        with pytest.raises(UserError, match=r"different data in one table.*paper protocol"):
+            results([*row("full", 1, ["a"]), *row("lora", 2, ["b"])], found)
 
 
 def test_different_file_hashes_share_no_table_but_a_row_without_a_model_does() -> None:
