@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from scipy.stats import norm
 from lora_repro.backbone import nf4, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.config.compose import compose, resolved
+from lora_repro.cells import cells
+from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.export import export
 from lora_repro.exchange.opened import open_checkpoint
@@ -236,6 +238,17 @@ def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path,
     found = [logits(open_checkpoint(folder).backbone.model, IDS) for folder in (run, tmp_path / "peft", merged)]
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_largest_open_model_joins_any_table_in_4_bits() -> None:
+    """The command of docs/scaling.md, as written; nothing is fetched."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    python -m lora_repro\.run (.*qwen_coder_1500m.*)$", page, re.M)
+    quantised, floats = (cells(words) for words in (command.split(), command.removesuffix(" backbone.quantise=nf4").split()))
+    assert {cell.row.name for cell in quantised} == {"lora_large"}
+    assert not {cell.signature for cell in quantised} & {cell.signature for cell in floats}
+    spec = build(compose(quantised[0].overrides).backbone)
+    assert (spec.name, spec.source, spec.quantise, spec.double_quantise) == ("qwen_coder_1500m", "wheel", "nf4", True)
 
 
 @pytest.mark.parametrize("experiment, task", [("qlora", "e2e"), ("qlora_glue", "stsb")])
