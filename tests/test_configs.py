@@ -45,6 +45,8 @@ def test_every_component_builds(group: str, name: str) -> None:
     built = build(compose([*family, f"{group}={name}"])[group])
     if group == "backbone":
         assert isinstance(built, BackboneSpec)
+    if group == "task":
+        assert built.attribution, "where real texts are shown, it must be said whose they are"
 
 
 @pytest.mark.parametrize("group, name", [*COMPONENTS, ("probe", "updates"), ("data", ""), ("bench", "")])

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro.config.compose import build, compose
+from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.metrics import bootstrap
+from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.embedded import inference
 from lora_repro.tasks.glue.files import rows_sha256
@@ -80,6 +81,41 @@ def test_counts_are_asserted_and_a_part_is_said_to_be_one(folder: Path) -> None:
     part = task(rows={"train": 3, "matched": 3}, official={"train": 392702, "matched": 3})
     assert part.load(str(folder)).caption == "answered in words: MNLI (matched; local files; 3 of 392,702 train rows)"
     refused(lambda: task(rows={"train": 4}).load(str(folder)), "3 rows", "4")
+
+
+@pytest.mark.parametrize("table", ["gpt3", "low_data_mnli"])
+def test_where_the_part_is_not_there_the_whole_set_s_overrides_are_named_and_read_it(table: str, tmp_path: Path) -> None:
+    """`fetch` gets the whole MNLI: to name that command alone would lead back to the same error."""
+    command = [f"experiment={table}", f"row/{table}=lora{'_large' * (table == 'gpt3')}", "profile=laptop", "task=mnli_text"]
+    part = build(compose(command).task)
+    said = ("has no mnli_part/ with train_20000.tsv.xz", "fetch glue) is read with: task=mnli_text task.folder=MNLI")
+    refused(lambda: part.ready(None), "the data folder", *said)
+    refused(lambda: part.load(str(tmp_path)), str(tmp_path), *said)
+    whole = compose([*command, *part.whole.split()]).task
+    same = compose(["task=mnli", "profile=laptop"]).task
+    assert (whole.folder, whole.columns) == (same.folder, same.columns)
+    assert {split: (whole.files[split], whole.rows[split]) for split in ("train", "matched")} == {
+        split: (same.files[split], same.rows[split]) for split in ("train", "matched")
+    }
+    (tmp_path / "MNLI").mkdir()
+    for split in ("train", "dev_matched"):
+        text = "\n".join("\t".join(row) for row in [("sentence1", "sentence2", "gold_label"), *ROWS]) + "\n"
+        (tmp_path / "MNLI" / f"{split}.tsv").write_text(text)
+    read_whole = build(whole)
+    read_whole.ready(str(tmp_path))
+    assert "of 392,702" not in read_whole.caption()
+    refused(lambda: read_whole.ready(None), "MNLI of GLUE is not here; python -m lora_repro fetch glue gets it")
+    refused(lambda: read_whole.load(str(tmp_path)), "MNLI train has 3 rows, GLUE's has 392702")
+
+
+def test_the_licences_are_named_where_texts_are_shown() -> None:
+    for part in ("Wang et al. 2019", "MNLI: OANC", "SICK: CC BY-NC-SA 3.0"):
+        assert part in Glue.attribution and part in GlueText.attribution
+
+
+def test_what_reads_the_whole_set_renames_no_run() -> None:
+    names = {signature(resolved(compose(["task=mnli_text", f"task.whole={said}"]))) for said in ("here", "there")}
+    assert names == {signature(resolved(compose(["task=mnli_text"])))}
 
 
 def test_swallowed_rows_are_left_out_and_counted(folder: Path) -> None:

@@ -42,6 +42,7 @@ EXCLUDED = (
     "data.n_train_scored",
     "decode.batch_size",
     "task.scale",
+    "task.whole",
 )
 # What a run's record holds, and what in it everybody relies on.
 KINDS: dict[str, type] = {"signature": str, "status": str, "asked": dict, "row": dict, "measured": dict, "where": dict}

@@ -24,6 +24,7 @@ class Mixture(AbstractTask):
     of its own held-out rows choose. `names`: the members, as files call them. Scored by accuracy over all rows.
     """
 
+    attribution: ClassVar[str] = Glue.attribution
     objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
     scored: ClassVar[tuple[str, ...]] = ("test",)
     name: str

@@ -57,6 +57,10 @@ class Glue(AbstractTask):
     Raises UserError on any other value.
     """
 
+    attribution: ClassVar[str] = (
+        "GLUE's tasks (Wang et al. 2019), SICK and CB: each its own licence (MNLI: OANC, in parts CC BY(-SA) 3.0; "
+        "STS-B: in parts CC BY-SA 4.0; SICK: CC BY-NC-SA 3.0)."
+    )
     objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
     name: str
     label: str

@@ -35,6 +35,7 @@ class GlueText(AbstractTask):
 
     `template`: the input text, with {first} and, for pairs, {second}. The other fields are those of `Glue`; `scored` names one
     split. `official`: the rows that each split of the whole set has; where `rows` asserts fewer, the caption says of how many.
+    `whole`: what on a command line reads the whole set, said where such a part is not at hand.
     `longest`: rows whose sentences have more characters together are left out, and the caption says how many: of MNLI's part
     three hold hundreds of other rows, swallowed by whoever paired the quotation marks in its files.
     An answer is right if it is the gold label's word, case and white space at the ends apart; any other text is wrong.
@@ -52,12 +53,14 @@ class GlueText(AbstractTask):
     columns: Mapping[str, object] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     official: Mapping[str, int] = field(default_factory=dict)
+    whole: str = ""
     longest: int | None = None
     scored: str = "matched"
     hub: Mapping[str, str] = field(default_factory=dict)
     held_out: int = 0
     metrics: Sequence[str] = ("accuracy",)
 
+    attribution: ClassVar[str] = Glue.attribution
     directions: ClassVar[dict[str, int]] = {"accuracy": 1}
     cut: ClassVar[str] = "the last words of the first sentence"
 
@@ -96,12 +99,14 @@ class GlueText(AbstractTask):
         if self.source == "embedded":
             return f"synthetic sentence pairs answered in words (generated, not {self.label})"
         said = [self.scored, "local files" if self.source == "folder" else "the hub"]
-        for split, n in self.official.items():
-            if self.rows.get(split, n) != n:
-                said.append(f"{self.rows[split]:,} of {n:,} {split} rows")
+        said += [f"{self.rows[split]:,} of {self.official[split]:,} {split} rows" for split in self._parts()]
         if left_out:
             said.append(f"{left_out} of more than {self.longest:,} characters left out")
         return f"answered in words: {self.label} ({'; '.join(said)})"
+
+    def _parts(self) -> list[str]:
+        """The splits of which only a part is read."""
+        return [split for split, n in self.official.items() if self.rows.get(split, n) != n]
 
     def load(self, folder: str | None) -> Splits:
         """As `Glue.load`: rows less the held-out ones; the held-out or else the scored ones as dev; the scored ones as test."""
@@ -111,6 +116,7 @@ class GlueText(AbstractTask):
             hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
             parts = [sentences(rows[split], scored=split == "test") for split in ("train", "dev", "test")]
         else:
+            self.ready(folder)
             read = self._sentences().load(folder)
             whole, hashes = [read.train, read.dev, read.test], read.hashes
             parts = [[pair for pair in part if self._is_whole(pair)] for part in whole]
@@ -130,8 +136,19 @@ class GlueText(AbstractTask):
         return Asked(example_key(text), text, target, references, pair=pair, template=self.template)
 
     def ready(self, folder: str | None) -> None:
-        if self.source != "embedded":
+        if self.source == "embedded":
+            return
+        try:
             self._sentences().ready(folder)
+        except UserError as error:
+            if not (self._parts() and self.whole):
+                raise
+            # `fetch` has the whole set alone: sent there by the reader's own words, one would come back to the same error.
+            raise UserError(
+                f"{folder or 'the data folder'} has no {self.folder}/ with {' and '.join(self.files.values())}, a part of "
+                f"{self.label} that no fetch gets; the whole set (python -m lora_repro fetch glue) is read with: "
+                f"task={self.name} {self.whole}"
+            ) from error
 
     def ask(self, text: str) -> Example:
         """One sentence or, where the task compares two, `first || second`."""
