@@ -132,6 +132,23 @@ def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
     assert more == 5 * 4 * arithmetic.forward(replace(SMALL, head_matrix=0), 6, 0)  # every block once more, each step and row
 
 
+@pytest.mark.parametrize("double, bits", [(True, 4.127), (False, 4.5)])
+def test_quantised_matrices_take_their_codes_and_all_else_floats(double: bool, bits: float) -> None:
+    plain = spec("gpt2")
+    floats, codes = (frame(one, Lora(rank=2)).outline for one in (plain, replace(plain, quantise="nf4", double_quantise=double)))
+    values = floats.layers * floats.block
+    assert codes == replace(floats, quantised=values, bits=codes.bits) and codes.bits == pytest.approx(bits, abs=1e-3)
+    for size, kept in ((4, 4), (2, 4 + 2)):  # in 16 bits floats have a rounded copy, codes none
+        saved = arithmetic.memory(floats, WORK, size, process=0) - arithmetic.memory(codes, WORK, size, process=0)
+        assert saved == pytest.approx(values * (kept - bits / 8), rel=1e-3)
+
+
+def test_a_model_is_loaded_in_main_memory_whatever_it_trains_on() -> None:
+    large = replace(SMALL, parameters=10**9)
+    assert arithmetic.memory(large, WORK, 4) == 8 * 10**9 + arithmetic.PROCESS
+    assert 4 * 10**9 < arithmetic.memory(large, WORK, 4, process=0) < 4.1 * 10**9
+
+
 def test_disk_and_time() -> None:
     assert arithmetic.disk(SMALL) == (80, 80 + 3 * 3 * 80 + 80)
     counted = arithmetic.Flops(rows=2e9, tokens=1e9)

@@ -87,6 +87,15 @@ def test_what_has_no_single_task_or_moves_every_weight_is_planned(experiment: st
     assert "to run:" in capsys.readouterr().out
 
 
+def test_qlora_is_planned_with_its_weights_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
+    asked = ["experiment=qlora", "row/qlora=lora_all,qlora_all", "profile=paper", "backbone=gpt2_medium", "train.precision=fp32"]
+    made = {line.cell.row.name: line.forecast for line in plan.lines(cells(asked))}
+    saved = 24 * 12 * 1024**2 * (32 - 4.127) / 8  # the matrices of the blocks, in bits beside float32's
+    assert made["lora_all"].memory - made["qlora_all"].memory == pytest.approx(saved, rel=1e-3)
+    assert made["lora_all"].total == made["qlora_all"].total and made["lora_all"].trained == made["qlora_all"].trained
+
+
 def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     kept = plan.forecast

@@ -29,7 +29,8 @@ class Outline:
 
     `flow`: sum of (d_in + d_out) over a block's matrices, what it keeps for the backward pass. `kv`: width of keys. `vocabulary`:
     outputs of a language model's head, 0 for a classifier. `parameters`: all values of the adapted model; `method` and `head`
-    of them trained. `score_heads`: attention heads where scores are kept whole (no fused attention), else 0.
+    of them trained. `score_heads`: attention heads where scores are kept whole (no fused attention), else 0. `quantised`: values
+    of the blocks' matrices that are kept in codes of `bits` each, which they take with their scales.
     """
 
     layers: int
@@ -47,6 +48,8 @@ class Outline:
     depth: int
     head_trained: bool
     score_heads: int = 0
+    quantised: int = 0
+    bits: float = 8 * FLOAT
 
     @property
     def trained(self) -> int:
@@ -142,14 +145,16 @@ def flops(o: Outline, work: Work) -> Flops:
 def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     """Peak bytes: the greatest of loading, training and decoding. `size`: bytes of a value in a matrix product.
 
-    Weights: float32 as loaded, and where products are in 16 bits a copy of the blocks' matrices in these. Loading: twice the
-    float32 weights, the file and the model. Training: 12 bytes a trained value (gradient, two moments), and activations, each
-    matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d
-    bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and residuals in
-    float32; with `recompute` the d values that enter each block, and all of one; logits in three copies of float32. Decoding:
-    keys and values of every beam, and its logits. Fragments, workspaces and what the data take are not counted.
+    Weights: float32 as loaded, a quantised matrix its codes, and where products are in 16 bits a copy of the blocks' float32
+    matrices in these. Loading: twice the float32 weights, the file and the model, in main memory: a GPU (`process` 0) gets what
+    is loaded. Training: 12 bytes a trained value (gradient, two moments), and activations, each matrix's input and output in the
+    blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d bytes (17 d values) of Korthikanti et
+    al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and residuals in float32; with `recompute` the d values
+    that enter each block, and all of one; logits in three copies of float32. Decoding: keys and values of every beam, and its
+    logits. Fragments, workspaces (a quantised matrix's floats during a product) and what the data take are not counted.
     """
-    weights = FLOAT * o.parameters + (size * o.layers * o.block if size < FLOAT else 0)
+    weights = FLOAT * (o.parameters - o.quantised) + o.bits * o.quantised / 8
+    weights += size * (o.layers * o.block - o.quantised) if size < FLOAT else 0
     positions = work.micro * work.longest
     kept = FLOAT * (positions * o.flow + 2 * work.micro * o.score_heads * work.longest**2)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
@@ -158,7 +163,8 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     beams = work.test_batch * work.beam
     cache = beams * (work.prompt + work.most_new) * 2 * o.layers * o.kv * size if work.new else 0
     decoding = weights + cache + (beams * o.vocabulary * 3 * FLOAT if work.new else 0)
-    return process + round(max(2 * FLOAT * o.parameters, training, decoding))
+    loading = 2 * FLOAT * o.parameters if process else 0
+    return process + round(max(loading, training, decoding))
 
 
 def disk(o: Outline, most: float | None = None) -> tuple[int, int]:

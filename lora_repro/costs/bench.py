@@ -10,6 +10,7 @@ from lora_repro.errors import UserError
 
 FLOAT32 = 4
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; of 64 a scale of 8 bits; of 256 scales a float32 (`backbone.nf4`)
+NF4_SINGLE_BITS = 4 + 32 / 64  # without double quantisation: of 64 a float32
 MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 
 

@@ -17,6 +17,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF
 from lora_repro.costs.arithmetic import Outline
+from lora_repro.costs.bench import NF4_BITS, NF4_SINGLE_BITS
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 
@@ -66,6 +67,9 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
     outline = _outline(backbone, sizes, old, trainable.method, trained)
     counts = trainable.counts(backbone.model)
     outline = replace(outline, parameters=counts["total"], method=counts["method"], head=counts["head"])
+    if spec.quantise:  # every matrix of the blocks: `nf4.quantise`
+        bits = NF4_BITS if spec.double_quantise else NF4_SINGLE_BITS
+        outline = replace(outline, quantised=outline.layers * outline.block, bits=bits)
     return Frame(backbone, outline, shape, own is not None)
 
 
