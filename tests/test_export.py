@@ -17,6 +17,7 @@ from lora_repro.config.compose import compose, resolved
 from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import export, merged
+from lora_repro.exchange.card import settings
 from lora_repro.exchange.opened import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
@@ -87,6 +88,38 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
     kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
     assert kept == {"format": "peft", "profile": "smoke", "record": record}
+
+
+def test_the_versatile_language_model_is_refused_by_either_format_and_its_folder_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = smoke_run(tmp_path / "runs", "experiment=e2e", "row/e2e=versatile_lm")
+    capsys.readouterr()
+    to = ["--to", str(tmp_path / "x"), "--format"]
+    assert "peft has no versatile_lm: " in mistake([str(run), *to, "peft"], capsys)
+    said = mistake([str(run), *to, "merged"], capsys)
+    assert "has no place for model." in said and "the run's folder answers" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"] and ask(open_checkpoint(run), "text")[1]
+
+
+def test_a_run_in_a_random_subspace_is_exported_merged(tmp_path: Path) -> None:
+    run = smoke_run(tmp_path, "experiment=glue", "task=entailment", "method=intrinsic_dimension", "row/glue=full", "method.d=300")
+    expected, answers = ask(open_checkpoint(run), "sentence")
+    with pytest.raises(UserError, match="peft has no intrinsic_dimension"):
+        export.export(run, tmp_path / "peft")
+    target = export.export(run, tmp_path / "merged", "merged")
+    again, same = ask(open_checkpoint(target), "sentence")
+    torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
+    assert same == answers and "intrinsic_dimension (d 300, form did, embeddings False" in (target / "README.md").read_text()
+
+
+def test_a_card_tells_methods_within_a_method_in_words() -> None:
+    method = resolved(compose(["method=versatile_lm"]))["method"]
+    one, other = "adapter_l (bottleneck 10, activation relu, init normal, std 0.02)", "segments (n 2, std 0.02, parts False)"
+    assert settings(method) == f"methods {one} and {other}"
+    assert settings({"methods": [{"_target_": "x", "name": "bitfit"}], "targets": ["query", "value"]}) == (
+        "methods bitfit, targets query value"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -15,21 +15,29 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
-from lora_repro.exchange import merged
+from lora_repro.exchange import merged, peft_folder
+from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.base import KINDS, AbstractMethod
 from lora_repro.methods.bitfit import BitFit
+from lora_repro.methods.combined import Combined
 from lora_repro.methods.full import Full
+from lora_repro.methods.intrinsic_dimension import IntrinsicDimension
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.segments import Segments
 from lora_repro.methods.top_layers import TopLayers
 
 LABELS = ["a", "b", "c"]
 MERGING = [Lora(rank=2, alpha=4), Lora(rank=2, alpha=3, targets=list(KINDS)), Full(), BitFit(), LinearProbe(), TopLayers(n=1)]
-MERGING += [Matrices(targets=["query", "value", "mlp"])]
+MERGING += [Matrices(targets=["query", "value", "mlp"]), IntrinsicDimension(d=300), IntrinsicDimension(d=300, form="said")]
+OURS = [AdapterH(bottleneck=2), Combined(name="versatile_lm", methods=[AdapterL(bottleneck=2), Segments()])]
+OURS += [AdapterFusion(sources=["rte", "cola"], bottleneck=2)]
+STAYING = [*OURS, PreLayer(prefix=2, infix=1), PromptTuning(prefix=2, infix=1)]
 
 
 def spec(architecture: str, pooling: str | None = None) -> BackboneSpec:
@@ -96,12 +104,17 @@ def _head(backbone: Any) -> dict[str, Any]:
     return {name: p for name, p in backbone.model.named_parameters() if name.startswith(root)}
 
 
-@pytest.mark.parametrize(
-    "method", [AdapterH(bottleneck=2), PreLayer(prefix=2, infix=1), PromptTuning(prefix=2, infix=1)], ids=lambda m: m.name
-)
+@pytest.mark.parametrize("method", STAYING, ids=lambda method: method.name)
 def test_what_merges_into_nothing_is_refused(method: AbstractMethod, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no place for") as caught:
         merged.save(tmp_path, trained(fresh("llama"), method))
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", [*OURS, IntrinsicDimension(d=300)], ids=lambda method: method.name)
+def test_what_peft_has_not_is_refused_without_a_promise_that_merging_breaks(method: AbstractMethod, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"peft has no {method.name}: .* nothing but its own weights; the run's folder") as caught:
+        peft_folder.save(tmp_path, trained(fresh("llama"), method), method, "base")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 

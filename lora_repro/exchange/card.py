@@ -20,7 +20,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
     count = measured["parameters"]
     facts = {
         "Base model": f"{base}: {base_of(asked['backbone'])}",
-        "Method": f"{asked['method']['name']} ({settings(asked['method'])})",
+        "Method": _named(asked["method"]),
         "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} of the head" if count["head"] else ""),
         "Training": settings(asked["train"]),
         "Data": where["data"]["caption"],
@@ -85,11 +85,19 @@ def base_of(backbone: Mapping[str, Any]) -> str:
 
 
 def settings(node: Mapping[str, Any]) -> str:
-    """`rank 4, alpha 32, targets query value`; nothing is left out but names."""
-    shown = {key: value for key, value in node.items() if key not in ("_target_", "name")}
-    return ", ".join(
-        f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in shown.items()
-    )
+    """`rank 4, alpha 32, targets query value`, or `methods lora (rank 4, ...) and bitfit`; nothing is left out but names."""
+    return ", ".join(f"{key} {_said(value)}" for key, value in node.items() if key not in ("_target_", "name"))
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return (" and " if any(isinstance(part, Mapping) for part in value) else " ").join(map(_said, value))
+    return _named(value) if isinstance(value, Mapping) and "name" in value else str(value)
+
+
+def _named(node: Mapping[str, Any]) -> str:
+    """`lora (rank 4, alpha 32)`; of one without settings the name alone."""
+    return f"{node['name']} ({said})" if (said := settings(node)) else str(node["name"])
 
 
 def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:

@@ -41,7 +41,10 @@ def save(
     elif isinstance(method, PreLayer | PromptTuning):
         config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # no other has slots
     else:
-        raise UserError(f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; try --format merged")
+        raise UserError(
+            f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; --format merged takes what leaves the model"
+            " nothing but its own weights; the run's folder answers as it is (python -m lora_repro generate)"
+        )
     config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision}
     if backbone.classifier and reading.plainly(backbone):
         found = reading.head(backbone)
