@@ -23,19 +23,27 @@ from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.export import export
 from lora_repro.exchange.opened import open_checkpoint
+from lora_repro.methods.adapter_drop import AdapterDrop
+from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import KINDS, AbstractMethod, Shape
 from lora_repro.methods.bitfit import BitFit
+from lora_repro.methods.combined import Combined
 from lora_repro.methods.dora import Dora
 from lora_repro.methods.full import Full
 from lora_repro.methods.intrinsic_dimension import IntrinsicDimension
+from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
+from lora_repro.methods.pissa import Pissa
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.segments import Segments
 from lora_repro.methods.top_layers import TopLayers
 from lora_repro.methods.update import merge, strip, updates
+from lora_repro.methods.vera import Vera
 
 HERE = importlib.util.find_spec("bitsandbytes") is not None
 installed = pytest.mark.skipif(not HERE, reason="bitsandbytes is not installed: pip install -e '.[qlora]'")
@@ -138,8 +146,12 @@ def as_floats(architecture: str) -> Backbone:
 
 
 ADDITIVE: list[AbstractMethod] = [Lora(rank=2, targets=KINDS), Dora(rank=2), AdapterH(bottleneck=3), AdapterP(bottleneck=3)]
-ADDITIVE += [BitFit(), Matrices(targets=["query", "value", "mlp"])]
+ADDITIVE += [AdapterL(bottleneck=3), AdapterDrop(bottleneck=3, dropped=1), AdapterFusion(sources=["a", "b"], bottleneck=3)]
+ADDITIVE += [BitFit(), Matrices(targets=["query", "value", "mlp"]), Vera(rank=2), LinearProbe()]
 ADDITIVE += [PreLayer(prefix=2, infix=1), PromptTuning(prefix=2, infix=1)]
+ADDITIVE += [Combined(name="versatile_lm", methods=[AdapterL(bottleneck=3), Segments()])]
+ADDITIVE += [Combined(methods=[Lora(rank=2), PromptTuning(prefix=2, infix=1)])]
+CHANGING: list[AbstractMethod] = [Full(), TopLayers(n=1), IntrinsicDimension(d=3), Pissa(rank=2)]
 
 
 @installed
@@ -153,6 +165,8 @@ def test_a_step_over_nf4_is_that_over_the_dequantised_floats(architecture: str, 
         trainable = method.apply(model)
         counts = trainable.counts(model.model)
         assert counts["method"] == method.count(shape)
+        for parameter in trainable.kept.values():  # the fused adapters come from other runs
+            torch.nn.init.normal_(parameter, std=0.1)
         virtual = torch.full_like(IDS, -1)
         virtual[:, :3] = torch.arange(3)
         extra = {"virtual": virtual} if sum(method.virtual_tokens) else {}
@@ -160,6 +174,7 @@ def test_a_step_over_nf4_is_that_over_the_dequantised_floats(architecture: str, 
         found.append((shape, counts, {name: p.grad for name, p in trainable.named.items() if p.grad is not None}))
     (shape, counts, ours), (other, others, theirs) = found
     assert (shape, counts) == (other, others) and ours.keys() == theirs.keys() != set()
+    assert any(gradient.any() for gradient in ours.values())
     for name, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6)
 
@@ -209,9 +224,9 @@ def test_autocast_and_no_grad_compute_the_same_product() -> None:
 
 
 @installed
-@pytest.mark.parametrize("method", [Full(), TopLayers(n=1), IntrinsicDimension(d=3)], ids=lambda method: method.name)
-def test_what_trains_the_weights_themselves_is_refused_in_a_line(method: AbstractMethod) -> None:
-    with pytest.raises(UserError, match="quantised") as told:
+@pytest.mark.parametrize("method", CHANGING, ids=lambda method: method.name)
+def test_what_changes_the_weights_themselves_is_refused_in_a_line(method: AbstractMethod) -> None:
+    with pytest.raises(UserError, match="changes the backbone's own weights, which are quantised here") as told:
         method.apply(backbone("llama"))
     assert "\n" not in str(told.value)
 

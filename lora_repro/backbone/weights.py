@@ -151,6 +151,6 @@ def _dense(stored: StoredMatrix) -> nn.Module:
 
 
 def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:
-    """Raise UserError if a matrix inside `modules`, whose own weights the method would train, is not stored as floats."""
+    """Raise UserError if a matrix inside `modules`, whose own weights the method would change, is not stored as floats."""
     if any(isinstance(part, StoredMatrix) for module in modules for part in module.modules()):
-        raise UserError(f"{method} trains the backbone's own weights, which are quantised here; load it unquantised")
+        raise UserError(f"{method} changes the backbone's own weights, which are quantised here; load it unquantised")

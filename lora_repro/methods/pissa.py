@@ -73,8 +73,8 @@ class PissaLinear(PartUpdate):
 class Pissa(AbstractMethod):
     """h = (W - scaling B0 A0) x + scaling B A x, scaling = alpha / rank, B0 A0 from the top `rank` singular directions of W.
 
-    At step 0 the output is unchanged but for rounding. The source has alpha = rank and no dropout. Count: rank * (d_in + d_out)
-    each.
+    At step 0 the output is unchanged but for rounding. The source has alpha = rank and no dropout. Since the frozen W changes, a
+    quantised one is refused. Count: rank * (d_in + d_out) each.
     """
 
     name: str = "pissa"
@@ -94,6 +94,7 @@ class Pissa(AbstractMethod):
         scaling, device = self.alpha / self.rank, backbone.device
         for places in modules(backbone, self.targets):
             first = next(iter(places.values()))
+            weights.refuse_stored([first.module], "PiSSA")
             parts = {}
             for kind, place in places.items():
                 weight = weights.read(place.module)[place.start : place.start + place.size]
