@@ -8,6 +8,7 @@ import torch
 from conftest import tiny_backbone
 from torch import nn
 
+from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded, Rows, collate
 from lora_repro.decode.beam import BeamSearch
@@ -27,6 +28,21 @@ TASK = E2E("embedded", "raw")
 PIECES = [["name : Ab |", " food : x y"], ["area : z |", " name : Q |", " near : R"]]
 MRS = ["".join(pieces) for pieces in PIECES]
 EXAMPLES = [Example("a", "one : two", "three"), Example("b", "four", "five six")]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_model_without_a_table_of_embeddings_is_refused_in_a_line(architecture: str, missing: bool) -> None:
+    """Neither one that has no such part, nor one that has something else in its place."""
+    model = tiny_backbone(architecture).model
+    place = {"gpt2": "wte", "llama": "embed_tokens"}[architecture]
+    if missing:
+        delattr(model.base_model, place)
+    else:
+        setattr(model.base_model, place, nn.Linear(2, 2))
+    for use in (Segments().apply, AddressedModel):
+        with pytest.raises(UserError, match=f"this {architecture} model has no table of token embeddings at {place}$"):
+            use(model)
 
 
 def literal(backbone: Backbone, row: Encoded) -> torch.Tensor:

@@ -19,7 +19,8 @@ class AddressedModel:
     Attributes: `model`, `decoder` (the body, without the head), `architecture`, `table` (where it keeps its parts), `n_layers`,
     `hidden_size` d, `n_heads`, `n_kv_heads`, `head_dim`, `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v), `layers`,
     `head`, `embedding`. `classifier`: the modules that a classification task adds to the pretrained body, in order; empty for a
-    model without such a head. `pooling`: which position that head reads. Raises UserError for an architecture not in the table.
+    model without such a head. `pooling`: which position that head reads. Raises UserError for an architecture not in the table,
+    and for a model without a table of token embeddings.
     """
 
     def __init__(self, model: nn.Module, pooling: str | None = None) -> None:
@@ -39,7 +40,7 @@ class AddressedModel:
         self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.n_heads
         self.kv_size = self.n_kv_heads * self.head_dim
         self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
-        self.embedding: nn.Embedding = self.decoder.get_submodule(self.table.embedding)  # type: ignore[assignment]
+        self.embedding = self._embedding()
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
         classifies = hasattr(model, self.table.heads.get("classification", "\0"))
@@ -49,6 +50,15 @@ class AddressedModel:
     def of(cls, model: AddressedModel | nn.Module) -> AddressedModel:
         """The model's addresses, which a backbone of the suite has already."""
         return cls(model) if isinstance(model, nn.Module) else model
+
+    def _embedding(self) -> nn.Embedding:
+        try:
+            found = self.decoder.get_submodule(self.table.embedding)
+        except AttributeError:
+            found = None
+        if not isinstance(found, nn.Embedding):
+            raise UserError(f"this {self.architecture} model has no table of token embeddings at {self.table.embedding}")
+        return found
 
     @cached_property
     def head(self) -> Projection:
