@@ -241,6 +241,36 @@ def test_every_mistake_is_one_line(
     assert left.value.code == 2 and printed.startswith("error:") and printed.count("\n") == 1 and message in printed
 
 
+FUSION = ["experiment=fusion", "row/fusion=fusion", "sources=[sentiment]"]
+# No float32 moves by so little.
+UNTRAINED = "extraction=[{row/fusion: adapter_p, task: sentiment, train.lr: 1e-300, data.n_test: 0}]"
+
+
+@pytest.mark.parametrize(
+    "overrides, code, message, left",
+    [
+        (["method=intrinsic_dimension", "method.d=10000000"], 2, "d 10,000,000 exceeds the", 0),
+        (["method=adapter_fusion", "method.sources=[sentiment]"], 2, "has 0 of them", 0),
+        ([*FUSION, UNTRAINED], 2, "adapters of sentiment were never trained", 1),
+        (["method=lora", "backbone.quantise=nf4"], 3, "quantise=nf4 needs bitsandbytes: pip install", 0),
+    ],
+)
+def test_what_a_method_needs_and_has_not_is_one_line_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], overrides: list[str], code: int,
+    message: str, left: int,
+) -> None:  # fmt: skip
+    """`left`: runs of their own that it started from."""
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
+    asked = ["lora_repro.run", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}", "hydra.mode=RUN", *overrides]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit) as caught:
+        run.main()
+    *progress, said = capsys.readouterr().err.splitlines()
+    assert caught.value.code == code and said.startswith("error: ") and message in said
+    assert all(not line or "step/s" in line for line in progress)  # of a run that it started from
+    assert len(list(tmp_path.glob("smoke/*"))) == len(list(tmp_path.glob("smoke/*/record.json"))) == left
+
+
 @pytest.mark.usefixtures("quick_scores")
 def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, one_thread: None) -> None:
     """kill -9 in the middle of training, then the same run again: the same weights to the bit."""
