@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lora_repro.cells import cells
+from lora_repro.config.place import CONF
 from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
+from lora_repro.records.disk import write_json, write_text
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 
@@ -149,7 +152,10 @@ def test_sizes_are_short(n: float, text: str) -> None:
     assert plan.size(n) == text
 
 
-def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(tmp_path: Path, unsearched: Path) -> None:
+def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
+    tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detectable, "noise", lambda task, profile: detectable.Noise("mini", 2.3, 52))
     asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", f"paths.runs={tmp_path}"]
     made = plan.lines(cells([*asked, "seed=0,1,2"]))
     said = plan.totals(made)
@@ -160,11 +166,58 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
     assert all(0 < line.forecast.train_seconds < line.forecast.seconds for line in made)
     (least,) = [text for text in said if text.startswith("differences of two rows that rte could show")]
     # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
-    assert least.endswith("from 14.5 points with 3 seeds")
+    assert least.endswith("from 14.5 points with 3 seeds, by the runs published at mini")
     (one,) = plan.differences(plan.lines(cells([*asked, "seed=0"])))
-    assert one.endswith(f"from {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (of the inputs alone)")
+    assert f"from {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (of the inputs alone)" in one
 
 
 def test_more_seeds_and_inputs_show_smaller_differences() -> None:
-    found = [detectable.points("rte", seeds, inputs) for seeds, inputs in ((3, 277), (5, 277), (5, 5000))]
-    assert found == sorted(found, reverse=True) and detectable.points("nothing", 3, 100) is None  # type: ignore[type-var]
+    known = detectable.Noise("mini", 2.3, 52)
+    found = [detectable.points(known, seeds, inputs) for seeds, inputs in ((3, 277), (5, 277), (5, 5000))]
+    assert found == sorted(found, reverse=True)  # type: ignore[type-var]
+    of_inputs = detectable.Noise("mini", None, 52)
+    assert detectable.points(of_inputs, 1, 277) == detectable.points(known, 1, 277)
+    assert detectable.points(of_inputs, 3, 277) is None
+    assert detectable.points(None, 3, 277) is None and detectable.points(known, 3, 0) is None
+
+
+def publish(folder: Path, name: str, task: str, rates: dict[float, list[int]]) -> None:
+    """results/<name>/ with a run a seed: learning rate -> right answers of 40 of each seed; -1: it diverged."""
+    for rate, counts in rates.items():
+        for seed, right in enumerate(counts):
+            signature = f"{task}-{rate}-{seed}"
+            named = {"name": task, "metrics": ["accuracy"]}
+            asked = {"task": named, "seed": seed, "train": {"lr": rate}, "starts_from": f"x{seed}"}
+            status, scores = ("diverged", None) if right < 0 else ("finished", {"accuracy": right / 40})
+            told = {"signature": signature, "status": status, "asked": asked, "measured": {"scores": scores}}
+            write_json(folder / name / "records" / f"{signature}.json", {"schema": 1, **told})
+            lines = [json.dumps({"key": str(i), "correct": float(i < right)}) + "\n" for i in range(40) if right >= 0]
+            write_text(folder / name / "predictions" / f"{signature}.jsonl", "".join(lines))
+
+
+def test_the_noise_of_a_task_is_that_of_its_published_runs(tmp_path: Path) -> None:
+    publish(tmp_path, "mini", "a", {1.0: [20, 24], 2.0: [30, 30, 36]})
+    publish(tmp_path, "laptop", "a", {1.0: [20, 28], 2.0: [20, -1]})
+    publish(tmp_path, "laptop", "b", {1.0: [20], 2.0: [30]})
+    publish(tmp_path, "laptop", "c", {1.0: [20, 24]})
+    found = detectable.noise("a", "mini", tmp_path)
+    # sample variances in points: 50 of two seeds, 75 of three
+    assert found and found.profile == "mini" and found.seed == pytest.approx(((50 + 2 * 75) / 3) ** 0.5)
+    assert found.input == pytest.approx(100 * (0.25 * 0.75) ** 0.5, rel=0.15)  # ten of forty inputs differ
+    paper = detectable.noise("a", "paper", tmp_path)  # which has none of its own; a diverged run has the worst score
+    assert paper and paper.profile == "laptop" and paper.seed == pytest.approx(((20**2 + 50**2) / 2 / 2) ** 0.5)
+    single = detectable.noise("b", "laptop", tmp_path)
+    assert single and single.seed is None and single.input == pytest.approx(found.input)
+    assert detectable.noise("c", "laptop", tmp_path) is detectable.noise("d", "laptop", tmp_path) is None  # no two rows; no run
+    assert detectable.noise("a", "mini", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
+def test_of_every_task_a_plan_says_what_it_could_show_or_that_nobody_knows(task: str) -> None:
+    shared = {"task": task, "asked": {"profile_name": "laptop"}}
+    two = [SimpleNamespace(seed=seed, row=SimpleNamespace(name=row), **shared) for row in ("full", "lora") for seed in range(3)]
+    made: Any = [SimpleNamespace(cell=cell, forecast=SimpleNamespace(test_rows=250)) for cell in two]
+    (said,) = plan.differences(made)
+    known = detectable.noise(task, "laptop")
+    shown = f"points with 3 seeds, by the runs published at {known.profile}" if known and known.seed else "not known: too few"
+    assert said.startswith(f"differences of two rows that {task} could show: ") and shown in said

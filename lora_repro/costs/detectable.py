@@ -2,32 +2,106 @@
 
     points = (1.96 + 0.84) sqrt(2 (t / 1.96)² seed² / k + input² / n)
 
-is the least true difference of two rows with k seeds each on n test inputs that shows at 5 % with a chance of 80 %: the errors of
-conf/plan/noise.yaml, those of the seeds widened by Student's t as a table's intervals are (`metrics.bootstrap`).
+is the least true difference of two rows with k seeds each on n test inputs that shows at 5 % with a chance of 80 %, the seeds'
+error widened by Student's t as a table's intervals are (`metrics.bootstrap`). seed and input are those of the published runs on
+the task, of the plan's own profile where it has any with two seeds, else of another; nothing is typed.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from lora_repro.config.compose import CONF
+from lora_repro.config.place import ROOT
+from lora_repro.metrics.bootstrap import METRICS, paired_draws
+from lora_repro.records.record import load_predictions, load_records
+
+PAIRS, DRAWS = 8, 200  # settings that are compared, and resamples of their inputs: enough for two digits
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far scores on one task move at `profile`, in points.
+
+    seed: the standard deviation over seeds of one run's score, pooled over all settings (a row at a place) with two seeds or
+    more; None where there is none. input: that of the difference of two settings' runs over resamples of n test inputs, times
+    sqrt(n), root mean square over pairs of settings.
+    """
+
+    profile: str
+    seed: float | None
+    input: float
 
 
 @cache
-def _noise() -> dict[str, Any]:
-    return yaml.safe_load((CONF / "plan" / "noise.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+def noise(task: str, profile: str, results: Path = ROOT / "results") -> Noise | None:
+    """None of a task of which no two settings that answered the same inputs are published."""
+    without_seeds = None
+    for name in sorted((path.parent.name for path in results.glob("*/records")), key=lambda name: (name != profile, name)):
+        if found := _measured(results / name, task):
+            if found.seed is not None:
+                return found
+            without_seeds = without_seeds or found
+    return without_seeds
 
 
-def points(task: str, seeds: int, inputs: int) -> float | None:
-    """The formula above; None of a task whose noise was not measured, or without inputs. One seed counts without its spread."""
-    if task not in _noise() or not inputs or seeds < 1:
+def points(noise: Noise | None, seeds: int, inputs: int) -> float | None:
+    """The formula above; None where the noise is not known. One seed counts without its spread."""
+    if noise is None or not inputs or seeds < 1 or (seeds > 1 and noise.seed is None):
         return None
-    noise = _noise()[task]
     widen = float(stdtrit(seeds - 1, 0.975) / ndtri(0.975)) if seeds > 1 else 0.0
-    error = math.sqrt(2 * (widen * noise["seed"]) ** 2 / seeds + noise["input"] ** 2 / inputs)
+    error = math.sqrt(2 * (widen * (noise.seed or 0.0)) ** 2 / seeds + noise.input**2 / inputs)
     return float(ndtri(0.975) + ndtri(0.8)) * error
+
+
+@cache
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    return load_records(folder)
+
+
+def _measured(folder: Path, task: str) -> Noise | None:
+    """What one profile's published runs say of a task."""
+    settings: dict[str, list[Mapping[str, Any]]] = {}
+    for run in _records(folder / "records").values():
+        if run["asked"]["task"]["name"] == task and _score(run) is not None:
+            apart = {**run["asked"], "seed": 0, "starts_from": None}  # seeds of one setting differ in these alone
+            settings.setdefault(json.dumps(apart, sort_keys=True), []).append(run)
+    spread = [[100 * (_score(run) or 0.0) for run in runs] for runs in settings.values() if len(runs) > 1]
+    freedom = sum(len(values) - 1 for values in spread)
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in spread)
+    answered: dict[tuple[str, ...], list[tuple[str, list[dict[str, Any]]]]] = {}
+    for runs in settings.values():
+        path = folder / "predictions" / f"{runs[0]['signature']}.jsonl"
+        if runs[0]["status"] == "finished" and path.is_file():
+            lines = load_predictions(path)
+            answered.setdefault(tuple(str(line["key"]) for line in lines), []).append((_metric(runs[0]), lines))
+    alike = max(answered.values(), key=len, default=[])
+    squared = [_input(ours, theirs, metric) ** 2 for (metric, ours), (_, theirs) in itertools.pairwise(alike[: PAIRS + 1])]
+    if not squared:
+        return None
+    return Noise(folder.name, math.sqrt(squares / freedom) if freedom else None, math.sqrt(statistics.fmean(squared)))
+
+
+def _metric(run: Mapping[str, Any]) -> str:
+    return str((run["asked"]["task"].get("metrics") or ["bleu"])[0])
+
+
+def _score(run: Mapping[str, Any]) -> float | None:
+    """As tables count it: a run that collapsed or diverged has its own score, or the worst."""
+    value = (run["measured"].get("scores") or {}).get(_metric(run))
+    return METRICS[_metric(run)].worst if value is None and run["status"] != "finished" else value
+
+
+def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:
+    _, draws, inputs = paired_draws(ours, theirs, DRAWS, metric=metric)
+    return 100 * float(np.nanstd(draws)) * math.sqrt(inputs)

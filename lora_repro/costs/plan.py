@@ -199,17 +199,23 @@ def searches(made: Sequence[Line]) -> list[str]:
 
 
 def differences(made: Sequence[Line]) -> list[str]:
-    """The least difference of two rows that each task's runs could show, by how many seeds its rows have."""
+    """The least difference of two rows that each task's runs could show, by how many seeds its rows have, if it is known."""
     said = []
     for task in dict.fromkeys(line.cell.task for line in made):
         mine = [line for line in made if line.cell.task == task and line.forecast.test_rows]
         seeds: dict[str, set[int]] = {}
         for line in mine:
             seeds.setdefault(line.cell.row.name, set()).add(line.cell.seed)
+        if len(seeds) < 2:
+            continue
+        noise = detectable.noise(task, str(mine[0].cell.asked["profile_name"]))
         counts = sorted({len(found) for found in seeds.values()}, reverse=True)
-        told = [(k, detectable.points(task, k, max(line.forecast.test_rows for line in mine))) for k in counts]
+        told = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in mine))) for k in counts]
         shown = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (of the inputs alone)'}" for k, least in told if least]
-        said += [f"differences of two rows that {task} could show: from {', '.join(shown)}"] if shown and len(seeds) > 1 else []
+        least = f"from {', '.join(shown)}, by the runs published at {noise.profile}" if shown and noise else ""
+        rest = "not known with more" if shown else "not known"
+        unknown = f"{rest}: too few of its runs are published" if len(shown) < len(told) else ""
+        said.append(f"differences of two rows that {task} could show: {'; '.join(filter(None, (least, unknown)))}")
     return said
 
 
