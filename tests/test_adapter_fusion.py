@@ -161,5 +161,6 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
     ask = Ask("fusion", "mini")
     ask.__dict__["cells"] = declared
     (shown,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
-    assert shown.tables[0].header == ("Target", "rte", "cb", "n") and shown.tables[0].rows == (("RTE", "0.425", "0.600", "2"),)
+    assert shown.tables[0].header == ("Target", "rte", "cb", "n")
+    assert shown.tables[0].rows == (("RTE", "0.425 ± 0.035", "0.600 ± 0.000", "2"),)
     assert [path.suffix for path in shown.draw(tmp_path / "shares")] == [".svg", ".png"]

@@ -11,11 +11,12 @@ import pytest
 from experiments import latency
 from lora_repro.cells import Cell, Row
 from lora_repro.records.disk import write_json, write_text
-from lora_repro.report import answers
+from lora_repro.report import answers, html
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.table import Table
+from lora_repro.report.table import Number, Table
+from lora_repro.report.views.fusion import Fusion
 from lora_repro.results import Store, published
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,12 +95,14 @@ def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[
 
 
 def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: Path, found: list[dict[str, Any]]) -> None:
-    table = Table(("Costs",), ("a", "b"), "lr", (("x", "1"),))
+    table = Table(("Costs",), ("a", "b"), "lr", (("x", Number("1.5", 1.5000004, n=3)),))
     ask = Ask("latency", "mini")
     ask.__dict__["cells"] = []
     store = Store("published", tmp_path, {})
     sheet = answers.of_experiment(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
-    assert sheet["sheets"] == [{"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1"]], "records": []}]
+    number = {"value": 1.5, "sd": None, "n": 3, "low": None, "high": None}
+    told = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
+    assert sheet["sheets"] == [told]
     claims = [claim for claim in ledger.load() if claim.test.anywhere]
     nothing: Any = None
     read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
@@ -114,7 +117,42 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     assert path.read_bytes() == first
     whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
     whole["claims"][0]["verdict"] = "good"
-    assert len(faults(whole, SCHEMA)) == 2
+    del whole["tables"]["mini"]["latency"]["sheets"][0]["numbers"][0][1]["sd"]
+    assert len(faults(whole, SCHEMA)) == 3
+
+
+def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> None:
+    cells, store = planted(tmp_path / "mini", {("full", "x", 0): 20, ("lora", "x", 0): 30})
+    ask = Ask("t", "mini")
+    ask.__dict__["cells"] = cells
+    scores, shares = (Table((name,), ("a",), "l", (("x",),)) for name in ("scores", "shares"))
+    exhibits = [Exhibit(stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
+    told = answers.of_experiment(Fusion(PIVOT), ask, store, exhibits)
+    assert [sheet["caption"] for sheet in told["sheets"]] == ["shares"]
+    ours = {(cell["row"], cell["value"]) for cell in told["cells"] if cell["source"] == "published"}
+    assert ours == {("full", 50), ("lora", 75)}
+
+
+# A list of single seeds' values, which says nothing of a mean; where one seed was run it reads as a number.
+LISTED = ("d90 of each seed", "same seed: φ(1, 1)")
+
+
+def test_every_published_number_has_its_value() -> None:
+    """What a cell prints is its number, rounded."""
+    tables = json.loads((ROOT / "results" / answers.NAME).read_text(encoding="utf-8"))["tables"]
+    sheets = [sheet for profile in tables.values() for one in profile.values() for sheet in one["sheets"]]
+    seen = 0
+    for sheet in sheets:
+        for row, numbers in zip(sheet["rows"], sheet["numbers"], strict=True):
+            for title, text, found in zip(sheet["header"], row, numbers, strict=True):
+                printed = html.number(text)
+                spread, single = " ± " in text, "†" in text
+                assert found or title in LISTED or (printed is None and not spread and not single), (title, text)
+                if found:
+                    assert printed is None or found["value"] == pytest.approx(printed, rel=0.06, abs=0.06), (title, text)
+                    assert (found["sd"] is not None) == spread and (found["n"] == 1 or not single), (title, text)
+                    seen += 1
+    assert seen > 300
 
 
 def test_the_published_answers_fit_the_schema() -> None:

@@ -13,6 +13,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.exhibit import Ask
+from lora_repro.report.table import Number
 from lora_repro.report.views.dimension import Dimensions, searched
 from lora_repro.results import PUBLISHED, Store
 from lora_repro.sweep import bisect
@@ -131,6 +132,8 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     assert shown.said == f"{len(store(scores).records)} runs"
     assert answers.rows[0] == ("DID", "RTE", "88.0 ± 0.0", "79.2", "256", "512", "512, 512", "0.512 %")
     assert answers.rows[1][2:6] == ("88.0 ± 0.0", "79.2", "4,096", "8,192")
+    numbers = [cell for cell in answers.rows[1] if isinstance(cell, Number)]
+    assert [one.value for one in numbers] == pytest.approx([88, 79.2, 4096, 8192, 8.192]) and numbers[0].n == 2
     assert any("held to the pre-trained model's line" in note for note in answers.footnotes)
     assert points.rows[-1][:5] == ("FULL_UNTRAINED", "RTE", "—", "60.0 ± 0.0", "68 %")
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]

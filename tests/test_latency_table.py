@@ -7,6 +7,7 @@ from latency_measure import entry, measurement
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
+from lora_repro.report.table import Number
 from lora_repro.report.views.latency import bound, cell_text, command, latency_tables, paper_numbers, signed
 from lora_repro.report.views.memory import memory_tables
 
@@ -27,6 +28,8 @@ def test_a_cell_says_its_interval_and_whether_it_holds_zero() -> None:
 def test_an_end_near_zero_says_on_which_side_it_lies() -> None:
     assert [bound(value) for value in (-0.03, 0.004, 0.0, -6.44)] == ["−0.03", "+0.004", "0.0", "−6.4"]
     near = entry("lora_merged", 1, 64)
+    number = cell_text(near)
+    assert isinstance(number, Number) and (number.value, number.low, number.high) == (-0.2, -0.9, 0.3) and number.n == 3
     near["slowdown"] = {"median": -5.0, "low": -6.4, "high": -0.02, "n": 3}
     assert cell_text(near) == "−5.0 [−6.4, −0.02]"  # without `=`: not 0
 
@@ -105,6 +108,8 @@ def test_memory_stands_beside_the_arithmetic() -> None:
     assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
     assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB
     assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"], lora["Tokens/s"]) == ("0.15 M", "(500)", "0.38", "320")
+    numbers = {title: cell for title, cell in full.items() if isinstance(cell, Number)}
+    assert numbers["Above the model, MB"].value == pytest.approx(1887.4368) and numbers["Trained"].value == 124_439_808
     rows = {row[:2]: row for row in last.rows}
     assert "174.6 billion" in last.caption
     assert rows["LoRA", "arithmetic"][3:6] == ("349", "349", "37.7")

@@ -23,6 +23,7 @@ from lora_repro.report.figures import amplification
 from lora_repro.report.figures import subspaces as heat_maps
 from lora_repro.report.figures.curves import Plot
 from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.table import Number
 from lora_repro.report.views import delta_w, subspaces
 
 RNG = np.random.default_rng(1)
@@ -268,6 +269,8 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
     ranks, seeds, _ = subspaces.tables(more, ("Shared directions, profile test",))
     assert all(row[2] == "1.00 ± 0.00 (0.03)" for table in (ranks, seeds) for row in table.rows[:4]) and ranks.rows[0][-2] == "2"
+    phi = ranks.rows[0][2]
+    assert isinstance(phi, Number) and (phi.value, phi.n) == (pytest.approx(1, abs=0.005), 2) and phi.sd is not None
 
 
 def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
@@ -352,6 +355,8 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     query, value = delta_w.tables(runs, ("Update against weight, profile test",))
     lora, *full = (dict(zip(query.header, row, strict=True)) for row in query.rows)
     assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.00 ± 0.00" and lora["without α/r"] == "0.50 ± 0.00"
+    factor = lora["‖ΔW‖/‖UᵀWV‖"]
+    assert isinstance(factor, Number) and (factor.value, factor.n) == (pytest.approx(4), 2)
     assert lora["random U V"] == lora["random U V, median"] == "2.00 ± 0.00"  # 2 / 1
     assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3

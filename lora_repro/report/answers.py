@@ -3,7 +3,7 @@
     {"tables": {<profile>: {<experiment>: {"cells": [...], "sheets": [...]}}}, "claims": [...]}
 
 `make tables` writes the tables' part and `make claims` the claims', from what their Markdown is made of. Nothing is computed
-here.
+here: a sheet's numbers are those that its cells carry (`table.Number`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference
+from lora_repro.report.table import Number, Table
+from lora_repro.report.views.fusion import Fusion
 from lora_repro.results import PUBLISHED, Store, by_place, runs
 
 NAME = "report.json"
@@ -32,14 +34,24 @@ Answer = dict[str, Any]
 
 
 def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
-    """What one experiment shows: the cells of a `Pivot` as numbers, the tables of any other view as they are printed."""
-    if isinstance(shown, Pivot):
-        parts = shown.parts(ask.cells)
-        return {"cells": [one for _, pivot, cells in parts for one in _cells(pivot, ask, cells, store)], "sheets": []}
+    """What one experiment shows: the cells of its `Pivot`, and any other table as it is printed with the numbers behind it."""
+    pivot = shown.pivot if isinstance(shown, Fusion) else shown
+    parts = pivot.parts(ask.cells) if isinstance(pivot, Pivot) else []
+    cells = [one for _, part, declared in parts for one in _cells(part, ask, declared, store)]
+    theirs = {f"{ask.name}_{task}" if task else ask.name for task, _, _ in parts}
+    others = [exhibit for exhibit in exhibits if exhibit.stem not in theirs]
     sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
-    tables = [table for exhibit in exhibits for table in exhibit.tables]
-    sheets = [{"caption": one.caption, "header": [*one.header], "rows": [[*row] for row in one.rows]} for one in tables]
-    return {"cells": [], "sheets": [{**sheet, "records": sources} for sheet in sheets]}
+    return {"cells": cells, "sheets": [_sheet(table, sources) for exhibit in others for table in exhibit.tables]}
+
+
+def _sheet(table: Table, sources: Sequence[str]) -> Answer:
+    rows = [[str(cell) for cell in row] for row in table.rows]
+    numbers = [[_number(cell) if isinstance(cell, Number) else None for cell in row] for row in table.rows]
+    return {"caption": table.caption, "header": [*table.header], "rows": rows, "numbers": numbers, "records": [*sources]}
+
+
+def _number(cell: Number) -> Answer:
+    return {"value": _plain(cell.value), "sd": _plain(cell.sd), "n": cell.n, "low": _plain(cell.low), "high": _plain(cell.high)}
 
 
 def of_claims(ledger: Ledger) -> list[Answer]:

@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import METRICS, Floats, paired_draws
 from lora_repro.records.record import load_predictions
-from lora_repro.report.table import EMPTY, SINGLE
+from lora_repro.report.table import EMPTY, SINGLE, Number
 from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
@@ -57,7 +57,8 @@ class Mean:
     def text(self, digits: int) -> str:
         """`mean ± sd`; `mean†` for a single seed; `mean` where the source states no spread."""
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
-        return f"{self.mean:.{digits}f}".replace("-", "−") + f"{spread}{SINGLE if self.n == 1 else ''}"
+        text = f"{self.mean:.{digits}f}".replace("-", "−") + f"{spread}{SINGLE if self.n == 1 else ''}"
+        return Number(text, self.mean, self.sd, self.n)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Difference:
         mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in (self.mean, self.low, self.high))
         mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
         least = "" if math.isnan(self.error) else f", Δ {self.detectable:.{digits}f}"
-        return f"{mean} [{low}, {high}]{mark}{least}"
+        return Number(f"{mean} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
 
 
 def holm(found: Sequence[Difference]) -> list[Difference]:

@@ -23,6 +23,32 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
 }  # brackets are braced: after a line's \\ LaTeX would take [ for a length
 
 
+class Number(str):
+    """A printed cell with the number that it prints: value ± sd over n, within [low, high]; None what it has not.
+
+    In printed units, unrounded. It is the text wherever text is wanted; `report.answers` asks for the rest.
+    """
+
+    value: float
+    sd: float | None
+    n: int | None
+    low: float | None
+    high: float | None
+
+    def __new__(
+        cls, text: str, value: float, sd: float | None = None, n: int | None = None, low: float | None = None,
+        high: float | None = None,
+    ) -> Number:  # fmt: skip
+        made = super().__new__(cls, text)
+        made.value, made.sd, made.n, made.low, made.high = float(value), sd, n, low, high
+        return made
+
+
+def whole(value: float | None) -> str:
+    """A count with its thousands apart; — of none."""
+    return EMPTY if value is None else Number(f"{value:,}", value)
+
+
 @dataclass(frozen=True)
 class Table:
     """Caption sentences, column titles, one letter a column (l words, r numbers), cells, footnotes.

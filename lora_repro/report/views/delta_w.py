@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from lora_repro.analysis.updates import NAMES, Probed, directions, factors, grou
 from lora_repro.cells import Cell
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.scores import rows_of
-from lora_repro.report.table import Table
+from lora_repro.report.statistics import summarise
+from lora_repro.report.table import EMPTY, Number, Table, whole
 from lora_repro.report.views import probed
 from lora_repro.results import Store
 
@@ -65,41 +65,44 @@ NOTES = (
 
 def _quoted(values: dict[str, float]) -> tuple[str, ...]:
     """A line of the paper's Table 7, as its row in conf/ has it."""
-    keys = ("update", "weight", "random", "weight_norm", "update_norm", "amplification")
-    return ("paper, GPT-3, layer 48", str(values["r"]), *[f"{values[key]:.2f}" for key in keys[:-1]],
-            str(values["amplification"]), "—", f"{values['update_norm'] / values['random']:.0f}", "—", "—", "—")  # fmt: skip
+    norms = [_norm(values[key]) for key in ("update", "weight", "random", "weight_norm", "update_norm")]
+    random = values["update_norm"] / values["random"]
+    amplification = Number(str(values["amplification"]), values["amplification"])
+    return ("paper, GPT-3, layer 48", whole(values["r"]), *norms, amplification, EMPTY, Number(f"{random:.0f}", random),
+            EMPTY, EMPTY, EMPTY)  # fmt: skip
+
+
+def _norm(value: float) -> Number:
+    return Number(f"{value:.2f}", value)
 
 
 def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
     layer = group[0].middle
 
     def over_seeds(values: Sequence[float]) -> str:
-        if not np.isfinite(values).all():
-            return "—"
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "†"
-        return f"{statistics.fmean(values):.2f}{spread}"
+        return summarise(values).text(2) if np.isfinite(values).all() else EMPTY
 
     def last(name: str) -> list[float]:
         return [float(run.arrays[f"{kind}.{name}"][-1][layer]) for run in group]
 
     of_weight = (f"weight_top_{r}", f"weight_random_{r}", "weight_norm")
-    constants = [f"{float(group[0].arrays[f'{kind}.{name}'][layer]):.2f}" for name in of_weight]
+    constants = [_norm(float(group[0].arrays[f"{kind}.{name}"][layer])) for name in of_weight]
     amplified = [float(factors(run, kind, r)[layer]) for run in group]
     random = [random_factors(run, kind, r) for run in group]
     medians = [float(np.median(factors(run, kind, r))) for run in group]
     without = over_seeds([value / (run.scaling or 1) for value, run in zip(amplified, group, strict=True)])
     return (
         group[0].label,
-        str(r),
+        whole(r),
         over_seeds(last(f"inside_{r}")),
         *constants,
         over_seeds(last("norm")),
         over_seeds(amplified),
-        without if group[0].scaling else "—",
+        without if group[0].scaling else EMPTY,
         over_seeds([float(found[layer]) for found in random]),
         over_seeds(medians),
         over_seeds([float(np.median(found)) for found in random]),
-        str(len(group)),
+        whole(len(group)),
     )
 
 

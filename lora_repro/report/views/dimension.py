@@ -14,7 +14,7 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.searched import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
-from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.table import EMPTY, Number, Table, whole
 from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
 from lora_repro.sweep import bisect
 
@@ -166,9 +166,7 @@ def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
     order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, task_of(one.cell)) for one in found))}
     rows = []
     for one in sorted(found, key=lambda one: (order[one.cell.row.name, task_of(one.cell)], one.moved)):
-        low, high = one.bracket()
-        ends = (EMPTY if value is None else f"{value:,}" for value in (low, high))
-        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, f"{one.moved:,}", *ends))
+        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(whole, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "values", "too few", "d90")
     return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
 
@@ -179,12 +177,12 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
     rows = []
     for one in found:
         low, high = one.bracket()
-        enough = EMPTY if one.line is None else f"{one.line:.1f}"
+        enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
+        part = EMPTY if high is None else Number(f"{100 * high / one.moved:.3f} %", 100 * high / one.moved)
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
         rows.append(
-            (called(one, found), task_label(one.cell), text_of(one.reference, 1), enough, EMPTY if low is None else f"{low:,}",
-             EMPTY if high is None else f"{high:,}", seeds, EMPTY if high is None else f"{100 * high / one.moved:.3f} %")
-        )  # fmt: skip
+            (called(one, found), task_label(one.cell), text_of(one.reference, 1), enough, whole(low), whole(high), seeds, part)
+        )
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "too few", "d90", "d90 of each seed", "of all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
 
@@ -194,7 +192,7 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
     rows = []
     for one in found:
         rows += [
-            (called(one, found), task_label(one.cell), f"{value:,}", *_scored(one, cells))
+            (called(one, found), task_label(one.cell), whole(value), *_scored(one, cells))
             for value, cells in one.search.values.items()
         ]  # fmt: skip
     for one, full in {cells[0].folder: (each, cells) for each in found for cells in each.lines}.values():
@@ -207,9 +205,10 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
 def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
     """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
     mean, reference = one.mean(cells), one.reference
-    part = EMPTY if mean is None or reference is None else f"{100 * mean.mean / reference.mean:.0f} %"
+    share = None if mean is None or reference is None else 100 * mean.mean / reference.mean
+    part = EMPTY if share is None else Number(f"{share:.0f} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-    return text_of(mean, 1), part, text_of(one.gap(cells), 1), str(len(cells)), "; ".join(lost)
+    return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
 
 
 def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,13 +13,13 @@ from lora_repro.report import captions
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import generated
-from lora_repro.report.table import Table
+from lora_repro.report.statistics import generated, summarise
+from lora_repro.report.table import Table, whole
 from lora_repro.results import Run, Store, grouped, runs, task_of
 
 NOTE = (
-    "The share of each source's adapter in the softmax, mean over all positions of the test inputs, over layers and n seeds; an "
-    "equal share is 1 / number of sources."
+    "The share of each source's adapter in the softmax, mean over all positions of the test inputs and over layers, ± sample sd "
+    "over n seeds; an equal share is 1 / number of sources."
 )
 
 
@@ -51,19 +51,19 @@ class Fusion:
 
 
 def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """The sources, and their mean shares over seeds (layers, sources)."""
+    """The sources, and their shares (seeds, layers, sources)."""
     sources = list(group[0].record["measured"]["fusion"])
     values = [[run.record["measured"]["fusion"][source] for source in sources] for run in group]
-    return sources, np.asarray(values, np.float64).mean(axis=0).T
+    return sources, np.asarray(values, np.float64).transpose(0, 2, 1)
 
 
 def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
-    """A line a target task: the mean share of every source."""
+    """A line a target task: the mean share of every source, and its spread over seeds."""
     sources = shares(groups[0])[0]
     rows = []
     for group in groups:
-        means = [f"{value:.3f}" for value in shares(group)[1].mean(axis=0)]
-        rows.append((task_label(group[0].cell), *means, str(len(group))))
+        by_source = shares(group)[1].mean(axis=1).T  # (sources, seeds)
+        rows.append((task_label(group[0].cell), *(summarise(seeds).text(3) for seeds in by_source.tolist()), whole(len(group))))
     notes = [NOTE]
     if generated([run.record for group in groups for run in group]):
         notes.append("The data are generated: these shares compare with each other only.")
@@ -79,10 +79,11 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         sources, values = shares(group)
         title = f"{task_label(group[0].cell)} (n = {len(group)})"
         names = tuple(sources)
-        maps.append(heatmap.Map(title, values, "adapter of", "layer", (0, len(names) - 1), (1, len(values)), names))
+        mean = values.mean(axis=0)  # (layers, sources)
+        maps.append(heatmap.Map(title, mean, "adapter of", "layer", (0, len(names) - 1), (1, len(mean)), names))
     rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
     sources = shares(groups[0])[0]
-    means = np.mean([shares(group)[1].mean(axis=0) for group in groups], axis=0)  # (sources,)
+    means = np.mean([shares(group)[1].mean(axis=(0, 1)) for group in groups], axis=0)  # (sources,)
     most = int(np.argmax(means))
     title = f"Fusions listen most to the adapter of {sources[most]}: {means[most]:.2f}, an equal share is {1 / len(sources):.2f}"
     return heatmap.save(rows, title, "mean share", stem, 1.0, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
-from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.table import EMPTY, Number, Table
 
 COLUMNS = 6  # cells side by side; a larger grid goes on below
 PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
@@ -49,16 +49,20 @@ def cell_text(entry: Entry | None) -> str:
     """`12.3 ms` of the plain model; `+1.2 [+0.5, +1.9]` per cent of another, `=` after an interval that holds 0."""
     if entry is None:
         return EMPTY
-    if entry["slowdown"] is None:
-        return f"{entry['median_ms']:.1f} ms"
-    return f"{signed(entry['slowdown']['median'])} {interval(entry)}{' =' if holds_zero(entry) else ''}"
+    n, slow = len(entry["ms"]), entry["slowdown"]
+    if slow is None:
+        return Number(f"{entry['median_ms']:.1f} ms", entry["median_ms"], n=n)
+    text = f"{signed(slow['median'])} {interval(entry)}{' =' if holds_zero(entry) else ''}"
+    return Number(text, slow["median"], n=n, low=slow["low"], high=slow["high"])
 
 
 def printed_text(printed: Mapping[str, float] | None) -> str:
     """The paper's cell: `1449.4 ± 0.8 ms` for the plain model, `+2.2` per cent for the others."""
     if printed is None:
         return EMPTY
-    return signed(printed["slowdown"]) if "slowdown" in printed else f"{printed['ms']} ± {printed['sd']} ms"
+    if "slowdown" in printed:
+        return Number(signed(printed["slowdown"]), printed["slowdown"])
+    return Number(f"{printed['ms']} ± {printed['sd']} ms", printed["ms"], printed["sd"])
 
 
 def sizes_of(entries: Sequence[Entry]) -> list[Size]:
@@ -66,7 +70,7 @@ def sizes_of(entries: Sequence[Entry]) -> list[Size]:
 
 
 def millions(values: int) -> str:
-    return f"{values / 1e6:.2f} M" if values < 1e9 else f"{values / 1e9:.1f} B"
+    return Number(f"{values / 1e6:.2f} M" if values < 1e9 else f"{values / 1e9:.1f} B", values)
 
 
 def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_repro.costs.bench import Limit, limit
-from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.table import EMPTY, Number, Table, whole
 from lora_repro.report.views.latency import millions, paper_numbers, reproduce
 
 FULL = "full"
@@ -73,7 +73,7 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
     floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
     peak = entry["peak_mib"] * MIB / MB
     weights = entry["weights_bytes"] / MB if "weights_bytes" in entry else None  # None: an older measurement
-    share = EMPTY if full is None else f"{entry['peak_mib'] / full['peak_mib']:.2f}"
+    share = EMPTY if full is None else _number(entry["peak_mib"] / full["peak_mib"], ".2f", n=1)
     return (
         entry["label"] if shown else "",
         source,
@@ -84,12 +84,18 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
         *_pair(above_mb(entry), floor.above_model / MB, 0),
         *_pair(peak, floor.training / MB, 0),
         share,
-        f"{speed(entry):.0f}",
+        _number(speed(entry), ".0f", n=len(entry["seconds"])),
     )
 
 
 def _pair(value: float | None, least: float, digits: int = 2) -> tuple[str, str]:
-    return EMPTY if value is None else f"{value:.{digits}f}", f"({least:.{digits}f})"
+    measured = EMPTY if value is None else _number(value, f".{digits}f", n=1)
+    return measured, Number(f"({least:.{digits}f})", least)
+
+
+def _number(value: float, form: str, n: int | None = None) -> Number:
+    """n: measurements; None of what arithmetic gives or the paper prints."""
+    return Number(f"{value:{form}}", value, n=n)
 
 
 def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
@@ -102,11 +108,12 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
     for entry in entries:
         floor = floors[entry["row"]] = limit(entry["total"], entry["parameters"], entry["width"])
         label = "Full fine-tuning" if entry["row"] == FULL else "LoRA"
-        lines.append((label, "arithmetic", millions(entry["parameters"]), f"{floor.training / GB:,.0f}",
-                      f"{(floor.weights + floor.state) / GB:,.0f}", f"{floor.checkpoint / MB:,.1f}", EMPTY))  # fmt: skip
+        lines.append((label, "arithmetic", millions(entry["parameters"]), _number(floor.training / GB, ",.0f"),
+                      _number((floor.weights + floor.state) / GB, ",.0f"), _number(floor.checkpoint / MB, ",.1f"),
+                      EMPTY))  # fmt: skip
         paper = printed[entry["row"]]["gpt3_175b"]
-        lines.append(("", "paper", EMPTY, f"{paper['memory_gb']:,}", EMPTY, f"{paper['checkpoint_mb']:,}",
-                      str(paper["tokens_s"])))  # fmt: skip
+        lines.append(("", "paper", EMPTY, whole(paper["memory_gb"]), EMPTY, whole(paper["checkpoint_mb"]),
+                      _number(paper["tokens_s"], "")))  # fmt: skip
     model = entries[0]
     notes = [
         f"Arithmetic at {model['width']} bytes a value: weights, gradients and AdamW's two moments, no activations; the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from lora_repro.analysis.overlaps import (
 from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.report.exhibit import Ask, Exhibit
-from lora_repro.report.table import Table
+from lora_repro.report.statistics import summarise
+from lora_repro.report.table import EMPTY, SINGLE, Number, Table, whole
 from lora_repro.report.views import probed
 from lora_repro.results import Store
 
@@ -65,7 +65,7 @@ def tables(runs: Sequence[Probed], facts: tuple[str, ...]) -> list[Table]:
         places = sorted({(1, 1), (4, 4), (n // 8 or 1, n // 8 or 1), (n, n)})
         rows = _rows(lora, places, seed_pairs(lora), lambda kind, layer: between_seeds(lora, kind, layer))
         random = gaussian(d, n, n)
-        rows.append(("—", "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], "1"))
+        rows.append((EMPTY, "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], whole(1)))
         found.append(_table((f"{facts[0]}: A of rank {n} from two seeds", *facts[1:]), places, rows))
     found.append(_weight_table(lora, facts, d))
     return found
@@ -84,18 +84,18 @@ def _rows(
             found = grids(kind, layer)
             d = lora[0].basis(kind, layer).shape[0]
             cells = [_cell(found, n, i, j, d) for i, j in places]
-            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, str(n)))
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, whole(n)))
     return rows
 
 
 def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
-    """Mean ± sd over the grids at (i, j), the span of a single pair's, and the chance level max(i, j)/d."""
+    """Mean ± sd over the grids at (i, j), the span of a single pair's, and the chance level max(i, j)/d; as a number the mean."""
     values = [float(grid[min(i, grid.shape[0]) - 1, min(j, grid.shape[1]) - 1]) for grid in grids]
     if not values:
-        return "—"
-    ends = dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values)))
-    text = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" if n > 1 else f"{'–'.join(ends)}†"
-    return f"{text} ({max(i, j) / d:.2f})"
+        return EMPTY
+    mean, ends = summarise(values), dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values)))
+    text = mean.text(2) if n > 1 else f"{'–'.join(ends)}{SINGLE}"
+    return Number(f"{text} ({max(i, j) / d:.2f})", mean.mean, mean.sd if n > 1 else None, n)
 
 
 def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
@@ -104,7 +104,7 @@ def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
     places = [(kind, layer) for kind in lora[0].kinds for layer in lora[0].kept_layers]
     for row, (kind, layer) in zip(table.rows, places, strict=True):
         values = [f"{grid[0, 0]:.2f}" for grid in between_ranks(lora, kind, layer, same_seed=True).values()]
-        rows.append((*row, ", ".join(values) or "—"))
+        rows.append((*row, ", ".join(values) or EMPTY))
     note = (
         "Same seed: not evidence. Such trainings share the order of the data and, in the first adapted matrix (W_q of layer "
         "1), random numbers: A of the smaller rank starts as the first rows of the larger one's."
@@ -132,11 +132,10 @@ def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Tab
             for rank in sorted({run.rank for run in lora if run.rank}):
                 same = [with_weight(run, kind, layer) for run in lora if run.rank == rank]
                 place = int(np.argmin(np.abs(same[0][0] - d / 10)))
-                values = [float(grid[place, min(4, grid.shape[1]) - 1]) for _, grid in same]
-                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "†"
-                cells.append(f"{statistics.fmean(values):.2f}{spread}")
+                cells.append(summarise([float(grid[place, min(4, grid.shape[1]) - 1]) for _, grid in same]).text(2))
             i = int(same[0][0][place])
-            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], str(i), *cells, f"{i / d:.2f}"))
+            chance = Number(f"{i / d:.2f}", i / d)
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], whole(i), *cells, chance))
     ranks = sorted({run.rank for run in lora if run.rank})
     header = ("Layer", "Matrix", "i", *[f"φ(W, A of r = {rank}, i, 4)" for rank in ranks], "chance")
     notes = ("How much of the 4 top directions of A lies in the top i ≈ d/10 directions of W; the paper: barely above 0.2.",)
