@@ -1,7 +1,7 @@
 """Table 13 of the paper: DART, every method beside the paper's value."""
 
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
+from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 TABLE = Pivot(
     title="DART",
@@ -9,6 +9,7 @@ TABLE = Pivot(
         Metric("bleu", "BLEU"),
         Metric("meteor", "MET", scale=1, digits=2),
         Metric("ter", "TER", direction=-1, scale=1, digits=2),
+        GENERAL_RISE,
     ),
     paper={"gpt2_medium": "GPT-2 M", "gpt2_large": "GPT-2 L"},
     remarks=(

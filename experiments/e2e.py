@@ -1,7 +1,7 @@
 """Table 3 of the paper: E2E NLG, every method beside the paper's value; BLEU against trainable parameters."""
 
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
+from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 TABLE = Pivot(
     title="E2E NLG",
@@ -12,6 +12,7 @@ TABLE = Pivot(
         Metric("rouge_l", "ROUGE-L"),
         Metric("cider", "CIDEr", scale=1, digits=2),
         Metric("slot_error_rate", "SER", direction=-1),
+        GENERAL_RISE,
     ),
     paper={"gpt2_medium": "GPT-2 M", "gpt2_large": "GPT-2 L"},
     remarks=("BLEU, METEOR, ROUGE-L and SER (slot error rate) in per cent. The paper reports no SER.",),

@@ -1,7 +1,7 @@
 """Table 14 of the paper: WebNLG 2017, every method beside the paper's value; seen and unseen categories apart."""
 
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
+from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 PARTS = {"": "", "_seen": " seen", "_unseen": " unseen"}
 TABLE = Pivot(
@@ -10,6 +10,7 @@ TABLE = Pivot(
         *(Metric(f"bleu{part}", f"BLEU{said}") for part, said in PARTS.items()),
         *(Metric(f"meteor{part}", f"MET{said}", scale=1, digits=2) for part, said in PARTS.items()),
         *(Metric(f"ter{part}", f"TER{said}", direction=-1, scale=1, digits=2) for part, said in PARTS.items()),
+        GENERAL_RISE,
     ),
     paper={"gpt2_medium": "GPT-2 M", "gpt2_large": "GPT-2 L"},
     remarks=(

@@ -13,6 +13,7 @@ from experiments import e2e
 from lora_repro.cells import Cell
 from lora_repro.report import exhibit
 from lora_repro.report.present import main
+from lora_repro.report.statistics import GENERAL_RISE
 from lora_repro.results import declared_cells, frame
 from lora_repro.tasks.e2e.task import E2E as Task
 
@@ -55,7 +56,8 @@ def test_sizes_follow_lora_and_the_printed_counts(cells: list[Cell]) -> None:
 
 
 def test_metrics_and_directions_are_those_of_the_task() -> None:
-    assert {metric.key: metric.direction for metric in e2e.TABLE.metrics} == Task.directions
+    *scores, forgotten = e2e.TABLE.metrics
+    assert {metric.key: metric.direction for metric in scores} == Task.directions and forgotten is GENERAL_RISE
 
 
 def record(signature: str, config: dict[str, Any], row: str, bleu: float, count: int) -> dict[str, Any]:
@@ -144,6 +146,27 @@ def test_published_tables_repeat_byte_for_byte(tmp_path: Path, composed: list[Ce
         "profile mini. Backbone: a backbone. Data: synthetic"
         in (tmp_path / "results/mini/tables/e2e.md").read_text()
     )
+
+
+def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tmp_path: Path, composed: list[Cell]) -> None:
+    fill(tmp_path, composed, {"lora": 2, "full": 1}, published=True)
+    table = tmp_path / "results/mini/tables/e2e.md"
+    assert main(["--published", "e2e"], tmp_path) == 0
+    assert "eneral loss" not in table.read_text()
+    for cell in composed:
+        path = tmp_path / f"results/mini/records/{cell.signature}.json"
+        if cell.row.name == "lora" and path.is_file():
+            run = json.loads(path.read_text())
+            run["measured"]["general_loss"] = {"before": 3.0, "after": 3.5 + cell.seed}
+            path.write_text(json.dumps(run))
+    assert main(["--published", "e2e"], tmp_path) == 0
+    header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
+    place = header.index("General loss: rise (nats a token) ↓")
+    shown = {(row[1], row[2]): row[place] for row in rows}
+    assert shown["LoRA", "published"] == "1.00 ± 0.71" and shown["Full fine-tuning", "published"] == "—"
+    assert "twelve passages of general text" in table.read_text()
+    numbers = csv.DictReader((tmp_path / "results/mini/tables/e2e.csv").read_text().splitlines())
+    assert {line["general_rise"] for line in numbers if line["source"] == "published"} == {"1", ""}
 
 
 def test_published_runs_on_other_data_are_not_shown_beside_ours(

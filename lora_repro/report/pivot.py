@@ -114,9 +114,12 @@ class Pivot:
         everything = [*ours, *quoted(group, columns, scale, self.paper[scale])]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
+        has = {key for result in everything for key in result.cells}
+        columns = [column for column in columns if not column.metric.note or column.key in has]
         facts = self._facts(ask, group, shown, [result.n for result in ours if result.n], other)
         main = main_column(self.by, columns)
-        notes = (*self._notes(ours, shown, main), *refused)
+        told = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
+        notes = (*self._notes(ours, shown, main), *told, *refused)
         return Scores(
             self.title,
             self.reference_label,

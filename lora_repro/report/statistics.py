@@ -32,6 +32,7 @@ class Metric:
     """What a column shows: `key` in the record, printed as scale * value; direction +1 higher is better, -1 lower.
 
     printed: the key of the paper's value, where a row's `paper` has it by another name.
+    note: a footnote. A column that has one is left out of a table in which nothing has a value of it.
     """
 
     key: str
@@ -40,10 +41,21 @@ class Metric:
     scale: float = 100.0
     digits: int = 1
     printed: str = ""
+    note: str = ""
 
     @property
     def title(self) -> str:
         return f"{self.label} {ARROW[self.direction]}"
+
+
+GENERAL_RISE = Metric(
+    "general_rise",
+    "General loss: rise (nats a token)",
+    direction=-1,
+    scale=1,
+    digits=2,
+    note="General loss: on twelve passages of general text, after the training less before it; what a training takes.",
+)
 
 
 @dataclass(frozen=True)
@@ -118,10 +130,17 @@ def score(run: Run, metric: str) -> float | None:
     answers nothing, has the worst there is.
     """
     measured = run.record["measured"]
-    value: float | None = {"dev_loss": measured.get("dev_loss"), **(measured.get("scores") or {})}.get(metric)
+    others = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: rise(measured)}
+    value: float | None = {**others, **(measured.get("scores") or {})}.get(metric)
     if value is None and not run.finished and metric in METRICS:
         return METRICS[metric].worst
     return value
+
+
+def rise(measured: Mapping[str, Any]) -> float | None:
+    """Loss on general text after the training less that before it, nats a token (`analysis.forgetting`); None if not measured."""
+    before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
+    return None if before is None or after is None else float(after) - float(before)
 
 
 def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:

@@ -9,16 +9,10 @@ from lora_repro.report.claims.base import ClaimTest, Operand
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import generated, one_origin
+from lora_repro.report.statistics import generated, one_origin, rise
 from lora_repro.results import Run, backbone_name, grouped, task_of
 
 Value = Callable[[dict[str, Any]], float | None]
-
-
-def rise(measured: dict[str, Any]) -> float | None:
-    """Loss on general text after the training less that before it, nats a token (`analysis.forgetting`); None if not measured."""
-    before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
-    return None if before is None or after is None else float(after) - float(before)
 
 
 def held_out(measured: dict[str, Any]) -> float | None:
