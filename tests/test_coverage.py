@@ -29,16 +29,22 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     search["row"]["table"] = "glue"
     trials = [trial for one in search["searches"] for trial in one["trials"]]
     for trial in trials:
-        trial["train_seconds"] = 7200 / len(trials)
+        trial["train_seconds"], trial["status"] = 7200 / len(trials), "finished"
+    trials[0]["status"] = "diverged"
     path.write_text(json.dumps(search))
     (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))
+    pruned = tmp_path / "pruned.yaml"
+    once = "{why: it was wrong, runs: 10, failed: {diverged: 1, collapsed: 2}, hours: 4.0, trials: 5, trial_hours: 1.0}"
+    pruned.write_text(f"laptop: {once}\n")
 
-    lines = coverage.write(tmp_path).read_text(encoding="utf-8").splitlines()
+    lines = coverage.write(tmp_path, pruned).read_text(encoding="utf-8").splitlines()
 
     (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
-    assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials)} | 2.0 |")
-    assert "| mini | latency | measured | — | — | 1 | — | 0.1 | — | — |" in lines
-    assert f"| **all** |  |  |  |  | 3 | 1 diverged | 1.6 | {len(trials)} | 2.0 |" in lines
+    assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials)} | 1 diverged | 2.0 |")
+    assert "| mini | latency | measured | — | — | 1 | — | 0.1 | — | — | — |" in lines
+    assert "| laptop | *published no more* | — | — | — | 10 | 2 collapsed, 1 diverged | 4.0 | 5 | — | 1.0 |" in lines
+    every = f"| **all** |  |  |  |  | 13 | 2 collapsed, 2 diverged | 5.6 | {len(trials) + 5} | 1 diverged | 3.0 |"
+    assert every in lines and any("git has it. At laptop: it was wrong." in line for line in lines)
     assert any(line.startswith("- No run was made for, at mini: dart, ") and " glue," not in line for line in lines)
 
 

@@ -1,6 +1,7 @@
 """What was run of each table at each profile, with how many seeds, at whose rates, and what it cost: results/README.md.
 
-`python -m lora_repro claims` and `render` write it from the published records, trials and measurements alone.
+`python -m lora_repro claims` and `render` write it from the published records, trials and measurements, and from
+conf/pruned.yaml, which says what was published once.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from lora_repro.cells import Cell, unique
+from lora_repro.config.place import CONF
 from lora_repro.records import manifest, record
 from lora_repro.records.disk import write_text
 from lora_repro.report import present
 from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
 
-NAME = "README.md"
+NAME, PRUNED = "README.md", CONF / "pruned.yaml"
 HEAD = """# What was run
 
 [claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
@@ -26,7 +31,8 @@ shows all of a profile, [report.json](report.json) is for programs. [How to read
 
 """
 COLUMNS = (
-    "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "of them failed", "Hours", "Trials of a rate", "Hours",
+    "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "of them failed", "Hours", "Trials of a rate",
+    "of them failed", "Hours",
 )  # fmt: skip
 FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates
   searched: of those cells, without those whose rate is given.
@@ -34,7 +40,8 @@ FOOT = """- Cells run: of all rows and places that the table asks for; a run tha
   a killed run had done before it was resumed is in them. Collapsed and diverged runs are runs like all others: published, and
   scored in every mean.
 - Trials: what searching a learning rate took, training alone.
-- Not here: runs of earlier protocols, which are published no more ([what holds now](../docs/results.md)).
+- Published no more: what was deleted or replaced since ([what holds now](../docs/results.md)); git has it.{pruned}
+- Not counted: `make bench` and `make torture`, tests, rendering, and attempts that were given up before they left a record.
 """
 
 
@@ -47,6 +54,7 @@ class Spent:
     trials: int = 0
     trial_seconds: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)  # how a run ended, if not well -> how many
+    trials_failed: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Spent) -> None:
         self.runs += other.runs
@@ -54,11 +62,16 @@ class Spent:
         self.trials += other.trials
         self.trial_seconds += other.trial_seconds
         self.failed += other.failed
+        self.trials_failed += other.trials_failed
 
     def columns(self) -> tuple[str, ...]:
-        failed = ", ".join(f"{count} {status}" for status, count in sorted(self.failed.items()))
-        hours = [f"{seconds / 3600:.1f}" if seconds else EMPTY for seconds in (self.run_seconds, self.trial_seconds)]
-        return (str(self.runs or EMPTY), failed or EMPTY, hours[0], str(self.trials or EMPTY), hours[1])
+        runs, trials = (self.runs, self.failed, self.run_seconds), (self.trials, self.trials_failed, self.trial_seconds)
+        return (*_columns(*runs), *_columns(*trials))
+
+
+def _columns(count: int, failed: Counter[str], seconds: float) -> tuple[str, str, str]:
+    told = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
+    return str(count or EMPTY), told or EMPTY, f"{seconds / 3600:.1f}" if seconds else EMPTY
 
 
 def spent(folder: Path) -> dict[str, Spent]:
@@ -73,7 +86,8 @@ def spent(folder: Path) -> dict[str, Spent]:
         search = json.loads(path.read_text(encoding="utf-8"))
         trials = [trial for one in search["searches"] for trial in one["trials"]]
         failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
-        found[search["row"]["table"]].add(Spent(0, 0.0, len(trials), sum(trial["train_seconds"] for trial in trials), failed))
+        seconds = sum(trial["train_seconds"] for trial in trials)
+        found[search["row"]["table"]].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
     return found
 
 
@@ -90,7 +104,17 @@ def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
     return f"{len(ran)} of {len(places)}", str(least) if least == most else f"{least}-{most}", searched
 
 
-def write(results: Path) -> Path:
+def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
+    """profile -> what took time and is published no more, and why, as conf/pruned.yaml says."""
+    told: Any = OmegaConf.to_container(OmegaConf.load(path))
+    found = {}
+    for profile, one in told.items():
+        hours = [3600 * one[key] for key in ("hours", "trial_hours")]
+        found[profile] = Spent(one["runs"], hours[0], one["trials"], hours[1], Counter(one["failed"])), str(one["why"])
+    return found
+
+
+def write(results: Path, pruned: Path = PRUNED) -> Path:
     """results/README.md of every published profile; returns its path."""
     lines, untouched, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
@@ -103,9 +127,14 @@ def write(results: Path) -> Path:
             total.add(took[name])
         if left := ", ".join(name for name in present.names() if name not in took):
             untouched.append(f"- No run was made for, at {folder.name}: {left}.\n")
+    gone = no_more(pruned)
+    for profile, (took_once, _) in gone.items():
+        lines.append((profile, "*published no more*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
+        total.add(took_once)
     lines.append(("**all**", "", "", "", "", *total.columns()))
+    why = "".join(f" At {profile}: {reason}." for profile, (_, reason) in gone.items())
     rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
-    write_text(results / NAME, f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT}")
+    write_text(results / NAME, f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}")
     manifest.note(results, [results / NAME])
     return results / NAME
