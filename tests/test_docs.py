@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from forked import forked
+
+from lora_repro.records.disk import write_text
+from lora_repro.report import readme, rubric
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -78,3 +82,48 @@ def test_what_the_readme_shows_is_what_is_published() -> None:
         if line.startswith("      published"):
             shown[row] = re.findall(r"\d+\.\d+(?: ± \d+\.\d+|†)", line)
     assert len(shown) == 5 and shown == {name: scores[name] for name in shown}
+
+
+CLAIMS = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
+
+
+def test_the_readme_tells_the_ledger_s_verdicts_and_the_rubric_s_share() -> None:
+    told = (ROOT / "README.md").read_text(encoding="utf-8").split(readme.MARKS[0])[1].split(readme.MARKS[1])[0]
+    ledger = (ROOT / "results/claims.md").read_text(encoding="utf-8")
+    for profile in ("mini", "laptop"):
+        (line,) = [line for line in told.splitlines() if f"at `{profile}`" in line]
+        (counts,) = [line for line in ledger.splitlines() if line.startswith(f"- `{profile}`: ")]
+        for verdict in ("replicated", "not replicated"):
+            found = re.search(rf"\b(\d+) {verdict}(?: \(([\w, ]+)\))?", line)
+            own = [claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == verdict]
+            assert found and found[1] == str(len(own)) and (found[2] or "") == ", ".join(own)
+            assert not own or f" {len(own)} {verdict}" in counts
+    share = re.search(r"\*\*(\d+ %) fulfilled", (ROOT / "results/rubric.md").read_text(encoding="utf-8"))
+    assert share and f"[a rubric of the paper](results/rubric.md) {share[1]} is done." in told and len(told.splitlines()) == 3
+
+
+def test_the_changelog_names_what_did_not_replicate() -> None:
+    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    for named in re.findall(r"Not replicated at `mini`[^:]*: (.*)", unreleased):
+        own = {claim["id"] for claim in CLAIMS if claim["profiles"]["mini"]["verdict"] == "not replicated"}
+        assert set(re.findall(r"`(\w+)`", named)) == own
+
+
+def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left(tmp_path: Path) -> None:
+    reading = {"generated": True}
+    told = [{"id": f"c{i}", "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
+            for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
+    write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
+    graded = rubric.Node("all", 1, (rubric.Node("a", 1, met=True), rubric.Node("b", 3)))
+    assert not readme.write(tmp_path, graded)
+    path = tmp_path / "README.md"
+    path.write_text("no marks\n")
+    assert not readme.write(tmp_path, graded) and path.read_text() == "no marks\n"
+    path.write_text(f"before\n{readme.MARKS[0]}old\n{readme.MARKS[1]}after\n")
+    for _ in range(2):
+        assert readme.write(tmp_path, graded)
+        first, *lines, last = path.read_text().splitlines()
+        assert (first, last) == ("before", "after") and lines[1:-1] == [
+            "- Of [4 claims](results/claims.md) at `mini`, generated data: 2 replicated (c0, c3), 1 not replicated (c2).",
+            "- By [a rubric of the paper](results/rubric.md) 25 % is done.",
+        ]

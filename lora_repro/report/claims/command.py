@@ -2,7 +2,8 @@
 
     python -m lora_repro claims
 
-Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no network.
+README's lines on the results follow. Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no
+network.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from lora_repro import cli
 from lora_repro.config.place import ROOT, checkout
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
-from lora_repro.report import answers, coverage, rubric
+from lora_repro.report import answers, coverage, readme, rubric
 from lora_repro.report.claims import ledger
 
 
@@ -33,10 +34,11 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     write_text(results / "claims.csv", ledger.comma_separated(found))
     told = answers.note(results, claims=answers.of_claims(found))
     manifest.note(results, [results / "claims.md", results / "claims.csv", told])
-    rubric.write(results)
+    graded = rubric.write(results)
     coverage.write(results)
+    more = ", README.md" if readme.write(root, graded) else ""
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    print("wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md, results/README.md")
+    print(f"wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md, results/README.md{more}")
     return 0

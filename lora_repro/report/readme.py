@@ -1,0 +1,42 @@
+"""The lines of README that tell the results: which claims are replicated at which profile and which are not, the rubric's share.
+
+`python -m lora_repro claims` and `render` write them between two marks, from results/report.json alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lora_repro.records.disk import write_text
+from lora_repro.report import answers
+from lora_repro.report.claims.reading import REFUTED, REPLICATED
+from lora_repro.report.rubric import Node
+
+MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
+
+
+def lines(claims: list[answers.Answer], rubric: Node) -> str:
+    """A line a profile, then the rubric's."""
+    said = []
+    for profile in claims[0]["profiles"] if claims else ():
+        outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
+        generated = any(one["generated"] for outcome in outcomes.values() for one in outcome["readings"])
+        parts = []
+        for verdict in (REPLICATED, REFUTED):
+            names = [name for name, outcome in outcomes.items() if outcome["verdict"] == verdict]
+            parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
+        data = "generated" if generated else "real"
+        said.append(f"- Of [{len(outcomes)} claims](results/claims.md) at `{profile}`, {data} data: {', '.join(parts)}.\n")
+    return "".join([*said, f"- By [a rubric of the paper](results/rubric.md) {100 * rubric.share:.0f} % is done.\n"])
+
+
+def write(root: Path, rubric: Node) -> bool:
+    """Put them into README.md of `root`, which holds results/; whether it has the marks."""
+    path = root / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not all(mark in text for mark in MARKS):
+        return False
+    head, rest = text.split(MARKS[0])
+    told = lines(answers.read(root / "results" / answers.NAME)["claims"], rubric)
+    write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    return True
