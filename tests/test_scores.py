@@ -295,3 +295,22 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     ]
     found |= {rates.setting(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
     assert searched.remarks([full, lora]) == []
+
+
+def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a reader sees whether shorter trials choose the run's own rate."""
+    full, lora = (declared_cells("e2e", "smoke", [f"row/e2e={name}", "seed=0"])[0] for name in ("full", "lora"))
+
+    def searches(*made: tuple[float, int, float]) -> dict[str, Any]:
+        kept = [{"length": length, "seeds": seeds, "chosen": chosen} for length, seeds, chosen in made]
+        return {"edge": None, "length": made[-1][0], "searches": kept}
+
+    found = {rates.setting(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
+    found[rates.setting(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
+    monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
+    said = "Learning rate searched at several lengths of the training: LoRA (E2E): a third of the length chose 0.006, all of it"
+    assert searched.remarks([full, lora]) == [f"{said} chose 0.002."]
+    found[rates.setting(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
+    (part, both) = searched.remarks([full, lora])
+    assert part == "Learning rate searched on a part of the training's length: Full fine-tuning."
+    assert "Full fine-tuning (E2E): a quarter of the length chose 2e-05, 40 % of the length chose 2e-05; LoRA" in both

@@ -1,8 +1,9 @@
-"""What a table says of its learning rates: which nobody searched, and which lie at an edge of those tried."""
+"""What a table says of its learning rates: which nobody searched, which lie at an edge of those tried, what lengths chose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.config import rates
@@ -19,7 +20,24 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
         ("The best learning rate lies at an edge of those tried", [cell for cell, search in found if search["edge"]]),
         ("Learning rate searched on a part of the training's length", [cell for cell, search in found if search["length"] < 1]),
     ]
-    return [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
+    said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
+    both = [f"{cell.row.label} ({_place(cell)}): {chosen}" for cell, search in found if (chosen := _by_length(search))]
+    return said + ([f"Learning rate searched at several lengths of the training: {'; '.join(both)}."] if both else [])
+
+
+def _by_length(search: Mapping[str, Any]) -> str:
+    """`a third of the length chose 2e-3, all of it 2e-3`; nothing of a setting that was searched at one length."""
+    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # of one length that with most seeds
+    if len(chosen) < 2:
+        return ""
+    return ", ".join(f"{_part(length)} chose {rate:.3g}" for length, rate in sorted(chosen.items()))
+
+
+def _part(length: float) -> str:
+    """A part of a training's length, in words."""
+    parts = {1: "all of it", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
+    near = min(parts, key=lambda part: abs(part - length))
+    return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"
 
 
 def _names(wanted: Sequence[Cell], shown: Sequence[Cell]) -> str:
