@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -262,22 +263,28 @@ def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_rows_of_one_seed_in_bf16_from_several_machines_are_named() -> None:
-    """One seed of one method moved by 6 BLEU between two CPUs."""
+def test_a_table_with_rows_of_one_seed_names_its_machines_and_what_they_do_to_it() -> None:
+    """One seed of one method moved by 6 BLEU between two CPUs in bf16; float32 differs too, by an unknown amount."""
     cells = [*row("full", 1, ["a"]), *row("lora", 2, ["b"])]
     main = COLUMNS[0]
 
-    def notes(*kernels: str, precision: str = "bf16 autocast", n: int = 1) -> list[str]:
+    def notes(*kernels: str, precision: str = "fp32", n: int = 1, devices: Sequence[str] = "cc") -> list[str]:
         records = [record(key) for key in "ab"]
-        for one, kind in zip(records, kernels, strict=True):
-            one["where"] |= {"kernels": kind, "precision": precision, "device": "some, 1 threads"}
+        for one, kind, device in zip(records, kernels, devices, strict=True):
+            one["where"] |= {"kernels": kind, "precision": precision, "device": f"{device}, 1 threads"}
         shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]
         ours = [Result(cell.row.name, cell.row.label, "published", {}, n) for cell in cells]
-        return [note for note in Pivot("t", {})._notes(ours, shown, main) if "different machines" in note]
+        return [note for note in Pivot("t", {})._notes(ours, shown, main) if "several machines" in note]
 
-    assert "x86 AVX2; x86 AVX512" in notes("x86 AVX2", "x86 AVX512")[0]
+    (low,) = notes("x86 AVX2", "x86 AVX512", precision="bf16 autocast")
+    assert "(c, x86 AVX2; c, x86 AVX512)" in low and "6 BLEU" in low
+    (plain,) = notes("x86 AVX2", "x86 AVX512")
+    assert "float32 sums are rounded otherwise" in plain and "BLEU" not in plain
+    assert "(AMD, x86 AVX512; Intel, x86 AVX512)" in notes("x86 AVX512", "x86 AVX512", devices=("AMD", "Intel"))[0]
+    assert notes("x86 AVX512 BF16", "x86 AVX512 AMX BF16", precision="bf16 autocast")
     assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", n=3)
-    assert not notes("x86 AVX2", "x86 AVX512", precision="fp32")
+    assert not notes("x86 AVX512", "x86 AVX512 BF16")  # the older record does not say that it lacks BF16
+    assert Pivot("t", {})._notes([], [], main)
 
 
 def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
 from lora_repro.report import verify
 from lora_repro.report.verify import DIFFERS, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, compare, judge
-from lora_repro.results import OWN, PUBLISHED, Store
+from lora_repro.results import OWN, PUBLISHED, Store, runs
 
 Scores = dict[str, dict[int, float]]
 
@@ -23,11 +23,12 @@ def cells(names: list[str], seeds: int) -> list[Cell]:
             for i, name in enumerate(names) for seed in range(seeds)]  # fmt: skip
 
 
-def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A") -> Store:
+def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A", device: str = "") -> Store:
+    computed = {"device": device, "kernels": kernels, "precision": "fp32"}
     return Store(source, Path("nowhere"), {
         f"{name}-{seed}": {
             "status": "finished", "asked": {"task": {"name": "x"}}, "measured": {"scores": {"accuracy": value / 100}},
-            "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, "kernels": kernels, "precision": "fp32"},
+            "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, **computed},
         }
         for name, values in scores.items() for seed, value in values.items()
     })  # fmt: skip
@@ -76,6 +77,26 @@ def test_other_data_are_not_compared_and_what_is_not_published_is_left_out(monke
     assert verdicts(monkeypatch, {"a": {0: 70}}, {"b": {0: 70}}).keys() == {"a"}
     with pytest.raises(UserError, match="different data"):
         verdicts(monkeypatch, SPREAD, SPREAD, caption="other")
+
+
+@pytest.mark.parametrize("there, here, told", [
+    (("AMD", "x86_64 AVX512"), ("AMD", "x86_64 AVX512 BF16"), False),  # the older record does not say that it lacks BF16
+    (("AMD", "x86_64 AVX512"), ("Intel", "x86_64 AVX512"), True),
+    (("Intel", "x86_64 AVX512 BF16"), ("Intel", "x86_64 AVX512 AMX BF16"), True),
+    (("Intel", "x86_64 AVX512 no BF16"), ("Intel", "x86_64 AVX512 AMX BF16"), True),
+    (("AMD", "x86_64 AVX2"), ("AMD", "x86_64 AVX512"), True),
+    (("AMD", "x86_64 AVX2"), ("AMD", "x86_64 AVX2"), False),
+])  # fmt: skip
+def test_machines_are_named_as_far_as_their_records_tell_them_apart(
+    monkeypatch: pytest.MonkeyPatch, there: tuple[str, str], here: tuple[str, str], told: bool
+) -> None:
+    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    published, own = (
+        runs(cells(["a"], 1), store(source, {"a": {0: 70}}, device=f"{device}, 1 threads", kernels=kernels))
+        for source, (device, kernels) in ((PUBLISHED, there), (OWN, here))
+    )
+    assert bool(verify.machines(own, published)) == told == bool(verify.machines(published, own))
+    assert not told or f"here {here[0]}, {here[1]}, fp32" in verify.machines(own, published)[0]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from lora_repro.config import place
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "evaluate", "hydra-core", "pycocoevalcap")
 # What can change a number. Results, documents and tests cannot, so they leave a run clean.
 SCIENCE = ("lora_repro", "conf", "experiments", "pyproject.toml")
+CPUINFO = Path("/proc/cpuinfo")
+UNITS = {"amx_bf16": "AMX", "avx512_bf16": "BF16"}  # a CPU's units for products in bf16: as Linux calls them, as `kernels` does
 
 
 def _git(*arguments: str) -> str | None:
@@ -65,20 +67,30 @@ def device_name(device: torch.device) -> str:
     """GPU name, or CPU model and the number of threads torch uses."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    cpu = _cpu("model name") or platform.processor() or platform.machine()
     return f"{cpu}, {torch.get_num_threads()} threads"
 
 
+def _cpu(key: str) -> str:
+    """What Linux says of the first CPU; nothing elsewhere."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+
+
 def kernels(device: torch.device) -> str:
-    """The class of arithmetic that a device computes in: bf16 rounds otherwise in another, and one seed may move by points."""
+    """The class of arithmetic that a device computes in: bf16 rounds otherwise in another, and one seed may move by points.
+
+    A CPU's is its vector width as torch uses it and, of AVX512, the units for products in bf16: `x86_64 AVX512 AMX BF16`, `x86_64
+    AVX512 no BF16`. Older records do not tell them (`x86_64 AVX512`), nor does another system than Linux.
+    """
     if device.type == "cuda":
         return "CUDA {}.{}".format(*torch.cuda.get_device_capability(device))
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    width, flags = torch.backends.cpu.get_cpu_capability(), _cpu("flags").split()
+    units = [name for flag, name in UNITS.items() if flag in flags] or ["no BF16"]
+    return " ".join([platform.machine(), width, *(units if flags and width == "AVX512" else [])])
 
 
 def now() -> str:

@@ -13,12 +13,16 @@ from lora_repro.errors import UserError
 from lora_repro.report import captions, searched, shortened
 from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured, quoted, rows_of
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.statistics import Metric, generated, one_origin
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs, task_of
 
 SCORE = Metric("score", "Score (%)")
+# What another machine does to one seed.
+MOVED = "in bf16 one seed of E2E moved by up to 6 BLEU between two CPUs, so such rows compare less closely than their digits say."
+ROUNDED = "float32 sums are rounded otherwise on another; how far that moves the score of one seed was not measured."
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,12 @@ class Pivot:
         )
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
-        low = [run for run in shown if str(run.record["where"].get("precision", "")).startswith(("bf16", "fp16"))]
-        machines = sorted({_machine(run) for run in low if run.source == shown[0].source})
-        if any(result.n == 1 for result in ours) and len(machines) > 1:
+        first = [run.record["where"] for run in shown if run.source == shown[0].source]
+        if any(result.n == 1 for result in ours) and len(told := machines(first)) > 1:
+            low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in first)
             notes.append(
-                f"Rows of one seed were run on different machines ({'; '.join(machines)}): in bf16 one seed of E2E moved by up "
-                "to 6 BLEU between two CPUs, so these rows compare less closely than their digits say."
+                f"Runs of this table come from several machines ({'; '.join(told)}), and a row of one seed from one of them: "
+                f"{MOVED if low else ROUNDED}"
             )
         if any(main.key in result.differences for result in ours):
             notes.append(
@@ -224,9 +228,3 @@ def _untitled(panels: Sequence[Any]) -> list[Any]:
     """Panels that all have one title have none: the caption says it."""
     alike = len({panel.title for panel in panels}) == 1
     return [replace(panel, title="") if alike else panel for panel in panels]
-
-
-def _machine(run: Run) -> str:
-    """The class of a run's arithmetic; of an older record, which does not say, its device without the threads."""
-    where = run.record["where"]
-    return str(where.get("kernels") or str(where["device"]).rpartition(", ")[0] or where["device"])

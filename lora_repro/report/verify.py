@@ -21,7 +21,7 @@ import argparse
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from lora_repro.config.place import ROOT
 from lora_repro.costs import measures
 from lora_repro.report import present
 from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import LEVEL, Metric, one_origin, score, summarise
 from lora_repro.report.table import EMPTY, Table
@@ -179,16 +180,22 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
 
 
 def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
-    """A note where the two computed in different arithmetic."""
-    told = [sorted({_arithmetic(run) for run in found}) for found in (theirs, ours)]
-    if not told[1] or told[0] == told[1]:
+    """A note where the two computed on different machines, as far as records tell, or in different precision."""
+    told = [{_arithmetic(run) for run in found} for found in (theirs, ours)]
+    if not told[1] or (_within(*told) and _within(*reversed(told))):
         return []
-    return [f"Published on {'; '.join(told[0])}; here {'; '.join(told[1])}: one seed may differ as much as two seeds do."]
+    there, here = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in told)
+    return [f"Published on {there}; here {here}: one seed may differ as much as two seeds do."]
 
 
-def _arithmetic(run: Run) -> str:
+def _arithmetic(run: Run) -> tuple[str, str]:
     where = run.record["where"]
-    return f"{where.get('kernels') or where.get('device', 'an unknown device')}, {where.get('precision', 'unknown precision')}"
+    return machine(where), str(where.get("precision", "unknown precision"))
+
+
+def _within(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:
+    """Whether each of them may be one of the others."""
+    return all(any(one[1] == other[1] and alike(one[0], other[0]) for other in others) for one in some)
 
 
 def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
