@@ -16,7 +16,7 @@ from lora_repro.config.kinds import Range, check
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
-    from lora_repro.tasks.base import Example
+    from lora_repro.tasks.base import Example, Splits
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class Rows:
 class DataConfig:
     """How much of each split a profile uses: None is all of it. The first n after one shuffle that no run seed changes.
 
-    `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss; `n_test`
-    distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer input is cut and counted,
-    sentences at their ends, a text by its task's rule; an error where that has none. `shots`: training pairs, drawn by the run's
-    seed, that stand before every input in a prompt. `n_train_scored` training pairs are answered and scored like the test's, at
-    the end: what a record has as `train_scores`; their most frequent answer, given to every test input, scores
+    `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss (`dev_subset`);
+    `n_test` distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer input is cut and
+    counted, sentences at their ends, a text by its task's rule; an error where that has none. `shots`: training pairs, drawn by
+    the run's seed, that stand before every input in a prompt. `n_train_scored` training pairs are answered and scored like the
+    test's, at the end: what a record has as `train_scores`; their most frequent answer, given to every test input, scores
     `one_answer_scores`.
     """
 
@@ -107,8 +107,11 @@ class DataConfig:
         check(f"{__name__}.DataConfig", vars(self), "data")
 
 
-def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:
-    """A fixed random sample of n examples in their file order. Raises UserError if there are fewer than n."""
+def subset(examples: Sequence[Example], n: int | None, seed: int, last: bool = False) -> list[Example]:
+    """A fixed random sample of n examples in their file order: the first of one shuffle, or its last.
+
+    Raises UserError if there are fewer than n.
+    """
     if n is None:
         return list(examples)
     if n > len(examples):
@@ -116,8 +119,18 @@ def subset(examples: Sequence[Example], n: int | None, seed: int) -> list[Exampl
             f"{n} examples asked for, but the split has {len(examples)}; lower data.n_train/n_dev/n_test"
         )
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(examples), generator=generator)[:n].sort().values.tolist()
+    shuffled = torch.randperm(len(examples), generator=generator)
+    chosen = (shuffled[len(examples) - n :] if last else shuffled[:n]).sort().values.tolist()
     return [examples[i] for i in chosen]
+
+
+def dev_subset(splits: Splits, data: DataConfig) -> list[Example]:
+    """The `n_dev` examples that choose. Where a task's dev set is what it is scored on, they are the last of the shuffle.
+
+    Its first `n_test` are answered: as long as both fit, nothing is chosen on what is reported, whatever `n_test` a search has.
+    """
+    shared = [example.key for example in splits.dev] == [example.key for example in splits.test]
+    return subset(splits.dev, data.n_dev, data.subset_seed, last=shared)
 
 
 def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from lora_repro import cli
 from lora_repro.config.compose import build, target
-from lora_repro.data import DataConfig, Rows, subset
+from lora_repro.data import DataConfig, Rows, dev_subset, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
 from lora_repro.methods.update import share
@@ -161,8 +161,8 @@ def read(task: AbstractTask, folder: str | None) -> Splits:
 def encode(splits: Splits, objective: Objective, backbone: Backbone, method: AbstractMethod, data: DataConfig) -> Rows:
     """Training and dev rows, as many of each as asked for."""
     (train_rows, cut), (dev_rows, cut_too) = (
-        objective.encode(subset(examples, n, data.subset_seed), backbone, method.virtual_tokens, data.max_length)
-        for examples, n in ((splits.train, data.n_train), (splits.dev, data.n_dev))
+        objective.encode(examples, backbone, method.virtual_tokens, data.max_length)
+        for examples in (subset(splits.train, data.n_train, data.subset_seed), dev_subset(splits, data))
     )
     return Rows(train_rows, dev_rows, cut + cut_too)
 

@@ -8,12 +8,13 @@ from lora_repro.data import (
     DataConfig,
     batches,
     collate,
+    dev_subset,
     epoch_order,
     subset,
 )
 from lora_repro.errors import UserError
 from lora_repro.objectives.completion import encode, encode_prompt
-from lora_repro.tasks.base import Example
+from lora_repro.tasks.base import Example, Splits
 
 
 def example(text: str = "ab", target: str = "c") -> Example:
@@ -69,6 +70,23 @@ def test_subset_is_fixed_and_keeps_file_order() -> None:
     assert [int(e.key) for e in chosen] == sorted(int(e.key) for e in chosen)
     with pytest.raises(UserError, match="21 examples asked for, but the split has 20"):
         subset(examples, 21, seed=0)
+
+
+def test_a_dev_set_that_is_scored_gives_its_last_rows_to_choose_and_its_first_to_report() -> None:
+    rows = [Example(key=str(i), input=str(i), target="t") for i in range(20)]
+    own = [Example(key=f"dev {i}", input=str(i), target="t") for i in range(20)]
+    data = DataConfig(n_dev=8, n_test=12)
+    chosen = dev_subset(Splits([], rows, rows, "", {}), data)
+    tested = subset(rows, 12, 0)
+    assert [int(e.key) for e in chosen] == sorted(int(e.key) for e in chosen) and len(chosen) == 8
+    assert not {e.key for e in chosen} & {e.key for e in tested}
+    # The same ones, however many a search or another run would answer; all of them where none are counted.
+    for other in (DataConfig(n_dev=8, n_test=0), DataConfig(n_dev=8, n_test=None)):
+        assert dev_subset(Splits([], rows, rows, "", {}), other) == chosen
+    assert dev_subset(Splits([], rows, rows, "", {}), DataConfig(n_test=12)) == rows
+    assert dev_subset(Splits([], own, rows, "", {}), data) == subset(own, 8, 0)  # a dev set of its own: as ever
+    with pytest.raises(UserError, match="21 examples asked for"):
+        dev_subset(Splits([], rows, rows, "", {}), DataConfig(n_dev=21))
 
 
 def test_evaluation_sees_every_row_once() -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from lora_repro import run
 from lora_repro.config import rates
-from lora_repro.config.compose import compose, resolved
+from lora_repro.config.compose import build, compose, resolved
 from lora_repro.costs import latency
+from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
+from lora_repro.stages import encode
 from lora_repro.sweep import search, supervise, tune
 from lora_repro.sweep.begun import begun
 from lora_repro.tasks.e2e.task import E2E
@@ -118,6 +120,36 @@ def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
     assert config.train.epochs == pytest.approx(2 / 3, rel=1e-3) and config.train.warmup == 0.1
     config, _ = tune.shortened(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
     assert (config.train.steps, config.train.eval_every, config.train.warmup) == (40, 13, 10)
+
+
+@pytest.mark.parametrize("task", ["wikisql", "mnli_text"])
+@pytest.mark.parametrize("more", [[], ["data.n_test=0"]])
+def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, more: list[str], tmp_path: Path) -> None:
+    """WikiSQL's and MNLI's dev sets are what is scored: what chooses is drawn from the rows that no run answers."""
+    asked = ["experiment=gpt3", "row/gpt3=lora_large", f"task={task}", "profile=mini"]
+    if task == "mnli_text":  # its generated pairs have a dev set of their own
+        for name, n in (("train", 99), ("matched", 60)):
+            lines = "".join(f"one {name} {i}\tanother {i}\tneutral\n" for i in range(n))
+            (tmp_path / f"{name}.tsv").write_text(f"sentence1\tsentence2\tlabel\n{lines}")
+            asked += [f"task.files.{name}={name}.tsv", f"task.rows.{name}={n}"]
+        asked += ["task.source=folder", "task.folder=."]
+    plain = compose(asked)
+    trial, _ = tune.shortened(compose([*asked, *more]), 1e-3)
+    encoded = []
+
+    class Objective:
+        def encode(self, examples: Any, *given: Any) -> tuple[list[Any], int]:
+            encoded.append(examples)
+            return [], 0
+
+    made = build(plain.task).load(str(tmp_path))
+    for config in (plain, trial):
+        encode(made, Objective(), None, build(plain.method), build(config.data))  # type: ignore[arg-type]
+    (_, dev, _, tried), tested = encoded, subset(made.test, plain.data.n_test, plain.data.subset_seed)
+    assert [one.key for one in made.dev] == [one.key for one in made.test]
+    assert len(dev) == plain.data.n_dev and len(tested) == plain.data.n_test
+    assert not {one.key for one in dev} & {one.key for one in tested}
+    assert tried == dev
 
 
 def test_a_setting_is_searched_again_at_full_length_and_the_longest_counts(
