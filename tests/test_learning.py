@@ -10,6 +10,7 @@ import pytest
 from lora_repro.cells import Cell, Row
 from lora_repro.report import exhibit
 from lora_repro.report.figures import learning
+from lora_repro.report.page.figures import belonging
 from lora_repro.report.present import main
 from lora_repro.results import Run, declared_cells
 
@@ -74,4 +75,5 @@ def test_a_published_table_on_texts_has_the_figure_of_its_records_to_the_byte(
         contents.append([path.read_bytes() for path in sorted(figures.glob("e2e_learning.*"))])
     assert len(contents[0]) == 2 and contents[0] == contents[1]
     assert b"E2E NLG: from the third quarter of the steps" in contents[0][1]
+    assert belonging(["e2e", "rank_e2e"], ["e2e", "e2e_learning"])["e2e"] == ["e2e", "e2e_learning"]  # on the page
     assert contents[2] == [] and (figures / "e2e.svg").is_file()  # what is drawn no longer is removed

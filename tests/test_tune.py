@@ -122,6 +122,17 @@ def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
     assert (config.train.steps, config.train.eval_every, config.train.warmup) == (40, 13, 10)
 
 
+def test_at_the_paper_s_scale_glue_s_rates_are_chosen_on_rows_held_out_of_train() -> None:
+    asked = ["experiment=glue", "row/glue=adapter_h", "task=rte", "profile=paper", "backbone=roberta_base"]
+    run_s = compose(asked)
+    config, folder = tune.shortened(run_s, 1e-3)
+    assert (run_s.task.held_out, config.task.held_out) == (0, 250)
+    assert folder != tune.shortened(compose([*asked, "tune.held_out=0"]), 1e-3)[1]
+    held = compose(["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "tune.held_out=99"])
+    assert tune.shortened(held, 1e-3)[0].task.held_out == 250  # as its run has it
+    assert "held_out" not in tune.shortened(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
+
+
 @pytest.mark.parametrize("task", ["wikisql", "mnli_text"])
 @pytest.mark.parametrize("more", [[], ["data.n_test=0"]])
 def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, more: list[str], tmp_path: Path) -> None:

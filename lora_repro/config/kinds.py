@@ -71,6 +71,7 @@ class Tune:
     length: Annotated[float, Range(0, above=True)]
     most: Annotated[int, Range(1)]
     packed: bool
+    held_out: Annotated[int, Range(0)]
 
 
 @dataclass(frozen=True)

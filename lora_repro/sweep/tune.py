@@ -8,7 +8,7 @@ the side where the best lies until it has a worse one on both sides, at most `tu
 decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length; `tune.seeds` of them a rate, whose mean
 decides, where a setting learns on some seeds only. It is judged by what the run keeps its checkpoint by: the held-out score on
 a sentence task, between equal scores the held-out loss, and the loss on a text. Test data is not touched; GLUE at the paper's
-scale has no dev rows but the ones it reports, and there, as in the paper, they choose too.
+scale has no dev rows but the ones it reports, so that a trial there holds out `tune.held_out` rows of train, which its run has.
 
 A trial of a run that starts from others starts from those of the table's own first seed, which are run before it where they are
 not there; their rates are chosen first.
@@ -66,6 +66,8 @@ def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfi
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is trained and nothing else
+    if config.tune.held_out and config.task.get("held_out") == 0:
+        config.task.held_out = config.tune.held_out
     train, length = config.train, float(config.tune.length)
     train.lr, config.seed = lr, config.tune.seed + number
     train.epochs *= length
