@@ -162,8 +162,9 @@ def test_a_run_that_diverged_has_the_worst_score_in_every_resample() -> None:
     assert interval.difference == 0.5 and interval.low < 0.5 < interval.high
     clean = [{"slots": 2, "slot_errors": 0}] * 9
     assert paired_bootstrap([clean], [None, clean], n=5, metric="slot_error_rate").difference == -0.5
-    with pytest.raises(UserError, match="non-empty test set"):
-        paired_bootstrap([good], [None], metric="accuracy")
+    assert paired_bootstrap([good], [None], n=5, metric="accuracy")[:4] == (1, 1, 1, 9)  # a row that lost every seed
+    with pytest.raises(UserError, match="no inputs"):
+        paired_bootstrap([None], [None], metric="accuracy")
 
 
 def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:

@@ -165,11 +165,11 @@ def columns(statistics: Statistics, metric: str) -> Floats:
 
 
 def _runs(statistics: Runs, metric: str) -> list[Floats | None]:
-    """[inputs, k] of each of one method's seeds; a single run counts as one seed."""
+    """[inputs, k] of each of one method's seeds; a single run counts as one seed. All may have diverged."""
     seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
     tables = [None if run is None else columns(run, metric) for run in seeds]  # type: ignore[arg-type]
     sizes = [len(table) for table in tables if table is not None]
-    if not sizes or not sizes[0] or len(set(sizes)) > 1:
+    if not seeds or 0 in sizes or len(set(sizes)) > 1:
         raise UserError(f"seeds of {sizes} inputs: a bootstrap needs the same, non-empty test set in each")
     return tables
 
@@ -195,7 +195,7 @@ def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0,
     stored, so that document frequencies stay those of the whole test set. A resample in which a run's score is
     undefined (a correlation of equal numbers) is left out, a run whose score is undefined on the whole test set has
     the metric's `worst`. Raises UserError on another metric, n < 1, no
-    inputs, inputs that differ in number, or statistics that lack a number.
+    inputs, inputs that differ in number, statistics that lack a number, or where every run of both methods diverged.
     """
     difference, drawn, inputs = paired_draws(stats_a, stats_b, n, seed, metric)
     drawn = drawn[~np.isnan(drawn)]
@@ -212,9 +212,11 @@ def paired_draws(
     if n < 1:
         raise UserError(f"n={n}: give at least 1 resample")
     a, b = _runs(stats_a, metric), _runs(stats_b, metric)
-    inputs, other = (next(len(table) for table in side if table is not None) for side in (a, b))
-    if other != inputs:
-        raise UserError(f"{inputs} inputs against {other}: a paired bootstrap needs the same test inputs")
+    sizes = list(dict.fromkeys(len(table) for table in (*a, *b) if table is not None))
+    if len(sizes) != 1:
+        said = f"{sizes[0]} inputs against {sizes[1]}" if sizes else "no inputs"
+        raise UserError(f"{said}: a paired bootstrap needs the same test inputs")
+    (inputs,) = sizes
     whole = np.ones((1, inputs))
     points = [_scores(side, METRICS[metric], whole) for side in (a, b)]  # [1, seeds] each
     drawn = [np.full((n, len(side)), METRICS[metric].worst) for side in (a, b)]
