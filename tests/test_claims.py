@@ -51,6 +51,7 @@ from lora_repro.report.claims.reading import (
 )
 from lora_repro.report.claims.stated import HeldByTests
 from lora_repro.report.claims.together import AllOf
+from lora_repro.report.statistics import difference, paired
 from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +239,10 @@ def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: P
     assert reading.sources == tuple(f"mini/records/{row}-x-None-{seed}.json" for row in "ab" for seed in (0, 1, 2))
     assert "A: 7 trained" in reading.notes
     evidence = evidence_of(tmp_path, dict(right))
+    ours, theirs = (evidence.runs([cell for cell in evidence.cells("t") if cell.row.name == row]) for row in "ab")
+    versus = difference([(paired(ours, theirs), "accuracy")])  # as the table of these runs has it
+    assert versus is not None and reading.detectable == pytest.approx(versus.detectable) and 1 < versus.detectable < 20
+    assert reading.detail == f"{reading.text}, Δ {versus.detectable:.1f}"
     assert Compare([["t/b", "t/a"]], floor=-1).read(evidence)[0].verdict == REFUTED
     assert Compare([["t/a", "t/b"]], floor=-1, ceiling=1).read(evidence)[0].verdict == REFUTED
 
@@ -298,7 +303,7 @@ class Guess(Cell):
 
 
 def test_bleu_and_slot_errors_must_agree(tmp_path: Path) -> None:
-    """BLEU rewards caution: a row that leaves slots out may be ahead by it alone."""
+    """BLEU rewards caution: a row that leaves slots out may be ahead by it alone, on either verdict."""
     for name, errors, verdict in (("agree", (0.0, 0.1), REPLICATED), ("apart", (0.3, 0.1), INCONCLUSIVE)):
         evidence = evidence_of(tmp_path / name, planted((150, 150, 150), (120, 120, 120)))
         for path in (tmp_path / name / "predictions").glob("*.jsonl"):
@@ -308,10 +313,34 @@ def test_bleu_and_slot_errors_must_agree(tmp_path: Path) -> None:
             evidence.store.records[path.stem]["measured"]["scores"]["slot_error_rate"] = share
         test = Compare([["t/a", "t/b"]], floor=-1, agree={"slot_error_rate": -1}, better=True)
         (reading,) = test.read(evidence)
-        assert reading.verdict == verdict and reading.better == REPLICATED, name
+        assert reading.verdict == reading.better == verdict, name
         assert any(note.startswith("slot_error_rate") for note in reading.notes)
-    e2e = {claim.id: claim.test for claim in CLAIMS if claim.id.startswith("e2e_lora")}
-    assert {tuple(test.agree.items()) for test in e2e.values() if isinstance(test, Compare)} == {(("slot_error_rate", -1),)}
+        assert "a second verdict: above 0, and minus slot_error_rate likewise" in test.rule
+    for seed in range(3):  # runs that answered nothing tell of no slots: the other row's do
+        found = evidence.store.records[f"a-x-None-{seed}"]
+        found["status"], found["measured"]["scores"] = "diverged", {}
+    (lost,) = test.read(evidence)
+    assert lost.verdict == lost.better == REFUTED and any(note.startswith("slot_error_rate") for note in lost.notes)
+
+
+def comparisons() -> list[tuple[str, str, Compare]]:
+    """(id, statement, test) of every comparison in the ledger, those that are parts of a claim among them."""
+    every = [(claim, test) for claim in CLAIMS for test in getattr(claim.test, "parts", [claim.test])]
+    return [(claim.id, claim.statement, test) for claim, test in every if isinstance(test, Compare)]
+
+
+def test_whatever_reads_e2e_has_slot_errors_agree() -> None:
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (CONF / "experiment").glob("*.yaml")}
+    e2e = {name for name, text in texts.items() if "- override /task: e2e\n" in text}
+    read = {name: test.agree for name, _, test in comparisons() if test.rows().keys() & e2e}
+    assert {"e2e_lora_full", "linear_probe", "prompt_tuning", "qlora_matches_lora", "qlora_matches_full"} <= read.keys()
+    assert all(agree == {"slot_error_rate": -1} for agree in read.values()), read
+
+
+def test_at_least_as_good_asks_for_better_beside() -> None:
+    said = [(name, test.better) for name, statement, test in comparisons() if "at least as good" in statement]
+    assert len(said) == 5 and all(better for _, better in said), said
+    assert not [name for name, statement, test in comparisons() if test.better and "at least as good" not in statement]
 
 
 def test_at_least_as_good_and_better_are_two_verdicts(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _difference(versus: Difference, reference: str) -> Answer:
 
 def _reading(one: Answer) -> Answer:
     kept = ("what", "unit", "verdict", "better", "n", "generated")
-    numbers = {key: _plain(one[key]) for key in ("value", "low", "high")}
+    numbers = {key: _plain(one[key]) for key in ("value", "low", "high", "detectable")}
     return {**{key: one[key] for key in kept}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
 
 

@@ -24,7 +24,6 @@ from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
 LEVEL = 0.05
-POWER = float(ndtri(1 - LEVEL / 2) + ndtri(0.8))
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ class Difference:
 
     @property
     def detectable(self) -> float:
-        """The least true difference that such a comparison shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
-        return POWER * self.error
+        return detectable(self.error)
 
     def text(self, digits: int) -> str:
         """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * a corrected p below 0.05, Δ `detectable`; `†` marks a single seed."""
@@ -170,7 +168,7 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
     drawn = [resampled([run for pair in pairs for run in pair], metric, seed) for seed, (pairs, metric) in enumerate(parts)]
     draws = np.mean([draws for _, draws in drawn], axis=0)
     mean, (low, high) = np.mean([point for point, _ in drawn]), interval(draws)
-    error = float(np.nanstd(draws)) if not np.isnan(draws).all() else math.nan
+    error = spread(draws)
     p = 2 * float(ndtr(-abs(mean) / error)) if error > 0 else 1.0 if mean == 0 else math.nan if math.isnan(error) else 0.0
     n = min(len(pairs) for pairs, _ in parts)
     return Difference(scale * float(mean), scale * low, scale * high, n, scale * error, p)
@@ -181,6 +179,21 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
     defined = draws[~np.isnan(draws)]
     low, high = np.percentile(defined, [50 * level, 100 - 50 * level]) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)
+
+
+def spread(draws: Floats) -> float:
+    """The standard deviation of the resamples in which the score is defined, a difference's error; NaN where it is in none."""
+    return math.nan if np.isnan(draws).all() else float(np.nanstd(draws))
+
+
+def detectable(error: float, level: float = LEVEL) -> float:
+    """The least true difference that a comparison of this error shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
+    return float(ndtri(1 - level / 2) + ndtri(0.8)) * error
+
+
+def detectable_by(low: float, high: float) -> float:
+    """`detectable` by a 95 % interval of a mean over few seeds, as wide as Student's t makes it: half of it is 1.96 errors."""
+    return detectable((high - low) / 2 / float(ndtri(1 - LEVEL / 2)))
 
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> tuple[float, Floats]:

@@ -28,6 +28,7 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
     LEVEL,
     answers,
+    detectable,
     generated,
     inputs,
     interval,
@@ -35,6 +36,7 @@ from lora_repro.report.statistics import (
     resampled,
     same_inputs,
     score,
+    spread,
 )
 from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
 
@@ -58,7 +60,7 @@ class Compare(ClaimTest):
     Scores in per cent (BLEU, or each task's own), with the paired bootstrap over inputs and seeds of the tables, over the
     seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. least: seeds
     behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
-    -> the sign that makes more of them better, which must give the same verdict. better: whether a second verdict tells of
+    -> the sign that makes more of them better, which must give the same verdicts. better: whether a second verdict tells of
     a value above 0. Of comparisons of which `any` suffices, each has Bonferroni's share of the 5 %.
     """
 
@@ -93,7 +95,7 @@ class Compare(ClaimTest):
         over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
         several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
         also = "".join(f", and {'' if sign > 0 else 'minus '}{metric} likewise" for metric, sign in self.agree.items())
-        better = "; and a second verdict: above 0" if self.better else ""
+        better = f"; and a second verdict: above 0{also}" if self.better else ""
         needs = f"{self.least} seeds, {INPUTS} inputs and searched rates at least"
         where = f"{self.region.words} (points of the score){also}"
         return f"{names}, {over}: {where}; {several} of the comparisons, with {needs}{better}"
@@ -132,36 +134,56 @@ class Compare(ClaimTest):
         seeds = _shared_seeds(places)
         if not seeds:
             return Reading(verdict=INCONCLUSIVE, **facts)
-        value, low, high, each = _value(places, seeds, level)
-        verdicts = [judge(self.region, low, high, len(seeds), each, self.least)]
+        found = [_value(places, seeds, level)]
         notes = list(facts.pop("notes"))
         for metric, sign in self.agree.items():
-            if metric in _scores_of(places[0][0]):
-                other, down, up, single = _value(places, seeds, level, metric)
-                least, most = sorted((sign * down, sign * up))
-                verdicts.append(judge(self.region, least, most, len(seeds), [sign * one for one in single], self.least))
-                notes.append(f"{metric} {other:+.1f} [{down:+.1f}, {up:+.1f}]: {verdicts[-1]}".replace("-", "−"))
+            if metric in _scores_of(places[0]):
+                other = _value(places, seeds, level, metric)
+                found.append(other.turned(sign))
+                verdict = found[-1].verdict(self.region, self.least)
+                notes.append(f"{metric} {other.value:+.1f} [{other.low:+.1f}, {other.high:+.1f}]: {verdict}".replace("-", "−"))
         wanting = _wanting(places, seeds)
-        verdict = INCONCLUSIVE if wanting or part else combined(verdicts, "agree")
-        better = ""
-        if self.better:
-            better = INCONCLUSIVE if wanting or part else judge(BETTER, low, high, len(seeds), each, self.least)
-        return Reading(verdict=verdict, value=value, low=low, high=high, n=len(seeds), better=better,
+
+        def verdict_on(region: Region) -> str:
+            return INCONCLUSIVE if wanting or part else combined([one.verdict(region, self.least) for one in found], "agree")
+
+        ours = found[0]
+        return Reading(verdict=verdict_on(self.region), value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
+                       better=verdict_on(BETTER) if self.better else "", detectable=ours.detectable,
                        notes=(*notes, *wanting), **facts)  # fmt: skip
 
 
-def _value(
-    places: Sequence[Sequence[Place]], seeds: Sequence[int], level: float, metric: str | None = None
-) -> tuple[float, float, float, list[float]]:
-    """(value, its interval's ends, each seed's value) of the mean over the tasks, in points of their scores or of `metric`."""
+@dataclass(frozen=True)
+class Value:
+    """A difference and its interval, in points; each seed's; the least that would have shown (`statistics.detectable`)."""
+
+    value: float
+    low: float
+    high: float
+    each: Sequence[float]
+    detectable: float
+
+    def turned(self, sign: int) -> Value:
+        """With sign -1 of a metric of which less is better: what it says of better and worse."""
+        low, high = sorted((sign * self.low, sign * self.high))
+        return Value(sign * self.value, low, high, [sign * one for one in self.each], self.detectable)
+
+    def verdict(self, region: Region, least: int) -> str:
+        return judge(region, self.low, self.high, len(self.each), self.each, least)
+
+
+def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], level: float, metric: str | None = None) -> Value:
+    """The mean over the tasks, of their scores or of `metric`."""
     points, draws = zip(*(_draws(cells, seeds, at, metric) for at, cells in enumerate(places)), strict=True)
-    low, high = (100 * end for end in interval(np.mean(draws, axis=0), level))
+    mean = np.mean(draws, axis=0)
+    low, high = (100 * end for end in interval(mean, level))
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    return 100 * float(np.mean(points)), low, high, each
+    return Value(100 * float(np.mean(points)), low, high, each, 100 * detectable(spread(mean), level))
 
 
-def _scores_of(place: Place) -> set[str]:
-    return {metric for run in place.runs.values() for metric in run.record["measured"].get("scores") or {}}
+def _scores_of(cells: Sequence[Place]) -> set[str]:
+    runs = [run for place in cells for run in place.runs.values()]
+    return {metric for run in runs for metric in run.record["measured"].get("scores") or {}}
 
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:

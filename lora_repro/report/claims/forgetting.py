@@ -9,7 +9,7 @@ from lora_repro.report.claims.base import ClaimTest, Operand
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import generated, one_origin, rise
+from lora_repro.report.statistics import detectable_by, generated, one_origin, rise
 from lora_repro.results import Run, backbone_name, grouped, task_of
 
 Value = Callable[[dict[str, Any]], float | None]
@@ -75,4 +75,4 @@ class ForgetsLess(ClaimTest):
         verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values), values)
         sources = tuple(evidence.source(run.signature) for run in runs)
         return Reading(what, f"nats a token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
-                       generated([run.record for run in runs]))  # fmt: skip
+                       generated([run.record for run in runs]), detectable=detectable_by(low, high))  # fmt: skip

@@ -167,7 +167,7 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
         for reading in outcome.readings:
             unit = f" ({reading.unit})" if reading.unit else ""
             verdict = f", {reading.verdict}" if len(outcome.readings) > 1 else ""
-            lines.append(f"  - {reading.what}{unit}: {reading.text}{verdict}{''.join(f'; {note}' for note in reading.notes)}")
+            lines.append(f"  - {reading.what}{unit}: {reading.detail}{verdict}{''.join(f'; {note}' for note in reading.notes)}")
         sources = dict.fromkeys(path for reading in outcome.readings for path in reading.sources)
         if sources:
             lines.append("  - Read: " + ", ".join(f"[{_short(path)}]({path})" for path in sources))
@@ -184,7 +184,7 @@ def comma_separated(ledger: Ledger) -> str:
     """One line a reading (one without numbers where a claim has none); empty fields are no values."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
-    write.writerow("claim profile verdict reading unit value low high n reading_verdict generated better".split())
+    write.writerow("claim profile verdict reading unit value low high n reading_verdict generated better detectable".split())
     for claim, outcomes in ledger.entries:
         for name, outcome in outcomes.items():
             for reading in outcome.readings or (None,):
@@ -194,5 +194,6 @@ def comma_separated(ledger: Ledger) -> str:
                     numbers = ["" if end is None else f"{end:.6g}" for end in ends] + [str(reading.n or "")]
                 told = (reading.what, reading.unit) if reading else ("", "")
                 last = (reading.verdict, "yes" if reading.generated else "", reading.better) if reading else ("", "", "")
-                write.writerow([claim.id, name, outcome.verdict, *told, *numbers, *last])
+                least = "" if reading is None or reading.detectable is None else f"{reading.detectable:.6g}"
+                write.writerow([claim.id, name, outcome.verdict, *told, *numbers, *last, least])
     return out.getvalue()

@@ -61,9 +61,10 @@ class Reading:
     generated: bool = False
     part: int = 0  # of a claim of several parts
     better: str = ""  # of a claim "at least as good": the verdict on better
+    detectable: float | None = None  # of a difference between methods with an interval: the least one that would have shown
 
     def __post_init__(self) -> None:
-        for name in ("low", "high"):  # an end that is no number is none
+        for name in ("low", "high", "detectable"):  # an end that is no number is none
             if (end := getattr(self, name)) is not None and not math.isfinite(end):
                 object.__setattr__(self, name, None)
 
@@ -76,6 +77,11 @@ class Reading:
         interval = f" [{', '.join(ends)}]" if ends else ""
         count = f" ({self.n}{'†' if self.n == 1 else ''})" if self.n else ""
         return f"{self._number(self.value)}{interval}{count}"
+
+    @property
+    def detail(self) -> str:
+        """`text`, and where it is known `, Δ 2.1`: `detectable`, as in the tables."""
+        return self.text + ("" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}")
 
     def _number(self, value: float) -> str:
         text = f"{value:{'+' if self.signed else ''},.{self.digits}f}"
