@@ -39,6 +39,7 @@ from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient
 from lora_repro.report.claims.reading import (
     ARITHMETIC,
+    BESIDE,
     INCONCLUSIVE,
     NOT_RUN,
     REFUTED,
@@ -510,12 +511,13 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
 
 
 def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path: Path) -> None:
-    counts: dict[tuple[str, int], float] = {("lora", seed): 3.0 + seed for seed in range(3)}
-    counts |= {("full", 0): 1.0, ("full", 1): 2.0, ("full", 2): 3.0, ("full", 9): 9.0}
+    counts: dict[tuple[str, int, int], float] = {("lora", 8, seed): 3.0 + seed for seed in range(3)}
+    counts |= {("lora", 64, seed): 0.0 for seed in range(3)}
+    counts |= {("full", 0, 0): 1.0, ("full", 0, 1): 2.0, ("full", 0, 2): 3.0, ("full", 0, 9): 9.0}
     cells = []
-    for (row, seed), count in counts.items():
-        key = f"{row}{seed}"
-        method = {"rank": 8, "alpha": 16} if row == "lora" else {}
+    for (row, rank, seed), count in counts.items():
+        key = f"{row}{rank}-{seed}"
+        method = {"rank": rank, "alpha": 16} if row == "lora" else {}
         asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
         cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
         plant(tmp_path, key, 1)
@@ -524,11 +526,36 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path:
         save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
     evidence = Evidence("mini", tmp_path, {})
     evidence._cells["delta_w"] = cells
-    (reading,) = Intruders(["query"], most=16, floor=0).read(evidence)
-    assert (reading.value, reading.n, reading.verdict) == (2.0, 3, REPLICATED)
+    test = Intruders(["query"], most=16, floor=0)
+    reading, large = test.read(evidence)
+    assert (reading.value, reading.n, reading.verdict, reading.detectable) == (2.0, 3, REPLICATED, 0)
     assert "LoRA 4.50, full 2.50 a matrix" in reading.notes and reading.what == "intruders, W_q, r = 8 − full"
-    assert Intruders(["query"], most=4, floor=0).read(evidence) == []
+    # 64 − full: −1, −2 and −3, beside and not judged; Student's t with 2 degrees of freedom for 1.96 of 1.96 + 0.84
+    assert (large.value, large.verdict, large.what) == (-2.0, BESIDE, "intruders, W_q, r = 64 − full")
+    assert large.detectable == pytest.approx(2.8016 * 4.3027 / 1.96 / 3**0.5, rel=1e-3)
+    assert test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
+    assert {reading.verdict for reading in Intruders(["query"], most=4, floor=0).read(evidence)} == {BESIDE}
     assert Intruders(["query"], most=16, ceiling=0).read(evidence)[0].verdict == REFUTED
+
+
+def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged() -> None:
+    """At laptop: a claim on intruder dimensions by rank that its own table could never decide."""
+    (test,) = [claim.test for claim in CLAIMS if isinstance(claim.test, Intruders)]
+    cells = declared_cells("delta_w", "laptop")
+    seeds = {row: {cell.seed for cell in cells if cell.row.name == row} for row in ("lora", "full")}
+    ranks = {cell.asked["method"]["rank"] for cell in cells if cell.row.name == "lora"}
+    assert seeds["lora"] == seeds["full"] and len(seeds["full"]) >= 3
+    assert {rank for rank in ranks if rank <= test.most} == {1, 4, 8, 16} and max(ranks) > test.most
+    known = {cell.signature for cell in declared_cells("delta_w", "mini")}
+    assert {"f2b91c1bc770f0c9", "ab3ac2cbcdc8993b"} < known  # published: how many seeds a row asks for is no part of a run's name
+
+
+def test_a_rank_whose_directions_were_not_measured_enters_no_norm(tmp_path: Path) -> None:
+    evidence = probed_evidence(tmp_path)
+    for run in evidence.probed("delta_w"):
+        if run.rank == 8:
+            del run.arrays["query.inside_8"]
+    assert [r.what[-6:] for r in NormRatio(["query"], "norm", "inside", floor=0).read(evidence)] == ["r = 16"]
 
 
 @pytest.mark.parametrize(
@@ -622,17 +649,48 @@ def test_a_run_s_value_is_the_mean_of_its_layers_and_the_interval_is_over_seeds(
 
 
 def test_an_adapter_that_learned_nothing_passes_no_claim_on_its_directions(tmp_path: Path) -> None:
-    """Random directions lie little in W's top ones: that alone says nothing of what was learned."""
+    """Random directions lie little in W's top ones: that alone says nothing of what was learned, at each rank that is judged."""
     claim = next(claim for claim in CLAIMS if claim.id == "not_the_top")
-    for learned, verdict in ((True, REPLICATED), (False, INCONCLUSIVE)):
-        evidence = probed_evidence(tmp_path / str(learned))
+    for learned, verdict in (((8, 16), REPLICATED), ((16,), INCONCLUSIVE), ((), INCONCLUSIVE)):
+        evidence = probed_evidence(tmp_path / str(len(learned)))
         for run in evidence.probed("subspace"):
-            for kind, shared in (("query", 1), ("value", 1)):
+            for kind in ("query", "value"):
                 random = random_basis(64, 64, seed=run.rank + 100 * run.seed + 7 * len(kind))
-                first = np.eye(64)[:, :shared] if learned else random[:, :0]
+                first = np.eye(64)[:, :1] if run.rank in learned else random[:, :0]
                 basis = np.linalg.qr(np.concatenate([first, random[:, : run.rank - first.shape[1]]], axis=1))[0]
                 run.arrays[f"{kind}.basis_0"] = basis
-        assert claim.test.verdict(claim.test.read(evidence)) == verdict
+        readings = claim.test.read(evidence)
+        assert claim.test.verdict(readings) == verdict
+    assert [r.what for r in readings if "r = 8" in r.what] == [
+        f"φ of directions 1–4 between seeds, r = 8, {name} − chance" for name in ("W_q", "W_v")
+    ]
+
+
+@pytest.mark.parametrize("phi, verdict", [(0.2, REPLICATED), (0.28, REFUTED)])
+def test_what_an_update_repeats_of_w_is_held_to_the_chance_level(tmp_path: Path, phi: float, verdict: str) -> None:
+    """Chance is 6 of 64 directions: 0.28 is twice as far above it as the paper's 0.2."""
+    claim = next(claim for claim in CLAIMS if claim.id == "not_the_top")
+    evidence = probed_evidence(tmp_path)
+    for run in evidence.probed("subspace"):
+        run.arrays["value.basis_0"] = run.arrays["query.basis_0"]
+        for kind in ("query", "value"):
+            run.arrays[f"{kind}.weight_similarity_0"] = np.full((64, run.rank), phi, np.float32)
+    readings = claim.test.read(evidence)
+    assert readings[0].value == pytest.approx(phi - 6 / 64) and f"φ {phi:.2f}, chance 0.09" in readings[0].notes
+    assert claim.test.verdict(readings) == verdict
+
+
+def test_directions_and_norms_at_rates_nobody_searched_give_no_verdict(tmp_path: Path) -> None:
+    tests = (Overlap(["query"], "seeds", floor=0.5), WithWeight(["query"], 0.1, 4, ceiling=0.3),
+             NormRatio(["query"], "norm", "inside", "smallest", floor=5))  # fmt: skip
+    for place, guessed in enumerate(((), (8, 16))):
+        evidence = probed_evidence(tmp_path / str(place))
+        cells = [Guess(**vars(cell)) if cell.axes["row.rank"] in guessed else cell for cell in evidence.cells("subspace")]
+        evidence._cells["subspace"] = evidence._cells["delta_w"] = cells
+        readings = [reading for test in tests for reading in test.read(evidence)]
+        assert {reading.verdict for reading in readings} == {INCONCLUSIVE if guessed else REPLICATED}
+        assert all(("LoRA, r = 8: rate not searched" in reading.notes) == bool(guessed) for reading in readings[1:])
+    assert all("with 3 seeds and searched rates at least" in test.rule for test in tests)
 
 
 def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> None:
@@ -645,7 +703,7 @@ def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> Non
     each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
     assert [(r.value, r.verdict) for r in each] == [(3, INCONCLUSIVE)] * 2  # on the threshold
     (weight,) = WithWeight(["query"], 0.1, 4, ceiling=0.3).read(evidence)
-    assert weight.value == pytest.approx(0.15) and weight.verdict == REPLICATED
+    assert weight.value == pytest.approx(0.15 - 6 / 64) and weight.verdict == REPLICATED
 
 
 def test_amplification_is_judged_against_random_directions(tmp_path: Path) -> None:

@@ -360,6 +360,8 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     assert lora["random U V"] == lora["random U V, median"] == "2.00 ± 0.00"  # 2 / 1
     assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3
+    runs.insert(0, probed_run(2, 0, RNG.standard_normal(40)))  # a rank whose directions were not measured
+    assert delta_w.tables(runs, ("Update against weight, profile test",))[0].rows == query.rows
     assert {path.suffix for path in delta_w.figures(runs, "title", tmp_path / "delta_w")} == {".svg", ".png"}
     drawn: list[Plot] = []
     monkeypatch.setattr(amplification, "save", lambda panels, *_, **__: drawn.extend(panels) or [])

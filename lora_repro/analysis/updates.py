@@ -13,7 +13,10 @@ NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as th
 
 @dataclass(frozen=True)
 class Probed:
-    """One run: its row, seed, LoRA rank and alpha / rank (None for another method), record and arrays."""
+    """One run: its row, seed, LoRA rank and alpha / rank (None for another method), record and arrays.
+
+    unsearched: whether it trained at a first guess of its rate.
+    """
 
     row: str
     label: str
@@ -22,6 +25,7 @@ class Probed:
     scaling: float | None
     record: dict[str, Any] = field(repr=False)
     arrays: dict[str, Array] = field(repr=False)
+    unsearched: bool = False
 
     @property
     def kinds(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import Reading, combined
+from lora_repro.report.claims.reading import BESIDE, Reading, combined
 
 
 class ClaimTest(abc.ABC):
@@ -33,8 +33,8 @@ class ClaimTest(abc.ABC):
         """The readings at a profile, none where nothing was run. Raises UserError where records cannot be compared."""
 
     def verdict(self, readings: Sequence[Reading]) -> str:
-        """The verdict of all that `read` found."""
-        return combined([reading.verdict for reading in readings], self.combine)
+        """The verdict of all that `read` found and that is judged."""
+        return combined([reading.verdict for reading in readings if reading.verdict != BESIDE], self.combine)
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from lora_repro.analysis.updates import NAMES
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import SPREAD, Probing, of_values
-from lora_repro.report.claims.reading import Reading
+from lora_repro.report.claims.probing import Probing, lies, of_values
+from lora_repro.report.claims.reading import BESIDE, Reading
 from lora_repro.report.views.probed import probed
 from lora_repro.results import runs
 
 
 class Intruders(Probing):
-    """analysis.spectra.intruders of LoRA at each rank up to `most`, less full fine-tuning's of the same seed and layer."""
+    """analysis.spectra.intruders of LoRA at each rank up to `most`, less full fine-tuning's of the same seed and layer.
+
+    Larger ranks stand beside and are not judged.
+    """
 
     def __init__(
         self, kinds: Sequence[str], most: int, floor: float | None = None, ceiling: float | None = None, table: str = "delta_w"
@@ -29,14 +33,14 @@ class Intruders(Probing):
     @property
     def rule(self) -> str:
         what = "of the top 10 left singular vectors of a tuned matrix, how many have no cosine of 0.5 with any of the base's"
-        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed"
-        return f"{what}: {pair}, {SPREAD} lies {self.region.words}"
+        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks stand beside)"
+        return f"{what}: {pair}, {lies(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         every = probed(runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older runs were not asked
         full = {run.seed: run for run in every if run.row == "full"}
-        ranks = sorted({run.rank for run in every if run.rank and run.rank <= self.most})
+        ranks = sorted({run.rank for run in every if run.rank})
         found = []
         for kind in self.kinds:
             for rank in ranks:
@@ -46,5 +50,6 @@ class Intruders(Probing):
                 means = [float(np.mean(side)) for side in zip(*counts, strict=True)]
                 notes = [f"LoRA {means[0]:.2f}, full {means[1]:.2f} a matrix"] if means else []
                 what = f"intruders, {NAMES[kind]}, r = {rank} − full"
-                found += of_values(what, "of 10", values, self.region, evidence, notes=notes)
+                read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
+                found += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
         return found

@@ -9,10 +9,10 @@ import numpy as np
 
 from lora_repro.analysis.overlaps import rank_pairs
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.analysis.updates import NAMES, Probed, directions
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import SPREAD, Probing, of_values
+from lora_repro.report.claims.probing import Probing, lies, of_values
 from lora_repro.report.claims.reading import Reading
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions, one draw a layer"}
@@ -24,9 +24,10 @@ class NormRatio(Probing):
     """Quotient of two of the probe's norms in every layer at the end of training.
 
     of, to: `norm` ||D||_F, `inside` ||U^T W V||_F in D's top directions, `weight_random` in random ones, as many as the
-    run's rank. ranks: `smallest`, `each`, or `smallest/largest`: the quotient at the one over that at the other, of one
-    seed. forms: `scaled`, D with alpha / rank, or `both`, with and without, which must agree. norm/inside is the
-    amplification factor; its notes give norm/weight_random, that of an update of the same norm in random directions.
+    run's rank; runs of a rank for which the probe did not measure them are left out. ranks: `smallest`, `each`, or
+    `smallest/largest`: the quotient at the one over that at the other, of one seed. forms: `scaled`, D with alpha / rank, or
+    `both`, with and without, which must agree. norm/inside is the amplification factor; its notes give norm/weight_random,
+    that of an update of the same norm in random directions.
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class NormRatio(Probing):
     @property
     def rule(self) -> str:
         forms = " with and without α/r" if len(self.forms) > 1 else ""
-        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {SPREAD} lies {self.region.words}"
+        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {lies(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        groups = self._groups(evidence.probed(self.table))
+        groups = self._groups([run for run in evidence.probed(self.table) if directions(run)])
         found = []
         for form, kind, (name, runs) in itertools.product(self.forms, self.kinds, groups):
             values = [(group, self._value(group, kind, self.to, not form)) for group in runs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,15 +12,15 @@ from lora_repro.analysis.spectra import Array, chance, similarity
 from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import SPREAD, Probing, of_values
+from lora_repro.report.claims.probing import Probing, lies, of_values
 from lora_repro.report.claims.reading import Reading
 
-WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds"}
-PAIRS: dict[str, Callable[[Sequence[Probed]], list[Pair]]] = {"ranks": rank_pairs, "seeds": seed_pairs}
+Pairs = Sequence[tuple[str, Sequence[Pair]]]
+WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank that has two"}
 
 
 class Overlap(Probing):
-    """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank), less a baseline.
+    """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank, each), less a baseline.
 
     less: `nothing`; `chance`, k/d of k directions in d dimensions; or another kind, whose phi in that layer is taken off.
     """
@@ -31,25 +31,34 @@ class Overlap(Probing):
     ) -> None:  # fmt: skip
         super().__init__(kinds, floor, ceiling, table)
         self.between, self.first, self.last, self.less = between, first, last, less
-        if between not in PAIRS or not 1 <= first <= last or less not in ("nothing", "chance", *NAMES):
-            raise UserError(f"between is {' or '.join(PAIRS)}, less nothing, chance or a kind, and 1 <= first <= last")
+        if between not in WORDS or not 1 <= first <= last or less not in ("nothing", "chance", *NAMES):
+            raise UserError(f"between is {' or '.join(WORDS)}, less nothing, chance or a kind, and 1 <= first <= last")
 
     @property
     def rule(self) -> str:
         off = {"nothing": "", "chance": " less the chance level"}.get(self.less, f" less that of {NAMES.get(self.less)}")
         names = ", ".join(NAMES[kind] for kind in self.kinds)
         return (f"φ of singular directions {self.first} to {self.last} of A between {WORDS[self.between]}, {names}{off}: "
-                f"{SPREAD} lies {self.region.words}")  # fmt: skip
+                f"{lies(self.region)}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        pairs = PAIRS[self.between](evidence.probed(self.table))
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
         found = []
-        for kind in self.kinds:
-            values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
-            what = f"φ of directions {self.first}–{self.last} between {self.between}, {NAMES[kind]}{off}"
-            found += of_values(what, "φ", values, self.region, evidence)
+        for between, pairs in self._pairs(evidence.probed(self.table)):
+            for kind in self.kinds:
+                values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
+                what = f"φ of directions {self.first}–{self.last} between {between}, {NAMES[kind]}{off}"
+                found += of_values(what, "φ", values, self.region, evidence)
         return found
+
+    def _pairs(self, runs: Sequence[Probed]) -> Pairs:
+        """(between what, the pairs) of each reading of a kind of matrix."""
+        if self.between == "ranks":
+            return [("ranks", rank_pairs(runs))]
+        if self.between == "seeds":
+            return [("seeds", seed_pairs(runs))]
+        ranks = sorted({run.rank for run in runs if run.rank})
+        return [(f"seeds, r = {rank}", seed_pairs([run for run in runs if run.rank == rank])) for rank in ranks]
 
     def _value(self, pair: Pair, kind: str, layer: int) -> float:
         value = self._phi(pair, kind, layer)
@@ -67,7 +76,7 @@ class Overlap(Probing):
 
 
 class WithWeight(Probing):
-    """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8); chance gives `share`."""
+    """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8), less the chance level max(i, j)/d."""
 
     def __init__(
         self, kinds: Sequence[str], share: float, top: int,
@@ -78,19 +87,24 @@ class WithWeight(Probing):
 
     @property
     def rule(self) -> str:
-        return (f"φ of the top {self.top} directions of A and the top {100 * self.share:g} % of W's, every rank (chance: "
-                f"{self.share:g}): {SPREAD} lies {self.region.words}")  # fmt: skip
+        which = f"the top {self.top} directions of A and the top {100 * self.share:g} % of W's"
+        return f"φ of {which}, every rank, less the chance level: {lies(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         runs = evidence.probed(self.table)
         found = []
         for kind in self.kinds:
-            values = [((run,), np.array([self._value(run, kind, layer) for layer in run.kept_layers])) for run in runs]
-            what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]}"
-            found += of_values(what, "φ", values, self.region, evidence)
+            both = [((run,), np.array([self._values(run, kind, layer) for layer in run.kept_layers])) for run in runs]
+            values = [(group, layers[:, 0] - layers[:, 1]) for group, layers in both]
+            means = np.mean([layers.mean(axis=0) for _, layers in both], axis=0) if both else ()
+            notes = ["φ {:.2f}, chance {:.2f}".format(*means)] if both else []
+            what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]} − chance"
+            found += of_values(what, "φ", values, self.region, evidence, notes=notes)
         return found
 
-    def _value(self, run: Probed, kind: str, layer: int) -> float:
+    def _values(self, run: Probed, kind: str, layer: int) -> tuple[float, float]:
+        """phi and what two random subspaces of these sizes would give."""
         index, grid = with_weight(run, kind, layer)
-        place = int(np.argmin(np.abs(index - self.share * run.basis(kind, layer).shape[0])))
-        return float(grid[place, min(self.top, grid.shape[1]) - 1])
+        d = run.basis(kind, layer).shape[0]
+        place, j = int(np.argmin(np.abs(index - self.share * d))), min(self.top, grid.shape[1])
+        return float(grid[place, j - 1]), max(int(index[place]), j) / d

@@ -17,19 +17,23 @@ from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import Reading, Region, judge
-from lora_repro.report.statistics import generated, one_origin
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Reading, Region, judge
+from lora_repro.report.statistics import detectable_by, generated, one_origin
 
-SPREAD = "the mean over layers, its interval over seeds,"
+
+def lies(region: Region) -> str:
+    """Where the value of such a test must lie, in words, and what a verdict takes."""
+    return f"the mean over layers, its interval over seeds, lies {region.words}; with {LEAST} seeds and searched rates at least"
 
 
 def of_values(
     what: str, unit: str, values: Sequence[tuple[Sequence[Probed], Array]], region: Region, evidence: Evidence,
-    digits: int = 2, notes: Sequence[str] = (),
+    digits: int = 2, notes: Sequence[str] = (), versus: bool = False,
 ) -> list[Reading]:  # fmt: skip
     """The reading of (run or pair of runs, its values over the layers); none without a finite value.
 
     The single values that the judge sees are each run's or pair's means over the layers.
+    There is no verdict at a rate that was not searched. versus: whether they are differences between methods.
     """
     kept = [(group, layers[np.isfinite(layers)]) for group, found in values if len(layers := np.asarray(found, np.float64))]
     means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
@@ -46,9 +50,11 @@ def of_values(
         told.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
-    verdict = judge(region, low, high, n, [mean for _, mean in means])
-    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=tuple(told), sources=tuple(files),
-                    generated=generated([run.record for run in runs]))]  # fmt: skip
+    wanting = [f"{label}: rate not searched" for label in dict.fromkeys(run.label for run in runs if run.unsearched)]
+    verdict = INCONCLUSIVE if wanting else judge(region, low, high, n, [mean for _, mean in means])
+    least = detectable_by(low, high) if versus else None
+    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*told, *wanting), sources=tuple(files),
+                    generated=generated([run.record for run in runs]), detectable=least)]  # fmt: skip
 
 
 def over_seeds(means: Sequence[tuple[Sequence[Probed], float]]) -> tuple[float, float, float, int]:

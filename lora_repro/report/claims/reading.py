@@ -14,6 +14,7 @@ from lora_repro.errors import UserError
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_RUN = "not run at this scale"
 ARITHMETIC, TESTED = "arithmetic", "tested"
+BESIDE = "not judged"  # of a reading that stands beside those of a claim
 LEAST = 3  # seeds or rounds behind a verdict
 HOW = ("all", "any", "most")
 

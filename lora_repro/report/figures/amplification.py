@@ -18,6 +18,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
 
     Dashed: the null of `random_factors`. title: whose they are, for the caption.
     """
+    runs = [run for run in runs if directions(run)]  # of some ranks the probe counts intruders alone
     if not runs:
         return []
     panels = []

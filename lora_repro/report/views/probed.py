@@ -27,8 +27,8 @@ def probed(found: Sequence[Run]) -> list[Probed]:
         rank = method.get("rank")
         label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
         scaling = None if rank is None else method["alpha"] / rank
-        arrays = _arrays(run.updates, run.updates.stat().st_mtime_ns)
-        made[run.signature] = Probed(run.cell.row.name, label, run.cell.seed, rank, scaling, run.record, arrays)
+        cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
+        made[run.signature] = Probed(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
     return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
 
 
