@@ -79,8 +79,8 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 	exit $$status
 
 # Writes what was measured on the adapter, none of its tensors.
-reproduce-authors-subspace: $(INSTALLED) ## spectra and shared directions of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
-	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --to results/authors
+reproduce-authors-subspace: $(INSTALLED) ## spectra, shared directions, intruders of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
+	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --base roberta_base --to results/authors
 
 verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? EXPERIMENT=e2e (exit status: python -m lora_repro verify)
 	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)

@@ -65,7 +65,7 @@ def test_the_dashboard_is_that_of_the_profile() -> None:
 def test_the_authors_adapter_is_analysed_from_a_path_with_spaces() -> None:
     """The explicit target wins over reproduce-%, which would train."""
     (line,) = commands("reproduce-authors-subspace", "ADAPTER=/some where/a.bin")[-1:]
-    assert line.endswith('-m lora_repro subspace "/some where/a.bin" --to results/authors')
+    assert line.endswith('-m lora_repro subspace "/some where/a.bin" --base roberta_base --to results/authors')
 
 
 def test_a_report_with_data_names_its_profile() -> None:

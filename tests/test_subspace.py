@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from lora_repro.analysis import subspace
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.spectra import Array
+from lora_repro.analysis.tuned import counts
 from lora_repro.analysis.updates import Probed
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
@@ -177,6 +178,43 @@ def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, ca
         assert (tmp_path / "out2" / name).stat().st_size > 0
     assert subspace.main([str(tmp_path / "nothing")]) != 0
     assert "error:" in capsys.readouterr().err
+
+
+def test_intruders_are_counted_in_the_base_s_weights_where_they_are_at_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ours(tmp_path / "run")
+    assert subspace.main([str(run), "--base", "random_llama", "--to", str(tmp_path / "out")]) == 0
+    backbone = tiny_backbone("llama")  # conf/backbone/random_llama.yaml is of this shape and seed
+    counts = []
+    for (kind, layer), factors in read(run).items():
+        weight = getattr(backbone.layers[layer].self_attn, f"{kind[0]}_proj").weight.detach().double().numpy()
+        tuned, base = (np.linalg.svd(matrix)[0][:, :16] for matrix in (weight + factors.update, weight))
+        counts.append(sum(max(abs(tuned[:, i] @ base[:, j]) for j in range(base.shape[1])) < 0.5 for i in range(10)))
+    rows = (tmp_path / "out" / "subspace.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0].endswith(",intruders") and [int(row.rpartition(",")[2]) for row in rows[1:]] == counts and max(counts) > 0
+    assert "W is that of untrained 2-layer llama (random weights)" in capsys.readouterr().out
+    assert subspace.main([str(run), "--base", "roberta_base", "--to", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "subspace.md").read_text(encoding="utf-8")
+    assert "not counted: RoBERTa base is not on this machine" in text and "| intruders |" not in text
+    assert subspace.main([str(run), "--to", str(tmp_path / "out")]) == 0
+    assert "not counted: no --base names" in (tmp_path / "out" / "subspace.md").read_text(encoding="utf-8")
+    assert subspace.main([str(run), "--base", "random_bert", "--to", str(tmp_path / "out")]) == 2
+    assert "W_v of untrained 2-layer bert is (32, 32), not (16, 32)" in capsys.readouterr().err
+
+
+def test_the_authors_file_makes_an_intruder_of_a_direction_that_the_base_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twin of their model in which W's directions are the axes: a new one is the mean of eight of them, an old one is one."""
+    backbone = tiny_backbone("roberta")
+    place = "roberta.encoder.layer.1.attention.self.query"
+    backbone.model.get_submodule(place).weight.data = torch.diag(torch.arange(32.0, 0, -1))
+    axes = torch.eye(32)
+    for direction, expected in ((axes[20:28].sum(dim=0), 1), (axes[5], 0)):
+        tensors = {f"{place}.lora_A": axes[31:], f"{place}.lora_B": 100 * direction[:, None]}
+        monkeypatch.setattr("lora_repro.exchange.authors.read", lambda path, found=tensors: found)
+        assert counts(read(tmp_path / "x.bin"), backbone) == {("query", 1): expected}
 
 
 def test_spectra_and_overlaps_of_planted_factors() -> None:

@@ -1,7 +1,7 @@
 """The subspace analysis of any LoRA checkpoint: ours (a run folder), peft's (a folder), or the authors' released .bin.
 
     python -m lora_repro subspace runs/mini/<signature>                        one checkpoint: spectra, query against value
-    python -m lora_repro subspace roberta_base_lora_mnli.bin --to out
+    python -m lora_repro subspace roberta_base_lora_mnli.bin --base roberta_base    and intruder dimensions, in the base's weights
     python -m lora_repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
 
 Writes subspace.{md,csv} and figures into --to (default: subspace/ in the current folder), and prints the sheet. No tensor of a
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,14 @@ def parser() -> argparse.ArgumentParser:
     made = cli.parser("subspace", __doc__)
     made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
     made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which holds none (2: RoBERTa base's)")
+    made.add_argument("--base", metavar="BACKBONE", help="what it was trained on (conf/backbone), to count intruder dimensions")
     made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
     return made
 
 
 Checkpoint = dict[tuple[str, int], Factors]
+Counted = tuple[Mapping[tuple[str, int], int], str]
+NOT_COUNTED: Counted = ({}, "Intruder dimensions are not counted: no --base names what it was trained on.")
 ACROSS = 4  # panels in a row of a figure
 # sha256 -> whose adapter a file is.
 RELEASED = {
@@ -60,9 +63,13 @@ def origin(path: Path) -> tuple[str, ...]:
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 
-def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Table:
-    """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v."""
+def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
+    """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
+
+    counted: of (kind, layer) the intruder dimensions, if any were counted, and what is to be said of them.
+    """
     rows = []
+    counts, said = counted
     means: dict[str, list[tuple[float, float]]] = {}
     for (kind, layer), factors in found.items():
         s = spectrum(factors)
@@ -73,18 +80,21 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = ()) -> Table
             one, other = (singular(found[key, layer].A)[2] for key in ("query", "value"))
             pair = f"{similarity(one, other)[-1, -1]:.3f} ({r / one.shape[0]:.3f})"
         norm = f"{np.linalg.norm(s):.3f}"
-        rows.append((NAMES.get(kind, kind), str(layer + 1), str(r), norm, share, f"{effective_rank(s):.2f}", pair))
+        last = (pair, str(counts.get((kind, layer), "—"))) if counts else (pair,)
+        rows.append((NAMES.get(kind, kind), str(layer + 1), str(r), norm, share, f"{effective_rank(s):.2f}", *last))
         if s[0]:
             means.setdefault(NAMES.get(kind, kind), []).append((s[0] ** 2 / np.square(s).sum(), effective_rank(s)))
-    header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)")
+    more = ("intruders",) if counts else ()
+    header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)", *more)
     notes = (
         "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
         "Mean over layers: " + "; ".join(
             f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}"
             for kind, (share, rank) in ((kind, np.mean(values, axis=0)) for kind, values in means.items())
         ) + ".",
+        said,
     )  # fmt: skip
-    return Table((f"LoRA of {name}", *origin), header, "lrrrrrr", tuple(rows), notes)
+    return Table((f"LoRA of {name}", *origin), header, "l" + "r" * (len(header) - 1), tuple(rows), notes)
 
 
 def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
@@ -174,7 +184,12 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--scaling is for an authors' .bin; other checkpoints say their alpha and rank")
     names = [path.name or str(path) for path in given.checkpoint]
     origins = [origin(path) for path in given.checkpoint]
-    made = [spectra(*each) for each in zip(found, names, origins, strict=True)]
+    counted: Sequence[Counted] = [NOT_COUNTED] * len(found)
+    if given.base:
+        from lora_repro.analysis.tuned import intruders_in  # torch is needed for this alone
+
+        counted = intruders_in(given.base, found)
+    made = [spectra(*each) for each in zip(found, names, origins, counted, strict=True)]
     if len(found) == 2:
         made.append(overlaps(found[0], found[1], (names[0], names[1])))
     print(terminal(made))

@@ -1,0 +1,57 @@
+"""How many intruder dimensions adapters make in the weights that they were trained on, where these are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lora_repro.analysis.lora_files import Factors
+from lora_repro.analysis.probe import numbers
+from lora_repro.analysis.spectra import intruders, singular
+from lora_repro.analysis.updates import NAMES
+from lora_repro.backbone import at_hand, weights
+from lora_repro.backbone.model import Backbone
+from lora_repro.config.compose import build, compose
+from lora_repro.errors import UserError
+
+Counts = dict[tuple[str, int], int]
+
+
+def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]]) -> list[tuple[Counts, str]]:
+    """(`counts`, what was counted or why nothing was) of each adapter in a backbone of conf/backbone; nothing is downloaded.
+
+    Raises UserError if there is no such backbone, or as `counts` does.
+    """
+    spec = build(compose([f"backbone={base}"]).backbone)
+    if not at_hand.weights(spec):
+        why = f"{spec.label} is not on this machine (python -m lora_repro fetch {base})"
+        return [({}, f"Intruder dimensions are not counted: {why}.")] * len(adapters)
+    backbone = replace(spec, head="classification" if spec.cls else "lm").load()
+    found = [counts(adapter, backbone) for adapter in adapters]
+    return [(each, _said(each, f"{backbone.label} ({backbone.sha256 or 'random weights'})")) for each in found]
+
+
+def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Counts:
+    """(kind, layer) -> `spectra.intruders` of W + D, of attention's matrices. Raises UserError where W is of another shape."""
+    found = {}
+    for (kind, layer), factors in adapter.items():
+        if kind not in NAMES:
+            continue
+        if layer >= backbone.n_layers:
+            raise UserError(f"{backbone.label} has no layer {layer + 1}: the adapter was trained on another model")
+        place = backbone.projections(layer, kind)[0]
+        weight, update = numbers(weights.read(place.module)[place.rows]), factors.update
+        if weight.shape != update.shape:
+            shapes = f"{weight.shape}, not {update.shape}"
+            raise UserError(f"{NAMES[kind]} of {backbone.label} is {shapes}: the adapter was trained on another model")
+        found[kind, layer] = intruders(singular(weight)[0], weight + update)
+    return found
+
+
+def _said(found: Counts, base: str) -> str:
+    kinds = {kind: [count for (name, _), count in found.items() if name == kind] for kind, _ in found}
+    means = ", ".join(f"{np.mean(each):.2f} in {NAMES[kind]}" for kind, each in kinds.items()) or "no matrix of attention"
+    what = "of the top 10 left singular vectors of W + ΔW, those that have no cosine of 0.5 with any of W's"
+    return f"Intruders: {what}. Mean over layers: {means}. W is that of {base}."
