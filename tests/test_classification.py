@@ -20,6 +20,8 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.data import Batch, Encoded, Rows, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.objectives.base import said_of_positions
 from lora_repro.objectives.classification import (
     HALVES,
     Classification,
@@ -428,6 +430,27 @@ def test_what_each_pooling_reads(architecture: str) -> None:
         torch.testing.assert_close(found["last"][b], hidden[-1], atol=1e-5, rtol=0)
         mean = sum(hidden[t] for t in range(len(row.ids))) / len(row.ids)
         torch.testing.assert_close(found["mean"][b], mean, atol=1e-5, rtol=0)
+
+
+def test_what_each_pooling_reads_of_virtual_slots() -> None:
+    """A mean is over the slots, too (docs/protocol.md); the first position is none."""
+    for pooling in ("mean", "first"):
+        backbone = classifier("bert", pooling=pooling)
+        PromptTuning(prefix=2, infix=1, init="gaussian", std=1.0).apply(backbone)
+        rows = [row_of(example(text), 0.0, backbone, (2, 1), 100)[0] for text in ("abc", "a longer text")]
+        batch = collate(rows, backbone.pad)
+        with torch.no_grad():
+            features = features_of(backbone, batch)
+            said = said_of_positions(backbone, batch)
+            hidden = backbone.hidden(batch.ids, batch.attention, token_type_ids=batch.segments, **said)
+            for b, row in enumerate(rows):
+                every, text = hidden[b, : len(row.ids)], [place for place, slot in enumerate(row.virtual) if slot < 0]
+                assert len(text) == len(row.ids) - 3
+                if pooling == "first":
+                    torch.testing.assert_close(features[b], backbone.decoder.pooler(every[None])[0])
+                    continue
+                torch.testing.assert_close(features[b], every.mean(dim=0))
+                assert float((features[b] - every[text].mean(dim=0)).abs().max()) > 1e-3
 
 
 def test_bert_sees_which_sentence_a_token_is_of() -> None:

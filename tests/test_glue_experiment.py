@@ -18,6 +18,7 @@ from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
 from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
 from lora_repro.records import record
 from lora_repro.records.disk import write_json, write_text
@@ -45,6 +46,15 @@ def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, pr
     config = compose([f"experiment={table}", f"row/{table}={row}", f"profile={profile}", *task, *n, *large])
     assert config.row.table == table and config.row.label
     backbone_of(config)
+
+
+@pytest.mark.parametrize("backbone, layers, d, count", [("minilm_l6", 6, 384, 73_728), ("mpnet_base", 12, 768, 294_912)])
+def test_prelayer_has_as_many_values_as_lora(backbone: str, layers: int, d: int, count: int) -> None:
+    shape = Shape(layers, d, d, dict.fromkeys(("query", "key", "value", "output"), ((d, d),)), 0, 0, 0, 0, 0)
+    for row in ("prelayer", "lora"):
+        config = compose(["experiment=glue", f"row/glue={row}", "profile=laptop", f"backbone={backbone}"])
+        method: AbstractMethod = build(config.method)
+        assert method.count(shape) == count, row
 
 
 @pytest.mark.parametrize(
