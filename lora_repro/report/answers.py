@@ -73,15 +73,21 @@ def of_claims(ledger: Ledger) -> list[Answer]:
     ]
 
 
-def note(results: Path, tables: Mapping[tuple[str, str], Answer] | None = None, claims: Sequence[Answer] | None = None) -> Path:
-    """Take down what was rendered or judged, and leave the rest of the file as it is. tables: (profile, experiment) -> answer.
+def note(
+    results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
+) -> Path:
+    """Take down what was rendered or judged, and leave the rest of the file as it is. tables: (profile, experiment) -> answer,
+    None where it shows nothing any more.
 
     Returns the path. Raises UserError if the file that is there cannot be read.
     """
     path = results / NAME
     found = read(path) if path.is_file() else {"tables": {}, "claims": []}
     for (profile, experiment), answer in (tables or {}).items():
-        found["tables"].setdefault(profile, {})[experiment] = answer
+        if answer is None:
+            found["tables"].get(profile, {}).pop(experiment, None)
+        else:
+            found["tables"].setdefault(profile, {})[experiment] = answer
     known = {name: dict(sorted(one.items())) for name, one in sorted(found["tables"].items())}
     write_json(path, {"tables": known, "claims": found["claims"] if claims is None else list(claims)})
     return path

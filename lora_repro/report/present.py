@@ -49,7 +49,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         cli.say("nothing is published under results/ yet")
         return
     wrote: list[Path] = []
-    told: dict[tuple[str, str], answers.Answer] = {}
+    told: dict[tuple[str, str], answers.Answer | None] = {}
     for profile in profiles:
         folder = root / "results" / profile
         store = published(folder)
@@ -61,7 +61,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
             if kept:
                 _clear(folder / "figures", name, wrote)
-                told[profile, name] = answers.of_experiment(shown, ask, store, kept)
+            told[profile, name] = answers.of_experiment(shown, ask, store, kept) if kept else None
     if told:
         wrote.append(answers.note(root / "results", told))
     manifest.note(root / "results", wrote)
