@@ -1,17 +1,19 @@
-"""What a method changes before it has learnt anything, and the tokens that its virtual ones take from a text.
+"""What a method changes before it has learnt anything, and the positions that it takes from a text.
 
-    python -m lora_repro step-zero experiment=e2e profile=mini            one row less or more: row/e2e=lora,prelayer
-    python -m lora_repro step-zero experiment=e2e --to results/step_zero  writes step_zero.md and .csv there, too
+    python -m lora_repro step-zero profile=mini                  every method of conf/method, on a decoder's task and an encoder's
+    python -m lora_repro step-zero experiment=e2e profile=mini   the rows of a table; one less or more: row/e2e=lora,prelayer
+    python -m lora_repro step-zero --to results/step_zero        writes step_zero.md and .csv there, too
 
 Adapters are asked to start near the identity (Houlsby et al. 2019, 2.1); LoRA starts at ΔW = B A = 0 exactly (its 4.1).
-The loss of held-out rows says how near: at step 0 with the method, less that of the backbone alone, dropout off, in float32.
+Two figures of held-out rows say how near, each of the model with the method beside that of the backbone alone, dropout off, in
+float32: ||h' - h|| / ||h|| of the last hidden states h where a row is scored, and the loss.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,104 +21,174 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.backbone.model import Backbone
-from lora_repro.cells import Cell
+from lora_repro.cells import Cell, cells
 from lora_repro.config.compose import build, profile_of
 from lora_repro.config.place import ROOT
 from lora_repro.data import batches, subset
 from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import manifest
-from lora_repro.report.table import Table, comma_separated, markdown
+from lora_repro.report.table import EMPTY, Table, comma_separated, markdown
 from lora_repro.report.terminal import terminal
-from lora_repro.results import declared_cells
+from lora_repro.results import backbone_name, declared_cells, grouped, task_of
 from lora_repro.stages import adapt, backbone_of, objective_of
 from lora_repro.train.ranks import Ranks
 
 ROWS = 16
-HEADER = ("Method", "Params: method", "Change of the loss", "Largest of a row", "Tokens left of a text")
+TASKS = "e2e,sentiment"  # a decoder's and an encoder's: where nothing is asked for, as all that follows
+METHODS = (
+    ("method=glob(*,exclude=adapter_fusion)",),
+    ("method=adapter_fusion", "method.sources=[one,two,three]"),
+    ("method=prelayer", "method.form=key_value", "method.infix=0"),
+    ("method=intrinsic_dimension", "method.form=said"),
+    ("method=lora", "backbone.quantise=nf4"),
+)
+STD = 0.02  # of an adapter that another run would have trained, as adapter_p draws it
+HEADER = (
+    "Method", "Params: method", "Change of the output", "Largest of a row", "Change of the loss", "Largest of a row",
+    "Positions left",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Start:
-    """A method at step 0. losses: of each held-out row, nats a scored token; room: tokens that a row may have of its own."""
+    """A model at step 0. Of each held-out row: losses, nats a scored token; outputs (n, d), the last hidden states scored.
+
+    trained: the method's values; room: positions that a row may have of its own, None without an end; untrained: whether it
+    stands over what other runs would have trained.
+    """
 
     trained: int
     losses: tuple[float, ...]
-    room: int
+    outputs: tuple[torch.Tensor, ...]
+    room: int | None
+    untrained: bool = False
 
 
 @torch.no_grad()
-def losses(config: DictConfig, backbone: Backbone, slots: tuple[int, int] = (0, 0)) -> tuple[float, ...]:
-    """Of each held-out row, among `slots` virtual tokens before and after its context."""
+def seen(
+    config: DictConfig, backbone: Backbone, method: AbstractMethod | None = None, trained: int = 0, untrained: bool = False
+) -> Start:
+    """What the model makes of each held-out row, `method` in it or none."""
     objective = objective_of(config)
     backbone.model.eval()
     held_out = build(config.task).load(config.paths.data).dev
     chosen = subset(held_out, min(ROWS, len(held_out)), config.data.subset_seed)
-    rows, _ = objective.encode(chosen, backbone, slots, config.data.max_length)
+    rows, _ = objective.encode(chosen, backbone, method.virtual_tokens if method else (0, 0), config.data.max_length)
     found = {}
     for (at,), batch in batches(rows, 1, backbone.pad, backbone.device):
-        found[at] = float(objective.summed(backbone, batch, 0.0)) / objective.count(rows[at])
-    return tuple(found[at] for at in range(len(rows)))
+        output = objective.features(backbone, batch)
+        loss = float(objective.summed(backbone, replace(batch, features=output), 0.0)) / objective.count(rows[at])
+        found[at] = loss, output
+    losses, outputs = zip(*(found[at] for at in range(len(rows))), strict=True)
+    room = None if backbone.positions is None else backbone.positions - (method.positions if method else 0)
+    return Start(trained, losses, outputs, room, untrained)
 
 
-def alone(config: DictConfig) -> tuple[float, ...]:
-    """The losses of the configured backbone, its new head drawn as a run draws it."""
+def alone(config: DictConfig) -> Start:
+    """The configured backbone in floats, its new head drawn as a run draws it."""
+    config = OmegaConf.merge(config, {"backbone": {"quantise": None}})  # type: ignore[assignment]
     backbone = backbone_of(config).load().to(Ranks.here(config.device).device)
     torch.manual_seed(config.seed)
     backbone.reset_head()
-    return losses(config, backbone)
+    return seen(config, backbone)
 
 
-def start(config: DictConfig) -> Start | None:
-    """The configured method before its first step; None if it has no model or trains nothing. Raises UserError, as a run does."""
+def start(cell: Cell) -> Start | None:
+    """A cell's method before its first step; None if it has no model, trains nothing, or goes on where another run ended.
+
+    Adapters that other runs would have trained are drawn anew. Raises UserError, as a run does.
+    """
+    config = OmegaConf.create(cell.asked)
     method = build(config.method)
-    model = adapt(backbone_of(config), method, config.seed, Ranks.here(config.device).device) if method.needs_model else None
-    if model is None or not model.trainable.parameters():
+    if not method.needs_model:
         return None
-    room = config.data.max_length - sum(method.virtual_tokens)
+    model = adapt(backbone_of(config), method, config.seed, Ranks.here(config.device).device)
+    kept = model.trainable.kept.values()
+    if not model.trainable.parameters() or (cell.starts and not kept):
+        return None
+    for parameter in kept:
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, 0.0, STD)
     trained = model.trainable.counts(model.backbone.model)["method"]
-    return Start(trained, losses(config, model.backbone, method.virtual_tokens), room)
+    return seen(config, model.backbone, method, trained, bool(kept))
 
 
-def line(label: str, found: Start, plain: Sequence[float]) -> tuple[str, ...]:
-    """The table's line of one method: mean change of the loss, and the largest change of a row either way."""
-    changes = [with_it - without for with_it, without in zip(found.losses, plain, strict=True)]
-    mean, largest = sum(changes) / len(changes), max(map(abs, changes))
-    return label, f"{found.trained:,}", f"{mean:+.4f}".replace("-", "−"), f"{largest:.4f}", f"{found.room:,}"
+def line(label: str, found: Start, plain: Start) -> tuple[str, ...]:
+    """The table's line of one method: of output and loss the mean change, and the largest of a row either way."""
+    pairs = zip(found.outputs, plain.outputs, strict=True)
+    outputs = [float((with_it - without).norm() / without.norm()) for with_it, without in pairs]
+    changes = [with_it - without for with_it, without in zip(found.losses, plain.losses, strict=True)]
+    loss, largest = sum(changes) / len(changes), max(map(abs, changes))
+    told = (shown(sum(outputs) / len(outputs)), shown(max(outputs)), f"{loss:+.4f}".replace("-", "−"), f"{largest:.4f}")
+    return label, f"{found.trained:,}", *told, EMPTY if found.room is None else f"{found.room:,}"
 
 
-def table(cells: Sequence[Cell], overrides: Sequence[str]) -> Table:
-    """Every row of an experiment at its first place; `overrides` ask for them. UserError if none is a method on a backbone."""
-    lines, left_out, plain, first = [], [], None, dict[str, Cell]()
-    for cell in cells:
-        first.setdefault(cell.row.name, cell)
-    for cell in first.values():
-        config = OmegaConf.create(cell.asked)
-        found = None if cell.starts else start(config)
+def shown(change: float) -> str:
+    """Nothing at all told from what rounding moves."""
+    return "0" if not change else f"{change:.0e}" if change < 1e-4 else f"{change:.4f}"
+
+
+def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
+    """These cells, all of one task and backbone; `overrides` ask for them. UserError if none is a method on a backbone."""
+    lines, left_out, refused, untrained, plain = [], [], [], [], None
+    for cell in chosen:
+        label = cell.row.label
+        try:
+            found = start(cell)
+        except UserError as error:
+            refused.append(f"{label} is refused: {error}.")
+            continue
         if found is None:
-            left_out.append(cell.row.label)
-        else:
-            plain = plain or alone(config)
-            lines.append(line(cell.row.label, found, plain))
+            left_out.append(label)
+            continue
+        plain = plain or alone(OmegaConf.create(cell.asked))
+        lines.append(line(label, found, plain))
+        untrained += [label] if found.untrained else []
     if plain is None:
-        raise UserError(f"none of these rows is a method that starts on a backbone: {', '.join(left_out)}")
-    asked = cells[0].asked
+        raise UserError(f"none of these rows is a method that starts on a backbone: {', '.join([*left_out, *refused[:1]])}")
+    asked, own = chosen[0].asked, sum(plain.losses) / len(plain.losses)
+    positions = "" if plain.room is None else f", of {plain.room:,} positions"
     facts = (
         f"Methods at step 0 on {asked['task']['name']}, profile {asked['profile_name']}",
-        f"Backbone: {asked['backbone']['name']}, whose own loss is {sum(plain) / len(plain):.4f}",
-        f"{len(plain)} held-out rows, seed {asked['seed']}, float32, no dropout",
+        f"Backbone: {backbone_name(chosen[0])}{positions}, whose own loss is {own:.4f}",
+        f"{len(plain.losses)} held-out rows, seed {asked['seed']}, float32, no dropout",
         f"To reproduce: python -m lora_repro step-zero {' '.join(overrides)}",
     )
     notes = [
-        "Change: loss with the method less loss of the backbone, nats a scored token, mean over rows; 0 is an exact identity.",
-        f"Tokens left: data.max_length ({asked['data']['max_length']}) less the method's virtual tokens.",
+        "Change of the output: the norm of what is added to the last hidden states where a row is scored, over their own norm, "
+        "mean over rows; 0 is an exact identity, 1e-07 and the like is rounding. The backbone beside it is in floats: with "
+        "backbone.quantise=nf4 (QLoRA) the change is that of its weights.",
+        "Change of the loss: loss with the method less loss of the backbone, nats a scored token, mean over rows.",
+        "Positions left: the backbone's own less those of the method's prefix and infix. A prefix of keys and values takes them, "
+        "too: every position after it moves on by its length.",
+        *([f"Over adapters as untrained as AdapterP's at its start, where a run has trained ones: {', '.join(untrained)}."]
+          if untrained else []),
         *([f"Without a step 0 of their own: {', '.join(left_out)}."] if left_out else []),
-    ]
-    return Table(facts, HEADER, "lrrrr", tuple(lines), tuple(notes))
+        *refused,
+    ]  # fmt: skip
+    return Table(facts, HEADER, "l" + "r" * (len(HEADER) - 1), tuple(lines), tuple(notes))
+
+
+def asked_for(overrides: Sequence[str]) -> tuple[list[Cell], list[str]]:
+    """The cells to show, each row of an experiment at its first place, and the words that ask for them. Raises UserError."""
+    profile, rest = profile_of(overrides)
+    names = [item.partition("=")[2] for item in rest if item.startswith("experiment=")]
+    if len(names) > 1:
+        raise UserError(f"name one experiment, not {len(names)}")
+    others = [item for item in rest if not item.startswith("experiment=")]
+    if names:
+        rows = grouped(declared_cells(names[0], profile, others), lambda cell: cell.row.name)
+        return [those[0] for those in rows], [f"experiment={names[0]}", f"profile={profile}", *others]
+    tasks = [] if any(item.startswith("task=") for item in others) else [f"task={TASKS}"]
+    methods: Sequence[Sequence[str]] = [()] if any(item.startswith("method=") for item in others) else METHODS
+    found = [cell for words in methods for cell in cells([f"profile={profile}", *tasks, *words, *others])]
+    return found, [f"profile={profile}", *others]
 
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("step-zero", __doc__)
-    made.add_argument("overrides", nargs="+", help="experiment=e2e, then what a run of it takes: profile=mini row/e2e=lora")
+    made.add_argument("overrides", nargs="*", help="as of a run: profile=mini method=lora task=e2e; experiment=e2e row/e2e=lora")
     made.add_argument("--to", type=Path, help="a folder for step_zero.md and step_zero.csv")
     return made
 
@@ -125,17 +197,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(arguments)
-    profile, rest = profile_of(given.overrides)
-    names = [item.partition("=")[2] for item in rest if item.startswith("experiment=")]
-    if len(names) != 1:
-        raise UserError("name one experiment, as in experiment=e2e")
-    others = [item for item in rest if not item.startswith("experiment=")]
-    found = table(declared_cells(names[0], profile, others), [f"experiment={names[0]}", f"profile={profile}", *others])
-    print(terminal([found]))
+    chosen, words = asked_for(given.overrides)
+    found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), task_of(cell)))]
+    print(terminal(found))
     if given.to:
         given.to.mkdir(parents=True, exist_ok=True)
         written = [given.to / "step_zero.md", given.to / "step_zero.csv"]
-        for path, text in zip(written, (markdown([found]), comma_separated([found])), strict=True):
+        for path, text in zip(written, (markdown(found), comma_separated(found)), strict=True):
             path.write_text(text, encoding="utf-8", newline="\n")
         if (ROOT / "results") in given.to.resolve().parents:
             manifest.note(ROOT / "results", [path.resolve() for path in written])

@@ -115,6 +115,12 @@ class Backbone(AddressedModel):
         config: Any = self.model.config
         return int(config.pad_token_id) + 1 if self.table.after_padding else 0
 
+    @property
+    def positions(self) -> int | None:
+        """How many positions a row may have; None where the model's configuration names no end."""
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        return None if most is None else int(most) - self.first_position
+
     def hidden(self, ids: torch.Tensor, attention: torch.Tensor, **said: torch.Tensor) -> torch.Tensor:
         """The body's last hidden state (B, T, d) of right-padded rows: ids and attention (1 at real positions), (B, T).
 

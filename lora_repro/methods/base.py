@@ -163,6 +163,11 @@ class AbstractMethod(abc.ABC):
         return (0, 0)
 
     @property
+    def positions(self) -> int:
+        """Positions of the backbone's context that the method takes from a sequence: its virtual tokens', unless it says more."""
+        return sum(self.virtual_tokens)
+
+    @property
     def covers_head(self) -> bool:
         """Whether the new head of a classification task is among what the method moves; else it is trained, and counted apart."""
         return False

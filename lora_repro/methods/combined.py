@@ -39,6 +39,10 @@ class Combined(AbstractMethod):
         return prefix, infix
 
     @property
+    def positions(self) -> int:
+        return sum(method.positions for method in self.methods)
+
+    @property
     def covers_head(self) -> bool:
         return any(method.covers_head for method in self.methods)
 

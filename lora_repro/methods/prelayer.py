@@ -68,6 +68,11 @@ class PreLayer(AbstractMethod):
     def virtual_tokens(self) -> tuple[int, int]:
         return (self.prefix, self.infix) if self.form == "activations" else (0, 0)
 
+    @property
+    def positions(self) -> int:
+        """Keys and values are no tokens of a sequence, but its positions go on after theirs."""
+        return self.prefix + self.infix
+
     def insert(self, backbone: Backbone) -> Trainable:
         module = self.activations(backbone) if self.form == "activations" else self.key_value(backbone)
         backbone.decoder.add_module("prelayer", module)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import torch
 from torch.nn import functional as F
@@ -143,10 +143,7 @@ class Classification(Objective):
         """Rows in order, and how many of them were cut to `max_length`. An example without a target has label 0."""
         if backbone.reads_parts:
             raise UserError("segments of an input's parts go with a task whose texts have named parts, as e2e: parts=false")
-        config: Any = backbone.model.config
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None:
-            limit -= backbone.first_position
+        limit = backbone.positions
         if limit is not None and max_length > limit:
             raise UserError(
                 f"data.max_length={max_length}, but this backbone has {limit} positions; lower it"

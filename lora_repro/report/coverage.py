@@ -28,6 +28,7 @@ HEAD = """# What was run
 
 [claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
 shows all of a profile, [report.json](report.json) is for programs. [How to read them](../docs/reading-results.md).
+[How far from the backbone each method starts](step_zero/step_zero.md), and the positions that it takes.
 
 """
 COLUMNS = (
