@@ -13,6 +13,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods._bottleneck import Bottleneck
 from lora_repro.methods.adapter_h import AdaptedProjection, AdapterH
 from lora_repro.methods.adapter_l import AdapterL
+from lora_repro.methods.adapter_p import AdapterP
 
 IDS = torch.arange(24).view(2, 12)
 
@@ -95,6 +96,30 @@ def test_adapter_l_follows_every_block(architecture: str) -> None:
         layer.forward = after  # type: ignore[method-assign]
     torch.testing.assert_close(logits(backbone.model), logits(plain.model), atol=1e-5, rtol=1e-5)
     assert (logits(backbone.model) - logits(tiny_backbone(architecture).model)).abs().max() > 1e-3
+
+
+def test_a_wide_adapter_can_be_any_mlp() -> None:
+    """Section 4.1: as they grow, adapters become an MLP. m + 2 d units are any of m in their place: relu(x) - relu(-x) = x."""
+    m, d = 7, 32
+    backbone, plain = tiny_backbone("gpt2"), tiny_backbone("gpt2")
+    AdapterP(bottleneck=m + 2 * d).apply(backbone)
+    torch.manual_seed(3)
+    adapters = [module for module in backbone.model.modules() if isinstance(module, Bottleneck)]
+    assert len(adapters) == backbone.n_layers
+    for adapter, layer in zip(adapters, plain.layers, strict=True):
+        mlp = torch.nn.Sequential(torch.nn.Linear(d, m), torch.nn.ReLU(), torch.nn.Linear(m, d))
+        one = torch.eye(d)
+        with torch.no_grad():
+            adapter.down.weight.copy_(torch.cat([mlp[0].weight, one, -one]))
+            adapter.down.bias.copy_(torch.cat([mlp[0].bias, torch.zeros(2 * d)]))
+            adapter.up.weight.copy_(torch.cat([mlp[2].weight, -one, one], dim=1))
+            adapter.up.bias.copy_(mlp[2].bias)
+
+        def instead(block: object, args: object, output: Any, mlp: torch.nn.Module = mlp) -> Any:
+            return mlp(output) if isinstance(output, torch.Tensor) else (mlp(output[0]), *output[1:])
+
+        layer.register_forward_hook(instead)
+    torch.testing.assert_close(logits(backbone.model), logits(plain.model), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])

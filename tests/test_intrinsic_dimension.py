@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import tiny_backbone
 
+from lora_repro.config.compose import build, compose
+from lora_repro.costs.outline import frame
 from lora_repro.errors import UserError
 from lora_repro.methods._fastfood import Fastfood, hadamard, transformed
 from lora_repro.methods.base import Shape
@@ -114,6 +119,19 @@ def test_the_gradient_is_that_of_the_dense_projection() -> None:
     torch.testing.assert_close(released.double(), slowed, rtol=1e-4, atol=1e-9)
     away = torch.nn.functional.cosine_similarity(released, found, dim=0)
     assert released.norm() < found.norm() / 10 and away < 0.98  # another direction, not only another rate
+
+
+def test_the_docs_say_what_the_released_gradient_is_divided_by() -> None:
+    """docs/protocol.md, tensor by tensor of MiniLM-L6: values each, how many, 1 / N, and what each sees of theta."""
+    spec = build(compose(["task=sst2", "backbone=minilm_l6"]).backbone)
+    backbone = frame(replace(spec, head="classification", n_labels=2), IntrinsicDimension(d=1000, released=True)).backbone
+    moved = {module for module in backbone.model.modules() if isinstance(module, Moved)}
+    assert all(module.slow == 1 / module.projection.large for module in moved)
+    kinds = Counter((p.rows, p.large, min(p.large, p.d)) for p in (module.projection for module in moved))
+    expected = [f" {rows:,} | {count} | 1 / {large:,} | {seen:,} |" for (rows, large, seen), count in sorted(kinds.items())]
+    text = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = text.split("## Intrinsic dimension as the released code has it")[1].split("\n## ")[0]
+    assert [f" {line.split('|', 2)[2].strip()}" for line in section.splitlines() if "1 /" in line] == expected
 
 
 def test_the_released_code_drops_what_a_small_tensor_has_no_room_for() -> None:
