@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from lora_repro.cells import Cell, Row
+from lora_repro.cells import Cell, Row, unique
 from lora_repro.errors import UserError
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.table import Number
 from lora_repro.report.views.dimension import Dimensions, searched
-from lora_repro.results import PUBLISHED, Store
+from lora_repro.results import PUBLISHED, Store, declared_cells
 from lora_repro.sweep import bisect
 
 RULE = bisect.Rule("row.d", ["full", "full_untrained"], 0.9)
@@ -225,6 +225,20 @@ def test_a_twin_is_held_to_the_pretrained_models_line() -> None:
     assert twin.search.bracket(twin.records) == (16384, None) and twin.search.possible(twin.records) is False
     assert pretrained.search.possible(pretrained.records) is True
     assert set(twin.by_seed.values()) == {(16384, None)}
+
+
+def test_every_size_of_model_is_searched_beside_its_twin() -> None:
+    cells = unique(declared_cells("intrinsic_dimension_sizes", "smoke", ["seed=0", "backbone=random_bert,minilm_l3"]))
+    rule = bisect.rule_of(cells[0].asked)
+    assert rule is not None
+    found = bisect.searches(cells, rule)
+    assert len(found) == 4  # of two backbones
+    for search in found:
+        (one,), (said,), (own,) = search.values[16], search.reference, search.whole
+        twin = one.row.name == "said_untrained"
+        assert (said.row.name, own.row.name) == ("full", "full_untrained" if twin else "full")
+        assert one.asked["backbone"]["name"] == said.asked["backbone"]["name"] == own.asked["backbone"]["name"]
+        assert [each.asked["backbone"]["pretrained"] for each in (one, said, own)] == [not twin, True, not twin]
 
 
 def test_what_is_said_before_it_starts() -> None:
