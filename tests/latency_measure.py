@@ -25,7 +25,8 @@ def memory(row: str, label: str, parameters: int, peak: int) -> dict[str, Any]:
     return {
         "backbone": "gpt2_small", "row": row, "label": label, "parameters": parameters, "total": 124_439_808,
         "quantised": 0, "weights_bytes": 4 * 124_439_808,
-        "loaded_mib": 800, "peak_mib": peak, "state_bytes": 8 * parameters + 4, "file_bytes": 4 * parameters + 90,
+        "loaded_mib": 800, "peak_mib": peak, "state_bytes": 8 * parameters + 4,
+        "gradient_bytes": 4 * parameters, "activation_bytes": 50_000_000, "file_bytes": 4 * parameters + 90,
         "tokens": 128, "seconds": [0.5, 0.25, 0.4],
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from lora_repro.backbone import nf4
 from lora_repro.costs import footprint
@@ -25,10 +26,25 @@ def measured(row: str, *overrides: str) -> dict[str, Any]:
 def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
     found = measured(row)
     floor = limit(found["total"], found["parameters"])
+    assert found["gradient_bytes"] == floor.gradients and found["activation_bytes"] > 0
     tensors = (found["state_bytes"] - floor.state) / 4  # AdamW also counts the steps of each tensor
     assert tensors == int(tensors) and 0 < tensors < 60
     assert floor.checkpoint < found["file_bytes"] < floor.checkpoint + 200 * tensors + 100
     assert len(found["seconds"]) == 1 and found["tokens"] == 16
+
+
+def test_what_is_kept_for_a_backward_pass_is_counted_once_and_without_the_weights() -> None:
+    x, weights = torch.randn(3, 5), [torch.randn(7, 5, requires_grad=True), torch.randn(2, 7, requires_grad=True)]
+
+    def compute() -> torch.Tensor:
+        hidden = (x @ weights[0].T).relu()  # kept for relu and for the next product: one storage
+        return (hidden @ weights[1].T).sum()
+
+    out, count = footprint.saved(compute, weights)
+    assert count == 4 * (3 * 5 + 3 * 7)  # x for the gradient of the first, the hidden values
+    assert footprint.saved(compute, [*weights, x])[1] == 4 * 3 * 7
+    out.backward()  # type: ignore[no-untyped-call]
+    assert weights[0].grad is not None
 
 
 def test_weights_are_what_arithmetic_says_in_floats_and_in_four_bits() -> None:
@@ -41,6 +57,8 @@ def test_weights_are_what_arithmetic_says_in_floats_and_in_four_bits() -> None:
         least = limit(found["total"], found["parameters"], quantised=found["quantised"]).weights
         assert found["total"] == floats["total"] and least <= found["weights_bytes"] < 1.02 * least
     assert codes["weights_bytes"] < 0.4 * floats["weights_bytes"]
+    everywhere = measured("qlora_all", shape)  # 4 matrices of 2 d r, 2 of 5 d r; query and value: 2 of 2 d r
+    assert everywhere["quantised"] == codes["quantised"] and everywhere["parameters"] == 4.5 * codes["parameters"]
 
 
 def test_without_bitsandbytes_its_row_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from lora_repro.report.present import main
 from lora_repro.results import backbone_name, declared_cells, grouped
 
 ROWS = [
-    "plain", "plain_again", "lora_merged", "lora", "qlora", "adapter_l_small", "adapter_l_large", "adapter_h_small",
+    "plain", "plain_again", "lora_merged", "lora", "qlora", "qlora_all", "adapter_l_small", "adapter_l_large", "adapter_h_small",
     "adapter_h_large", "prelayer", "full", "bitfit", "ft_top2",
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
 from lora_repro.report.table import Number
+from lora_repro.report.views import costs
 from lora_repro.report.views.latency import bound, cell_text, command, latency_tables, paper_numbers, signed
 from lora_repro.report.views.memory import memory_tables
 
@@ -93,18 +94,23 @@ def test_the_paper_s_numbers_are_those_of_table_1() -> None:
     assert all(OmegaConf.load(path).row.name == path.stem for path in (CONF / "row" / "latency").glob("*.yaml"))
 
 
-def test_an_older_measurement_has_no_bytes_of_its_weights() -> None:
+def test_an_older_measurement_has_no_bytes_of_weights_gradients_and_activations() -> None:
     found = measurement()
     for line in found["memory"]:
-        del line["weights_bytes"], line["quantised"]
-    lora, full = memory_tables({"published": found})[0].rows
-    assert lora[3:5] == ("—", "(498)") and full[3:5] == ("—", "(498)")
+        del line["weights_bytes"], line["quantised"], line["gradient_bytes"], line["activation_bytes"]
+    (table, _) = memory_tables({"published": found})
+    for row in table.rows:
+        line = dict(zip(table.header, row, strict=True))
+        assert (line["Weights, MB"], line["(4 P)"], line["Gradients, MB"], line["Activations, MB"]) == ("—", "(498)", "—", "—")
+    lines = [each for each in costs.numbers(found) if each["quantity"] in ("gradient_bytes", "activation_bytes")]
+    assert len(lines) == 4 and not any(each["value"] for each in lines)
 
 
 def test_memory_stands_beside_the_arithmetic() -> None:
     table, last = memory_tables({"published": measurement()})
     lora, full = (dict(zip(table.header, row, strict=True)) for row in table.rows)
     assert (full["Optimizer state, MB"], full["(8 T)"]) == ("995.52", "(995.52)")
+    assert (full["Gradients, MB"], lora["Gradients, MB"], full["Activations, MB"]) == ("497.76", "0.59", "50.00")
     assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
     assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB
     assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"], lora["Tokens/s"]) == ("0.15 M", "(500)", "0.38", "320")

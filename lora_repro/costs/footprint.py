@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,29 @@ def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length:
     return collate(rows, backbone.pad)
 
 
+def saved(compute: Callable[[], torch.Tensor], known: Iterable[torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """What `compute` gives, and the bytes that it keeps for its backward pass: each storage once, `known` tensors' not at all."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in known}
+    found: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = compute()
+    return out, sum(found.values())
+
+
 def footprint(config: dict[str, Any]) -> dict[str, Any]:
     """Bytes and seconds of `bench.train_steps` steps of AdamW in float32, in this process.
 
     The first step makes the optimizer's state, the second meets it while activations are alive, so the peak is that of
     a long training. `weights` are the bytes of all parameters and buffers. `loaded` is taken with the method inserted and every
     weight touched (a mapped file is not resident before); `peak` - `loaded` is gradients, optimizer state, activations, buffers.
+    One more step, after the peak is taken, has `activation` bytes (`saved`) and `gradient` bytes, those after its backward pass.
     """
     device, bench, method = place(config), part(config, "bench"), part(config, "method")
     torch.manual_seed(0)
@@ -103,15 +120,22 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     backbone.model.train()
     seconds = []
+
+    def loss() -> torch.Tensor:
+        return summed_loss(backbone, batch, 0.1)[0] / scored
+
     for _ in range(bench.train_steps):
         started = time.perf_counter()
-        (summed_loss(backbone, batch, 0.1)[0] / scored).backward()  # type: ignore[no-untyped-call]
+        loss().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(round(time.perf_counter() - started, 5))
     peak = provenance.peak_memory_mb(device)
+    again, activations = saved(loss, kept.values())
+    again.backward()  # type: ignore[no-untyped-call]
+    gradients = [parameter.grad for parameter in backbone.model.parameters() if parameter.grad is not None]
     state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ADAPTER
@@ -126,6 +150,8 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
         "loaded_mib": loaded,
         "peak_mib": peak,
         "state_bytes": sum(value.numel() * value.element_size() for value in state),
+        "gradient_bytes": sum(value.numel() * value.element_size() for value in gradients),
+        "activation_bytes": activations,
         "file_bytes": file_bytes,
         "tokens": bench.train_batch * bench.train_length,
         "seconds": seconds[1:],  # the first step also pays for what later ones find

@@ -85,6 +85,8 @@ def numbers(found: Found) -> list[dict[str, str]]:
         above = (entry["peak_mib"] - entry["loaded_mib"]) * 2**20
         line(entry, "weights_bytes", entry.get("weights_bytes", ""), arithmetic=floor.weights, n=1)
         line(entry, "optimizer_state_bytes", entry["state_bytes"], arithmetic=floor.state, n=1)
+        line(entry, "gradient_bytes", entry.get("gradient_bytes", ""), arithmetic=floor.gradients, n=1)
+        line(entry, "activation_bytes", entry.get("activation_bytes", ""), n=1)
         line(entry, "file_bytes", entry["file_bytes"], arithmetic=floor.checkpoint, n=1)
         line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)
         line(entry, "peak_bytes", entry["peak_mib"] * 2**20, arithmetic=floor.training, n=1)

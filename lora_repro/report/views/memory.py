@@ -44,13 +44,15 @@ ARITHMETIC = (
     "Method", "Source", "Trained", "Training memory, GB", "without gradients", "Checkpoint, MB", "Tokens/s per V100",
 )  # fmt: skip
 HEADER = (
-    "Method", "Source", "Trained", "Weights, MB", "(4 P)", "Optimizer state, MB", "(8 T)", "File, MB", "(4 T)",
-    "Above the model, MB", "(12 T)",
+    "Method", "Source", "Trained", "Weights, MB", "(4 P)", "Optimizer state, MB", "(8 T)",
+    "Gradients, MB", "File, MB", "(4 T)", "Activations, MB", "Above the model, MB", "(12 T)",
     "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Tokens/s",
 )  # fmt: skip
 NOTES = (
     "In brackets the bytes that arithmetic asks for, in float32: T trained values, P values of the model with the method; "
-    "8 T is AdamW's two moments, 12 T these and the gradients. QLoRA's values in NF4 take 4.127 bits. MB are 10^6 bytes.",
+    "4 T are the gradients or the file, 8 T AdamW's two moments, 12 T moments and gradients. QLoRA's values in NF4 take "
+    "4.127 bits. MB are 10^6 bytes.",
+    "Gradients: after a backward pass. Activations: what a forward pass keeps for it, the model's own weights not counted.",
     "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
     "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
     "Tokens/s: median step after the first, each method in a process of its own and not interleaved: a hint, not a comparison.",
@@ -72,7 +74,9 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
 def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
     floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
     peak = entry["peak_mib"] * MIB / MB
-    weights = entry["weights_bytes"] / MB if "weights_bytes" in entry else None  # None: an older measurement
+    weights, gradients, activations = (  # None: an older measurement
+        entry[key] / MB if key in entry else None for key in ("weights_bytes", "gradient_bytes", "activation_bytes")
+    )
     share = EMPTY if full is None else _number(entry["peak_mib"] / full["peak_mib"], ".2f", n=1)
     return (
         entry["label"] if shown else "",
@@ -80,7 +84,9 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
         millions(entry["parameters"]),
         *_pair(weights, floor.weights / MB, 0),
         *_pair(entry["state_bytes"] / MB, floor.state / MB),
+        _one(gradients),
         *_pair(entry["file_bytes"] / MB, floor.checkpoint / MB),
+        _one(activations),
         *_pair(above_mb(entry), floor.above_model / MB, 0),
         *_pair(peak, floor.training / MB, 0),
         share,
@@ -89,8 +95,11 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
 
 
 def _pair(value: float | None, least: float, digits: int = 2) -> tuple[str, str]:
-    measured = EMPTY if value is None else _number(value, f".{digits}f", n=1)
-    return measured, Number(f"({least:.{digits}f})", least)
+    return _one(value, digits), Number(f"({least:.{digits}f})", least)
+
+
+def _one(value: float | None, digits: int = 2) -> str:
+    return EMPTY if value is None else _number(value, f".{digits}f", n=1)
 
 
 def _number(value: float, form: str, n: int | None = None) -> Number:
