@@ -16,6 +16,6 @@ TABLE = Pivot(
     paper={"gpt2_medium": "GPT-2 M"},
     remarks=(
         "BLEU, ROUGE-L and SER (slot error rate) in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: "
-        "4.127 bits a weight; all else as LoRA has it.",
+        "4.127 bits a weight; all else as LoRA has it. Memory and file sizes: tables/latency.md.",
     ),
 )

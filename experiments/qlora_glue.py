@@ -10,6 +10,6 @@ TABLE = Pivot(
     paper={"roberta_large": "RoBERTa large"},
     remarks=(
         "Scores in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: 4.127 bits a weight; all else as "
-        "LoRA has it.",
+        "LoRA has it. Memory and file sizes: tables/latency.md.",
     ),
 )

@@ -278,3 +278,17 @@ def test_qlora_s_rows_are_lora_s_over_nf4_and_nothing_else(experiment: str, task
         each["backbone"]["quantise"] = None
         del each["row"], each["train"]["lr"]  # each searched for itself
     assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("experiment, task", [("qlora", "e2e"), ("qlora_glue", "stsb")])
+@pytest.mark.parametrize("profile", ["mini", "laptop"])
+def test_lora_in_bf16_is_lora_in_another_precision_and_nothing_else(experiment: str, task: str, profile: str) -> None:
+    task = {"stsb": "sentiment"}.get(task, task) if profile == "mini" else task
+    half, single = (
+        resolved(compose([f"experiment={experiment}", f"row/{experiment}={name}", f"task={task}", f"profile={profile}"]))
+        for name in ("lora_all_bf16", "lora_all")
+    )
+    assert (half["train"]["precision"], single["train"]["precision"]) == ("bf16", "fp32")
+    for each in (half, single):
+        del each["row"], each["train"]["precision"], each["train"]["lr"]  # each searched for itself
+    assert half == single
