@@ -159,6 +159,20 @@ def test_claims_on_d90(at: int, over: str, whole: float, seeds: int, verdict: st
     assert reading.verdict == verdict and "RTE" in reading.unit
 
 
+def test_no_verdict_on_d90_at_rates_that_nobody_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the runs that are behind it: the twin's say nothing of the pre-trained model."""
+    evidence = object.__new__(Evidence)
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    evidence.profile, evidence.store = "mini", store(scores, range(3))
+    claim = Dimension("did", ["full"], ceiling=1)
+    monkeypatch.setattr(Cell, "search", None)
+    for guessed, verdict, notes in (("full", "inconclusive", ("FULL: rate not searched",)), ("full_untrained", "replicated", ())):
+        cells = [replace(cell, guess=1e-3 if cell.row.name == guessed else None) for cell in declared(range(3))]
+        monkeypatch.setattr(Evidence, "cells", lambda self, table, cells=cells: cells)
+        (reading,) = claim.read(evidence)
+        assert (reading.verdict, reading.notes) == (verdict, notes) and reading.value == pytest.approx(0.512)
+
+
 @pytest.mark.parametrize("one_answer, idle", [(0.79, False), (0.7921, True), (None, False)])  # enough: 90 % of 0.88
 def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}

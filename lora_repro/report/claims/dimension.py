@@ -25,9 +25,9 @@ class Dimension(ClaimTest):
     and backbone, a backbone beside its own twin.
 
     Of each seed against the same seed's full fine-tuning of the pre-trained weights, the twin's too. No verdict where the twin
-    does not come that far by full fine-tuning either: then the training is too short to say anything of directions. A seed that
-    no value is enough for has no end: its quotient is 0 below the line, and it decides nothing above it. The reading is the
-    median over seeds, its interval their range.
+    does not come that far by full fine-tuning either: then the training is too short to say anything of directions; nor at rates
+    that nobody searched. A seed that no value is enough for has no end: its quotient is 0 below the line, and it decides nothing
+    above it. The reading is the median over seeds, its interval their range.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Dimension(ClaimTest):
         what = f"quotient by that of `{self.table}/{self.over}`" if self.over else "per cent of the model's values"
         held = ", both held to the pre-trained model's full fine-tuning, which the other's weights reach too when trained in full"
         what += held if self.over else ""
-        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task: {self.region.words}"
+        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task, searched rates: {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = searched(evidence.cells(self.table), evidence.store)
@@ -68,7 +68,7 @@ class Dimension(ClaimTest):
             note = f"{self.over} cannot reach it: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
         values = [100 * top / ours[0].moved for top in tops(ours[0]).values()]
-        return _judged(_quotients(ours[0], theirs[0]) if self.over else values, self.region, facts)
+        return _judged(_quotients(ours[0], theirs[0]) if self.over else values, self.region, facts, [*ours, *theirs])
 
 
 class DimensionBySize(ClaimTest):
@@ -87,7 +87,8 @@ class DimensionBySize(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one, every seed: {self.region.words}"
+        what = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
+        return f"{what}, every seed, searched rates: {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = [one for one in searched(evidence.cells(self.table), evidence.store) if one.cell.row.name == self.row]
@@ -106,7 +107,7 @@ class DimensionBySize(ClaimTest):
         }  # fmt: skip
         if small.idle or large.idle:
             return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
-        return _judged(_quotients(large, small), self.region, facts)
+        return _judged(_quotients(large, small), self.region, facts, [small, large])
 
 
 def _quotients(one: Found, other: Found) -> list[float]:
@@ -115,12 +116,15 @@ def _quotients(one: Found, other: Found) -> list[float]:
     return [mine[seed] / theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
 
 
-def _judged(values: Sequence[float], region: Region, facts: Mapping[str, Any]) -> Reading:
+def _judged(values: Sequence[float], region: Region, facts: Mapping[str, Any], behind: Sequence[Found]) -> Reading:
     values = [value for value in values if not math.isnan(value)]
     if not values or math.inf in values:
         return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)
     low, high = min(values), max(values)
-    verdict = judge(region, low, high, len(values), values)
+    ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
+    guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))
+    verdict = INCONCLUSIVE if guesses else judge(region, low, high, len(values), values)
+    facts = {**facts, "notes": guesses}
     return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)
 
 
