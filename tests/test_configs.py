@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import rates
-from lora_repro.config.compose import CONF, build, compose
+from lora_repro.config.compose import CONF, build, compose, starts_of
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
@@ -65,6 +65,15 @@ def test_options_that_most_runs_leave_alone_are_accepted() -> None:
     )  # fmt: skip
     assert (asked["train"]["steps"], asked["train"]["select_by"], asked["train"]["group_by_length"]) == (5, "score", True)
     assert asked["tune"]["length"] == 0.5 and asked["starts"] == [{"task": "entailment"}]
+
+
+def test_a_start_with_a_method_of_its_own_has_none_of_the_settings_of_this_one() -> None:
+    fused = ["task=rte", "method=adapter_fusion", "method.sources=[mnli,sst2]", "method.bottleneck=8", "train.lr=1e-3"]
+    asked = [*fused, "starts=[{task:mnli,method:adapter_p},{task:sst2}]"]
+    (first, said), (second, _) = starts_of(compose(asked), asked)
+    assert said == ("train.lr=1e-3", "starts=null", "task=mnli", "method=adapter_p", "seed=0")
+    assert first.method == compose(["method=adapter_p"]).method and first.train.lr == 1e-3
+    assert (second.method.name, second.method.sources, second.method.bottleneck) == ("adapter_fusion", ["mnli", "sst2"], 8)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -236,8 +236,9 @@ def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictConfig, tuple[str, ...]]]:
     """The runs that this one starts from (`starts`, each what it has otherwise): the configuration of each, and what composes it.
 
-    Apart from that it is the same command, so that a sweep meets its dependencies in any order. A start has none of its own
-    unless it says so. Raises UserError unless `starts` is a list of mappings, as [{task: mnli}].
+    Apart from that it is the same command, so that a sweep meets its dependencies in any order; but what is said of a method's
+    settings goes with the method, if a start has another. A start has none of its own unless it says so.
+    Raises UserError unless `starts` is a list of mappings, as [{task: mnli}].
     """
     found = []
     for item in config.get("starts") or ():
@@ -245,6 +246,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
             raise UserError(f"starts is a list of what each start has otherwise, such as [{{task: mnli}}], not of {item!r}")
         own = {str(key): value for key, value in item.items()}
         kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
+        kept = [pair for pair in kept if "method" not in own or not pair[0].startswith("method.")]
         # These are the same set afterwards as composed with, at a fraction of the time.
         late = {"seed": config.seed} if "seed" not in own else {}
         late |= {key: OmegaConf.select(config, key) for key, *_ in kept if key.startswith("row.")}
