@@ -248,6 +248,15 @@ def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: P
     assert Compare([["t/a", "t/b"]], floor=-1, ceiling=1).read(evidence)[0].verdict == REFUTED
 
 
+def test_tasks_that_a_claim_does_not_name_are_not_read(tmp_path: Path) -> None:
+    right = {(row, task, None, seed): 150 - 30 * (row == "b") for row in "ab" for task in "xyz" for seed in range(3)}
+    evidence = evidence_of(tmp_path, right, tasks=("x", "y", "z"))
+    for tasks, expected in (("each", ["accuracy, X", "accuracy, Z"]), ("mean", ["mean of X, Z"])):
+        test = Compare([["t/a", "t/b"]], floor=0, tasks=tasks, only=["x", "z", "gone"])
+        assert [reading.unit for reading in test.read(evidence)] == expected and "of x, z, gone" in test.rule
+        assert Compare([["t/a", "t/b"]], floor=0, tasks=tasks, only=["gone"]).read(evidence) == []
+
+
 def planted(a: tuple[int | str, ...], b: tuple[int | str, ...]) -> dict[tuple[str, str, int | None, int], int | str]:
     """Right answers of 200, a seed each."""
     return {(row, "x", None, seed): n for row, each in (("a", a), ("b", b)) for seed, n in enumerate(each)}

@@ -12,6 +12,7 @@ import numpy as np
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import detectable
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import (
@@ -28,7 +29,6 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
     LEVEL,
     answers,
-    detectable,
     generated,
     inputs,
     interval,
@@ -58,7 +58,8 @@ class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
     Scores in per cent (BLEU, or each task's own), with the paired bootstrap over inputs and seeds of the tables, over the
-    seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. least: seeds
+    seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone; only: of these
+    the named ones, the others are not read. least: seeds
     behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
     -> the sign that makes more of them better, which must give the same verdicts. better: whether a second verdict tells of
     a value above 0. Of comparisons of which `any` suffices, each has Bonferroni's share of the 5 %.
@@ -74,10 +75,11 @@ class Compare(ClaimTest):
         least: int = LEAST,
         agree: Mapping[str, int] | None = None,
         better: bool = False,
+        only: Sequence[str] = (),
     ) -> None:
         self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
         self.region, self.tasks, self.combine = Region.of(floor, ceiling), tasks, combine
-        self.least, self.agree, self.better = least, dict(agree or {}), better
+        self.least, self.agree, self.better, self.only = least, dict(agree or {}), better, tuple(only)
         if any(len(cells) not in (2, 4) or len({cell.table for cell in cells}) > 1 for cells in self.comparisons):
             raise UserError("a comparison names two or four cells of one table")
         if tasks not in ("mean", "each") or combine not in HOW:
@@ -93,6 +95,7 @@ class Compare(ClaimTest):
     def rule(self) -> str:
         names = "; ".join(_expression([f"`{cell.name}`" for cell in cells]) for cells in self.comparisons)
         over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
+        over += f" of {', '.join(self.only)}" if self.only else ""
         several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
         also = "".join(f", and {'' if sign > 0 else 'minus '}{metric} likewise" for metric, sign in self.agree.items())
         better = f"; and a second verdict: above 0{also}" if self.better else ""
@@ -104,8 +107,8 @@ class Compare(ClaimTest):
         planned = []
         for cells in self.comparisons:
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
-                tasks = list(dict.fromkeys(map(task_of, mine)))
-                groups = [[task] for task in tasks] if self.tasks == "each" else [tasks]
+                tasks = [task for task in dict.fromkeys(map(task_of, mine)) if not self.only or task in self.only]
+                groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
         level = LEVEL / (len(planned) or 1) if self.combine == "any" else LEVEL
