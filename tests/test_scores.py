@@ -21,6 +21,7 @@ from lora_repro.report import searched, statistics
 from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured, quoted
+from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference, Mean, Metric, holm, one_origin, summarise, text_of
 from lora_repro.results import Run, Store, declared_cells, long, own, published, runs
 from lora_repro.tasks.triples.dart import DART
@@ -89,6 +90,16 @@ def test_a_missing_row_is_empty_never_zero(tmp_path: Path) -> None:
     result = results(row("lora", 1, ["none"]), store(tmp_path))["lora"]
     assert (result.cells, result.n, result.method_parameters, result.differences) == ({}, None, None, {})
     assert text_of(result.cells.get("bleu"), 1) == "—"
+
+
+def test_a_table_of_one_task_leaves_out_rows_of_which_nothing_is_known(tmp_path: Path) -> None:
+    found = store(tmp_path, record("s0"))
+    cells = row("lora", 1, ["s0"]) + row("none", 2, ["s1"])
+    cells += row("printed", 3, ["s2"], paper={"small": {"bleu": 60, "source": "p"}})
+    made = [*measured(cells, found, COLUMNS, "metric", "full", COLUMNS[:1]), *quoted(cells, COLUMNS, "small", "S")]
+    scores = Scores("t", "FT", "smoke", "B", (), tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
+    shown = scores.without_empty_rows().results
+    assert {(one.row, one.source) for one in shown} == {(one.row, one.source) for one in made if one.row != "none"} != set()
 
 
 def test_diverged_and_collapsed_are_counted_and_averaged_as_what_they_are(tmp_path: Path) -> None:

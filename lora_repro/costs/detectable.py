@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from lora_repro.config.place import ROOT
-from lora_repro.metrics.bootstrap import METRICS, paired_draws
+from lora_repro.metrics.bootstrap import METRICS, detectable, paired_draws
 from lora_repro.records.record import load_predictions, load_records
 
 PAIRS, DRAWS = 8, 200  # settings that are compared, and resamples of their inputs: enough for two digits
@@ -60,8 +60,7 @@ def points(noise: Noise | None, seeds: int, inputs: int) -> float | None:
     if noise is None or not inputs or seeds < 1 or (seeds > 1 and noise.seed is None):
         return None
     widen = float(stdtrit(seeds - 1, 0.975) / ndtri(0.975)) if seeds > 1 else 0.0
-    error = math.sqrt(2 * (widen * (noise.seed or 0.0)) ** 2 / seeds + noise.input**2 / inputs)
-    return float(ndtri(0.975) + ndtri(0.8)) * error
+    return detectable(math.sqrt(2 * (widen * (noise.seed or 0.0)) ** 2 / seeds + noise.input**2 / inputs))
 
 
 @cache

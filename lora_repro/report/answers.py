@@ -36,10 +36,9 @@ Answer = dict[str, Any]
 def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
     """What one experiment shows: the cells of its `Pivot`, and any other table as it is printed with the numbers behind it."""
     pivot = shown.pivot if isinstance(shown, Fusion) else shown
-    parts = pivot.parts(ask.cells) if isinstance(pivot, Pivot) else []
+    parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
     cells = [one for _, part, declared in parts for one in _cells(part, ask, declared, store)]
-    theirs = {f"{ask.name}_{task}" if task else ask.name for task, _, _ in parts}
-    others = [exhibit for exhibit in exhibits if exhibit.stem not in theirs]
+    others = [exhibit for exhibit in exhibits if exhibit.stem not in [stem for stem, _, _ in parts]]
     sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
     return {"cells": cells, "sheets": [_sheet(table, sources) for exhibit in others for table in exhibit.tables]}
 

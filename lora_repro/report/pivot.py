@@ -55,24 +55,25 @@ class Pivot:
         if not mine and not any(store.source == OWN for store in stores):
             return []
         made = []
-        for task, pivot, cells in self.parts(ask.cells):
+        for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
             found = [run for store in stores for run in runs(cells, store)]
             first = [run for run in found if run.source == stores[0].source]
             # A table that was published once stays, whatever of it the present protocol has to measure again.
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
-            if not task:
+            if pivot is self:
                 said = ask.said(run.signature for run in first)
-                made.append(Exhibit(ask.name, tuple(tables_of(scores)), said, partial(self.draw, scores, first), keep))
-            elif found:  # what the paper prints of a task alone stands in the whole table
-                said = f"{len({run.signature for run in first})} runs of {task}"
-                made.append(Exhibit(f"{ask.name}_{task}", tuple(tables_of(scores)), said, lambda _: [], keep))
+                made.append(Exhibit(stem, tuple(tables_of(scores)), said, partial(self.draw, scores, first), keep))
+            elif found:
+                tables = tables_of([one.without_empty_rows() for one in scores])
+                said = f"{len({run.signature for run in first})} runs in {stem}"
+                made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
         return made
 
-    def parts(self, declared: Sequence[Cell]) -> list[tuple[str, Pivot, list[Cell]]]:
-        """The whole table, whose task is "", and each task's own: (task, what it shows, its cells)."""
-        own = [(task, pivot, [cell for cell in declared if task_of(cell) == task]) for task, pivot in self.each.items()]
-        return [("", self, [*declared]), *(part for part in own if part[2])]
+    def parts(self, ask: Ask) -> list[tuple[str, Pivot, list[Cell]]]:
+        """(the exhibit's stem, what it shows, its cells) of the whole table and of each task's own."""
+        own = [(task, pivot, [cell for cell in ask.cells if task_of(cell) == task]) for task, pivot in self.each.items()]
+        return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
 
     def command(self, ask: Ask) -> str:
         return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"

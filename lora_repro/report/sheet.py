@@ -32,6 +32,11 @@ class Scores:
     score: str
     reference_row: str = ""
 
+    def without_empty_rows(self) -> Scores:
+        """The rows of which anything was measured or is printed: those of a task alone, where the whole table has the others."""
+        told = {result.row for result in self.results if result.cells}
+        return replace(self, results=tuple(result for result in self.results if result.row in told))
+
     def table(self) -> Table:
         """The scores in words. The row's label stands on the first of its lines only."""
         versus = f"{self.compared.metric.label} − {self.reference} [95 %]"

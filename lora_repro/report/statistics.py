@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import METRICS, Floats, paired_draws
+from lora_repro.metrics.bootstrap import METRICS, Floats, detectable, paired_draws
 from lora_repro.records.record import load_predictions
 from lora_repro.report.table import EMPTY, SINGLE, Number
 from lora_repro.results import Run
@@ -184,11 +184,6 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
 def spread(draws: Floats) -> float:
     """The standard deviation of the resamples in which the score is defined, a difference's error; NaN where it is in none."""
     return math.nan if np.isnan(draws).all() else float(np.nanstd(draws))
-
-
-def detectable(error: float, level: float = LEVEL) -> float:
-    """The least true difference that a comparison of this error shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
-    return float(ndtri(1 - level / 2) + ndtri(0.8)) * error
 
 
 def detectable_by(low: float, high: float) -> float:
