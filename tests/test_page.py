@@ -52,7 +52,8 @@ UNRUN = """**GLUE, profile mini. To reproduce: make x**
 |  | paper | 86.6 | 3 |
 """
 READING = {"what": f"LoRA {EVIL}", "unit": "BLEU", "verdict": "inconclusive", "better": "", "n": 1, "generated": True,
-           "value": 1.5, "low": -3.25, "high": 6.5, "notes": ["`e2e/lora`: 1 run"], "sources": ["mini/tables/e2e.md"]}
+           "value": 1.5, "low": -3.25, "high": 6.5, "detectable": 7.04, "notes": ["`e2e/lora`: 1 run"],
+           "sources": ["mini/tables/e2e.md"]}
 CLAIMS = [
     {"id": name, "statement": f"Claim {name} holds.", "after_the_paper": after, "figure": "70.4", "source": "Table 3",
      "test": "`a` - `b`",
@@ -207,7 +208,7 @@ def test_a_claim_is_a_line_with_its_badge_that_opens(html: str) -> None:
     shown = html[html.index('id="two"') : html.index('id="three"')]
     for part in ('<span class="badge inconclusive"', "Claim two holds.", "<code>a</code> - <code>b</code>"):
         assert part in shown
-    assert "1.5 [−3.25, 6.5] (n = 1)" in shown and "At laptop: tested" in shown and EVIL not in shown
+    assert "1.5 [−3.25, 6.5] (n = 1), Δ 7.04<" in shown and "At laptop: tested" in shown and EVIL not in shown
     assert html.index("Of the paper") < html.index('id="two"') < html.index("Of later work") < html.index('id="three"')
 
 

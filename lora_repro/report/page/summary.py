@@ -85,13 +85,14 @@ def _value(cell: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def reading(one: Mapping[str, Any]) -> str:
-    """`+1.4 [−3.3, +6.5] (n = 1)`, or why there is none."""
+    """`1.4 [−3.3, 6.5] (n = 3), Δ 7.0`, or why there is none. Δ: the least difference that would have shown, where it is one."""
     if one["value"] is None:
         return str(one["verdict"])
     number = [_signed(one[key]) for key in ("value", "low", "high") if one[key] is not None]
     between = f" [{number[1]}, {number[2]}]" if len(number) == 3 else ""
     n = f" (n = {one['n']})" if one["n"] else ""
-    return number[0] + between + n
+    least = "" if one.get("detectable") is None else f", Δ {_signed(one['detectable'])}"
+    return number[0] + between + n + least
 
 
 def _signed(value: float) -> str:
