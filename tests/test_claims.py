@@ -126,6 +126,7 @@ STATEMENTS = {
     "merged_latency": "Merging adds no latency", "adapter_latency": "most at the smallest batch", "start": "unchanged",
     "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
     "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
+    "lora_with_prefixes_wikisql": "WikiSQL.*alone",
     "few_directions": "few random directions", "pretraining_lowers_it": "lowers the intrinsic dimension",
     "larger_models_lower_it": "Larger models",
     "fusion_helps": "Fusing the adapters of several tasks", "qlora_matches_lora": "NF4.*matches LoRA over floats",
