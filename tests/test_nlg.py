@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +264,5 @@ def test_java_home_comes_first_then_path_then_the_wheel(
 
 def test_importing_and_bleu_start_no_java() -> None:
     jvm.close()
-    started = time.perf_counter()
     bleu.bleu([bleu.bleu_counts("a b", ["a c"])])
-    assert jvm._worker is None and time.perf_counter() - started < 1
+    assert jvm._worker is None
