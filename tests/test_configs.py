@@ -67,6 +67,19 @@ def test_options_that_most_runs_leave_alone_are_accepted() -> None:
     assert asked["tune"]["length"] == 0.5 and asked["starts"] == [{"task": "entailment"}]
 
 
+@pytest.mark.parametrize("task", ["webnlg", "dart"])
+def test_a_protocol_is_a_choice_of_the_tasks_that_have_two(task: str) -> None:
+    assert build(compose([f"task={task}"]).task).protocol == "paper"
+    official = compose([f"experiment={task}", f"row/{task}=lora", "protocol=official"])
+    assert build(official.task).protocol == "official" and "protocol" not in official
+    asked = [resolved(f"task={task}", f"{key}=official") for key in ("protocol", "task.protocol")]
+    assert signature(asked[0]) == signature(asked[1])
+    with pytest.raises(UserError, match=r"official.*paper"):
+        compose([f"task={task}", "protocol=both"])
+    with pytest.raises(UserError, match="no setting of E2E"):
+        build(compose(["task=e2e", "protocol=official"]).task)
+
+
 def test_a_start_with_a_method_of_its_own_has_none_of_the_settings_of_this_one() -> None:
     fused = ["task=rte", "method=adapter_fusion", "method.sources=[mnli,sst2]", "method.bottleneck=8", "train.lr=1e-3"]
     asked = [*fused, "starts=[{task:mnli,method:adapter_p},{task:sst2}]"]
