@@ -15,8 +15,8 @@ not there; their rates are chosen first.
 
 Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
 (`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
-`tune.length=1` searches a setting again at its full length, to show that the shorter trials choose the same; the longest counts,
-of equally long ones that with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
+A setting may be searched at several lengths, to see whether shorter trials choose the same; the longest counts, of equally long
+ones that with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
 frozen backbone, which a GPU does nearly in the time of one; a CPU is no faster by it.
 """
 
