@@ -156,13 +156,13 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
     tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detectable, "noise", lambda task, profile: detectable.Noise("mini", 2.3, 52))
-    asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", f"paths.runs={tmp_path}"]
+    asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", "tune.length=0.333", f"paths.runs={tmp_path}"]
     made = plan.lines(cells([*asked, "seed=0,1,2"]))
     said = plan.totals(made)
     (search,) = [text for text in said if text.startswith("rates not searched: ")]
     assert search.startswith("rates not searched: 2; 3 to 7 trials each of 0.33 of a training take ")
     once = {line.cell.row.name: line.forecast.train_seconds for line in made}
-    assert f"{plan.clock(3 * 0.3333 * sum(once.values()))} to " in search
+    assert f"{plan.clock(3 * 0.333 * sum(once.values()))} to " in search
     assert all(0 < line.forecast.train_seconds < line.forecast.seconds for line in made)
     (least,) = [text for text in said if text.startswith("differences of two rows that rte could show")]
     # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone

@@ -115,7 +115,7 @@ def test_sentence_tasks_choose_by_score_then_loss_and_texts_by_loss() -> None:
 
 
 def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
-    base = ["experiment=glue", "row/glue=lora", "task=cola", "profile=laptop"]
+    base = ["experiment=glue", "row/glue=lora", "task=cola", "profile=laptop", "tune.length=0.3333"]
     config, _ = tune.shortened(compose(base), 1e-3)
     assert config.train.epochs == pytest.approx(2 / 3, rel=1e-3) and config.train.warmup == 0.1
     config, _ = tune.shortened(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
