@@ -163,11 +163,10 @@ def too_wide(folder: Path, *options: str) -> list[str]:
     return [f"{page} at {width}: {wide} {cut}" for page, width, wide, cut in found if wide > width or cut]
 
 
-@pytest.mark.parametrize("preferred", [0, 1], ids=["dark", "light"])
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
-def test_a_published_page_fits_a_phone_a_tablet_and_a_desk(path: Path, preferred: int, tmp_path: Path) -> None:
+def test_a_published_page_fits_a_phone_a_tablet_and_a_desk(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path)
-    assert too_wide(tmp_path, f"--blink-settings=preferredColorScheme={preferred}") == []
+    assert too_wide(tmp_path) == []
 
 
 def test_a_page_that_is_too_wide_is_found(tmp_path: Path) -> None:
