@@ -12,6 +12,8 @@ JOBS ?= 2
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PY := $(VENV)/bin/python
+# What is imported is compiled once, whatever an image's environment says: torch and transformers are half of every start else.
+export PYTHONDONTWRITEBYTECODE :=
 # Byte-compiling half a million lines that are never run takes longer than installing them.
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
 LOCK := requirements.lock

@@ -43,6 +43,12 @@ def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
     assert command.endswith("-m lora_repro verify experiment=low_data profile=mini")
 
 
+def test_an_image_that_forbids_byte_code_does_not_slow_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    said = make("-f", "Makefile", "-f", "-", "said", stdin="said:\n\t@$(PYTHON) -c 'import sys; print(sys.dont_write_bytecode)'\n")
+    assert said.stdout.strip() == "False", said.stderr
+
+
 def test_reproduce_is_one_command_that_prints_its_table_itself() -> None:
     lines = [line for line in commands("reproduce-e2e") if "-m lora_repro" in line and " fetch " not in line]
     assert [line.partition(" -m ")[2].strip() for line in lines] == ["lora_repro.run experiment=e2e profile=mini"]

@@ -424,9 +424,10 @@ os.register_at_fork(after_in_child=begin)
 """
 
 
-def launch(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+def launch(tmp_path: Path, *arguments: str, threads: str | None = None) -> subprocess.Popen[str]:
     (tmp_path / "sitecustomize.py").write_text(LATE)
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": threads} if threads else {}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "lora_repro.run", "-m", *LONG, *arguments, f"paths.runs={tmp_path}"]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -488,7 +489,7 @@ def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path:
     """SIGUSR2 is submitit's signal for preemption and time limits, which SLURM sends to all of a job's processes: the run,
     the fork server and the supervisor. submitit_local requeues as SLURM would.
     """
-    process = launch(tmp_path, "hydra/launcher=submitit_local", "method=lora")
+    process = launch(tmp_path, "hydra/launcher=submitit_local", "method=lora", threads="1")
     (cell,) = listed([*LONG, "-m", "method=lora", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((cell.folder / "checkpoints").glob("step_*")), process)
     run_process = at_work(cell)
