@@ -45,7 +45,8 @@ def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
 
 def test_an_image_that_forbids_byte_code_does_not_slow_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    said = make("-f", "Makefile", "-f", "-", "said", stdin="said:\n\t@$(PYTHON) -c 'import sys; print(sys.dont_write_bytecode)'\n")
+    rule = "said:\n\t@$(PYTHON) -c 'import sys; print(sys.dont_write_bytecode)'\n"
+    said = make("-f", "Makefile", "-f", "-", "said", stdin=rule)
     assert said.stdout.strip() == "False", said.stderr
 
 
