@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 FLOAT = 4  # bytes of a trained value, its gradient, and each of Adam's two moments
 CHECKPOINTS = 3  # two are kept and a third is being written
-PROCESS = 530 * 2**20  # what Python, its libraries and their buffers take of main memory: 420 to 530 in the published runs of MiniLM
+PROCESS = 530 * 2**20  # what Python and its libraries take of main memory: 420 to 530 in the published runs of MiniLM
 LOADING, SCORING = 5.0, 0.05  # seconds a run, and a generated text (METEOR and its kin), in published records
 
 
