@@ -27,7 +27,13 @@ def memory(row: str, label: str, parameters: int, peak: int) -> dict[str, Any]:
         "quantised": 0, "weights_bytes": 4 * 124_439_808,
         "loaded_mib": 800, "peak_mib": peak, "state_bytes": 8 * parameters + 4,
         "gradient_bytes": 4 * parameters, "activation_bytes": 50_000_000, "file_bytes": 4 * parameters + 90,
-        "tokens": 128, "seconds": [0.5, 0.25, 0.4],
+    }  # fmt: skip
+
+
+def step(row: str, label: str, slow: tuple[float, float, float]) -> dict[str, Any]:
+    return {
+        "backbone": "gpt2_small", "row": row, "label": label, "tokens": 128, "ms": [350.0, 375.0, 360.0],
+        "full_ms": [500.0, 500.0, 450.0], "against_full": {**dict(zip(("median", "low", "high"), slow, strict=True)), "n": 3},
     }  # fmt: skip
 
 
@@ -40,6 +46,7 @@ def measurement(**change: Any) -> dict[str, Any]:
         "backbones": {"gpt2_small": "GPT-2 small, random weights"},
         "latency": [entry(row, *cell) for cell in cells for row in LABELS],
         "memory": [memory("lora", "LoRA", 147_456, 1000), memory("full", "Full fine-tuning", 124_439_808, 2600)],
+        "steps": [step("lora", "LoRA", (-25.0, -30.0, -20.0))],
         "arithmetic": [
             {"label": "GPT-3 175B", "row": "lora", "width": 2, "parameters": 18_874_368, "total": 174_591_683_584},
             {"label": "GPT-3 175B", "row": "full", "width": 2, "parameters": 174_591_683_584, "total": 174_591_683_584},

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from latency_measure import measurement
 from safetensors.numpy import save_file
 
 from lora_repro.analysis.spectra import random_basis
@@ -31,7 +32,7 @@ from lora_repro.report.claims.arithmetic import (
 )
 from lora_repro.report.claims.base import Operand, expanded
 from lora_repro.report.claims.compare import Compare
-from lora_repro.report.claims.cost import MeasuredMemory, Slowdown, TrainingCost
+from lora_repro.report.claims.cost import MeasuredMemory, MeasuredStep, Slowdown, TrainingMemory
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.intruders import Intruders
 from lora_repro.report.claims.norms import NormRatio
@@ -217,18 +218,18 @@ def evidence_of(tmp_path: Path, right: dict[tuple[str, str, int | None, int], in
     return evidence
 
 
-def plant(tmp_path: Path, key: str, right: int | str, seconds: float = 1.0, caption: str = "real files") -> None:
+def plant(tmp_path: Path, key: str, right: int | str, peak: float = 1.0, caption: str = "real files") -> None:
     finished = isinstance(right, int)
     correct = [float(i < right) for i in range(200)] if isinstance(right, int) else []
     lines = "".join(f'{{"key": "{i}", "correct": {value}}}\n' for i, value in enumerate(correct))
     write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
-    scale = seconds if key.startswith("a") else 1.0
+    scale = peak if key.startswith("a") else 1.0
     write_json(tmp_path / "records" / f"{key}.json", {
         "schema": record.SCHEMA, "signature": key, "status": "finished" if finished else right,
         "asked": {"task": {}}, "row": {"table": "t", "name": key[0], "label": key[0]},
         "measured": {"scores": {"accuracy": sum(correct) / 200} if finished else {},
-                     "train_seconds": 10 * scale, "train_tokens": 100,
-                     "peak_memory_mb": 100, "parameters": {"method": 7, "head": 1, "total": 9}},
+                     "train_seconds": 10, "train_tokens": 100,
+                     "peak_memory_mb": 100 * scale, "parameters": {"method": 7, "head": 1, "total": 9}},
         "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": caption, "hashes": {}}, "device": "cpu"},
     })  # fmt: skip
 
@@ -471,24 +472,37 @@ def test_generated_data_are_named(tmp_path: Path) -> None:
     assert shown.endswith("<br>1 not run")  # else the numbers would not explain the verdict
 
 
-def test_costs_are_quotients_of_the_same_task_seed_and_device(tmp_path: Path) -> None:
+def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -> None:
     right: Any = {(row, "x", None, seed): 100 for row in "ab" for seed in (0, 1, 2)}
-    cost = TrainingCost(["t"], "a", "b", "seconds", ceiling=1)
-    (faster,) = cost.read(evidence_of(tmp_path / "fast", right, seconds=0.5))
-    assert faster.value == pytest.approx(0.5) and faster.verdict == REPLICATED and faster.n == 3
-    assert cost.read(evidence_of(tmp_path / "slow", right, seconds=2.0))[0].verdict == REFUTED
+    cost = TrainingMemory(["t"], "a", "b", ceiling=1)
+    (lighter,) = cost.read(evidence_of(tmp_path / "light", right, peak=0.5))
+    assert lighter.value == pytest.approx(0.5) and lighter.verdict == REPLICATED and lighter.n == 3
+    assert cost.read(evidence_of(tmp_path / "heavy", right, peak=2.0))[0].verdict == REFUTED
     many: Any = {(row, task, None, seed): 100 for row in "ab" for task in map(str, range(60)) for seed in (0, 1, 2)}
-    evidence = evidence_of(tmp_path / "many", many, seconds=0.5, tasks=tuple(map(str, range(60))))
+    evidence = evidence_of(tmp_path / "many", many, peak=0.5, tasks=tuple(map(str, range(60))))
     assert cost.read(evidence)[0].verdict == REPLICATED
-    evidence.store.records["a-7-None-1"]["measured"]["train_seconds"] = 30  # one slow run of 180, outside the middle 95 %
+    evidence.store.records["a-7-None-1"]["measured"]["peak_memory_mb"] = 300  # one large run of 180, outside the middle 95 %
     (one,) = cost.read(evidence)
     assert one.high == 0.5 and one.verdict == INCONCLUSIVE
-    evidence = evidence_of(tmp_path / "fast", right, seconds=0.5)
+    evidence = evidence_of(tmp_path / "light", right, peak=0.5)
     for key, value in {"batching": "packed", "device": "another"}.items():
         evidence.store.records["a-x-None-1"]["where"][key] = value
         assert cost.read(evidence)[0].verdict == INCONCLUSIVE
         evidence.store.records["a-x-None-1"]["where"].pop("batching", None)
-    assert TrainingCost(["t"], "a", "b", "memory", ceiling=1).read(evidence)[0].value == 1
+
+
+def test_a_step_is_read_from_rounds_that_took_turns_and_not_from_whole_runs(tmp_path: Path) -> None:
+    found = measurement()
+    write_json(tmp_path / "measures" / "latency.json", found)
+    evidence = Evidence("mini", tmp_path, {})
+    (reading,) = MeasuredStep("lora", ceiling=1).read(evidence)
+    assert (reading.value, reading.low, reading.high, reading.n, reading.verdict) == (0.75, 0.7, 0.8, 3, REPLICATED)
+    assert MeasuredStep("lora", ceiling=0.75).read(evidence)[0].verdict == INCONCLUSIVE
+    assert MeasuredStep("lora", ceiling=0.6).read(evidence)[0].verdict == REFUTED
+    assert MeasuredStep("other", ceiling=1).read(evidence) == []
+    found["where"]["load_before"] = 2.5
+    write_json(tmp_path / "measures" / "latency.json", found)
+    assert "the machine was busy (load 2.5)" in MeasuredStep("lora", ceiling=1).read(Evidence("mini", tmp_path, {}))[0].notes
 
 
 # Planted arrays: 64 dimensions, A of rank 8 and of rank 16; the first direction is common, the others are random.

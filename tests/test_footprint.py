@@ -30,7 +30,6 @@ def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
     tensors = (found["state_bytes"] - floor.state) / 4  # AdamW also counts the steps of each tensor
     assert tensors == int(tensors) and 0 < tensors < 60
     assert floor.checkpoint < found["file_bytes"] < floor.checkpoint + 200 * tensors + 100
-    assert len(found["seconds"]) == 1 and found["tokens"] == 16
 
 
 def test_what_is_kept_for_a_backward_pass_is_counted_once_and_without_the_weights() -> None:

@@ -81,7 +81,7 @@ def test_a_hub_model_is_timed_as_random_weights_of_its_shape() -> None:
     assert (spec.source, spec.label) == ("random", "GPT-2 medium, random weights") and spec.shape["n_embd"] == 1024
 
 
-ROWS = "row/latency=plain,plain_again,lora_merged,lora,adapter_l_small,prelayer"
+ROWS = "row/latency=plain,plain_again,lora_merged,lora,adapter_l_small,prelayer,full"
 SMALL = [ROWS, "backbone=random_gpt2"]
 
 
@@ -119,6 +119,12 @@ def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_pat
             assert entry["slowdown"]["median"] == pytest.approx(again.median, abs=0.1)  # kept to four digits
             assert entry["slowdown"]["low"] <= entry["slowdown"]["median"] <= entry["slowdown"]["high"]
     assert [entry["row"] for entry in found["memory"]] == ["lora"]
+    steps = {entry["row"]: entry for entry in found["steps"]}
+    assert set(steps) == {"lora", "adapter_l_small", "prelayer"}  # each of those trained, but for full fine-tuning
+    for entry in steps.values():
+        assert len(entry["ms"]) == len(entry["full_ms"]) == 5 and entry["tokens"] == 16
+        again = slowdown(entry["ms"], entry["full_ms"], 200)
+        assert entry["against_full"]["median"] == pytest.approx(again.median, abs=0.1)
     assert any("5 rounds of 6 models" in line for line in said)
 
 

@@ -94,14 +94,16 @@ def test_the_paper_s_numbers_are_those_of_table_1() -> None:
     assert all(OmegaConf.load(path).row.name == path.stem for path in (CONF / "row" / "latency").glob("*.yaml"))
 
 
-def test_an_older_measurement_has_no_bytes_of_weights_gradients_and_activations() -> None:
+def test_an_older_measurement_has_no_bytes_of_weights_gradients_and_activations_and_no_steps() -> None:
     found = measurement()
     for line in found["memory"]:
         del line["weights_bytes"], line["quantised"], line["gradient_bytes"], line["activation_bytes"]
+    del found["steps"]
     (table, _) = memory_tables({"published": found})
     for row in table.rows:
         line = dict(zip(table.header, row, strict=True))
         assert (line["Weights, MB"], line["(4 P)"], line["Gradients, MB"], line["Activations, MB"]) == ("—", "(498)", "—", "—")
+    assert line["Step, ms"] == line["Step / full FT [95 %]"] == "—"
     lines = [each for each in costs.numbers(found) if each["quantity"] in ("gradient_bytes", "activation_bytes")]
     assert len(lines) == 4 and not any(each["value"] for each in lines)
 
@@ -113,7 +115,10 @@ def test_memory_stands_beside_the_arithmetic() -> None:
     assert (full["Gradients, MB"], lora["Gradients, MB"], full["Activations, MB"]) == ("497.76", "0.59", "50.00")
     assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
     assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB
-    assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"], lora["Tokens/s"]) == ("0.15 M", "(500)", "0.38", "320")
+    assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"]) == ("0.15 M", "(500)", "0.38")
+    assert (lora["Step, ms"], lora["Step / full FT [95 %]"], full["Step, ms"]) == ("360", "0.75 [0.70, 0.80]", "—")
+    (quotient,) = [line for line in costs.numbers(measurement()) if line["quantity"] == "step_over_full"]
+    assert [quotient[key] for key in ("row", "value", "low", "high", "n")] == ["lora", "0.75", "0.7", "0.8", "3"]
     numbers = {title: cell for title, cell in full.items() if isinstance(cell, Number)}
     assert numbers["Above the model, MB"].value == pytest.approx(1887.4368) and numbers["Trained"].value == 124_439_808
     rows = {row[:2]: row for row in last.rows}

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lora_repro.config.compose import build, compose, resolved
 from lora_repro.costs.bench import Bench
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
-from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 from lora_repro.objectives.completion import summed_loss
 from lora_repro.records import provenance
 from lora_repro.train import checkpoint
@@ -94,58 +94,70 @@ def saved(compute: Callable[[], torch.Tensor], known: Iterable[torch.Tensor]) ->
     return out, sum(found.values())
 
 
+@dataclass(frozen=True)
+class Training:
+    """A method in its backbone, trained on one random batch (`bench.train_batch` sequences of `bench.train_length` tokens)."""
+
+    backbone: Backbone
+    trainable: Trainable
+    optimizer: torch.optim.Optimizer
+    batch: Batch
+
+    def loss(self) -> torch.Tensor:
+        return summed_loss(self.backbone, self.batch, 0.1)[0] / len(self.batch.scored)
+
+    def step(self) -> None:
+        self.loss().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def training(config: dict[str, Any], device: torch.device) -> Training:
+    """What a row of conf/row/latency trains, in float32."""
+    bench, method = part(config, "bench"), part(config, "method")
+    torch.manual_seed(0)
+    backbone = shaped(part(config, "backbone")).load().to(device)
+    trainable = method.apply(backbone)
+    backbone.to(device)
+    backbone.model.train()
+    batch = random_batch(backbone, method, bench.train_batch, bench.train_length).to(device)
+    return Training(backbone, trainable, torch.optim.AdamW(trainable.parameters(), lr=1e-4, fused=True), batch)
+
+
 def footprint(config: dict[str, Any]) -> dict[str, Any]:
-    """Bytes and seconds of `bench.train_steps` steps of AdamW in float32, in this process.
+    """Bytes of `bench.train_steps` steps of AdamW in float32, in this process.
 
     The first step makes the optimizer's state, the second meets it while activations are alive, so the peak is that of
     a long training. `weights` are the bytes of all parameters and buffers. `loaded` is taken with the method inserted and every
     weight touched (a mapped file is not resident before); `peak` - `loaded` is gradients, optimizer state, activations, buffers.
     One more step, after the peak is taken, has `activation` bytes (`saved`) and `gradient` bytes, those after its backward pass.
     """
-    device, bench, method = place(config), part(config, "bench"), part(config, "method")
-    torch.manual_seed(0)
-    backbone = shaped(part(config, "backbone")).load().to(device)
-    trainable = method.apply(backbone)
-    backbone.to(device)
-    parameters = trainable.parameters()
-    batch = random_batch(backbone, method, bench.train_batch, bench.train_length).to(device)
-    scored = len(batch.scored)
-    for parameter in backbone.model.parameters():
+    device, bench = place(config), part(config, "bench")
+    held = training(config, device)
+    trainable, model = held.trainable, held.backbone.model
+    for parameter in model.parameters():
         parameter.detach().sum()
-    kept = {value.data_ptr(): value for value in (*backbone.model.parameters(), *backbone.model.buffers())}
+    kept = {value.data_ptr(): value for value in (*model.parameters(), *model.buffers())}
     weights = sum(value.numel() * value.element_size() for value in kept.values())
     gc.collect()
     provenance.reset_peak_memory()
     loaded = provenance.peak_memory_mb(device)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    backbone.model.train()
-    seconds = []
-
-    def loss() -> torch.Tensor:
-        return summed_loss(backbone, batch, 0.1)[0] / scored
-
     for _ in range(bench.train_steps):
-        started = time.perf_counter()
-        loss().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(round(time.perf_counter() - started, 5))
+        held.step()
     peak = provenance.peak_memory_mb(device)
-    again, activations = saved(loss, kept.values())
+    again, activations = saved(held.loss, kept.values())
     again.backward()  # type: ignore[no-untyped-call]
-    gradients = [parameter.grad for parameter in backbone.model.parameters() if parameter.grad is not None]
-    state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    state = [value for entry in held.optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ADAPTER
         checkpoint.save_tensors(path, {**trainable.method, **trainable.head})
         file_bytes = path.stat().st_size
-    counts = trainable.counts(backbone.model)
+    counts = trainable.counts(model)
     return {
         "parameters": counts["method"] + counts["head"],
         "total": counts["total"],
-        "quantised": sum(part.sizes[0] * part.sizes[1] for part in backbone.model.modules() if isinstance(part, Nf4Matrix)),
+        "quantised": sum(part.sizes[0] * part.sizes[1] for part in model.modules() if isinstance(part, Nf4Matrix)),
         "weights_bytes": weights,
         "loaded_mib": loaded,
         "peak_mib": peak,
@@ -153,8 +165,6 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
         "gradient_bytes": sum(value.numel() * value.element_size() for value in gradients),
         "activation_bytes": activations,
         "file_bytes": file_bytes,
-        "tokens": bench.train_batch * bench.train_length,
-        "seconds": seconds[1:],  # the first step also pays for what later ones find
     }
 
 
@@ -179,8 +189,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
             raise UserError(f"the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
         measured = json.loads(done.stdout.splitlines()[-1])
         entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measured})
-        say(f"{backbone} {row.name}: memory of {1 + len(measured['seconds'])} steps, "
-            f"{time.monotonic() - started:.0f} s")  # fmt: skip
+        say(f"{backbone} {row.name}: memory of training, {time.monotonic() - started:.0f} s")
     return entries
 
 

@@ -2,9 +2,10 @@
 
     python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
 
-One process holds the plain model and every method's and times them in interleaved rounds (`timing.interleaved`); memory is
-measured in a fresh process a method (`footprint`). A finished measurement of the same settings on the same device is not
-repeated. Speed does not depend on the values of weights, so a hub model is built from its shape with random ones.
+One process holds the plain model and every method's and times them in interleaved rounds (`timing.interleaved`), likewise a
+training step of each method and one of full fine-tuning; memory is measured in a fresh process a method (`footprint`). A
+finished measurement of the same settings on the same device is not repeated. Speed does not depend on the values of weights, so
+a hub model is built from its shape with random ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 
 from lora_repro import cli
+from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
@@ -34,7 +36,7 @@ from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.results import backbone_name, grouped
 
-NAME, PLAIN = "latency", "plain"
+NAME, PLAIN, FULL = "latency", "plain", "full"
 
 
 def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
@@ -80,6 +82,36 @@ def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int)
     return call
 
 
+def wait_for(device: torch.device) -> Callable[[], None]:
+    """What returns when the device has finished what it was told."""
+    return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+
+
+def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry a trained row of one backbone's `cells`: every round's milliseconds of its step, and of full fine-tuning's.
+
+    A step is forward, backward and AdamW on one random batch, in float32. Nothing where full fine-tuning is not among the cells.
+    """
+    rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").trained}
+    if FULL not in rows:
+        return []
+    whole, entries = footprint.training(rows[FULL].asked, device), []
+    for name, cell in rows.items():
+        if name == FULL or (cell.asked["backbone"]["quantise"] and nf4.absent(name)):
+            continue
+        bench: Bench = part(cell.asked, "bench")
+        started, own = time.monotonic(), footprint.training(cell.asked, device)
+        found = interleaved({name: own.step, FULL: whole.step}, bench.rounds, 2, wait=wait_for(device), warm=False)
+        entries.append({
+            "backbone": backbone_name(cell), "row": name, "label": cell.row.label,
+            "tokens": bench.train_batch * bench.train_length,
+            "against_full": vars(slowdown(found[name], found[FULL], bench.resamples)),
+            **{key: [round(value, 4) for value in found[which]] for key, which in (("ms", name), ("full_ms", FULL))},
+        })  # fmt: skip
+        say(f"{entries[-1]['backbone']} {name}: {bench.rounds} rounds of a step, {time.monotonic() - started:.0f} s")
+    return entries
+
+
 def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One entry a size (batch x length) and timed row of one backbone's `cells`: every round's milliseconds and the slow-down."""
     bench: Bench = part(cells[0].asked, "bench")
@@ -96,13 +128,12 @@ def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
         method = part(cell.asked, "method")
         backbone, trainable = adapted(plain, method, part(cell.asked, "bench"))
         made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     entries = []
     for length in bench.lengths:
         for batch in bench.batches:
             started = time.monotonic()
             calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in made.items()}
-            found = interleaved(calls, bench.rounds, bench.warmup, wait=wait)
+            found = interleaved(calls, bench.rounds, bench.warmup, wait=wait_for(device))
             for name, cell in rows.items():
                 against = slowdown(found[name], found[PLAIN], bench.resamples)
                 entries.append({
@@ -134,6 +165,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
             say(f"warning: this machine is busy (load {load:.1f}); times and intervals will show it")
         started = time.monotonic()
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
+        stepped = [entry for block in blocks for entry in steps(block, device, say)]
         latency = [entry for block in blocks for entry in times(block, device, say)]
         write_json(path, {
             "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
@@ -141,7 +173,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
             "backbones": {backbone_name(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
-            "latency": latency, "memory": memory, "arithmetic": footprint.arithmetic(blocks[0]),
+            "latency": latency, "memory": memory, "steps": stepped, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
                       "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},
         })  # fmt: skip

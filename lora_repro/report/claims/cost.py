@@ -1,4 +1,4 @@
-"""Tests on what a method costs: a training step from the records of training runs, a forward pass from the measured latency."""
+"""Tests on what a method costs: memory from the records of training runs, steps and forward passes from measurements."""
 
 from __future__ import annotations
 
@@ -14,27 +14,24 @@ from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judg
 from lora_repro.report.statistics import generated
 from lora_repro.results import by_place
 
-COSTS = {"seconds": "training seconds a token", "memory": "peak memory of the process"}
+PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
 PLAIN = "plain"
 MODELS = 2  # behind a verdict on measured memory, which has no seeds
 BUSY = 0.5  # load average before a measurement, above which its tables warn too
 
 
-class TrainingCost(ClaimTest):
-    """Quotient of one row's cost over another's, for each task and seed of `tables` that both finished on one device.
+class TrainingMemory(ClaimTest):
+    """Quotient of one row's peak memory over another's, for each task and seed of `tables` that both finished on one device.
 
-    measure: `seconds` a training token, or `memory`, the peak of the process. Wall time holds whatever else the machine
-    did meanwhile; a peak holds the interpreter and what earlier runs of the process left.
+    A peak holds the interpreter and what earlier runs of the process left.
     """
 
     def __init__(
-        self, tables: Sequence[str], row: str, other: str, measure: str, floor: float | None = None, ceiling: float | None = None
+        self, tables: Sequence[str], row: str, other: str, floor: float | None = None, ceiling: float | None = None
     ) -> None:
-        self.tables, self.row, self.other, self.measure = list(tables), row, other, measure
+        self.tables, self.row, self.other = list(tables), row, other
         self.region = Region.of(floor, ceiling)
-        if measure not in COSTS:
-            raise UserError(f"measure is one of {', '.join(COSTS)}, not {measure}")
 
     def rows(self) -> dict[str, set[str]]:
         return {table: {self.row, self.other} for table in self.tables}
@@ -42,7 +39,7 @@ class TrainingCost(ClaimTest):
     @property
     def rule(self) -> str:
         names = " and ".join(f"`{table}`" for table in self.tables)
-        return (f"{COSTS[self.measure]}, `{self.row}` / `{self.other}`, of each task and seed of {names} run on the same device: "
+        return (f"{PEAK}, `{self.row}` / `{self.other}`, of each task and seed of {names} run on the same device: "
                 f"the middle 95 % and every one of the quotients lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -55,9 +52,9 @@ class TrainingCost(ClaimTest):
             for seed in sorted(sides[0].keys() & sides[1].keys()):
                 pair = [side[seed].record for side in sides]
                 how = {(str(run["where"]["device"]), run["where"].get("batching", "padded")) for run in pair}
-                same = len(how) == 1  # a packed step is faster than a padded one, whatever the method
+                same = len(how) == 1  # a packed step takes less than a padded one, whatever the method
                 if same and all(side[seed].finished for side in sides):
-                    quotients.append(self._cost(pair[0]) / self._cost(pair[1]))
+                    quotients.append(pair[0]["measured"]["peak_memory_mb"] / pair[1]["measured"]["peak_memory_mb"])
                     seeds.add(seed)
                     records += pair
         if not quotients:
@@ -69,14 +66,8 @@ class TrainingCost(ClaimTest):
         counts = f"trained values {trained[0]} against {trained[1]}"
         notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
-        return [Reading(f"{self.row} / {self.other}, table {table}", COSTS[self.measure], verdict, float(np.median(quotients)),
+        return [Reading(f"{self.row} / {self.other}, table {table}", PEAK, verdict, float(np.median(quotients)),
                         low, high, len(seeds), 2, notes=notes, sources=sources, generated=generated(records))]  # fmt: skip
-
-    def _cost(self, run: Record) -> float:
-        measured = run["measured"]
-        if self.measure == "memory":
-            return float(measured["peak_memory_mb"])
-        return float(measured["train_seconds"] / measured["train_tokens"])
 
 
 def _range(records: Sequence[Record]) -> str:
@@ -111,6 +102,40 @@ class MeasuredMemory(ClaimTest):
                 what = f"{self.row} / {self.other}, measured"
                 found.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,)))
         return found
+
+
+class MeasuredStep(ClaimTest):
+    """Quotient of a row's training step over full fine-tuning's, interleaved in one process, each backbone and device on its own.
+
+    The median over rounds of the quotient of two times of one round, its interval a bootstrap over the rounds.
+    """
+
+    def __init__(self, row: str, floor: float | None = None, ceiling: float | None = None) -> None:
+        self.row, self.region = row, Region.of(floor, ceiling)
+
+    @property
+    def rule(self) -> str:
+        return (f"a training step's time, `{self.row}` / `full`, in interleaved rounds: the 95 % interval over rounds lies "
+                f"{self.region.words}")  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        found = []
+        for path, measured in evidence.measures("latency").items():
+            for entry in measured.get("steps", ()):
+                if entry["row"] == self.row:
+                    value, low, high = (1 + entry["against_full"][key] / 100 for key in ("median", "low", "high"))
+                    n, model = entry["against_full"]["n"], measured["backbones"][entry["backbone"]]
+                    verdict = judge(self.region, low, high, n, [value])
+                    notes = (str(measured["where"]["device"]), *_busy(measured))
+                    what = f"{self.row} / full, {model}"
+                    found.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
+                                         sources=(path,)))  # fmt: skip
+        return found
+
+
+def _busy(measured: Record) -> list[str]:
+    load = measured["where"]["load_before"]
+    return [f"the machine was busy (load {load})"] if load > BUSY else []
 
 
 class Slowdown(ClaimTest):
@@ -157,10 +182,7 @@ class Slowdown(ClaimTest):
         each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in chosen)
-        where = measured["where"]
-        notes = [str(where["device"])]
-        if where["load_before"] > BUSY:
-            notes.append(f"the machine was busy (load {where['load_before']})")
+        notes = [str(measured["where"]["device"]), *_busy(measured)]
         missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,4 +91,9 @@ def numbers(found: Found) -> list[dict[str, str]]:
         line(entry, "file_bytes", entry["file_bytes"], arithmetic=floor.checkpoint, n=1)
         line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)
         line(entry, "peak_bytes", entry["peak_mib"] * 2**20, arithmetic=floor.training, n=1)
+    for entry in found.get("steps", ()):
+        against = entry["against_full"]
+        line(entry, "step_ms", f"{statistics.median(entry['ms']):.6g}", n=len(entry["ms"]))
+        median, low, high = (f"{1 + against[key] / 100:.6g}" for key in ("median", "low", "high"))
+        line(entry, "step_over_full", median, low=low, high=high, n=against["n"])
     return lines

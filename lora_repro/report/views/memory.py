@@ -18,9 +18,12 @@ def above_mb(entry: Entry) -> float:
     return float((entry["peak_mib"] - entry["loaded_mib"]) * MIB / MB)
 
 
-def speed(entry: Entry) -> float:
-    """Training tokens per second: the median step."""
-    return float(entry["tokens"] / statistics.median(entry["seconds"]))
+def step_text(step: Entry | None) -> str:
+    """`0.70 [0.68, 0.73]`: a training step's time by full fine-tuning's."""
+    if step is None:
+        return EMPTY
+    value, low, high = (1 + step["against_full"][key] / 100 for key in ("median", "low", "high"))
+    return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["against_full"]["n"], low=low, high=high)
 
 
 def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
@@ -32,9 +35,11 @@ def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
         for row in dict.fromkeys(entry["row"] for entry in first["memory"] if entry["backbone"] == backbone):
             shown = True
             for source, found in measured.items():
-                own = {e["row"]: e for e in found["memory"] if e["backbone"] == backbone}
+                own, steps = (
+                    {e["row"]: e for e in found.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
+                )
                 if row in own:
-                    lines.append(_line(own[row], own.get(FULL), source, shown))
+                    lines.append(_line(own[row], own.get(FULL), steps.get(row), source, shown))
                     shown = False
         tables.append(Table(_facts(first, backbone), HEADER, "ll" + "r" * (len(HEADER) - 2), tuple(lines), NOTES))
     return [*tables, *arithmetic_tables(first["arithmetic"])]
@@ -46,7 +51,7 @@ ARITHMETIC = (
 HEADER = (
     "Method", "Source", "Trained", "Weights, MB", "(4 P)", "Optimizer state, MB", "(8 T)",
     "Gradients, MB", "File, MB", "(4 T)", "Activations, MB", "Above the model, MB", "(12 T)",
-    "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Tokens/s",
+    "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Step, ms", "Step / full FT [95 %]",
 )  # fmt: skip
 NOTES = (
     "In brackets the bytes that arithmetic asks for, in float32: T trained values, P values of the model with the method; "
@@ -55,7 +60,8 @@ NOTES = (
     "Gradients: after a backward pass. Activations: what a forward pass keeps for it, the model's own weights not counted.",
     "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
     "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
-    "Tokens/s: median step after the first, each method in a process of its own and not interleaved: a hint, not a comparison.",
+    "Step: forward, backward and AdamW, in rounds of a step of the method and one of full fine-tuning in one process: the median "
+    "time, and the median quotient of two times of one round with a percentile bootstrap over rounds. Lower is better.",
 )
 
 
@@ -71,7 +77,7 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
     )
 
 
-def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
+def _line(entry: Entry, full: Entry | None, step: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
     floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
     peak = entry["peak_mib"] * MIB / MB
     weights, gradients, activations = (  # None: an older measurement
@@ -90,7 +96,8 @@ def _line(entry: Entry, full: Entry | None, source: str, shown: bool) -> tuple[s
         *_pair(above_mb(entry), floor.above_model / MB, 0),
         *_pair(peak, floor.training / MB, 0),
         share,
-        _number(speed(entry), ".0f", n=len(entry["seconds"])),
+        EMPTY if step is None else _number(statistics.median(step["ms"]), ".0f", n=len(step["ms"])),
+        step_text(step),
     )
 
 
