@@ -116,7 +116,8 @@ def test_memory_stands_beside_the_arithmetic() -> None:
     assert (full["File, MB"], full["(4 T)"]) == ("497.76", "(497.76)")
     assert (full["Above the model, MB"], full["(12 T)"]) == ("1887", "(1493)")  # 1,800 MiB
     assert (lora["Trained"], lora["(4 P + 12 T)"], lora["Peak / full FT"]) == ("0.15 M", "(500)", "0.38")
-    assert (lora["Step, ms"], lora["Step / full FT [95 %]"], full["Step, ms"]) == ("360", "0.75 [0.70, 0.80]", "—")
+    assert (lora["Step, ms"], lora["Step / full FT [95 %]"], full["Step, ms"]) == ("360", "0.75 [0.70, 0.80]", "500")
+    assert full["Step / full FT [95 %]"] == "—"
     (quotient,) = [line for line in costs.numbers(measurement()) if line["quantity"] == "step_over_full"]
     assert [quotient[key] for key in ("row", "value", "low", "high", "n")] == ["lora", "0.75", "0.7", "0.8", "3"]
     numbers = {title: cell for title, cell in full.items() if isinstance(cell, Number)}

@@ -112,11 +112,11 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def training(config: dict[str, Any], device: torch.device) -> Training:
-    """What a row of conf/row/latency trains, in float32."""
+def training(config: dict[str, Any], device: torch.device, backbone: Backbone | None = None) -> Training:
+    """What a row of conf/row/latency trains, in float32, in its own backbone or in the one given."""
     bench, method = part(config, "bench"), part(config, "method")
     torch.manual_seed(0)
-    backbone = shaped(part(config, "backbone")).load().to(device)
+    backbone = backbone or shaped(part(config, "backbone")).load().to(device)
     trainable = method.apply(backbone)
     backbone.to(device)
     backbone.model.train()

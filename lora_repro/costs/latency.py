@@ -87,29 +87,38 @@ def wait_for(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
 
 
+def twin(plain: Backbone) -> Backbone:
+    """A copy with parameters of its own, over the plain one's memory: what a step writes there changes no time."""
+    parameters: dict[int, Any] = {id(each): torch.nn.Parameter(each.detach()) for each in plain.model.parameters()}
+    shared = [plain.tokenizer, *plain.model.buffers()]
+    return copy.deepcopy(plain, {**parameters, **{id(thing): thing for thing in shared}})
+
+
 def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a trained row of one backbone's `cells`: every round's milliseconds of its step, and of full fine-tuning's.
+    """One entry a trained row of one backbone's `cells`: every round's milliseconds of a training step, by full fine-tuning's.
 
     A step is forward, backward and AdamW on one random batch, in float32. Nothing where full fine-tuning is not among the cells.
     """
     rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").trained}
     if FULL not in rows:
         return []
-    whole, entries = footprint.training(rows[FULL].asked, device), []
+    bench: Bench = part(rows[FULL].asked, "bench")
+    started, plain, made = time.monotonic(), shaped(part(rows[FULL].asked, "backbone")).load().to(device), {}
     for name, cell in rows.items():
-        if name == FULL or (cell.asked["backbone"]["quantise"] and nf4.absent(name)):
-            continue
-        bench: Bench = part(cell.asked, "bench")
-        started, own = time.monotonic(), footprint.training(cell.asked, device)
-        found = interleaved({name: own.step, FULL: whole.step}, bench.rounds, 2, wait=wait_for(device), warm=False)
-        entries.append({
-            "backbone": backbone_name(cell), "row": name, "label": cell.row.label,
-            "tokens": bench.train_batch * bench.train_length,
-            "against_full": vars(slowdown(found[name], found[FULL], bench.resamples)),
-            **{key: [round(value, 4) for value in found[which]] for key, which in (("ms", name), ("full_ms", FULL))},
-        })  # fmt: skip
-        say(f"{entries[-1]['backbone']} {name}: {bench.rounds} rounds of a step, {time.monotonic() - started:.0f} s")
-    return entries
+        quantised = cell.asked["backbone"]["quantise"]
+        if not (quantised and nf4.absent(name)):
+            made[name] = footprint.training(cell.asked, device, None if quantised else twin(plain))
+    found = interleaved({name: held.step for name, held in made.items()}, bench.rounds, 2, wait=wait_for(device), warm=False)
+    named = backbone_name(cells[0])
+    say(f"{named}: {bench.rounds} rounds of a training step of {len(made)} methods, {time.monotonic() - started:.0f} s")
+    return [
+        {
+            "backbone": named, "row": name, "label": rows[name].row.label, "tokens": bench.train_batch * bench.train_length,
+            "slowdown": None if name == FULL else vars(slowdown(times, found[FULL], bench.resamples)),
+            "ms": [round(value, 4) for value in times],
+        }
+        for name, times in found.items()
+    ]  # fmt: skip
 
 
 def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -123,8 +123,8 @@ class MeasuredStep(ClaimTest):
         for path, measured in evidence.measures("latency").items():
             for entry in measured.get("steps", ()):
                 if entry["row"] == self.row:
-                    value, low, high = (1 + entry["against_full"][key] / 100 for key in ("median", "low", "high"))
-                    n, model = entry["against_full"]["n"], measured["backbones"][entry["backbone"]]
+                    value, low, high = (1 + entry["slowdown"][key] / 100 for key in ("median", "low", "high"))
+                    n, model = entry["slowdown"]["n"], measured["backbones"][entry["backbone"]]
                     verdict = judge(self.region, low, high, n, [value])
                     notes = (str(measured["where"]["device"]), *_busy(measured))
                     what = f"{self.row} / full, {model}"

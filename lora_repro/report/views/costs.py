@@ -92,8 +92,8 @@ def numbers(found: Found) -> list[dict[str, str]]:
         line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)
         line(entry, "peak_bytes", entry["peak_mib"] * 2**20, arithmetic=floor.training, n=1)
     for entry in found.get("steps", ()):
-        against = entry["against_full"]
         line(entry, "step_ms", f"{statistics.median(entry['ms']):.6g}", n=len(entry["ms"]))
-        median, low, high = (f"{1 + against[key] / 100:.6g}" for key in ("median", "low", "high"))
-        line(entry, "step_over_full", median, low=low, high=high, n=against["n"])
+        if against := entry["slowdown"]:
+            median, low, high = (f"{1 + against[key] / 100:.6g}" for key in ("median", "low", "high"))
+            line(entry, "step_over_full", median, low=low, high=high, n=against["n"])
     return lines

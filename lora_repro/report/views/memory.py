@@ -20,10 +20,10 @@ def above_mb(entry: Entry) -> float:
 
 def step_text(step: Entry | None) -> str:
     """`0.70 [0.68, 0.73]`: a training step's time by full fine-tuning's."""
-    if step is None:
+    if step is None or step["slowdown"] is None:
         return EMPTY
-    value, low, high = (1 + step["against_full"][key] / 100 for key in ("median", "low", "high"))
-    return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["against_full"]["n"], low=low, high=high)
+    value, low, high = (1 + step["slowdown"][key] / 100 for key in ("median", "low", "high"))
+    return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["slowdown"]["n"], low=low, high=high)
 
 
 def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
@@ -60,8 +60,8 @@ NOTES = (
     "Gradients: after a backward pass. Activations: what a forward pass keeps for it, the model's own weights not counted.",
     "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
     "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
-    "Step: forward, backward and AdamW, in rounds of a step of the method and one of full fine-tuning in one process: the median "
-    "time, and the median quotient of two times of one round with a percentile bootstrap over rounds. Lower is better.",
+    "Step: forward, backward and AdamW; in one process, in rounds of one step of each method: the median time, and the median "
+    "quotient of two times of one round with a percentile bootstrap over rounds. Lower is better.",
 )
 
 
