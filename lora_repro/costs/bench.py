@@ -18,10 +18,10 @@ MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 class Bench:
     """What is timed and what is trained a few steps for its memory.
 
-    Timing: `rounds` interleaved rounds after `warmup` calls, at every batch size of `batches` x length of `lengths`;
-    `resamples` of the bootstrap; CPU `threads` (null: torch's default). Memory: `train_steps` optimizer steps of
-    `train_batch` sequences of `train_length` tokens. A row says whether it is `timed` and `trained`, whether LoRA is
-    `merged`, and whether it is timed on a `copy` of the plain weights (merging always is). `arithmetic`: a `label` and
+    Timing: `rounds` interleaved rounds after `warmup` calls, at every batch size of `batches` x length of `lengths`, and as many
+    of a training step; `resamples` of the bootstrap; CPU `threads` (null: torch's default). Memory: `train_steps` optimizer
+    steps. A step has `train_batch` sequences of `train_length` tokens. A row says whether it is `timed` and `trained`, whether
+    LoRA is `merged`, and whether it is timed on a `copy` of the plain weights (merging always is). `arithmetic`: a `label` and
     the `shape` of a model too large to run, `bytes` a value.
     """
 
