@@ -1,10 +1,11 @@
 """What was measured, as one long table: a line a declared run and metric. Tables, figures, claims and notebooks read it.
 
     from lora_repro.results import frame
-    frame("e2e", profile="laptop").query("main and status == 'finished'").groupby("label").value.agg(["mean", "count"])
+    frame("e2e", profile="laptop").query("main").groupby("label").value.agg(["mean", "count"])
 
 Runs are found by the signature that their cell composes to, never by a label or a folder, so that an ad-hoc run cannot slip
-into a row. A cell that was not run, or a metric that was not measured, has no line; it is never 0. No torch.
+into a row. A cell that was not run, or a metric that was not measured, has no line; it is never 0. A run that collapsed has
+its lines, and counts in a mean; one that diverged has no score, where the tables take the worst there is. No torch.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def frame(
 
     row, label      the table's row; backbone, task, seed, and every other axis that is swept (`row.rank`, `data.n_train`)
     metric, value   as measured (bleu 0.683, not 68.3); `main` marks the score that stands for its task
-    source          `published` or `this checkout`; status: only `finished` runs belong in a mean
+    source          `published` or `this checkout`; status: a collapsed run counts in a mean, a diverged one as the worst score
     signature       names the run; method_parameters, head_parameters: what it trained; note: what the run said of itself
 
     overrides: those of the training command (`row/e2e=lora`, `seed=0`, `train.lr=1e-3`) narrow or change what is asked for.

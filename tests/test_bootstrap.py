@@ -172,13 +172,17 @@ def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:
     shares = (0.2, 0.5, 0.9)
     a = [[{"correct": share}] * 5 for share in shares]
     b = [[{"correct": 0.0}] * 5] * 3
-    difference, drawn, _ = paired_draws(a, b, n=4000, metric="accuracy")
-    assert difference == pytest.approx(np.mean(shares))
+    found = paired_draws(a, b, n=4000, metric="accuracy")
+    assert found.difference == pytest.approx(np.mean(shares)) and found.freedom == 2
     expected = np.std(shares, ddof=1) / np.sqrt(3) * 4.3027 / 1.96
-    assert np.std(drawn) == pytest.approx(expected, rel=0.05)
+    assert np.std(found.resamples) == pytest.approx(expected, rel=0.05)
+    # At another level by that level's quantiles: t(0.995) with two degrees of freedom, and the normal one.
+    assert np.std(found.at(0.01)) == pytest.approx(expected * 9.9248 / 2.5758 / (4.3027 / 1.96), rel=0.05)
     # Seeds that both methods share are drawn together: what they have in common cancels.
-    assert np.ptp(paired_draws(a, a, n=50, metric="accuracy")[1]) == 0
-    assert np.ptp(paired_draws(a, a[:2], n=50, metric="accuracy")[1]) > 0
+    assert np.ptp(paired_draws(a, a, n=50, metric="accuracy").resamples) == 0
+    assert np.ptp(paired_draws(a, a[:2], n=50, metric="accuracy").resamples) > 0
+    one = paired_draws(a[0], b[0], n=50, metric="accuracy")
+    assert (one.at(0.01) == one.resamples).all() and np.isinf(one.freedom)
 
 
 def test_undefined_rates_are_left_out() -> None:

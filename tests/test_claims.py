@@ -369,6 +369,29 @@ def test_of_comparisons_of_which_any_suffices_each_has_its_share_of_the_error(tm
     assert one[0].low is not None and two[0].low is not None and two[0].low < one[0].low
 
 
+def test_where_all_must_hold_one_that_fails_needs_its_share_of_the_error(tmp_path: Path) -> None:
+    """Else of many comparisons at the margin one says "not replicated" by chance."""
+    right = planted((110, 112, 114), (120, 120, 120))
+    for n, verdict in ((1, REFUTED), (3, INCONCLUSIVE)):
+        test = Compare([["t/a", "t/b"]] * n, floor=0)
+        readings = test.read(evidence_of(tmp_path, dict(right)))
+        assert {reading.verdict for reading in readings} == {verdict} and test.verdict(readings) == verdict
+        assert readings[0].high is not None and readings[0].high < 0  # what is shown stays at 5 %
+        said = "outside at 5 %, not at its share of it, 1.7 %"
+        assert all((said in reading.notes) == (n == 3) for reading in readings)
+        turned = Compare([["t/b", "t/a"]] * n, floor=0).read(evidence_of(tmp_path, dict(right)))
+        assert {reading.verdict for reading in turned} == {REPLICATED}  # that all hold by chance is less likely
+
+
+def test_a_comparison_that_was_not_run_decides_nothing_of_better(tmp_path: Path) -> None:
+    right = planted((150, 150, 150), (100, 100, 100))
+    test = Compare([["t/a", "t/b"], ["t/a", "t/c"]], floor=-1, better=True)
+    readings = test.read(evidence_of(tmp_path, {**right, ("c", "y", None, 0): 0}))
+    assert [reading.better for reading in readings] == [REPLICATED, NOT_RUN]
+    assert "; better: **inconclusive**" in ledger._cell("mini", ledger.Outcome(INCONCLUSIVE, tuple(readings)))
+    assert "better" not in ledger._cell("mini", ledger.Outcome(NOT_RUN, tuple(readings[1:])))
+
+
 def test_claims_ask_for_three_seeds_and_ablations_for_five_and_read_what_they_cite() -> None:
     for claim in CLAIMS:
         for test in getattr(claim.test, "parts", [claim.test]):

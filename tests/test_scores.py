@@ -17,6 +17,7 @@ import pytest
 from lora_repro.cells import Cell, Row
 from lora_repro.config import rates
 from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import Draws, paired_draws
 from lora_repro.report import searched, statistics
 from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
@@ -126,6 +127,35 @@ def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
     assert found_difference and found_difference.n == 2 and found_difference.mean == pytest.approx((0 + 90) / 2)
 
 
+def drawn_at_random(generator: Any, seeds: int, spread: float) -> Draws:
+    """A difference of none: inputs whose mean errs by 1, seeds by `spread`, as `paired_draws` draws them."""
+    values = 5 * generator.normal(size=25)[:, None] + spread * generator.normal(size=seeds)
+    runs = [[{"cider": value} for value in run] for run in values.T.tolist()]
+    return paired_draws(runs, [[{"cider": 0.0}] * 25] * seeds, n=100, metric="cider")
+
+
+def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
+    """Of 12 comparisons at 5 % / 12 each, where normal tails would give a star to one table in seven."""
+    generator = statistics.np.random.default_rng(0)
+    tables = []
+    for _ in range(100):
+        found = [drawn_at_random(generator, 3, 4.0) for _ in range(12)]
+        tables.append([Difference(0, 0, 0, 3, p=statistics.p_of(one.difference, [one])) for one in found])
+    assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 7
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) -> None:
+    one = drawn_at_random(statistics.np.random.default_rng(1), seeds, 1.0)
+    for level, quantile in ((0.05, 1.959964), (0.01, 2.575829), (0.001, 3.290527)):
+        end = quantile * statistics.spread(one.at(level))
+        assert statistics.p_of(end, [one]) == statistics.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
+    assert statistics.p_of(0.0, [one]) == 1 and statistics.p_of(1e9, [one]) < 1e-3
+    flat = Draws(1.0, statistics.np.zeros(3), 3, statistics.np.zeros(3), 2)
+    undefined = flat._replace(resamples=flat.resamples * math.nan)
+    assert statistics.p_of(1.0, [flat]) == 0 and math.isnan(statistics.p_of(1.0, [undefined]))
+
+
 def test_holm_corrects_by_rank_and_never_falls() -> None:
     given = [Difference(1, 0, 2, 3, p=p) for p in (0.01, 0.04, 0.03, 0.005)]
     assert [one.p for one in holm(given)] == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm (1979), by hand
@@ -185,9 +215,9 @@ def predictions(folder: Path, signature: str, keys: str) -> None:
 def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = []
 
-    def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> tuple[float, Any, int]:
+    def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> Draws:
         pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
-        return 0.015, statistics.np.array([-0.01, 0.05]), len(ours[0])
+        return Draws(0.015, statistics.np.array([-0.01, 0.05]), len(ours[0]), statistics.np.zeros(2), 1)
 
     monkeypatch.setattr(statistics, "paired_draws", fake)
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]

@@ -102,5 +102,5 @@ def _score(run: Mapping[str, Any]) -> float | None:
 
 
 def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:
-    _, draws, inputs = paired_draws(ours, theirs, DRAWS, metric=metric)
-    return 100 * float(np.nanstd(draws)) * math.sqrt(inputs)
+    drawn = paired_draws(ours, theirs, DRAWS, metric=metric)
+    return 100 * float(np.nanstd(drawn.resamples)) * math.sqrt(drawn.inputs)

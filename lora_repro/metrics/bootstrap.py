@@ -33,6 +33,36 @@ class Interval(NamedTuple):
     n_resamples: int
 
 
+class Draws(NamedTuple):
+    """A difference of scores and that of each resample, [n], NaN where undefined; the number of inputs.
+
+    resamples: with what the draw of the seeds moves widened for an interval at 5 %. by_seeds: [n], that part of them. freedom: of
+    the seeds' spread, k - 1 of k seeds, the fewer of two methods that are not paired; infinite for one.
+    """
+
+    difference: float
+    resamples: Floats
+    inputs: int
+    by_seeds: Floats
+    freedom: float
+
+    def at(self, level: float) -> Floats:
+        """The resamples widened for an interval at `level`, by t(1 - level / 2) / z(1 - level / 2): few seeds have long tails."""
+        return self.resamples + (_widening(level, self.freedom) / _widening(LEVEL, self.freedom) - 1) * self.by_seeds
+
+    def less(self, other: "Draws") -> "Draws":
+        """A difference of two differences that drew the same inputs and seeds."""
+        whole = self.difference - other.difference, self.resamples - other.resamples
+        return Draws(*whole, self.inputs, self.by_seeds - other.by_seeds, min(self.freedom, other.freedom))
+
+
+LEVEL = 0.05
+
+
+def _widening(level: float, freedom: float) -> float:
+    return float(stdtrit(freedom, 1 - level / 2) / ndtri(1 - level / 2))
+
+
 def corpus_bleu(sums: Floats) -> Floats:
     """BLEU of summed statistics [..., 10] (matches[4], totals[4], hyp_len, ref_len), by the rule of `bleu.bleu`; [...]."""
     matches, totals, hyp_len, ref_len = sums[..., :4], sums[..., 4:8], sums[..., 8], sums[..., 9]
@@ -182,7 +212,7 @@ def resamples(inputs: int, n: int, seed: int) -> list[NDArray[np.uint16]]:
     return [generator.multinomial(inputs, chances, size).astype(np.uint16) for size in sizes]
 
 
-def detectable(error: float, level: float = 0.05) -> float:
+def detectable(error: float, level: float = LEVEL) -> float:
     """The least true difference that a comparison of this error shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
     return float(ndtri(1 - level / 2) + ndtri(0.8)) * error
 
@@ -202,16 +232,14 @@ def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0,
     the metric's `worst`. Raises UserError on another metric, n < 1, no
     inputs, inputs that differ in number, statistics that lack a number, or where every run of both methods diverged.
     """
-    difference, drawn, inputs = paired_draws(stats_a, stats_b, n, seed, metric)
-    drawn = drawn[~np.isnan(drawn)]
+    found = paired_draws(stats_a, stats_b, n, seed, metric)
+    drawn = found.resamples[~np.isnan(found.resamples)]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return Interval(difference, float(low), float(high), inputs, len(drawn))
+    return Interval(found.difference, float(low), float(high), found.inputs, len(drawn))
 
 
-def paired_draws(
-    stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu"
-) -> tuple[float, Floats, int]:
-    """(difference a - b, that of each of n resamples, NaN where undefined, number of inputs); see `paired_bootstrap`."""
+def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Draws:
+    """The difference a - b and its n resamples; see `paired_bootstrap`."""
     if metric not in METRICS:
         raise UserError(f"metric={metric}: the bootstrap knows {', '.join(METRICS)}")
     if n < 1:
@@ -235,8 +263,13 @@ def paired_draws(
     first, second = (float(np.nan_to_num(point, nan=worst).mean()) for point in points)
     difference = first - second
     if len(a) == len(b):
-        return difference, _of_seeds(drawn[0] - drawn[1], seed), inputs
-    return difference, _of_seeds(drawn[0], seed) - _of_seeds(drawn[1], seed + 1), inputs
+        pairs = drawn[0] - drawn[1]
+        mean, by_seeds = pairs.mean(axis=1), _by_seeds(pairs, seed)
+    else:
+        mean = drawn[0].mean(axis=1) - drawn[1].mean(axis=1)
+        by_seeds = _by_seeds(drawn[0], seed) - _by_seeds(drawn[1], seed + 1)
+    fewest = min((len(side) for side in (a, b) if len(side) > 1), default=None)
+    return Draws(difference, mean + by_seeds, inputs, by_seeds, np.inf if fewest is None else fewest - 1)
 
 
 def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats) -> Floats:
@@ -245,13 +278,11 @@ def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats
     return np.stack(columns, axis=1)
 
 
-def _of_seeds(values: Floats, seed: int) -> Floats:
-    """[resamples] of [resamples, k]: the mean of k seeds drawn with replacement, widened as `paired_bootstrap` says."""
+def _by_seeds(values: Floats, seed: int) -> Floats:
+    """[resamples] of [resamples, k]: by what k seeds drawn with replacement move the mean, widened as `paired_bootstrap` says."""
     n, k = values.shape
-    mean = np.asarray(values.mean(axis=1))
     if k == 1:
-        return mean
+        return np.zeros(n)
     chosen = np.random.default_rng([seed, k]).integers(k, size=(n, k))
     again = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
-    widen = np.sqrt(k / (k - 1)) * stdtrit(k - 1, 0.975) / stdtrit(np.inf, 0.975)
-    return np.asarray(mean + widen * (again - mean))
+    return np.asarray(np.sqrt(k / (k - 1)) * _widening(LEVEL, k - 1) * (again - values.mean(axis=1)))

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import METRICS, Floats, detectable, paired_draws
+from lora_repro.metrics.bootstrap import LEVEL, METRICS, Draws, Floats, detectable, paired_draws
 from lora_repro.records.record import load_predictions
 from lora_repro.report.table import EMPTY, SINGLE, Number
 from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
-LEVEL = 0.05
+SMALLEST = 1e-12  # p that is told apart from 0
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,29 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
         return None
     # A seed of its own for each: with one for all, tasks of equal size would draw the same resamples.
     drawn = [resampled([run for pair in pairs for run in pair], metric, seed) for seed, (pairs, metric) in enumerate(parts)]
-    draws = np.mean([draws for _, draws in drawn], axis=0)
-    mean, (low, high) = np.mean([point for point, _ in drawn]), interval(draws)
-    error = spread(draws)
-    p = 2 * float(ndtr(-abs(mean) / error)) if error > 0 else 1.0 if mean == 0 else math.nan if math.isnan(error) else 0.0
+    draws = np.mean([one.resamples for one in drawn], axis=0)
+    mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
-    return Difference(scale * float(mean), scale * low, scale * high, n, scale * error, p)
+    return Difference(scale * mean, scale * low, scale * high, n, scale * spread(draws), p_of(mean, drawn))
+
+
+def p_of(mean: float, drawn: Sequence[Draws]) -> float:
+    """Two-sided, of a mean over these of no difference: the level at which the interval, widened for that level, ends at 0.
+
+    That is |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
+    """
+
+    def beyond(log_level: float) -> float:
+        level = math.exp(log_level)
+        error = spread(np.mean([one.at(level) for one in drawn], axis=0))
+        return abs(mean) - float(ndtri(1 - level / 2)) * error
+
+    if math.isnan(spread(drawn[0].resamples)):
+        return math.nan
+    if mean == 0:
+        return 1.0
+    ends = math.log(SMALLEST), math.log(1 - 1e-9)
+    return 0.0 if beyond(ends[0]) >= 0 else 1.0 if beyond(ends[1]) <= 0 else math.exp(float(brentq(beyond, *ends, xtol=1e-3)))
 
 
 def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
@@ -191,8 +209,8 @@ def detectable_by(low: float, high: float) -> float:
     return detectable((high - low) / 2 / float(ndtri(1 - LEVEL / 2)))
 
 
-def resampled(runs: Sequence[Run], metric: str, seed: int) -> tuple[float, Floats]:
-    """(difference, that of each resample) of paired runs, ours and theirs by turns; made once for the same files."""
+def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
+    """The difference and its resamples of paired runs, ours and theirs by turns; made once for the same files."""
     return _resampled(tuple(_stamped(run.predictions) if answers(run) else None for run in runs), metric, seed)
 
 
@@ -214,10 +232,9 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 
 @cache
-def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> tuple[float, Floats]:
+def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
     runs = [None if file is None else _predictions(file) for file in files]
-    point, draws, _ = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
-    return point, draws
+    return paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
 
 
 @cache

@@ -32,11 +32,12 @@ from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import ROOT
 from lora_repro.costs import measures
+from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report import present
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import LEVEL, Metric, one_origin, score, summarise
+from lora_repro.report.statistics import Metric, one_origin, score, summarise
 from lora_repro.report.table import EMPTY, Table
 from lora_repro.report.terminal import terminal
 from lora_repro.results import (

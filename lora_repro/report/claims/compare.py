@@ -12,7 +12,7 @@ import numpy as np
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import detectable
+from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import (
@@ -20,6 +20,8 @@ from lora_repro.report.claims.reading import (
     INCONCLUSIVE,
     LEAST,
     NOT_RUN,
+    REFUTED,
+    REPLICATED,
     Reading,
     Region,
     combined,
@@ -27,7 +29,6 @@ from lora_repro.report.claims.reading import (
 )
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
-    LEVEL,
     answers,
     generated,
     inputs,
@@ -62,7 +63,8 @@ class Compare(ClaimTest):
     the named ones, the others are not read. least: seeds
     behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
     -> the sign that makes more of them better, which must give the same verdicts. better: whether a second verdict tells of
-    a value above 0. Of comparisons of which `any` suffices, each has Bonferroni's share of the 5 %.
+    a value above 0. Where one of m comparisons decides, it does so at Bonferroni's share of the 5 %, a m-th: where `any` suffices
+    one that holds, where `all` must hold one that does not.
     """
 
     def __init__(
@@ -111,10 +113,11 @@ class Compare(ClaimTest):
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
-        level = LEVEL / (len(planned) or 1) if self.combine == "any" else LEVEL
-        return [self._reading(places, evidence, level) for places in planned]
+        share = LEVEL / (len(planned) or 1)
+        levels = Levels(share if self.combine == "any" else LEVEL, share if self.combine == "all" else LEVEL)
+        return [self._reading(places, evidence, levels) for places in planned]
 
-    def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, level: float) -> Reading:
+    def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
         """`places`: for each task its cells. Where some of the tasks were not run the value is of the others, and no verdict."""
         told = _notes(places)
         whole = [cells for cells in places if all(place.runs for place in cells)]
@@ -131,17 +134,17 @@ class Compare(ClaimTest):
             "generated": generated([run.record for run in runs]),
         }
         if not whole:
-            return Reading(verdict=NOT_RUN, **facts)
+            return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", **facts)
         for cells in places:
             one_origin([run.record for place in cells for run in place.runs.values()])
         seeds = _shared_seeds(places)
         if not seeds:
-            return Reading(verdict=INCONCLUSIVE, **facts)
-        found = [_value(places, seeds, level)]
+            return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", **facts)
+        found = [_value(places, seeds, levels)]
         notes = list(facts.pop("notes"))
         for metric, sign in self.agree.items():
             if metric in _scores_of(places[0]):
-                other = _value(places, seeds, level, metric)
+                other = _value(places, seeds, levels, metric)
                 found.append(other.turned(sign))
                 verdict = found[-1].verdict(self.region, self.least)
                 notes.append(f"{metric} {other.value:+.1f} [{other.low:+.1f}, {other.high:+.1f}]: {verdict}".replace("-", "−"))
@@ -151,37 +154,55 @@ class Compare(ClaimTest):
             return INCONCLUSIVE if wanting or part else combined([one.verdict(region, self.least) for one in found], "agree")
 
         ours = found[0]
+        alone = judge(self.region, ours.low, ours.high, len(seeds), ours.each, self.least)
+        if alone == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
+            notes.append(f"outside at {100 * levels.holds:g} %, not at its share of it, {100 * levels.fails:.2g} %")
         return Reading(verdict=verdict_on(self.region), value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
                        better=verdict_on(BETTER) if self.better else "", detectable=ours.detectable,
                        notes=(*notes, *wanting), **facts)  # fmt: skip
 
 
 @dataclass(frozen=True)
+class Levels:
+    """At which a comparison may say that a claim holds, and that it does not."""
+
+    holds: float
+    fails: float
+
+
+@dataclass(frozen=True)
 class Value:
-    """A difference and its interval, in points; each seed's; the least that would have shown (`statistics.detectable`)."""
+    """A difference, in points, and its intervals [low, high] at `Levels.holds` and at `Levels.fails`; each seed's difference;
+    the least that would have shown at `Levels.holds` (`bootstrap.detectable`)."""
 
     value: float
     low: float
     high: float
+    against: tuple[float, float]
     each: Sequence[float]
     detectable: float
 
     def turned(self, sign: int) -> Value:
         """With sign -1 of a metric of which less is better: what it says of better and worse."""
         low, high = sorted((sign * self.low, sign * self.high))
-        return Value(sign * self.value, low, high, [sign * one for one in self.each], self.detectable)
+        first, last = sorted(sign * end for end in self.against)
+        return Value(sign * self.value, low, high, (first, last), [sign * one for one in self.each], self.detectable)
 
     def verdict(self, region: Region, least: int) -> str:
-        return judge(region, self.low, self.high, len(self.each), self.each, least)
+        ends = {REPLICATED: (self.low, self.high), REFUTED: self.against}
+        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), self.each, least) == said]
+        return found[0] if found else INCONCLUSIVE
 
 
-def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], level: float, metric: str | None = None) -> Value:
+def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, metric: str | None = None) -> Value:
     """The mean over the tasks, of their scores or of `metric`."""
-    points, draws = zip(*(_draws(cells, seeds, at, metric) for at, cells in enumerate(places)), strict=True)
-    mean = np.mean(draws, axis=0)
-    low, high = (100 * end for end in interval(mean, level))
+    drawn = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
+    value = 100 * float(np.mean([one.difference for one in drawn]))
+    holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
+    low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    return Value(100 * float(np.mean(points)), low, high, each, 100 * detectable(spread(mean), level))
+    least = detectable(spread(holds), levels.holds)
+    return Value(value, low, high, interval(fails, levels.fails), each, least)
 
 
 def _scores_of(cells: Sequence[Place]) -> set[str]:
@@ -232,14 +253,12 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
     return [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
 
 
-def _draws(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> tuple[float, Any]:
-    """(value, its resamples) on one task. Both halves of four cells draw the same resamples: the same seed `at`."""
+def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
+    """Of one task. Both halves of four cells draw the same resamples: the same seed `at`."""
     metric = metric or score_of(cells[0].cell)
     pairs = zip(cells[::2], cells[1::2], strict=True)
-    halves = [resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs]
-    signs = (1, -1)[: len(halves)]
-    point = sum(sign * half[0] for sign, half in zip(signs, halves, strict=True))
-    return point, sum(sign * half[1] for sign, half in zip(signs, halves, strict=True))
+    first, *second = (resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs)
+    return first.less(second[0]) if second else first
 
 
 def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:

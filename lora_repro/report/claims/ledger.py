@@ -144,7 +144,7 @@ def _cell(profile: str, outcome: Outcome) -> str:
 def _better(outcome: Outcome) -> str:
     """Of a claim "at least as good" whose verdict is on the margin: the one on better."""
     found = [reading.better for reading in outcome.readings if reading.better]
-    return f"; better: **{combined(found, 'all')}**" if found else ""
+    return f"; better: **{combined(found, 'all')}**" if set(found) - {NOT_RUN} else ""
 
 
 def _where(profile: str, outcome: Outcome) -> str:
