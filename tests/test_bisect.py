@@ -40,7 +40,7 @@ def declared(seeds: range = range(2)) -> list[Cell]:
 def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
     """A record in which a run of d scores what `scores` says of its row."""
     score = scores[one.row.name]
-    value = score(one.axes["row.d"], one.seed) if callable(score) else score
+    value = score(one.axes.get("row.d"), one.seed) if callable(score) else score
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
     known = {"scores": {"accuracy": value}, "train_scores": {"accuracy": value and 0.5 * (1 + value)}}
     measured = {**known, "parameters": {"method": 1, "head": 0, "total": 100_000}}
@@ -90,6 +90,28 @@ def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -
     assert one.enough(256, records) is False  # that seed alone: 0.5
     records[Path("did_512_1")] = None
     assert bisect.searches(declared(), RULE)[0].enough(512, records) is None
+
+
+def test_a_reference_that_diverged_draws_no_line() -> None:
+    """Else every value is enough, and d90 is the smallest."""
+    twin = {"full_untrained": 0.6, "did_untrained": steep(64)}
+    scores = {"full": lambda d, seed: None if seed else 0.88, "did": steep(300), **twin}
+    rounds, records = search(scores)
+    assert [value for values in rounds for value in values] == [4, 16384]
+    assert bisect.searches(declared(), RULE)[0].bracket(records) == (None, None)
+    (did, _) = searched(declared(), store(scores))
+    assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
+    assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
+
+
+def test_a_value_that_diverged_with_one_seed_counts_it_as_the_worst() -> None:
+    def seeds(d: int, seed: int) -> float | None:
+        return None if d == 16384 and seed == 1 else 0.8
+
+    scores = {"full": 0.8, "full_untrained": 0.8, "did": seeds, "did_untrained": 0.8}
+    found = searched(declared(range(3)), store(scores, range(3)))
+    mean = found[0].mean(found[0].search.values[16384])
+    assert mean is not None and (mean.mean, mean.n) == (pytest.approx(160 / 3), 3)
 
 
 def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +179,35 @@ def test_claims_on_d90(at: int, over: str, whole: float, seeds: int, verdict: st
     monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(seeds)))
     (reading,) = claim.read(evidence)
     assert reading.verdict == verdict and "RTE" in reading.unit
+
+
+def quotient(kept: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", kept
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
+    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling=1, over="did_untrained").read(evidence)
+    return reading
+
+
+def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over seeds leads the search: a seed's own bracket stays wide, and its upper end is no d90."""
+
+    def twin(d: int, seed: int) -> float:
+        return (0.9 if d >= 300 else 0.4) if seed < 2 else (0.95 if d >= 5000 else 0.3 if d >= 1024 else 0.0)
+
+    def ours(d: int, seed: int) -> float:
+        return 0.9 if d >= 300 else 0.4
+
+    kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": twin}, range(3))
+    ran, twins = searched(declared(range(3)), kept)
+    assert ran.by_seed[0] == (256, 512) and twins.by_seed[0][1] is not None and twins.by_seed[0][1] > 512
+    reading = quotient(kept, monkeypatch)
+    assert (reading.value < 1, reading.verdict) == (True, "inconclusive") and reading.high > 1
+    # Only both ends of the twin were run so far: 16,384 is enough and 4 is not.
+    whole = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(300)}, range(3))
+    middle = [key for key in whole.records if key.startswith("did_untrained") and key[13:-1] not in ("4", "16384")]
+    early = {key: one for key, one in whole.records.items() if key not in middle}
+    assert quotient(Store(PUBLISHED, Path(), early), monkeypatch).verdict == "inconclusive"
 
 
 def test_no_verdict_on_d90_at_rates_that_nobody_searched(monkeypatch: pytest.MonkeyPatch) -> None:

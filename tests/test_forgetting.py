@@ -110,6 +110,24 @@ def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
     assert {one.verdict for one in found} == {INCONCLUSIVE} and "rate not searched" in found[0].notes[0]
 
 
+def test_a_method_is_not_judged_on_the_seeds_that_it_did_not_lose(tmp_path: Path) -> None:
+    runs = {("lora", seed): losses(3.0, 3.1 + seed / 100, 1.5 + seed / 100) for seed in range(4)}
+    runs |= {("full", seed): losses(3.0, 3.6, 1.2) for seed in range(4)}
+    claim = ForgetsLess("e2e/lora", "e2e/full")
+    for status, n, verdict in (("collapsed", 4, REPLICATED), ("diverged", 3, INCONCLUSIVE)):
+        evidence = evidence_of("e2e", runs, tmp_path)
+        lost = evidence.store.records["lora3"]
+        lost["status"], lost["measured"] = status, {} if status == "diverged" else lost["measured"]
+        found = claim.read(evidence)
+        assert {(one.verdict, one.n) for one in found} == {(verdict, n)}
+        assert ("1 of 4 seeds diverged" in found[0].notes) == (status == "diverged")
+    everything = {key: {} for key in runs}
+    evidence = evidence_of("e2e", everything, tmp_path)
+    for found_record in evidence.store.records.values():
+        found_record["status"] = "diverged"
+    assert claim.read(evidence)[0].verdict == INCONCLUSIVE
+
+
 @pytest.mark.parametrize(
     "looks, expected",
     [
@@ -134,6 +152,9 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(evidence_of("glue", runs, tmp_path))
     assert (reading.value, reading.n, reading.verdict) == (pytest.approx(4.0), 3, REPLICATED)
     assert reading.notes[0] == "6 runs"
+    guessed = evidence_of("glue", runs, tmp_path, unsearched=True)
+    (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(guessed)
+    assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)
     assert EpochChoice(["glue/full"]).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
 
 

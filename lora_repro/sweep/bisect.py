@@ -13,6 +13,7 @@ count.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ class Search:
     whole: Sequence[Cell] = ()
 
     def enough(self, value: int, records: Records) -> bool | None:
-        """Whether a value is enough; None as long as a run of it, or of the reference, has no record."""
+        """Whether a value is enough; None as long as a run of it, or of the reference, has no record.
+
+        None as well where one of the reference diverged: then there is no line.
+        """
         return self._reaches(self.values[value], records)
 
     def possible(self, records: Records) -> bool | None:
@@ -70,7 +74,7 @@ class Search:
 
     def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
         here, there = (_mean(found, records) for found in (cells, self.reference))
-        return None if here is None or there is None else here >= self.share * there
+        return None if here is None or there is None or not math.isfinite(there) else here >= self.share * there
 
     def bracket(self, records: Records) -> tuple[int | None, int | None]:
         """The largest value that fell short, and the smallest above it that was enough; None where there is none."""

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
@@ -16,8 +16,21 @@ from lora_repro.report.statistics import generated
 from lora_repro.report.views.dimension import Found, searched
 from lora_repro.results import grouped, task_of
 
-Seeds = dict[int, float]
+KNOWN = ", whatever d90 is between the values that were run"
 IDLE = "one answer for every input scores no less than is enough"
+
+
+class End(NamedTuple):
+    """Where a seed's d90 lies: the smallest value that was enough, infinite where none was; above `short`, at most `most`."""
+
+    enough: float
+    short: float
+    most: float
+
+    @classmethod
+    def of(cls, low: int | None, high: int | None) -> End:
+        top = math.inf if high is None else float(high)
+        return cls(top, float(low or 0), top)
 
 
 class Dimension(ClaimTest):
@@ -26,8 +39,9 @@ class Dimension(ClaimTest):
 
     Of each seed against the same seed's full fine-tuning of the pre-trained weights, the twin's too. No verdict where the twin
     does not come that far by full fine-tuning either: then the training is too short to say anything of directions; nor at rates
-    that nobody searched. A seed that no value is enough for has no end: its quotient is 0 below the line, and it decides nothing
-    above it. The reading is the median over seeds, its interval their range.
+    that nobody searched. A seed's d90 lies above the largest value that fell short and is at most the smallest that was enough:
+    whatever lies between must lie below the ceiling, or nothing of it. The reading is the median over seeds of the smallest that
+    was enough, its interval all that the seeds' d90 can be.
     """
 
     def __init__(
@@ -44,7 +58,7 @@ class Dimension(ClaimTest):
         what = f"quotient by that of `{self.table}/{self.over}`" if self.over else "per cent of the model's values"
         held = ", both held to the pre-trained model's full fine-tuning, which the other's weights reach too when trained in full"
         what += held if self.over else ""
-        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task, searched rates: {self.region.words}"
+        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task, searched rates: {self.region.words}{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = searched(evidence.cells(self.table), evidence.store)
@@ -67,15 +81,14 @@ class Dimension(ClaimTest):
         if self.over and theirs[0].search.possible(theirs[0].records) is not True:
             note = f"{self.over} cannot reach it: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
-        values = [100 * top / ours[0].moved for top in tops(ours[0]).values()]
-        return _judged(_quotients(ours[0], theirs[0]) if self.over else values, self.region, facts, [*ours, *theirs])
+        shares = [End(*(100 * end / ours[0].moved for end in one)) for one in ends(ours[0]).values()]
+        return _judged(_quotients(ours[0], theirs[0]) if self.over else shares, self.region, facts, [*ours, *theirs])
 
 
 class DimensionBySize(ClaimTest):
     """d90 of `row` on a backbone over that on the next smaller one lies below the ceiling, on each task.
 
-    Of each seed against the same seed's full fine-tuning of the same backbone, as in `Dimension`; the reading is the median over
-    seeds, its interval their range.
+    Of each seed against the same seed's full fine-tuning of the same backbone, read and judged as in `Dimension`.
     """
 
     def __init__(self, row: str, references: Sequence[str], ceiling: float, table: str = "intrinsic_dimension") -> None:
@@ -88,7 +101,7 @@ class DimensionBySize(ClaimTest):
     @property
     def rule(self) -> str:
         what = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
-        return f"{what}, every seed, searched rates: {self.region.words}"
+        return f"{what}, every seed, searched rates: {self.region.words}{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = [one for one in searched(evidence.cells(self.table), evidence.store) if one.cell.row.name == self.row]
@@ -110,17 +123,23 @@ class DimensionBySize(ClaimTest):
         return _judged(_quotients(large, small), self.region, facts, [small, large])
 
 
-def _quotients(one: Found, other: Found) -> list[float]:
-    """Of each seed that both have."""
-    mine, theirs = tops(one), tops(other)
-    return [mine[seed] / theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+def _quotients(one: Found, other: Found) -> list[End]:
+    """Of each seed that both have: l < a <= h over l' < b <= h' lies between l / h' and h / l', without these two."""
+    mine, theirs = ends(one), ends(other)
+    found = []
+    for seed in sorted(mine.keys() & theirs.keys()):
+        a, b = mine[seed], theirs[seed]
+        most = a.enough / b.short if b.short else math.inf
+        value = math.inf if math.isinf(a.enough) else a.enough / b.enough
+        found.append(End(value, math.nextafter(a.short / b.enough, math.inf), math.nextafter(most, 0)))
+    return found
 
 
-def _judged(values: Sequence[float], region: Region, facts: Mapping[str, Any], behind: Sequence[Found]) -> Reading:
-    values = [value for value in values if not math.isnan(value)]
+def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[Found]) -> Reading:
+    values = [one.enough for one in seeds]
     if not values or math.inf in values:
         return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)
-    low, high = min(values), max(values)
+    low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
     guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))
     verdict = INCONCLUSIVE if guesses else judge(region, low, high, len(values), values)
@@ -128,6 +147,5 @@ def _judged(values: Sequence[float], region: Region, facts: Mapping[str, Any], b
     return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)
 
 
-def tops(found: Found) -> Seeds:
-    """The smallest value that was enough of each seed; infinite where none was."""
-    return {seed: math.inf if top is None else float(top) for seed, (_, top) in found.by_seed.items()}
+def ends(found: Found) -> dict[int, End]:
+    return {seed: End.of(*bracket) for seed, bracket in found.by_seed.items()}

@@ -63,11 +63,15 @@ class ForgetsLess(ClaimTest):
         evidence: Evidence,
     ) -> Reading:  # fmt: skip
         seeds = sorted(sides[0].keys() & sides[1].keys())
-        pairs = [[side[seed] for side in sides] for seed in seeds if all(side[seed].finished for side in sides)]
+        pairs = [[side[seed] for side in sides] for seed in seeds]
+        lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
+        # What a diverged run learnt and forgot has no number, and the seeds that are left would speak for it.
+        wanting = [*wanting, *([f"{lost} of {len(pairs)} seeds diverged"] if lost else [])]
         read = [(pair, [value(run.record["measured"]) for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
         if not kept:
-            return Reading(what, f"nats a token, {task}", NOT_RUN, notes=("not measured, or not run",))
+            verdict = INCONCLUSIVE if lost else NOT_RUN
+            return Reading(what, f"nats a token, {task}", verdict, notes=(*wanting, "not measured, or not run"))
         runs = [run for pair, _ in kept for run in pair]
         one_origin([run.record for run in runs])
         values = [difference for _, difference in kept]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_repro.report.claims.base import ClaimTest, Operand
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import Reading, Region, judge, student
+from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import generated
 from lora_repro.results import Run
@@ -49,11 +49,12 @@ class EpochChoice(ClaimTest):
         names = ", ".join(f"`{cell.name}`" for cell in self.cells)
         what = "the score at the epoch that one half of the held-out rows chooses, of this half less that of the other, both ways"
         mean = "the mean over rows and tasks of each seed, its 95 % interval over seeds"
-        return f"{names}: {what}: {mean}, lies {self.region.words}"
+        return f"{names}: {what}: {mean}, lies {self.region.words}; with searched rates"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         by_seed: dict[int, list[float]] = {}
         runs, tasks = [], {}
+        wanting: dict[str, None] = {}
         for table in self.rows():
             declared = evidence.cells(table)
             for row in sorted(self.rows()[table]):
@@ -64,13 +65,15 @@ class EpochChoice(ClaimTest):
                             by_seed.setdefault(seed, []).append(100 * inflation(looks))
                             runs.append(run)
                             tasks[place] = len(looks)
+                            if run.cell.unsearched:
+                                wanting[f"{run.cell.row.label} on {place}: rate not searched"] = None
         if not runs:
             return []
         values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]
         mean, low, high = student(values)
-        notes = (f"{len(runs)} runs", *(f"{task}: {looks} looks" for task, looks in tasks.items()))
+        notes = (f"{len(runs)} runs", *(f"{task}: {looks} looks" for task, looks in tasks.items()), *wanting)
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
-        verdict = judge(self.region, low, high, len(values), values)
+        verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values), values)
         what = "score of the half that chose − that of the other"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
                         generated([run.record for run in runs]))]  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.cells import Cell, unique
+from lora_repro.metrics.bootstrap import METRICS
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
@@ -55,9 +56,11 @@ class Found:
         return self.mean(self.search.reference)
 
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
-        """In per cent; None where no run finished or one has no score."""
+        """In per cent, a diverged run counted as the worst there is; None where no run is or one has no score."""
+        metric = score_of(cells[0])
         found = [record for cell in cells if (record := self.records[cell.folder])]
-        values = [record["measured"]["scores"].get(score_of(cells[0])) for record in found if record["status"] != "diverged"]
+        lost = METRICS[metric].worst
+        values = [lost if record["status"] == "diverged" else record["measured"]["scores"].get(metric) for record in found]
         return summarise([100 * value for value in values]) if values and None not in values else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
@@ -71,8 +74,9 @@ class Found:
 
     @property
     def line(self) -> float | None:
-        """What is enough, in per cent; None where the reference has no score."""
-        return None if self.reference is None else self.search.share * self.reference.mean
+        """What is enough, in per cent; None where the reference has no score or diverged with a seed."""
+        lost = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
+        return None if lost or self.reference is None else self.search.share * self.reference.mean
 
     @property
     def floor(self) -> float | None:
