@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 
 from lora_repro import cli
 from lora_repro.config.compose import build, target
-from lora_repro.data import DataConfig, Rows, dev_subset, subset
+from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
-from lora_repro.methods.base import Shape
+from lora_repro.methods.base import Shape, require
 from lora_repro.methods.update import share
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig, epochs, train
@@ -164,7 +164,20 @@ def encode(splits: Splits, objective: Objective, backbone: Backbone, method: Abs
         objective.encode(examples, backbone, method.virtual_tokens, data.max_length)
         for examples in (subset(splits.train, data.n_train, data.subset_seed), dev_subset(splits, data))
     )
+    check_room(backbone, method, [*train_rows, *dev_rows])
     return Rows(train_rows, dev_rows, cut + cut_too)
+
+
+def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encoded], new: int = 0) -> None:
+    """Raise UserError where a row, `new` tokens after it and what the method takes beside it exceed the backbone's positions."""
+    outside = method.positions - sum(method.virtual_tokens)
+    longest = max((len(row.ids) for row in rows), default=0)
+    taken = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
+    require(
+        backbone.positions is None or longest + new + outside <= backbone.positions,
+        f"a row takes {' and '.join(taken)}, and this backbone has {backbone.positions} positions; lower "
+        f"{'decode.max_new_tokens or ' if new else ''}data.max_length",
+    )
 
 
 def learn(
@@ -228,6 +241,7 @@ def answer(
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
+    check_room(backbone, method, rows, max(0, objective.decoding.max_new_tokens - 1))  # the last one is not read again
     seen = method.watch(backbone)
     with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)

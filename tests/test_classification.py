@@ -618,6 +618,13 @@ def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool
     assert replace(task, score=None).validate(backbone, rows, size).keys() == {"dev_loss"}
 
 
+def test_one_held_out_row_has_a_score_and_half_of_it_none() -> None:
+    backbone = shared("bert", 2)
+    task = Classification(LABELS, lambda answers, gold: len(answers) / len(gold))
+    found = task.validate(backbone, encoded(backbone)[:1], 4)
+    assert found["dev_score"] == found[HALVES[0]] == 1 and math.isnan(found[HALVES[1]])
+
+
 def test_nothing_is_differentiated_while_answering() -> None:
     backbone = classifier("bert")
     for parameter in backbone.model.parameters():

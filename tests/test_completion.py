@@ -4,18 +4,23 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import text_row, tiny_backbone
 
+from lora_repro import run
 from lora_repro.backbone.model import Backbone
-from lora_repro.data import collate
+from lora_repro.config.compose import compose
+from lora_repro.data import Encoded, collate
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe
+from lora_repro.methods.prelayer import PreLayer
 from lora_repro.objectives import completion
 from lora_repro.objectives.completion import Completion, summed_loss
+from lora_repro.stages import check_room
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.samsum.task import SAMSum
 
@@ -42,6 +47,27 @@ def test_summed_loss_is_the_literal_one(architecture: str, smoothing: float) -> 
     expected, n = literal_loss(backbone, smoothing)
     assert count == n == 3 + 6
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("prefix, size, new, fits", [(0, 1, 0, True), (0, 0, 1, False), (8, 0, 0, False), (8, 8, 0, True)])
+def test_a_row_that_the_backbone_has_no_positions_for_is_refused(prefix: int, size: int, new: int, fits: bool) -> None:
+    """GPT-2 looks positions up in a table; keys and values before a row move its positions on."""
+    backbone = tiny_backbone("gpt2")
+    assert backbone.positions == 256
+    method = PreLayer(prefix=prefix, infix=0, form="key_value") if prefix else LinearProbe()
+    rows = [Encoded([65] * (256 - size), [-1] * (256 - size), [0] * (256 - size), 4)]
+    if fits:
+        check_room(backbone, method, rows, new)
+        return
+    with pytest.raises(UserError, match=r"a row takes 256 tokens.* and this backbone has 256 positions; lower "):
+        check_room(backbone, method, rows, new)
+
+
+def test_a_run_on_texts_that_are_too_long_is_one_line(tmp_path: Path) -> None:
+    asked = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
+    asked += ["backbone=random_gpt2", "method.prefix=450"]
+    with pytest.raises(UserError, match=r"and 450 of prelayer, and this backbone has \d+ positions; lower data.max_length"):
+        run.run(compose(asked))
 
 
 def test_padding_to_any_length_changes_nothing() -> None:

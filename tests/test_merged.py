@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
-from lora_repro.exchange import merged, peft_folder
+from lora_repro.exchange import export, merged, peft_folder
 from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_l import AdapterL
@@ -77,6 +78,22 @@ def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     ids = ours.tokenizer.encode(text, add_special_tokens=False)
     assert theirs.encode(text, add_special_tokens=False) == ids and theirs.decode(ids) == text
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "roberta"])
+def test_a_twin_of_random_weights_is_read_from_its_folder_and_not_drawn_again(architecture: str, tmp_path: Path) -> None:
+    ours = trained(fresh(architecture), Full())
+    expected = logits(ours.model)
+    merged.save(tmp_path, ours, LABELS if architecture in SENTENCE else ())
+    again = merged.load(tmp_path, replace(spec(architecture), pretrained=False))
+    torch.testing.assert_close(logits(again.model), expected, rtol=0, atol=0)
+
+
+def test_an_adapter_of_a_twin_of_random_weights_has_no_base_to_name(tmp_path: Path) -> None:
+    found: Any = SimpleNamespace(record={"asked": {"backbone": {"pretrained": False, "name": "tiny"}}})
+    with pytest.raises(UserError, match="random weights, which no adapter's base holds"):
+        export.write(found, tmp_path, "peft")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])

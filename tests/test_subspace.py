@@ -42,6 +42,18 @@ def ours(folder: Path, rank: int = 4, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("kind", ["pissa.Pissa", "dora.Dora"])
+def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: Path) -> None:
+    """PiSSA's B A holds W's own top directions, DoRA's update also scales W's rows."""
+    run = ours(tmp_path / "run")
+    method = {"_target_": f"lora_repro.methods.{kind}", "name": kind.partition(".")[0], "alpha": 8, "rank": 4}
+    (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
+    with pytest.raises(UserError, match=f"is of {method['name']}, whose update is not"):
+        read(run)
+    with pytest.raises(UserError, match="there is no "):
+        read(tmp_path / "none")
+
+
 def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:
     found = read(ours(tmp_path / "run"))
     assert set(found) == {(kind, layer) for kind in ("query", "value") for layer in (0, 1)}

@@ -17,10 +17,12 @@ from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import KINDS, AbstractMethod, Shape
 from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.combined import Combined
+from lora_repro.methods.dora import Dora
 from lora_repro.methods.full import Full
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
+from lora_repro.methods.pissa import Pissa
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.methods.top_layers import TopLayers
 from lora_repro.methods.update import merge, strip, unmerge, updates
@@ -66,6 +68,30 @@ def test_delta_factors_merge_and_strip_say_the_same(architecture: str, method: A
     assert set(backbone.model.state_dict()) == names and not list(updates(backbone.model))
     torch.testing.assert_close(logits(backbone), expected, rtol=1e-5, atol=1e-5)
     assert (logits(plain) - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize(
+    "methods, says",
+    [([Lora(rank=2), Dora(rank=2)], ""), ([Pissa(rank=2, alpha=2), Lora(rank=2)], ""),
+     ([Lora(rank=2, targets=["output"]), AdapterH(bottleneck=2)], ""),
+     ([Dora(rank=2), Lora(rank=2)], "LoraLinear around DoraLinear"),
+     ([Dora(rank=2), Dora(rank=2)], "DoraLinear around DoraLinear"),
+     ([Dora(rank=2), Pissa(rank=2, alpha=2)], "PissaLinear around DoraLinear"),
+     ([AdapterH(bottleneck=2), Lora(rank=2, targets=["output"])], "LoraLinear around AdaptedProjection")],
+)  # fmt: skip
+def test_an_update_around_what_does_not_add_is_refused_and_others_merge(
+    architecture: str, methods: list[AbstractMethod], says: str
+) -> None:
+    """Merged beneath DoRA an update changes the lengths that DoRA takes off, and beneath an adapter what goes through it."""
+    if says:
+        with pytest.raises(UserError, match=says):
+            Combined(methods=methods).apply(tiny_backbone(architecture))
+        return
+    backbone = moved(tiny_backbone(architecture), Combined(methods=methods))
+    expected = logits(backbone)
+    strip(backbone.model)
+    torch.testing.assert_close(logits(backbone), expected, rtol=1e-4, atol=1e-4)
 
 
 class Eighths(weights.StoredMatrix):

@@ -101,11 +101,15 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         path = found[0]
     if path.suffix == ".bin":
         return path, lambda name, rank: PLAIN if scaling is None else scaling
+    if not path.exists():
+        raise UserError(f"there is no {path}")
     beside = path.parent
     try:
         if (beside / "adapter_config.json").is_file():
             return path, _of_peft(dict(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8"))))
         method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
+        if not str(method.get("_target_", "Lora")).endswith("Lora"):
+            raise UserError(f"{path} is of {method.get('name')}, whose update is not alpha / rank B A: a LoRA is read here")
         own = float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
         if not math.isfinite(own):
             raise ValueError(own)

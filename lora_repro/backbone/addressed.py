@@ -41,6 +41,7 @@ class AddressedModel:
         self.kv_size = self.n_kv_heads * self.head_dim
         self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
         self.embedding = self._embedding()
+        self.real: torch.Tensor | None = None  # (B, T), where tokens stand in the rows of a call at work that pads them
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
         classifies = hasattr(model, self.table.heads.get("classification", "\0"))

@@ -130,7 +130,11 @@ class Backbone(AddressedModel):
         if self.batching == "padded":
             mask = self._mask(attention)
             decoder = self.compiled if self.compiled is not None and self.model.training else self.decoder
-            out: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
+            self.real = attention.bool()
+            try:
+                out: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
+            finally:
+                self.real = None
             return out
         real = attention.bool()
         positions = attention.cumsum(1) - 1 + self.first_position

@@ -76,6 +76,8 @@ def write(found: Restored, folder: Path, form: str) -> None:
     """The files of one export. The restored model is spent by it."""
     asked = found.record["asked"]
     if form == "peft":
+        drawn = asked["backbone"].get("pretrained") is False
+        require(not drawn, "this run's backbone has random weights, which no adapter's base holds: use --format merged")
         base = asked["backbone"].get("hub_id") or asked["backbone"]["name"]
         peft_folder.save(folder, found.backbone, found.method, base, asked["backbone"].get("revision"))
     else:

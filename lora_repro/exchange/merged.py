@@ -60,6 +60,6 @@ def allow_biases(model: Any) -> None:
 
 def load(folder: Path, spec: BackboneSpec) -> Backbone:
     """The backbone of `spec` (its tokens, its head) with the model of that folder. Raises UserError if it does not fit."""
-    backbone = replace(spec, source="folder", hub_id=str(folder), quantise=None).load()
+    backbone = replace(spec, source="folder", hub_id=str(folder), quantise=None, pretrained=True).load()
     reading.load_head(folder, backbone)
     return backbone

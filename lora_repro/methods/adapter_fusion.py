@@ -40,6 +40,7 @@ class Fused(nn.Module):
             self.value.weight.fill_(OFF).fill_diagonal_(1.0)
         self.seen: torch.Tensor | None = None  # sum of a over positions (N), float64, once it is watched
         self.positions = 0
+        self.backbone: AddressedModel | None = None  # that is watched: it knows which positions are padding
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         x = matched(h, self.query.bias.dtype)
@@ -47,7 +48,8 @@ class Fused(nn.Module):
         scores = (self.key(said) @ self.query(x).unsqueeze(-1)).squeeze(-1)  # (..., N)
         share = scores.float().softmax(dim=-1)
         if self.seen is not None:
-            flat = share.detach().reshape(-1, share.shape[-1])
+            real = self.backbone.real if self.backbone else None
+            flat = (share if real is None else share[real]).detach().reshape(-1, share.shape[-1])
             self.seen += flat.sum(0).double().cpu()
             self.positions += len(flat)
         mixed = (share.unsqueeze(-2).to(said.dtype) @ self.value(said)).squeeze(-2)
@@ -135,11 +137,12 @@ class AdapterFusion(AbstractMethod):
         parts = [module for module in backbone.model.modules() if isinstance(module, Fused)]
         for part in parts:
             part.seen, part.positions = torch.zeros(len(self.sources), dtype=torch.float64), 0
+            part.backbone = backbone
 
         def found() -> dict[str, Any]:
             shares = [(part.seen / max(1, part.positions)).tolist() for part in parts if part.seen is not None]
             for part in parts:
-                part.seen = None
+                part.seen = part.backbone = None
             return {"fusion": {source: [round(row[n], 6) for row in shares] for n, source in enumerate(self.sources)}}
 
         return found

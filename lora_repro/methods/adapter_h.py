@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class AdaptedProjection(nn.Module):
     """adapter(base(x)): the bottleneck on a projection's output, before the residual addition."""
 
+    adds = False
+
     def __init__(self, base: nn.Module, adapter: Bottleneck):
         super().__init__()
         self.base = base

@@ -40,6 +40,8 @@ class DoraLinear(PartUpdate):
     g = magnitude / ||V||, out = base(x) + (g - 1) W dropout(x) + g scaling B A dropout(x).
     """
 
+    adds = False
+
     def weight(self, part: DoraPart) -> torch.Tensor:
         """W (size, d_in) of a part, also where W' has been merged in its place."""
         whole = weights.read(self.base) if self.original is None else self.original

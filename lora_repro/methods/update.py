@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,11 +22,18 @@ class Update(nn.Module, abc.ABC):
     """Stands in a projection's place, around the matrix `base` (out, in), which may be fused: rows are its outputs.
 
     While merged, forward must be base(x) alone. merge and unmerge are explicit: train() and eval() never call them.
-    `scaling` is the factor that `factors` puts into its left one; 1 for a method without one.
+    `scaling` is the factor that `factors` puts into its left one; 1 for a method without one. Raises UserError around what does
+    not add to W x (`adds`): merged beneath it, the update would be another one.
     """
+
+    adds: ClassVar[bool] = True  # whether what it stands for is W plus a matrix that does not depend on W
 
     def __init__(self, base: nn.Module, scaling: float = 1.0) -> None:
         super().__init__()
+        for inner in weights.chain(base):
+            if not getattr(inner, "adds", True):
+                around = f"{type(self).__name__} around {type(inner).__name__}"
+                raise UserError(f"{around} is not what it would be merged: name its method first, that one's after it")
         self.base = base
         self.scaling = scaling
         self.original: torch.Tensor | None = None  # the base's weight from before merge(); None = not merged

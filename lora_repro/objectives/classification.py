@@ -9,6 +9,7 @@ placeholder is eos and not pad: RoBERTa counts positions over real tokens only. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self, final
@@ -209,7 +210,7 @@ class Classification(Objective):
             gold = [f"{row.label}" if self.regression else self.labels[int(row.label)] for row in rows]
             found["dev_score"] = self.score(answers, gold)
             for half, name in enumerate(HALVES):
-                found[name] = self.score(answers[half::2], gold[half::2])
+                found[name] = self.score(answers[half::2], gold[half::2]) if gold[half:] else math.nan
         return found
 
     def figure(self, validation: dict[str, float]) -> float:

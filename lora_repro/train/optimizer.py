@@ -57,11 +57,16 @@ def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Param
 def restore(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor], rest: Scalars
 ) -> None:
-    """Put back what `state_of` gave, on the device of each parameter."""
+    """Put back what `state_of` gave, on the device of each parameter and in its order in memory.
+
+    A file has every tensor in the order of its rows. A fused step walks through parameter and moments as they lie: of a parameter
+    that lies otherwise (PiSSA's, out of a decomposition) each value would be given another's moments.
+    """
     found: Scalars = {name: dict(rest.get(name, {})) for name in parameters}
     for key, value in tensors.items():
         kind, _, name = key.partition(".")
-        found[name][kind] = value
+        alike = value.shape == parameters[name].shape
+        found[name][kind] = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value) if alike else value
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     state = {index: found[name] for index, name in enumerate(order) if found[name]}
