@@ -60,7 +60,7 @@ test: setup ## run the test suite
 bench: setup $(INSTALLED_BENCH) ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
-torture: setup ## kill, damage and mislead everything for half an hour; writes results/torture/ (QUICK=1: two minutes, nothing)
+torture: setup ## kill, damage and mislead everything for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## ruff

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro import cli, errors
-from lora_repro.config import place
+from lora_repro.config import mistakes, place
 from lora_repro.config.compose import build, compose, target
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 
@@ -105,6 +105,13 @@ def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert fails(Busy("later")) == 75 and fails(KeyboardInterrupt()) == 130
     with pytest.raises(ZeroDivisionError):
         fails(ZeroDivisionError())
+
+
+def test_a_profile_that_nobody_has_is_not_answered_with_run_something_first(tmp_path: Path) -> None:
+    for given in (["publish", "profile=labtop"], ["runs", "profile=labtop", f"paths.runs={tmp_path}"]):
+        done = call("-m", "lora_repro", *given)
+        assert (done.returncode, done.stderr) == (2, "error: no profile 'labtop'; did you mean laptop?\n")
+    assert mistakes.nothing_of("smoke", "run something first") == "run something first"
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:

@@ -165,7 +165,8 @@ def test_the_command_publishes_then_renders(
 
 
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    (tmp_path / "runs" / "mini").mkdir(parents=True)
+    seen: list[bool] = []
     monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force) or {})
     monkeypatch.setattr(present, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):

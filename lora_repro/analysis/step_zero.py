@@ -1,7 +1,7 @@
 """What a method changes before it has learnt anything, and the positions that it takes from a text.
 
     python -m lora_repro step-zero profile=mini                  every method of conf/method, on a decoder's task and an encoder's
-    python -m lora_repro step-zero experiment=e2e profile=mini   the rows of a table; one less or more: row/e2e=lora,prelayer
+    python -m lora_repro step-zero experiment=e2e profile=mini   the rows of a table; some of them: row/e2e=lora,prelayer
     python -m lora_repro step-zero --to results/step_zero        writes step_zero.md and .csv there, too
 
 Adapters are asked to start near the identity (Houlsby et al. 2019, 2.1); LoRA starts at ΔW = B A = 0 exactly (its 4.1).

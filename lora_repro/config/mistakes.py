@@ -9,12 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config.place import choices
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 
 CHOICE = re.compile(r"Could not find '(?P<group>.+?)/(?P<name>[^']*)' Available options in '(?P=group)': (?P<known>.*)")
 KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
+MERGED = re.compile(r"Error merging override (?P<text>hydra\.\S+)")
 ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for, and that are no part of a run's configuration
 
 
@@ -31,9 +33,17 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         key = found["key"]
         every = "python -m lora_repro.run --cfg job shows all of them"
         return f"no setting {key!r}; {every if config is None else meant(key, alike(key, config), every)}"
+    if found := MERGED.search(said):
+        return f"{found['text']} is of the wrong kind: see python -m lora_repro.run --cfg hydra"
     if found := PARSED.search(said):
         return f"{found['text']!r} is no setting: write KEY=VALUE, such as profile=mini"
     return said
+
+
+def nothing_of(profile: str, said: str) -> str:
+    """`said`, of a profile that has nothing; of a name that no profile has, what was probably meant."""
+    known = choices("profile")
+    return said if profile in known else f"no profile {profile!r}; {meant(profile, known)}"
 
 
 def meant(given: str, known: Iterable[str], otherwise: str = "") -> str:

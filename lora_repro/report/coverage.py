@@ -36,10 +36,10 @@ COLUMNS = (
     "of them failed", "Hours",
 )  # fmt: skip
 FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates
-  searched: of those cells, without those whose rate is given.
-- Runs and hours are told under the table that a run was made for. Hours are wall time on the machine that a record names; what
-  a killed run had done before it was resumed is in them. Collapsed and diverged runs are runs like all others: published, and
-  scored in every mean.
+  searched: how many of the cells run have a searched learning rate; cells with a prescribed one are not counted.
+- Runs and hours: a run that several tables show counts in the one that it was first run for. Hours are wall time on the
+  machine that a record names; what a killed run had done before it was resumed is in them. Collapsed and diverged runs are
+  runs like all others: published, and scored in every mean.
 - Trials: what searching a learning rate took, training alone.
 - Published no more: what was deleted or replaced since ([what holds now](../docs/results.md)); git has it.{pruned}
 - Not counted: `make bench` and `make torture`, tests, rendering, and attempts that were given up before they left a record.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.mistakes import nothing_of
 from lora_repro.errors import UserError
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and what is told
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
     found = [line for folder in folders for line in lines(folder)]
     if not found:
-        raise UserError(f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run")
+        said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run"
+        raise UserError(nothing_of(given.profile or "mini", said))
     print(table(found))
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.mistakes import nothing_of
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")
     results = root / "results"
     manifest.check_evidence(results / profile)
-    found = publish(root / "runs" / profile, results / profile, force)
+    if not (runs := root / "runs" / profile).is_dir():
+        raise UserError(nothing_of(profile, f"no record under {runs}; run something first"))
+    found = publish(runs, results / profile, force)
     manifest.begin(results)
     manifest.note(results, _published(results / profile, found))
     present.render_published(present.names(), root)

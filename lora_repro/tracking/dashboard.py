@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.mistakes import nothing_of
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
@@ -49,7 +50,8 @@ def find(root: Path, profile: str) -> Artefacts:
     figures = {path.stem: path for place in places for path in sorted((place / "figures").glob("*.png"))}
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
     if not (tables or figures or records):
-        raise UserError(f"nothing of profile {profile} is under runs/ or results/; run make reproduce-e2e first")
+        said = f"nothing of profile {profile} is under runs/ or results/; run make reproduce-e2e first"
+        raise UserError(nothing_of(profile, said))
     scores = {key for record in records for key in record["measured"].get("scores", {})}
     return Artefacts(tables, figures, tuple(sorted(scores)))
 
