@@ -319,7 +319,7 @@ def job(config: DictConfig) -> None:
             name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
             raise UserError(f"seed={config.seed}: {name} has the seeds 0 to {config.row.seeds - 1}, so nothing is run")
         cell = cell_of(config, job_overrides())
-        before = record.find(cell.folder) is not None
+        before = record.find(cell.folder, cell.asked) is not None
         found = run(config, job_overrides())
         if Ranks.here(config.device).first:
             print(landed(found, cell, before), flush=True)

@@ -118,7 +118,7 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
     _, whole = search(scores)
     known = {folder: record for folder, record in whole.items() if record and "did_16384" not in folder.name}
-    monkeypatch.setattr(bisect.record, "find", lambda folder: known.get(folder))
+    monkeypatch.setattr(bisect.record, "find", lambda folder, asked: known.get(folder))
     asked = [sorted({one.folder.name for one in todo}) for todo in bisect.rounds(declared(), RULE)]
     assert asked == [["did_16384_0", "did_16384_1"]]  # nothing that has a record, and no end without what failed
 

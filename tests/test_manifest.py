@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,25 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
     assert [line[66:] for line in lines] == ["a.md", f"mini/predictions/{NAME}.jsonl", f"mini/records/{NAME}.json"]
     with pytest.raises(UserError, match="is not what was published"):
         manifest.check(results)
+
+
+def noting(results: Path, name: str) -> None:
+    for number in range(10):
+        path = results / "mini" / "trials" / f"{name}{number}.json"
+        path.write_text(name)
+        manifest.note(results, [path])
+
+
+def test_two_that_write_at_once_lose_no_line_of_each_other(tmp_path: Path) -> None:
+    (tmp_path / "mini" / "trials").mkdir(parents=True)
+    manifest.begin(tmp_path)
+    both = [multiprocessing.get_context("fork").Process(target=noting, args=(tmp_path, name)) for name in "ab"]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(manifest.known(tmp_path) or ()) == 20
+    manifest.check_evidence(tmp_path / "mini")
 
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:

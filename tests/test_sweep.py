@@ -24,8 +24,8 @@ from lora_repro.cells import cells as listed
 from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
+from lora_repro.sweep import bisect, ray_launcher, supervise, together
 from lora_repro.sweep import launch as sweep
-from lora_repro.sweep import ray_launcher, supervise, together
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,6 +99,22 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     assert lines[0] == "1 of 6 runs are done"
     assert lines[2].split()[:5] == ["lora", "sentiment", "0", statuses[-1].status, "accuracy"]
     assert lines[3].endswith("rank 99 exceeds 32") and lines[4].endswith("2         was killed by SIGKILL")
+
+
+def test_a_record_that_was_refused_or_whose_files_are_damaged_is_no_run_that_is_done(tmp_path: Path) -> None:
+    """What refuses to repeat a run, or fails at repeating it, must not find it done when it ends."""
+    overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
+    done = cell_of(compose(overrides), overrides)
+    run.run(compose(overrides))
+    assert sweep.Status.of(done).code == 0
+    changed = replace(done, asked={**done.asked, "train": {**done.asked["train"], "weight_decay": 0.5}})
+    refused = sweep.Status.of(changed)
+    assert (refused.status, refused.code) == ("failed", 2) and "train.weight_decay" in refused.why
+    assert bisect._found(changed) is None and bisect._found(done) is not None
+    (done.folder / "predictions.jsonl").write_text("{}\n")
+    supervise.note(done.folder, -9, "was killed by SIGKILL")
+    failed = sweep.Status.of(done)
+    assert (failed.status, failed.code, failed.why) == ("failed", 1, "was killed by SIGKILL")
 
 
 def test_a_run_that_another_sweep_ends_while_one_looks_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

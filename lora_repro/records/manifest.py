@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
+
 from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256, write_text
 
-NAME = "manifest.sha256"
+NAME, LOCK = "manifest.sha256", ".manifest.lock"
 EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # of a profile; the rest is made from these
 
 
@@ -41,14 +43,15 @@ def note(results: Path, written: Iterable[Path]) -> None:
 
     Where there is no manifest nothing is: `begin` makes one.
     """
-    before = known(results)
-    if before is None:
+    if known(results) is None:
         return
-    listed = {path: digests for path, digests in before.items() if (results / path).is_file()}
-    for path in written:
-        listed[path.relative_to(results).as_posix()] = {sha256(path)}
-    lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]
-    write_text(results / NAME, "".join(lines))
+    with FileLock(results / LOCK):  # two searches may end at once
+        before = known(results) or {}
+        listed = {path: digests for path, digests in before.items() if (results / path).is_file()}
+        for path in written:
+            listed[path.relative_to(results).as_posix()] = {sha256(path)}
+        lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]
+        write_text(results / NAME, "".join(lines))
 
 
 def begin(results: Path) -> None:
@@ -71,7 +74,7 @@ def check(results: Path, folders: Iterable[str] = ("",)) -> None:
             if path not in here:
                 raise UserError(f"{place} is missing; {_restore(place)}")
             if path not in wanted:
-                raise UserError(f"{place} was not published (it is not in {NAME}); delete it, or make publish")
+                raise UserError(f"{place} was not published (it is not in {NAME}); delete it, then make publish")
             if sha256(place) not in listed[path]:
                 raise UserError(f"{place} is not what was published; {_restore(place)}")
 
@@ -83,7 +86,7 @@ def check_evidence(folder: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     """Every file below a folder but the manifest and what a killed process left."""
-    hidden = (NAME, ".tmp")
+    hidden = (NAME, ".tmp", LOCK)
     return [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(hidden)]
 
 

@@ -149,12 +149,20 @@ def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
     """The cells of one round after the other, each to be run before the next is asked for; one that failed is not due again."""
     tried: set[Path] = set()
     while True:
-        records = {cell.folder: record.find(cell.folder) for cell in found}
+        records = {cell.folder: _found(cell) for cell in found}
         chosen = [cell for cell in due(found, rule, records) if cell.folder not in tried]
         if not chosen:
             return
         tried |= {cell.folder for cell in chosen}
         yield chosen
+
+
+def _found(cell: Cell) -> Mapping[str, Any] | None:
+    """Its record; none where that is of another configuration, which the run that is asked for says."""
+    try:
+        return record.find(cell.folder, cell.asked)
+    except UserError:
+        return None
 
 
 def _mean(cells: Sequence[Cell], records: Records) -> float | None:

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.emit == "wandb":
         print(wandb_sweep(cells(given.overrides)))
         return 0
-    missing = [cell for cell in found if record.find(cell.folder) is None]
+    missing = [cell for cell in found if record.find(cell.folder, cell.asked) is None]
     if not found:
         raise UserError("nothing to run: no row asks for these seeds")
     if not missing:

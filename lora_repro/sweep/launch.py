@@ -205,10 +205,10 @@ class Status:
         failed = supervise.attempts(cell.folder)
         tries, why = failed["attempts"], failed.get("why", "")
         try:
-            found = record.find(cell.folder)
+            found = record.find(cell.folder, cell.asked)
             if found is None and (cell.folder / "lock").exists():
                 with record.lock(cell.folder):
-                    found = record.find(cell.folder)  # who was at it may have ended since we looked
+                    found = record.find(cell.folder, cell.asked)  # who was at it may have ended since we looked
         except Busy as error:
             return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
         except UserError as error:
