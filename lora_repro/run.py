@@ -200,10 +200,12 @@ def measure(
     scores = task.score(outputs, test) if outputs else None
     measured = facts(model, cut, trained, starts, answers, scores)
     if model and answers and data.n_train_scored:
-        some = subset(splits.train, data.n_train, data.subset_seed)[: data.n_train_scored]
+        trained_on = subset(splits.train, data.n_train, data.subset_seed)
+        # A sample: a file may have its rows by source, as STS-B's and CoLA's have.
+        some = subset(trained_on, min(data.n_train_scored, len(trained_on)), data.subset_seed)
         seen = [replace(example, references=(example.target,)) for example in some]
         again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
-        measured["train_scores"] = finite_scores(task.score(again.outputs, seen))
+        measured["train_scores"], measured["train_scored"] = finite_scores(task.score(again.outputs, seen)), len(some)
         usual = Counter(example.target for example in some).most_common(1)[0][0]
         measured["one_answer_scores"] = finite_scores(task.score([usual] * len(test), test))
     if model and model.alone is not None and (trained is None or trained.status == "finished"):

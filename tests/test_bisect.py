@@ -43,7 +43,7 @@ def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
     value = score(one.axes.get("row.d"), one.seed) if callable(score) else score
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
     known = {"scores": {"accuracy": value}, "train_scores": {"accuracy": value and 0.5 * (1 + value)}}
-    measured = {**known, "parameters": {"method": 1, "head": 0, "total": 100_000}}
+    measured = {**known, "train_scored": 400, "parameters": {"method": 1, "head": 0, "total": 100_000}}
     return {"status": "finished" if value is not None else "diverged", "measured": measured, "where": where,
             "signature": one.signature, "asked": one.asked, "row": {"table": "intrinsic_dimension"}}  # fmt: skip
 
@@ -102,6 +102,17 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
     (did, _) = searched(declared(), store(scores))
     assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
     assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
+
+
+def test_the_first_rows_of_a_sorted_file_give_no_gap() -> None:
+    found = searched(declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(64)}))
+    cells = found[0].search.reference
+    assert found[0].gap(cells) is not None
+    for cell in cells:
+        made = found[0].records[cell.folder]
+        assert made is not None
+        del made["measured"]["train_scored"]
+    assert found[0].gap(cells) is None
 
 
 def test_a_value_that_diverged_with_one_seed_counts_it_as_the_worst() -> None:

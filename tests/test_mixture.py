@@ -53,6 +53,13 @@ def test_no_row_that_chooses_for_one_task_is_trained_on_and_none_counts_for_more
     assert {row.input for row in made.train[:20]} <= {row.input for row in alone.train} and made.train == task.load(None).train
 
 
+def test_a_member_that_holds_out_nothing_holds_out_as_many_as_the_mixture() -> None:
+    """Else what chooses for the mixture at the paper's scale would be rows that are reported."""
+    asked = ["task=mixture", "profile=paper", "task.names=[mrpc,rte]"]
+    whole, held = (build(resolved(compose([*asked, *more]))["task"]) for more in ([], ["task.held_out=250"]))
+    assert [member.held_out for member in whole.members] == [0, 0] and [member.held_out for member in held.members] == [250, 250]
+
+
 def test_its_size_is_known_without_its_data() -> None:
     task = build(resolved(compose(["task=mixture", "profile=laptop", "task.names=[rte,cola]", "task.most=3000"]))["task"])
     assert task.rows == {"train": 2490 - 250 + 3000 + task.held_out, "test": 277 + 1043} and mixed().rows == {}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lora_repro import run
 from lora_repro.config import rates
-from lora_repro.config.compose import build, compose, resolved
+from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.costs import latency
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
+from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
 from lora_repro.sweep import search, supervise, tune
 from lora_repro.sweep.begun import begun
@@ -28,7 +30,7 @@ ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 @pytest.fixture
 def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """results/ of a throw-away project with committed code; the test split must not be scored."""
-    monkeypatch.setattr(provenance, "code", lambda: {"git_sha": "abc", "dirty": False})
+    monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "abc", "dirty": False})
     monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
     return tmp_path
 
@@ -155,7 +157,7 @@ def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, mo
 
     made = build(plain.task).load(str(tmp_path))
     for config in (plain, trial):
-        encode(made, Objective(), None, build(plain.method), build(config.data))  # type: ignore[arg-type]
+        encode(made, Objective(), SimpleNamespace(positions=None), build(plain.method), build(config.data))  # type: ignore[arg-type]
     (_, dev, _, tried), tested = encoded, subset(made.test, plain.data.n_test, plain.data.subset_seed)
     assert [one.key for one in made.dev] == [one.key for one in made.test]
     assert len(dev) == plain.data.n_dev and len(tested) == plain.data.n_test
@@ -258,6 +260,51 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
     assert tune.tune([*asked, "tune.most=3"]) == [] and len(started) == 1
     resolved_again = resolved(compose(asked))["train"]["lr"]
     assert resolved_again == record.read(rates.path_of("smoke", second.name))["chosen"]
+
+
+def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`search`, which may run on it, leaves its trials in the same folders."""
+    (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
+    left = tune.shortened(found.config, found.rate(0))[1] / tune.TRIAL
+    write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
+    tried: list[Path] = []
+
+    def trained_at(config: Any, folder: Path) -> tuple[Any, dict[str, int]]:
+        tried.append(folder)
+        assert not (folder / tune.TRIAL).exists()
+        facts = {"dev_loss": float(config.train.lr), "steps": 1, "train_seconds": 1}
+        return SimpleNamespace(status="finished", facts=lambda: facts, code={"dirty": dirty}), {}
+
+    monkeypatch.setattr(tune, "trained_at", trained_at)
+    dirty = False
+    assert {one["dirty"] for one in found.run()["trials"]} == {False} and left.parent in tried
+    for folder in tried:
+        (folder / tune.TRIAL).unlink()
+    dirty = True
+    with pytest.raises(UserError, match="changed while its trials ran"):
+        found.run()
+
+
+def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the paper's scale a run holds nothing out, and its trial does: a start on its task would know these rows."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(supervise, "start", lambda module, words, folder, *rest: started.append(list(words)) or 1)
+    for row, held in (("fusion", ["rte"]), ("multi_task", ["mixture"])):
+        asked = ["experiment=fusion", f"row/fusion={row}", "profile=paper", "task=rte", f"paths.runs={elsewhere}", "seed=0"]
+        config = compose(asked)
+        assert config.tune.held_out == 250
+        starts = starts_of(config, asked)
+        names = [start.task.name for start, _ in starts]
+        for place, name in enumerate(names):
+            started.clear()
+            monkeypatch.setattr("lora_repro.sweep.begun.starts_of", lambda *a, one=starts[place]: [one])
+            with pytest.raises(UserError, match="starts from"):
+                begun(config, asked)
+            (words,) = started
+            assert ("task.held_out=250" in words) == (name in held), name
+            if name == "mixture":
+                task = build(compose(words).task)
+                assert [member.held_out for member in task.members] == [250] * 7
 
 
 def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

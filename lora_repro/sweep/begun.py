@@ -17,14 +17,21 @@ from lora_repro.sweep import supervise
 def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The configuration with folders of finished runs as `starts`; unchanged where it has none. `overrides` composed it.
 
-    They are the runs that the table's own run starts from, not others of the trial's seed: nothing held out was trained on there
-    either, and they cost nothing where the table is run anyway. Each is a process of its own. Raises UserError where one fails.
+    They are the runs that the table's own run starts from, not others of the trial's seed: they cost nothing where the table is
+    run anyway. Nothing that the trial holds out may have been trained on there: where the run itself holds out nothing, a start
+    on its task or on a mixture of tasks is another run, which holds out the same rows. Each is a process of its own. Raises
+    UserError where one fails.
     """
     found = starts_of(config, overrides)
     if not found:
         return config
     folders = []
     for start, words in found:
+        n = config.tune.held_out
+        if n and start.task.get("held_out") == 0 and ("members" in start.task or start.task.name == config.task.name):
+            words = (*words, f"task.held_out={n}")
+            start = start.copy()
+            OmegaConf.update(start, "task.held_out", n)
         asked = asked_of(start, words)
         folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
         if record.find(folder, asked) is None:

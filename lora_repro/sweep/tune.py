@@ -251,6 +251,14 @@ class Search:
     def ended(self) -> bool:
         return any(found["length"] == self.length and found.get("seeds", 1) >= self.seeds for found in self.published())
 
+    def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
+        """`trial`, run again where what is there is of uncommitted code (`search` may have made it)."""
+        found = trial(config, lr, number)
+        if found.get("dirty"):
+            (shortened(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
+            found = trial(config, lr, number)
+        return found
+
     def run(self) -> dict[str, Any]:
         """Run what trials are missing, publish them all, and return the search. Raises UserError, Busy."""
         by = str(self.config.train.select_by)
@@ -260,8 +268,10 @@ class Search:
         if config.tune.packed:
             packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most))) is not None:
-            trials[place] = [trial(config, self.rate(place), number) for number in range(self.seeds)]
+            trials[place] = [self.trial(config, self.rate(place), number) for number in range(self.seeds)]
             done[place] = mean_badness(trials[place], by)
+        if any(one.get("dirty") for found in trials.values() for one in found):
+            raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
         best = min(done, key=lambda place: (done[place], place))
         found = {
             "length": self.length,

@@ -64,9 +64,14 @@ class Found:
         return summarise([100 * value for value in values]) if values and None not in values else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
-        """Of the scores of training and test rows, in points; None where no run's training rows were scored."""
+        """Of the scores of training and test rows, in points; None where no run's training rows were scored.
+
+        Records that do not say how many (`train_scored`) have the first rows of the file, which say nothing where it is sorted.
+        """
         gaps = []
         for record in filter(None, (self.records[cell.folder] for cell in cells)):
+            if "train_scored" not in record["measured"] and not generated([record]):
+                continue
             both = [record["measured"].get(key, {}).get(score_of(cells[0])) for key in ("train_scores", "scores")]
             if None not in both:
                 gaps.append(100 * (both[0] - both[1]))

@@ -20,8 +20,9 @@ class Mixture(AbstractTask):
 
     Every class of every member is a class of its own (`rte: entailment`), a number the nearest whole one on its scale; so there
     is one head with an output for each of them, where the source has a head a task: the loss asks for the task, too, which a
-    row's look tells at once. Of each member at most `most` rows are trained on, drawn once (null: all), and the first `held_out`
-    of its own held-out rows choose. `names`: the members, as files call them. Scored by accuracy over all rows.
+    row's look tells at once. Of each member at most `most` rows are trained on, drawn once (null: all), and `held_out` of its own
+    held-out rows choose, drawn once (0: all); a member that holds out none holds out as many. `names`: the members, as files call
+    them. Scored by accuracy over all rows.
     """
 
     attribution: ClassVar[str] = Glue.attribution
@@ -43,6 +44,8 @@ class Mixture(AbstractTask):
             raise UserError(f"task {self.name} mixes tasks with a class or a number, and {bad[0]} has texts")
         if bad := [member.name for member in self.members if member.kind == "number" and not member.scale]:
             raise UserError(f"task {self.name}: {bad[0]} has no scale to round its number on")
+        own = [replace(one, held_out=one.held_out or self.held_out) if self.held_out else one for one in self.members]
+        object.__setattr__(self, "members", own)
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
 
     @property
@@ -68,11 +71,8 @@ class Mixture(AbstractTask):
         found = [member.load(folder) for member in self.members]
         train, dev, test = [], [], []
         for member, splits in zip(self.members, found, strict=True):
-            rows = splits.train
-            if self.most is not None and self.most < len(rows):
-                rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), self.most))]
-            train += [relabelled(member, example) for example in rows]
-            dev += [relabelled(member, example) for example in splits.dev[: self.held_out or None]]
+            train += [relabelled(member, example) for example in drawn(splits.train, self.most)]
+            dev += [relabelled(member, example) for example in drawn(splits.dev, self.held_out or None)]
             test += [relabelled(member, example) for example in splits.test]
         caption = f"{self.label} of {', '.join(splits.caption for splits in found)}"
         return Splits(train, dev, test, caption, {name: value for splits in found for name, value in splits.hashes.items()})
@@ -111,3 +111,10 @@ def relabelled(member: Glue, example: Example) -> Example:
 
     target = called(example.target) if example.target else ""
     return replace(example, target=target, references=tuple(map(called, example.references)))
+
+
+def drawn(rows: Sequence[Example], most: int | None) -> Sequence[Example]:
+    """`most` of the rows at most, drawn once, in the order of the file; a file may have its rows by source."""
+    if most is None or most >= len(rows):
+        return rows
+    return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), most))]
