@@ -334,13 +334,27 @@ def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypat
     assert last[-1] == (signal.signal, signal.SIGTERM, signal.SIG_IGN)
 
 
-def test_beside_its_score_stands_what_training_rows_and_one_answer_score(tmp_path: Path) -> None:
+def test_beside_its_score_stands_what_training_rows_and_one_answer_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[list[str]] = []
+    real = run.answer
+
+    def answer(backbone: Any, method: Any, objective: Any, examples: Any, *rest: Any) -> Any:
+        answered.append([example.key for example in examples])
+        return real(backbone, method, objective, examples, *rest)
+
+    monkeypatch.setattr(run, "answer", answer)
     asked = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]
-    config = compose([*asked, "data.n_test=7"])  # whatever the table: another may show the gap of the same run
+    # Whatever the table: another may show the gap of the same run.
+    config = compose([*asked, "data.n_test=7", "data.n_train_scored=9"])
     measured = run.run(config)["measured"]
     assert set(measured["train_scores"]) == set(measured["scores"]) == set(measured["one_answer_scores"])
     splits, data = run.read(run.build(config.task), None), run.build(config.data)
-    seen = [example.target for example in subset(splits.train, data.n_train, data.subset_seed)[:16]]
+    trained_on = subset(splits.train, data.n_train, data.subset_seed)
+    some = [example for example in trained_on if example.key in answered[1]]
+    assert len(some) == measured["train_scored"] == 9 and some != trained_on[:9]  # a sample: files may be sorted
+    seen = [example.target for example in some]
     asked_of_test = [example.references[0] for example in subset(splits.test, data.n_test, data.subset_seed)]
     usual = max(set(seen), key=seen.count)
     assert measured["one_answer_scores"]["accuracy"] == pytest.approx(asked_of_test.count(usual) / len(asked_of_test))
