@@ -82,7 +82,18 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash on this machine")
-    there = {"PATH": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2"}
+    there = {"PATH": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "7"}
     done = subprocess.run([bash, "-c", text], env=there, capture_output=True, text=True, check=False)
     expected = emit.line(unique(cells(GRID))[2]).removeprefix("python ")
     assert done.stdout.strip() == " ".join(shlex.split(expected)), done.stderr
+    # A run that is told to stop writes its checkpoint and leaves with 75: the task is queued again. Any other status is its own.
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    sleep = shutil.which("sleep")
+    for status, said in ((75, "requeue 7_2"), (3, "")):
+        path.write_text(f"#!/bin/sh\ntrap 'stop=1' TERM\necho up\nwhile [ -z $stop ]; do {sleep} 0.05; done\nexit {status}\n")
+        with subprocess.Popen([bash, "-c", text], env=there, stdout=subprocess.PIPE, text=True) as task:
+            assert task.stdout is not None and task.stdout.readline() == "up\n"
+            task.terminate()
+            assert task.stdout.read().strip() == said
+        assert task.returncode == (0 if said else status)

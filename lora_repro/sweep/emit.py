@@ -33,14 +33,23 @@ def line(cell: Cell) -> str:
 
 
 def slurm_array(commands: Sequence[str]) -> str:
-    """A job script: one array task a run, stopped in time to write its checkpoint, and queued again."""
+    """A job script: one array task a run, stopped in time to write its checkpoint, and queued again.
+
+    SLURM queues again by itself what it took back or lost (--requeue), not what met its time limit or left with a status: that
+    the script asks for where the run says that it is to be continued (75).
+    """
     head = [
         "#!/bin/bash",
         f"#SBATCH --array=0-{len(commands) - 1} --gres=gpu:1 --time=12:00:00 --requeue --signal=B:TERM@300",
         "commands=(",
         *(f"  {shlex.quote(command)}" for command in commands),
         ")",
-        "eval \"exec ${commands[$SLURM_ARRAY_TASK_ID]}\"",
+        'eval "${commands[$SLURM_ARRAY_TASK_ID]} &"; run=$!',
+        "trap 'kill -TERM $run' TERM  # comes five minutes before the end, to this shell",
+        "wait $run; status=$?",
+        "while kill -0 $run 2> /dev/null; do wait $run; status=$?; done  # a signal ends a wait, not the run",
+        '[ $status -ne 75 ] || exec scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
+        "exit $status",
     ]
     return "\n".join(head)
 
