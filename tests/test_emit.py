@@ -91,7 +91,8 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     (tmp_path / "scontrol").chmod(0o755)
     sleep = shutil.which("sleep")
     for status, said in ((75, "requeue 7_2"), (3, "")):
-        path.write_text(f"#!/bin/sh\ntrap 'stop=1' TERM\necho up\nwhile [ -z $stop ]; do {sleep} 0.05; done\nexit {status}\n")
+        waits = f"while [ -z $stop ] && [ $i -lt 400 ]; do {sleep} 0.05; i=$((i+1)); done"  # and never for ever
+        path.write_text(f"#!/bin/sh\ni=0\ntrap 'stop=1' TERM\necho up\n{waits}\nexit ${{stop:+{status}}}\n")
         with subprocess.Popen([bash, "-c", text], env=there, stdout=subprocess.PIPE, text=True) as task:
             assert task.stdout is not None and task.stdout.readline() == "up\n"
             task.terminate()
