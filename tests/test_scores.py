@@ -154,6 +154,7 @@ def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) 
     flat = Draws(1.0, statistics.np.zeros(3), 3, statistics.np.zeros(3), 2)
     undefined = flat._replace(resamples=flat.resamples * math.nan)
     assert statistics.p_of(1.0, [flat]) == 0 and math.isnan(statistics.p_of(1.0, [undefined]))
+    assert math.isnan(statistics.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
 
 
 def test_holm_corrects_by_rank_and_never_falls() -> None:

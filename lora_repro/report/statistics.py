@@ -184,11 +184,9 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
         error = spread(np.mean([one.at(level) for one in drawn], axis=0))
         return abs(mean) - float(ndtri(1 - level / 2)) * error
 
-    if math.isnan(spread(drawn[0].resamples)):
-        return math.nan
-    if mean == 0:
-        return 1.0
     ends = math.log(SMALLEST), math.log(1 - 1e-9)
+    if mean == 0 or math.isnan(beyond(ends[0])):
+        return 1.0 if mean == 0 else math.nan
     return 0.0 if beyond(ends[0]) >= 0 else 1.0 if beyond(ends[1]) <= 0 else math.exp(float(brentq(beyond, *ends, xtol=1e-3)))
 
 
