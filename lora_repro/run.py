@@ -102,6 +102,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             if ranks.first:
                 sweep_temporaries(folder)
+                sweep_temporaries(folder / "checkpoints")
             mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
             machine = partial(memory, ranks)
             with Metrics(folder / "metrics.jsonl", mirror, machine) as metrics:
@@ -167,7 +168,7 @@ def measure(
     objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
     probe = build(config.probe) if config.get("probe") else None
     settings.ready()
-    provenance.reset_peak_memory()
+    provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
     test = subset(splits.test, data.n_test, data.subset_seed)

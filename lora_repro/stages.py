@@ -24,6 +24,7 @@ from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, require
 from lora_repro.methods.update import share
+from lora_repro.signals import deferred
 from lora_repro.train import kept
 from lora_repro.train.loop import TrainConfig, epochs, train
 from lora_repro.train.pack import Joint
@@ -204,9 +205,10 @@ def learn(
                 rows = replace(rows, train=train_rows, dev=dev_rows)
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / "checkpoints"
-        trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
-        if ranks.first:
-            kept.keep(folder, trainable.saved, trained)
+        with deferred():  # a signal after the last step
+            trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
+            if ranks.first:
+                kept.keep(folder, trainable.saved, trained)
     if model.observer and trained.status == "finished" and ranks.first:
         model.observer.finish(trained.steps)
     return trained

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from conftest import tiny_backbone
 from torch import nn
 
-from lora_repro import run
+from lora_repro import run, stages
 from lora_repro.config.compose import compose
+from lora_repro.data import Rows
+from lora_repro.methods.lora import Lora
+from lora_repro.objectives.completion import Completion
 from lora_repro.records import record
+from lora_repro.records.disk import sweep
+from lora_repro.stages import adapt
 from lora_repro.sweep import launch
 from lora_repro.train import kept
+from lora_repro.train.loop import TrainConfig
 from lora_repro.train.progress import Trained
+from lora_repro.train.ranks import Ranks
 
 TRAINED = Trained("finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)], train_losses=[(4, 1.6), (8, 1.25)])
 
@@ -94,3 +105,31 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
         assert kept.leftovers(cell.folder)
     launch.job(config)
     assert not kept.leftovers(cell.folder)
+
+
+def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone("llama")
+    model = adapt(SimpleNamespace(load=lambda: backbone), Lora(rank=2), 0, torch.device("cpu"))
+    there: list[bool] = []
+
+    def trained(*rest: Any) -> Trained:
+        signal.raise_signal(signal.SIGTERM)
+        return TRAINED
+
+    monkeypatch.setattr(stages, "train", trained)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / kept.FACTS).exists()))
+    try:
+        config, ranks = TrainConfig(lr=1.0), Ranks(torch.device("cpu"))
+        log = SimpleNamespace(log=None)
+        stages.learn(model, Rows([], []), Completion(), config, 0, tmp_path, log, "", ranks)  # type: ignore[arg-type]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert there == [True]
+
+
+def test_what_a_killed_write_leaves_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".step_00000002.tmp").mkdir()
+    for name in (".step_00000002.tmp/state.safetensors", ".best_00000002.safetensors.12.tmp", "best_00000001.safetensors"):
+        (tmp_path / name).write_bytes(b"x")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["best_00000001.safetensors"]

@@ -141,6 +141,17 @@ def test_a_resumed_run_measures_the_steps_after_its_checkpoint_again(tmp_path: P
     assert load_file(tmp_path / "observed.safetensors")["steps"].tolist() == [2]
 
 
+def test_weights_that_are_no_numbers_are_no_spectrum_and_end_no_run(tmp_path: Path) -> None:
+    """A loss is read some steps after the update that spoilt the weights: the run is to end as diverged, with its record."""
+    backbone = tiny_backbone("llama")
+    observer = PROBE.begin(backbone, tmp_path)
+    trainable = Lora(rank=2).apply(backbone)
+    with torch.no_grad():
+        trainable.parameters()[0].fill_(math.nan)
+    observer.observe(2, 4)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) -> None:
     """A full disk may stop the record after `finish`; the next try finishes again, without the training."""
     backbone = tiny_backbone("bert")

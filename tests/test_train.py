@@ -39,6 +39,7 @@ from lora_repro.records.disk import sealed
 from lora_repro.sweep import ready
 from lora_repro.train import loop, optimizer, progress
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
+from lora_repro.train.ranks import Ranks
 
 SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
 ROWS = Rows(SEQUENCES, SEQUENCES[:5])
@@ -173,7 +174,7 @@ def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(tmp_path: Path, caps
     newest = sorted((tmp_path / "cut").glob("step_*"))[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-40])
     assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
-    assert "step_00000009 is damaged" in capsys.readouterr().err
+    assert "step_00000009 cannot be used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "gone"])
@@ -190,7 +191,7 @@ def test_damaged_best_weights_are_said_and_made_again(damage: str, tmp_path: Pat
         best.unlink()
     assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut", config), strict=True))
     said = capsys.readouterr().err
-    assert f"is damaged ({best.name}" in said and "Traceback" not in said
+    assert f"cannot be used ({best.name}" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"null", b"\xff", "flipped"])
@@ -201,7 +202,7 @@ def test_a_damaged_state_falls_back_too(damage: bytes | str, tmp_path: Path, cap
     for path in (tmp_path / "cut").glob("step_*/state.json"):
         path.write_bytes(path.read_bytes().replace(b'"tokens": ', b'"tokens": 1') if isinstance(damage, str) else damage)
     assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
-    assert "is damaged" in capsys.readouterr().err
+    assert "cannot be used" in capsys.readouterr().err
 
 
 def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +217,51 @@ def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 1)
     backbone, trainable = prepared()
     trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
-    assert trained.code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
+    code = {key: trained.code[key] for key in clean}
+    assert code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
 
 
-def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path) -> None:
+def test_every_machine_that_a_training_ran_on_is_named_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kernels, stop_at in (("AVX2", 3), ("AVX512", 5), ("AVX512", 7)):
+        monkeypatch.setattr(provenance, "kernels", lambda device, kernels=kernels: kernels)
+        with pytest.raises(Preempted):
+            weights(tmp_path, stop_at=stop_at)
+    backbone, trainable = prepared()
+    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
+    assert trained.code["kernels"] == "AVX2, then AVX512" and trained.code["precision"] == "fp32"
+    monkeypatch.setattr(provenance, "kernels", lambda device: "AVX2")  # it answers elsewhere than it was trained
+    where = provenance.where(torch.device("cpu"), None, trained.code)
+    assert where["kernels"] == "AVX2, then AVX512, then AVX2" and where["precision"] == "fp32"
+
+
+def test_a_signal_after_the_last_step_is_heeded_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best weights are read back then, which takes seconds for a whole model."""
+    config = dataclasses.replace(CONFIG, lr=3.0)  # the best is an early one
+    whole, heeded = weights(tmp_path / "whole", config), []
+
+    def reading(path: Path) -> dict[str, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not heeded
+        return load_file(path)
+
+    monkeypatch.setattr(loop, "load_file", reading)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heeded.append(number))
+    try:
+        cut = weights(tmp_path / "cut", config)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heeded == [signal.SIGTERM] and all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_a_compiled_step_is_not_split_on_a_gpu() -> None:
+    gpu = Ranks(torch.device("cuda"))
+    with pytest.raises(UserError, match=r"^train\.compile and train\.micro_batch_size do not go together on a GPU"):
+        loop.greet(gpu, dataclasses.replace(CONFIG, compile=True, micro_batch_size=2))
+    for config, ranks in (({"compile": True}, gpu), ({"compile": True, "micro_batch_size": 2}, Ranks(torch.device("cpu")))):
+        loop.greet(ranks, dataclasses.replace(CONFIG, **config))
+
+
+def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = weights(tmp_path / "whole")
     with pytest.raises(Preempted):
         weights(tmp_path / "cut", stop_at=5)
@@ -228,9 +270,19 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path) ->
         del facts["code"]
         path.write_text(json.dumps(sealed(facts)))
     steps: list[int] = []
+
+    def log(step: int, values: dict[str, float]) -> None:
+        steps.append(step)
+        if steps.count(3) == 1 and step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        backbone, trainable = prepared()
+        train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", log)
+    assert steps[0] == 1 and "another version's" in capsys.readouterr().err
     backbone, trainable = prepared()
-    train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", lambda step, values: steps.append(step))
-    assert steps[0] == 1
+    train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", log)
+    assert steps.count(1) == 1  # what this version wrote is found, though it is of fewer steps
     assert all(torch.equal(a, b.detach()) for a, b in zip(whole, trainable.named.values(), strict=True))
 
 

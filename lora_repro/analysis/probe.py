@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,9 @@ class Observer:
         """Measure if it is time; on a resumed run the steps after its checkpoint are measured again."""
         due = {max(1, round(total * point / self.probe.points)) for point in range(1, self.probe.points + 1)}
         if step in due:
-            self._measure(step)
+            # Weights that are no numbers have no spectrum; the next loss that is read ends the training.
+            with suppress(np.linalg.LinAlgError):
+                self._measure(step)
 
     def _measure(self, step: int) -> None:
         now: dict[str, list[float]] = {}

@@ -140,7 +140,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     kept = {value.data_ptr(): value for value in (*model.parameters(), *model.buffers())}
     weights = sum(value.numel() * value.element_size() for value in kept.values())
     gc.collect()
-    provenance.reset_peak_memory()
+    provenance.reset_peak_memory(device)
     loaded = provenance.peak_memory_mb(device)
     for _ in range(bench.train_steps):
         held.step()

@@ -49,8 +49,25 @@ def code() -> dict[str, Any]:
 
 
 def joined(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
-    """The code of a run of several attempts: dirty unless all of them ran one clean commit."""
-    return now if before in (None, {}, now) else {**now, "dirty": True}
+    """Code and machine of a run of several attempts.
+
+    Dirty unless all of them ran one clean commit; what they computed on and how is `A, then B` where it changed.
+    """
+    if not before:
+        return now
+    found = {**before, **now}
+    if any(before.get(key) != now.get(key) for key in ("git_sha", "dirty")):
+        found["dirty"] = True
+    for key in ("device", "kernels", "precision"):
+        first, then = before.get(key), now.get(key)
+        if first and then:
+            found[key] = first if first.split(", then ")[-1] == then else f"{first}, then {then}"
+    return found
+
+
+def machine(device: torch.device, autocast: torch.dtype | None) -> dict[str, str]:
+    """What a run computes on, and in what arithmetic."""
+    return {"device": device_name(device), "kernels": kernels(device), "precision": precision(device, autocast)}
 
 
 def versions() -> dict[str, str]:
@@ -98,15 +115,9 @@ def now() -> str:
 
 
 def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a record says of the place it was measured in. `ran`: the code of all its attempts, if there were several."""
-    return {
-        **(ran or code()),
-        "finished_at": now(),
-        "versions": versions(),
-        "device": device_name(device),
-        "kernels": kernels(device),
-        "precision": precision(device, autocast),
-    }
+    """What a record says of the place it was measured in. `ran`: code and machine of its training, of all attempts at it."""
+    found = joined(ran, {**code(), **machine(device, autocast)})
+    return {**found, "finished_at": now(), "versions": versions()}
 
 
 def precision(device: torch.device, autocast: torch.dtype | None) -> str:
@@ -117,10 +128,10 @@ def precision(device: torch.device, autocast: torch.dtype | None) -> str:
     return "fp16 autocast, scaled loss" if autocast is torch.float16 else "bf16 autocast"
 
 
-def reset_peak_memory() -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Start the peak anew, so that a run in a sweep does not inherit the peak of the run before it."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # not Linux: the peak is then that of the whole process
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -128,7 +139,7 @@ def reset_peak_memory() -> None:
 def peak_memory_mb(device: torch.device) -> int:
     """Peak memory in MiB: of the GPU's allocator, or the resident set of the process."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() // 2**20
+        return torch.cuda.max_memory_allocated(device) // 2**20
     try:
         for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):

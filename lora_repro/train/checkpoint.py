@@ -75,6 +75,6 @@ def load_newest(
             return load_file(path / "state.safetensors"), facts
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            print(f"checkpoint {path.name} is damaged ({reason}); falling back to the one before", file=sys.stderr)
+            print(f"checkpoint {path.name} cannot be used ({reason}); falling back to the one before", file=sys.stderr)
             shutil.rmtree(path)
     return None

@@ -20,6 +20,7 @@ from lora_repro.backbone import nf4
 from lora_repro.config.kinds import Range, check
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
+from lora_repro.records import provenance
 from lora_repro.signals import collected
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import adamw, set_rate
@@ -52,9 +53,9 @@ class TrainConfig:
     `epochs` may end in a fraction; `steps`, where given, says how long instead. `warmup` below 1 is a share of all steps,
     otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the
     highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
-    rows of like length into a batch (the same ones for every method). `precision`: `auto` is bf16 autocast where the device
-    computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and `checkpoint_every` count
-    steps; null is once an epoch. `compile`, `recompute`: see `Backbone`. `paged`: see `adamw`.
+    rows of like length into a batch (the same ones for every method, but where rows are cut). `precision`: `auto` is bf16
+    autocast where the device computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and
+    `checkpoint_every` count steps; null is once an epoch. `compile`, `recompute`: see `Backbone`. `paged`: see `adamw`.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -136,7 +137,8 @@ def train(
 
     Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
     state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
-    Ctrl-C, with a checkpoint written first. `observe`(step, total) may look at the weights after each step.
+    Ctrl-C, with a checkpoint written first; one that comes after the last step is heeded when the selected weights are in
+    place. `observe`(step, total) may look at the weights after each step.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
     told: Any = None
@@ -148,9 +150,11 @@ def train(
                 told = own_gradients(backbone, trainable, batch, objective, config, scaler, ranks)
         except StopIteration as end:
             trained: Trained = end.value
-            return trained
         finally:
             steps.close()
+    if caught:
+        signal.raise_signal(caught[0])
+    return trained
 
 
 def training(
@@ -188,7 +192,8 @@ def training(
     total = config.steps or max(1, round(per_epoch * config.epochs))
     eval_every = config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
-    state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf)
+    ran = {**provenance.code(), **provenance.machine(device, dtype)}
+    state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
     with ranks.in_turn():
         step = restore_state(folder, parameters, optimizer, state)
     if state.scaler:
@@ -288,7 +293,12 @@ def training(
 
 
 def greet(ranks: Ranks, config: TrainConfig) -> None:
-    """Have each of several ranks say what it takes. Raises UserError if a batch has fewer rows than there are ranks."""
+    """Have each of several ranks say what it takes. Raises UserError if a batch has fewer rows than there are ranks, or where a
+
+    compiled step would write its second part's gradients over the first's: a CUDA graph has one place for them.
+    """
+    if config.compile and config.micro_batch_size and ranks.device.type == "cuda":
+        raise UserError("train.compile and train.micro_batch_size do not go together on a GPU: leave one of them out")
     if ranks.size > config.batch_size:
         raise UserError(f"{ranks.size} processes share train.batch_size={config.batch_size} rows; start fewer of them")
     if ranks.size > 1:
@@ -317,7 +327,7 @@ def own_gradients(
 ) -> tuple[torch.Tensor, int]:
     """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them, and of the penalty.
 
-    Returns this part of the loss, in double precision and unread, and how many tokens were computed for it.
+    Returns this part of the loss, in double precision and unread, and the positions of its padded rows.
     """
     with autocast(backbone.device, resolve_precision(config.precision, backbone.device)):
         loss, tokens = _backward(backbone, objective, rows, config, scaler, ranks)

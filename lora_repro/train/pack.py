@@ -9,6 +9,7 @@ products take all its time already, K steps together are 1.0 to 1.13 times as fa
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +92,8 @@ def train_together(joint: Joint, members: Sequence[Member], rows: Rows, objectiv
                 each.close()
     if stopped:
         raise stopped
+    if caught:
+        signal.raise_signal(caught[0])
     return [done[number] for number in range(len(members))]
 
 
@@ -105,7 +108,7 @@ def _steps(member: Member, rows: Rows, objective: Objective, caught: Sequence[in
 def gradients(
     joint: Joint, members: Sequence[Member], asked: Mapping[int, Asked], objective: Objective
 ) -> dict[int, Told]:
-    """Of each member that asks the gradients of its mean loss over its global batch; the losses, and tokens computed for them."""
+    """Of each member that asks the gradients of its mean loss over its global batch; the losses, and positions of padded rows."""
     device, config = joint.backbone.device, members[0].config
     count = {number: [objective.count(row) for row in rows] for number, (rows, _) in asked.items()}
     joint.backbone.model.train()

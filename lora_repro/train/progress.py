@@ -107,8 +107,8 @@ def save_state(
     state: State,
 ) -> None:
     blob: dict[str, torch.Tensor] = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        blob["rng.cuda"] = torch.cuda.get_rng_state()
+    if (device := next(iter(parameters.values())).device).type == "cuda":
+        blob["rng.cuda"] = torch.cuda.get_rng_state(device)
     blob |= {f"{WEIGHT}{name}": tensor for name, tensor in parameters.items()}
     tensors, rest = state_of(optimizer, parameters)
     blob |= {f"{MOMENT}{key}": value for key, value in tensors.items()}
@@ -142,10 +142,15 @@ def restore_state(
     """Put the newest whole checkpoint back, if there is one; returns its step, or 0.
 
     One that does not say which code wrote it, or keeps another optimizer's state in another way, is an older version's and is
-    left alone: training starts anew.
+    removed like a damaged one.
     """
-    found = checkpoint.load_newest(folder, lambda facts: damaged_best(folder, facts))
-    if found is None or not {"code", "optimizer"} <= set(found[1]):
+
+    def unusable(facts: dict[str, Any]) -> str | None:
+        known = {"code", "optimizer"} <= set(facts)
+        return damaged_best(folder, facts) if known else "it is another version's"
+
+    found = checkpoint.load_newest(folder, unusable)
+    if found is None:
         return 0
     blob, facts = found
     with torch.no_grad():
@@ -154,8 +159,8 @@ def restore_state(
     moments = {key.removeprefix(MOMENT): value for key, value in blob.items() if key.startswith(MOMENT)}
     restore(optimizer, parameters, moments, facts["optimizer"])
     torch.set_rng_state(blob["rng.cpu"])
-    if "rng.cuda" in blob and torch.cuda.is_available():
-        torch.cuda.set_rng_state(blob["rng.cuda"])
+    if "rng.cuda" in blob and (device := next(iter(parameters.values())).device).type == "cuda":
+        torch.cuda.set_rng_state(blob["rng.cuda"], device)
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
     state.dev_halves = [(int(step), even, odd) for step, even, odd in facts.get("dev_halves", ())]
