@@ -237,3 +237,13 @@ def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(
     assert torch.equal(whole.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
     assert torch.equal(twin.embedding.weight, again.embedding.weight) and twin.embedding.weight.shape == table.shape
     assert (twin.sha256, twin.label) == ("random weights, seed 0", "X, its weights drawn at random")
+
+
+def test_a_numbered_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinned memory and synchronisation are the current card's, whatever card a model is on."""
+    backbone, chosen = tiny_backbone("llama"), []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(backbone.model, "to", lambda device: None)
+    for device in ("cpu", "cuda", "cuda:1"):
+        backbone.to(torch.device(device))
+    assert chosen == [torch.device("cuda:1")]

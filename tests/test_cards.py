@@ -71,6 +71,16 @@ def test_a_sweep_has_as_many_runs_at_a_time_as_there_are_cards(settings: str, ru
     assert together.at_once(cells(asked)) == runs
 
 
+@pytest.mark.parametrize(("threads", "runs"), [("", 4), ("1", 4), ("2,1", 2), ("many", 4)])
+def test_threads_are_told_as_openmp_has_them(threads: str, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number for each level of nesting, the outermost first."""
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(together, "cores", lambda: 4)
+    monkeypatch.setattr(together, "memory", lambda config: 1)
+    asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", "device=cpu"]
+    assert together.at_once(cells(asked)) == runs
+
+
 @pytest.mark.parametrize(("settings", "at_once"), [([], 1), (["launch.per_gpu=3"], 3)])
 def test_no_two_runs_of_a_sweep_meet_on_one_card(
     settings: list[str], at_once: int, four: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -161,7 +161,8 @@ class Backbone(AddressedModel):
         """Have training keep each block's input alone, and run the block again in the backward pass (gradient checkpointing).
 
         Memory falls from every product's inputs in all blocks to d values a position and block, and one block's own, its
-        attention scores among them; a step takes one more forward pass. The numbers are the same: dropout draws what it drew.
+        attention scores among them; a step takes one more forward pass. The numbers are those of padded rows, which a CPU, too,
+        computes then: dropout draws what it drew there.
         """
         self.recomputes = True
         for layer in self.layers:
@@ -190,9 +191,12 @@ class Backbone(AddressedModel):
     def sharing(self) -> Backbone:
         """The same model once more, of the same tensors, but with a classifier of its own: nothing else of it may be changed."""
         own = {id(tensor) for module in self.classifier for tensor in module.parameters()}
-        shared = {id(tensor): tensor for tensor in self.model.parameters() if id(tensor) not in own}
+        tensors = (*self.model.parameters(), *self.model.buffers())  # NF4's codes and scales are buffers
+        shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in own}
         return copy.deepcopy(self, {id(self.tokenizer): self.tokenizer, **shared})
 
     def to(self, device: torch.device) -> Backbone:
+        if device.index is not None:  # pinned memory and synchronisation, too, are the current card's
+            torch.cuda.set_device(device)
         self.model.to(device)
         return self

@@ -43,7 +43,8 @@ def at_once(missing: Sequence[Cell]) -> int:
     if Ranks.here(device).device.type != "cpu":
         places = len(cards.usable(device)) * int(launch["per_gpu"])
         return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1")) * int(launch["processes"])
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one for each level of nesting: 2,1
+    threads = (int(given) if given.isdecimal() else 1) * int(launch["processes"])
     most = min(cores() // max(1, threads), len(missing))
     if most < 2:
         return 1
