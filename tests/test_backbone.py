@@ -247,3 +247,13 @@ def test_a_numbered_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch
     for device in ("cpu", "cuda", "cuda:1"):
         backbone.to(torch.device(device))
     assert chosen == [torch.device("cuda:1")]
+
+
+def test_a_tokenizer_without_its_files_is_one_line(tmp_path: Path) -> None:
+    """transformers makes one without words then, and a run would train on nothing but [UNK]."""
+    original = tiny_backbone("bert")
+    original.model.save_pretrained(tmp_path)  # type: ignore[operator]
+    shared = {"separator": "\n", "eos": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "head": "classification"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"^backbone x: the tokenizer in {tmp_path} tells no words apart; are its files missing"):
+        spec.load()

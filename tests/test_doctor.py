@@ -35,6 +35,13 @@ def test_one_experiment_needs_less() -> None:
     assert found.hub and not found.texts
 
 
+def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    (wanted,) = doctor.needs(["profile=mini", "experiment=qlora_glue"]).backbones
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found = checks.backbone(wanted, False)
+    assert not found.ok and "quantise=nf4 needs bitsandbytes" in found.what and found.mend.endswith("-e '.[qlora]'")
+
+
 @pytest.mark.usefixtures("quick")
 def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["profile=smoke", "experiment=glue", "task=sentiment", f"paths.runs={tmp_path}"]

@@ -75,6 +75,7 @@ RECORDS = {
     "environment": stored(asked={**ASKED, "task": {**ASKED["task"], "source": "${oc.env:WANDB_API_KEY}"}}),
     "escaped environment": stored(row={"label": "${oc.env:WANDB_API_KEY}"}).replace("$", "\\u0024"),
     "environment in a list": stored(asked={**ASKED, "method": {"targets": ["${oc.env:WANDB_API_KEY}"]}}),
+    "environment in a list of lists": stored(asked={**ASKED, "method": {"targets": [["${oc.env:WANDB_API_KEY}"]]}}),
     "twice": PUBLISHED.read_text().replace('"schema": 1,', '"schema": 1, "schema": 1,'),
     "deep": "[" * 10**5,
     "list": "[]",

@@ -91,6 +91,9 @@ def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
         published(results / "mini")
     other.unlink()
     manifest.note(results, [])
+    with pytest.raises(UserError, match=r"zzz.json is missing"):  # a note of something else forgets nothing
+        published(results / "mini")
+    manifest.note(results, [], removed=[other])
     published(results / "mini")
     (results / manifest.NAME).write_text("x")
     with pytest.raises(UserError, match="is damaged"):

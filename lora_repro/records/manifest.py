@@ -38,16 +38,18 @@ def known(results: Path) -> dict[str, set[str]] | None:
     return found
 
 
-def note(results: Path, written: Iterable[Path]) -> None:
-    """Take down the hashes of files that were just written below results/; files that are gone are left out.
+def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -> None:
+    """Take down the hashes of files that were just written below results/, and leave out those that were removed on purpose.
 
+    Any other file that is gone stays listed, and is missed by `check`.
     Where there is no manifest nothing is: `begin` makes one.
     """
     if known(results) is None:
         return
     with FileLock(results / LOCK):  # two searches may end at once
-        before = known(results) or {}
-        listed = {path: digests for path, digests in before.items() if (results / path).is_file()}
+        listed = known(results) or {}
+        for path in removed:
+            listed.pop(path.relative_to(results).as_posix(), None)
         for path in written:
             listed[path.relative_to(results).as_posix()] = {sha256(path)}
         lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]

@@ -166,10 +166,17 @@ def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key stands in it twice")
     for key, value in pairs:
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, str) and "${" in item:
-                raise ValueError(f"{key} refers to something else ({item[:40]!r})")
+        if referring := next((item for item in _texts(value) if "${" in item), None):
+            raise ValueError(f"{key} refers to something else ({referring[:40]!r})")
     return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The text in a value, or in lists of lists of it; objects have been looked at."""
+    if isinstance(value, str):
+        yield value
+    for item in value if isinstance(value, list) else ():
+        yield from _texts(item)
 
 
 def read(path: Path) -> dict[str, Any]:

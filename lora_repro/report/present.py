@@ -49,6 +49,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         cli.say("nothing is published under results/ yet")
         return
     wrote: list[Path] = []
+    removed: list[Path] = []
     told: dict[tuple[str, str], answers.Answer | None] = {}
     for profile in profiles:
         folder = root / "results" / profile
@@ -60,11 +61,11 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                 wrote += (files := write(exhibit, folder))
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
             if kept:
-                _clear(folder / "figures", name, wrote)
+                removed += _clear(folder / "figures", name, wrote)
             told[profile, name] = answers.of_experiment(shown, ask, store, kept) if kept else None
     if told:
         wrote.append(answers.note(root / "results", told))
-    manifest.note(root / "results", wrote)
+    manifest.note(root / "results", wrote, removed)
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
@@ -99,12 +100,15 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
     return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
 
 
-def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> None:
-    """Remove an experiment's figures that it draws no longer: `rank_paper` is rank's, `rank_e2e` that of another."""
+def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> list[Path]:
+    """Remove an experiment's figures that it draws no longer: `rank_paper` is rank's, `rank_e2e` that of another. Which."""
+    gone = []
     for path in [*figures.glob("*.svg"), *figures.glob("*.png")]:
         homes = [other for other in names() if path.stem == other or path.stem.startswith(f"{other}_")]
         if max(homes, key=len, default="") == name and path not in drawn:
             path.unlink()
+            gone.append(path)
+    return gone
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:

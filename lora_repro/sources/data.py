@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,14 +106,18 @@ def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
             if found is None:
                 raise KeyError(member)
             yield found
-    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         archive.unlink(missing_ok=True)
         raise UserError(f"{archive.name} is damaged or lacks {member}; run the same command again") from error
 
 
 def split_mrpc(folder: Path) -> None:
     """GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the pairs that are dev."""
-    lines = (folder / "msr_paraphrase_train.txt").read_text(encoding="utf-8-sig").splitlines()
+    whole = folder / "msr_paraphrase_train.txt"
+    lines = whole.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    if not lines or lines[0].count("\t") != 4:
+        whole.unlink()  # it has no published checksum, and is not to be taken for right the next time
+        raise UserError(f"{whole} that was served is not Microsoft's training file; run the same command again")
     listed = (folder / "mrpc_dev_ids.tsv").read_text(encoding="utf-8").splitlines()
     dev = {tuple(line.split("\t")) for line in listed if line.strip()}
     head, rows = lines[0], [line for line in lines[1:] if line.strip()]

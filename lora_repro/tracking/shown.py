@@ -28,7 +28,9 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
     names = [asked[part]["name"] for part in ("method", "task", "backbone")]
     kept = {key: part for key, part in asked.items() if key not in LOCAL}
     if kept["backbone"].get("source") == "folder":
-        kept["backbone"] = {**kept["backbone"], "hub_id": Path(kept["backbone"]["hub_id"]).name}
+        place = str(kept["backbone"]["hub_id"])
+        kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).name}
+        title, row["label"] = (str(text).replace(place, Path(place).name) for text in (title, row["label"]))
     return {
         "group": str(row["table"] or title),
         "name": f"{title} {asked['task']['name']} seed {asked['seed']}",
