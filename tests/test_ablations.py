@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
 from lora_repro.report import present
+from lora_repro.report.columns import Column
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.figures import curves
-from lora_repro.report.figures.scored import curve_plot
+from lora_repro.report.figures.scored import _curve, curve_plot, printed_plots
 from lora_repro.report.pivot import Pivot
+from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
+from lora_repro.report.statistics import Metric
 from lora_repro.report.table import markdown
 from lora_repro.results import declared_cells, published, score_of
 from lora_repro.stages import backbone_of
@@ -109,6 +113,25 @@ def test_the_rank_table_has_a_column_a_rank_and_one_for_rows_without(tmp_path: P
     plot = drawn_of("rank", table)
     drawn = {curve.label: curve.spots for curve in plot.curves}
     assert [spot.x for spot in drawn["LoRA on W_q"]] == [1, 32] and [spot.x for spot in drawn["W_q in full"]] == [None]
+
+
+def test_lora_with_prefixes_looks_unlike_the_prefixes_alone(tmp_path: Path) -> None:
+    """lora_q and full_q are one matrix and one colour; lora_prefix_embedding is another method than prefix_embedding."""
+    names = ("lora_q", "full_q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding")
+    results = tuple(Result(name, name, "published", {}) for name in names)
+    scores = Scores("T", "full", "mini", "b", (), results, (), (), Column(Metric("m", "m"), "m"), True, "m")
+    drawn = [_curve(result, [], scores).family for result in results]
+    assert drawn == ["q", "q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding"]
+
+
+def test_one_panel_of_the_paper_stands_once_and_needs_no_name(tmp_path: Path) -> None:
+    fabricate(tmp_path, "rank", {("lora_q", 1): 0.5, ("full_q", None): 0.8}, "accuracy")
+    (table,) = scores_of("rank", tmp_path)
+    over, axis = pivot("rank").over, pivot("rank").axis
+    (once,) = printed_plots([(table, "STS-B"), (table, "SST-2")], over, axis)
+    assert once.title == "" and once.curves
+    less = replace(table, results=tuple(result for result in table.results if result.row != "lora_q"))
+    assert [plot.title for plot in printed_plots([(table, "STS-B"), (less, "SST-2")], over, axis)] == ["STS-B", "SST-2"]
 
 
 def test_quality_is_drawn_over_the_parameters_of_each_size(tmp_path: Path) -> None:

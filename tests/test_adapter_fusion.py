@@ -12,7 +12,7 @@ from conftest import tiny_backbone
 
 from lora_repro import run
 from lora_repro.cells import Cell, Row, cells, with_starts
-from lora_repro.config.compose import compose
+from lora_repro.config.compose import CONF, compose
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import restore
@@ -22,10 +22,12 @@ from lora_repro.methods.base import Shape
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
+from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Ask
+from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.views.fusion import Fusion
-from lora_repro.results import PUBLISHED, Store
+from lora_repro.report.views.fusion import Fusion, draw, shares
+from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs, task_of
 
 IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
 
@@ -190,3 +192,16 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
     assert shown.tables[0].header == ("Target", "rte", "cb", "n")
     assert shown.tables[0].rows == (("RTE", "0.425 ± 0.035", "0.600 ± 0.000", "2"),)
     assert [path.suffix for path in shown.draw(tmp_path / "shares")] == [".svg", ".png"]
+
+
+def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A mean over targets of the largest would be noise: sources lie within an sd of each other."""
+    cells = declared_cells("fusion", "mini", ["row/fusion=fusion"])
+    groups = list(grouped(runs(cells, published(CONF.parent / "results" / "mini")), lambda run: task_of(run.cell)))
+    titles: list[str] = []
+    monkeypatch.setattr(heatmap, "save", lambda rows, title, *rest: titles.append(title) or [])
+    draw(groups, ("F",), tmp_path / "x")
+    for group in groups:
+        sources, values = shares(group)
+        own = values.mean(axis=(0, 1))[sources.index(task_of(group[0].cell))]
+        assert f"{own:.2f} on {task_label(group[0].cell)}" in titles[0]

@@ -134,6 +134,7 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (Spot(1, 70, None),)),))
     assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
+    assert texts(drawn([replace(single, timed=True)])) == [""]  # rounds have no seeds
 
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:
@@ -156,7 +157,7 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
     facts = ("T", "B", "D", "n = 1", "S")
     found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
-    assert found.title.splitlines()[1:] == ["Not drawn: PreLayer (RTE: 1 collapsed)"]
+    assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
 
 
 def test_a_layout_that_ends_in_other_last_digits_is_the_same_file(tmp_path: Path) -> None:

@@ -125,6 +125,20 @@ def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) 
     assert wide == "table-header-group"
 
 
+def test_a_table_in_a_closed_part_is_fitted_when_the_part_opens(html: Path) -> None:
+    script = """(() => {
+      const one = [...document.querySelectorAll('details')].find(part => !part.open && part.querySelector('.scroll'));
+      const box = one.querySelector('.scroll'), found = [];
+      box.firstElementChild.style.minWidth = '3000px';
+      one.open = true;
+      found.push(box.classList.contains('cards'));
+      one.dispatchEvent(new Event('toggle'));  // as the browser does, later
+      found.push(box.classList.contains('cards'));
+      return found;
+    })()"""
+    assert ask(html, script) == [False, True]
+
+
 WIDTHS = (390, 768, 1280)
 MEASURE = """<script>
 for (const one of document.querySelectorAll('details')) one.open = true;

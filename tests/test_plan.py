@@ -27,7 +27,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def record(folder: Path, signature: str, status: str = "finished", **changes: Any) -> None:
     folder.mkdir(parents=True)
-    content = {"schema": 1, "signature": signature, "status": status, **changes}
+    content = {"schema": 1, "signature": signature, "status": status, "asked": {}, **changes}
     (folder / "record.json").write_text(json.dumps(content))
 
 

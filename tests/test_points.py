@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import beside, points
-from lora_repro.report.figures.scored import provenance, statement
+from lora_repro.report.figures.scored import panel, provenance, statement, titles
 from lora_repro.report.figures.style import inside
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
@@ -75,10 +76,43 @@ def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> Non
     assert beside.panel(scores(*ours)) is None and beside.panel(scores(ours[1], ours[2])) is None
 
 
+def test_the_paper_s_row_is_the_one_of_our_name() -> None:
+    """GPT-3's LoRA is printed in two sizes; below the paper's scale the larger one alone may be run."""
+    small, large = (replace(result("lora", 70, size, True), label=name) for name, size in (("LoRA", 4.7), ("LoRA (large)", 37.7)))
+    ours = replace(result("lora", 71.5, 0.5), label="LoRA (large)")
+    said = beside.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
+    assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % for +2.0" in said
+
+
+def test_a_bar_is_within_the_axis_however_far_it_reaches() -> None:
+    bar = points.Panel("t", (points.Point("LoRA", 1e5, 1, None, ends=(-60, 4)), points.Point("Full", 1e8, 0, None)), floor=-19)
+    low, high = points._limits(bar)
+    assert low < -60 and high > 4
+
+
+def test_human_texts_that_have_other_references_say_so() -> None:
+    human = replace(result("human", 60, 0), label="Human")
+    assert [point.label for point in panel(scores(human, replace(human, compared=False)), False).points] == [
+        "Human", "Human (against other references)"]  # fmt: skip
+
+
+def test_panels_are_named_by_what_they_differ_in_and_the_caption_has_all_data() -> None:
+    one = scores(result("lora", 70, 1))
+    facts = [(*one.facts[:2], f"Data: {data}", one.facts[3], f"Scores: {task} accuracy", one.facts[4]) for data, task in
+             (("D", "RTE"), ("E", "SST-2"))]  # fmt: skip
+    both = [replace(one, facts=each) for each in facts]
+    assert titles([one]) == [""] and titles([both[0], both[0]]) == ["", ""]
+    assert titles(both) == ["RTE accuracy", "SST-2 accuracy"]
+    other = replace(both[1], facts=(both[1].facts[0], "Backbone: MPNet (b)", *both[1].facts[2:]))
+    assert titles([both[0], other]) == ["SmolLM2-135M. RTE accuracy", "MPNet. SST-2 accuracy"]
+    assert provenance(*both) == "E2E, profile mini. Backbone: SmolLM2-135M (random). Data: D. Data: E. n = 3."
+
+
 def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:
     one = scores(result("full", 70, 134.5), result("lora", 71.5, 0.23), result("full", 68, 350, True))
     assert statement(one) == "E2E, BLEU: LoRA 71.5 with 230 k trained parameters, full fine-tuning 70.0 with 134 M"
     assert statement(scores(result("lora", 71.5, 0.23))) == "E2E: BLEU against trained parameters"
+    assert statement(one, of="RTE").startswith("E2E, RTE, BLEU: LoRA 71.5")
     assert "SmolLM2-135M" in provenance(one) and "profile mini" in provenance(one)
     assert [*map(inside, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from lora_repro.report.statistics import Difference, Mean, Metric
 from lora_repro.report.table import Table, comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
 
+ROOT = Path(__file__).resolve().parents[1]
 BLEU, SER = Column(Metric("bleu", "BLEU"), "bleu"), Column(Metric("slot_error_rate", "SER", -1), "slot_error_rate")
 PLAIN = Table(("Costs", "of things"), ("Method", "%"), "lr", (("A|B", "−1.0"), ("C", "12.25")), ("A note & more.",))
 
@@ -46,6 +48,11 @@ def test_renderings_agree_and_mark_a_single_seed() -> None:
     assert [rows[0][key] for key in ("bleu", "bleu_sd", "slot_error_rate", "method_parameters", "n")] == [
         "61.26", "", "", "230400", "1"]  # fmt: skip
     assert rows[1]["bleu_sd"] == "0.1" and rows[1]["difference"] == ""
+
+
+def test_all_that_published_latex_holds_is_plain() -> None:
+    found = {file: set(file.read_text(encoding="utf-8")) for file in (ROOT / "results").rglob("*.tex")}
+    assert len(found) > 20 and not {str(file): odd for file, used in found.items() if (odd := {c for c in used if ord(c) > 127})}
 
 
 def test_a_csv_of_several_tables_has_every_column_once_and_its_last_ones_last() -> None:

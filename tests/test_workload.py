@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs import arithmetic
 from lora_repro.costs.outline import Frame, frame
-from lora_repro.costs.workload import workload
+from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
 from lora_repro.results import declared_cells
@@ -103,3 +103,13 @@ def test_every_task_has_documented_lengths() -> None:
     assert {path.stem for path in (CONF / "task").glob("*.yaml")} == set(known)
     for name, mean in known.items():
         assert mean["mean"] <= mean["grouped"] <= mean["padded"] <= mean["longest"], name
+
+
+def test_rows_are_those_of_the_data_that_are_read() -> None:
+    """DART trains on its own texts or on WebNLG's; the whole MNLI is read with other settings of the same task."""
+    def declared(*overrides: str) -> int:
+        return rows(asking("data.n_train=null", "profile=paper", *overrides), None)[0]
+
+    assert declared("task=dart") == 62659 and declared("task=dart", "task.train_from=webnlg") == declared("task=webnlg") == 18025
+    assert declared("task=mnli_text") == 19999
+    assert declared("task=mnli_text", "task.rows.train=392702", "task.rows.matched=9815") == 392702

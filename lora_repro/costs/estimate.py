@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from lora_repro import cli
-from lora_repro.cells import cells, unique
+from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.compose import CONF
+from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.sweep.bisect import saved
 
@@ -13,6 +16,13 @@ def published_seconds(profile: str) -> dict[str, float]:
     """signature -> wall time of every published run of a profile."""
     published = record.load_records(CONF.parent / "results" / profile / "records")
     return {name: found["measured"]["wall_seconds"] for name, found in published.items()}
+
+
+def done(cell: Cell) -> bool:
+    """Whether a run is here already and is not run again; of one that answers another question its own run says so."""
+    with suppress(UserError):
+        return record.find(cell.folder, cell.asked) is not None
+    return False
 
 
 def announce(arguments: list[str]) -> None:
@@ -29,13 +39,13 @@ def announce(arguments: list[str]) -> None:
         return
     table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
     published = published_seconds(profile)
-    missing = sorted(cell.signature for cell in found if record.find(cell.folder) is None)
+    missing = sorted(cell.signature for cell in found if not done(cell))
     known = [published[name] for name in missing if name in published]
     if profile == "smoke":
         cli.say("profile smoke is for tests: untrained models, whose numbers mean nothing; the first that does is profile=mini")
     text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"
     if known:
-        text += f"; the other {len(missing)} took {sum(known) / 60:.0f} min on the machine of the published runs"
+        text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine of the published runs"
     if unknown := len(missing) - len(known):
         text += f"; {unknown} of unknown length"
     cli.say("; ".join(filter(None, [text, saved(found)])))

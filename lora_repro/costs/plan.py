@@ -9,7 +9,7 @@
 One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
 operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
 same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
-model. Peak memory is estimated, in published CPU records 0.8 to 1.9 times that. Tokens come from the data where these are at
+model. Peak memory is estimated, in published CPU records 0.5 to 1.9 times that. Tokens come from the data where these are at
 hand, else (*) from documented mean lengths. With `hardware=` a line is a row with all its seeds, in GPU-hours (hardware.py).
 """
 
@@ -30,6 +30,7 @@ from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs import detectable, priced
+from lora_repro.costs.estimate import done
 from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.hardware import Card, card
 from lora_repro.costs.outline import frame
@@ -85,7 +86,7 @@ def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
         config, expected = forecasts[key]
         kind, name = ("cuda", card.name) if card else _device(str(config.device))
         seconds, how = _time(expected, published.get(cell.folder.name), name)
-        made.append(Line(cell, expected, config, kind, _state(cell.folder), seconds, how))
+        made.append(Line(cell, expected, config, kind, _state(cell), seconds, how))
     return made
 
 
@@ -95,8 +96,9 @@ def _device(asked: str) -> tuple[str, str]:
     return device.type, device_name(device)
 
 
-def _state(folder: Path) -> str:
-    if record.find(folder):
+def _state(cell: Cell) -> str:
+    folder = cell.folder
+    if done(cell):
         return "yes"
     return "begun" if (folder / "checkpoints").is_dir() or (folder / "trained.json").is_file() else "no"
 

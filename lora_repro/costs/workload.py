@@ -87,10 +87,13 @@ def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
 
 def _declared(task: Any) -> dict[str, int]:
     """What conf/ says of a task's size: conf/plan/lengths.yaml, or the row counts that a GLUE task asserts."""
-    if known := _documented().get(task.name, {}).get("rows"):
-        return dict(known)
     amounts = dict(getattr(task, "rows", None) or {})
-    scored = [amounts.get(split) for split in getattr(task, "scored", ())]
+    known = _documented().get(task.name, {}).get("rows")
+    if known and amounts.get("train", 0) < 2 * known["train"]:  # else it reads more than was measured
+        trained_on = _documented()[getattr(task, "train_from", task.name)]["rows"]
+        return {**trained_on, "test": known["test"]}
+    names = getattr(task, "scored", ())
+    scored = [amounts.get(split) for split in ([names] if isinstance(names, str) else names)]
     if "train" not in amounts or None in scored or not scored:
         raise UserError(f"how many rows task {task.name} has is not known: name its data with paths.data=/path (make: DATA=)")
     test = sum(int(n or 0) for n in scored)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
@@ -199,23 +198,24 @@ class Pivot:
             scored,
         )
 
-        title, caption = scored.statement(scores[0], self.over, self.axis), scored.provenance(scores[0])
+        named = list(zip(scores, scored.titles(scores), strict=True))
+        title, caption = scored.statement(scores[0], self.over, self.axis, named[0][1]), scored.provenance(*scores)
         if self.over:
-            drawn = [(one, plot) for one in scores if (plot := scored.curve_plot(one, self.over, self.axis)).curves]
+            drawn = [(one, of, plot) for one, of in named if (plot := scored.curve_plot(one, self.over, self.axis, of)).curves]
             if not drawn:
                 return []
-            made = curves.save(_untitled([plot for _, plot in drawn]), stem, title=title, caption=caption)
-            if printed := [panel for one, _ in drawn if (panel := scored.printed_plot(one, self.over, self.axis))]:
+            made = curves.save([plot for _, _, plot in drawn], stem, title=title, caption=caption)
+            if printed := scored.printed_plots([(one, of) for one, of, _ in drawn], self.over, self.axis):
                 to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
                 paper = next(iter(self.paper.values()))
                 made += curves.save(printed, to, title=f"The paper, {paper}: {self.title}", caption=sources)
             return made
-        panels = [scored.panel(one, quoted=one.backbone in self.paper) for one in scores]
+        panels = [scored.panel(one, one.backbone in self.paper, of) for one, of in named]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
         if not panels:
             return []
         label = scores[0].compared.metric.label
-        made = points.save(_untitled(panels), label, stem, title, caption)
+        made = points.save(panels, label, stem, title, caption)
         if both := beside.panels(scores):
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
@@ -224,8 +224,3 @@ class Pivot:
             made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made
 
-
-def _untitled(panels: Sequence[Any]) -> list[Any]:
-    """Panels that all have one title have none: the caption says it."""
-    alike = len({panel.title for panel in panels}) == 1
-    return [replace(panel, title="") if alike else panel for panel in panels]

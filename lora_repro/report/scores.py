@@ -32,7 +32,8 @@ class Result:
 
     cells, differences (from the reference row), lost (seeds that collapsed or diverged and count as what they are: `1
     collapsed`), sizes (trained method parameters, where columns differ in them): by the column's key. method: as conf/method
-    names it. printed: all that the paper prints of the row, columns that nobody swept here too.
+    names it. compared: whether it is scored against the references that the other rows have. printed: all that the paper
+    prints of the row, columns that nobody swept here too.
     """
 
     row: str
@@ -48,6 +49,7 @@ class Result:
     lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     method: str = ""
+    compared: bool = True
     printed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,9 +95,10 @@ def measured(
 
 
 def _named(results: Sequence[Result], group: Sequence[Cell]) -> list[Result]:
-    """With the method of each row."""
-    methods = {cell.row.name: str(cell.asked["method"]["name"]) for cell in group}
-    return [replace(result, method=methods[result.row]) for result in results]
+    """With the method of each row, and whether it is compared with others."""
+    methods = {cell.row.name: (str(cell.asked["method"]["name"]), cell.row.compare) for cell in group}
+    return [replace(result, method=method, compared=with_others)
+            for result in results for method, with_others in [methods[result.row]]]
 
 
 def _corrected(results: Sequence[Result]) -> list[Result]:

@@ -100,6 +100,6 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
             Curve(ARMS.get(arm, arm), tuple(Spot(int(x), statistics.median(y), None) for x, y in sizes.items()), method=arm)
             for arm, sizes in arms.items()
         ]
-        plots.append(Plot(f"by {ACROSS[what]}", ACROSS[what], "CPU seconds", tuple(curves), log_y=True))
+        plots.append(Plot(f"by {ACROSS[what]}", ACROSS[what], "CPU seconds", tuple(curves), log_y=True, timed=True))
     caption = f"Middle of the rounds, one thread; otherwise {ROWS} rows of {LENGTH} tokens, rank {RANK}."
     return save(plots, stem, 2, "What a training step costs, and reading records", caption)

@@ -46,15 +46,17 @@ def statement(scores: Scores) -> str:
     """LoRA's share and difference, ours and the paper's."""
     shown = panel(scores)
     found = [point for point in shown.points if point.method == LORA] if shown else []
-    ours, paper = (next((p for p in found if p.quoted == quoted), None) for quoted in (False, True))
+    papers = {point.label: point for point in found if point.quoted}
+    ours = next((point for point in found if not point.quoted and point.label in papers), None)
     metric = scores.compared.metric
-    if ours is None or paper is None:
+    if ours is None:
         return f"{scores.title}: {metric.label} beside {scores.reference}, ours and the paper's"
+    paper = papers[ours.label]
     low, high = ours.span
     between = f" [{_signed(low)}, {_signed(high)}]" if low < high else ""
     return (
-        f"{scores.title}: LoRA trains {_share(ours.x)} % of the parameters for {_signed(ours.y)}{between} {metric.label} "
-        f"over {scores.reference}; in the paper {_share(paper.x)} % for {_signed(paper.y)}"
+        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters for {_signed(ours.y)}{between} "
+        f"{metric.label} over {scores.reference}; in the paper {_share(paper.x)} % for {_signed(paper.y)}"
     )
 
 

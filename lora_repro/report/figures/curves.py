@@ -64,6 +64,7 @@ class Plot:
     log_y: bool = False
     absent: tuple[str, ...] = ()
     quoted: bool = False
+    timed: bool = False  # of rounds, no seeds: a point is not hollow for having no spread
 
 
 def save(plots: Sequence[Plot], stem: Path, columns: int = 1, title: str = "", caption: str = "") -> list[Path]:
@@ -132,7 +133,7 @@ def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any]
         [spot.x or 0.0 for spot in spots],
         [spot.y for spot in spots],
         yerr=None if one else [spot.sd or 0.0 for spot in spots],
-        markerfacecolor="white" if one and not plot.quoted else style["color"],
+        markerfacecolor="white" if one and not plot.quoted and not plot.timed else style["color"],
         capsize=3,
         label=label,
         zorder=3,
@@ -154,7 +155,7 @@ def _note(plot: Plot) -> str:
     said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
         said[0] += " (a dashed line's at the right)"
-    if any(spot.sd is None for spot in spots if spot.x is not None):
+    if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.timed:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:
         said.append(f"not drawn: {', '.join(plot.absent)}")

@@ -127,7 +127,7 @@ def _limits(panel: Panel) -> tuple[float, float]:
     """The methods' range, widened to lines near it: a far one (an untuned model) would squeeze the rest."""
     floor = -float("inf") if panel.floor is None else panel.floor
     ends = [end for p in panel.points if p.x > 0 and p.y >= floor for end in p.span] or [0.0]
-    low, high = max(min(ends), floor), max(ends)
+    low, high = min(ends), max(ends)
     span = max(high - low, 1.0)
     near = [p.y for p in panel.points if p.x <= 0 and low - span < p.y < high + span]
     low, high = min([low, *near]), max([high, *near])

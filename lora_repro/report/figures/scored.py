@@ -5,6 +5,7 @@ The same forms of what the paper prints, in the same colours, are figures beside
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import WIDE, Curve, Plot, Spot
@@ -21,7 +22,7 @@ OVER = {
 }
 
 
-def panel(scores: Scores, quoted: bool) -> Panel:
+def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
     """Measured points; `quoted`, on a backbone of the paper's: also the paper's (elsewhere they would not compare)."""
     points, absent = [], []
     for result in scores.results:
@@ -32,12 +33,21 @@ def panel(scores: Scores, quoted: bool) -> Panel:
             absent += [label] if lost else []
         elif result.method_parameters is not None:
             x = result.method_parameters + (result.head_parameters or 0)
+            # Human texts have one reference fewer: a line across all methods would seem to say more.
+            label += "" if result.compared or x else " (against other references)"
             points.append(Point(label, x, cell.mean, cell.sd, result.method, single=cell.n == 1))
         elif result.printed_millions is not None and quoted:
             x = round(1e6 * result.printed_millions)
             points.append(Point(result.label, x, cell.mean, cell.sd, result.method, quoted=True))
-    title = _backbone(scores) + (f"\nNot drawn: {', '.join(absent)}" if absent else "")
-    return Panel(title, tuple(points))
+    said = [title, f"Not drawn: {', '.join(absent)}" if absent else ""]
+    return Panel("\n".join(filter(None, said)), tuple(points))
+
+
+def titles(scores: Sequence[Scores]) -> list[str]:
+    """What each panel is of, as far as they differ: its backbone, its scores. The caption says what they share."""
+    said = [(_backbone(one), next((fact for fact in one.facts if fact.startswith("Scores: ")), "")) for one in scores]
+    differing = [part for part in (0, 1) if len({each[part] for each in said}) > 1]
+    return [". ".join(each[part].removeprefix("Scores: ") for part in differing) for each in said]
 
 
 def _backbone(scores: Scores) -> str:
@@ -45,10 +55,10 @@ def _backbone(scores: Scores) -> str:
     return scores.facts[1].removeprefix("Backbone: ").partition(" (")[0]
 
 
-def curve_plot(scores: Scores, over: str, axis: str) -> Plot:
+def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
     """Our results only, over the swept amount or over trained parameters; the paper's model is another one."""
     if over == "row":
-        return _by_row(scores, _ours(scores), _backbone(scores))
+        return _by_row(scores, _ours(scores), title)
     amounts = {column.key: float(column.value) for column in scores.columns if isinstance(column.value, int)}
     drawn, absent = [], []
     for result in _ours(scores):
@@ -63,18 +73,20 @@ def curve_plot(scores: Scores, over: str, axis: str) -> Plot:
                 spots.append(Spot(x, cell.mean, cell.sd, mark(result, column)))
         absent += [text for column in scores.columns for text in _absent([result], column)]
         if spots:
-            drawn.append(_curve(result, spots))
+            drawn.append(_curve(result, spots, scores))
     ticks = tuple((x, f"{x:,.0f}") for x in amounts.values()) if over != "parameters" else ()
-    return Plot(_backbone(scores), _xlabel(over, axis), scores.score, tuple(drawn), ticks, absent=tuple(absent))
+    return Plot(title, _xlabel(over, axis), scores.score, tuple(drawn), ticks, absent=tuple(absent))
 
 
 def _xlabel(over: str, axis: str) -> str:
     return OVER.get(over, f"{axis} (log scale)")
 
 
-def _curve(result: Result, spots: Sequence[Spot]) -> Curve:
+def _curve(result: Result, spots: Sequence[Spot], scores: Scores) -> Curve:
     # The same matrices adapted (lora_q) and trained in full (full_q) are one colour.
-    family = result.row.removeprefix("lora_").removeprefix("full_")
+    matrices = result.row.removeprefix("lora_").removeprefix("full_")
+    both = {f"lora_{matrices}", f"full_{matrices}"} <= {other.row for other in scores.results}
+    family = matrices if both else result.row
     return Curve(result.label, tuple(sorted(spots, key=lambda spot: spot.x or 0)), family, result.method)
 
 
@@ -106,31 +118,45 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
             values |= {x} - {None}
             spots.append(Spot(x, float(value), result.printed.get(f"{key}_sd")))
         if spots:
-            drawn.append(_curve(result, spots))
+            drawn.append(_curve(result, spots, scores))
     ticks = () if over == "parameters" else tuple((x, f"{x:,.0f}") for x in sorted(x for x in values if x is not None))
     xlabel = _xlabel(over, axis).replace("method + head, ", "")
     return Plot("", xlabel, scores.score, tuple(drawn), ticks, quoted=True) if drawn else None
 
 
-def statement(scores: Scores, over: str = "", axis: str = "") -> str:
-    """What the figure says, in a sentence of its numbers: of LoRA beside the reference, or from its first to its last amount."""
+def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
+    """`printed_plot` of each of these scores with a title, each once: the paper's tasks are not always ours."""
+    found: list[tuple[Plot, str]] = []
+    for scores, title in named:
+        plot = printed_plot(scores, over, axis)
+        if plot and plot not in [before for before, _ in found]:
+            found.append((plot, title))
+    return [replace(plot, title=title if len(found) > 1 else "") for plot, title in found]
+
+
+def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> str:
+    """What the figure says, in a sentence of its numbers: of LoRA beside the reference, or from its first to its last amount.
+
+    of: what these scores are of, where the figure has others, too.
+    """
+    titled = replace(scores, title=f"{scores.title}, {of}" if of else scores.title)
     label = scores.score if over else scores.compared.metric.label
     ours = [result for result in _ours(scores) if result.cells]
     lora = next((result for result in ours if result.method == LORA), None)
     if not over:
-        return _beside_reference(scores, ours, lora, label)
+        return _beside_reference(titled, ours, lora, label)
     if over == "row":
         means = {r.label: r.cells[scores.compared.key].mean for r in ours if scores.compared.key in r.cells}
         if len(means) > 1:
             best, worst = (f(means, key=lambda name: means[name]) for f in (max, min))
-            return f"{scores.title}: {best} scores highest, {means[best]:.1f}, and {worst} lowest, {means[worst]:.1f}"
+            return f"{titled.title}: {best} scores highest, {means[best]:.1f}, and {worst} lowest, {means[worst]:.1f}"
         return f"{scores.title}: {label} by row"
     ends = [c for c in scores.columns if isinstance(c.value, int) and lora and c.key in lora.cells]
     if lora and len(ends) > 1:
         digits = ends[0].metric.digits
         first, last = (f"{lora.cells[c.key].mean:.{digits}f} at {c.metric.label}" for c in (ends[0], ends[-1]))
         has = "scores" if label.startswith("Score") else f"has {label}"
-        return f"{scores.title}: {lora.label} {has} {first} and {last}"
+        return f"{titled.title}: {lora.label} {has} {first} and {last}"
     return f"{scores.title}: {label} against {_xlabel(over, axis).partition(' (')[0]}"
 
 
@@ -157,9 +183,9 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
-def provenance(scores: Scores) -> str:
-    """Whose numbers a figure shows: what its table's caption says, without the command."""
-    return ". ".join(fact.rstrip(".") for fact in scores.facts[:4]) + "."
+def provenance(*scores: Scores) -> str:
+    """Whose numbers a figure shows: what its tables' captions say, each thing once and without the command."""
+    return ". ".join(dict.fromkeys(one.facts[i].rstrip(".") for i in range(4) for one in scores)) + "."
 
 
 def sources(scores: Sequence[Scores]) -> str:

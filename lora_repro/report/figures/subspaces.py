@@ -131,15 +131,16 @@ def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]
             grid = np.mean([with_weight(run, kind, layer)[1] for run in same], axis=0)[: len(index)]
             row.append(_weight_panel(f"{NAMES[kind]}, ΔW of r = {rank}", grid, index))
             tenth = int(np.argmin(np.abs(index - d / 10)))
+            i = int(index[tenth])
             told.append(f"{grid[tenth, min(4, grid.shape[1]) - 1]:.2f} in {NAMES[kind]} at r = {rank}")
         # Any fixed orthonormal basis may stand for W's: a Gaussian subspace prefers none.
         random = similarity(np.eye(d), random_basis(d, grid.shape[1], seed=1))[index - 1]
         rows.append([*row, _weight_panel("Gaussian in A's place", random, index)])
     seeds = len({run.seed for run in lora})
-    what = f"Top i directions of W, up to {100 * SHARE:.0f} % of them, and top j of A; mean over n = {seeds} seeds"
-    level = f"Chance, max(i, j)/d, is 0.10 at a tenth of the {d} directions."
+    what = f"Top i directions of W, i up to {100 * SHARE:.0f} % of d = {d}, and top j of A; mean over n = {seeds} seeds"
+    level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
     caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
-    said = f"The top tenth of W's directions and the top 4 of ΔW's share φ = {', '.join(told)}"
+    said = f"The top {i} directions of W and the top 4 of ΔW's share φ = {', '.join(told)}"
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 

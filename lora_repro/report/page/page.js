@@ -27,15 +27,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 // A table that is wider than its place is shown row by row instead. A closed one has no width: it is asked when it opens.
-const fit = () => {
-  for (const box of document.querySelectorAll(".scroll")) {
-    box.classList.remove("cards");
-    box.classList.toggle("cards", box.scrollWidth > box.clientWidth + 1);
-  }
+// All are asked before one is changed: a width that is read after a change lays the whole page out again.
+const fit = (part) => {
+  const boxes = [...part.querySelectorAll(".scroll")];
+  for (const box of boxes) box.classList.remove("cards");
+  const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + 1);
+  boxes.forEach((box, i) => box.classList.toggle("cards", wide[i]));
 };
-addEventListener("resize", fit);
-document.addEventListener("toggle", fit, true);
-fit();
+addEventListener("resize", () => fit(document));
+document.addEventListener("toggle", (event) => fit(event.target), true);
+fit(document);
 // On paper nothing opens; a link to a claim opens it.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
 const reveal = () => { const one = document.getElementById(location.hash.slice(1)); for (let at = one; at; at = at.parentElement) if (at.localName === "details") at.open = true; };

@@ -258,12 +258,12 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [curves.Spot(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
-            drawn[called(one, found)] = curves.Curve(called(one, found), tuple(line))
+            drawn[called(one, found)] = curves.Curve(called(one, found), tuple(line), method=_method(one.cell))
             beside = called(one, found).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
-                    drawn[label] = curves.Curve(label, (curves.Spot(None, full.mean, full.sd),))
+                    drawn[label] = curves.Curve(label, (curves.Spot(None, full.mean, full.sd),), method=_method(cells[0]))
             if one.line is not None:
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
                 drawn[label] = curves.Curve(label, (curves.Spot(None, one.line, None),))
@@ -277,6 +277,10 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
         by_size = stem.with_name(f"{stem.name}_size")
         made += curves.save(panels, by_size, title="d90 against the size of the model", caption=caption)
     return made
+
+
+def _method(cell: Cell) -> str:
+    return str(cell.asked["method"]["name"])
 
 
 def _gap(one: Found, found: Sequence[Found]) -> Curve | None:

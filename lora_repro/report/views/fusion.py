@@ -83,7 +83,9 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         maps.append(heatmap.Map(title, mean, "adapter of", "layer", (0, len(names) - 1), (1, len(mean)), names))
     rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
     sources = shares(groups[0])[0]
-    means = np.mean([shares(group)[1].mean(axis=(0, 1)) for group in groups], axis=0)  # (sources,)
-    most = int(np.argmax(means))
-    title = f"Fusions listen most to the adapter of {sources[most]}: {means[most]:.2f}, an equal share is {1 / len(sources):.2f}"
+    own = []
+    for group in groups:
+        name, means = task_of(group[0].cell), dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
+        own += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
+    title = f"A fusion's share for its own task's adapter: {', '.join(own)}; an equal share is {1 / len(sources):.2f}"
     return heatmap.save(rows, title, "mean share", stem, 1.0, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")

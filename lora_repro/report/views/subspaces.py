@@ -116,8 +116,8 @@ def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
 def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequence[tuple[str, ...]]) -> Table:
     header = ("Layer", "Matrix", *[f"φ({i}, {j})" for i, j in places], "n")
     notes = (
-        "φ of right singular vectors of A (Section 7.2), mean ± sd over n pairs of seeds that share no seed; in brackets the "
-        "chance level max(i, j)/d of two random subspaces.",
+        "φ of right singular vectors of A (Section 7.2), mean ± sd over all pairs of seeds; n: how many of these share no seed; "
+        "in brackets the chance level max(i, j)/d of two random subspaces.",
         "† n = 1: what one pair of seeds gives, both ways round where the ranks differ; supports no verdict.",
     )
     return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes, keys=2)
