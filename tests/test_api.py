@@ -121,3 +121,22 @@ def test_similarity_is_of_spans_and_not_of_scales() -> None:
     one = torch.randn(3, 20)
     assert similarity(one, torch.diag(torch.tensor([5.0, 2.0, 1.0])) @ one)[2, 2] == pytest.approx(1)
     assert similarity(torch.eye(20)[:2], torch.eye(20)[2:6]).max() == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_body_is_no_language_model_to_peft_and_a_stripped_model_is_one_line(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    body = BertModel(BertConfig(**SIZES)).eval()
+    body.save_pretrained(tmp_path / "base")
+    lora = Lora(rank=2)
+    for p in lora.apply(body).parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    ids = torch.arange(5)[None]
+    said = body(ids).last_hidden_state
+    to_peft(body, lora, tmp_path / "adapter", base=str(tmp_path / "base"))
+    again = peft.PeftModel.from_pretrained(BertModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter").eval()
+    torch.testing.assert_close(again(input_ids=ids).last_hidden_state, said, rtol=0, atol=1e-5)
+    strip(body)
+    with pytest.raises(UserError, match="no LoRA in this model"):
+        to_peft(body, lora, tmp_path / "none", base="b")

@@ -12,6 +12,7 @@ import yaml
 from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF, build, compose
+from lora_repro.costs.arithmetic import backward
 from lora_repro.costs.outline import frame, shape_of
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
@@ -82,3 +83,14 @@ def test_deberta_keeps_its_attention_scores() -> None:
     small = {**spec.shape, "num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 96, "vocab_size": 300}
     found = frame(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
     assert found.outline.score_heads == 24 and found.outline.vocabulary == 0 and found.outline.head_trained
+
+
+def test_what_a_method_moves_without_training_it_has_a_gradient() -> None:
+    """A run of 16 random directions computes the gradients that full fine-tuning computes, and keeps no moments of them."""
+    few, full = (
+        frame(build(config.backbone), build(config.method)).outline
+        for config in (compose(["backbone=random_llama", *words]) for words in (
+            ["method=intrinsic_dimension", "method.d=16"], ["method=full"]))
+    )  # fmt: skip
+    assert few.method == 16 and few.weights == full.weights > 0 and few.depth == full.depth and full.moved == 0
+    assert backward(few, 20, 1) >= 0.9 * backward(full, 20, 1) and 0 < few.moved <= full.trained

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lora_repro.errors import NotAvailable
-from lora_repro.exchange.score import main, read_groups, read_lines, read_pair
+from lora_repro.exchange import opened
+from lora_repro.exchange.score import main, read_groups, read_lines, read_pair, score_checkpoint
 from lora_repro.metrics import jvm, nlg
 
 ROOT = Path(__file__).parents[1]
@@ -162,3 +164,18 @@ for metric in (evaluate.load("lora_repro/metrics/evaluate_e2e.py"), E2EMetrics()
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment
     )
     assert done.stdout.split() == ["5.0", "5.0"], done.stderr
+
+
+@pytest.mark.parametrize(("here", "said"), [("1", False), ("2", True)])
+def test_other_data_than_the_run_s_are_said(
+    here: str, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = SimpleNamespace(values={"accuracy": 1.0})
+    task = SimpleNamespace(
+        load=lambda data: SimpleNamespace(test=["x"], hashes={"dev.tsv": here}), score=lambda outputs, test: scored
+    )
+    config = SimpleNamespace(data=SimpleNamespace(n_test=None, subset_seed=0))
+    model = SimpleNamespace(config=config, task=task, hashes={"dev.tsv": "1"}, answer=lambda test: ["y"])
+    monkeypatch.setattr(opened, "open_checkpoint", lambda folder, composed: model)
+    assert score_checkpoint(Path("x")) == ({"accuracy": 1.0}, 1)
+    assert ("are not those that this run was scored on" in capsys.readouterr().err) is said

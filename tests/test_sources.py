@@ -102,6 +102,9 @@ def test_archives_are_got_once_and_what_is_here_is_not_asked_for(form: str, serv
     (tmp_path / "set/b.tsv").write_text("changed")
     data.fetch(source, tmp_path)
     assert (tmp_path / "set/b.tsv").read_text() == "two\n" and len(server.asked) == 3
+    (tmp_path / data.RECEIPTS / "some.json").write_text("{")  # it says nothing of b.tsv any more
+    data.fetch(source, tmp_path)
+    assert len(server.asked) == 5 and "set/b.tsv" in (tmp_path / data.RECEIPTS / "some.json").read_text()
     lacking = data.Source("other", "", "", {"c": {"url": url, "member": "data/c.tsv"}})
     with pytest.raises(UserError, match=r"lacks data/c\.tsv"):
         data.fetch(lacking, tmp_path)

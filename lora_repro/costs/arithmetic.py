@@ -30,7 +30,8 @@ class Outline:
     `flow`: sum of (d_in + d_out) over a block's matrices, what it keeps for the backward pass. `kv`: width of keys. `vocabulary`:
     outputs of a language model's head, 0 for a classifier. `parameters`: all values of the adapted model; `method` and `head`
     of them trained. `score_heads`: attention heads where scores are kept whole (no fused attention), else 0. `quantised`: values
-    of the blocks' matrices that are kept in codes of `bits` each, which they take with their scales.
+    of the blocks' matrices that are kept in codes of `bits` each, which they take with their scales. `moved`: values of tensors
+    that are used as what a method makes of them, and have a gradient though they are not trained.
     """
 
     layers: int
@@ -50,6 +51,7 @@ class Outline:
     score_heads: int = 0
     quantised: int = 0
     bits: float = 8 * FLOAT
+    moved: int = 0
 
     @property
     def trained(self) -> int:
@@ -147,11 +149,12 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
 
     Weights: float32 as loaded, a quantised matrix its codes, and where products are in 16 bits a copy of the blocks' float32
     matrices in these. Loading: twice the float32 weights, the file and the model, in main memory: a GPU (`process` 0) gets what
-    is loaded. Training: 12 bytes a trained value (gradient, two moments), and activations, each matrix's input and output in the
-    blocks that the backward pass crosses: 18 d values a position in GPT-2, near the 34 d bytes (17 d values) of Korthikanti et
-    al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and residuals in float32; with `recompute` the d values
-    that enter each block, and all of one; logits in three copies of float32. Decoding: keys and values of every beam, and its
-    logits. Fragments, workspaces (a quantised matrix's floats during a product) and what the data take are not counted.
+    is loaded. Training: 12 bytes a trained value (gradient, two moments), 8 a moved one (what is made of it, its gradient), and
+    activations, each matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2,
+    near the 34 d bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and
+    residuals in float32; with `recompute` the d values that enter each block, and all of one; logits in three copies of float32.
+    Decoding: keys and values of every beam, and its logits. Fragments, workspaces (a quantised matrix's floats during a product)
+    and what the data take are not counted.
     """
     weights = FLOAT * (o.parameters - o.quantised) + o.bits * o.quantised / 8
     weights += size * (o.layers * o.block - o.quantised) if size < FLOAT else 0
@@ -159,7 +162,7 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     kept = FLOAT * (positions * o.flow + 2 * work.micro * o.score_heads * work.longest**2)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
     activations = o.depth * FLOAT * positions * o.width + kept if work.recompute else o.depth * kept
-    training = weights + 3 * FLOAT * o.trained + activations + logits if o.trained else 0
+    training = weights + 3 * FLOAT * o.trained + 2 * FLOAT * o.moved + activations + logits if o.trained else 0
     beams = work.test_batch * work.beam
     cache = beams * (work.prompt + work.most_new) * 2 * o.layers * o.kv * size if work.new else 0
     decoding = weights + cache + (beams * o.vocabulary * 3 * FLOAT if work.new else 0)

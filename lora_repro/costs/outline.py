@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lora_repro.backbone import at_hand
 from lora_repro.backbone.model import Backbone
@@ -81,6 +82,7 @@ def _outline(
     place = {id(p): index for index, layer in below for p in layer.parameters()}
     inside = {name: p for name, p in method.items() if id(p) in place}
     matrices = {name: p.numel() for name, p in inside.items() if p.dim() > 1}
+    moved = _moved(backbone.model)
     lowest = min((place[id(p)] for p in inside.values()), default=sizes.n_layers)
     if len(inside) < len(method):  # embeddings, virtual tokens: the gradient goes all the way down
         lowest = 0
@@ -100,8 +102,17 @@ def _outline(
         method=0,
         head=0,
         added=sum(n for name, n in matrices.items() if name not in old),
-        weights=sum(n for name, n in matrices.items() if name in old),
+        weights=sum(n for name, n in matrices.items() if name in old)
+        + sum(p.numel() for p in moved if id(p) in place and p.dim() > 1),
         depth=sizes.n_layers - lowest if method else 0,
         head_trained=any(id(p) in trained for p in values),
         score_heads=0 if fused else backbone.n_heads,
+        moved=sum(p.numel() for p in moved),
     )
+
+
+def _moved(model: nn.Module) -> list[torch.Tensor]:
+    """The tensors that a method moves without training them: a gradient goes through each (`IntrinsicDimension`)."""
+    parametrised: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    kept = [each.original for module in parametrised for each in module.parametrizations.values()]
+    return list({id(tensor): tensor for tensor in kept}.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ ORIGIN = "lora_repro.json"  # in what `export` writes: the record of the run tha
 
 @dataclass(frozen=True)
 class Opened:
-    """A trained model with its task, the method whose slots its inputs leave, and the configuration that says how it answers."""
+    """A trained model with its task, the method whose slots its inputs leave, and the configuration that says how it answers.
+
+    hashes: of the data that its run was scored on, by file; empty where nothing tells.
+    """
 
     config: DictConfig
     task: AbstractTask
     method: AbstractMethod
     backbone: Backbone
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, examples: list[Example]) -> list[str]:
         """One output an example, in order."""
@@ -52,7 +56,7 @@ def open_checkpoint(
     if (folder / RECORD).is_file():
         _unneeded(composed, folder)
         found = restore(folder, settings)
-        return Opened(found.config, found.task, found.method, found.backbone)
+        return Opened(found.config, found.task, found.method, found.backbone, hashes_of(record.read(folder / RECORD)))
     adapter = (folder / peft_folder.CONFIG).is_file()
     if not adapter and not (folder / "config.json").is_file():
         kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"
@@ -70,7 +74,12 @@ def open_checkpoint(
         method = peft_folder.load(folder, backbone)
     else:
         backbone = merged.load(folder, spec)
-    return Opened(config, task, method, backbone)
+    return Opened(config, task, method, backbone, hashes_of(origin["record"]) if origin else {})
+
+
+def hashes_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """Of the data that a record's run read, by file."""
+    return dict(found["where"]["data"].get("hashes") or {})
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:

@@ -45,7 +45,9 @@ def save(
             f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; --format merged takes what leaves the model"
             " nothing but its own weights; the run's folder answers as it is (python -m lora_repro generate)"
         )
-    config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision}
+    # A class without this method is none that peft takes for a language model.
+    generates = hasattr(backbone.model, "prepare_inputs_for_generation")
+    config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
     if backbone.classifier and reading.plainly(backbone):
         found = reading.head(backbone)
         config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in found})}

@@ -43,6 +43,7 @@ PLAIN = {
 def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
     """peft's settings and tensors for every LoRA of `model`, whose module names peft will see."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    require(bool(found), "there is no LoRA in this model: apply it first, and write it before it is merged or stripped")
     endings = shortest(model, set(found))
     tensors: Tensors = {}
     alphas: dict[str, tuple[int, float]] = {}

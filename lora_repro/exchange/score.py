@@ -93,13 +93,19 @@ def parser() -> argparse.ArgumentParser:
 def score_checkpoint(
     folder: Path, data: str | None = None, composed: Sequence[str] = ()
 ) -> tuple[dict[str, float], int]:
-    """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError."""
+    """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError.
+
+    Says so where these are not the data that its run was scored on.
+    """
     from lora_repro.data import subset  # here, as torch is slow to import and files are scored without it
     from lora_repro.exchange.opened import open_checkpoint
 
     model = open_checkpoint(folder, composed)
     amounts = model.config.data
-    test = subset(model.task.load(data).test, amounts.n_test, amounts.subset_seed)
+    splits = model.task.load(data)
+    if {name: splits.hashes.get(name) for name in model.hashes} != model.hashes:
+        cli.warn("the data at hand are not those that this run was scored on: its scores are others'")
+    test = subset(splits.test, amounts.n_test, amounts.subset_seed)
     return model.task.score(model.answer(test), test).values, len(test)
 
 

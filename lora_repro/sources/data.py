@@ -52,7 +52,7 @@ def name_of(task: Any) -> str:
 def fetch(source: Source, folder: Path = DATA) -> None:
     """Get what is not there yet of one data set. Raises NotAvailable and UserError as `retrieve` does."""
     receipt = folder / RECEIPTS / f"{source.name}.json"
-    got: dict[str, str] = json.loads(receipt.read_text(encoding="utf-8")) if receipt.is_file() else {}
+    got = _received(receipt)
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
     wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
     cli.say(f"{source.name}: {source.title}; licence: {source.licence}")
@@ -73,6 +73,14 @@ def fetch(source: Source, folder: Path = DATA) -> None:
     if source.name == "glue":
         split_mrpc(folder / "MRPC")
     cli.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
+
+
+def _received(receipt: Path) -> dict[str, str]:
+    """What was got before, by file; nothing where that cannot be read: a file without a checksum is then got again."""
+    try:
+        return dict(json.loads(receipt.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _right(path: Path, sha256: str | None) -> bool:
