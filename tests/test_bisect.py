@@ -26,7 +26,8 @@ BISECT = {"axis": "row.d", "references": ["full", "full_untrained"], "share": 0.
 def cell(row: str, seed: int, d: int | None, pretrained: bool = True) -> Cell:
     task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
     backbone = {"name": "minilm", "label": "MiniLM", "pretrained": pretrained}
-    asked = {"task": task, "backbone": backbone, "bisect": BISECT, "row": {"table": "intrinsic_dimension"}}
+    method = {"name": row.removesuffix("_untrained")}
+    asked = {"task": task, "backbone": backbone, "bisect": BISECT, "row": {"table": "intrinsic_dimension"}, "method": method}
     axes = {} if d is None else {"row.d": d}
     return Cell(Row(row, row.upper(), 1, 5, True, {}, {}), seed, axes, (), f"{row}{d}{seed}", asked, Path(f"{row}_{d}_{seed}"))
 
