@@ -41,6 +41,8 @@ def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: py
     asked = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
     same = replace(cell, asked=asked, folder=tmp_path / "x")
     assert landed(record(), same, again=True) == "LoRA, e2e, seed 0: finished already recorded  bleu 68.3 (paper: 70.4)  x"
+    twin = replace(same, asked={**asked, "backbone": {**asked["backbone"], "pretrained": False}})
+    assert landed(record(), twin) == "LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  x"  # the paper has none of random weights
     assert landed(record(None), same) == "LoRA, e2e, seed 0: finished in 92 s  x"
     glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
     measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}

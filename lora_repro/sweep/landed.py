@@ -19,8 +19,8 @@ def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
 def score(record: dict[str, Any], cell: Cell) -> str:
     """The score that stands for the task, in per cent, and what the paper prints for this row; empty where none was measured."""
     said = measured(record, cell)
-    if record["measured"].get("scores", {}).get(cell.score) is None:
-        return said
+    if record["measured"].get("scores", {}).get(cell.score) is None or not cell.asked["backbone"].get("pretrained", True):
+        return said  # of random weights nobody prints any
     backbone = str(cell.asked["backbone"]["name"])
     for name in (backbone, *cell.row.paper):  # its own, or the first that the paper has
         printed = cell.row.paper.get(name, {})
