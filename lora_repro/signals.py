@@ -10,7 +10,10 @@ from types import FrameType
 
 @contextmanager
 def collected() -> Iterator[list[int]]:
-    """Those that come meanwhile, for who asks between two steps; a second Ctrl-C interrupts at once."""
+    """Those that come meanwhile, for who asks between two steps; a second Ctrl-C interrupts at once.
+
+    One that came after the last question is heeded at the end, unless an error ends the block: who asked may have raised it.
+    """
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -27,6 +30,8 @@ def collected() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
 
 
 @contextmanager
@@ -36,6 +41,7 @@ def deferred() -> Iterator[None]:
     try:
         with collected() as caught:
             yield
-    finally:
+    except BaseException:
         if caught:
             signal.raise_signal(caught[0])
+        raise

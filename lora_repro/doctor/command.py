@@ -67,7 +67,7 @@ def needs(overrides: Sequence[str]) -> Needs:
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
     for table in [experiment] if experiment else known:
-        rows = choices(f"row/{table}")  # those of a whole profile need alike
+        rows = choices(f"row/{table}")  # of each of a profile's tables the first stands for all
         chosen = f"row/{table}={','.join(rows if experiment else rows[:1])}"
         narrowed = [chosen, "seed=0", *(item for item in rest if not item.startswith("experiment="))]
         for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
