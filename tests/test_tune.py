@@ -87,6 +87,43 @@ def test_the_grid_goes_on_where_the_best_lies_until_it_is_bracketed(
     assert made["chosen"] == min(tried, key=lambda lr: abs(lr / valley - valley / lr))
 
 
+@pytest.mark.parametrize("learns, tried, edge", [
+    (None, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 7.41e-5, 0.054], None),  # nothing does: both sides, seven trials and no more
+    (2.22e-4, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 7.41e-5], None),
+    (0.018, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 0.054], None),
+    (2e-3, [2e-3, 6.67e-4, 6e-3], None),  # it has learnt: worse neighbours bracket it
+])  # fmt: skip
+def test_trials_at_chance_bracket_nothing(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, learns: float | None, tried: list[float], edge: str | None
+) -> None:
+    """Of scores by chance one is always the best, and its neighbours are worse: the rate that learns may lie beyond them."""
+    rates_tried: list[float] = []
+
+    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+        lr = config.train.lr
+        rates_tried.append(lr)
+        score = 0.7 if lr == learns else 0.53 if lr == 2e-3 else 0.51
+        scores = {"dev_scores": [(4, score)], "code": {"dirty": False}}
+        return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tune, "trained_at", trained_at)
+    ((search, made),) = tune.tune([*"experiment=glue row/glue=lora profile=mini task=entailment".split(), f"paths.runs={elsewhere / 'runs'}"])
+    n = 200
+    assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))  # that many have one answer
+    assert rates_tried == tried and made["edge"] == edge
+    assert made["chosen"] == (learns or 2e-3)
+
+
+def test_chance_is_none_of_a_loss_and_none_of_a_correlation(elsewhere: Path) -> None:
+    of = "experiment=glue row/glue=lora profile=mini task=similarity"
+    text, number = (tune.chance_of(compose(asked.split())) for asked in ("experiment=e2e row/e2e=lora profile=mini", of))
+    assert text == math.inf
+    assert number == pytest.approx(-1 / math.sqrt(200))
+    done = {0: (-0.5, 1.0), -1: (-0.4, 1.0), 1: (math.inf, math.inf)}
+    assert tune.next_place(done, 7, chance=-0.6) == -2
+    assert tune.next_place({**done, -2: (-0.4, 1.0)}, 7, chance=-0.6) == -3  # and not beyond a diverged one
+
+
 def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[float, tuple[str, float]] = {2e-3: ("finished", 2.0), 6e-3: ("finished", 1.5), 0.018: ("diverged", 0.5)}
 

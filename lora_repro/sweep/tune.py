@@ -4,11 +4,13 @@
     python -m lora_repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
 
 One rule for every method and task: a grid of factor 3 around the row's own first guess, three rates at least, and one more on
-the side where the best lies until it has a worse one on both sides, at most `tune.most` (7). A trial is the run itself, nothing
-decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length; `tune.seeds` of them a rate, whose mean
-decides, where a setting learns on some seeds only. It is judged by what the run keeps its checkpoint by: the held-out score on
-a sentence task, between equal scores the held-out loss, and the loss on a text. Test data is not touched; GLUE at the paper's
-scale has no dev rows but the ones it reports, so that a trial there holds out `tune.held_out` rows of train, which its run has.
+the side where the best lies until it has a worse one on both sides, at most `tune.most` (7). Where even the best scores no more
+than one answer to everything does, its neighbours are worse by noise: then the grid grows on both sides. A trial is the run
+itself, nothing decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length; `tune.seeds` of them a
+rate, whose mean decides, where a setting learns on some seeds only. It is judged by what the run keeps its checkpoint by: the
+held-out score on a sentence task, between equal scores the held-out loss, and the loss on a text. Test data is not touched;
+GLUE at the paper's scale has no dev rows but the ones it reports, so that a trial there holds out `tune.held_out` rows of train,
+which its run has.
 
 A trial of a run that starts from others starts from those of the table's own first seed, which are run before it where they are
 not there; their rates are chosen first.
@@ -25,6 +27,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose, resolved
+from lora_repro.data import dev_subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
@@ -191,20 +195,41 @@ def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
     return (loss if by == "loss" else math.inf if score is None else -score), loss
 
 
+def chance_of(config: DictConfig) -> float:
+    """The `badness` of a trial that has learnt nothing: its held-out score is at most that of the commonest answer given to all n
+    rows (of a correlation 0), and 1/√n, two standard errors of an accuracy of 1/2, more. By loss infinite: nothing is one answer.
+    """
+    if config.train.select_by != "score":
+        return math.inf
+    task, data = build(config.task), build(config.data)
+    gold = [example.target for example in dev_subset(read(task, config.paths.data), data)]
+    ((commonest, _),) = Counter(gold).most_common(1)
+    score = task.quality([commonest] * len(gold), gold)
+    return -((0.0 if math.isnan(score) else score) + 1 / math.sqrt(len(gold)))
+
+
 def mean_badness(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
     """Of the trials of one rate, each with a seed of its own."""
     scores, losses = zip(*(badness(one, by) for one in found), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
-def next_place(done: Mapping[int, tuple[float, float]], most: int) -> int | None:
-    """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far."""
+def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float = math.inf) -> int | None:
+    """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far.
+
+    chance: the badness (`chance_of`) from which on a trial has learnt nothing; its neighbours then differ by noise alone, so that
+    none brackets it. No larger rate follows one that diverged.
+    """
     for place in FIRST:
         if place not in done:
             return place
-    if len(done) < most and (side := edge(done)):
-        return min(done) - 1 if side == "low" else max(done) + 1
-    return None
+    if len(done) >= most:
+        return None
+    low, high = min(done), max(done)
+    side = edge(done)
+    if side is None and min(done.values())[0] >= chance:
+        side = "low" if -low <= high or done[high][0] == math.inf else "high"
+    return {"low": low - 1, "high": high + 1, None: None}[side]
 
 
 def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
@@ -265,9 +290,10 @@ class Search:
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, list[Trial]] = {}
         config = begun(self.config, self.cell.overrides)
+        chance = chance_of(shortened(config, self.first)[0])
         if config.tune.packed:
             packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
-        while (place := next_place(done, int(self.config.tune.most))) is not None:
+        while (place := next_place(done, int(self.config.tune.most), chance)) is not None:
             trials[place] = [self.trial(config, self.rate(place), number) for number in range(self.seeds)]
             done[place] = mean_badness(trials[place], by)
         if any(one.get("dirty") for found in trials.values() for one in found):
