@@ -22,6 +22,9 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
+ifneq ($(word 2,$(LORA_REPRO_CACHE)),)
+$(error LORA_REPRO_CACHE=$(LORA_REPRO_CACHE) has a space, which make cannot have in a path)
+endif
 MINI := smollm2_135m minilm_l6
 FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
 NAMED = $(if $(ADAPTER),,echo "error: which adapter? ADAPTER=/path/to/roberta_base_lora_mnli.bin" >&2; exit 2; )

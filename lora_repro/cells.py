@@ -158,9 +158,12 @@ def asked_otherwise(command: Sequence[str]) -> list[str]:
 
 def whole(seed: object) -> int:
     try:
-        return int(str(seed))
+        number = int(str(seed))
     except ValueError:
-        raise UserError(f"seed must be a whole number, not {seed!r}") from None
+        number = -1
+    if number < 0:
+        raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
+    return number
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import io
 import os
 import re
 import shutil
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`lora-repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
     if arguments is None:  # a process of its own
         heed_signals()
+        print_anywhere()
     try:
         code = _main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # while a reader that has gone, as `head` does, can still be met
@@ -117,6 +119,7 @@ def begin(name: str) -> None:
     if name != "__main__":
         return
     heed_signals()
+    print_anywhere()
     try:
         sys.argv[1:] = taken(sys.argv[1:])
     except errors.UserError as error:
@@ -124,6 +127,13 @@ def begin(name: str) -> None:
     if HELP & set(sys.argv[1:]):
         print(fitted(help_of(VERBS["run"])))
         sys.exit(0)
+
+
+def print_anywhere() -> None:
+    """From here on a terminal or file that lacks a character, an arrow in ASCII, gets a ? for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def taken(arguments: Sequence[str]) -> list[str]:
@@ -134,8 +144,9 @@ def taken(arguments: Sequence[str]) -> list[str]:
         name, _, value = item.partition("=")
         if name in KEPT:
             value = value or next(given, "")
-            if not value or (KEPT[name] == place.OWN and not Path(value).is_dir()):
-                what = "a folder" if KEPT[name] == place.OWN else "a package"
+            folder = KEPT[name] == place.OWN
+            if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
+                what = "a folder" if folder else "a package"
                 raise errors.UserError(f"{name} wants {what}{f', which {value} is not' if value else ''}")
             os.environ[KEPT[name]] = str(Path(value).absolute()) if KEPT[name] == place.OWN else value
         elif item in ("--quiet", "--verbose"):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pandas
 
-from lora_repro.cells import Cell, cells
+from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.place import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
@@ -125,7 +125,8 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
             "note": measured.get("note") or "",
         }
         main = score_of(cell)
-        lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in _numbers(measured)]
+        numbers = dict(_numbers(measured))
+        lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in numbers.items()]
     place = COLUMNS.index("metric")
     return pandas.DataFrame(lines, columns=[*COLUMNS[:place], *axes, *COLUMNS[place:]])
 
@@ -143,7 +144,7 @@ def frame(
     overrides: those of the training command (`row/e2e=lora`, `seed=0`, `train.lr=1e-3`) narrow or change what is asked for.
     root: the folder that holds runs/ and results/. Raises UserError for what conf/ does not declare.
     """
-    declared = declared_cells(experiment, profile, overrides)
+    declared = unique(declared_cells(experiment, profile, overrides))
     stores = [published(root / "results" / profile), own(runs_folder(declared, root, profile))]
     return long([run for store in stores for run in runs(declared, store)])
 
@@ -178,7 +179,10 @@ def score_of(cell: Cell) -> str:
 
 
 def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number by name: scores as they are called, other nested ones below their parent's (`parameters/method`)."""
+    """Every number by name: scores as they are called, other nested ones below their parent's (`parameters/method`).
+
+    A run that answers nothing has its loss as a score too, under the same name.
+    """
     for key, value in measured.items():
         if isinstance(value, dict):
             yield from _numbers(value, "" if key == "scores" else f"{prefix}{key}/")

@@ -205,3 +205,11 @@ def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch:
         sources, values = shares(group)
         own = values.mean(axis=(0, 1))[sources.index(task_of(group[0].cell))]
         assert f"{own:.2f} on {task_label(group[0].cell)}" in titles[0]
+
+
+def test_queries_and_keys_start_small_and_values_at_the_identity() -> None:
+    backbone, _, _ = fused()
+    part = next(module for module in backbone.model.modules() if isinstance(module, Fused))
+    for linear in (part.query, part.key):
+        assert float(linear.weight.detach().std()) == pytest.approx(0.02, rel=0.15) and not linear.bias.any()
+    assert torch.equal(part.value.weight.detach(), torch.full((32, 32), 1e-6).fill_diagonal_(1.0))

@@ -322,3 +322,10 @@ def test_what_is_said_before_it_starts() -> None:
     said = "of the 13 values of row.d a search by halving runs at most 6 for each row"
     assert bisect.saved(declared()) == said
     assert bisect.saved([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
+
+
+def test_a_value_that_suffices_below_one_that_does_not_is_no_answer() -> None:
+    scores = {"full": 0.88, "full_untrained": 0.6, "did_untrained": 0.4}
+    bumpy = {**scores, "did": lambda d, seed: 0.8 if d == 256 or d >= 2048 else 0.4}
+    records = {one.folder: result(one, bumpy) for one in declared()}
+    assert bisect.searches(declared(), RULE)[0].bracket(records) == (1024, 2048)

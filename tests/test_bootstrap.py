@@ -249,3 +249,16 @@ def test_same_seed_same_interval() -> None:
 def test_mistakes_are_named(a: Any, b: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         paired_bootstrap(a, b, **options)
+
+
+@pytest.mark.parametrize("metric", ["ter", "ter_seen"])
+def test_a_diverged_run_has_the_worst_error_rate(metric: str) -> None:
+    clean = [{"ter_edits": 0, "ter_words": 5, "group": "seen"}] * 9
+    assert paired_bootstrap([clean, clean], [None, clean], n=5, metric=metric).difference == -0.5
+
+
+def test_the_side_with_fewer_seeds_limits_the_freedom() -> None:
+    many, few = ([[{"correct": share}] * 5 for share in shares] for shares in ((0.2, 0.5, 0.9, 0.4), (0.1, 0.6)))
+    for sides in ((many, few), (few, many)):
+        assert paired_draws(*sides, n=50, metric="accuracy").freedom == 1
+    assert paired_draws(many, few[:1], n=50, metric="accuracy").freedom == 3

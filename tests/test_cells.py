@@ -8,6 +8,7 @@ from lora_repro.cells import cells, unique, varied, with_starts
 from lora_repro.config.compose import CONF, asked_of, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
+from lora_repro.results import frame
 
 
 def test_a_table_is_its_declared_cells() -> None:
@@ -84,6 +85,8 @@ def test_nothing_in_conf_depends_on_the_seed() -> None:
         (["experiment=e2e", "row/e2e=lora,nope"], "no row 'nope' in table e2e; choose from adapter_h, "),
         (["-m", "experiment=e2e,glue", "profile=smoke"], "needs its rows"),
         (["experiment=e2e", "seed=one"], "whole number"),
+        (["experiment=e2e", "seed=-1"], "of at least 0"),
+        (["experiment=e2e", "++seed=3"], r"\+\+seed=3: the experiment has it already; write seed=3"),
         (["method"], "method"),
     ],
 )
@@ -91,3 +94,10 @@ def test_what_does_not_compose_is_one_line(arguments: list[str], message: str) -
     with pytest.raises(UserError, match=message) as caught:
         cells(arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("experiment", ["delta_w", "glue"])
+def test_the_long_table_has_one_line_a_run_and_metric(experiment: str) -> None:
+    """A run that answers nothing has its loss as a score, too: it must not count twice."""
+    found = frame(experiment, "mini")
+    assert len(found) and not found.duplicated(["source", "signature", "metric"]).any()

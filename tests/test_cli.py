@@ -203,6 +203,17 @@ def test_an_unknown_option_of_a_parser_is_refused() -> None:
     assert done.returncode == 2 and "--quit" in done.stderr
 
 
+def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> None:
+    done = call("-m", "lora_repro", "table", "rank", "profile=mini", f"paths.runs={tmp_path}", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "Rank of the update" in done.stdout and "r 1 ?" in done.stdout
+
+
+def test_a_setting_is_no_package_to_trust() -> None:
+    with pytest.raises(UserError, match="--trust wants a package, which row/e2e=lora is not"):
+        cli.taken(["--trust", "row/e2e=lora", "seed=0"])
+
+
 def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job"]
     done = call("-m", "lora_repro.run", *asked)

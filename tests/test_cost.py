@@ -165,3 +165,12 @@ def test_the_counter_sees_the_attention_it_should() -> None:
     o = frame(spec("gpt2"), Full()).outline
     with torch.no_grad():
         assert arithmetic.forward(o, 24, 0) > 1.05 * arithmetic.forward(replace(o, width=0), 24, 0)
+
+
+def test_the_memory_of_keys_and_values_and_of_logits() -> None:
+    still = replace(SMALL, method=0, head=0)  # nothing is trained: decoding takes most
+    more, less = (arithmetic.memory(still, replace(WORK, most_new=new), 4, process=0) for new in (1009, 9))
+    assert more - less == 1000 * (2 * 3) * 2 * 2 * 2 * 4  # inputs x beams, layers, keys and values, width, bytes
+    work = replace(WORK, beam=1, new=0)
+    more, less = (arithmetic.memory(replace(SMALL, vocabulary=10**6 + n), work, 4, process=0) for n in (1000, 0))
+    assert more - less == 2 * 3 * 1000 * 3 * 4  # rows, scored positions, words, copies, bytes

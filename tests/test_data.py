@@ -106,3 +106,8 @@ def test_sizes_below_one_are_refused() -> None:
     for wrong in (0, "1k", 2.5):
         with pytest.raises(UserError, match="n_train"):
             DataConfig(n_train=wrong)  # type: ignore[arg-type]
+
+
+def test_no_two_seeds_share_an_order() -> None:
+    """Seeds would not be independent, and their spread too small."""
+    assert len({str(epoch_order(40, 8, seed, epoch)) for seed in range(5) for epoch in range(10)}) == 50

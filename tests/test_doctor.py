@@ -42,6 +42,11 @@ def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.M
     assert not found.ok and "quantise=nf4 needs bitsandbytes" in found.what and found.mend.endswith("-e '.[qlora]'")
 
 
+def test_a_seed_that_no_row_asks_for_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["experiment=e2e", "profile=mini", "seed=99"]) == 2
+    assert "error: e2e asks for no run with experiment=e2e seed=99" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("quick")
 def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["profile=smoke", "experiment=glue", "task=sentiment", f"paths.runs={tmp_path}"]

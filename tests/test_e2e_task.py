@@ -330,3 +330,14 @@ def test_real_files():
 def test_real_tokenised_files():
     splits = E2E("folder", "tokenised").load(os.environ["E2E_LORA_DATA"])
     assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [42061, 4672, 630]
+
+
+def test_the_slot_errors_of_inputs_sum_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nlg, "score", lambda *_: dict.fromkeys(nlg.METRICS, 0.5))
+    monkeypatch.setattr(nlg, "per_input_statistics", lambda outputs, _: [{}] * len(outputs))
+    asked = grouped([("name : Ash | Type : pub", "x"), ("name : Bay | area : riverside", "y")])
+    said = ["Ash is a cheap Chinese pub near the river.", "Bay is in the city centre."]  # three invented; one wrong
+    scores = E2E("embedded", "raw").score(said, asked)
+    assert [row["slot_errors"] for row in scores.per_input] == [3, 1]
+    rate = sum(row["slot_errors"] for row in scores.per_input) / sum(row["slots"] for row in scores.per_input)
+    assert scores.values["slot_error_rate"] == pytest.approx(rate)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,30 @@ def test_files_in_and_out_as_score_reads_them(text: Path, tmp_path: Path, capsys
     monkeypatch.setattr(sys, "stdin", io.StringIO(MRS[1] + "\n"))
     printed(capsys, text, MRS[0], "--file", "-", "--to", target)
     assert score.read_lines(str(target)) == outputs
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_to(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target, link, pipe = tmp_path / "real.txt", tmp_path / "link.txt", tmp_path / "pipe"
+    target.write_text("old\n")
+    link.symlink_to(target)
+    printed(capsys, text, MRS[0], "--to", link)
+    (output,) = score.read_lines(str(target))
+    assert link.is_symlink() and output != "old"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")), daemon=True)
+    reader.start()
+    printed(capsys, text, MRS[0], "--to", pipe)
+    reader.join(10)
+    assert read == [f"{output}\n"] and pipe.is_fifo()
+
+
+def test_an_empty_line_is_refused_by_its_number_not_dropped(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outputs would stand beside other inputs' lines."""
+    (tmp_path / "mrs.txt").write_text(f"{MRS[0]}\n\n{MRS[1]}\n")
+    assert "line 2 of" in mistake(capsys, text, "--file", tmp_path / "mrs.txt")
 
 
 def test_options_reach_the_decoder(text: Path) -> None:

@@ -231,3 +231,25 @@ def test_bf16_leaves_what_is_computed_alone() -> None:
             assert backbone.layers[0].intermediate.dense.weight.dtype == torch.float32
             backbone.model(input_ids=IDS)
         theta.requires_grad_(False)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_said_scales_each_layer_by_its_own(released: bool) -> None:
+    """The released code has a scale a tensor."""
+    backbone = tiny_backbone("gpt2")
+    IntrinsicDimension(d=200, form="said", released=released).apply(backbone)
+    moved = {name: module for name, module in backbone.model.named_modules() if isinstance(module, Moved)}
+    shared = next(iter(moved.values())).shared
+    with torch.no_grad():
+        shared.theta.normal_()
+        shared.scales.copy_(torch.arange(1.0, len(shared.scales) + 1))
+    used = {}
+    for name, module in moved.items():
+        ratio = (module.change() / module.projection(shared.theta)).detach()
+        assert float(ratio.std()) < 1e-4
+        used[name] = round(float(ratio.mean()))
+    if released:
+        assert len(set(used.values())) == len(shared.scales) == len(set(moved.values()))
+    else:
+        assert used == {name: 1 if ".h.0." in name else 2 if ".h.1." in name else 3 for name in used}
+        assert set(used.values()) == {1, 2, 3}

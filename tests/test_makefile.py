@@ -35,6 +35,12 @@ def test_help_lists_every_public_target() -> None:
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_cache_that_make_cannot_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORA_REPRO_CACHE", "/my cache")
+    done = make("help")
+    assert done.returncode == 2 and "LORA_REPRO_CACHE=/my cache has a space" in done.stderr
+
+
 def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
     """GNU make exits 2 whatever its recipe exits with, which verify's 1 and 2 would both become."""
     assert "(exit status: python -m lora_repro verify)" in " ".join(make("help").stdout.split())

@@ -15,7 +15,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import Shape
 from lora_repro.stages import trained_tensors
-from lora_repro.tasks.glue.mixture import Mixture
+from lora_repro.tasks.glue.mixture import Mixture, drawn
 
 ASKED = ["task=mixture", "profile=smoke"]
 
@@ -113,3 +113,11 @@ def test_frozen_adapters_come_from_one_trained_run() -> None:
     for n in (0, 2):
         with pytest.raises(UserError, match=f"one other run, not of {n}"):
             method.check_starts(n)
+
+
+def test_rows_are_drawn_and_not_the_first() -> None:
+    """STS-B's and CoLA's files are sorted by source."""
+    rows = list(range(100))
+    chosen = drawn(rows, 10)
+    assert list(chosen) == sorted(set(chosen)) and len(chosen) == 10 and list(chosen) != rows[:10] and max(chosen) > 50
+    assert drawn(rows, None) is rows and drawn(rows, 100) is rows and drawn(rows, 10) == chosen

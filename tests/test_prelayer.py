@@ -241,3 +241,9 @@ def test_nonsense_is_refused(settings: dict[str, Any], says: str) -> None:
 def test_key_value_needs_a_decoder() -> None:
     with pytest.raises(UserError, match="decoder backbone"):
         PreLayer(form="key_value", infix=0).apply(tiny_backbone("bert"))
+
+
+def test_the_key_value_form_starts_from_a_table_of_unit_variance() -> None:
+    trainable = PreLayer(prefix=40, infix=0, form="key_value", mid=8).apply(tiny_backbone("gpt2"))
+    (table,) = [value for name, value in trainable.method.items() if name.endswith("embedding")]
+    assert float(table.detach().std()) == pytest.approx(1, abs=0.1)

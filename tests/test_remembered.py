@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from lora_repro import cells
 from lora_repro.config import compose as composing
-from lora_repro.config import rates, remembered
+from lora_repro.config import place, rates, remembered
 from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
@@ -79,6 +79,17 @@ def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.
     composing.compose(ASKED)
     (new,) = files(tmp_path)
     assert new.parent != old.parent and new.name == old.name
+
+
+def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Emacs makes a dangling link beside a file that it edits."""
+    conf = tmp_path / "conf"
+    (conf / "method").mkdir(parents=True)
+    (conf / "method" / "lora.yaml").write_text("x: 1")
+    (conf / "method" / ".#lora.yaml").symlink_to(tmp_path / "nowhere")
+    for module in (remembered, place):
+        monkeypatch.setattr(module, "CONF", conf)
+    assert remembered._home().name and place.choices("method") == ["lora"]
 
 
 def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

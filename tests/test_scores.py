@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from test_bootstrap import runs as drawn
 
 from lora_repro.cells import Cell, Row
 from lora_repro.config import rates
@@ -363,3 +365,42 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     (part, both) = searched.remarks([full, lora])
     assert part == "Learning rate searched on a part of the training's length: Full fine-tuning."
     assert "Full fine-tuning (E2E): a quarter of the length chose 2e-05, 40 % of the length chose 2e-05; LoRA" in both
+
+
+def rewritten(folder: Path, key: str, lines: list[dict[str, Any]]) -> None:
+    """A stored run with these statistics of its inputs."""
+    numbered = [{"key": str(at), **line} for at, line in enumerate(lines)]
+    (folder / key / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in numbered))
+
+
+def test_a_table_corrects_its_comparisons_together(tmp_path: Path) -> None:
+    quality = {"f": 0.60, "l": 0.75, "o": 0.70}
+    found = store(tmp_path, *(record(f"{name}{seed}") for name in quality for seed in range(2)))
+    for name, share in quality.items():
+        for seed in range(2):
+            rewritten(tmp_path, f"{name}{seed}", drawn(seed + ord(name), share))
+    names = ("full", "lora", "other")
+    full, lora, other = (row(name, at, [f"{name[0]}{seed}" for seed in range(2)]) for at, name in enumerate(names))
+    alone = [results([*full, *one], found)[one[0].row.name].differences["bleu"].p for one in (lora, other)]
+    both = results([*full, *lora, *other], found)
+    corrected = [both[name].differences["bleu"].p for name in ("lora", "other")]
+    low = int(alone[1] < alone[0])
+    assert 0 < alone[low] < 0.5 and corrected[low] == pytest.approx(min(1, 2 * alone[low]))
+    assert corrected[1 - low] == pytest.approx(max(alone[1 - low], corrected[low]))
+
+
+def test_tasks_of_an_average_are_drawn_apart(tmp_path: Path) -> None:
+    """Two tasks of alike answers: drawn alike, their average would be as uncertain as either."""
+    found = store(tmp_path, *(record(f"{name}{task}{seed}") for name in "fl" for task in "xy" for seed in range(2)))
+    parts = []
+    for task in "xy":
+        sides = []
+        for name in "lf":
+            keys = [f"{name}{task}{seed}" for seed in range(2)]
+            right = np.random.default_rng(ord(name)).random(200) < 0.7
+            for key in keys:
+                rewritten(tmp_path, key, [{"correct": float(value)} for value in right])
+            sides.append({run.cell.seed: run for run in runs(row(name, 1, keys), found)})
+        parts.append((statistics.paired(*sides), "accuracy"))
+    one, both = statistics.difference(parts[:1]), statistics.difference(parts)
+    assert both.mean == pytest.approx(one.mean) and both.error == pytest.approx(one.error / math.sqrt(2), rel=0.15)

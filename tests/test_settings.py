@@ -64,6 +64,9 @@ def test_a_good_one_is_taken(override: str) -> None:
     composed([override])
 
 
+QUOTES = "a value with spaces, ~, brackets or letters beyond ASCII wants quotes: \"paths.data='/my data'\""
+
+
 def test_the_message_says_name_value_and_range() -> None:
     for override, says in (
         ("train.clip=-1", "train.clip must be a number above 0 or null, not -1"),
@@ -71,6 +74,11 @@ def test_the_message_says_name_value_and_range() -> None:
         ("train.eval_every=nan", "train.eval_every must be a whole number of at least 1 or null, not nan"),
         ("train.precision=fp8", "train.precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
         ("seed=-1", "seed must be a whole number of at least 0 and of at most 2147483647, not -1"),
+        ("paths.runs=", "paths.runs is empty: name a folder, or leave it out"),
+        ("paths.runs='~/runs'", "paths.runs=~/runs would be a folder of that name: write $HOME, or it in full"),
+        ("paths.data=~/e2e", f"cannot read paths.data=~/e2e; {QUOTES}"),
+        ("paths.data=/a/ü", f"cannot read paths.data=/a/ü; {QUOTES}"),
+        ("paths.data=/a/(b)", f"cannot read the settings (mismatched input '(' expecting <EOF>); {QUOTES}"),
         ("method.targets=[1]", "method.targets must be a list, each a text, not [1]"),
     ):
         with pytest.raises(UserError) as caught:

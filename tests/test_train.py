@@ -10,18 +10,20 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import text_row, tiny_backbone
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lora_repro import run
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose, resolved
-from lora_repro.data import Rows
+from lora_repro.data import Encoded, Rows
 from lora_repro.errors import NotAvailable, Preempted, UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import Trainable, named
@@ -39,6 +41,7 @@ from lora_repro.records.disk import sealed
 from lora_repro.sweep import ready
 from lora_repro.train import loop, optimizer, progress
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
+from lora_repro.train.precision import loss_scaler
 from lora_repro.train.ranks import Ranks
 
 SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
@@ -498,3 +501,110 @@ def test_a_shared_parameter_is_counted_saved_and_trained_once(tmp_path: Path) ->
     assert trainable.counts(backbone.model)["method"] == 32 and len(trainable.named) == 1
     trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path)
     assert trained.dev_losses[-1][1] < trained.dev_losses[0][1] and all(layer.shared is shared for layer in backbone.layers)
+
+
+def test_every_parameter_decays_alike() -> None:
+    """As the authors' code has it: biases and norms too."""
+    _, trainable = prepared("full")
+    groups = optimizer.adamw(trainable.named, {}, CONFIG).param_groups
+    assert min(p.dim() for group in groups for p in group["params"]) == 1
+    assert sum(len(group["params"]) for group in groups) == len(trainable.named)
+    wanted = (CONFIG.weight_decay, (CONFIG.beta1, CONFIG.beta2), CONFIG.eps)
+    assert all((group["weight_decay"], group["betas"], group["eps"]) == wanted for group in groups)
+
+
+def test_clipping_scales_the_whole_gradient_to_its_norm(tmp_path: Path) -> None:
+    def first(clip: float | None) -> torch.Tensor:
+        backbone, trainable = prepared("full")
+        seen: list[torch.Tensor] = []
+
+        def look(made: torch.optim.Optimizer, *_: object) -> None:
+            seen.append(torch.cat([p.grad.flatten().clone() for group in made.param_groups for p in group["params"]]))
+
+        hook = register_optimizer_step_pre_hook(look)
+        try:
+            config = dataclasses.replace(CONFIG, steps=1, clip=clip, select="last")
+            train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path / str(clip))
+        finally:
+            hook.remove()
+        return seen[0]
+
+    plain, clipped = first(None), first(0.01)
+    assert plain.norm() > 0.02 and torch.equal(first(1e6), plain)
+    torch.testing.assert_close(clipped, plain * 0.01 / plain.norm(), rtol=1e-3, atol=1e-9)
+
+
+def test_dropout_is_on_in_training_and_off_where_it_is_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = set()
+    for name in ("summed", "validate"):
+        plain = getattr(Completion, name)
+
+        def spied(self: Completion, backbone: Backbone, *rest: Any, name: str = name, plain: Any = plain) -> Any:
+            modes.add((name, backbone.model.training))
+            return plain(self, backbone, *rest)
+
+        monkeypatch.setattr(Completion, name, spied)
+    train(*prepared(), ROWS, Completion(), dataclasses.replace(CONFIG, steps=4, eval_every=2), 7, tmp_path)
+    assert modes == {("summed", True), ("validate", False)}
+
+
+def gradients(backbone: Backbone, trainable: Trainable, rows: list[Encoded], micro: int | None) -> list[torch.Tensor]:
+    """What the optimizer would get of these rows."""
+    cpu, config = torch.device("cpu"), dataclasses.replace(CONFIG, micro_batch_size=micro)
+    loop.own_gradients(backbone, trainable, rows, Completion(), config, loss_scaler(cpu, None), Ranks(cpu))
+    return [p.grad.clone() for p in trainable.parameters()]
+
+
+def test_parts_of_a_batch_weigh_by_their_tokens() -> None:
+    """Adam hides a constant factor, so that the gradients are looked at; the rows are of unlike lengths."""
+    rows = [text_row([65, 66, 10, *[70 + i] * n, 256], 3) for i, n in enumerate((1, 9, 2, 5))]
+    whole, *split = (torch.cat([g.flatten() for g in gradients(*prepared("full"), rows, n)]) for n in (None, 1, 3))
+    for parts in split:
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_penalty_adds_its_own_gradient_once() -> None:
+    plain, penalised = [], []
+    for found, weight in ((plain, 0.0), (penalised, 0.5)):
+        backbone, trainable = prepared("full")
+        values = [p.detach().clone() for p in trainable.parameters()]
+
+        def penalty(weight: float = weight, moved: Trainable = trainable) -> torch.Tensor:
+            return weight * sum(p.square().sum() for p in moved.parameters())
+
+        found.extend(gradients(backbone, dataclasses.replace(trainable, penalty=penalty), ROWS.train[:3], 1))
+    for more, less, value in zip(penalised, plain, values, strict=True):
+        torch.testing.assert_close(more - less, value, rtol=1e-3, atol=1e-5)
+
+
+OVERSHOT = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)  # its loss rises again
+
+
+def test_a_resumed_run_knows_the_best_checkpoint_so_far(tmp_path: Path) -> None:
+    def learn(folder: Path, stop_at: int | None = None) -> tuple[progress.Trained, list[torch.Tensor]]:
+        def log(step: int, values: dict[str, float]) -> None:
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        backbone, trainable = prepared("full")
+        trained = train(backbone, trainable, ROWS, Completion(), OVERSHOT, 7, folder, log)
+        return trained, [parameter.detach().clone() for parameter in trainable.parameters()]
+
+    whole, wanted = learn(tmp_path / "whole")
+    assert whole.best_step < whole.steps - 2
+    with pytest.raises(Preempted):
+        learn(tmp_path / "stopped", whole.best_step + 1)
+    again, resumed = learn(tmp_path / "stopped")
+    assert (again.best_step, again.dev_loss) == (whole.best_step, whole.dev_loss)
+    assert all(map(torch.equal, wanted, resumed))
+
+
+def test_the_last_weights_come_with_the_last_loss(tmp_path: Path) -> None:
+    trained = train(*prepared("full"), ROWS, Completion(), dataclasses.replace(OVERSHOT, select="last"), 7, tmp_path)
+    assert (trained.best_step, trained.dev_loss) == trained.dev_losses[-1]
+    assert trained.dev_loss > min(loss for _, loss in trained.dev_losses)
+
+
+def test_of_equal_looks_the_later_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Completion, "validate", lambda *_: {"dev_loss": 1.0})
+    assert train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path).best_step == 12

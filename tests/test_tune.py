@@ -107,9 +107,10 @@ def test_trials_at_chance_bracket_nothing(
         return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
 
     monkeypatch.setattr(tune, "trained_at", trained_at)
-    ((search, made),) = tune.tune([*"experiment=glue row/glue=lora profile=mini task=entailment".split(), f"paths.runs={elsewhere / 'runs'}"])
-    n = 200
-    assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))  # that many have one answer
+    asked = "experiment=glue row/glue=lora profile=mini task=entailment".split()
+    ((search, made),) = tune.tune([*asked, f"paths.runs={elsewhere / 'runs'}"])
+    n = 200  # held-out rows, of which 105 have one answer
+    assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))
     assert rates_tried == tried and made["edge"] == edge
     assert made["chosen"] == (learns or 2e-3)
 

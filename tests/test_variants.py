@@ -218,3 +218,19 @@ def test_lora_plus_gives_b_its_own_rate_and_rslora_its_own_scale() -> None:
 def test_nonsense_is_one_line(method: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         method()
+
+
+def test_dora_and_vera_draw_from_the_bounds_of_their_sources() -> None:
+    """DoRA's A from ±1/√d_in as LoRA's, B = 0; VeRA's both from Kaiming's ±√(6/columns)."""
+    backbone = tiny_backbone("llama")
+    Dora(rank=4, targets=["query", "mlp"]).apply(backbone)
+    for layer in layers(backbone.model).values():
+        (part,) = layer.ordered()
+        bound = 1 / math.sqrt(part.A.shape[1])
+        assert 0.8 * bound < part.A.abs().max() <= bound and not part.B.any()
+    backbone = tiny_backbone("llama")
+    Vera(rank=4, targets=["key", "mlp"]).apply(backbone)
+    shared = next(iter(layers(backbone.model).values())).shared
+    for matrix in (shared.A, shared.B):
+        bound = math.sqrt(6 / matrix.shape[1])
+        assert 0.9 * bound < matrix.abs().max() <= bound

@@ -284,3 +284,10 @@ def test_the_official_example_predictions_get_the_official_score() -> None:
     scores = task.score(outputs, test)
     assert round(100 * scores.values["logical_form_accuracy"], 2) == 45.21
     assert sum(row["readable"] == 0 for row in scores.per_input) == 606
+
+
+def test_a_result_with_other_repetitions_is_another() -> None:
+    table = Table(("A", "B"), ("text", "text"), (("v", "x"), ("v", "y"), ("w", "y")))
+    gold = """SELECT "A" FROM table WHERE "B" = 'x'"""
+    assert sql.score(gold, gold, table)["execution"] == 1
+    assert sql.score("""SELECT "A" FROM table WHERE "A" = 'v'""", gold, table)["execution"] == 0  # v, v and not v

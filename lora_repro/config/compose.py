@@ -152,6 +152,9 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         axes = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
         own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
         (jobs,) = BasicSweeper.split_arguments([*axes, *own], None)
+    for item in own:  # Hydra would take it for another key than the axis, which then wins
+        if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
+            raise UserError(f"{item.input_line}: the experiment has it already; write {str(item.input_line).lstrip('+')}")
     swept = [*params, *(item.get_key_element() for item in own if item.is_sweep_override())]
 
     def place(item: str) -> tuple[int, int]:

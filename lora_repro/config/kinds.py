@@ -128,6 +128,10 @@ def check_root(config: Mapping[str, Any]) -> None:
         if missing := [key for key in annotated_fields(f"{__name__}.{kind.__name__}") if key not in values]:
             raise UserError(f"{part}.{missing[0]} is missing: leave it as conf/config.yaml has it".removeprefix("."))
         check(f"{__name__}.{kind.__name__}", {key: values[key] for key in annotated_fields(f"{__name__}.{kind.__name__}")}, part)
+    if empty := [key for key, value in config["paths"].items() if value == ""]:
+        raise UserError(f"paths.{empty[0]} is empty: name a folder, or leave it out")
+    if str(config["paths"]["runs"]).startswith("~"):
+        raise UserError(f"paths.runs={config['paths']['runs']} would be a folder of that name: write $HOME, or it in full")
     for group in COMPONENTS:
         if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
             raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group}, or leave it out")

@@ -16,6 +16,7 @@ from lora_repro.errors import UserError
 CHOICE = re.compile(r"Could not find '(?P<group>.+?)/(?P<name>[^']*)' Available options in '(?P=group)': (?P<known>.*)")
 KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
+UNREAD = re.compile(r"LexerNoViableAlt|mismatched input |extraneous input |token recognition error|no viable alternative ")
 MERGED = re.compile(r"Error merging override (?P<text>hydra\.\S+)")
 ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for, and that are no part of a run's configuration
 
@@ -37,6 +38,11 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         return f"{found['text']} is of the wrong kind: see python -m lora_repro.run --cfg hydra"
     if found := PARSED.search(said):
         return f"{found['text']!r} is no setting: write KEY=VALUE, such as profile=mini"
+    if UNREAD.match(said):
+        lexed = said.rpartition("Exception: ")[2].removesuffix(" ^")
+        where = lexed if lexed != said else f"the settings ({said})"
+        quoted = "\"paths.data='/my data'\""
+        return f"cannot read {where}; a value with spaces, ~, brackets or letters beyond ASCII wants quotes: {quoted}"
     return said
 
 

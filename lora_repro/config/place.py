@@ -35,7 +35,7 @@ def trusted() -> tuple[str, ...]:
 def choices(group: str) -> list[str]:
     """The stems of a group's yaml files, in conf/ and in the reader's own folder."""
     folders = [CONF, Path(own())] if own() else [CONF]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("[!.]*.yaml")})
 
 
 def checkout(what: str) -> Path:

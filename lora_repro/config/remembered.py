@@ -41,7 +41,7 @@ def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:
 @cache
 def _home() -> Path:
     parts = [version("hydra-core"), version("omegaconf")]
-    for path in sorted([*Path(__file__).parent.glob("*.py"), *CONF.rglob("*.yaml")]):
+    for path in sorted([*Path(__file__).parent.glob("*.py"), *CONF.rglob("[!.]*.yaml")]):  # an editor's lock is no file of ours
         parts += [str(path), path.read_text(encoding="utf-8")]
     home = CACHE / "compositions" / _digest(json.dumps(parts))
     for old in home.parent.glob("*"):

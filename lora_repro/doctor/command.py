@@ -77,6 +77,8 @@ def needs(overrides: Sequence[str]) -> Needs:
             more = config.backbone.get("quantise") or config.backbone.name not in backbones
             if more and not timed:
                 backbones[config.backbone.name] = config
+    if not tasks:
+        raise UserError(f"{experiment or 'no experiment'} asks for no run with {' '.join(rest)}")
     return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
 
 

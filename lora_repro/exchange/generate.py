@@ -68,7 +68,9 @@ def read_inputs(inputs: list[str], file: str | None) -> list[str]:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {file}: {error}") from None
-        lines = [line for line in text.split("\n") if line.strip()]
+        lines = text.rstrip().split("\n") if text.strip() else []
+        if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
+            raise UserError(f"line {empty[0]} of {file} is empty: one input a line, each of which has an output")
     require(bool(inputs or lines), "nothing to answer: give an input, or --file with one a line")
     return [*inputs, *lines]
 
@@ -92,7 +94,12 @@ def main(arguments: Sequence[str]) -> int:
     examples = [model.task.ask(text) for text in texts]
     outputs = model.answer(examples)
     if given.to:
-        write_text(given.to, "".join(f"{' '.join(output.split())}\n" for output in outputs))
+        written = "".join(f"{' '.join(output.split())}\n" for output in outputs)
+        target = given.to.resolve()  # a link stays one
+        if target.is_file() or not target.exists():
+            write_text(target, written)
+        else:  # a pipe or a device is written to, not replaced
+            target.write_text(written, encoding="utf-8")
     else:
         print(shown(model, examples, outputs))
     return 0

@@ -120,12 +120,17 @@ def _checkpoint(arguments: argparse.Namespace) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> str:
+    given = {name for name, value in vars(arguments).items() if value is not None}
     if arguments.what not in TASKS and Path(arguments.what).is_dir():
+        if unread := given & {"references", "predictions"}:
+            raise UserError(f"a checkpoint is scored by its own outputs on its task's test inputs: leave out --{min(unread)}")
         return _checkpoint(arguments)
     if arguments.what not in TASKS:
         raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
     if not (arguments.references and arguments.predictions):
         raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
+    if unread := given & {"data", "task", "backbone", "profile"}:
+        raise UserError(f"--{min(unread)} is of a checkpoint, and {arguments.what} scores files: leave it out")
     predictions, references = read_pair(arguments.predictions, arguments.references)
     from lora_repro.metrics import nlg  # here, so that --help and mistakes answer at once
 
