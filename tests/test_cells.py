@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lora_repro.cells import cells, unique, varied, with_starts
 from lora_repro.config.compose import CONF, asked_of, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
-from lora_repro.results import frame
+from lora_repro.results import ROOT, declared_cells, frame, runs_folder
 
 
 def test_a_table_is_its_declared_cells() -> None:
@@ -101,3 +103,9 @@ def test_the_long_table_has_one_line_a_run_and_metric(experiment: str) -> None:
     """A run that answers nothing has its loss as a score, too: it must not count twice."""
     found = frame(experiment, "mini")
     assert len(found) and not found.duplicated(["source", "signature", "metric"]).any()
+
+
+def test_tables_read_where_runs_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = declared_cells("glue", "smoke")
+    assert runs_folder(declared, ROOT, "smoke") == declared[0].folder.parent.absolute() == tmp_path / "runs" / "smoke"
