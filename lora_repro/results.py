@@ -159,7 +159,7 @@ def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ())
 
 
 def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:
-    """Where this checkout's runs lie: below the folder in which commands are typed, as run has it, or below a `root` of its own."""
+    """Where this checkout's runs lie: below the folder in which commands are typed, as `run` has it, or a `root` of its own."""
     return (Path.cwd() if root == ROOT else root) / str(declared[0].asked["paths"]["runs"]) / profile
 
 
