@@ -329,3 +329,16 @@ def test_a_value_that_suffices_below_one_that_does_not_is_no_answer() -> None:
     bumpy = {**scores, "did": lambda d, seed: 0.8 if d == 256 or d >= 2048 else 0.4}
     records = {one.folder: result(one, bumpy) for one in declared()}
     assert bisect.searches(declared(), RULE)[0].bracket(records) == (1024, 2048)
+
+
+def test_a_task_that_was_not_run_leaves_a_claim_on_d90_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim is of every task that the profile has."""
+    cells = declared(range(3))
+    other = {"task": {**cells[0].asked["task"], "name": "mrpc", "label": "MRPC"}}
+    more = [replace(cell, signature=f"mrpc{cell.signature}", asked={**cell.asked, **other}) for cell in cells]
+    evidence = object.__new__(Evidence)
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    evidence.profile, evidence.store = "mini", store(scores, range(3))
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: [*cells, *more])
+    readings = Dimension("did", ["full"], ceiling=1).read(evidence)
+    assert [reading.verdict for reading in readings] == ["replicated", "not run at this scale"] and "MRPC" in readings[1].unit

@@ -605,6 +605,20 @@ def test_a_rank_whose_directions_were_not_measured_enters_no_norm(tmp_path: Path
     assert [r.what[-6:] for r in NormRatio(["query"], "norm", "inside", floor=0).read(evidence)] == ["r = 16"]
 
 
+def test_a_rank_that_is_asked_for_and_was_not_run_leaves_its_norms_open(tmp_path: Path) -> None:
+    """Table 7's claims read r = 4 where a profile has it, and not the next rank in its place."""
+    evidence = probed_evidence(tmp_path)
+    asked = [{**cell.asked, "probe": {"directions": [4, 8, 16]}} for cell in evidence.cells("delta_w")]
+    cells = [replace(cell, asked=one) for cell, one in zip(evidence.cells("delta_w"), asked, strict=True)]
+    method = {"rank": 4, "alpha": 16}
+    smaller = [replace(cell, signature=f"r4{cell.signature}", asked={**cell.asked, "method": method}) for cell in cells]
+    tests = [NormRatio(["query"], "norm", "inside", ranks, floor=0) for ranks in ("smallest", "smallest/largest", "each")]
+    for extra, verdicts in (([], [[REPLICATED], [REPLICATED], [REPLICATED] * 2]),
+                            (smaller, [[NOT_RUN], [NOT_RUN], [NOT_RUN, REPLICATED, REPLICATED]])):  # fmt: skip
+        evidence._cells["delta_w"] = [*cells, *extra]
+        assert [[reading.verdict for reading in test.read(evidence)] for test in tests] == verdicts
+
+
 @pytest.mark.parametrize(
     "chosen, edge, n, verdict",
     [

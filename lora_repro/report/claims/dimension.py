@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from lora_repro.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
@@ -61,8 +62,10 @@ class Dimension(ClaimTest):
         return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task, searched rates: {self.region.words}{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        found = searched(evidence.cells(self.table), evidence.store)
-        return [self._reading(group, evidence) for group in grouped(found, lambda one: (task_of(one.cell), one.backbone))]
+        cells = evidence.cells(self.table)
+        found = searched(cells, evidence.store)
+        readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (task_of(one.cell), one.backbone))]
+        return readings + _not_run([cell for cell in cells if cell.row.name == self.row], found, f"d90 of {self.row}")
 
     def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
         ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
@@ -104,11 +107,12 @@ class DimensionBySize(ClaimTest):
         return f"{what}, every seed, searched rates: {self.region.words}{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
+        cells = [cell for cell in evidence.cells(self.table) if cell.row.name == self.row]
         found = [one for one in searched(evidence.cells(self.table), evidence.store) if one.cell.row.name == self.row]
         groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: task_of(one.cell))]
-        pairs = [pair for group in groups for pair in pairwise(group)]
-        absent = Reading(verdict=NOT_RUN, what=f"d90 of {self.row} by size", unit="quotient", sources=(), generated=False)
-        return [self._reading(*pair, evidence) for pair in pairs] or [absent]
+        paired = [pair for group in groups for pair in pairwise(group)]
+        readings = [self._reading(*pair, evidence) for pair in paired]
+        return readings + _not_run(cells, [small for small, _ in paired], f"d90 of {self.row} by size")
 
     def _reading(self, small: Found, large: Found, evidence: Evidence) -> Reading:
         runs = {cell.signature: one.records[cell.folder] for one in (small, large) for cell in one.cells}
@@ -121,6 +125,13 @@ class DimensionBySize(ClaimTest):
         if small.idle or large.idle:
             return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
         return _judged(_quotients(large, small), self.region, facts, [small, large])
+
+
+def _not_run(cells: Sequence[Cell], found: Sequence[Found], what: str) -> list[Reading]:
+    """A reading for each task of these cells of which nothing was found."""
+    seen = {task_of(one.cell) for one in found}
+    absent = {task_of(cell): task_label(cell) for cell in cells if task_of(cell) not in seen}
+    return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
 def _quotients(one: Found, other: Found) -> list[End]:
