@@ -65,7 +65,7 @@ class Dimension(ClaimTest):
         cells = evidence.cells(self.table)
         found = searched(cells, evidence.store)
         readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (task_of(one.cell), one.backbone))]
-        return readings + _not_run([cell for cell in cells if cell.row.name == self.row], found, f"d90 of {self.row}")
+        return readings + _not_run(cells, found, f"d90 of {self.row}")
 
     def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
         ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
@@ -107,12 +107,12 @@ class DimensionBySize(ClaimTest):
         return f"{what}, every seed, searched rates: {self.region.words}{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        cells = [cell for cell in evidence.cells(self.table) if cell.row.name == self.row]
-        found = [one for one in searched(evidence.cells(self.table), evidence.store) if one.cell.row.name == self.row]
+        cells = evidence.cells(self.table)
+        found = [one for one in searched(cells, evidence.store) if one.cell.row.name == self.row]
         groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: task_of(one.cell))]
-        paired = [pair for group in groups for pair in pairwise(group)]
-        readings = [self._reading(*pair, evidence) for pair in paired]
-        return readings + _not_run(cells, [small for small, _ in paired], f"d90 of {self.row} by size")
+        pairs = [pair for group in groups for pair in pairwise(group)]
+        readings = [self._reading(*pair, evidence) for pair in pairs]
+        return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
 
     def _reading(self, small: Found, large: Found, evidence: Evidence) -> Reading:
         runs = {cell.signature: one.records[cell.folder] for one in (small, large) for cell in one.cells}
@@ -142,7 +142,8 @@ def _quotients(one: Found, other: Found) -> list[End]:
         a, b = mine[seed], theirs[seed]
         most = a.enough / b.short if b.short else math.inf
         value = math.inf if math.isinf(a.enough) else a.enough / b.enough
-        found.append(End(value, math.nextafter(a.short / b.enough, math.inf), math.nextafter(most, 0)))
+        least = a.short / b.enough
+        found.append(End(value, math.nextafter(least, math.inf) if least else 0.0, math.nextafter(most, 0)))
     return found
 
 

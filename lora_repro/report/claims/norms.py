@@ -65,7 +65,7 @@ class NormRatio(Probing):
         """The ranks that the test is of, as the profile declares them, and of which there is no run."""
         asked = [cell.asked for cell in evidence.cells(self.table)]
         measured = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in asked]
-        ranks = sorted({int(rank) for rank, directions in measured if rank in directions})
+        ranks = sorted({int(rank) for rank, sizes in measured if rank in sizes})
         wanted = {"each": ranks, "smallest": ranks[:1], "smallest/largest": [*ranks[:1], *ranks[1:][-1:]]}[self.ranks]
         return [rank for rank in wanted if rank not in {run.rank for run in runs}]
 
