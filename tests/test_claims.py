@@ -617,6 +617,12 @@ def test_a_rank_that_is_asked_for_and_was_not_run_leaves_its_norms_open(tmp_path
                             (smaller, [[NOT_RUN], [NOT_RUN], [NOT_RUN, REPLICATED, REPLICATED]])):  # fmt: skip
         evidence._cells["delta_w"] = [*cells, *extra]
         assert [[reading.verdict for reading in test.read(evidence)] for test in tests] == verdicts
+    evidence._cells["subspace"] = [*cells, *smaller]
+    overlaps = [Overlap(["query"], between, floor=0) for between in ("ranks", "seeds of each rank", "seeds")]
+    tests = [WithWeight(["query"], 0.1, 4, ceiling=0.3), *overlaps]
+    assert [[reading.verdict == NOT_RUN for reading in test.read(evidence)] for test in tests] == [
+        [True, False], [True], [True, False, False], [False],  # the last is of the largest rank alone, which was run
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from lora_repro.analysis.updates import NAMES, Probed, directions
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, lies, of_values
-from lora_repro.report.claims.reading import NOT_RUN, Reading
+from lora_repro.report.claims.reading import Reading
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions, one draw a layer"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
@@ -48,8 +48,7 @@ class NormRatio(Probing):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         measured = [run for run in evidence.probed(self.table) if directions(run)]
-        what = f"{WORDS[self.of]} / {WORDS[self.to]}"
-        found = [Reading(f"{what}, r = {rank}", "ratio", NOT_RUN) for rank in self._absent(evidence, measured)]
+        found = self.absent(evidence, measured, self.ranks, f"{WORDS[self.of]} / {WORDS[self.to]}", "ratio", bases=True)
         groups = [] if found and self.ranks != "each" else self._groups(measured)
         for form, kind, (name, runs) in itertools.product(self.forms, self.kinds, groups):
             values = [(group, self._value(group, kind, self.to, not form)) for group in runs]
@@ -60,14 +59,6 @@ class NormRatio(Probing):
             what = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
             found += of_values(what, "ratio", values, self.region, evidence, notes=notes)
         return found
-
-    def _absent(self, evidence: Evidence, runs: Sequence[Probed]) -> list[int]:
-        """The ranks that the test is of, as the profile declares them, and of which there is no run."""
-        asked = [cell.asked for cell in evidence.cells(self.table)]
-        measured = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in asked]
-        ranks = sorted({int(rank) for rank, sizes in measured if rank in sizes})
-        wanted = {"each": ranks, "smallest": ranks[:1], "smallest/largest": [*ranks[:1], *ranks[1:][-1:]]}[self.ranks]
-        return [rank for rank in wanted if rank not in {run.rank for run in runs}]
 
     def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:
         """(name, single runs or pairs of runs) of each reading."""

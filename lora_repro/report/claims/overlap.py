@@ -18,6 +18,8 @@ from lora_repro.report.claims.reading import Reading
 Pairs = Sequence[tuple[str, Sequence[Pair]]]
 WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank that has two"}
 
+OF = {"ranks": "smallest/largest", "seeds": "largest", "seeds of each rank": "each"}  # the ranks that it is of
+
 
 class Overlap(Probing):
     """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank, each), less a baseline.
@@ -43,8 +45,10 @@ class Overlap(Probing):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
-        found = []
-        for between, pairs in self._pairs(evidence.probed(self.table)):
+        runs = evidence.probed(self.table)
+        what = f"φ of directions {self.first}–{self.last} between {WORDS[self.between].partition(',')[0]}{off}"
+        found = self.absent(evidence, runs, OF[self.between], what, "φ")
+        for between, pairs in [] if found and self.between != "seeds of each rank" else self._pairs(runs):
             for kind in self.kinds:
                 values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
                 what = f"φ of directions {self.first}–{self.last} between {between}, {NAMES[kind]}{off}"
@@ -92,7 +96,7 @@ class WithWeight(Probing):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         runs = evidence.probed(self.table)
-        found = []
+        found = self.absent(evidence, runs, "each", f"φ of the top {self.top} of A and {100 * self.share:g} % of W − chance", "φ")
         for kind in self.kinds:
             both = [((run,), np.array([self._values(run, kind, layer) for layer in run.kept_layers])) for run in runs]
             values = [(group, layers[:, 0] - layers[:, 1]) for group, layers in both]

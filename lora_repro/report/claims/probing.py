@@ -17,7 +17,7 @@ from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Reading, Region, judge
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge
 from lora_repro.report.statistics import detectable_by, generated, one_origin
 
 
@@ -85,3 +85,19 @@ class Probing(ClaimTest):
 
     def rows(self) -> dict[str, set[str]]:
         return {self.table: {"lora"}}
+
+    def absent(
+        self, evidence: Evidence, runs: Sequence[Probed], which: str, what: str, unit: str, bases: bool = False
+    ) -> list[Reading]:
+        """A reading for each rank that the test is of and of which there is no run: no other rank takes its place.
+
+        which: `each` rank that the profile declares, its `smallest`, its `largest`, or `smallest/largest`. bases: those alone in
+        whose directions the probe measures W.
+        """
+        asked = [cell.asked for cell in evidence.cells(self.table)]
+        sizes = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in asked]
+        ranks = sorted({int(rank) for rank, measured in sizes if rank and (not bases or rank in measured)})
+        ends = {"smallest": ranks[:1], "largest": ranks[-1:]}
+        wanted = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]
+        missing = [rank for rank in dict.fromkeys(wanted) if rank not in {run.rank for run in runs}]
+        return [Reading(f"{what}, r = {rank}", unit, NOT_RUN) for rank in missing]
