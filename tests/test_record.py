@@ -142,6 +142,14 @@ def test_an_unreadable_record_is_named(tmp_path: Path, text: str) -> None:
         record.find(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["status", "asked"])
+def test_a_record_that_does_not_say_what_it_is_of_is_named(key: str, tmp_path: Path) -> None:
+    kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {}}
+    record.save(tmp_path, {name: value for name, value in kept.items() if name != key}, [])
+    with pytest.raises(UserError, match=f"record.json has no {key}; delete it"):
+        record.find(tmp_path, ASKED)
+
+
 @pytest.mark.parametrize("change", [('"bleu": 0.5', '"bleu": 0.6'), ('"seed": 0', '"seed": 1'), ('"schema": 1', '"schema":1')])
 def test_a_record_with_a_changed_digit_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
     kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {"seed": 0}, "measured": {"scores": {"bleu": 0.5}}}

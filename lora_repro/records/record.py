@@ -212,11 +212,14 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     """The record in a run's folder if that run is done. `resolved`: what is asked; raises UserError as `agree` does.
 
     With it the files beside the record must be what it says; a run with a damaged one is not done, which is said.
+    Raises UserError for a record that lacks what it is asked for.
     """
     path = folder / "record.json"
     if not path.exists():
         return None
     record = read(path)
+    if lacking := [key for key in ("status", "asked") if key not in record and (key == "status" or resolved is not None)]:
+        raise UserError(f"record {path} has no {lacking[0]}; delete it to run again")
     if resolved is not None:
         agree(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
