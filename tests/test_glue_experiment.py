@@ -93,6 +93,37 @@ def test_mrpc_rte_and_stsb_alone_start_from_mnli(backbone: str, recipe: str) -> 
         assert scaling == (1 if recipe == "paper" and backbone != "roberta_large" else 2)
 
 
+BUDGET = ("epochs", "batch_size", "warmup", "weight_decay")
+
+
+@pytest.mark.parametrize("table, rows, backbone, tasks", [
+    ("glue", "adapter_drop adapter_h adapter_p bitfit linear_probe prelayer prompt_tuning", "roberta_base", ["rte", "qqp"]),
+    ("rivals", "", "roberta_base", ["mnli", "sst2"]),
+    ("qlora_glue", "", "roberta_large", ["mnli", "sst2"]),
+    ("fusion", "adapter_p fusion multi_task", "roberta_base", ["cola"]),
+])  # fmt: skip
+def test_a_row_of_which_nothing_is_printed_has_lora_s_printed_budget(
+    table: str, rows: str, backbone: str, tasks: list[str]
+) -> None:
+    """With the three epochs of a default beside LoRA's thirty or sixty, a table of rivals would compare lengths."""
+    for row in rows.split() or sorted({path.stem for path in (CONF / "row" / table).glob("*.yaml")} - {"full"}):
+        for task in tasks:
+            given = (f"backbone={backbone}", f"task={task}")
+            asked, lora = paper_cell(table, row, *given), paper_cell("glue", "lora", *given)
+            assert [asked["train"][key] for key in BUDGET] == [lora["train"][key] for key in BUDGET], (row, task)
+            assert asked["data"]["max_length"] == lora["data"]["max_length"]
+            if table == "qlora_glue":
+                assert [each["method"][key] for each in (asked, lora) for key in ("rank", "alpha")] == [8, 16] * 2
+
+
+def test_a_few_directions_are_held_to_a_fine_tuning_that_starts_and_lasts_as_they_do() -> None:
+    for table in ("intrinsic_dimension", "intrinsic_dimension_sizes"):
+        for path in (CONF / "row" / table).glob("*.yaml"):
+            asked = paper_cell(table, path.stem, "task=mrpc", "backbone=roberta_large", "row.d=64")
+            assert (asked["starts"], asked["train"]["epochs"]) == (None, 10), path
+        build(compose([f"experiment={table}", "profile=paper", f"row/{table}=said", "backbone=roberta_large", "row.d=64"]).method)
+
+
 DAGGER_ROWS = sorted(path.stem for path in (CONF / "row" / "glue_dagger").glob("*.yaml"))
 
 

@@ -73,6 +73,16 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> 
     assert spec("gpt2_medium").load().n_layers == 2
 
 
+def test_weights_that_another_program_left_without_words_are_not_a_model(hub: LocalHub) -> None:
+    asked = spec("gpt2_medium")
+    asked.load()
+    for path in (module.model_here(asked.hub_id, asked.revision) or Path()).iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    assert not at_hand.weights(asked)
+    assert asked.load().n_layers == 2 and at_hand.tokenizer(asked) is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "fault", "said"),
     [

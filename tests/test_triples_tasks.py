@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from lora_repro.config.compose import compose
+from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.metrics import webnlg as scripts
 from lora_repro.tasks.base import Example, example_key
@@ -262,3 +262,10 @@ def test_real_dart() -> None:
     assert sum(len(e.references) for e in paper) == sum(len(e.references) for e in official) == 12552
     assert sum(max(len(e.references) - 6, 0) for e in paper) == 576
     assert len(DART("folder", "paper").tested(there["dev"])) == 2721
+
+
+@pytest.mark.parametrize("table, decay, smoothing, dropout", [("webnlg", 0.01, 0.1, 0.1), ("dart", 0.0, 0.0, 0.0)])
+def test_at_the_paper_s_scale_lora_trains_as_table_11_prints(table: str, decay: float, smoothing: float, dropout: float) -> None:
+    asked = resolved(compose([f"experiment={table}", f"row/{table}=lora", "profile=paper", "backbone=gpt2_medium"]))
+    train = [asked["train"][key] for key in ("lr", "epochs", "batch_size", "warmup", "weight_decay", "label_smoothing")]
+    assert (*train, asked["method"]["dropout"]) == (2e-4, 5, 8, 500, decay, smoothing, dropout)

@@ -171,6 +171,9 @@ def test_at_the_paper_s_scale_glue_s_rates_are_chosen_on_rows_held_out_of_train(
     held = compose(["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "tune.held_out=99"])
     assert tune.shortened(held, 1e-3)[0].task.held_out == 250  # as its run has it
     assert "held_out" not in tune.shortened(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
+    for n, left in ((100, 100), (2490, 2240), (None, None)):  # a run on every row leaves its trials what is not held out
+        few = compose([*asked, f"data.n_train={'null' if n is None else n}"])
+        assert (tune.shortened(few, 1e-3)[0].data.n_train, few.data.n_train) == (left, n)
 
 
 @pytest.mark.parametrize("task", ["wikisql", "mnli_text"])

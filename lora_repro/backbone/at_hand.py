@@ -19,7 +19,7 @@ def weights(spec: BackboneSpec) -> bool:
         return (backbone_folder(spec.name) / "model.safetensors").is_file()
     if spec.source == "folder":
         return Path(str(spec.hub_id)).is_dir()
-    return bool(spec.hub_id and spec.revision and hub.cached(spec.hub_id, spec.revision, hub.WEIGHTS))
+    return bool(spec.hub_id and spec.revision and hub.model_here(spec.hub_id, spec.revision))
 
 
 def tokenizer(spec: BackboneSpec) -> Any | None:
@@ -28,7 +28,7 @@ def tokenizer(spec: BackboneSpec) -> Any | None:
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id
     if spec.source == "hub":
-        here = hub.cached(spec.hub_id, spec.revision, hub.WEIGHTS) if spec.hub_id and spec.revision else None
+        here = hub.model_here(spec.hub_id, spec.revision) if spec.hub_id and spec.revision else None
         name = None if here is None else str(here)
     if name is None:
         return None

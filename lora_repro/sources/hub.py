@@ -18,12 +18,18 @@ from lora_repro.errors import NotAvailable, UserError
 TRIES, PAUSE = 4, 1.0
 BUSY = {408, 429, 500, 502, 503, 504}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WORDS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "spm.model", "spiece.model", "tokenizer.model")
 TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def model(hub_id: str, revision: str) -> Path:
     """The folder of a model: configuration, tokenizer, and weights in one form, safetensors if there are any."""
-    return cached(hub_id, revision, WEIGHTS) or _download(hub_id, revision, "model", lambda names: (texts(names), weights(names)))
+    return model_here(hub_id, revision) or _download(hub_id, revision, "model", lambda names: (texts(names), weights(names)))
+
+
+def model_here(hub_id: str, revision: str) -> Path | None:
+    """That folder if weights and words are in it: another program may have left the weights alone. No request is made."""
+    return cached(hub_id, revision, WEIGHTS) and cached(hub_id, revision, WORDS)
 
 
 def dataset(hub_id: str, revision: str, folder: str) -> Path:

@@ -72,6 +72,8 @@ def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfi
     config.pop("probe", None)  # a trial is trained and nothing else
     if config.tune.held_out and config.task.get("held_out") == 0:
         config.task.held_out = config.tune.held_out
+        if config.data.n_train is not None and "train" in (config.task.get("rows") or {}):  # a run may have them all
+            config.data.n_train = min(config.data.n_train, config.task.rows.train - config.task.held_out)
     train, length = config.train, float(config.tune.length)
     train.lr, config.seed = lr, config.tune.seed + number
     train.epochs *= length

@@ -121,7 +121,7 @@ def _hub_rows(part: Any, hub: Mapping[str, str]) -> list[Row]:
     def text(label: Any) -> str:
         if names:
             return hub.get(f"label_{names[label]}", names[label])
-        return f"{label:.3f}" if isinstance(label, float) else str(label)  # STS-B: float32 here, three digits in its files
+        return f"{label:.3f}" if isinstance(label, float) else str(label)  # STS-B: float32 here, up to three digits in its files
 
     texts = {label: text(label) for label in set(labels)}
     rows = zip(first, second, labels, strict=True)
