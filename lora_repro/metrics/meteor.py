@@ -25,7 +25,8 @@ def aligned(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list
     asked = []
     for output, group in zip(outputs, references, strict=True):
         hypothesis = output.replace("|||", "").replace("  ", " ")
-        asked.append(" ||| ".join(["SCORE", *group, hypothesis]))
+        line = " ||| ".join(["SCORE", *group, hypothesis])
+        asked.append(line.encode("utf-8", "replace").decode())  # UTF-8 carries no lone surrogate
     found = jvm.ask("meteor", "\n".join(asked) + "\n").splitlines()
     if len(found) != len(outputs):
         raise UserError(

@@ -7,8 +7,11 @@ from difflib import SequenceMatcher
 
 NAME = "#"  # stands where a venue name of the MR was; `words` never yields it, nor does anything resemble it
 SAME = 0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" for Fitzbillies
-# Alone these are no venue's name.
-GENERIC = frozenset("cafe house hotel bar inn hall green blue golden palace king express taste".split())
+# Alone these are no venue's name: they say its kind or its food.
+GENERIC = frozenset(
+    "cafe house hotel bar inn hall green blue golden palace king express taste pub restaurant coffee shop food cuisine burger wine "
+    "noodle rice pizza indian chinese french italian japanese english".split()
+)
 CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".split())
 
 
@@ -34,12 +37,14 @@ def _exact(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
 
 
 def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
-    """The span most like `name` if it is `SAME` or more; a blank too many or too few is allowed."""
+    """The span most like `name` if it is `SAME` or more and says more than `GENERIC`; a blank too many or too few is allowed."""
     best, span = SAME, None
     matcher: SequenceMatcher[str] = SequenceMatcher(None, "", "", autojunk=False)
     matcher.set_seq2(" ".join(name))
     for width in {max(1, len(name) - 1), len(name), len(name) + 1}:
         for start in range(len(text) - width + 1):
+            if GENERIC.issuperset(text[start : start + width]):
+                continue
             matcher.set_seq1(" ".join(text[start : start + width]))
             if (
                 matcher.real_quick_ratio() >= best

@@ -59,6 +59,10 @@ RATING_NOUNS = frozenset(
 )
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, **{str(n): n for n in range(1, 6)}}
 AMOUNTS = {"twenty": 20, "thirty": 30}
+# Pounds in one direction: "over 20" may be either level above, and "no more than 20" none of them.
+DIRECTION = re.compile(
+    r"\b(no |not )?(?:(less than|lower than|cheaper than|under|below)|more than|higher than|over|above) (twenty|thirty|20|30)\b"
+)
 STARS = {1: "low", 3: "mid", 5: "high", 2: "2 of 5", 4: "4 of 5"}
 _N = "(one|two|three|four|five|[1-5])"
 STAR_PATTERNS = (
@@ -129,7 +133,7 @@ def _levels(text: Sequence[str], slot: str, lexicon: Mapping[str, tuple[str, ...
 
 
 def price(text: Sequence[str]) -> Said:
-    """Price levels: by amount (20, 20 to 25, 30) or by adjective."""
+    """Price levels: by amount (20, 20 to 25, 30; "more than 20" and "less than 30" may be two levels) or by adjective."""
     firm, loose = _levels(text, "price", PRICE_LEXICON, reach=False)
     amounts = {
         AMOUNTS.get(word) or int(word)
@@ -137,6 +141,10 @@ def price(text: Sequence[str]) -> Said:
         if word in AMOUNTS or (word.isdigit() and int(word) >= 10)
     }
     if amounts & {20, 25, 30}:
+        if len(amounts) == 1 and (found := DIRECTION.search(" ".join(text))):
+            less = bool(found[2]) != bool(found[1])
+            if less != (20 in amounts):
+                return set(), {"mid", "low" if less else "high"}
         return {"mid" if 25 in amounts else "high" if 30 in amounts else "low"}, firm
     if amounts:
         loose.update(LEVELS)
@@ -155,12 +163,15 @@ def rating(text: Sequence[str]) -> Said:
 
 
 def family(text: Sequence[str]) -> Said:
-    """yes / no: each mention of families or children, turned round by a negation in its clause; adults alone mean no."""
+    """yes / no: each mention of families or children, turned round by a negation in its clause or by "free" behind it.
+
+    Adults alone mean no.
+    """
     firm: set[str] = set()
     for i, word in enumerate(text):
         if word in FAMILY or word in ADULTS:
             before, after = clause(text, i, i + 1)
-            negated = any(near in NEGATION for near in (*before[:7], *after[:6]))
+            negated = any(near in NEGATION for near in (*before[:7], *after[:6])) or after[:1] == ["free"]
             firm.add("no" if negated or word in ADULTS else "yes")
     if not firm and "all ages" in " ".join(text):
         firm.add("yes")

@@ -38,7 +38,7 @@ def to_ascii(text: str) -> str:
     from text_unidecode import unidecode  # lazy: only one of the protocols needs it
 
     # Unidecode, which the script calls, is under the GPL; this table is its ancestor and marks what it lacks.
-    return "".join("" if (plain := unidecode(letter)) == "[?]" else plain for letter in text)
+    return "".join("" if (plain := unidecode(letter)).strip() == "[?]" else plain for letter in text)
 
 
 def nltk_words(text: str) -> str:
