@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -21,6 +22,19 @@ NAME = next(path.stem for path in sorted(RESULTS.glob("mini/records/*.json")) if
 
 def test_what_is_published_is_what_the_manifest_says() -> None:
     manifest.check(RESULTS)
+    paths = [line[66:] for line in (RESULTS / manifest.NAME).read_text(encoding="utf-8").splitlines()]
+    assert len(set(paths)) == len(paths)  # sha256sum -c reads it, to which a second hash is a failure
+
+
+def test_of_two_hashes_that_a_merge_left_the_file_s_own_stays(results: Path) -> None:
+    (results / "a.md").write_text("a")
+    manifest.note(results, [results / "a.md"])
+    with (results / manifest.NAME).open("a") as file:
+        file.write(f"{'0' * 64}  a.md\n")
+    assert len((manifest.known(results) or {})["a.md"]) == 2
+    (results / "b.md").write_text("b")
+    manifest.note(results, [results / "b.md"])
+    assert (manifest.known(results) or {})["a.md"] == {hashlib.sha256(b"a").hexdigest()}
 
 
 def test_every_published_score_is_what_its_predictions_give() -> None:

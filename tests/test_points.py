@@ -58,6 +58,17 @@ def result(row: str, mean: float, millions: float, paper: bool = False, **more: 
     return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, **counts, **more)
 
 
+def test_a_cell_of_other_seeds_than_its_row_says_so() -> None:
+    cells = {"bleu": Mean(70, 1.0, 3), "more": Mean(83.2, 0.8, 5)}
+    columns = (Column(Metric("bleu", "BLEU"), ""), Column(Metric("more", "More"), ""))
+    shown = replace(scores(Result("lora", "LoRA", "published", cells, 3)), columns=columns)
+    (row,) = shown.table().rows
+    assert row[4:7] == ("70.0 ± 1.0", "83.2 ± 0.8 (5)", "3") and row[5].value == 83.2 and row[5].n == 5  # type: ignore[attr-defined]
+    assert shown.table().footnotes[-1].startswith("(n) behind a value")
+    same = replace(shown, results=(replace(shown.results[0], cells=dict.fromkeys(cells, Mean(70, 1.0, 3))),))
+    assert same.table().rows[0][5] == "70.0 ± 1.0" and not same.table().footnotes
+
+
 def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> None:
     versus = {"bleu": Difference(1.5, -1.0, 4.0, 3)}
     ours = (result("full", 70, 100), result("lora", 71.5, 0.5, differences=versus), result("bitfit", 30, 0.1))
@@ -88,6 +99,24 @@ def test_a_bar_is_within_the_axis_however_far_it_reaches() -> None:
     bar = points.Panel("t", (points.Point("LoRA", 1e5, 1, None, ends=(-60, 4)), points.Point("Full", 1e8, 0, None)), floor=-19)
     low, high = points._limits(bar)
     assert low < -60 and high > 4
+
+
+def test_what_lies_in_the_axis_is_a_point_and_what_lies_below_it_is_named() -> None:
+    """A bar may take the axis below the floor: a point between the two was an arrow at the wrong place, without its value."""
+    made = (("LoRA", 1e5, 1.0), ("inside", 1e6, -22.0), ("a long name " * 6, 1e7, -60.0), ("Full", 1e8, 0.0))
+    drawn = (points.Point(label, x, y, None, ends=(-30, 4) if label == "LoRA" else None) for label, x, y in made)
+    panel = points.Panel("t", tuple(drawn), floor=-19)
+    figure = points._figure([panel], "y", "t", "c")
+    axis = figure.axes[0]
+    said = [text.get_text().replace("\n", " ") for text in axis.texts]
+    assert any("below this range: a long name" in text and "−60.0" in text for text in said)
+    assert not any("−22" in text for text in said)
+    marks = {tuple(line.get_xydata()[0]) for line in axis.lines if len(line.get_xydata()) == 1}
+    assert (1e6, -22.0) in marks and (1e7, axis.get_ylim()[0]) in marks
+    figure.draw_without_rendering()
+    for text in axis.texts:
+        box = points._extent(axis, text)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
 
 
 def test_human_texts_that_have_other_references_say_so() -> None:

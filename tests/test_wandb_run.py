@@ -19,7 +19,7 @@ from wandb_files import history, history_whole, inspect, parts, summary
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import wandb_run
-from lora_repro.tracking.background import unfinished
+from lora_repro.tracking.background import one_line, unfinished
 from lora_repro.tracking.metrics import Ending, Metrics
 from lora_repro.tracking.shown import describe, table
 from lora_repro.tracking.wandb_run import WandbTracker
@@ -208,6 +208,7 @@ def test_the_table_has_key_output_and_numbers_only() -> None:
         (None, {"WANDB_MODE": "online"}, "online"),
         ("offline", {"WANDB_MODE": "online"}, "offline"),
         (None, {"WANDB_MODE": "disabled"}, "disabled"),
+        (None, {"WANDB_MODE": "dryrun"}, "offline"),
     ],
 )
 def test_the_usual_variables_choose_the_mode(
@@ -220,6 +221,10 @@ def test_the_usual_variables_choose_the_mode(
     assert WandbTracker(mode=mode).mode == expected
     with pytest.raises(UserError, match=r"tracker\.mode"):
         WandbTracker(mode="on")
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    with pytest.raises(UserError, match=r"WANDB_MODE must be one of offline, .* not 'bogus'"):
+        WandbTracker()
+    assert WandbTracker(mode="disabled").mode == "disabled"
 
 
 def test_the_usual_variables_choose_project_and_entity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +248,23 @@ def test_an_ad_hoc_run_has_a_group_too() -> None:
     asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **ours}}
     shown = describe("s", asked)
     assert "secret" not in str(shown) and shown["group"].endswith("backbone.hub_id=roberta")
+
+
+def test_no_folder_of_this_machine_is_shown() -> None:
+    place = "/home/me/secret/QUESTIONS"
+    row = {"table": None, "name": "lora", "label": f"lora task.folder={place} task.labels=[~/secret/a/b,{place}]"}
+    asked = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"], "url": "https://a.b/c/d"}}
+    kept = {"separator": "</s></s>", "eos": "</s>"}
+    shown = describe("s", {**asked, "backbone": {**ASKED["backbone"], **kept}})
+    assert "secret" not in str(shown) and shown["group"] == "lora task.folder=QUESTIONS task.labels=[b,QUESTIONS]"
+    task, backbone = shown["config"]["task"], shown["config"]["backbone"]
+    assert (task["folder"], task["about"], task["url"]) == ("QUESTIONS", ["x.tsv"], "https://a.b/c/d")
+    assert {key: backbone[key] for key in kept} == kept
+
+
+def test_a_server_s_password_is_not_said() -> None:
+    said = one_line(ValueError("Failed to authenticate with http://u:sekret@127.0.0.1:9: no\nmore"))
+    assert said == "Failed to authenticate with http://127.0.0.1:9: no"
 
 
 PROGRAM = """

@@ -9,8 +9,8 @@ NAME = "#"  # stands where a venue name of the MR was; `words` never yields it, 
 SAME = 0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" for Fitzbillies
 # Alone these are no venue's name: they say its kind or its food.
 GENERIC = frozenset(
-    "cafe house hotel bar inn hall green blue golden palace king express taste pub restaurant coffee shop food cuisine burger wine "
-    "noodle rice pizza indian chinese french italian japanese english".split()
+    "cafe house hotel bar inn hall green blue golden palace king express taste pub restaurant coffee shop food cuisine burger "
+    "wine noodle rice pizza indian chinese french italian japanese english".split()
 )
 CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".split())
 

@@ -41,7 +41,8 @@ def known(results: Path) -> dict[str, set[str]] | None:
 def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -> None:
     """Take down the hashes of files that were just written below results/, and leave out those that were removed on purpose.
 
-    Any other file that is gone stays listed, and is missed by `check`.
+    Any other file that is gone stays listed, and is missed by `check`. Of several hashes, which a merge may leave, the
+    file's own stays.
     Where there is no manifest nothing is: `begin` makes one.
     """
     if known(results) is None:
@@ -52,6 +53,9 @@ def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -
             listed.pop(path.relative_to(results).as_posix(), None)
         for path in written:
             listed[path.relative_to(results).as_posix()] = {sha256(path)}
+        for path, digests in listed.items():
+            if len(digests) > 1 and (results / path).is_file():
+                listed[path] = digests & {sha256(results / path)} or digests
         lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]
         write_text(results / NAME, "".join(lines))
 

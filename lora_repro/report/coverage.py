@@ -120,14 +120,18 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
     lines, untouched, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
-        for name in sorted(took):
+        left = []
+        for name in sorted({*took, *present.names()}):
             told = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
             if told[0] == EMPTY and name in present.names():
                 told = covered(declared_cells(name, folder.name), known)
-            lines.append((folder.name, name, *told, *took[name].columns()))
-            total.add(took[name])
-        if left := ", ".join(name for name in present.names() if name not in took):
-            untouched.append(f"- No run was made for, at {folder.name}: {left}.\n")
+            if name not in took and told[1] == EMPTY:
+                left.append(name)
+                continue
+            lines.append((folder.name, name, *told, *took.get(name, Spent()).columns()))
+            total.add(took.get(name, Spent()))
+        if left:
+            untouched.append(f"- No run was made for, at {folder.name}: {', '.join(left)}.\n")
     gone = no_more(pruned)
     for profile, (took_once, _) in gone.items():
         lines.append((profile, "*published no more*", EMPTY, EMPTY, EMPTY, *took_once.columns()))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from lora_repro.report.columns import Column
 from lora_repro.report.scores import Result
 from lora_repro.report.statistics import text_of
-from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.table import EMPTY, Number, Table
+
+MORE = "(n) behind a value: its seeds, where they are not those of the row's n, which all its columns share."
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Scores:
             previous = result.label
         header = ("Method", "Source", "Params: method", "head", *titles, "n", versus, "Notes")
         sides = "ll" + "r" * (4 + len(titles)) + "l"
-        return Table(self.facts, header, sides, tuple(rows), self.footnotes, ("Notes", "head", "Params: method", "n"), keys=2)
+        more = any(_more(result, column) for result in self.results for column in self.columns)
+        footnotes = (*self.footnotes, MORE) if more else self.footnotes
+        return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "head", "Params: method", "n"), keys=2)
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None where there is one column or no difference."""
@@ -128,7 +132,14 @@ def _score(result: Result, column: Column) -> str:
     """A cell's mean, or why it has none: `collapsed`, `2 collapsed`."""
     if column.key not in result.cells and column.key in result.lost:
         return ", ".join(result.lost[column.key]).removeprefix("1 ")
-    return text_of(result.cells.get(column.key), column.metric.digits)
+    text = text_of(result.cells.get(column.key), column.metric.digits)
+    return text.and_more(f" ({result.cells[column.key].n})") if _more(result, column) and isinstance(text, Number) else text
+
+
+def _more(result: Result, column: Column) -> bool:
+    """Whether a cell has other seeds than all the row's columns share."""
+    cell = result.cells.get(column.key)
+    return cell is not None and cell.n is not None and not result.quoted and result.n is not None and cell.n != result.n
 
 
 def _plain(value: object) -> str:

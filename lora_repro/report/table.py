@@ -53,6 +53,10 @@ class Number(str):
         made.value, made.sd, made.n, made.low, made.high = float(value), sd, n, low, high
         return made
 
+    def and_more(self, text: str) -> Number:
+        """The same number with more said behind it."""
+        return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high)
+
 
 def whole(value: float | None) -> str:
     """A count with its thousands apart; — of none."""

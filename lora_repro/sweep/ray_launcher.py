@@ -53,7 +53,7 @@ def _ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise NotAvailable("hydra/launcher=ray needs Ray: pip install 'lora-repro[ray]'") from None
+        raise NotAvailable("hydra/launcher=ray needs Ray: pip install -e '.[ray]'") from None
     return ray
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -86,7 +87,8 @@ class Background:
 
 
 def one_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """Its first line, without the user and the password that a server's address may hold."""
+    return re.sub(r"//[^/@\s]+@", "//", next(iter(str(error).splitlines()), "")) or type(error).__name__
 
 
 def join_all() -> list[str]:

@@ -134,7 +134,7 @@ def sections(found: Artefacts) -> list[Section]:
         section(
             "Speed and memory",
             [
-                *(curve(f"train/{key}") for key in ("tokens_per_second", "gpu_memory_mb")),
+                *(curve(f"train/{key}") for key in ("tokens_per_second", "gpu_memory_mb", "memory_mb")),
                 *(runs_bar(key) for key in ("train_seconds", "decode_seconds", "peak_memory_mb")),
             ],
         ),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+# An absolute path, up to its last part: at a text's start, or behind what an override puts before a value.
+PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
 LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they say nothing of the run
 
 
@@ -31,12 +34,22 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
         place = str(kept["backbone"]["hub_id"])
         kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).name}
         title, row["label"] = (str(text).replace(place, Path(place).name) for text in (title, row["label"]))
-    return {
+    said: dict[str, Any] = {
         "group": str(row["table"] or title),
         "name": f"{title} {asked['task']['name']} seed {asked['seed']}",
         "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
         "config": {**kept, "row": row, "signature": signature},
     }
+    return {key: _without_places(value) for key, value in said.items()}
+
+
+def _without_places(value: Any) -> Any:
+    """Every text in it with the last part alone of an absolute path."""
+    if isinstance(value, str):
+        return PLACE.sub("", value)
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    return {key: _without_places(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:

@@ -70,7 +70,7 @@ def build(spec: dict[str, Any], entity: str, project: str) -> Any:
     try:
         from wandb_workspaces import expr, workspaces
     except ImportError as error:
-        raise NotAvailable("the dashboard needs wandb-workspaces: pip install 'lora-repro[dashboard]'") from error
+        raise NotAvailable("the dashboard needs wandb-workspaces: pip install -e '.[dashboard]'") from error
     conditions = [workspaces.Config(key) == value for key, value in spec["filter"].items()]
     return workspaces.Workspace(
         entity=entity,

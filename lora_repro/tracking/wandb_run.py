@@ -18,6 +18,7 @@ from lora_repro.tracking.metrics import Ending, Mirror
 from lora_repro.tracking.shown import describe, sectioned, table
 
 MODES = ("offline", "online", "disabled", "shared")
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # what W&B calls them no more
 ADAPTER, ARTIFACT = "adapter.safetensors", "adapter-{}"
 RESULTS = ("finished", "collapsed")  # a model that gives one answer to everything is a result, not a failure
 
@@ -45,7 +46,10 @@ class WandbTracker:
         self.project = project or os.environ.get("WANDB_PROJECT") or "lora_repro"
         self.entity, self.patience = entity or os.environ.get("WANDB_ENTITY") or None, patience
         self.predictions, self.adapter_mb = predictions, adapter_mb
-        self.mode: Any = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        given = os.environ.get("WANDB_MODE")
+        if mode is None and given and given not in (*MODES, *OLD_MODES):
+            raise UserError(f"WANDB_MODE must be one of {', '.join(MODES)}, not {given!r}")
+        self.mode: Any = mode or OLD_MODES.get(given or "", given) or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
         return Background("W&B", lambda: WandbRun(self, signature, asked, folder), self.patience)

@@ -14,7 +14,7 @@ from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 
 CAPTION = (
-    "Discs: ours. {} Squares in the same colours: what the paper prints. "
+    "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
     "Two models on two data sets: only what is relative compares."
 )
 LEAST = 5.0  # points that the axis reaches down at least, and 2.5 times what it reaches up

@@ -90,7 +90,7 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     names = {}
     for point in drawn:
         style, bar = _style(point), _bar(point)
-        below = panel.floor is not None and point.y < panel.floor
+        below = _is_below(axis, panel, point)
         y = axis.get_ylim()[0] if below else point.y
         style |= {"marker": "v", "clip_on": False} if below else {}
         axis.errorbar(point.x, y, yerr=None if below else bar, capsize=3, linewidth=1, zorder=3, **style)
@@ -108,6 +108,11 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     if drawn:
         below_axis: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 1 + (max(map(len, names)) < 40)}
         axis.legend(handles=[names[key] for key in sorted(names)], frameon=False, fontsize=8, **below_axis)
+
+
+def _is_below(axis: Axes, panel: Panel, point: Point) -> bool:
+    """Whether a point lies under the axis, which the bars of others may have taken below the panel's `floor`."""
+    return panel.floor is not None and point.y < float(axis.get_ylim()[0])
 
 
 def _style(point: Point) -> dict[str, Any]:
@@ -136,19 +141,24 @@ def _limits(panel: Panel) -> tuple[float, float]:
 
 def _label(axis: Axes, panel: Panel) -> None:
     drawn = [point for point in panel.points if point.x > 0]
-    bottom = axis.get_ylim()[0]
-    places = [(point, point.x, max(point.y, bottom) if panel.floor is not None else point.y) for point in drawn]
-    centres = [axis.transData.transform((x, y)) for _, x, y in places]
+    low = [point for point in drawn if _is_below(axis, panel, point)]
+    centres = [axis.transData.transform((p.x, axis.get_ylim()[0] if p in low else p.y)) for p in drawn]
     taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
     taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
     arrow = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
     ours = {point.label for point in drawn if not point.quoted}
-    for point, x, y in places:
-        if point.quoted and point.label in ours:
+    if low:
+        told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} " + f"{p.y:.1f}".replace("-", "−") for p in low)
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
+        said = wrapped(f"▼ below this range: {told}", WIDE - 1.6, size=8)
+        taken.append(_extent(axis, axis.annotate(symbols(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
+    for point in drawn:
+        if point in low or (point.quoted and point.label in ours):
             continue
-        at: Any = {"xy": (x, y), "xytext": (0, 0), "textcoords": "offset points"}
-        said = point.label if y == point.y else f"{point.label}\n−{abs(point.y):.1f}"
+        at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
+        said = wrapped(point.label, 2.4, size=8)
         look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
         taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), taken))
 
@@ -179,16 +189,16 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
 
 
 def _place(axis: Axes, text: Annotation, taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first of the places inside the frame that overlaps nothing, or the least."""
-    tried: list[tuple[int, int]] = []
+    """Move `text` to the first of the places that lies in the frame, or least outside, and overlaps nothing, or the least."""
+    tried: list[tuple[float, int, int]] = []
+    frame = axis.bbox
     for place in range(len(PLACES)):
         box = _moved(axis, text, place)
-        corners = [(x, y) for x in (box.x0, box.x1) for y in (box.y0, box.y1)]
-        if all(axis.bbox.contains(x, y) for x, y in corners):
-            tried.append((sum(bool(box.overlaps(other)) for other in taken), place))
-            if not tried[-1][0]:
-                break
-    return _moved(axis, text, min(tried, default=(0, 0))[1])
+        beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
+        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), place))
+        if tried[-1][:2] == (0.0, 0):
+            break
+    return _moved(axis, text, min(tried)[2])
 
 
 def _moved(axis: Axes, text: Annotation, place: int) -> Bbox:
