@@ -7,7 +7,7 @@ TABLE = Pivot(
     by="task",
     reference="lora_all",
     reference_label="LoRA on all",
-    paper={"roberta_large": "RoBERTa large"},
+    paper={"roberta_base": "RoBERTa base", "roberta_large": "RoBERTa large"},
     remarks=(
         "Scores in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: 4.127 bits a weight; all else as "
         "LoRA has it. Memory and file sizes: tables/latency.md.",

@@ -110,6 +110,8 @@ def test_a_reading_shows_sign_interval_n_and_never_a_zero_for_nothing() -> None:
     alone = Reading("", "", "", 0.53, math.nan, math.nan, 1, digits=2)
     assert alone.text == "0.53 (1†)" and (alone.low, alone.high) == (None, None)  # nor a nan in claims.csv
     assert Reading("", "", "", -0.04, -0.6, 1.0, 1, signed=True).text == "0.0 [−0.6, +1.0] (1†)"
+    assert Reading("", "", "", -0.03, -0.06, -0.0028, 4, 2, signed=True).text == "−0.03 [−0.06, −0.003] (4)"  # which holds no 0
+    assert Reading("", "", "", 0.2, 0.0, 0.4, 4).text == "0.2 [0.0, 0.4] (4)"
     assert Reading("", "", "", 9250.9, digits=0).text == "9,251" and Reading("", "", "").text == "—"
 
 

@@ -53,9 +53,9 @@ def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -
             listed.pop(path.relative_to(results).as_posix(), None)
         for path in written:
             listed[path.relative_to(results).as_posix()] = {sha256(path)}
-        for path, digests in listed.items():
-            if len(digests) > 1 and (results / path).is_file():
-                listed[path] = digests & {sha256(results / path)} or digests
+        for name, digests in listed.items():
+            if len(digests) > 1 and (results / name).is_file():
+                listed[name] = digests & {sha256(results / name)} or digests
         lines = [f"{digest}  {path}\n" for path, digests in sorted(listed.items()) for digest in sorted(digests)]
         write_text(results / NAME, "".join(lines))
 
