@@ -156,6 +156,20 @@ def test_constant_predictions_count_as_no_correlation(constant: float) -> None:
     assert interval[:3] == pytest.approx((1, 1, 1)) and interval[3:] == (37, 20)
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, 1e9 / 7])
+def test_constant_answers_leave_nothing_to_correlate_with(constant: float) -> None:
+    a = [{"predicted": x, "gold": constant} for x in np.random.default_rng(0).uniform(0, 5, 37)]
+    b = [{"predicted": -row["predicted"], "gold": constant} for row in a]
+    assert paired_bootstrap(a, b, n=20, metric="pearson")[:3] == (0, 0, 0)
+
+
+def test_a_resample_without_an_input_of_the_group_says_nothing_of_it() -> None:
+    a, b = ([{**row, "group": "seen" if i else "unseen"} for i, row in enumerate(runs(0, quality, 3))] for quality in (1.0, 0.5))
+    drawn = paired_draws(a, b, n=200, metric="bleu_unseen")
+    assert drawn.difference > 0 and (drawn.resamples[~np.isnan(drawn.resamples)] > 0).all()
+    assert np.isnan(drawn.resamples).mean() == pytest.approx((2 / 3) ** 3, abs=0.1)
+
+
 def test_a_run_that_diverged_has_the_worst_score_in_every_resample() -> None:
     good = [{"correct": 1.0}] * 9
     interval = paired_bootstrap([good, good], [good, None], n=20, metric="accuracy")

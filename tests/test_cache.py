@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from lora_repro.decode.beam import BeamSearch
+from lora_repro.decode.cache import attend
 from lora_repro.errors import UserError
 
 
@@ -86,3 +88,13 @@ def test_an_attention_that_is_not_plain_is_refused() -> None:
     config = MistralConfig(num_attention_heads=2, num_key_value_heads=1, head_dim=4, sliding_window=4, eos_token_id=0, **shape)
     with pytest.raises(UserError, match="cannot decode with the attention of MistralAttention"):
         BeamSearch(beam=2, max_new_tokens=4).decode(MistralForCausalLM(config), Pieces(), [asked([5] * 9, [-1] * 9)], EOS, PAD)
+
+
+@pytest.mark.parametrize("settings", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": 1.0}], ids=str)
+def test_a_window_a_cap_and_sinks_are_seen_by_what_transformers_says_of_them(settings: dict[str, float]) -> None:
+    layer: Any = SimpleNamespace(keys=torch.zeros(1, 1, 5, 2), tree=None)
+    query = torch.zeros(1, 1, 1, 2)
+    with pytest.raises(UserError, match="its window, cap or sinks"):
+        attend(torch.nn.Identity(), query, layer, None, None, 1.0, **settings)
+    with pytest.raises(AttributeError):  # a window that takes in all columns is none, and the search goes on
+        attend(torch.nn.Identity(), query, layer, None, None, 1.0, sliding_window=5, softcap=None)

@@ -72,6 +72,17 @@ def test_references_count_as_the_protocols_say():
     assert webnlg.per_input_statistics(["Stew."], short, "paper")[0]["ref_len"] == 8
 
 
+def test_an_empty_reference_counts_in_the_paper_s_protocol():
+    """pyter's rate against it is 1, and the least rate counts."""
+    said = [webnlg.per_input_statistics(["x y z w v"], [group], "paper")[0]["ter_edits"] for group in (["a b c", ""], ["a b c"])]
+    assert said == [1.0, pytest.approx(5 / 3)]
+
+
+def test_meteor_of_the_same_words_in_another_order():
+    lines = meteor.aligned(["b a", "a b \ud800"], [["a b"], ["a b"]])  # and of what UTF-8 cannot carry
+    assert meteor.corpus(np.array([meteor.sufficient(line) for line in lines[:1]])) == pytest.approx(0.4)  # the jar's
+
+
 def test_tercom_shifts():
     words = "juan carlos i of spain was preceded by francisco franco .".split()
     reference = "francisco franco was the predecessor of juan carlos i of spain .".split()
@@ -98,6 +109,7 @@ A, B, X = ([f"{letter}{number}" for number in range(60)] for letter in "abx")
         (["a", *B[:51]], [*B[:51], "a"], 2),
         ([*B[:49], "a"], ["a", *B[:49]], 1),  # and back, the front being one before the first
         ([*B[:50], "a"], ["a", *B[:50]], 2),
+        ([*"acbc"], [*"bcca"], 2),  # a first shift that gains nothing is made
         ([*"abcdef"], [*X[:21], *"abcdef"], 21),  # the last alignment inside the beam
         ([*"abcdef"], [*X[:22], *"abcdef"], 25),  # 22 by one outside it
         ([*"abcdef"], [*X[:60], *"abcdef"], 66),  # 60 by one far outside it

@@ -56,6 +56,7 @@ def test_a_query_and_its_text(query: Query, text: str) -> None:
 def test_what_a_model_may_write_differently_and_mean_the_same() -> None:
     said = """ select count( "school/club team" )  FROM Table where "NO." < 7 and "player" = 'Bo' ; """
     assert sql.read(said, HEADER) == Query(2, 3, ((1, 2, "7"), (0, 0, "Bo")))
+    assert sql.read('SELECT "Player" FROM table WHERE "No." > -1,000.5', HEADER).conditions == ((1, 1, "-1,000.5"),)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_what_a_model_may_write_differently_and_mean_the_same() -> None:
         'SELECT "Player" FROM table WHERE', """SELECT "Player" FROM table WHERE "Age" = 'x'""",
         """SELECT "Player" FROM table AND "No." = '3'""", """SELECT "Player" FROM table WHERE "No." = '3' WHERE "No." = '4'""",
         """SELECT "Player" FROM table WHERE "No." = '3""", """SELECT "Player" FROM table WHERE "No." = '3' ORDER BY 1""",
+        """SELECT "Player" FROM table WHERE "No." = '3'.""",
         'SELECT "Player" FROM table; DROP TABLE t', """SELECT "Player" FROM table WHERE "No." >= '3'""",
     ],
 )  # fmt: skip
@@ -112,6 +114,8 @@ def test_logical_form_and_execution_of_one_output(output: str, logical_form: int
         (Query(1, 1, ()), [12.5]),
         (Query(1, 4, ((2, 0, "DUKE"),)), [19.5]),
         (Query(0, 0, ((1, 1, "about 3 or 4"),)), ["bo", "cy"]),  # the first number of a text
+        (Query(0, 0, ((1, 1, "about 3 or 40"),)), ["bo", "cy"]),  # and no other
+        (Query(0, 0, ((1, 1, "12"), (1, 1, "3"))), ["bo", "cy"]),  # both bound to the last value, 3
         (Query(0, 0, ((1, 0, "1,2.5"),)), ["cy"]),  # commas are thousands
         (Query(1, 2, ((2, 0, "Oxford"),)), [None]),
         (Query(0, 0, ((1, 1, "3"), (1, 2, "12"))), []),  # both bound to the last value, 12: the official engine's fault
