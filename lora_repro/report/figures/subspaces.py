@@ -36,6 +36,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
         return []
     ranks = sorted({run.rank for run in lora if run.rank})
     m, n = ranks[0], ranks[-1]
+    middle = f"layer {_middle(lora[0]) + 1} of {lora[0].n_layers}"
     first = n // 8 or 1
     paths = []
     if pairs := len(between_ranks(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
@@ -45,7 +46,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
         def of_ranks(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(list(between_ranks(lora, kind, layer).values()), axis=0))
 
-        said = f"Top directions of r = {m} and r = {n}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
+        said = f"Top directions of r = {m} and r = {n}, {middle}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
         paths += _drawn(lora, of_ranks, m, 1, zoom, said, "ranks", f"{what}. {_caption(title)}", stem)
     if pairs := len(between_seeds(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
         what, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
@@ -53,7 +54,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
         def of_seeds(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(between_seeds(lora, kind, layer), axis=0))
 
-        said = f"Directions that two seeds share at r = {n}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
+        said = f"Directions that two seeds share at r = {n}, {middle}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
         paths += _drawn(lora, of_seeds, first, first, zoom, said, "seeds", f"{what}. {_caption(title)}", stem)
     return [*paths, *_weight_figure(lora, title, stem)]
 
@@ -83,7 +84,7 @@ def _drawn(
     most = f"φ({place}, {place}) is largest in layer {at + 1} of {run.n_layers}: {value:.2f} in {NAMES[kind]}"
     least = f"Chance, max(i, j)/d, is at most {max(whole) / d:.2f}."
     to = stem.with_name(f"{stem.name}_{name}_layers")
-    return [*paths, *save(maps, f"{said.partition(':')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
+    return [*paths, *save(maps, f"{said.partition(', layer')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
 
 
 def _middle(run: Probed) -> int:
@@ -140,7 +141,8 @@ def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]
     what = f"Top i directions of W, i up to {100 * SHARE:.0f} % of d = {d}, and top j of A; mean over n = {seeds} seeds"
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
     caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
-    said = f"The top {i} directions of W and the top 4 of ΔW's share φ = {', '.join(told)}"
+    where = f"layer {layer + 1} of {lora[0].n_layers}"
+    said = f"The top {i} directions of W and the top 4 of ΔW's, {where}, share φ = {', '.join(told)}"
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 
