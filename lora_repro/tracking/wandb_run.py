@@ -5,6 +5,7 @@ Inputs and references never leave this machine (they are not ours), nor do paths
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -142,6 +143,7 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
         x_save_requirements=False,  # the record has the versions
         init_timeout=tracker.patience / 2,
     )
+    logging.raiseExceptions = False  # wandb logs to a file: on a full disk that would be a traceback for each of its lines
     folder.mkdir(parents=True, exist_ok=True)
     closers["W&B"] = wandb.teardown
     given: dict[str, Any] = {
