@@ -96,4 +96,4 @@ def task_label(cell: Cell) -> str:
 
 def score_label(cell: Cell) -> str:
     key = score_of(cell)
-    return "BLEU" if key == "bleu" else key
+    return "BLEU" if key == "bleu" else key.replace("_", " ")

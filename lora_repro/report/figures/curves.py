@@ -143,7 +143,7 @@ def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any]
         if spot.sd is None and not one and not plot.quoted:  # a seed was lost, or is missing, in this cell alone
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
-            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
             axis.annotate(spot.mark, fontsize=7, color=GREY, zorder=5, **at)
 
 
