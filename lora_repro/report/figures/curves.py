@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 from lora_repro.report.figures.looks import Look, looks
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
+BROKEN = ("--", "-.", ":")  # how lines across are drawn, one after the other
 WIDE, HIGH = 4.7, 3.3  # inches of a panel: its letters can be read on a phone
 
 
@@ -116,8 +117,8 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
 
 
 def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> None:
-    """A dashed line over the whole range; its bar stands right of the frame, clear of the points and of other lines' bars."""
-    axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle="--", zorder=1, label=label)
+    """A line over the whole range, each broken in another way; its bar stands right of the frame, clear of points and other bars."""
+    axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=1, label=label)
     if spot.sd:
         beside: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
         axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **beside)
@@ -154,7 +155,7 @@ def _note(plot: Plot) -> str:
         return "as printed, bars ± sd where it prints one"
     said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
-        said[0] += " (a dashed line's at the right)"
+        said[0] += " (a broken line's at the right)"
     if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.timed:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:

@@ -201,14 +201,22 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
     rows = []
     for one in found:
         rows += [
-            (called(one, found), task_label(one.cell), whole(value), *_scored(one, cells))
+            (called(one, found), _scored_task(one.cell, found), whole(value), *_scored(one, cells))
             for value, cells in one.search.values.items()
         ]  # fmt: skip
     for one, full in {cells[0].folder: (each, cells) for each in found for cells in each.lines}.values():
         line = (EMPTY, *_scored(one, full))
-        rows.append((full[0].row.label + called(one, found).removeprefix(one.cell.row.label), task_label(one.cell), *line))
-    header = ("Row", "Task", "d", f"{score_label(found[0].cell)} ↑", "of full FT", "gap", "n", "Notes")
+        label = full[0].row.label + called(one, found).removeprefix(one.cell.row.label)
+        rows.append((label, _scored_task(one.cell, found), *line))
+    scores = dict.fromkeys(score_label(one.cell) for one in found)
+    header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
     return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
+
+
+def _scored_task(cell: Cell, found: Sequence[Found]) -> str:
+    """A cell's task, with its score where the others have another."""
+    alike = len({score_label(one.cell) for one in found}) == 1
+    return task_label(cell) if alike else f"{task_label(cell)}, {score_label(cell)}"
 
 
 def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -268,9 +276,12 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
                 drawn[label] = curves.Curve(label, (curves.Spot(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
-        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values())))
+        run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
+        ticks = tuple((x, f"{x:,.0f}") for x in run)
+        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
         if gaps := tuple(filter(None, (_gap(one, found) for one in group))):
-            plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", f"{score}, train − test (points)", gaps))
+            gap = f"{score}, train − test (points)"
+            plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
     caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
     made = curves.save(plots, stem, title=_statement(found), caption=caption)
     if panels := _by_size(found):
