@@ -117,7 +117,7 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
 
 
 def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> None:
-    """A line over the whole range, each broken in another way; its bar stands right of the frame, clear of points and other bars."""
+    """A line over the whole range, each broken in another way; its bar stands right of the frame, clear of points and bars."""
     axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=1, label=label)
     if spot.sd:
         beside: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
