@@ -356,7 +356,7 @@ def on_ray(command_line: Callable[..., int], monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_ray_its_launcher_is_one_line(on_ray: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert on_ray(None) == 3
-    assert capsys.readouterr().err == "error: hydra/launcher=ray needs Ray: pip install 'lora-repro[ray]'\n"
+    assert capsys.readouterr().err == "error: hydra/launcher=ray needs Ray: pip install -e '.[ray]'\n"
 
 
 def test_jobs_are_tasks_of_a_ray_and_those_that_lose_their_worker_are_tried_again(
