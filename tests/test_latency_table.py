@@ -7,9 +7,9 @@ from latency_measure import entry, measurement
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
-from lora_repro.report.table import Number
+from lora_repro.report.table import Number, bound, signed
 from lora_repro.report.views import costs
-from lora_repro.report.views.latency import bound, cell_text, command, latency_tables, paper_numbers, signed
+from lora_repro.report.views.latency import cell_text, command, latency_tables, paper_numbers
 from lora_repro.report.views.memory import memory_tables
 
 

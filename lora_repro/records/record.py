@@ -218,8 +218,9 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     if not path.exists():
         return None
     record = read(path)
-    if lacking := [key for key in ("status", "asked") if key not in record and (key == "status" or resolved is not None)]:
-        raise UserError(f"record {path} has no {lacking[0]}; delete it to run again")
+    for key in ("status",) if resolved is None else ("status", "asked"):
+        if key not in record:
+            raise UserError(f"record {path} has no {key}; delete it to run again")
     if resolved is not None:
         agree(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):

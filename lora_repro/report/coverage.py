@@ -128,8 +128,9 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
             if name not in took and told[1] == EMPTY:
                 left.append(name)
                 continue
-            lines.append((folder.name, name, *told, *took.get(name, Spent()).columns()))
-            total.add(took.get(name, Spent()))
+            once = took.get(name, Spent())
+            lines.append((folder.name, name, *told, *once.columns()))
+            total.add(once)
         if left:
             untouched.append(f"- No run was made for, at {folder.name}: {', '.join(left)}.\n")
     gone = no_more(pruned)

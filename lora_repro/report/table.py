@@ -58,6 +58,18 @@ class Number(str):
         return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high)
 
 
+def signed(value: float, digits: int = 1, plus: bool = True) -> str:
+    """A number with a sign that is a sign, its thousands apart; a rounded zero has none, nor, without `plus`, what is above it."""
+    text = f"{value:{'+' if plus else ''},.{digits}f}"
+    return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
+
+
+def bound(value: float, digits: int = 1, plus: bool = True) -> str:
+    """An end of an interval: with as many digits, up to 4, as it takes to say on which side of 0 it lies."""
+    tried = (signed(value, more, plus) for more in range(digits, 5))
+    return next((text for text in tried if text.strip("0.")), signed(value, digits, plus))
+
+
 def whole(value: float | None) -> str:
     """A count with its thousands apart; — of none."""
     return EMPTY if value is None else Number(f"{value:,}", value)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lora_repro.errors import UserError
+from lora_repro.report.table import bound, signed
 
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_RUN = "not run at this scale"
@@ -74,24 +75,15 @@ class Reading:
         """`+0.4 [−0.6, +1.2] (3)`; † marks n = 1; no brackets for a value that has no spread."""
         if self.value is None:
             return "—"
-        ends = [self._end(end) for end in (self.low, self.high) if end is not None]
+        ends = [bound(end, self.digits, self.signed) for end in (self.low, self.high) if end is not None]
         interval = f" [{', '.join(ends)}]" if ends else ""
         count = f" ({self.n}{'†' if self.n == 1 else ''})" if self.n else ""
-        return f"{self._number(self.value)}{interval}{count}"
+        return f"{signed(self.value, self.digits, self.signed)}{interval}{count}"
 
     @property
     def detail(self) -> str:
         """`text`, and where it is known `, Δ 2.1`: `detectable`, as in the tables."""
         return self.text + ("" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}")
-
-    def _end(self, value: float) -> str:
-        """Of an interval: with as many digits, up to 4, as it takes to say on which side of 0 it lies."""
-        tried = (self._number(value, digits) for digits in range(self.digits, 5))
-        return next((text for text in tried if text.strip("0.")), self._number(value))
-
-    def _number(self, value: float, digits: int | None = None) -> str:
-        text = f"{value:{'+' if self.signed else ''},.{self.digits if digits is None else digits}f}"
-        return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
 
 
 def plain(value: float) -> str:

@@ -13,7 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from lora_repro.report.figures.style import blank, lettered, write
-from lora_repro.report.views.latency import Entry, holds_zero, interval, signed
+from lora_repro.report.table import signed
+from lora_repro.report.views.latency import Entry, holds_zero, interval
 
 # Blue is faster, white equal, red slower: told apart with any colour vision, and every cell says its number too.
 MAP = "RdBu_r"

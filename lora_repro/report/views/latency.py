@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
-from lora_repro.report.table import EMPTY, Number, Table
+from lora_repro.report.table import EMPTY, Number, Table, bound, signed
 
 COLUMNS = 6  # cells side by side; a larger grid goes on below
 PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
@@ -22,17 +22,6 @@ def paper_numbers() -> dict[str, dict[str, Any]]:
         name: OmegaConf.to_container(node.row.get("paper") or OmegaConf.create({}))  # type: ignore[misc]
         for name, node in loaded.items()
     }
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A difference, with a sign that is a sign; a rounded zero has none."""
-    text = f"{value:+.{digits}f}"
-    return text.lstrip("+-") if not float(text) else text.replace("-", "−")
-
-
-def bound(value: float) -> str:
-    """An end of an interval: with as many digits as it takes to say on which side of 0 it lies."""
-    return next((text for digits in (1, 2, 3, 4) if (text := signed(value, digits)).strip("0.")), signed(value))
 
 
 def interval(entry: Entry) -> str:
