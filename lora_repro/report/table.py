@@ -59,7 +59,7 @@ class Number(str):
 
 
 def signed(value: float, digits: int = 1, plus: bool = True) -> str:
-    """A number with a sign that is a sign, its thousands apart; a rounded zero has none, nor, without `plus`, what is above it."""
+    """A number with a sign that is a sign, its thousands apart; a rounded zero has none, without `plus` no positive one has."""
     text = f"{value:{'+' if plus else ''},.{digits}f}"
     return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
 

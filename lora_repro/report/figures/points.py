@@ -14,6 +14,7 @@ from matplotlib.transforms import Bbox
 
 from lora_repro.report.figures.looks import LORA, look
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settle, symbols, wrapped, write
+from lora_repro.report.table import signed
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Where a label may go, in points from its marker: the first place that overlaps nothing is taken.
@@ -149,7 +150,7 @@ def _label(axis: Axes, panel: Panel) -> None:
     arrow = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
     ours = {point.label for point in drawn if not point.quoted}
     if low:
-        told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} " + f"{p.y:.1f}".replace("-", "−") for p in low)
+        told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
         said = wrapped(f"▼ below this range: {told}", WIDE - 1.6, size=8)
