@@ -28,7 +28,7 @@ from pathlib import Path
 from scipy.special import stdtrit
 
 from lora_repro import cli
-from lora_repro.cells import Cell
+from lora_repro.cells import Cell, unique
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import ROOT
 from lora_repro.costs import measures
@@ -110,12 +110,12 @@ class Verdict:
 
 
 def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
-    """Every published cell, its own score alone unless `metrics` are named.
+    """Every published run, its own score alone unless `metrics` are named; once, at however many places of a sweep it stands.
 
     Raises UserError where the two stores saw different data or weights at one place.
     """
     found = []
-    for place in by_place(declared):
+    for place in by_place(unique(declared)):
         for mine in grouped(place, lambda cell: cell.row.name):
             stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
             one_origin([run.record for seeds in stored for run in seeds.values()])
