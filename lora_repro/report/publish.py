@@ -67,7 +67,7 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
         reason = refusal(record, runs / signature / "predictions.jsonl")
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
         row = record.get("row") or {}
-        cli.say(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
+        cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
     return outcome
 
 
