@@ -24,6 +24,7 @@ from lora_repro.report import answers
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
+from lora_repro.report.views.costs import Costs
 from lora_repro.results import own, published, runs_folder
 
 
@@ -76,7 +77,9 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     ours = own(folder)
     exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
     if not exhibits:
-        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {shown.command(ask)}")
+        measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
+        how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
+        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
     wrote: list[Path] = []
     # An ad-hoc selection must not overwrite the whole table; where and how many at once selects nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):

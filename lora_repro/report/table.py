@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
+REPRODUCE = "To reproduce: "  # begins the fact that is a command
 LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "±": r"$\pm$",
     "†": r"$^\dagger$",

@@ -22,11 +22,11 @@ from lora_repro.report.html import html
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import BESIDE, Drawn, belonging, drawn
 from lora_repro.report.page.folded import folded, unrun
-from lora_repro.report.page.prose import REPRODUCE, inline, pieces
+from lora_repro.report.page.prose import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
 from lora_repro.report.statistics import generated
-from lora_repro.report.table import Table
+from lora_repro.report.table import REPRODUCE, Table
 
 HERE = Path(__file__).parent
 FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name

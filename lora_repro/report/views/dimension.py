@@ -15,7 +15,7 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.searched import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
-from lora_repro.report.table import EMPTY, Number, Table, whole
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, whole
 from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
 from lora_repro.sweep import bisect
 
@@ -152,14 +152,11 @@ class Dimensions:
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
         return made
 
-    def command(self, ask: Ask) -> str:
-        return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"
-
     def _facts(self, ask: Ask, found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         counts = [len(cells) for one in found for cells in one.search.values.values()]
         first = captions.identity(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
         data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
-        return (*first[:2], data, first[3], captions.reproduce(ask.name, ask.profile, found[0].cell, ask.overrides))
+        return (*first[:2], data, first[3], REPRODUCE + ask.command(found[0].cell))
 
 
 def called(one: Found, found: Sequence[Found]) -> str:

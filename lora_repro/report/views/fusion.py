@@ -14,7 +14,7 @@ from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import generated, summarise
-from lora_repro.report.table import Table, whole
+from lora_repro.report.table import REPRODUCE, Table, whole
 from lora_repro.results import Run, Store, grouped, runs, task_of
 
 NOTE = (
@@ -40,14 +40,11 @@ class Fusion:
             cell, records = found[0].cell, [run.record for run in found]
             facts = captions.identity(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
             data = captions.data_of_tasks([run.cell for run in found], records)
-            facts = (*facts[:2], data, facts[3], captions.reproduce(ask.name, ask.profile, cell, ask.overrides))
+            facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
             tables = (table(groups, facts),)
             made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))
         return made
-
-    def command(self, ask: Ask) -> str:
-        return self.pivot.command(ask)
 
 
 def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:

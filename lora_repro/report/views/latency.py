@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
-from lora_repro.report.table import EMPTY, Number, Table, bound, signed
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
 
 COLUMNS = 6  # cells side by side; a larger grid goes on below
 PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
@@ -114,7 +114,7 @@ def command(found: Mapping[str, Any]) -> str:
 
 def reproduce(found: Mapping[str, Any]) -> str:
     """The caption's last sentence, as every table has it."""
-    return f"To reproduce: {command(found)}"
+    return REPRODUCE + command(found)
 
 
 def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
