@@ -13,7 +13,7 @@ import numpy as np
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import (
     HOW,
@@ -88,10 +88,7 @@ class Compare(ClaimTest):
             raise UserError(f"tasks is mean or each and combine one of {', '.join(HOW)}, not {tasks} and {combine}")
 
     def rows(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for cell in itertools.chain(*self.comparisons):
-            found.setdefault(cell.table, set()).add(cell.row)
-        return found
+        return read_rows(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lora_repro.report.claims.base import ClaimTest, Operand
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest, Operand, read_rows
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
@@ -34,9 +35,11 @@ class ForgetsLess(ClaimTest):
 
     def __init__(self, row: str, other: str) -> None:
         self.cells = [Operand.of(row), Operand.of(other)]
+        if self.cells[0].table != self.cells[1].table:
+            raise UserError("what forgets less names two rows of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        return {self.cells[0].table: {cell.row for cell in self.cells}}
+        return read_rows(self.cells)
 
     @property
     def rule(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
@@ -31,11 +32,7 @@ class RateQuotient(ClaimTest):
             raise UserError("a comparison of rates names two cells of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for cells in self.comparisons:
-            for cell in cells:
-                found.setdefault(cell.table, set()).add(cell.row)
-        return found
+        return read_rows(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:
