@@ -94,6 +94,12 @@ def task_label(cell: Cell) -> str:
     return str(cell.asked["task"].get("label") or task_of(cell).upper())
 
 
+def place_label(cell: Cell) -> str:
+    """A cell's task and, where it is swept, at what: `MNLI rank 4`."""
+    axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
+    return " ".join([task_label(cell), *axes])
+
+
 def score_label(cell: Cell) -> str:
     key = score_of(cell)
     return "BLEU" if key == "bleu" else key.replace("_", " ")

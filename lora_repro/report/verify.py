@@ -34,7 +34,7 @@ from lora_repro.config.place import ROOT
 from lora_repro.costs import measures
 from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report import present
-from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import Metric, one_origin, score, summarise
@@ -170,9 +170,7 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
         allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
         means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (compared.theirs, compared.ours)]
         cell = compared.cell
-        axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
-        where = " ".join([task_label(cell), *axes])
-        rows.append((cell.row.label, where, compared.metric.title, *means, signed, allowed, one.verdict))
+        rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, signed, allowed, one.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
     said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)

@@ -12,13 +12,12 @@ from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
 from lora_repro.report.statistics import generated
+from lora_repro.report.views.latency import BUSY, PLAIN
 from lora_repro.results import by_place
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
-PLAIN = "plain"
 MODELS = 2  # behind a verdict on measured memory, which has no seeds
-BUSY = 0.5  # load average before a measurement, above which its tables warn too
 
 
 class TrainingMemory(ClaimTest):
