@@ -75,9 +75,9 @@ def of_claims(ledger: Ledger) -> list[Answer]:
 def note(
     results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
 ) -> Path:
-    """Take down what was rendered or judged, and leave the rest of the file as it is. tables: (profile, experiment) -> answer,
-    None where it shows nothing any more.
+    """Write down what was rendered or judged, and leave the rest of the file as it is.
 
+    tables: (profile, experiment) -> answer, None where it shows nothing any more.
     Returns the path. Raises UserError if the file that is there cannot be read.
     """
     path = results / NAME

@@ -113,9 +113,10 @@ def _not_finite(value: object, path: str) -> str | None:
 
 
 def _predictions(record: dict[str, Any], path: Path) -> str:
-    """The file as it is; without its outputs where these are the data's own texts (the human row of real data), or where the
+    """The file as it is, or without its outputs.
 
-    data's licence forbids to publish what is made of them.
+    They are left out where they are the data's own texts (the human row of real data), or where the data's licence forbids to
+    publish what was made from them.
     """
     text = path.read_text(encoding="utf-8")
     asked = record["asked"]

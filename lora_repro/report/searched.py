@@ -11,7 +11,10 @@ from lora_repro.report.columns import place_label
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """What a table says of the rates of the cells that it shows, where these are not given: not searched, at an edge, shorter."""
+    """What a table says of the rates of the cells that it shows, where these are not given.
+
+    Which nobody searched; whose best one lies at an edge; which were searched on shorter trainings, and what each length chose.
+    """
     by_setting = {rates.setting(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
     found = [(cell, search) for cell in shown if (search := cell.search)]

@@ -6,7 +6,8 @@
 A cell is reproduced if its difference is no larger than the spread allows. Of seeds that both have: than those of the same seeds
 of other rows, three at least, which is what machines differ by, and never more than seeds do. Else: than Student's interval of a
 difference of means, with the seeds' standard deviation pooled over the rows of a task. Both at 5 % for the whole table, by
-Bonferroni. Where no row has two seeds, a cell whose printed digits differ is undecided: it needs another seed.
+Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last printed digit is undecided: it needs
+another seed.
 
 Scores are compared and nothing else. Spectra and norms of updates, latencies and memory are not: an experiment whose runs answer
 nothing (subspace, delta_w, latency) is not compared, and says so.

@@ -58,13 +58,16 @@ class Place:
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
-    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over inputs and seeds of the tables, over the
-    seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone; only: of these
-    the named ones, the others are not read. least: seeds
-    behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
-    -> the sign that makes more of them better, which must give the same verdicts. better: whether a second verdict tells of
-    a value above 0. Where one of m comparisons decides, it does so at Bonferroni's share of the 5 %, a m-th: where `any` suffices
-    one that holds, where `all` must hold one that does not.
+    Scores in per cent (BLEU, or each task's own), over the seeds that all cells have, with the tables' paired bootstrap over
+    inputs and seeds.
+
+    tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. only: the tasks that it reads, if named.
+    least: how many seeds a verdict takes; it takes 200 test inputs, too, and rates that were searched or given. agree: further
+    metrics, which must give the same verdict -> +1 where more of them is better, -1 where less is. better: whether there is a
+    second verdict, on a value above 0.
+
+    Where one of m comparisons can decide the claim, it does so at Bonferroni's share of the 5 %, an m-th: with `any`, one that
+    holds; with `all`, one that does not.
     """
 
     def __init__(
@@ -169,8 +172,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Value:
-    """A difference, in points, and its intervals [low, high] at `Levels.holds` and at `Levels.fails`; each seed's difference;
-    the least that would have shown at `Levels.holds` (`bootstrap.detectable`)."""
+    """A difference in points, its interval [low, high] at `Levels.holds`, and the one at `Levels.fails` (`against`).
+
+    each: every seed's difference. detectable: the least true one that would have shown at `Levels.holds`.
+    """
 
     value: float
     low: float

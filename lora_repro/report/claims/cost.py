@@ -191,8 +191,10 @@ class Slowdown(ClaimTest):
                        n, 1, True, tuple(notes), (path,))  # fmt: skip
 
     def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:
-        """(slow-down in per cent, its resamples) of one cell. All rows of a cell were timed in the same rounds, against the
-        same plain model: their resamples are of the same rounds too."""
+        """(slow-down in per cent, its resamples) of one cell.
+
+        All rows of a cell were timed in the same rounds, against the same plain model: their resamples draw the same rounds, too.
+        """
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
         draw = np.random.default_rng([entry["batch"], entry["length"]])
         chosen = draw.integers(len(ratios), size=(self.resamples, len(ratios)))

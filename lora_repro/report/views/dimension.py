@@ -38,7 +38,7 @@ class Found:
 
     @property
     def backbone(self) -> str:
-        """What it is called, its untrained twin alike."""
+        """Its name for the eye, which is that of its untrained twin, too."""
         return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"])
 
     @property
@@ -95,7 +95,7 @@ class Found:
         return self.line is not None and self.floor is not None and self.floor >= self.line
 
     def bracket(self) -> tuple[int | None, int | None]:
-        """The largest value that fell short, and the smallest above it that was enough; None where there is none to speak of."""
+        """The largest value that fell short, and the smallest above it that was enough; None where there is none."""
         return (None, None) if self.idle else self.search.bracket(self.records)
 
     @property
