@@ -30,7 +30,7 @@ from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import manifest
 from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, markdown
 from lora_repro.report.terminal import terminal
-from lora_repro.results import backbone_name, declared_cells, grouped, task_of
+from lora_repro.results import backbone_name, declared_cells, grouped
 from lora_repro.stages import adapt, backbone_of, objective_of
 from lora_repro.train.ranks import Ranks
 
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(arguments)
     chosen, words = asked_for(given.overrides)
-    found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), task_of(cell)))]
+    found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), cell.task))]
     print(terminal(found))
     if given.to:
         given.to.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from lora_repro.report.scores import Result, measured, quoted, rows_of
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.statistics import Metric, generated, one_origin
 from lora_repro.report.table import REPRODUCE
-from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs, task_of
+from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
 SCORE = Metric("score", "Score (%)")
 # What another machine does to one seed.
@@ -72,7 +72,7 @@ class Pivot:
 
     def parts(self, ask: Ask) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, what it shows, its cells) of the whole table and of each task's own."""
-        own = [(task, pivot, [cell for cell in ask.cells if task_of(cell) == task]) for task, pivot in self.each.items()]
+        own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
         return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
 
     def scores(self, ask: Ask, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:

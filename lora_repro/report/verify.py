@@ -52,7 +52,6 @@ from lora_repro.results import (
     published,
     runs,
     runs_folder,
-    score_of,
 )
 
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
@@ -120,7 +119,7 @@ def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Seque
         for mine in grouped(place, lambda cell: cell.row.name):
             stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
             one_origin([run.record for seeds in stored for run in seeds.values()])
-            for metric in metrics or [Metric(score_of(mine[0]), score_label(mine[0]))]:
+            for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
                 published, here = (_values(seeds, metric) for seeds in stored)
                 if published:
                     found.append(Compared(mine[0], metric, published, here))

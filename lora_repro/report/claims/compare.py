@@ -39,7 +39,7 @@ from lora_repro.report.statistics import (
     score,
     spread,
 )
-from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
+from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # test inputs behind a verdict, at least
@@ -109,7 +109,7 @@ class Compare(ClaimTest):
         planned = []
         for cells in self.comparisons:
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
-                tasks = [task for task in dict.fromkeys(map(task_of, mine)) if not self.only or task in self.only]
+                tasks = [task for task in dict.fromkeys(cell.task for cell in mine) if not self.only or task in self.only]
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
@@ -238,7 +238,7 @@ def sizes_of(declared: Sequence[Cell]) -> list[int]:
 
 
 def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
-    fitting = [cell for cell in declared if (cell.row.name, task_of(cell)) == (operand.row, task)]
+    fitting = [cell for cell in declared if (cell.row.name, cell.task) == (operand.row, task)]
     fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
     # A row without a size is the same run in every column; one with sizes must say which.
     if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
@@ -257,14 +257,14 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
     """Of one task. Both halves of four cells draw the same resamples: the same seed `at`."""
-    metric = metric or score_of(cells[0].cell)
+    metric = metric or cells[0].cell.score
     pairs = zip(cells[::2], cells[1::2], strict=True)
     first, *second = (resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs)
     return first.less(second[0]) if second else first
 
 
 def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:
-    metric = metric or score_of(cells[0].cell)
+    metric = metric or cells[0].cell.score
     scores = [np.nan if (value := score(place.runs[seed], metric)) is None else value for place in cells]
     return sum(sign * score for sign, score in zip(SIGNS, scores, strict=False))
 

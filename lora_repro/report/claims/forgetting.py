@@ -11,7 +11,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import detectable_by, generated, one_origin, rise
-from lora_repro.results import Run, backbone_name, grouped, task_of
+from lora_repro.results import Run, backbone_name, grouped
 
 Value = Callable[[dict[str, Any]], float | None]
 
@@ -49,7 +49,7 @@ class ForgetsLess(ClaimTest):
                f"{LEAST} seeds and searched rates at least"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), task_of(cell)))
+        places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
         found = []
         for here in places:
             sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]

@@ -15,7 +15,7 @@ from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.results import backbone_name, grouped, task_of
+from lora_repro.results import backbone_name, grouped
 
 
 class RateQuotient(ClaimTest):
@@ -44,7 +44,7 @@ class RateQuotient(ClaimTest):
         quotients: dict[str, float] = {}
         sources: list[str] = []
         for operands in self.comparisons:
-            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), task_of(cell))):
+            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
                 for a, b in expanded(operands, sizes_of(mine)):
                     found = [_search(mine, operand) for operand in (a, b)]
                     bracketed = [float(one["chosen"]) for _, one in found if one and not one["edge"]]
