@@ -219,7 +219,7 @@ def _scored_task(cell: Cell, found: Sequence[Found]) -> str:
 def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
     """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
     mean, reference = one.mean(cells), one.reference
-    share = None if mean is None or reference is None else 100 * mean.mean / reference.mean
+    share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # of a score of 0 there is none
     part = EMPTY if share is None else Number(f"{share:.0f} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
