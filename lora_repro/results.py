@@ -114,7 +114,7 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
             "row": cell.row.name,
             "label": cell.row.label,
             "backbone": backbone_name(cell),
-            "task": task_of(cell),
+            "task": cell.task,
             "seed": cell.seed,
             **{axis: cell.axes.get(axis) for axis in axes},
             "source": run.source,
@@ -124,7 +124,7 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
             "head_parameters": measured["parameters"]["head"],
             "note": measured.get("note") or "",
         }
-        main = score_of(cell)
+        main = cell.score
         numbers = dict(_numbers(measured))
         lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in numbers.items()]
     place = COLUMNS.index("metric")
@@ -163,19 +163,10 @@ def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:
     return (Path.cwd() if root == ROOT else root) / str(declared[0].asked["paths"]["runs"]) / profile
 
 
-def task_of(cell: Cell) -> str:
-    return str(cell.asked["task"]["name"])
-
-
 def backbone_name(cell: Cell) -> str:
     """What tells backbones apart: the name, and whether it is the untrained twin of that name."""
     backbone = cell.asked["backbone"]
     return str(backbone["name"]) + ("" if backbone.get("pretrained", True) else " (random weights)")
-
-
-def score_of(cell: Cell) -> str:
-    """The metric that stands for a cell's task."""
-    return cell.score
 
 
 def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -203,7 +194,7 @@ def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
 
 def place(cell: Cell, *without: str) -> Hashable:
     """Where a cell lies on all axes but these: what cells of other rows and seeds are compared with."""
-    axes = {**cell.axes, "backbone": backbone_name(cell), "task": task_of(cell)}
+    axes = {**cell.axes, "backbone": backbone_name(cell), "task": cell.task}
     return tuple((axis, str(axes[axis])) for axis in sorted(axes) if axis not in without)
 
 

@@ -25,7 +25,7 @@ from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Metric
 from lora_repro.report.table import markdown
-from lora_repro.results import declared_cells, published, score_of
+from lora_repro.results import declared_cells, published
 from lora_repro.stages import backbone_of
 from lora_repro.sweep import tune
 
@@ -191,7 +191,7 @@ def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
 
 def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
     first = declared_cells("which_weights", "smoke")[0]
-    fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, score_of(first))
+    fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, first.score)
     (table,) = scores_of("which_weights", tmp_path, f"task={first.task}")
     assert [column.key for column in table.columns] == [first.task] and table.compared == table.columns[0]
     ask = Ask("which_weights", "smoke", (f"task={first.task}",))

@@ -27,7 +27,7 @@ from lora_repro.report.exhibit import Ask
 from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.views.fusion import Fusion, draw, shares
-from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs, task_of
+from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs
 
 IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
 
@@ -197,13 +197,13 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
 def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A mean over targets of the largest would be noise: sources lie within an sd of each other."""
     cells = declared_cells("fusion", "mini", ["row/fusion=fusion"])
-    groups = list(grouped(runs(cells, published(CONF.parent / "results" / "mini")), lambda run: task_of(run.cell)))
+    groups = list(grouped(runs(cells, published(CONF.parent / "results" / "mini")), lambda run: run.cell.task))
     titles: list[str] = []
     monkeypatch.setattr(heatmap, "save", lambda rows, title, *rest: titles.append(title) or [])
     draw(groups, ("F",), tmp_path / "x")
     for group in groups:
         sources, values = shares(group)
-        own = values.mean(axis=(0, 1))[sources.index(task_of(group[0].cell))]
+        own = values.mean(axis=(0, 1))[sources.index(group[0].cell.task)]
         assert f"{own:.2f} on {task_label(group[0].cell)}" in titles[0]
 
 

@@ -176,6 +176,14 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     assert not Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), {})])
 
 
+def test_of_a_reference_that_diverged_there_is_no_share() -> None:
+    ask = Ask("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = declared()
+    kept = store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5})
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    assert {row[4] for row in shown.tables[1].rows} == {"—"} and "50.0 ± 0.0" in {row[3] for row in shown.tables[1].rows}
+
+
 @pytest.mark.parametrize(
     "at, over, whole, seeds, verdict",
     [(300, "", 0.6, 3, "replicated"), (5000, "", 0.6, 3, "not replicated"), (300, "did_untrained", 0.8, 3, "replicated"),

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from lora_repro.records.disk import sealed
-from lora_repro.report import coverage
+from lora_repro.report import coverage, present
 from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,17 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     every = f"| **all** |  |  |  |  | 13 | 2 collapsed, 2 diverged | 5.6 | {len(trials) + 5} | 1 diverged | 3.0 |"
     assert every in lines and any("git has it. At laptop: it was wrong." in line for line in lines)
     assert any(line.startswith("- No run was made for, at mini: dart, ") and " glue," not in line for line in lines)
+
+
+def test_a_run_outside_any_table_has_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(present, "names", lambda: ["latency"])
+    (tmp_path / "mini" / "records").mkdir(parents=True)
+    path = next((ROOT / "results" / "mini" / "records").glob("*.json"))
+    run = json.loads(path.read_text())
+    run["row"]["table"], run["status"], run["measured"]["wall_seconds"] = None, "finished", 3600
+    (tmp_path / "mini" / "records" / path.name).write_text(json.dumps(sealed(run)))
+    lines = coverage.write(tmp_path).read_text(encoding="utf-8").splitlines()
+    assert "| mini | *outside any table* | — | — | — | 1 | — | 1.0 | — | — | — |" in lines
 
 
 def test_places_are_counted_once_and_seeds_and_rates_told(unsearched: Path) -> None:

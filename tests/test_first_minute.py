@@ -97,12 +97,14 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     keep("bbbb", "2026-01-01T00:00:00Z", None)
     (tmp_path / "mini" / "cccc").mkdir()
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
-    (tmp_path / "mini" / "dddd").mkdir()
-    (tmp_path / "mini" / "dddd" / "record.json").write_text("{")
+    whole = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
+    for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
+        (tmp_path / "mini" / name).mkdir()
+        (tmp_path / "mini" / name / "record.json").write_text(text)
     assert listing.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
-    header, broken, old, new, open_ = capsys.readouterr().out.splitlines()
+    header, broken, odd, old, new, open_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
-    assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken
+    assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken and "cannot be read" in odd
     assert [listing.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
     assert listing.main([f"paths.runs={tmp_path / 'none'}"]) == 2

@@ -15,6 +15,7 @@ from lora_repro import run
 from lora_repro.analysis.forgetting import PASSAGES, general_loss
 from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import compose
+from lora_repro.errors import UserError
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
@@ -101,6 +102,8 @@ def test_lora_forgets_less_where_its_rise_is_smaller_and_its_own_loss_larger(tmp
     assert claim.read(evidence_of("e2e", two, tmp_path))[0].verdict == INCONCLUSIVE
     old = {key: {"dev_loss": 1.0} for key in runs}
     assert claim.read(evidence_of("e2e", old, tmp_path))[0].verdict == NOT_RUN
+    with pytest.raises(UserError, match="two rows of one table"):
+        ForgetsLess("e2e/lora", "qlora/full")
 
 
 def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lora_repro.report.again import command
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.pivot import Pivot
-from lora_repro.results import Store, backbone_name, declared_cells, published, task_of
+from lora_repro.results import Store, backbone_name, declared_cells, published
 from lora_repro.stages import backbone_of, objective_of, trained_tensors
 
 TABLES: dict[str, Pivot] = {"glue": glue.TABLE, "glue_dagger": glue_dagger.TABLE, "low_data": low_data.TABLE}
@@ -339,7 +339,7 @@ def fabricate(
     """Published records of `table`, seed 0, with the given right (1) and wrong (0) answers by (row, column)."""
     folder = root / "results" / profile
     for cell in declared_cells(table, profile, ["seed=0"]):
-        column = task_of(cell) if table != "low_data" else f"rows_{cell.asked['data']['n_train']}"
+        column = cell.task if table != "low_data" else f"rows_{cell.asked['data']['n_train']}"
         if (cell.row.name, column) not in scores:
             continue
         name, asked, right = cell.signature, cell.asked, scores[cell.row.name, column]

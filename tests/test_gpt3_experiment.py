@@ -18,7 +18,7 @@ from lora_repro.records import record
 from lora_repro.records.disk import write_json
 from lora_repro.report import answers, present, shortened
 from lora_repro.report.exhibit import Ask, Exhibit
-from lora_repro.results import Run, declared_cells, published, score_of
+from lora_repro.results import Run, declared_cells, published
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
 
@@ -69,7 +69,7 @@ def test_gpt2_has_half_of_gpt3_s_positions() -> None:
 
 
 def test_each_column_shows_its_own_score() -> None:
-    shown = {cell.asked["task"]["name"]: score_of(cell) for cell in cells(["experiment=gpt3", "profile=smoke"])}
+    shown = {cell.asked["task"]["name"]: cell.score for cell in cells(["experiment=gpt3", "profile=smoke"])}
     assert shown == {"wikisql": "logical_form_accuracy", "mnli_text": "accuracy", "samsum": "rouge1_rouge_score"}
 
 

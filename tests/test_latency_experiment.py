@@ -75,6 +75,10 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
     state = next(line for line in lines if (line["row"], line["quantity"]) == ("full", "optimizer_state_bytes"))
     assert (state["value"], state["arithmetic"]) == ("995518468", "995518464")
     assert b"published" in first["results/mini/tables/latency.md"]
+    (tmp_path / "results" / "mini" / "measures" / "latency.json").unlink()  # as `prune` deletes a record
+    (tmp_path / "results" / "mini" / "tables" / "latency_two.md").write_text("of a table that it has no more")
+    assert main(["--published", "latency"], tmp_path) == 0
+    assert rendered(tmp_path) == {name: text for name, text in first.items() if name.startswith("results/paper")}
 
 
 def test_nothing_published_is_no_mistake(tmp_path: Path) -> None:
@@ -105,6 +109,8 @@ def test_changed_settings_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["latency", "profile=smoke"], "nothing is measured for latency at profile smoke"), (["latency", "mini"], "not an override"),
+     (["latency", "profile=smoke"], "run: python -m lora_repro latency profile=smoke\n"),
+     (["delta_w", "profile=smoke", "seed=0"], "run: python -m lora_repro.run experiment=delta_w profile=smoke seed=0\n"),
      (["--published", "latency", "profile=mini"], "takes no overrides")],
 )  # fmt: skip
 def test_mistakes_are_one_line(

@@ -29,6 +29,7 @@ from lora_repro.report.page.figures import belonging, drawn
 from lora_repro.report.page.folded import folded, unrun
 from lora_repro.report.page.prose import pieces
 from lora_repro.report.page.runs import HEADER, listed, runs_of
+from lora_repro.report.page.summary import headline
 from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,6 +203,12 @@ def test_the_page_opens_with_verdicts_the_table_of_lora_and_ours_beside_the_pape
     assert "E2E NLG BLEU 72.1 70.4 ± 0.1 70.7 — 1" in text
     assert first.count("<img") == 1 and 'alt="LoRA &lt;beside&gt; the paper"' in first and 'width="40"' in first
     assert html.index('<section id="summary">') < html.index("<nav") < html.index('<section id="e2e">')
+
+
+def test_seeds_are_told_from_the_fewest_to_the_most() -> None:
+    cells = [cell | {"n": 10 if cell["row"] == "lora" else 3} for cell in CELLS]
+    table = headline({"e2e": {"cells": cells}}, {"e2e": "E2E NLG"})
+    assert table and table.rows[0][-1] == "3-10"
 
 
 def test_a_claim_is_a_line_with_its_badge_that_opens(html: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import beside, points
-from lora_repro.report.figures.scored import panel, provenance, statement, titles
+from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
 from lora_repro.report.figures.style import inside
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
@@ -143,6 +143,7 @@ def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:
     assert statement(scores(result("lora", 71.5, 0.23))) == "E2E: BLEU against trained parameters"
     assert statement(one, of="RTE").startswith("E2E, RTE, BLEU: LoRA 71.5")
     assert "SmolLM2-135M" in provenance(one) and "profile mini" in provenance(one)
+    assert [*map(short, (230_400, 999_499, 999_700, 134_515_008, 999.7, 12))] == ["230 k", "999 k", "1 M", "135 M", "1 k", "12"]
     assert [*map(inside, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]
 
 

@@ -198,7 +198,9 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
         (results / "smoke" / path).write_text("{}")
     manifest.begin(results)
     for options, left in (([], 9), (["--delete"], 5), ([], 5)):
+        before = (results / manifest.NAME).stat().st_mtime_ns
         assert prune.main(["profile=smoke", *options], tmp_path) == 0
+        assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
         said = capsys.readouterr().out.splitlines()
         assert len([path for path in results.rglob("*.*") if path.name not in (manifest.NAME, manifest.LOCK)]) == left
         assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])

@@ -163,6 +163,8 @@ def test_holm_corrects_by_rank_and_never_falls() -> None:
     given = [Difference(1, 0, 2, 3, p=p) for p in (0.01, 0.04, 0.03, 0.005)]
     assert [one.p for one in holm(given)] == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm (1979), by hand
     assert [one.p for one in holm([Difference(1, 0, 2, 3, p=0.6)] * 2)] == [1, 1] and holm([]) == []
+    without = [Difference(1, 0, 2, 3, p=p) for p in (0.02, math.nan, 0.01)]  # a comparison that has no p corrects no other
+    assert [one.p for one in holm(without)] == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
 
 
 def test_a_difference_prints_what_it_could_have_shown_and_whether_it_stands_after_correction() -> None:

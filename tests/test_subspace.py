@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,17 @@ from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.tuned import counts
 from lora_repro.analysis.updates import Probed
+from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
+from lora_repro.report.exhibit import Ask
 from lora_repro.report.figures import amplification
 from lora_repro.report.figures import subspaces as heat_maps
 from lora_repro.report.figures.curves import Plot
 from lora_repro.report.figures.heatmap import Map, save
 from lora_repro.report.table import Number
-from lora_repro.report.views import delta_w, subspaces
+from lora_repro.report.views import delta_w, probed, subspaces
+from lora_repro.results import PUBLISHED, Store
 
 RNG = np.random.default_rng(1)
 
@@ -321,6 +325,17 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     assert all(row[2] == "1.00 ± 0.00 (0.03)" for table in (ranks, seeds) for row in table.rows[:4]) and ranks.rows[0][-2] == "2"
     phi = ranks.rows[0][2]
     assert isinstance(phi, Number) and (phi.value, phi.n) == (pytest.approx(1, abs=0.005), 2) and phi.sd is not None
+
+
+def test_a_caption_asks_for_the_runs_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}}}
+    run = replace(probed_run(4, 0, RNG.standard_normal(40)), record={"asked": {"task": {}}, "where": where})
+    monkeypatch.setattr(probed, "probed", lambda found: [run])
+    asked = {"task": {"_target_": "a.B", "name": "x"}, "backbone": {"name": "b", "label": "B"}}
+    ask = Ask("subspace", "mini", ("row.rank=4",))
+    ask.__dict__["cells"] = [Cell(Row("lora", "LoRA", 1, 1, True, {}, {}), 0, {}, (), "s", asked, Path("s"))]
+    (shown,) = subspaces.Subspaces("T").exhibits(ask, [Store(PUBLISHED, tmp_path, {})])
+    assert shown.tables[0].facts[-1] == "To reproduce: python -m lora_repro.run experiment=subspace profile=mini row.rank=4"
 
 
 def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:

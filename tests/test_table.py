@@ -48,6 +48,7 @@ def test_renderings_agree_and_mark_a_single_seed() -> None:
     assert [rows[0][key] for key in ("bleu", "bleu_sd", "slot_error_rate", "method_parameters", "n")] == [
         "61.26", "", "", "230400", "1"]  # fmt: skip
     assert rows[1]["bleu_sd"] == "0.1" and rows[1]["difference"] == ""
+    assert rows[0]["difference"] == "-0.5" and rows[0]["difference_p"] == rows[0]["detectable"] == ""  # NaN is no value
 
 
 def test_all_that_published_latex_holds_is_plain() -> None:

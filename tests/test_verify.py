@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ Scores = dict[str, dict[int, float]]
 
 def cells(names: list[str], seeds: int) -> list[Cell]:
     asked = {"task": {"name": "x", "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
-    return [Cell(Row(name, name.upper(), i, seeds, True, {}, {}), seed, {"task": "x"}, (), f"{name}-{seed}", asked, Path())
-            for i, name in enumerate(names) for seed in range(seeds)]  # fmt: skip
+    keys = [(i, name, seed, f"{name}-{seed}") for i, name in enumerate(names) for seed in range(seeds)]
+    return [Cell(Row(name, name.upper(), i, seeds, True, {}, {}), seed, {"task": "x"}, (), key, asked, Path(key))
+            for i, name, seed, key in keys]  # fmt: skip
 
 
 def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A", device: str = "") -> Store:
@@ -71,6 +73,16 @@ def test_one_seed_of_everything_decides_nothing_but_equality(monkeypatch: pytest
     theirs: Scores = {name: {0: values[0]} for name, values in SPREAD.items()}
     found = verdicts(monkeypatch, theirs, {"a": {0: 70}, "b": {0: 60.2}})
     assert {name: one.verdict for name, one in found.items()} == {"a": REPRODUCED, "b": UNDECIDED, "c": NOT_RUN}
+
+
+def test_a_run_that_stands_at_every_rank_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be judged by copies of its own difference, and the spread would have too many degrees of freedom."""
+    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    here: Scores = {name: {seed: value - 9 * (name == "a") for seed, value in values.items()} for name, values in SPREAD.items()}
+    swept = [replace(cell, axes={**cell.axes, "row.rank": rank}) for rank in (1, 2, 4) for cell in cells(["a"], 4)]
+    found = compare([*swept, *cells(["b", "c"], 4)], store(OWN, here), store(PUBLISHED, SPREAD))
+    assert [one.cell.row.name for one in found] == ["a", "b", "c"] and "row.rank" not in found[0].cell.axes
+    assert judge(found)[0].verdict == DIFFERS
 
 
 def test_other_data_are_not_compared_and_what_is_not_published_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

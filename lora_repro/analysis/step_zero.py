@@ -28,9 +28,9 @@ from lora_repro.data import batches, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import manifest
-from lora_repro.report.table import EMPTY, Table, comma_separated, markdown
+from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, markdown
 from lora_repro.report.terminal import terminal
-from lora_repro.results import backbone_name, declared_cells, grouped, task_of
+from lora_repro.results import backbone_name, declared_cells, grouped
 from lora_repro.stages import adapt, backbone_of, objective_of
 from lora_repro.train.ranks import Ranks
 
@@ -153,7 +153,7 @@ def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
         f"Methods at step 0 on {asked['task']['name']}, profile {asked['profile_name']}",
         f"Backbone: {backbone_name(chosen[0])}{positions}, whose own loss is {own:.4f}",
         f"{len(plain.losses)} held-out rows, seed {asked['seed']}, float32, no dropout",
-        f"To reproduce: python -m lora_repro step-zero {' '.join(overrides)}",
+        f"{REPRODUCE}python -m lora_repro step-zero {' '.join(overrides)}",
     )
     notes = [
         "Change of the output: the norm of what is added to the last hidden states where a row is scored, over their own norm, "
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(arguments)
     chosen, words = asked_for(given.overrides)
-    found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), task_of(cell)))]
+    found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), cell.task))]
     print(terminal(found))
     if given.to:
         given.to.mkdir(parents=True, exist_ok=True)

@@ -75,9 +75,9 @@ def of_claims(ledger: Ledger) -> list[Answer]:
 def note(
     results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
 ) -> Path:
-    """Take down what was rendered or judged, and leave the rest of the file as it is. tables: (profile, experiment) -> answer,
-    None where it shows nothing any more.
+    """Write down what was rendered or judged, and leave the rest of the file as it is.
 
+    tables: (profile, experiment) -> answer, None where it shows nothing any more.
     Returns the path. Raises UserError if the file that is there cannot be read.
     """
     path = results / NAME
@@ -101,9 +101,8 @@ def read(path: Path) -> Answer:
         raise UserError(f"{path} cannot be read ({error}); delete it, then make tables claims") from None
 
 
-def behind(results: Path, profile: str) -> set[str]:
-    """The signatures of the runs that some table, figure or claim of a profile rests on. Raises UserError as `read`."""
-    found = read(results / NAME)
+def behind(found: Answer, profile: str) -> set[str]:
+    """The signatures of the runs that some table, figure or claim of a profile rests on. found: the whole file, as `read`."""
     shown = [item for answer in found["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
     judged = [one for claim in found["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
     sources = {Path(source).stem for one in judged for source in one["sources"]}

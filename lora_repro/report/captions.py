@@ -1,11 +1,11 @@
-"""What stands around a table: whose numbers these are, on what data, and how they are made again."""
+"""What stands around a table: whose numbers these are, on what data, how decoded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from lora_repro.cells import Cell, data_hint
+from lora_repro.cells import Cell
 from lora_repro.report.columns import task_label
 
 Record = dict[str, Any]
@@ -27,12 +27,6 @@ def decoding(cell: Cell) -> str:
         f"Decoding: beam {decode['beam']}, length penalty {decode['length_penalty']}, no repeated "
         f"{decode['no_repeat_ngram']}-gram, at most {decode['max_new_tokens']} new tokens"
     )
-
-
-def reproduce(name: str, profile: str, cell: Cell, extra: Sequence[str] = ()) -> str:
-    """The command that runs a whole table again; where the reader's data lie is theirs to fill in."""
-    hint = [] if any(item.startswith("paths.data=") for item in extra) else data_hint(cell.asked["task"])
-    return " ".join(["To reproduce: python -m lora_repro.run", f"experiment={name}", f"profile={profile}", *extra, *hint])
 
 
 def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:

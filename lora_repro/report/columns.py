@@ -8,7 +8,6 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.report.statistics import Metric
-from lora_repro.results import score_of, task_of
 
 AVERAGE, ANY = "average", "any"  # in the place of a column's value: the mean over tasks; rows that have no such value
 
@@ -36,7 +35,7 @@ class Column:
 
 def place_of(cell: Cell, by: str) -> Any:
     """Where a cell lies on the axis `by`."""
-    return task_of(cell) if by == "task" else cell.axes.get(by)
+    return cell.task if by == "task" else cell.axes.get(by)
 
 
 def columns_of(by: str, axis: str, metrics: Sequence[Metric], group: Sequence[Cell], other: Metric | None) -> list[Column]:
@@ -66,7 +65,7 @@ def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) ->
     else:
         key, label = f"{by.rpartition('.')[2]}_{value}", f"{axis} {value}"
     metric = replace(other, key=f"{other.key}_{key}", label=label) if other else Metric(key, label)
-    return Column(metric, other.key if other else score_of(cell), value)
+    return Column(metric, other.key if other else cell.score, value)
 
 
 def rows_alike(group: Sequence[Cell], by: str) -> set[str]:
@@ -91,9 +90,15 @@ def main_column(by: str, columns: Sequence[Column]) -> Column:
 
 def task_label(cell: Cell) -> str:
     """What captions call a cell's task."""
-    return str(cell.asked["task"].get("label") or task_of(cell).upper())
+    return str(cell.asked["task"].get("label") or cell.task.upper())
+
+
+def place_label(cell: Cell) -> str:
+    """A cell's task and, where it is swept, at what: `MNLI rank 4`."""
+    axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
+    return " ".join([task_label(cell), *axes])
 
 
 def score_label(cell: Cell) -> str:
-    key = score_of(cell)
+    key = cell.score
     return "BLEU" if key == "bleu" else key.replace("_", " ")

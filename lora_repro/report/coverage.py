@@ -24,6 +24,7 @@ from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
 
 NAME, PRUNED = "README.md", CONF / "pruned.yaml"
+OUTSIDE = "*outside any table*"  # where a run of one's own grid is counted
 HEAD = """# What was run
 
 [claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
@@ -80,7 +81,7 @@ def spent(folder: Path) -> dict[str, Spent]:
     found: defaultdict[str, Spent] = defaultdict(Spent)
     for run in record.load_records(folder / "records").values():
         failed = Counter([run["status"]] if run["status"] != "finished" else [])
-        found[run["row"]["table"]].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
+        found[run["row"]["table"] or OUTSIDE].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
     for path in sorted((folder / "measures").glob("*.json")):
         found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):
@@ -88,7 +89,7 @@ def spent(folder: Path) -> dict[str, Spent]:
         trials = [trial for one in search["searches"] for trial in one["trials"]]
         failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
         seconds = sum(trial["train_seconds"] for trial in trials)
-        found[search["row"]["table"]].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
+        found[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
     return found
 
 

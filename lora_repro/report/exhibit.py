@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from lora_repro.cells import Cell, cells
+from lora_repro.cells import Cell, cells, data_hint
 from lora_repro.report.table import Table
 from lora_repro.results import Store, declared_cells
 
@@ -30,6 +30,13 @@ class Ask:
     def swept(self) -> set[str]:
         """The signatures of those that the training command runs: a profile may run fewer seeds than the rows ask for."""
         return {cell.signature for cell in cells([f"experiment={self.name}", f"profile={self.profile}", *self.overrides])}
+
+    def command(self, cell: Cell) -> str:
+        """What runs all that is asked for; where the reader's data lie, in the way of `cell`'s task, is theirs to fill in."""
+        hint = [] if any(item.startswith("paths.data=") for item in self.overrides) else data_hint(cell.asked["task"])
+        return " ".join(
+            ["python -m lora_repro.run", f"experiment={self.name}", f"profile={self.profile}", *self.overrides, *hint]
+        )
 
     def said(self, found: Iterable[str]) -> str:
         """How many of the runs asked for have one of these signatures."""
@@ -59,6 +66,3 @@ class Declaration(Protocol):
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
         """What the stores have of what is asked for; nothing where they have nothing to show."""
-
-    def command(self, ask: Ask) -> str:
-        """What makes something to show."""

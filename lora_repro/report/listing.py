@@ -37,7 +37,7 @@ def lines(folder: Path) -> Iterator[Line]:
             if any((run / name).exists() for name in ("attempts.json", "checkpoints", "metrics.jsonl")):
                 begun = run.stat().st_mtime
                 yield begun, (str(run), *[""] * 3, "unfinished", "", age(time.time() - begun))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             yield 0.0, (str(run), *[""] * 3, "its record cannot be read", "", "")
 
 

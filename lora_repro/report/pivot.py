@@ -16,7 +16,8 @@ from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured, quoted, rows_of
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.statistics import Metric, generated, one_origin
-from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs, task_of
+from lora_repro.report.table import REPRODUCE
+from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
 SCORE = Metric("score", "Score (%)")
 # What another machine does to one seed.
@@ -71,11 +72,8 @@ class Pivot:
 
     def parts(self, ask: Ask) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, what it shows, its cells) of the whole table and of each task's own."""
-        own = [(task, pivot, [cell for cell in ask.cells if task_of(cell) == task]) for task, pivot in self.each.items()]
+        own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
         return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
-
-    def command(self, ask: Ask) -> str:
-        return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"
 
     def scores(self, ask: Ask, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
         """What a table each shows: a backbone, and unless its columns are the tasks, a task; then further metrics'.
@@ -144,7 +142,7 @@ class Pivot:
     ) -> tuple[str, ...]:
         cell = group[0]
         first = captions.identity(self.title, ask.profile, cell, [run.record for run in shown], counts)
-        last = captions.reproduce(ask.name, ask.profile, cell, ask.overrides)
+        last = REPRODUCE + ask.command(cell)
         if self.by == "metric":
             return (*first, captions.decoding(cell), last)
         columns = list({place_of(cell, self.by): cell for cell in reversed(group)}.values())[::-1]

@@ -22,9 +22,13 @@ from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.report import answers
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
+from lora_repro.report.page.figures import belonging
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
+from lora_repro.report.views.costs import Costs
 from lora_repro.results import own, published, runs_folder
+
+RENDERED = {"tables": (".md", ".csv", ".tex"), "figures": (".svg", ".png")}
 
 
 def names(folder: Path = CONF.parent / "experiments") -> list[str]:
@@ -60,8 +64,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
             for exhibit in kept:
                 wrote += (files := write(exhibit, folder))
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
-            if kept:
-                removed += _clear(folder / "figures", name, wrote)
+            removed += _clear(folder, name, wrote)
             told[profile, name] = answers.of_experiment(shown, ask, store, kept) if kept else None
     if told:
         wrote.append(answers.note(root / "results", told))
@@ -76,12 +79,14 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     ours = own(folder)
     exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
     if not exhibits:
-        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {shown.command(ask)}")
+        measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
+        how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
+        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
     wrote: list[Path] = []
     # An ad-hoc selection must not overwrite the whole table; where and how many at once selects nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
-        _clear(folder / "figures", name, wrote)
+        _clear(folder, name, wrote)
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
@@ -93,21 +98,23 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
     """Write tables/<stem>.{md,csv,tex} and, where anything is measured, the figures in figures/ of `folder`."""
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     paths = []
-    for suffix, render in ((".md", markdown), (".csv", comma_separated), (".tex", latex)):
+    for suffix, render in zip(RENDERED["tables"], (markdown, comma_separated, latex), strict=True):
         path = folder / "tables" / f"{exhibit.stem}{suffix}"
         path.write_text(render(exhibit.tables), encoding="utf-8", newline="\n")
         paths.append(path)
     return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
 
 
-def _clear(figures: Path, name: str, drawn: Sequence[Path]) -> list[Path]:
-    """Remove an experiment's figures that it draws no longer: `rank_paper` is rank's, `rank_e2e` that of another. Which."""
-    gone = []
-    for path in [*figures.glob("*.svg"), *figures.glob("*.png")]:
-        homes = [other for other in names() if path.stem == other or path.stem.startswith(f"{other}_")]
-        if max(homes, key=len, default="") == name and path not in drawn:
-            path.unlink()
-            gone.append(path)
+def _clear(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
+    """Remove the tables and figures of an experiment that it does not make any more, and say which they were.
+
+    `rank_paper` is one of rank's, `rank_e2e` that of another experiment.
+    """
+    made = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
+    own = belonging(names(), [path.stem for path in made])[name]
+    gone = [path for path in made if path.stem in own and path not in wrote]
+    for path in gone:
+        path.unlink()
     return gone
 
 

@@ -62,7 +62,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             path.unlink()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()  # as git would
-    manifest.note(root / "results", [], found if given.delete else ())
+    if given.delete:
+        manifest.note(root / "results", [], found)
     counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)
     print(f"results/{profile}: {counts} that nothing asks for{'; deleted, now: make render' if given.delete and found else ''}")
     return 0

@@ -67,7 +67,7 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
         reason = refusal(record, runs / signature / "predictions.jsonl")
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
         row = record.get("row") or {}
-        cli.say(f"{signature}  {row.get('table', '')}/{row.get('name', '')}: {outcome[signature]}")
+        cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
     return outcome
 
 
@@ -113,9 +113,10 @@ def _not_finite(value: object, path: str) -> str | None:
 
 
 def _predictions(record: dict[str, Any], path: Path) -> str:
-    """The file as it is; without its outputs where these are the data's own texts (the human row of real data), or where the
+    """The file as it is, or without its outputs.
 
-    data's licence forbids to publish what is made of them.
+    They are left out where they are the data's own texts (the human row of real data), or where the data's licence forbids to
+    publish what was made from them.
     """
     text = path.read_text(encoding="utf-8")
     asked = record["asked"]

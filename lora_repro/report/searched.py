@@ -7,11 +7,14 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.config import rates
-from lora_repro.report.columns import task_label
+from lora_repro.report.columns import place_label
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """What a table says of the rates of the cells that it shows, where these are not given: not searched, at an edge, shorter."""
+    """What a table says of the rates of the cells that it shows, where these are not given.
+
+    Which nobody searched; whose best one lies at an edge; which were searched on shorter trainings, and what each length chose.
+    """
     by_setting = {rates.setting(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
     found = [(cell, search) for cell in shown if (search := cell.search)]
@@ -21,7 +24,7 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
         ("Learning rate searched on a part of the training's length", [cell for cell, search in found if search["length"] < 1]),
     ]
     said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
-    both = [f"{cell.row.label} ({_place(cell)}): {chosen}" for cell, search in found if (chosen := _by_length(search))]
+    both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in found if (chosen := _by_length(search))]
     return said + ([f"Learning rate searched at several lengths of the training: {'; '.join(both)}."] if both else [])
 
 
@@ -48,10 +51,5 @@ def _names(wanted: Sequence[Cell], shown: Sequence[Cell]) -> str:
     for label in dict.fromkeys(cell.row.label for cell in wanted):
         mine = [cell for cell in wanted if cell.row.label == label]
         everywhere = len(mine) == sum(cell.row.label == label for cell in shown)
-        parts.append(label if everywhere else f"{label} ({', '.join(_place(cell) for cell in mine)})")
+        parts.append(label if everywhere else f"{label} ({', '.join(place_label(cell) for cell in mine)})")
     return "; ".join(parts)
-
-
-def _place(cell: Cell) -> str:
-    axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
-    return " ".join([task_label(cell), *axes])

@@ -143,6 +143,6 @@ def _more(result: Result, column: Column) -> bool:
 
 
 def _plain(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN: no resample has a score
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lora_repro.report.columns import task_label
-from lora_repro.results import Run, grouped, task_of
+from lora_repro.results import Run, grouped
 
 COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"}  # in a record; what they count
 
@@ -13,7 +13,7 @@ COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"} 
 def remarks(shown: Sequence[Run]) -> list[str]:
     """A line a task of which anything was cut: how much in a run, and in whose runs where rows differ (prefixes take room)."""
     found = []
-    for runs in grouped(shown, lambda run: task_of(run.cell)):
+    for runs in grouped(shown, lambda run: run.cell.task):
         told: dict[str, list[str]] = {}  # how much -> the rows
         for each in grouped(runs, lambda run: run.cell.row.label):
             told.setdefault(_counts(each), []).append(each[0].cell.row.label)

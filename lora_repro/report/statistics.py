@@ -101,11 +101,14 @@ class Difference:
 
 
 def holm(found: Sequence[Difference]) -> list[Difference]:
-    """The same with p as Holm (1979) corrects it for their number: the k-th smallest of m times m - k + 1, never falling."""
-    order = sorted(range(len(found)), key=lambda place: found[place].p)
+    """The same with p as Holm (1979) corrects it for their number: the k-th smallest of m times m - k + 1, never falling.
+
+    One without a p (NaN) stays so, and is none of the m.
+    """
+    order = sorted((place for place, one in enumerate(found) if not math.isnan(one.p)), key=lambda place: found[place].p)
     corrected, least = list(found), 0.0
     for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(found) - rank) * found[place].p))
+        least = max(least, min(1.0, (len(order) - rank) * found[place].p))
         corrected[place] = replace(found[place], p=least)
     return corrected
 

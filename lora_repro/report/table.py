@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
+REPRODUCE = "To reproduce: "  # begins the fact that is a command
 LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
@@ -79,9 +80,9 @@ def whole(value: float | None) -> str:
 class Table:
     """Caption sentences, column titles, one letter a column (l words, r numbers), cells, footnotes.
 
-    A blank first cell repeats the one above. keys: how many leading columns say what a line is about.
-    minor: titles of the columns that a narrow terminal leaves out, the first of
-    them first. numbers: what the CSV holds, a mapping a line, where that is more than the printed cells.
+    A blank first cell repeats the one above. keys: how many leading columns say what a line is about. minor: titles of the
+    columns that a narrow terminal leaves out, in this order. numbers: what the CSV holds, a mapping a line, where that is more
+    than the printed cells.
     """
 
     facts: tuple[str, ...]

@@ -6,11 +6,10 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from lora_repro.report.table import Table
+from lora_repro.report.table import REPRODUCE, Table
 
 PROSE = 120  # letters a line of text at most
 GAP = "  "
-COMMAND = "To reproduce: "
 Lines = list[list[str]]
 
 
@@ -26,9 +25,9 @@ def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None)
 
 def _one(table: Table, whole: str, width: int) -> str:
     prose = min(width, PROSE)
-    sentences = [fact for fact in table.facts if not fact.startswith(COMMAND)]
+    sentences = [fact for fact in table.facts if not fact.startswith(REPRODUCE)]
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
-    above += [fact for fact in table.facts if fact.startswith(COMMAND)]  # a command stays whole
+    above += [fact for fact in table.facts if fact.startswith(REPRODUCE)]  # a command stays whole
     lines: Lines = [list(table.header), *map(list, table.rows)]
     sides, kept, gone = table.sides, table.keys, []
     if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):

@@ -6,7 +6,8 @@
 A cell is reproduced if its difference is no larger than the spread allows. Of seeds that both have: than those of the same seeds
 of other rows, three at least, which is what machines differ by, and never more than seeds do. Else: than Student's interval of a
 difference of means, with the seeds' standard deviation pooled over the rows of a task. Both at 5 % for the whole table, by
-Bonferroni. Where no row has two seeds, a cell whose printed digits differ is undecided: it needs another seed.
+Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last printed digit is undecided: it needs
+another seed.
 
 Scores are compared and nothing else. Spectra and norms of updates, latencies and memory are not: an experiment whose runs answer
 nothing (subspace, delta_w, latency) is not compared, and says so.
@@ -28,13 +29,13 @@ from pathlib import Path
 from scipy.special import stdtrit
 
 from lora_repro import cli
-from lora_repro.cells import Cell
+from lora_repro.cells import Cell, unique
 from lora_repro.config.compose import profile_of
 from lora_repro.config.place import ROOT
 from lora_repro.costs import measures
 from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report import present
-from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import Metric, one_origin, score, summarise
@@ -51,7 +52,6 @@ from lora_repro.results import (
     published,
     runs,
     runs_folder,
-    score_of,
 )
 
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
@@ -110,16 +110,16 @@ class Verdict:
 
 
 def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
-    """Every published cell, its own score alone unless `metrics` are named.
+    """Every published run, its own score alone unless `metrics` are named; once, at however many places of a sweep it stands.
 
     Raises UserError where the two stores saw different data or weights at one place.
     """
     found = []
-    for place in by_place(declared):
+    for place in by_place(unique(declared)):
         for mine in grouped(place, lambda cell: cell.row.name):
             stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
             one_origin([run.record for seeds in stored for run in seeds.values()])
-            for metric in metrics or [Metric(score_of(mine[0]), score_label(mine[0]))]:
+            for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
                 published, here = (_values(seeds, metric) for seeds in stored)
                 if published:
                     found.append(Compared(mine[0], metric, published, here))
@@ -170,9 +170,7 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
         allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
         means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (compared.theirs, compared.ours)]
         cell = compared.cell
-        axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
-        where = " ".join([task_label(cell), *axes])
-        rows.append((cell.row.label, where, compared.metric.title, *means, signed, allowed, one.verdict))
+        rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, signed, allowed, one.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
     said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)

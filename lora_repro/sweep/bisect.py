@@ -23,7 +23,7 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.records import record
-from lora_repro.results import grouped, place, score_of
+from lora_repro.results import grouped, place
 
 Records = Mapping[Path, Mapping[str, Any] | None]
 
@@ -168,7 +168,7 @@ def _found(cell: Cell) -> Mapping[str, Any] | None:
 def _mean(cells: Sequence[Cell], records: Records) -> float | None:
     """The mean score over seeds; None as long as one is missing, minus infinity where one diverged."""
     found = [records[cell.folder] for cell in cells]
-    scores = [(made["measured"].get("scores") or {}).get(score_of(cell)) for cell, made in zip(cells, found, strict=True) if made]
+    scores = [(made["measured"].get("scores") or {}).get(cell.score) for cell, made in zip(cells, found, strict=True) if made]
     if len(scores) < len(cells):
         return None
     return statistics.fmean(float("-inf") if score is None else float(score) for score in scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -55,6 +55,14 @@ class Operand:
     @property
     def name(self) -> str:
         return f"{self.table}/{self.row}{'' if self.size is None else '@' + self.size}"
+
+
+def read_rows(cells: Iterable[Operand]) -> dict[str, set[str]]:
+    """table -> the rows that these cells are of."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        found.setdefault(cell.table, set()).add(cell.row)
+    return found
 
 
 def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:

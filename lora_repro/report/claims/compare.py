@@ -13,7 +13,7 @@ import numpy as np
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import (
     HOW,
@@ -39,7 +39,7 @@ from lora_repro.report.statistics import (
     score,
     spread,
 )
-from lora_repro.results import Run, backbone_name, by_place, grouped, score_of, task_of
+from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # test inputs behind a verdict, at least
@@ -58,13 +58,16 @@ class Place:
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
-    Scores in per cent (BLEU, or each task's own), with the paired bootstrap over inputs and seeds of the tables, over the
-    seeds that all cells have. tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone; only: of these
-    the named ones, the others are not read. least: seeds
-    behind a verdict; further there must be 200 test inputs, and rates that were searched or given. agree: further metrics
-    -> the sign that makes more of them better, which must give the same verdicts. better: whether a second verdict tells of
-    a value above 0. Where one of m comparisons decides, it does so at Bonferroni's share of the 5 %, a m-th: where `any` suffices
-    one that holds, where `all` must hold one that does not.
+    Scores in per cent (BLEU, or each task's own), over the seeds that all cells have, with the tables' paired bootstrap over
+    inputs and seeds.
+
+    tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. only: the tasks that it reads, if named.
+    least: how many seeds a verdict takes; it takes 200 test inputs, too, and rates that were searched or given. agree: further
+    metrics, which must give the same verdict -> +1 where more of them is better, -1 where less is. better: whether there is a
+    second verdict, on a value above 0.
+
+    Where one of m comparisons can decide the claim, it does so at Bonferroni's share of the 5 %, an m-th: with `any`, one that
+    holds; with `all`, one that does not.
     """
 
     def __init__(
@@ -88,10 +91,7 @@ class Compare(ClaimTest):
             raise UserError(f"tasks is mean or each and combine one of {', '.join(HOW)}, not {tasks} and {combine}")
 
     def rows(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for cell in itertools.chain(*self.comparisons):
-            found.setdefault(cell.table, set()).add(cell.row)
-        return found
+        return read_rows(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:
@@ -109,7 +109,7 @@ class Compare(ClaimTest):
         planned = []
         for cells in self.comparisons:
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
-                tasks = [task for task in dict.fromkeys(map(task_of, mine)) if not self.only or task in self.only]
+                tasks = [task for task in dict.fromkeys(cell.task for cell in mine) if not self.only or task in self.only]
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
@@ -172,8 +172,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Value:
-    """A difference, in points, and its intervals [low, high] at `Levels.holds` and at `Levels.fails`; each seed's difference;
-    the least that would have shown at `Levels.holds` (`bootstrap.detectable`)."""
+    """A difference in points, its interval [low, high] at `Levels.holds`, and the one at `Levels.fails` (`against`).
+
+    each: every seed's difference. detectable: the least true one that would have shown at `Levels.holds`.
+    """
 
     value: float
     low: float
@@ -236,7 +238,7 @@ def sizes_of(declared: Sequence[Cell]) -> list[int]:
 
 
 def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
-    fitting = [cell for cell in declared if (cell.row.name, task_of(cell)) == (operand.row, task)]
+    fitting = [cell for cell in declared if (cell.row.name, cell.task) == (operand.row, task)]
     fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
     # A row without a size is the same run in every column; one with sizes must say which.
     if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
@@ -255,14 +257,14 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
     """Of one task. Both halves of four cells draw the same resamples: the same seed `at`."""
-    metric = metric or score_of(cells[0].cell)
+    metric = metric or cells[0].cell.score
     pairs = zip(cells[::2], cells[1::2], strict=True)
     first, *second = (resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs)
     return first.less(second[0]) if second else first
 
 
 def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:
-    metric = metric or score_of(cells[0].cell)
+    metric = metric or cells[0].cell.score
     scores = [np.nan if (value := score(place.runs[seed], metric)) is None else value for place in cells]
     return sum(sign * score for sign, score in zip(SIGNS, scores, strict=False))
 

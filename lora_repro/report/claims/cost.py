@@ -12,13 +12,12 @@ from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
 from lora_repro.report.statistics import generated
+from lora_repro.report.views.latency import BUSY, PLAIN
 from lora_repro.results import by_place
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
-PLAIN = "plain"
 MODELS = 2  # behind a verdict on measured memory, which has no seeds
-BUSY = 0.5  # load average before a measurement, above which its tables warn too
 
 
 class TrainingMemory(ClaimTest):
@@ -192,8 +191,10 @@ class Slowdown(ClaimTest):
                        n, 1, True, tuple(notes), (path,))  # fmt: skip
 
     def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:
-        """(slow-down in per cent, its resamples) of one cell. All rows of a cell were timed in the same rounds, against the
-        same plain model: their resamples are of the same rounds too."""
+        """(slow-down in per cent, its resamples) of one cell.
+
+        All rows of a cell were timed in the same rounds, against the same plain model: their resamples draw the same rounds, too.
+        """
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
         draw = np.random.default_rng([entry["batch"], entry["length"]])
         chosen = draw.integers(len(ratios), size=(self.resamples, len(ratios)))

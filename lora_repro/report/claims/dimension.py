@@ -15,7 +15,7 @@ from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Reg
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import generated
 from lora_repro.report.views.dimension import Found, searched
-from lora_repro.results import grouped, task_of
+from lora_repro.results import grouped
 
 KNOWN = ", whatever d90 is between the values that were run"
 IDLE = "one answer for every input scores no less than is enough"
@@ -64,7 +64,7 @@ class Dimension(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
         found = searched(cells, evidence.store)
-        readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (task_of(one.cell), one.backbone))]
+        readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (one.cell.task, one.backbone))]
         return readings + _not_run(cells, found, f"d90 of {self.row}")
 
     def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
@@ -109,7 +109,7 @@ class DimensionBySize(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
         found = [one for one in searched(cells, evidence.store) if one.cell.row.name == self.row]
-        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: task_of(one.cell))]
+        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: one.cell.task)]
         pairs = [pair for group in groups for pair in pairwise(group)]
         readings = [self._reading(*pair, evidence) for pair in pairs]
         return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
@@ -129,8 +129,8 @@ class DimensionBySize(ClaimTest):
 
 def _not_run(cells: Sequence[Cell], found: Sequence[Found], what: str) -> list[Reading]:
     """A reading for each task of these cells of which nothing was found."""
-    seen = {task_of(one.cell) for one in found}
-    absent = {task_of(cell): task_label(cell) for cell in cells if task_of(cell) not in seen}
+    seen = {one.cell.task for one in found}
+    absent = {cell.task: task_label(cell) for cell in cells if cell.task not in seen}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 

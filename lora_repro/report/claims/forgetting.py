@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lora_repro.report.claims.base import ClaimTest, Operand
+from lora_repro.errors import UserError
+from lora_repro.report.claims.base import ClaimTest, Operand, read_rows
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import detectable_by, generated, one_origin, rise
-from lora_repro.results import Run, backbone_name, grouped, task_of
+from lora_repro.results import Run, backbone_name, grouped
 
 Value = Callable[[dict[str, Any]], float | None]
 
@@ -34,9 +35,11 @@ class ForgetsLess(ClaimTest):
 
     def __init__(self, row: str, other: str) -> None:
         self.cells = [Operand.of(row), Operand.of(other)]
+        if self.cells[0].table != self.cells[1].table:
+            raise UserError("what forgets less names two rows of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        return {self.cells[0].table: {cell.row for cell in self.cells}}
+        return read_rows(self.cells)
 
     @property
     def rule(self) -> str:
@@ -46,7 +49,7 @@ class ForgetsLess(ClaimTest):
                f"{LEAST} seeds and searched rates at least"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), task_of(cell)))
+        places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
         found = []
         for here in places:
             sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_repro.report.claims.base import ClaimTest, Operand
+from lora_repro.report.claims.base import ClaimTest, Operand, read_rows
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
@@ -42,7 +42,7 @@ class EpochChoice(ClaimTest):
         self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
 
     def rows(self) -> dict[str, set[str]]:
-        return {cell.table: {other.row for other in self.cells if other.table == cell.table} for cell in self.cells}
+        return read_rows(self.cells)
 
     @property
     def rule(self) -> str:

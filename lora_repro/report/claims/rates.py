@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.results import backbone_name, grouped, task_of
+from lora_repro.results import backbone_name, grouped
 
 
 class RateQuotient(ClaimTest):
@@ -31,11 +32,7 @@ class RateQuotient(ClaimTest):
             raise UserError("a comparison of rates names two cells of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for cells in self.comparisons:
-            for cell in cells:
-                found.setdefault(cell.table, set()).add(cell.row)
-        return found
+        return read_rows(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:
@@ -47,7 +44,7 @@ class RateQuotient(ClaimTest):
         quotients: dict[str, float] = {}
         sources: list[str] = []
         for operands in self.comparisons:
-            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), task_of(cell))):
+            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
                 for a, b in expanded(operands, sizes_of(mine)):
                     found = [_search(mine, operand) for operand in (a, b)]
                     bracketed = [float(one["chosen"]) for _, one in found if one and not one["edge"]]

@@ -17,7 +17,7 @@ CAPTION = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
     "Two models on two data sets: only what is relative compares."
 )
-LEAST = 5.0  # points that the axis reaches down at least, and 2.5 times what it reaches up
+LEAST = 5.0  # points: the axis reaches down 2.5 times the paper's widest difference, which counts as no less than this
 
 
 def panel(scores: Scores) -> Panel | None:

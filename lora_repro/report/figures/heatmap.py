@@ -36,7 +36,7 @@ class Map:
 def save(
     rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
 ) -> list[Path]:
-    """Draw the panels, a list a row, with one colour bar called `scale` from 0 to `top` (null: the largest value)."""
+    """Draw the panels, a list a row, with one colour bar called `scale` from 0 to `top` (None: to the largest value)."""
     return write(lambda: _figure(rows, title, scale, top, caption), stem)
 
 

@@ -178,7 +178,7 @@ def _beside_reference(scores: Scores, ours: Sequence[Result], lora: Result | Non
 def short(number: float) -> str:
     """230 k, 134.5 M."""
     for size, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # of three digits: 999,700 is 1 M
             return f"{number / size:.3g} {name}"
     return f"{number:.0f}"
 

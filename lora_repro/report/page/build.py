@@ -22,11 +22,11 @@ from lora_repro.report.html import html
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import BESIDE, Drawn, belonging, drawn
 from lora_repro.report.page.folded import folded, unrun
-from lora_repro.report.page.prose import REPRODUCE, inline, pieces
+from lora_repro.report.page.prose import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
 from lora_repro.report.statistics import generated
-from lora_repro.report.table import Table
+from lora_repro.report.table import REPRODUCE, Table
 
 HERE = Path(__file__).parent
 FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name
@@ -67,7 +67,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     order = [section.stem for section in sections]
     numbers = results / answers.NAME
     told = answers.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
-    behind = _with_starts(answers.behind(results, profile), records) if numbers.is_file() else None
+    behind = _with_starts(answers.behind(told, profile), records) if numbers.is_file() else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}

@@ -34,8 +34,10 @@ def _words(cell: str) -> str:
 
 
 def folded(table: Table) -> Table:
-    """Of a table with sources: `published` is ours; of a row that was not run its line is gone; notes stand below the source;
-    columns that say nothing are gone.
+    """A table with sources as the page has it; any other as it is.
+
+    `published` is called ours, and what was not run has no such line. Notes stand below the source. Columns that say nothing are
+    gone.
     """
     if SOURCE not in table.header:
         return table

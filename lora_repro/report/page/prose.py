@@ -12,11 +12,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from lora_repro.report.table import Table
+from lora_repro.report.table import REPRODUCE, Table
 
-COMMAND = re.compile(r"\.? ?To reproduce: (.+)$", re.DOTALL)
+COMMAND = re.compile(rf"\.? ?{REPRODUCE}(.+)$", re.DOTALL)
 ANCHOR = re.compile(r"&lt;a id=&quot;([\w-]+)&quot;&gt;&lt;/a&gt;")
-REPRODUCE = "To reproduce: "
 PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 

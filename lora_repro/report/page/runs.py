@@ -92,7 +92,7 @@ class RunList:
 def listed(runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
     """One list a table, in `order`, other tables and what belongs to none next, what was measured without training last.
 
-    measures: stem -> measurement (bench/measures.py).
+    measures: stem -> measurement (lora_repro/costs/measures.py).
     """
     places = [run.record["where"] for run in runs] + [found["where"] for found in measures.values()]
     machines = list(dict.fromkeys(map(_machine, places)))
@@ -125,12 +125,12 @@ def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 def _line(run: RecordedRun, machines: list[str], inputs: list[str]) -> list[str]:
     record, where, problem = run.record, run.record["where"], run.command.problem
     return [
-        str(run.label),
+        run.label,
         str(run.task.get("label") or run.task["name"]),
         str(run.seed),
         str(record["status"]),
         str(record["measured"].get("wall_seconds", "—")),
-        str(_time(where)),
+        _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
         str(inputs.index(_input(where)) + 1),
@@ -142,10 +142,10 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str]) -> list[str]
 def _measured(stem: str, found: dict[str, Any], machines: list[str]) -> list[str]:
     where = found["where"]
     return [
-        str(stem),
+        stem,
         str(found["status"]),
         str(where.get("wall_seconds", "—")),
-        str(_time(where)),
+        _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
         str(where.get("load_before", "—")),

@@ -73,8 +73,8 @@ def _line(title: str, cells: Sequence[Mapping[str, Any]]) -> list[str] | None:
         return None
     digits = 1 if abs(found[METHOD, "ours"]["value"]) >= 10 else 2
     told = [_value(found.get((row, who)), digits) for row in (METHOD, REFERENCE) for who in ("ours", "paper")]
-    n = {str(found[row, "ours"]["n"]) for row in (METHOD, REFERENCE)}
-    return [title, str(found[METHOD, "ours"]["metric"]), *told, "-".join(sorted(n))]
+    n = sorted({int(found[row, "ours"]["n"]) for row in (METHOD, REFERENCE)})
+    return [title, str(found[METHOD, "ours"]["metric"]), *told, "-".join(map(str, n))]
 
 
 def _value(cell: Mapping[str, Any] | None, digits: int) -> str:

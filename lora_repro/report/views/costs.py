@@ -42,9 +42,6 @@ class Costs:
             made.append(Exhibit(stem, tuple(tables(measured)), said, partial(draw, first)))
         return made
 
-    def command(self, ask: Ask) -> str:
-        return f"python -m lora_repro latency profile={ask.profile}"
-
 
 def _measured(ask: Ask, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:
     if store.source != OWN:

@@ -27,9 +27,6 @@ class UpdateNorms:
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
         return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), figures)
 
-    def command(self, ask: Ask) -> str:
-        return probed.command(ask)
-
 
 def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
     """One table a kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""

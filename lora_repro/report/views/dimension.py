@@ -15,8 +15,8 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.searched import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
-from lora_repro.report.table import EMPTY, Number, Table, whole
-from lora_repro.results import FINISHED, Store, grouped, score_of, task_of
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, whole
+from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.sweep import bisect
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Found:
 
     @property
     def backbone(self) -> str:
-        """What it is called, its untrained twin alike."""
+        """Its name for the eye, which is that of its untrained twin, too."""
         return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"])
 
     @property
@@ -57,7 +57,7 @@ class Found:
 
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
         """In per cent, a diverged run counted as the worst there is; None where no run is or one has no score."""
-        metric = score_of(cells[0])
+        metric = cells[0].score
         found = [record for cell in cells if (record := self.records[cell.folder])]
         lost = METRICS[metric].worst
         values = [lost if record["status"] == "diverged" else record["measured"]["scores"].get(metric) for record in found]
@@ -72,7 +72,7 @@ class Found:
         for record in filter(None, (self.records[cell.folder] for cell in cells)):
             if "train_scored" not in record["measured"] and not generated([record]):
                 continue
-            both = [record["measured"].get(key, {}).get(score_of(cells[0])) for key in ("train_scores", "scores")]
+            both = [record["measured"].get(key, {}).get(cells[0].score) for key in ("train_scores", "scores")]
             if None not in both:
                 gaps.append(100 * (both[0] - both[1]))
         return summarise(gaps) if gaps else None
@@ -86,7 +86,7 @@ class Found:
     @property
     def floor(self) -> float | None:
         """What one answer for every input scores, the most frequent of training, in per cent; None where no run says."""
-        found = (r["measured"].get("one_answer_scores", {}).get(score_of(self.cell)) for r in self.records.values() if r)
+        found = (r["measured"].get("one_answer_scores", {}).get(self.cell.score) for r in self.records.values() if r)
         return next((100 * value for value in found if value is not None), None)
 
     @property
@@ -95,7 +95,7 @@ class Found:
         return self.line is not None and self.floor is not None and self.floor >= self.line
 
     def bracket(self) -> tuple[int | None, int | None]:
-        """The largest value that fell short, and the smallest above it that was enough; None where there is none to speak of."""
+        """The largest value that fell short, and the smallest above it that was enough; None where there is none."""
         return (None, None) if self.idle else self.search.bracket(self.records)
 
     @property
@@ -143,7 +143,7 @@ class Dimensions:
         for store in stores:
             if found := searched(ask.cells, store):
                 records = list({r["signature"]: r for one in found for r in one.records.values() if r}.values())
-                for group in grouped(found, lambda one: task_of(one.cell)):
+                for group in grouped(found, lambda one: one.cell.task):
                     one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
                 facts = self._facts(ask, found, records)
                 notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(found, records))
@@ -152,14 +152,11 @@ class Dimensions:
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
         return made
 
-    def command(self, ask: Ask) -> str:
-        return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"
-
     def _facts(self, ask: Ask, found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         counts = [len(cells) for one in found for cells in one.search.values.values()]
         first = captions.identity(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
         data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
-        return (*first[:2], data, first[3], captions.reproduce(ask.name, ask.profile, found[0].cell, ask.overrides))
+        return (*first[:2], data, first[3], REPRODUCE + ask.command(found[0].cell))
 
 
 def called(one: Found, found: Sequence[Found]) -> str:
@@ -172,9 +169,9 @@ def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
     """d90 against the size of the model, a line a row, task and backbone from the smallest on; nothing of one backbone."""
     if len({one.backbone for one in found}) < 2:
         return []
-    order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, task_of(one.cell)) for one in found))}
+    order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in found))}
     rows = []
-    for one in sorted(found, key=lambda one: (order[one.cell.row.name, task_of(one.cell)], one.moved)):
+    for one in sorted(found, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(whole, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "values", "too few", "d90")
     return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
@@ -222,7 +219,7 @@ def _scored_task(cell: Cell, found: Sequence[Found]) -> str:
 def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
     """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
     mean, reference = one.mean(cells), one.reference
-    share = None if mean is None or reference is None else 100 * mean.mean / reference.mean
+    share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # of a score of 0 there is none
     part = EMPTY if share is None else Number(f"{share:.0f} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
@@ -261,7 +258,7 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
     from lora_repro.report.figures import curves  # here: who draws nothing does not wait for matplotlib
 
     plots = []
-    for group in grouped(found, lambda one: task_of(one.cell)):
+    for group in grouped(found, lambda one: one.cell.task):
         drawn: dict[str, curves.Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
@@ -308,7 +305,7 @@ def _by_size(found: Sequence[Found]) -> list[Plot]:
     from lora_repro.report.figures.curves import Curve, Plot, Spot
 
     plots = []
-    for group in grouped(found, lambda one: task_of(one.cell)):
+    for group in grouped(found, lambda one: one.cell.task):
         curves = []
         for row in grouped(group, lambda one: one.cell.row.name):
             ends = [(one, [float(top) for _, top in one.by_seed.values() if top is not None]) for one in row]

@@ -14,8 +14,8 @@ from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import generated, summarise
-from lora_repro.report.table import Table, whole
-from lora_repro.results import Run, Store, grouped, runs, task_of
+from lora_repro.report.table import REPRODUCE, Table, whole
+from lora_repro.results import Run, Store, grouped, runs
 
 NOTE = (
     "The share of each source's adapter in the softmax, mean over all positions of the test inputs and over layers, ± sample sd "
@@ -35,19 +35,16 @@ class Fusion:
             found = [run for run in runs(ask.cells, store) if run.finished and "fusion" in run.record["measured"]]
             if not found:
                 continue
-            groups = grouped(found, lambda run: task_of(run.cell))
+            groups = grouped(found, lambda run: run.cell.task)
             counts = [len(group) for group in groups]
             cell, records = found[0].cell, [run.record for run in found]
             facts = captions.identity(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
             data = captions.data_of_tasks([run.cell for run in found], records)
-            facts = (*facts[:2], data, facts[3], captions.reproduce(ask.name, ask.profile, cell, ask.overrides))
+            facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
             tables = (table(groups, facts),)
             made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))
         return made
-
-    def command(self, ask: Ask) -> str:
-        return self.pivot.command(ask)
 
 
 def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
@@ -85,7 +82,7 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
     sources = shares(groups[0])[0]
     own = []
     for group in groups:
-        name, means = task_of(group[0].cell), dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
+        name, means = group[0].cell.task, dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
         own += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
     title = f"A fusion's share for its own task's adapter: {', '.join(own)}; an equal share is {1 / len(sources):.2f}"
     return heatmap.save(rows, title, "mean share", stem, 1.0, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")

@@ -6,8 +6,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
-from lora_repro.report.table import EMPTY, Number, Table, bound, signed
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
 
+BUSY = 0.5  # load average before a measurement, above which it is read with care
 COLUMNS = 6  # cells side by side; a larger grid goes on below
 PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
 PAPER = ("gpt2_medium", "paper (GPT-2 medium, Quadro RTX8000)")
@@ -114,7 +115,7 @@ def command(found: Mapping[str, Any]) -> str:
 
 def reproduce(found: Mapping[str, Any]) -> str:
     """The caption's last sentence, as every table has it."""
-    return f"To reproduce: {command(found)}"
+    return REPRODUCE + command(found)
 
 
 def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ def _notes(
     for source, entries in by_source.items():
         notes += [verdict(source, entries, row) for row in (MERGED, AGAIN) if any(e["row"] == row for e in entries)]
         load, threads = (measured[source]["where"][key] for key in ("load_before", "threads"))
-        if load > 0.5:
+        if load > BUSY:
             notes.append(f"The machine was busy when {source} began (load {load}, {threads} threads): read it with care.")
     return tuple(notes)
 

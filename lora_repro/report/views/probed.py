@@ -10,10 +10,10 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from lora_repro.analysis.updates import Probed
-from lora_repro.report.captions import identity, reproduce
+from lora_repro.report.captions import identity
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.statistics import one_origin
-from lora_repro.report.table import Table
+from lora_repro.report.table import REPRODUCE, Table
 from lora_repro.results import Run, Store, runs
 
 
@@ -54,12 +54,8 @@ def exhibits(
         one_origin(records)
         seeds = [len({run.seed for run in found if run.label == label}) for label in dict.fromkeys(run.label for run in found)]
         cell = ask.cells[0]
-        facts = (*identity(title, ask.profile, cell, records, seeds), reproduce(ask.name, ask.profile, cell))
+        facts = (*identity(title, ask.profile, cell, records, seeds), REPRODUCE + ask.command(cell))
         above = f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}"  # a figure's title
         said, heading = f"{len(found)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
         made.append(Exhibit(ask.name, tuple(tables(found, facts)), said, partial(draw, found, above), heading=heading))
     return made
-
-
-def command(ask: Ask) -> str:
-    return f"python -m lora_repro.run experiment={ask.name} profile={ask.profile}"

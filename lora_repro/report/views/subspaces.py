@@ -36,9 +36,6 @@ class Subspaces:
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
         return probed.exhibits(ask, stores, self.title, tables, _draw)
 
-    def command(self, ask: Ask) -> str:
-        return probed.command(ask)
-
 
 def _draw(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
     from lora_repro.report.figures import subspaces  # here: who draws nothing does not wait for matplotlib
