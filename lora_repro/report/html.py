@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 MISSING = ("", "—")
 
-# A number, bracketed or not, then at most a factor, a spread, milliseconds, an interval, a mark and Δ; "1 collapsed" is none.
+# A number, bracketed or not, then at most a factor, a spread, its own n or chance level, milliseconds, an interval, a mark and Δ;
+# "1 collapsed" is none.
 NUMBER = re.compile(
-    r"\(?([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: ms)?"
+    r"\(?([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: \([\d.]+\))?(?: ms)?"
     r"(?: ?\[[^\]]*\])?\s?[†‡*=]*(?:, Δ [\d.,]+)?\)?"
 )
 FACTOR = {"": 1.0, "%": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
