@@ -130,7 +130,8 @@ def test_dart_by_transfer_from_webnlg(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "dart" / "test.jsonl").write_text(lines, encoding="utf-8")
     task = DART("folder", "paper", train_from="webnlg")
     monkeypatch.setattr("lora_repro.tasks._files.DATA", tmp_path)  # None: both as `fetch` has them
-    for folder in (str(tmp_path / "dart"), str(tmp_path / "webnlg2017" / ".." / "dart"), None):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (str(tmp_path / "dart"), str(tmp_path / "webnlg2017" / ".." / "dart"), "~/dart", None):
         task.ready(folder)
         splits = task.load(folder)
         assert splits.train[0].input == 'Oak_Bridge : openingyear : "1970" | Oak_Bridge : location : Velmar'
