@@ -371,6 +371,13 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
         begun(compose(asked), asked)
 
 
+def test_optuna_s_trial_tells_the_sign_of_a_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(search, "in_sweep", lambda: True)
+    monkeypatch.setattr(search, "started", lambda config: {"lr": 1e-3, "dev_loss": 1.0, "dev_score": -0.25})
+    assert search.objective(compose(["profile=smoke", "method=lora", "task=similarity"])) == 0.25
+    assert capsys.readouterr().out == "train.lr=0.001  dev score -0.2500\n"
+
+
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for ask in (tune.tune, search.search):
         with pytest.raises(UserError):
