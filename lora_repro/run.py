@@ -76,7 +76,8 @@ from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
 COLLAPSED = 0.99  # of the inputs get one answer: not an accident of two answers more or fewer
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -112,7 +113,9 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 record.vacate(folder)
             raise
         except OSError as error:
-            if error.errno in UNWRITABLE or error.errno is None:
+            if error.errno in FORBIDDEN:
+                why = f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+            elif error.errno in FULL or error.errno is None:  # safetensors tells no number
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
             else:
                 why = f"the run {folder} ended: {error}; the same command goes on from there"
