@@ -337,7 +337,7 @@ def job(config: DictConfig) -> None:
 @cli.command
 def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
-    if not QUESTIONS & set(arguments):
+    if not QUESTIONS & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
         if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
             raise UserError(f"no option {unknown[0]}; --help names them")
