@@ -112,9 +112,8 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def begin(name: str) -> None:
-    """`python -m lora_repro.run` is a front door of its own: if `name` says that it was started, act on the options of every
-
-    command before its other imports, which take seconds; answer --help and the Tab key, and leave.
+    """`python -m lora_repro.run` does not come through `main`: if `name` says that it was started, act on the options of every
+    command and answer --help before its other imports, which take seconds.
     """
     if name != "__main__":
         return

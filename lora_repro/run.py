@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from lora_repro import cli
 
-cli.begin(__name__)  # --help and the Tab key do not wait for the imports below
+cli.begin(__name__)  # --help does not wait for the imports below
 
 import atexit
 import errno

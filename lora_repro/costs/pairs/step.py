@@ -85,9 +85,9 @@ def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train
 
 
 def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
-    """The same of peft's LoRA under transformers' Trainer, its own loss included. Raises NotAvailable, or UserError where it
+    """The same of peft's LoRA under transformers' Trainer, its own loss included.
 
-    computes in another precision than ours.
+    Raises NotAvailable without peft; the step raises UserError where it computes in another precision than ours.
     """
     try:
         from peft import LoraConfig, get_peft_model
