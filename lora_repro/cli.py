@@ -147,7 +147,7 @@ def taken(arguments: Sequence[str]) -> list[str]:
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
                 what = "a folder" if folder else "a package"
                 raise errors.UserError(f"{name} wants {what}{f', which {value} is not' if value else ''}")
-            os.environ[KEPT[name]] = str(Path(value).absolute()) if KEPT[name] == place.OWN else value
+            os.environ[KEPT[name]] = str(Path(value).absolute()) if folder else value
         elif item in ("--quiet", "--verbose"):
             os.environ[VARIABLE] = item.removeprefix("--")
         else:
