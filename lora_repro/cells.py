@@ -107,7 +107,7 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
         run = _run(command)
         first = run.asked["seed"] if seed is None else seed
         seeds = range(run.row.seeds) if every_seed else [whole(first)]
-        axes = {key: run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
+        axes = {key.lstrip("+"): run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
         found += [run.cell(number, axes) for number in seeds if number < run.row.seeds]
     return found
 
@@ -191,10 +191,10 @@ class _Run:
         return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
 
     def at(self, axis: str, command: Sequence[str]) -> Any:
-        """Where this run lies on an axis: the value, or the name of what was chosen."""
+        """Where this run lies on an axis, as the command line has it (`++train.lr`): a value, or the name of what was chosen."""
         chosen = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
         value: Any = self.asked
-        for key in axis.split("."):
+        for key in axis.lstrip("+").split("."):
             value = value.get(key) if isinstance(value, dict) else None
         return chosen if isinstance(value, dict) else value
 

@@ -112,9 +112,8 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def begin(name: str) -> None:
-    """`python -m lora_repro.run` is a front door of its own: if `name` says that it was started, act on the options of every
-
-    command before its other imports, which take seconds; answer --help and the Tab key, and leave.
+    """`python -m lora_repro.run` does not come through `main`: if `name` says that it was started, act on the options of every
+    command and answer --help before its other imports, which take seconds.
     """
     if name != "__main__":
         return
@@ -148,7 +147,7 @@ def taken(arguments: Sequence[str]) -> list[str]:
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
                 what = "a folder" if folder else "a package"
                 raise errors.UserError(f"{name} wants {what}{f', which {value} is not' if value else ''}")
-            os.environ[KEPT[name]] = str(Path(value).absolute()) if KEPT[name] == place.OWN else value
+            os.environ[KEPT[name]] = str(Path(value).absolute()) if folder else value
         elif item in ("--quiet", "--verbose"):
             os.environ[VARIABLE] = item.removeprefix("--")
         else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from lora_repro import cli
 
-cli.begin(__name__)  # --help and the Tab key do not wait for the imports below
+cli.begin(__name__)  # --help does not wait for the imports below
 
 import atexit
 import errno
@@ -76,7 +76,8 @@ from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
 COLLAPSED = 0.99  # of the inputs get one answer: not an accident of two answers more or fewer
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -112,7 +113,9 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 record.vacate(folder)
             raise
         except OSError as error:
-            if error.errno in UNWRITABLE or error.errno is None:
+            if error.errno in FORBIDDEN:
+                why = f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+            elif error.errno in FULL or error.errno is None:  # safetensors tells no number
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
             else:
                 why = f"the run {folder} ended: {error}; the same command goes on from there"
@@ -334,7 +337,7 @@ def job(config: DictConfig) -> None:
 @cli.command
 def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
-    if not QUESTIONS & set(arguments):
+    if not QUESTIONS & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
         if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
             raise UserError(f"no option {unknown[0]}; --help names them")

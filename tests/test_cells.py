@@ -36,6 +36,11 @@ def test_a_grid_is_its_product_and_options_are_not_overrides() -> None:
     assert len(twice) == 2
 
 
+def test_an_axis_that_is_added_by_force_has_its_values() -> None:
+    found = cells(["profile=smoke", "method=lora", "++train.lr=1e-3,2e-3"])
+    assert [cell.axes for cell in found] == [{"train.lr": 1e-3}, {"train.lr": 2e-3}]
+
+
 def test_a_run_brings_the_run_that_it_starts_from() -> None:
     asked = ["experiment=glue", "row/glue=lora", "profile=paper", "backbone=roberta_base", "seed=0"]
     (rte,) = cells([*asked, "task=rte"])

@@ -199,11 +199,11 @@ def test_what_the_doctor_says_of_a_backbone_mends_it(
 
 
 def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
-    found = checks.data(compose(["task=sentiment", "profile=mini"]), "mini", False)
+    found = checks.data(compose(["task=sentiment", "profile=mini"]), False)
     assert found.ok and "train" in found.what and "generated" in found.what
-    missing = checks.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), "laptop", False)
+    missing = checks.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), False)
     assert missing.kind == "missing" and "RTE" in missing.what and missing.mend.endswith("-m lora_repro fetch glue")
-    none = checks.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), "laptop", False)
+    none = checks.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), False)
     assert none.kind == "missing" and none.mend.endswith("-m lora_repro fetch e2e")
 
 
@@ -219,9 +219,9 @@ def test_data_of_the_hub_are_there_in_its_cache_or_where_it_answers(monkeypatch:
         raise NotAvailable("cannot get it from the model hub")
 
     monkeypatch.setattr(Glue, "load", refuse)
-    assert checks.data(config, "laptop", True).ok and checks.data(config, "laptop", False).kind == "missing"
+    assert checks.data(config, True).ok and checks.data(config, False).kind == "missing"
     monkeypatch.setattr(Glue, "load", load)
-    assert "1 train, 1 dev, 0 test (the hub's" in checks.data(config, "laptop", False).what
+    assert "1 train, 1 dev, 0 test (the hub's" in checks.data(config, False).what
 
 
 def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lora_repro.config import place
 from lora_repro.costs.pairs import (
@@ -83,6 +85,17 @@ def test_a_step_in_random_directions_starts_where_a_full_one_does(monkeypatch: p
     found = dimension.measure(TINY, 2, "random_bert")
     assert found["losses"]["d"] == pytest.approx(found["losses"]["full"], rel=1e-5)
     assert [len(times) for times in found["seconds"].values()] == [2, 2] and found["rows"][0]["target"] == "0.4"
+
+
+def test_training_is_timed_by_the_clock_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where the CPU only launches, CPU seconds would say nothing."""
+    assert step.clock_of(torch.device("cuda")) == (time.perf_counter, torch.cuda.synchronize)
+    ticks, waits = itertools.count(), itertools.count()
+    for pair, tiny in ((dimension, "random_bert"), (probing, "random_llama")):
+        monkeypatch.setattr(pair, "clock_of", lambda device: (lambda: next(ticks), lambda: next(waits)))
+        found = pair.measure(TINY, 2, tiny)
+        assert {tuple(times) for times in found["seconds"].values()} == {(1.0, 1.0)}
+    assert next(waits) == 2 * 2 * 2 * 2  # pairs, arms, rounds, before and behind each
 
 
 def test_reading_is_timed_for_each_number_of_records() -> None:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,3 +215,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"paths.runs"), record.lock(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_peak_memory_where_there_is_no_proc_is_in_mib(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance.os, "getpid", lambda: 0)  # of which /proc has nothing
+    monkeypatch.setattr(provenance.sys, "platform", platform)
+    used = SimpleNamespace(ru_maxrss=300 * 2**20 if platform == "darwin" else 300 * 1024)
+    monkeypatch.setattr(provenance.resource, "getrusage", lambda who: used)
+    assert provenance.peak_memory_mb(torch.device("cpu")) == 300

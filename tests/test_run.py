@@ -196,6 +196,13 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"ended: .*Cannot allocate memory: 'java'; the same command goes on"):
         run.run(config(tmp_path, "seed=2"))
 
+    def forbidden(*arguments: Any) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(record, "save", forbidden)
+    with pytest.raises(UserError, match=r"Permission denied; choose another place with paths.runs=/path$"):
+        run.run(config(tmp_path, "seed=2"))
+
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
     table = [] if any(item.startswith("experiment=") for item in overrides) else ["experiment=e2e"]

@@ -105,6 +105,13 @@ def test_a_refused_command_line_is_one_line_and_leaves_nothing(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("asked", [["--cfg", "job"], ["--cfg=job"], ["--info=config"]])
+def test_a_question_for_hydra_is_handed_on(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[object] = []
+    monkeypatch.setattr(run, "hydra_program", handed.append)
+    assert run.started(["profile=smoke", *asked]) == 0 and handed == [run.job]
+
+
 @pytest.mark.parametrize("given", ["abc", "", "0", "-1", "1.5"])
 def test_a_junk_number_of_processes_is_one_line(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", given)

@@ -153,6 +153,12 @@ def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(supervise.MARK, str(supervise.mark_of(tmp_path)))
     assert not supervise.stopping()
 
+    def anothers(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(supervise.os, "kill", anothers)  # its process id is another user's by now
+    assert supervise.stopping()
+
 
 RANK = HEAD + """
 from pathlib import Path

@@ -123,15 +123,17 @@ def test_dart_files_and_the_two_test_sets(tmp_path: Path, end: str) -> None:
     assert official.test[0].key == paper.test[0].key and len({e.key for e in official.test}) == 3
 
 
-def test_dart_by_transfer_from_webnlg(tmp_path: Path) -> None:
+def test_dart_by_transfer_from_webnlg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "webnlg2017", "json")
     (tmp_path / "dart").mkdir()
     lines = "".join(json.dumps(dart_json(entry)) + "\n" for entry in DARTS["test"])
     (tmp_path / "dart" / "test.jsonl").write_text(lines, encoding="utf-8")
     task = DART("folder", "paper", train_from="webnlg")
-    for folder in (tmp_path / "dart", tmp_path / "webnlg2017" / ".." / "dart"):
-        task.ready(str(folder))
-        splits = task.load(str(folder))
+    monkeypatch.setattr("lora_repro.tasks._files.DATA", tmp_path)  # None: both as `fetch` has them
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (str(tmp_path / "dart"), str(tmp_path / "webnlg2017" / ".." / "dart"), "~/dart", None):
+        task.ready(folder)
+        splits = task.load(folder)
         assert splits.train[0].input == 'Oak_Bridge : openingyear : "1970" | Oak_Bridge : location : Velmar'
         assert splits.train[0].group == "" and len(splits.test) == 2
         assert {"webnlg/train.json", "webnlg/dev.json", "test.jsonl"} <= set(splits.hashes)

@@ -15,7 +15,7 @@ from lora_repro.config import rates
 from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.costs import latency
 from lora_repro.data import subset
-from lora_repro.errors import Busy, UserError
+from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
@@ -357,6 +357,25 @@ def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.Mon
         tune.tune([*row, "starts=[{task:similarity}]"])
     with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
         tune.shortened(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
+
+
+def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes share the work of one command: the second to come to a start waits (`tune`), and SIGTERM ends both."""
+    row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
+    asked = [*row, "starts=[{task:similarity}]"]
+    monkeypatch.setattr(supervise, "start", lambda *a: supervise.STOPPED)
+    with pytest.raises(Busy, match=r"another process is at .*, which a trial starts from"):
+        begun(compose(asked), asked)
+    monkeypatch.setattr(supervise, "stopping", lambda: True)
+    with pytest.raises(Terminated):
+        begun(compose(asked), asked)
+
+
+def test_optuna_s_trial_tells_the_sign_of_a_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(search, "in_sweep", lambda: True)
+    monkeypatch.setattr(search, "started", lambda config: {"lr": 1e-3, "dev_loss": 1.0, "dev_score": -0.25})
+    assert search.objective(compose(["profile=smoke", "method=lora", "task=similarity"])) == 0.25
+    assert capsys.readouterr().out == "train.lr=0.001  dev score -0.2500\n"
 
 
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,9 +125,10 @@ def check_root(config: Mapping[str, Any]) -> None:
     """Raise UserError unless a whole configuration has all its parts, each of its kind, and every component's values hold."""
     for part, kind in PARTS.items():
         values = config[part] if part else config
-        if missing := [key for key in annotated_fields(f"{__name__}.{kind.__name__}") if key not in values]:
+        target = f"{__name__}.{kind.__name__}"
+        if missing := [key for key in annotated_fields(target) if key not in values]:
             raise UserError(f"{part}.{missing[0]} is missing: leave it as conf/config.yaml has it".removeprefix("."))
-        check(f"{__name__}.{kind.__name__}", {key: values[key] for key in annotated_fields(f"{__name__}.{kind.__name__}")}, part)
+        check(target, {key: values[key] for key in annotated_fields(target)}, part)
     if empty := [key for key, value in config["paths"].items() if value == ""]:
         raise UserError(f"paths.{empty[0]} is empty: name a folder, or leave it out")
     if str(config["paths"]["runs"]).startswith("~"):

@@ -7,6 +7,7 @@ default is therefore a literal, or `field(default_factory=dict)`; anything else 
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,17 +30,12 @@ def defaults(target: str) -> dict[str, Any]:
 
     Raises UserError if there is no such class.
     """
-    fields: dict[str, Any] = {}
-    for node in _class(target).body:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-            continue
-        if "ClassVar" in ast.unparse(node.annotation):
-            continue
-        try:
-            fields[node.target.id] = _default(node.value)
-        except ValueError:
-            continue
-    return fields
+    found: dict[str, Any] = {}
+    for name, node in _annotated(target).items():
+        if node.value is not None:
+            with suppress(ValueError):
+                found[name] = _default(node.value)
+    return found
 
 
 @cache
@@ -48,13 +44,17 @@ def annotated_fields(target: str) -> dict[str, ast.expr]:
 
     Raises UserError if there is no such class.
     """
-    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {ast.unparse(n.target): n.annotation for n in annotated if "ClassVar" not in ast.unparse(n.annotation)}
+    return {name: node.annotation for name, node in _annotated(target).items()}
 
 
 def fields(target: str) -> tuple[str, ...]:
     """Every field that the constructor of `package.module.Class` takes. Raises UserError if there is no such class."""
     return tuple(annotated_fields(target))
+
+
+def _annotated(target: str) -> dict[str, ast.AnnAssign]:
+    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {ast.unparse(n.target): n for n in annotated if "ClassVar" not in ast.unparse(n.annotation)}
 
 
 def _class(target: str) -> ast.ClassDef:

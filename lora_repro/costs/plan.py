@@ -117,9 +117,9 @@ def table(made: Sequence[Line]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Columns of text under a header; `sides`: `<` or `>` a column. On a terminal too narrow for them those of `WORDS` that say
+    """Columns of text under a header; `sides`: `<` or `>` a column.
 
-    the same in every line are said below.
+    On a terminal too narrow for all of them, those of `WORDS` that hold the same text in every line are left out and told below.
     """
     columns, below = list(zip(*rows, strict=True)), ""
     widths = [max(map(len, column)) for column in columns]

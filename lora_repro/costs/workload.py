@@ -28,7 +28,7 @@ UNKNOWN = {"mean": 64.0, "padded": 96.0, "grouped": 68.0, "longest": 256, "score
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean positions a row, as in `cost.Work`. `source`: `counted`, `documented` or `guessed`."""
+    """Mean positions a row, as in `arithmetic.Work`. `source`: `counted`, `documented` or `guessed`."""
 
     length: float
     dev: float

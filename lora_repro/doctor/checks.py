@@ -188,7 +188,7 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
     return Finding(False, f"{name}: neither here nor to be had; a copy from elsewhere:", mend)
 
 
-def data(config: DictConfig, profile: str, reachable: bool) -> Finding:
+def data(config: DictConfig, reachable: bool) -> Finding:
     """Whether a task's data are there and are what they should be, as the task's own reader judges.
 
     Data of the hub are read from its cache where it does not answer, and not downloaded here where it does.

@@ -95,7 +95,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
     yield checks.scoring(wanted.texts)
     yield (reached := checks.hub(wanted.hub))
     yield from (checks.backbone(config, reached.ok) for config in wanted.backbones)
-    read = [checks.data(config, wanted.profile, reached.ok) for config in wanted.tasks]
+    read = [checks.data(config, reached.ok) for config in wanted.tasks]
     enough = not wanted.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
     yield checks.tracker()

@@ -56,7 +56,7 @@ def open_checkpoint(
     if (folder / RECORD).is_file():
         _unneeded(composed, folder)
         found = restore(folder, settings)
-        return Opened(found.config, found.task, found.method, found.backbone, hashes_of(record.read(folder / RECORD)))
+        return Opened(found.config, found.task, found.method, found.backbone, hashes_of(found.record))
     adapter = (folder / peft_folder.CONFIG).is_file()
     if not adapter and not (folder / "config.json").is_file():
         kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"

@@ -150,9 +150,10 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
 
 
 def patterned(name: str, config: dict[str, Any], patterns: str, default: str) -> float:
-    """A module's own rank or alpha: config[patterns]' of the first pattern that an end of its name matches, as in peft, or
+    """A module's own rank or alpha: that of the first of config[patterns] that matches an end of its name, as in peft, or
+    config[default].
 
-    config[default]. Raises UserError where that is no positive finite number, or a pattern none that is safely matched.
+    Raises UserError where that is no positive finite number, or a pattern is none that is safely matched.
     """
     own = config.get(patterns) or {}
     require(isinstance(own, dict), f"adapter_config.json: {patterns} maps modules to numbers, and is {own!r:.60}")

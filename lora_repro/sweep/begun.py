@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.config.compose import asked_of, starts_of
-from lora_repro.errors import UserError
+from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
 from lora_repro.sweep import supervise
 
@@ -20,7 +20,7 @@ def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     They are the runs that the table's own run starts from, not others of the trial's seed: they cost nothing where the table is
     run anyway. Nothing that the trial holds out may have been trained on there: where the run itself holds out nothing, a start
     on its task or on a mixture of tasks is another run, which holds out the same rows. Each is a process of its own. Raises
-    UserError where one fails.
+    UserError where one fails, Busy where another process is at it.
     """
     found = starts_of(config, overrides)
     if not found:
@@ -38,7 +38,9 @@ def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             cli.say(f"first the run that a trial starts from: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
-                supervise.start("lora_repro.run", list(words), folder, *how)
+                code = supervise.start("lora_repro.run", list(words), folder, *how)
+            if code == supervise.STOPPED:
+                raise Terminated if supervise.stopping() else Busy(f"another process is at {folder}, which a trial starts from")
         made = record.find(folder, asked)
         if made is None or made["status"] != "finished":
             why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")

@@ -101,13 +101,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args([item for item in arguments if item not in ("-m", "--multirun")])
-    found = with_starts(cells(given.overrides))
-    if given.emit == "wandb":
-        print(wandb_sweep(cells(given.overrides)))
-        return 0
-    missing = [cell for cell in found if record.find(cell.folder, cell.asked) is None]
-    if not found:
+    asked = cells(given.overrides)
+    if not asked:
         raise UserError("nothing to run: no row asks for these seeds")
+    if given.emit == "wandb":
+        print(wandb_sweep(asked))
+        return 0
+    found = with_starts(asked)
+    missing = [cell for cell in found if record.find(cell.folder, cell.asked) is None]
     if not missing:
         print(f"all {len(found)} runs have their record", file=sys.stderr)
         return 0

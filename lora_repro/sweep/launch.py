@@ -99,7 +99,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         wanted = unique(cells([*arguments, rows]))
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
     ready.check([cell.asked for cell in missing])
-    rule = bisect.rule_of(wanted[0].asked) if wanted else None
+    rule = bisect.rule_of(wanted[0].asked)
     if launcher.endswith("BasicLauncher") and not rule and len(missing) > 2:
         _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once

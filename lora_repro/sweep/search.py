@@ -42,8 +42,13 @@ def objective(config: DictConfig) -> float | None:
     by = str(config.train.select_by)
     figure, _ = badness(found, by)
     if in_sweep():
-        print(f"train.lr={found['lr']:.3g}  dev {by} {abs(figure):.4f}", flush=True)
+        print(f"train.lr={found['lr']:.3g}  dev {by} {signed(figure, by):.4f}", flush=True)
     return figure
+
+
+def signed(figure: float, by: str) -> float:
+    """The dev loss, or the score, which `badness` negates, as it was measured: a correlation may be below 0."""
+    return -figure if by == "score" else figure
 
 
 def refuse_tables(config: DictConfig) -> None:
@@ -80,7 +85,8 @@ def search(arguments: list[str]) -> dict[str, float]:
         logging.getLogger("optuna.study").setLevel(logging.WARNING)  # it tells of each trial in words of its own
     hydra_program(objective)
     best: Any = OmegaConf.load(result)
-    return {**best.best_params, f"dev_{config.train.select_by}": abs(best.best_value)}
+    by = str(config.train.select_by)
+    return {**best.best_params, f"dev_{by}": signed(best.best_value, by)}
 
 
 @cli.command

@@ -66,7 +66,7 @@ def stopping() -> bool:
     mark = Path(os.environ[MARK])
     try:
         os.kill(int(mark.name.removeprefix("stop-")), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # nobody's number any more, or by now another user's
         return True
     return mark.exists()
 

@@ -126,7 +126,7 @@ def sections(found: Artefacts) -> list[Section]:
         section(
             "Rate and rank",
             [parallel([("config", "train.lr"), ("config", "method.rank"), ("config", "method.alpha"), ("summary", main[0])])]
-            + [runs_cloud(x, main[0], where) for x, where in (("train.lr", "config"), ("method.rank", "config"))]
+            + [runs_cloud(x, main[0]) for x in ("train.lr", "method.rank")]
             if main
             else [],
         ),
@@ -178,8 +178,8 @@ def runs_bar(key: str) -> Panel:
     return {"kind": "bar", "metric": key, "group": "row.label", "title": key}
 
 
-def runs_cloud(x: str, y: str, where: str) -> Panel:
-    return {"kind": "scatter", "x": x, "where": where, "y": y, "log": True, "title": f"{y} against {x}"}
+def runs_cloud(x: str, y: str) -> Panel:
+    return {"kind": "scatter", "x": x, "y": y, "title": f"{y} against {x}"}
 
 
 def workspace(found: Artefacts, profile: str) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def panel(data: dict[str, Any]) -> Any:
         group = reports.Config(data["group"])
         return reports.BarPlot(title=title, metrics=[data["metric"]], groupby=group, **seeds)
     if kind == "scatter":
-        x = reports.Config(data["x"]) if data["where"] == "config" else reports.SummaryMetric(data["x"])
-        return reports.ScatterPlot(title=title, x=x, y=reports.SummaryMetric(data["y"]), log_x=data["log"])
+        y = reports.SummaryMetric(data["y"])
+        return reports.ScatterPlot(title=title, x=reports.Config(data["x"]), y=y, log_x=True)
     if kind == "table":
         return reports.WeavePanelSummaryTable(table_name=data["table"])
     if kind == "compare":

@@ -1,7 +1,7 @@
-"""Beam search beside transformers' `generate`, which gets its fastest form (plain bf16 weights, batches of its own), and beside
+"""Beam search beside transformers' `generate` and, on a CPU, beside CTranslate2 (Klein et al. 2020), the fastest engine there.
 
-CTranslate2, the fastest engine on a CPU (Klein et al. 2020), in 32 and in 8 bits: it has no bf16 on most. It wants prompts of one
-length, so ours and it get the last tokens of each, as many as the shortest has.
+`generate` gets its fastest form: plain bf16 weights, batches of its own. CTranslate2 runs in 32 and in 8 bits, since it has no
+bf16 on most CPUs. It wants prompts of one length, so ours and it get the last tokens of each, as many as the shortest has.
 
 No token ends a text here, and random weights hardly write a blank line: all write `NEW` tokens with ten beams, which is the same
 work. They rank and ban otherwise (lora_repro.decode.beam): texts are compared with an oracle, by a test, and not here.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import copied, ours, within
+from lora_repro.costs.pairs.step import clock_of, copied, ours, within
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import epoch_order
@@ -22,7 +21,7 @@ MOST = 2.5  # times a full step
 
 
 def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l6") -> dict[str, Any]:
-    """Each round's CPU seconds of both steps in the run's own precision, and the first losses, which are of the same weights."""
+    """Each round's seconds of both steps in the run's own precision, and the first losses, which are of the same weights."""
     profile, rest = within(overrides, "glue")
     task = "sentiment" if profile in ("smoke", "mini") else "sst2"
     config = compose([f"profile={profile}", f"task={task}", f"backbone={backbone}", *rest])
@@ -38,7 +37,8 @@ def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l
     def call(arm: str) -> None:
         losses[arm].append(steps[arm](batches[len(losses[arm])]))
 
-    found = interleaved({arm: partial(call, arm) for arm in steps}, rounds, 1, clock=time.process_time, warm=False)
+    clock, wait = clock_of(device)
+    found = interleaved({arm: partial(call, arm) for arm in steps}, rounds, 1, wait=wait, clock=clock, warm=False)
     seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
     middle = {arm: statistics.median(times) for arm, times in seconds.items()}
     what, note = f"a step in {D:,} random directions, {backbone}", f"{splits.caption}; at most {MOST} times a full step"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import within
+from lora_repro.costs.pairs.step import clock_of, within
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, epoch_order
@@ -70,8 +67,7 @@ def _measured(overrides: Sequence[str], rounds: int, backbone: str, generated: s
             for number, rows in asked.items()
         }
 
-    cpu = device.type == "cpu"
-    clock, wait = (time.process_time, lambda: None) if cpu else (time.perf_counter, torch.cuda.synchronize)
+    clock, wait = clock_of(device)
     ways = {"together": together, "one by one": one_by_one}
     calls = {name: partial(step, name, way) for name, way in ways.items()}
     found = interleaved(calls, rounds, 1, wait=wait, clock=clock, warm=False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import copied, ours, parts, shown, within
+from lora_repro.costs.pairs.step import clock_of, copied, ours, parts, shown, within
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.stages import objective_of
@@ -29,10 +28,11 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     plain = objective.fit(build(config.backbone)).load().to(device)
     examples = build(config.task).load(config.paths.data).train[: BATCH * (rounds + 1)]
     rows, _ = objective.encode(examples, plain, (0, 0), config.data.max_length)
-    began = time.process_time()
+    clock, wait = clock_of(device)
+    began = clock()
     with autocast(device, resolve_precision(train.precision, device)):
         kept = objective.frozen(plain, rows, train.eval_batch_size, EPOCHS)
-    keeping = (time.process_time() - began) / (rounds + 1)
+    keeping = (clock() - began) / (rounds + 1)
     steps = {name: ours(copied(plain), build(config.method), objective, train) for name in ("run again", "kept")}
     batches = {"run again": iter(_batches(rows)), "kept": iter(_batches(kept))}
     losses: dict[str, list[float]] = {name: [] for name in steps}
@@ -40,7 +40,7 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     def call(name: str) -> None:
         losses[name].append(steps[name](next(batches[name])))
 
-    found = interleaved({name: partial(call, name) for name in steps}, rounds, 1, clock=time.process_time, warm=False)
+    found = interleaved({name: partial(call, name) for name in steps}, rounds, 1, wait=wait, clock=clock, warm=False)
     seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
     again, head = (EPOCHS * statistics.median(seconds[name]) for name in ("run again", "kept"))
     what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"

@@ -85,9 +85,9 @@ def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train
 
 
 def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
-    """The same of peft's LoRA under transformers' Trainer, its own loss included. Raises NotAvailable, or UserError where it
+    """The same of peft's LoRA under transformers' Trainer, its own loss included.
 
-    computes in another precision than ours.
+    Raises NotAvailable without peft; the step raises UserError where it computes in another precision than ours.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -133,6 +133,11 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
         return float(loss)
 
     return step
+
+
+def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], None]]:
+    """What training is timed by, and what returns when the device has done its work: CPU seconds, on a GPU wall time."""
+    return (time.perf_counter, torch.cuda.synchronize) if device.type == "cuda" else (time.process_time, lambda: None)
 
 
 def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
@@ -188,8 +193,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     def call(arm: str) -> None:
         losses[arm].append(arms[arm](batches[len(losses[arm])]))
 
-    cpu = device.type == "cpu"
-    clock, wait = (time.process_time, lambda: None) if cpu else (time.perf_counter, torch.cuda.synchronize)
+    clock, wait = clock_of(device)
     found = interleaved({arm: partial(call, arm) for arm in arms}, rounds, 1, wait=wait, clock=clock, warm=False)
     seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
     outline = frame(spec, lora).outline
@@ -199,7 +203,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     ]
     tokens = [sum(len(row.ids) for row in batch) for batch in batches[1:]]
     rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32, clock)
-    shares = parts(arms["ours"], batches[1:3]) if cpu else {}
+    shares = parts(arms["ours"], batches[1:3]) if device.type == "cpu" else {}
     reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
     return {
         "name": name, "data": splits.caption,

@@ -108,12 +108,10 @@ def read_file(path: Path, form: str) -> tuple[list[Row], str]:
 
 def find_files(folder: str | None, form: str) -> dict[str, Path]:
     """split -> its file of one text form in `folder`. Raises UserError where one is not there, or is another data set's."""
-    if folder is None:
-        folder = str(home(None, "e2e", "E2E", "e2e") / "e2e")
-    refuse_cleaned(folder)
-    root = Path(folder)
+    root = home(folder, "e2e", "E2E", "e2e") / ("" if folder else "e2e")
+    refuse_cleaned(str(root))
     if not root.is_dir():
-        raise UserError(f"no such folder: {folder}; pass DATA=/path/to/e2e")
+        raise UserError(f"no such folder: {root}; pass DATA=/path/to/e2e")
     for name in CLEANED_FILES:
         if (root / name).exists():
             raise UserError(f"{root / name} {CLEANED_REASON}")
@@ -122,7 +120,7 @@ def find_files(folder: str | None, form: str) -> dict[str, Path]:
         names = NAMES[form][split]
         path = next((root / name for name in names if (root / name).exists()), None)
         if path is None:
-            raise UserError(f"no {' or '.join(names)} in {folder} (task.text_form={form})")
+            raise UserError(f"no {' or '.join(names)} in {root} (task.text_form={form})")
         found[split] = path
     return found
 

@@ -52,7 +52,7 @@ class DART(TriplesTask):
         if self.train_from == "dart":
             return files.load("dart", folder)
         tested, hashes = files.load("dart", folder, ["test"])
-        trained, others = files.load("webnlg", self._beside(folder), ["train", "dev"])
+        trained, others = files.load("webnlg", _beside(folder), ["train", "dev"])
         return trained | tested, hashes | {f"webnlg/{name}": value for name, value in others.items()}
 
     def ready(self, folder: str | None) -> None:
@@ -60,14 +60,16 @@ class DART(TriplesTask):
             own = files.SPLITS if self.train_from == "dart" else ("test",)
             files.find_files("dart", folder, own)
             if self.train_from == "webnlg":
-                files.find_files("webnlg", self._beside(folder), ["train", "dev"])
+                files.find_files("webnlg", _beside(folder), ["train", "dev"])
 
-    @staticmethod
-    def _beside(folder: str | None) -> str:
-        """WebNLG's folder, of DART's. Raises UserError if there is none."""
-        assert folder is not None  # find_files has looked for the test file there
-        places = [Path(folder) / WEBNLG, Path(folder).absolute().parent / WEBNLG]
-        found = next((place for place in places if place.is_dir()), None)
-        if found is None:
-            raise UserError(f"task.train_from=webnlg: no folder {WEBNLG} in or beside {folder}")
-        return str(found)
+
+def _beside(folder: str | None) -> str | None:
+    """WebNLG's folder, of DART's; None, which is where `fetch` puts it, if DART's is. Raises UserError if there is none."""
+    if folder is None:
+        return None
+    dart = Path(folder).expanduser()
+    places = [dart / WEBNLG, dart.absolute().parent / WEBNLG]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise UserError(f"task.train_from=webnlg: no folder {WEBNLG} in or beside {folder}")
+    return str(found)

@@ -100,14 +100,11 @@ def refuse_other_editions(original: Original, name: str) -> None:
 
 def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> dict[str, Path]:
     """split -> its file, or its folder of XML files. Raises UserError where one is not there, or is another edition's."""
-    original = ORIGINALS[which]
-    if folder is None:
-        within = {"webnlg": "webnlg2017"}.get(which, which)
-        folder = str(home(None, within, original.title, which) / within)
-    refuse_other_editions(original, folder)
-    root = Path(folder)
+    original, within = ORIGINALS[which], {"webnlg": "webnlg2017"}.get(which, which)
+    root = home(folder, within, original.title, which) / ("" if folder else within)
+    refuse_other_editions(original, str(root))
     if not root.is_dir():
-        raise UserError(f"no such folder: {folder}; pass DATA=/path/to/{which}")
+        raise UserError(f"no such folder: {root}; pass DATA=/path/to/{which}")
     for path in sorted(root.glob("*.[jx]*")):
         refuse_other_editions(original, str(path))
     found = {}
@@ -116,7 +113,7 @@ def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -
         there = (root / name for name in names if (root / name).exists() and (root / name).is_dir() == name.endswith("/"))
         path_found = next(there, None)
         if path_found is None:
-            raise UserError(f"no {', '.join(names[:-1])} or {names[-1]} in {folder}: {original.title} has one for {split}")
+            raise UserError(f"no {', '.join(names[:-1])} or {names[-1]} in {root}: {original.title} has one for {split}")
         found[split] = path_found
     return found
 
