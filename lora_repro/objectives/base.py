@@ -89,6 +89,10 @@ class Objective(abc.ABC):
         """What the best checkpoint has least of."""
         return validation["dev_loss"]
 
+    def added(self, backbone: Backbone) -> int:
+        """How many positions the longest answer takes after its input; none where nothing is written."""
+        return 0
+
     @abc.abstractmethod
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]

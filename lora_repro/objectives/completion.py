@@ -224,6 +224,11 @@ class Completion(Objective):
             return self.decoder.max_new_tokens
         return max(len(completed(Encoded([], [], [], 0), text, backbone).ids) for text in self.task.answers)
 
+    def added(self, backbone: Backbone) -> int:
+        """All of an answer that is given; of one that is written all but the last token, which is not read again."""
+        longest = self._longest(backbone)
+        return longest - 1 if isinstance(self.decoder, BeamSearch) else longest
+
     def _shown(self, shots: Sequence[Example], backbone: Backbone) -> list[int]:
         """The tokens of examples with their texts."""
         ids: list[int] = []
