@@ -99,8 +99,11 @@ class Objective(abc.ABC):
     ) -> tuple[list[str], int]:
         """One output a row, in order, and the model calls that it took. `progress` is told of rows as they are finished."""
 
-    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
-        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text."""
+    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
+        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text.
+
+        outside: positions that the method takes beside a row.
+        """
         return []
 
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
