@@ -127,8 +127,16 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path
         spec().load()
 
 
-def test_a_backbone_not_fetched_yet_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said, forbidden", [("1", True), ("yes", True), ("0", False), ("false", False), ("", False)])
+def test_a_backbone_not_fetched_yet_names_the_command(
+    said: str, forbidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a download is forbidden, in the hub client's own words."""
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", said)
+    if not forbidden:
+        spec().ready()
+        return
     with pytest.raises(NotAvailable, match=r"python -m lora_repro fetch x"):
         spec().load()
 

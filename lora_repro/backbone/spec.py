@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -112,7 +113,7 @@ class BackboneSpec:
             raise absent
         if self.quantise and (absent := nf4.absent(f"backbone {self.name}: quantise=nf4")):
             raise absent
-        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "0") != "0":
+        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
 
     def bring(self) -> None:
