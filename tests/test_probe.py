@@ -167,10 +167,10 @@ def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "setting", [{"kinds": ["mlp"]}, {"directions": [0]}, {"points": 0}, {"depths": [1.5]}, {"keep": 0}], ids=str
+    "setting", [{"kinds": ["mlp"]}, {"kinds": []}, {"directions": [0]}, {"points": 0}, {"depths": [1.5]}, {"keep": 0}], ids=str
 )
 def test_nonsense_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=f"probe.{next(iter(setting))} "):
         UpdateProbe(name="updates", **setting)
 
 

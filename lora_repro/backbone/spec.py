@@ -29,6 +29,7 @@ from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.wheel import file_sha256
 from lora_repro.cli import verbose
+from lora_repro.config.kinds import check
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sources import hub
 
@@ -80,12 +81,7 @@ class BackboneSpec:
     double_quantise: bool = True
 
     def __post_init__(self) -> None:
-        if self.source not in ("hub", "wheel", "folder", "random"):
-            raise UserError(f"backbone.source must be hub, wheel, folder or random, not {self.source!r}")
-        if self.pooling not in (None, "first", "last", "mean"):
-            raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
-        if self.quantise not in (None, "nf4"):
-            raise UserError(f"backbone.quantise must be nf4 or null, not {self.quantise!r}")
+        check(f"{__name__}.BackboneSpec", vars(self), "backbone")
         if self.source == "random" and "model_type" not in self.shape:
             raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
 
