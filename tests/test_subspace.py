@@ -64,6 +64,14 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
         read(tmp_path / "none")
 
 
+@pytest.mark.parametrize("method", [None, "lora", ["lora"], {"alpha": 8}, {"alpha": "8", "rank": 4}, {"alpha": 8, "rank": 0}])
+def test_a_record_that_does_not_say_its_scaling_is_one_line(method: object, tmp_path: Path) -> None:
+    run = ours(tmp_path / "run")
+    (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
+    with pytest.raises(UserError, match=r"nothing beside .* says its alpha and rank"):
+        read(run)
+
+
 def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:
     found = read(ours(tmp_path / "run"))
     assert set(found) == {(kind, layer) for kind in ("query", "value") for layer in (0, 1)}
