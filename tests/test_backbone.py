@@ -226,14 +226,6 @@ def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None
         spec(**wrong).load()
 
 
-def test_methods_and_backbones_mean_the_same_kinds() -> None:
-    # Two lists, since methods import torch and their base alone.
-    from lora_repro.backbone import architecture
-    from lora_repro.methods import base
-
-    assert base.KINDS == architecture.KINDS
-
-
 def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(tmp_path: Path) -> None:
     saved = tiny_backbone("bert", seed=3)
     saved.model.save_pretrained(tmp_path)

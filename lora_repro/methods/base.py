@@ -12,12 +12,11 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
-
-KINDS = ("query", "key", "value", "output", "mlp")
 
 
 def require(condition: bool, message: str) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lora_repro.backbone import weights
-from lora_repro.methods.base import KINDS, AbstractMethod, Shape, Trainable, biases, named, require
+from lora_repro.backbone.architecture import KINDS
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, biases, named, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
