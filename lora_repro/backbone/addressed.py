@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import Any
 
@@ -114,3 +115,11 @@ class AddressedModel:
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+
+def cache_name(model: nn.Module) -> str:
+    """What this version of transformers calls the KV cache in the keywords and in the output of a model or its body.
+
+    It renames `past_key_values` to `cache`: 5.24 warns at the old name, 5.40 drops it.
+    """
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

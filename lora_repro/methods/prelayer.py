@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from lora_repro.methods._key_value import KeyValuePrefix, cache_name
+from lora_repro.backbone.addressed import cache_name
+from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods._slots import LayerActivations, no_slots, random_tokens
 from lora_repro.methods.base import (
     AbstractMethod,
