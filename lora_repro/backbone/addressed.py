@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -123,3 +125,14 @@ def cache_name(model: nn.Module) -> str:
     It renames `past_key_values` to `cache`: 5.24 warns at the old name, 5.40 drops it.
     """
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+@contextmanager
+def attending(config: Any, name: str) -> Iterator[None]:
+    """Let a model attend by the function that is registered with transformers as `name`."""
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_repro.backbone.addressed import cache_name
+from lora_repro.backbone.addressed import attending, cache_name
 from lora_repro.decode.cache import ATTENTION, BeamTree
 from lora_repro.decode.selection import Beams
 
@@ -66,16 +65,5 @@ class BeamForward:
         if self.segments:
             after = torch.tensor([prompt.segments[-1] + 1 for prompt in self.prompts])
             extra["segments"] = after[beams.owner][:, None]
-        with attention(self.model.config, ATTENTION):
+        with attending(self.model.config, ATTENTION):
             return self._call(beams.history[:, -1:], positions, **extra)
-
-
-@contextlib.contextmanager
-def attention(config: Any, name: str) -> Iterator[None]:
-    """Let a model attend by the function registered as `name`."""
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
