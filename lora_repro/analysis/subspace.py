@@ -11,7 +11,6 @@ checkpoint is written; the authors' .bin is read as tensors alone, never as a pi
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from lora_repro.analysis.spectra import Array, effective_rank, similarity, singu
 from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.disk import sha256
 from lora_repro.report.figures.heatmap import Map, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, comma_separated, markdown
@@ -59,7 +59,7 @@ def origin(path: Path) -> tuple[str, ...]:
     """What a caption says of a file beside its name: whose it is, where that is known, and its sha256."""
     if not path.is_file():
         return ()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 

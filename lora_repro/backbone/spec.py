@@ -27,10 +27,10 @@ from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, fetch
 from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
-from lora_repro.backbone.wheel import file_sha256
 from lora_repro.cli import verbose
 from lora_repro.config.kinds import check
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.records.disk import sha256
 from lora_repro.sources import hub
 
 # What transformers and torch raise of a configuration that no model can have: sizes that do not divide, words for numbers, ...
@@ -215,7 +215,7 @@ class BackboneSpec:
         if self.source in ("wheel", "folder"):
             # One, or the shards of a large one.
             weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
-            backbone.sha256 = "+".join(map(file_sha256, weights))
+            backbone.sha256 = "+".join(map(sha256, weights))
         else:
             backbone.sha256 = f"{self.hub_id}@{self.revision}"
         return backbone
