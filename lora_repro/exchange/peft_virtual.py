@@ -68,7 +68,7 @@ def key_values(backbone: Backbone, method: PreLayer) -> torch.Tensor:
     if isinstance(module, KeyValuePrefix):
         pairs = module.forward()  # (L, 2, heads, n, head_dim)
     else:
-        device = backbone.embedding.weight.device
+        device = backbone.device
         slots = torch.arange(method.prefix, device=device)[None]
         ids = torch.full_like(slots, backbone.pad)
         out = backbone.decoder(input_ids=ids, virtual=slots, use_cache=True)
