@@ -47,7 +47,7 @@ class AddressedModel:
         self.real: torch.Tensor | None = None  # (B, T), where tokens stand in the rows of a call at work that pads them
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
-        classifies = hasattr(model, self.table.heads.get("classification", "\0"))
+        classifies = hasattr(model, self.table.heads["classification"])
         self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
 
     @classmethod
