@@ -92,7 +92,7 @@ class Trainable:
         return {**self.named, **self.kept}
 
     def parameters(self) -> list[nn.Parameter]:
-        """The same without the names."""
+        """Everything that is trained, without the names."""
         return [*self.method.values(), *self.head.values()]
 
     def counts(self, model: nn.Module) -> dict[str, int]:
@@ -173,9 +173,10 @@ class AbstractMethod(abc.ABC):
 
     @abc.abstractmethod
     def insert(self, backbone: Backbone) -> Trainable:
-        """Change backbone.model in place and return what is trained. New values are drawn from torch's global
+        """Change backbone.model in place and return what is trained. Called by `apply`.
 
-        generator, so the caller's torch.manual_seed fixes them. Called by `apply`."""
+        New values are drawn from torch's global generator, so the caller's torch.manual_seed fixes them.
+        """
 
     @abc.abstractmethod
     def count(self, shape: Shape) -> int:
