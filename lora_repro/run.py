@@ -213,7 +213,7 @@ def measure(
         usual = Counter(example.target for example in some).most_common(1)[0][0]
         measured["one_answer_scores"] = finite_scores(task.score([usual] * len(test), test))
     if model and model.alone is not None and (trained is None or trained.status == "finished"):
-        losses = {"before": model.alone, "after": on_general_text(model.backbone, slots=method.virtual_tokens)}
+        losses = {"before": model.alone, "after": on_general_text(model.backbone, method=method)}
         measured["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
     if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
         measured["scores"] = {"dev_loss": measured.get("dev_loss")}

@@ -176,8 +176,8 @@ def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encode
     taken = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
     require(
         backbone.positions is None or longest + new + outside <= backbone.positions,
-        f"a row takes {' and '.join(taken)}, and this backbone has {backbone.positions} positions; lower "
-        f"{'decode.max_new_tokens or ' if new else ''}data.max_length",
+        f"a row takes {' and '.join(taken)}, and this backbone has {backbone.positions} positions; lower data.max_length"
+        f"{', or decode.max_new_tokens of a search' if new else ''}",
     )
 
 
@@ -243,7 +243,7 @@ def answer(
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
-    check_room(backbone, method, rows, max(0, objective.decoding.max_new_tokens - 1))  # the last one is not read again
+    check_room(backbone, method, rows, objective.added(backbone))
     seen = method.watch(backbone)
     with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)

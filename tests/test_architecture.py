@@ -174,7 +174,7 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):
-            known = r"lora_repro\.(errors|backbone\.(weights|addressed)|methods|methods\.(base|update|_\w+))"
+            known = r"lora_repro\.(errors|backbone\.(weights|architecture|addressed)|methods|methods\.(base|update|_\w+))"
             allowed = re.fullmatch(known, other)
             assert allowed, f"{name} imports {other}; a method imports no other"
 

@@ -127,8 +127,16 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path
         spec().load()
 
 
-def test_a_backbone_not_fetched_yet_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said, forbidden", [("1", True), ("yes", True), ("0", False), ("false", False), ("", False)])
+def test_a_backbone_not_fetched_yet_names_the_command(
+    said: str, forbidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a download is forbidden, in the hub client's own words."""
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", said)
+    if not forbidden:
+        spec().ready()
+        return
     with pytest.raises(NotAvailable, match=r"python -m lora_repro fetch x"):
         spec().load()
 
@@ -216,14 +224,6 @@ def test_what_a_backbone_lacks_is_known_before_it_is_loaded() -> None:
 def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
         spec(**wrong).load()
-
-
-def test_methods_and_backbones_mean_the_same_kinds() -> None:
-    # Two lists, since methods import torch and their base alone.
-    from lora_repro.backbone import architecture
-    from lora_repro.methods import base
-
-    assert base.KINDS == architecture.KINDS
 
 
 def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(tmp_path: Path) -> None:

@@ -657,7 +657,7 @@ def test_an_undefined_score_goes_through_validation_and_is_the_worst() -> None:
 def test_a_batch_size_below_one_is_refused() -> None:
     assert Labeller().batch_size == 64 and Labeller(1).batch_size == 1
     for size in (0, -1):
-        with pytest.raises(UserError, match=f"decode.batch_size must be at least 1, not {size}"):
+        with pytest.raises(UserError, match=f"decode.batch_size must be a whole number of at least 1, not {size}"):
             Labeller(size)
 
 

@@ -18,6 +18,7 @@ from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.full import Full
 from lora_repro.methods.human import Human
+from lora_repro.methods.intrinsic_dimension import IntrinsicDimension
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
@@ -134,6 +135,8 @@ def test_counts_are_sums_and_heads_are_counted_once() -> None:
 def test_clashes_are_refused(methods: list[AbstractMethod], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Combined(methods=methods).apply(tiny_backbone("llama"))
+    with pytest.raises(UserError, match="name bitfit first"):
+        Combined(methods=[IntrinsicDimension(d=9), BitFit()]).apply(tiny_backbone("gpt2"))
     with pytest.raises(UserError, match="not 'human'"):
         Combined(methods=[LORA, Human()])
 

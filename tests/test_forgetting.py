@@ -16,6 +16,8 @@ from lora_repro.analysis.forgetting import PASSAGES, general_loss
 from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.methods.base import AbstractMethod
+from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
@@ -44,13 +46,21 @@ def test_it_is_of_the_model_with_its_method_and_draws_no_random_number() -> None
     assert torch.equal(torch.get_rng_state(), state)
     method = PromptTuning(prefix=2, infix=1)
     method.apply(backbone)
-    assert general_loss(backbone, Completion(), None, method.virtual_tokens) != pytest.approx(alone, abs=1e-6)
+    assert general_loss(backbone, Completion(), None, method) != pytest.approx(alone, abs=1e-6)
 
 
 def test_a_model_of_few_positions_reads_as_much_as_it_has_room_for() -> None:
     backbone = tiny_backbone("gpt2", n_positions=40)
     rows = Completion().plain(PASSAGES, backbone, (3, 2))
-    assert {len(row.ids) for row in rows} == {40} and general_loss(backbone, Completion(), None, (3, 2)) is not None
+    assert {len(row.ids) for row in rows} == {40}
+
+
+@pytest.mark.parametrize("method", [PromptTuning(prefix=3, infix=2), PreLayer(form="key_value", prefix=5, infix=0)])
+def test_what_a_method_takes_of_them_is_no_room_for_a_text(method: AbstractMethod) -> None:
+    """Keys and values before a row are no slots of it, but its positions go on after theirs: GPT-2's table would end."""
+    backbone = tiny_backbone("gpt2", n_positions=40)
+    method.apply(backbone)
+    assert general_loss(backbone, Completion(), None, method) is not None
 
 
 def test_a_classifier_writes_no_text_and_has_none() -> None:

@@ -19,8 +19,10 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.untuned import Untuned
 from lora_repro.objectives.classification import Classification, Labeller
 from lora_repro.objectives.completion import Completion, encode_prompt, likeliest
+from lora_repro.stages import answer
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.text import GlueText
 
@@ -118,6 +120,18 @@ def test_a_task_with_given_answers_may_be_answered_so_and_others_not() -> None:
         objective.ask(examples[:1], backbone, (0, 0), len(rows[0].ids) + longest - 1)
     with pytest.raises(UserError, match="task e2e answers with a text"):
         Completion.of(type("Text", (), {"name": "e2e", "answers": ()})(), Labeller(), "loss")
+
+
+def test_an_answer_that_the_backbone_has_no_positions_for_is_refused() -> None:
+    """GPT-2 looks positions up in a table, and a given answer is read with its prompt."""
+    objective, backbone, method = Completion.of(TASK, Labeller(), "loss"), tiny_backbone("gpt2"), Untuned()
+    longest = len(" Neither") + 1  # one token a byte, and EOS
+    assert backbone.positions == 256
+    around = len(encode_prompt(TASK.ask("a || b").input, backbone).ids) - 1
+    fitting, larger = (TASK.ask(f"{'a' * (256 - longest - around + more)} || b") for more in (0, 1))
+    assert len(answer(backbone, method, objective, [fitting], 999, "fp32", "test").outputs) == 1
+    with pytest.raises(UserError, match=r"248 tokens and 9 new ones, and this backbone has 256 positions; lower data.max_length"):
+        answer(backbone, method, objective, [larger], 999, "fp32", "test")
 
 
 def test_shots_stand_before_each_input_with_their_texts() -> None:

@@ -14,13 +14,14 @@ from peft_models import DEBERTA, IDS, SENTENCE, TEXT, fresh, logits, sentences, 
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
 from lora_repro.exchange import export, merged, peft_folder
 from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_l import AdapterL
-from lora_repro.methods.base import KINDS, AbstractMethod
+from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.full import Full

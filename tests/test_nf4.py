@@ -16,6 +16,7 @@ from peft_models import logits, smoke_run
 from scipy.stats import norm
 
 from lora_repro.backbone import nf4, weights
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.cells import cells
@@ -28,7 +29,7 @@ from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.adapter_p import AdapterP
-from lora_repro.methods.base import KINDS, AbstractMethod, Shape
+from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.dora import Dora

@@ -12,9 +12,9 @@ import torch
 from peft_models import IDS, SENTENCE, TEXT, fresh, logits, sentences, trained
 from safetensors.torch import load_file, save_file
 
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_folder
-from lora_repro.methods.base import KINDS
 from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.update import merge

@@ -10,9 +10,10 @@ import torch
 from conftest import tiny_backbone
 from transformers import DynamicCache
 
+from lora_repro.backbone.addressed import cache_name
 from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
-from lora_repro.methods._key_value import KeyValuePrefix, cache_name
+from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods.base import Shape
 from lora_repro.methods.prelayer import PreLayer
 

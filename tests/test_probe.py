@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from lora_repro import run
 from lora_repro.analysis.probe import UPDATES, UpdateProbe
-from lora_repro.analysis.spectra import amplification
 from lora_repro.backbone.weights import read
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
@@ -78,8 +77,6 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
             assert arrays[f"{kind}.norm"][-1, layer] == pytest.approx(np.linalg.norm(update), rel=1e-3)
             inside = np.linalg.norm(u[:, :2].T @ weight @ vt[:2].T)
             assert arrays[f"{kind}.inside_2"][-1, layer] == pytest.approx(inside, rel=2e-2)
-            factor = arrays[f"{kind}.norm"][-1, layer] / arrays[f"{kind}.inside_2"][-1, layer]
-            assert factor == pytest.approx(amplification(update, weight, 2), rel=2e-2)
             p = s**2 / (s**2).sum()
             entropy = -sum(float(x) * math.log(x) for x in p if x > 1e-12)
             assert arrays[f"{kind}.effective_rank"][-1, layer] == pytest.approx(math.exp(entropy), rel=2e-2)
@@ -167,10 +164,10 @@ def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "setting", [{"kinds": ["mlp"]}, {"directions": [0]}, {"points": 0}, {"depths": [1.5]}, {"keep": 0}], ids=str
+    "setting", [{"kinds": ["mlp"]}, {"kinds": []}, {"directions": [0]}, {"points": 0}, {"depths": [1.5]}, {"keep": 0}], ids=str
 )
 def test_nonsense_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=f"probe.{next(iter(setting))} "):
         UpdateProbe(name="updates", **setting)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
+from lora_repro.backbone.addressed import cache_name
 from lora_repro.errors import UserError
-from lora_repro.methods._key_value import cache_name
 from lora_repro.methods.base import Shape
 from lora_repro.methods.prompt_tuning import PromptTuning
 

@@ -154,9 +154,9 @@ def test_whatever_a_field_is_given_it_is_built_or_refused_in_one_line(name: str,
 
 def test_a_field_needs_nothing_but_its_type() -> None:
     for value in (True, 1.0, -1, 2**31, "1", None):
-        with pytest.raises(UserError, match=r"x\.keep must be a whole number of at least 0, not"):
-            check("lora_repro.analysis.probe.UpdateProbe", {"keep": value}, "x")
-    check("lora_repro.analysis.probe.UpdateProbe", {"keep": 0}, "x")
-    with pytest.raises(UserError, match=r"x\.kep is no setting of UpdateProbe; did you mean keep\?|choose from name, kinds"):
-        check("lora_repro.analysis.probe.UpdateProbe", {"kep": 0}, "x")
+        with pytest.raises(UserError, match=r"x\.shots must be a whole number of at least 0, not"):
+            check("lora_repro.data.DataConfig", {"shots": value}, "x")
+    check("lora_repro.data.DataConfig", {"shots": 0}, "x")
+    with pytest.raises(UserError, match=r"x\.shot is no setting of DataConfig; did you mean shots\?"):
+        check("lora_repro.data.DataConfig", {"shot": 0}, "x")
     assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"

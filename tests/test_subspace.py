@@ -46,6 +46,16 @@ def ours(folder: Path, rank: int = 4, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("layers, said", [((0, 1), "— in W_q"), ((0,), "100 % in W_q")])
+def test_an_update_of_zero_has_no_top_direction_and_spoils_no_mean(layers: tuple[int, ...], said: str, tmp_path: Path) -> None:
+    """As an adapter that was never trained has it, or one of which a layer never moved."""
+    found = {("query", n): Factors(np.eye(1, 4), np.eye(4, 1) * (n not in layers), 1.0) for n in (0, 1)}
+    subspace.draw(found, None, "", tmp_path)
+    assert f"The top direction holds of ‖ΔW‖²: {said} (mean over layers)" in (tmp_path / "subspace_spectrum.svg").read_text()
+    mean = "none, for every ΔW is zero" if 1 in layers else "W_q top σ² share 1.00, effective rank 1.0"
+    assert subspace.spectra(found, "planted").footnotes[1] == f"Mean over layers: {mean}."
+
+
 @pytest.mark.parametrize("kind", ["pissa.Pissa", "dora.Dora"])
 def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: Path) -> None:
     """PiSSA's B A holds W's own top directions, DoRA's update also scales W's rows."""
@@ -56,6 +66,14 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
         read(run)
     with pytest.raises(UserError, match="there is no "):
         read(tmp_path / "none")
+
+
+@pytest.mark.parametrize("method", [None, "lora", ["lora"], {"alpha": 8}, {"alpha": "8", "rank": 4}, {"alpha": 8, "rank": 0}])
+def test_a_record_that_does_not_say_its_scaling_is_one_line(method: object, tmp_path: Path) -> None:
+    run = ours(tmp_path / "run")
+    (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
+    with pytest.raises(UserError, match=r"nothing beside .* says its alpha and rank"):
+        read(run)
 
 
 def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:

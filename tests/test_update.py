@@ -11,10 +11,11 @@ from conftest import tiny_backbone
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
-from lora_repro.methods.base import KINDS, AbstractMethod, Shape
+from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.dora import Dora

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from lora_repro.backbone.model import Backbone
+    from lora_repro.methods.base import AbstractMethod
     from lora_repro.objectives.base import Objective
 
 PASSAGES = (
@@ -59,13 +60,14 @@ BATCH = 2  # passages at a time: few logits at once, so that no run's peak of me
 
 
 def general_loss(
-    backbone: Backbone, objective: Objective, dtype: torch.dtype | None, slots: tuple[int, int] = (0, 0)
+    backbone: Backbone, objective: Objective, dtype: torch.dtype | None, method: AbstractMethod | None = None
 ) -> float | None:
     """Mean negative log-likelihood of `PASSAGES`, nats a token, each after its first; None of a model that writes no text.
 
-    dtype: of autocast, None without. slots: a method's virtual tokens. Leaves the model in evaluation.
+    dtype: of autocast, None without. method: the one in the model, if there is one. Leaves the model in evaluation mode.
     """
-    rows = objective.plain(PASSAGES, backbone, slots)
+    slots, positions = (method.virtual_tokens, method.positions) if method else ((0, 0), 0)
+    rows = objective.plain(PASSAGES, backbone, slots, positions - sum(slots))
     if not rows:
         return None
     backbone.model.eval()

@@ -114,7 +114,7 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         if not math.isfinite(own):
             raise ValueError(own)
         return path, lambda name, rank: own
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
 
 

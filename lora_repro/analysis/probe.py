@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -39,8 +40,8 @@ from lora_repro.analysis.spectra import (
 from lora_repro.backbone import weights
 from lora_repro.backbone.architecture import Projection
 from lora_repro.backbone.model import Backbone
+from lora_repro.config.kinds import Range, check
 from lora_repro.errors import UserError
-from lora_repro.methods.base import KINDS, require_choice, require_whole
 from lora_repro.methods.update import Update
 from lora_repro.train import checkpoint
 from lora_repro.train.kept import OBSERVED
@@ -56,21 +57,16 @@ class UpdateProbe:
     """
 
     name: str
-    kinds: Sequence[str] = ("query", "value")
-    directions: Sequence[int] = (4, 8, 64)
-    depths: Sequence[float] = (0.0, 0.5, 1.0)
-    points: int = 8
-    keep: int = 64
+    kinds: Sequence[Literal["query", "key", "value", "output"]] = ("query", "value")
+    directions: Sequence[Annotated[int, Range(1)]] = (4, 8, 64)
+    depths: Sequence[Annotated[float, Range(0, 1)]] = (0.0, 0.5, 1.0)
+    points: Annotated[int, Range(1)] = 8
+    keep: Annotated[int, Range(1)] = 64
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
-            require_choice("probe kind", kind, [kind for kind in KINDS if kind != "mlp"])
-        for r in self.directions:
-            require_whole("probe directions", r, 1)
-        require_whole("probe.points", self.points, 1)
-        require_whole("probe.keep", self.keep, 1)
-        if not all(0 <= depth <= 1 for depth in self.depths):
-            raise UserError(f"probe.depths lie between 0 (first layer) and 1 (last), not {self.depths}")
+        check(f"{__name__}.UpdateProbe", vars(self), "probe")
+        if not self.kinds:
+            raise UserError("probe.kinds is empty: name a kind of matrix, such as query, or leave the probe out")
 
     def begin(self, backbone: Backbone, folder: Path) -> Observer:
         """Take down the weights; call it before a method is applied."""

@@ -59,16 +59,6 @@ def projected_norm(weight: Array, left: Array, right: Array) -> float:
     return float(np.linalg.norm(left.T @ np.asarray(weight, np.float64) @ right))
 
 
-def amplification(update: Array, weight: Array, r: int) -> float:
-    """||D||_F / ||U^T W V||_F, U and V the top r singular directions of the update D (Section 7.3).
-
-    Linear in D: with and without alpha / rank it differs by that factor. Infinite where W has nothing in D's directions.
-    """
-    u, s, v = singular(update)
-    inside = projected_norm(weight, u[:, :r], v[:, :r])
-    return float(np.linalg.norm(s)) / inside if inside else float("inf")
-
-
 def intruders(left: Array, tuned: Array, top: int = 10, least: float = 0.5) -> int:
     """How many of the `top` left singular vectors of a tuned matrix have no cosine of `least` with any of `left`, the base's.
 

@@ -11,7 +11,6 @@ checkpoint is written; the authors' .bin is read as tensors alone, never as a pi
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from lora_repro.analysis.spectra import Array, effective_rank, similarity, singu
 from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.disk import sha256
 from lora_repro.report.figures.heatmap import Map, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, comma_separated, markdown
@@ -59,7 +59,7 @@ def origin(path: Path) -> tuple[str, ...]:
     """What a caption says of a file beside its name: whose it is, where that is known, and its sha256."""
     if not path.is_file():
         return ()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 
@@ -86,14 +86,13 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted:
             means.setdefault(NAMES.get(kind, kind), []).append((s[0] ** 2 / np.square(s).sum(), effective_rank(s)))
     more = ("intruders",) if counts else ()
     header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)", *more)
+    averages = [(kind, *np.mean(values, axis=0)) for kind, values in means.items()]
+    averaged = "; ".join(f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}" for kind, share, rank in averages)
     notes = (
         "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
-        "Mean over layers: " + "; ".join(
-            f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}"
-            for kind, (share, rank) in ((kind, np.mean(values, axis=0)) for kind, values in means.items())
-        ) + ".",
+        f"Mean over layers: {averaged or 'none, for every ΔW is zero'}.",
         said,
-    )  # fmt: skip
+    )
     return Table((f"LoRA of {name}", *origin), header, "l" + "r" * (len(header) - 1), tuple(rows), notes)
 
 
@@ -146,8 +145,8 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
         values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
         spectra_row.append(Map(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
-    held = ", ".join(f"{_top_share(panel.values):.0%} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
-    title = f"The top direction holds of ‖ΔW‖²: {held.replace('%', ' %')} (mean over layers)"
+    held = ", ".join(f"{_top_share(panel.values)} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
+    title = f"The top direction holds of ‖ΔW‖²: {held} (mean over layers)"
     paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum", caption=caption)
     rows: list[list[Map]] = []
     if other is None and {"query", "value"} <= set(kinds):
@@ -167,10 +166,10 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
     return [*paths, *(save(rows, title, PHI, folder / "subspace_phi", 1.0, caption) if rows else [])]
 
 
-def _top_share(values: Array) -> float:
-    """sigma_1^2 / sum sigma^2 of each layer's row (layers, r), mean over layers."""
-    squares = np.square(values)
-    return float(np.mean(squares[:, 0] / np.nansum(squares, axis=1)))
+def _top_share(values: Array) -> str:
+    """sigma_1^2 / sum sigma^2 of each layer's row (layers, r), mean over the layers whose update is not zero."""
+    squares = np.square(values[values[:, 0] > 0])
+    return f"{np.mean(squares[:, 0] / np.nansum(squares, axis=1)):.0%}".replace("%", " %") if len(squares) else "—"
 
 
 @cli.command

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +47,7 @@ class AddressedModel:
         self.real: torch.Tensor | None = None  # (B, T), where tokens stand in the rows of a call at work that pads them
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
-        classifies = hasattr(model, self.table.heads.get("classification", "\0"))
+        classifies = hasattr(model, self.table.heads["classification"])
         self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
 
     @classmethod
@@ -114,3 +117,22 @@ class AddressedModel:
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+
+def cache_name(model: nn.Module) -> str:
+    """What this version of transformers calls the KV cache in the keywords and in the output of a model or its body.
+
+    It renames `past_key_values` to `cache`: 5.24 warns at the old name, 5.40 drops it.
+    """
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+@contextmanager
+def attending(config: Any, name: str) -> Iterator[None]:
+    """Let a model attend by the function that is registered with transformers as `name`."""
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -28,9 +28,9 @@ from filelock import FileLock
 from lora_repro import cli
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
-from lora_repro.backbone.wheel import file_sha256 as file_sha256  # for backbone.py too
 from lora_repro.config.place import CACHE, CONF
 from lora_repro.errors import UserError
+from lora_repro.records.disk import sha256
 
 MANIFEST = "manifest.json"
 
@@ -87,7 +87,7 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
-        if file_sha256(path) != known["sha256"]:
+        if sha256(path) != known["sha256"]:
             return f"{name} has another checksum"
     return None
 
@@ -166,7 +166,7 @@ def prepare(weights: Path, folder: Path, wheel: Wheel) -> None:
 def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
     """Write manifest.json: name, label, source wheel and, for every file of `folder`, its bytes and sha256."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }

@@ -42,8 +42,7 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
         )
     if spec.source == "folder":
         return UserError(f"{name} cannot be read as a model: {why}")
-    place = f"{name} at {str(spec.revision)[:8]}"
-    return UserError(f"{place} cannot be read as a model: {why}")
+    return UserError(f"{name} at {str(spec.revision)[:8]} cannot be read as a model: {why}")
 
 
 def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: str | None = None) -> None:
@@ -52,8 +51,8 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: st
     With a classification head the new head is the only weight that may be missing, beside the body's pooler where the head
     reads the `mean` of all positions, and the head of the pretraining task the only one that may be left over.
     """
-    new: tuple[str, ...] = ("\0",)
-    old: tuple[str, ...] = ("\0",)
+    new: tuple[str, ...] = ()
+    old: tuple[str, ...] = ()
     if head == "classification":
         new = ("classifier", "score", "pooler", *(("bert.pooler",) if pooling == "mean" else ()))
         old = (
@@ -65,9 +64,10 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: st
             "roberta.pooler",
             "pooler",  # of a body saved alone
         )
-    kinds = (("missing", new), ("unexpected", old), ("misshapen", ("\0",)))
-    for (what, allowed), kind in zip(
-        kinds, ("missing_keys", "unexpected_keys", "mismatched_keys"), strict=True
+    for what, kind, allowed in (
+        ("missing", "missing_keys", new),
+        ("unexpected", "unexpected_keys", old),
+        ("misshapen", "mismatched_keys", ()),
     ):
         keys = sorted(str(key) for key in info.get(kind, ()) if not str(key).startswith(allowed))
         if keys:

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedTokenizerFast
 
 from lora_repro.backbone import packed
-from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.backbone.addressed import AddressedModel, attending
 from lora_repro.errors import UserError
 
 COMPILER = "inductor"
@@ -140,7 +140,7 @@ class Backbone(AddressedModel):
         positions = attention.cumsum(1) - 1 + self.first_position
         rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **said}.items()}
         packing = packed.Packing(attention.sum(1).tolist())
-        with packed.attending(self.model.config):
+        with attending(self.model.config, packed.NAME):
             found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
         return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
 

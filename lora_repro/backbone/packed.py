@@ -7,8 +7,7 @@ padded rows, most of it in backward, and more exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-NAME = "packed"  # the name by which a model's configuration asks for `attend`
+NAME = "packed"  # the name by which a model's configuration asks for `attend`; it makes no mask then
 LONGEST = 128  # keys up to which plain matrix products beat the fused kernel, which keeps no (t, keys) for backward
 
 
@@ -71,17 +70,6 @@ def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | No
         scores = torch.baddbmm(causal.causal(t, keys, groups), q, k.transpose(1, 2))
     weights = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
     return torch.bmm(weights, v).view(heads, t, d).transpose(0, 1)
-
-
-@contextmanager
-def attending(config: Any) -> Iterator[None]:
-    """Let a model attend by `attend`; it makes no mask meanwhile."""
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 AttentionInterface.register(NAME, attend)

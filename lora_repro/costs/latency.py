@@ -66,7 +66,7 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
 def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Callable[[], torch.Tensor]:
     """One forward pass to the logits (B, T, V) of every position, with no cache; T = `length` and the method's virtual tokens."""
     prefix, infix = method.virtual_tokens
-    device, total = backbone.embedding.weight.device, prefix + length + infix
+    device, total = backbone.device, prefix + length + infix
     ids = torch.randint(backbone.embedding.num_embeddings, (batch, total)).to(device)
     virtual = torch.full((batch, total), -1)
     virtual[:, :prefix] = torch.arange(prefix)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import nn
 
+from lora_repro.config.kinds import Range, check
 from lora_repro.decode.forward import BeamForward
 from lora_repro.decode.selection import Beams, Ending, expand
 from lora_repro.errors import UserError
@@ -64,21 +65,14 @@ class BeamSearch:
     Raises UserError for settings out of range.
     """
 
-    beam: int = 10
-    max_new_tokens: int = 64
-    length_penalty: float = 0.9
+    beam: Annotated[int, Range(1)] = 10
+    max_new_tokens: Annotated[int, Range(1)] = 64
+    length_penalty: Annotated[float, Range(0, 10)] = 0.9  # below 0 the bound of the early stop is another one
     no_repeat_ngram: int = 4
-    batch_size: int = 16
+    batch_size: Annotated[int, Range(1)] = 16
 
     def __post_init__(self) -> None:
-        for name, low in (("beam", 1), ("max_new_tokens", 1), ("no_repeat_ngram", 0), ("batch_size", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise UserError(f"decode.{name} must be a whole number >= {low}, got {value!r}")
-        if (
-            not 0 <= self.length_penalty <= 10
-        ):  # also refuses nan; below 0 the bound of the early stop is another one
-            raise UserError(f"decode.length_penalty must lie in [0, 10], got {self.length_penalty!r}")
+        check(f"{__name__}.BeamSearch", vars(self), "decode")
 
     def decode(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_repro.backbone.addressed import attending, cache_name
 from lora_repro.decode.cache import ATTENTION, BeamTree
 from lora_repro.decode.selection import Beams
 
@@ -30,9 +29,7 @@ class BeamForward:
         self.mask = self._left_padded([[1] * len(prompt.ids) for prompt in prompts], 0)  # (B, P)
         self.calls = self.tokens = 0
         self.cache: Any = None
-        # transformers renames `past_key_values` to `cache` (5.24 warns at the old name, 5.40 drops it)
-        known = inspect.signature(model.forward).parameters
-        self.cache_name = "cache" if "cache" in known else "past_key_values"
+        self.cache_name = cache_name(model)
 
     def _left_padded(self, rows: list[list[int]], fill: int) -> Tensor:
         width = max(map(len, rows))
@@ -68,16 +65,5 @@ class BeamForward:
         if self.segments:
             after = torch.tensor([prompt.segments[-1] + 1 for prompt in self.prompts])
             extra["segments"] = after[beams.owner][:, None]
-        with attention(self.model.config, ATTENTION):
+        with attending(self.model.config, ATTENTION):
             return self._call(beams.history[:, -1:], positions, **extra)
-
-
-@contextlib.contextmanager
-def attention(config: Any, name: str) -> Iterator[None]:
-    """Let a model attend by the function registered as `name`."""
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before

@@ -144,7 +144,7 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
     rank, asked = len(pair["A"]), patterned(name, config, "rank_pattern", "r")
     require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
     alpha = patterned(name, config, "alpha_pattern", "lora_alpha")
-    part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.embedding.weight.device)
+    part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.device)
     fill(dict(part.named_parameters()), pair, f"{name} is another one in this backbone; name the adapter's own base")
     return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lora_repro.backbone.addressed import cache_name
 from lora_repro.errors import UserError
 from lora_repro.exchange.fill import fill
-from lora_repro.methods._key_value import KeyValuePrefix, cache_name
+from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
@@ -67,7 +68,7 @@ def key_values(backbone: Backbone, method: PreLayer) -> torch.Tensor:
     if isinstance(module, KeyValuePrefix):
         pairs = module.forward()  # (L, 2, heads, n, head_dim)
     else:
-        device = backbone.embedding.weight.device
+        device = backbone.device
         slots = torch.arange(method.prefix, device=device)[None]
         ids = torch.full_like(slots, backbone.pad)
         out = backbone.decoder(input_ids=ids, virtual=slots, use_cache=True)

@@ -38,7 +38,7 @@ def adapt_after_mlp(
     """
     parameters: list[nn.Parameter] = []
     for last in after_mlp(backbone, first):
-        adapter = Bottleneck(backbone.hidden_size, bottleneck, activation, init, std, device=backbone.embedding.weight.device)
+        adapter = Bottleneck(backbone.hidden_size, bottleneck, activation, init, std, device=backbone.device)
         last.add_module("adapter", adapter)
         last.register_forward_hook(adapt_output)
         parameters += adapter.parameters()

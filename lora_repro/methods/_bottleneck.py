@@ -1,4 +1,4 @@
-"""The bottleneck of both adapter methods: down-projection, nonlinearity, up-projection, skip connection."""
+"""The bottleneck of every adapter method: down-projection, nonlinearity, up-projection, skip connection."""
 
 from __future__ import annotations
 

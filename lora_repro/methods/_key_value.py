@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
-
-def cache_name(decoder: nn.Module) -> str:
-    """What this version of transformers calls the KV cache, in the decoder's keywords and in its outputs."""
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+from lora_repro.backbone.addressed import cache_name
 
 
 class KeyValuePrefix(nn.Module):

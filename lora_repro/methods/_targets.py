@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lora_repro.methods.base import KINDS, Shape, require, require_choice
+from lora_repro.backbone.architecture import KINDS
+from lora_repro.methods.base import Shape, require, require_choice
 
 if TYPE_CHECKING:
     from lora_repro.backbone.architecture import Projection

@@ -61,7 +61,7 @@ class AdapterH(AbstractMethod):
                     self.init,
                     self.std,
                     truncate=self.init != "gaussian",
-                    device=backbone.embedding.weight.device,
+                    device=backbone.device,
                 )
                 found.replace(AdaptedProjection(found.module, adapter))
                 parameters += adapter.parameters()

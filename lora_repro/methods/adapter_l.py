@@ -43,7 +43,7 @@ class AdapterL(AbstractMethod):
                 self.init,
                 self.std,
                 norm=True,
-                device=backbone.embedding.weight.device,
+                device=backbone.device,
             )
             layer.add_module("adapter", adapter)
             layer.register_forward_hook(adapt_output)

@@ -12,12 +12,11 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
-
-KINDS = ("query", "key", "value", "output", "mlp")
 
 
 def require(condition: bool, message: str) -> None:
@@ -93,7 +92,7 @@ class Trainable:
         return {**self.named, **self.kept}
 
     def parameters(self) -> list[nn.Parameter]:
-        """The same without the names."""
+        """Everything that is trained, without the names."""
         return [*self.method.values(), *self.head.values()]
 
     def counts(self, model: nn.Module) -> dict[str, int]:
@@ -174,9 +173,10 @@ class AbstractMethod(abc.ABC):
 
     @abc.abstractmethod
     def insert(self, backbone: Backbone) -> Trainable:
-        """Change backbone.model in place and return what is trained. New values are drawn from torch's global
+        """Change backbone.model in place and return what is trained. Called by `apply`.
 
-        generator, so the caller's torch.manual_seed fixes them. Called by `apply`."""
+        New values are drawn from torch's global generator, so the caller's torch.manual_seed fixes them.
+        """
 
     @abc.abstractmethod
     def count(self, shape: Shape) -> int:

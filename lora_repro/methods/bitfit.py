@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lora_repro.backbone import weights
-from lora_repro.methods.base import KINDS, AbstractMethod, Shape, Trainable, biases, named
+from lora_repro.backbone.architecture import KINDS
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, biases, named, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -27,6 +29,8 @@ class BitFit(AbstractMethod):
     name: str = "bitfit"
 
     def insert(self, backbone: Backbone) -> Trainable:
+        computed = any(is_parametrized(module, "bias") for module in backbone.decoder.modules())
+        require(not computed, "a method before bitfit computes the biases that it would train: name bitfit first")
         if not any(biases(layer) for layer in backbone.layers):
             self.add_biases(backbone)
         return Trainable(method=named(backbone.model, biases(backbone.decoder)))

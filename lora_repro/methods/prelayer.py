@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from lora_repro.methods._key_value import KeyValuePrefix, cache_name
+from lora_repro.backbone.addressed import cache_name
+from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods._slots import LayerActivations, no_slots, random_tokens
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -88,7 +89,7 @@ class PreLayer(AbstractMethod):
         )
 
     def activations(self, backbone: Backbone) -> nn.Module:
-        n, device = self.prefix + self.infix, backbone.embedding.weight.device
+        n, device = self.prefix + self.infix, backbone.device
         if self.init == "gaussian" or device.type == "meta":  # a plan asks for shapes, and no model runs there
             values = torch.randn(backbone.n_layers, n, backbone.hidden_size, device=device) * self.std
         else:  # hidden state l is what enters layer l
@@ -98,7 +99,7 @@ class PreLayer(AbstractMethod):
     def key_value(self, backbone: Backbone) -> nn.Module:
         require(backbone.table.pooling == "last", "PreLayer form key_value needs a decoder backbone; set method.form=activations")
         sizes = (self.prefix, backbone.n_layers, backbone.n_kv_heads, backbone.head_dim)
-        device, initial = backbone.embedding.weight.device, None
+        device, initial = backbone.device, None
         if not self.reparametrise and (self.init == "gaussian" or device.type == "meta"):
             out = 2 * backbone.n_layers * backbone.kv_size
             initial = torch.randn(self.prefix, out, device=device) * self.std

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Untuned(AbstractMethod):
-    """Nothing is inserted and nothing is trained; the model only decodes."""
+    """Nothing is inserted and nothing of the backbone is trained: a decoder only answers, a sentence task trains its new head."""
 
     name: str = "untuned"
 

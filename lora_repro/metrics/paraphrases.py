@@ -7,7 +7,6 @@ words in a row, that no text has is never found, and without it, the others in t
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zipfile
 from array import array
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_repro.config.place import CACHE
+from lora_repro.records.disk import sha256
 
 Index = dict[str, NDArray[np.generic]]
 
@@ -83,7 +83,7 @@ def _index(table: Path, folder: Path) -> Index:
 
     words: every word, a line each; ids: the words of all phrases in a row; sizes: how many of them each phrase has.
     """
-    path = folder / f"{hashlib.sha256(table.read_bytes()).hexdigest()[:16]}.npz"
+    path = folder / f"{sha256(table)[:16]}.npz"
     try:
         with path.open("rb") as file, np.load(file) as kept:
             return dict(kept)

@@ -1,4 +1,4 @@
-"""Which values of price, rating, area, family friendliness, food and type a text says, by known wordings.
+"""Which price, rating and family friendliness a text says, by known wordings (`slot_places.py`: area, food, type and venue).
 
 Each function returns (firm, loose): values the text states for that slot, and values it may mean. A slot is
 fulfilled by either; only a firm value is held against the text (as wrong or invented). A price and a rating

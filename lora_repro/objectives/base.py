@@ -89,14 +89,21 @@ class Objective(abc.ABC):
         """What the best checkpoint has least of."""
         return validation["dev_loss"]
 
+    def added(self, backbone: Backbone) -> int:
+        """How many positions the longest answer takes after its input; none where nothing is written."""
+        return 0
+
     @abc.abstractmethod
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
         """One output a row, in order, and the model calls that it took. `progress` is told of rows as they are finished."""
 
-    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
-        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text."""
+    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
+        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text.
+
+        outside: positions that the method takes beside a row.
+        """
         return []
 
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:

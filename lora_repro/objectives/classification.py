@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, final
 
 import torch
 from torch.nn import functional as F
 
+from lora_repro.config.kinds import Range, check
 from lora_repro.data import Batch, Encoded, batches
 from lora_repro.errors import UserError
 from lora_repro.objectives.base import Objective, said_of_positions
@@ -93,13 +94,12 @@ class Labeller:
     `batch_size` changes speed and memory only.
     """
 
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(1)] = 64
     beam: ClassVar[int] = 1
     max_new_tokens: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"decode.batch_size must be at least 1, not {self.batch_size}")
+        check(f"{__name__}.Labeller", vars(self), "decode")
 
 
 @final

@@ -224,6 +224,11 @@ class Completion(Objective):
             return self.decoder.max_new_tokens
         return max(len(completed(Encoded([], [], [], 0), text, backbone).ids) for text in self.task.answers)
 
+    def added(self, backbone: Backbone) -> int:
+        """All of an answer that is given; of one that is written all but the last token, which is not read again."""
+        longest = self._longest(backbone)
+        return longest - 1 if isinstance(self.decoder, BeamSearch) else longest
+
     def _shown(self, shots: Sequence[Example], backbone: Backbone) -> list[int]:
         """The tokens of examples with their texts."""
         ids: list[int] = []
@@ -233,12 +238,12 @@ class Completion(Objective):
             ids += backbone.tokenizer.encode("\n\n", add_special_tokens=False)
         return ids
 
-    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int]) -> list[Encoded]:
+    def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
         """[slots] text, scored from its second token on; as much of it as the model has positions for."""
         found, n = [], sum(slots)
-        config: Any = backbone.model.config
+        room = None if backbone.positions is None else backbone.positions - n - outside
         for text in texts:
-            ids = backbone.tokenizer.encode(text, add_special_tokens=False)[: config.max_position_embeddings - n]
+            ids = backbone.tokenizer.encode(text, add_special_tokens=False)[:room]
             virtual = [*range(n), *[-1] * len(ids)]
             found.append(Encoded([backbone.pad] * n + ids, virtual, [0] * (n + len(ids)), n + 1))
         return found

@@ -10,8 +10,8 @@ import urllib.request
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.backbone.wheel import file_sha256
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.records.disk import sha256 as file_sha256
 
 TRIES, PAUSE, TIMEOUT, PIECE = 4, 1.0, 30, 1 << 16
 BUSY = {408, 429, 500, 502, 503, 504}

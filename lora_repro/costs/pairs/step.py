@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from lora_repro.backbone import weights
+from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose, profile_of
 from lora_repro.costs.arithmetic import backward, forward
@@ -29,7 +30,7 @@ from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.methods.base import KINDS, AbstractMethod
+from lora_repro.methods.base import AbstractMethod
 from lora_repro.objectives.base import Objective
 from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
