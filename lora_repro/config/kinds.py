@@ -202,7 +202,7 @@ def _subscripted(name: str, inside: ast.expr) -> Kind | None:
     items = list(inside.elts) if isinstance(inside, ast.Tuple) else [inside]
     if name == "Literal":
         choices = [ast.literal_eval(item) for item in items]
-        words = f"one of {', '.join(map(str, choices))}"
+        words = f"{'one of ' if len(choices) > 1 else ''}{', '.join(map(str, choices))}"
         return Kind(lambda value: any(value == choice and type(value) is type(choice) for choice in choices), words)
     if name == "Annotated":
         call = items[1]
