@@ -39,7 +39,7 @@ from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.statistics import Metric, one_origin, score, summarise
-from lora_repro.report.table import EMPTY, Table
+from lora_repro.report.table import EMPTY, Table, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import (
     Run,
@@ -166,11 +166,11 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
     rows = []
     for one in found:
         compared, digits = one.found, one.found.metric.digits
-        signed = f"{compared.difference:+.{digits}f}".replace("-", "−") if compared.ours else EMPTY
+        off = signed(compared.difference, digits) if compared.ours else EMPTY
         allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
         means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (compared.theirs, compared.ours)]
         cell = compared.cell
-        rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, signed, allowed, one.verdict))
+        rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, off, allowed, one.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
     said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)
