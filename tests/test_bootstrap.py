@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import bleu, glue
+from lora_repro.metrics import bleu, bootstrap, glue
 from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_bootstrap, paired_draws
 
 Row = dict[str, Any]
@@ -276,3 +276,13 @@ def test_the_side_with_fewer_seeds_limits_the_freedom() -> None:
     for sides in ((many, few), (few, many)):
         assert paired_draws(*sides, n=50, metric="accuracy").freedom == 1
     assert paired_draws(many, few[:1], n=50, metric="accuracy").freedom == 3
+
+
+def test_the_order_in_which_sums_are_added_does_not_tell() -> None:
+    """With one BLAS thread or two a figure had another pixel."""
+    draw = np.random.default_rng(0)
+    metric, weights = METRICS["pearson"], draw.integers(4, size=(50, 300)).astype(float)
+    table = np.asarray(metric.columns([{"predicted": x, "gold": y} for x, y in draw.normal(size=(300, 2))]))
+    other = draw.permutation(300)
+    found = [bootstrap._scores([rows], metric, drawn) for rows, drawn in ((table, weights), (table[other], weights[:, other]))]
+    assert (found[0] == found[1]).all() and np.isfinite(found[0]).all()
