@@ -235,6 +235,9 @@ def test_names_and_fields_are_checked(cache: Cache) -> None:
     (cache.conf / "backbone" / "bad.yaml").write_text("source: wheel\nwheel: {package: x}\n")
     with pytest.raises(UserError, match="needs package, version, sha256"):
         read_spec("bad", cache.conf)
+    (cache.conf / "backbone" / "worse.yaml").write_text("source: [wheel\n")
+    with pytest.raises(UserError, match=r"conf/backbone/worse.yaml is no yaml of a backbone: while parsing"):
+        read_spec("fake", cache.conf)
 
 
 def test_every_wheel_backbone_of_the_repository_is_described_in_full() -> None:

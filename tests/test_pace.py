@@ -33,3 +33,11 @@ def test_it_is_told_after_each_doubling_by_the_weight_of_what_is_left(monkeypatc
 def test_without_published_times_runs_weigh_alike_and_one_that_is_foreign_counts_for_nothing() -> None:
     made = Pace([cell("a"), cell("b"), cell("c")], {})
     assert made.ended(cell("x")) == "" and made.ended(cell("a")).startswith("1 of 3 runs done, about 0 s")
+
+
+def test_a_failed_run_is_neither_done_nor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace.time, "monotonic", iter((0.0, 60.0, 120.0)).__next__)
+    made = Pace([cell(name) for name in "abcd"], {})
+    assert made.ended(cell("a")) == "1 of 4 runs done, about 3 min left"
+    assert made.ended(cell("b"), failed=True) == ""
+    assert made.ended(cell("c")) == "2 of 4 runs done, about 60 s left"  # one is left, not two

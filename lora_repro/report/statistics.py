@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, METRICS, Draws, Floats, detectable, paired_draws
 from lora_repro.records.record import load_predictions
-from lora_repro.report.table import EMPTY, SINGLE, Number
+from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
@@ -94,10 +94,10 @@ class Difference:
 
     def text(self, digits: int) -> str:
         """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * a corrected p below 0.05, Δ `detectable`; `†` marks a single seed."""
-        mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in (self.mean, self.low, self.high))
+        low, high = (bound(end, digits) for end in (self.low, self.high))
         mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
         least = "" if math.isnan(self.error) else f", Δ {self.detectable:.{digits}f}"
-        return Number(f"{mean} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
+        return Number(f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
 
 
 def holm(found: Sequence[Difference]) -> list[Difference]:

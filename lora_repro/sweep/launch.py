@@ -72,7 +72,7 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
         with supervise.stoppable():
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
             code = supervise.start("lora_repro.run", overrides, cell.folder, *how)
-        if _pace and not code and (told := _pace.ended(cell)):
+        if _pace and (told := _pace.ended(cell, failed=bool(code))):
             cli.say(told)
     except UserError as error:
         cli.failed(error)

@@ -21,14 +21,16 @@ class Pace:
         seconds = {cell.signature: known.get(cell.signature) for cell in missing}
         usual = statistics.mean(found) if (found := [value for value in seconds.values() if value]) else 1.0
         self.left = {name: value or usual for name, value in seconds.items()}
-        self.all, self.began, self.done, self.lock = len(self.left), time.monotonic(), 0.0, Lock()
+        self.all, self.runs, self.began, self.done, self.lock = len(self.left), 0, time.monotonic(), 0.0, Lock()
 
-    def ended(self, cell: Cell) -> str:
-        """`2 of 14 runs done, about 21 min left`; empty where nothing is to be told."""
+    def ended(self, cell: Cell, failed: bool = False) -> str:
+        """`2 of 14 runs done, about 21 min left`; empty where nothing is to be told. A failed run is neither done nor left."""
         with self.lock:
-            self.done += self.left.pop(cell.signature, 0.0)
-            ended = self.all - len(self.left)
-            if not self.left or not self.done or ended & (ended - 1):
+            weight = self.left.pop(cell.signature, 0.0)
+            if failed or not weight:
+                return ""
+            self.done, self.runs = self.done + weight, self.runs + 1
+            if not self.left or self.runs & (self.runs - 1):
                 return ""
             left = (time.monotonic() - self.began) / self.done * sum(self.left.values())
-        return f"{ended} of {self.all} runs done, about {duration(left)} left"
+        return f"{self.runs} of {self.all} runs done, about {duration(left)} left"

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
-from lora_repro.errors import UserError
+from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import ray_launcher, ready, supervise
 from lora_repro.sweep.tune import badness, shortened, trial
@@ -60,12 +60,14 @@ def started(config: DictConfig) -> dict[str, Any]:
     """A trial in a process of its own. Raises UserError if it ends without a dev loss."""
     _, folder = shortened(config, config.train.lr)
     path = folder / "trial.json"
+    code = 0
     if not path.exists():
         with supervise.stoppable():
             how = (config.launch.tries, 1, config.launch.per_gpu, config.device)
-            supervise.start("lora_repro", ["search", *job_overrides()], folder, *how)
+            code = supervise.start("lora_repro", ["search", *job_overrides()], folder, *how)
     if not path.exists():
-        why = supervise.attempts(folder).get("why", "it did not start")
+        silent = "another process is at it" if code == Busy.exit_code else "it did not start"
+        why = supervise.attempts(folder).get("why", silent)
         raise UserError(f"the trial at train.lr={config.train.lr:.3g} has no dev loss: {why}")
     return record.read(path)
 

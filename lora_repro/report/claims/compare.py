@@ -39,6 +39,7 @@ from lora_repro.report.statistics import (
     score,
     spread,
 )
+from lora_repro.report.table import bound, signed
 from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
@@ -147,7 +148,7 @@ class Compare(ClaimTest):
                 other = _value(places, seeds, levels, metric)
                 found.append(other.turned(sign))
                 verdict = found[-1].verdict(self.region, self.least)
-                notes.append(f"{metric} {other.value:+.1f} [{other.low:+.1f}, {other.high:+.1f}]: {verdict}".replace("-", "−"))
+                notes.append(f"{metric} {signed(other.value)} [{bound(other.low)}, {bound(other.high)}]: {verdict}")
         wanting = _wanting(places, seeds)
 
         def verdict_on(region: Region) -> str:

@@ -12,6 +12,7 @@ from lora_repro.report.figures.points import Panel, Point
 from lora_repro.report.figures.style import inside
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
+from lora_repro.report.table import bound, signed
 
 CAPTION = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
@@ -53,10 +54,10 @@ def statement(scores: Scores) -> str:
         return f"{scores.title}: {metric.label} beside {scores.reference}, ours and the paper's"
     paper = papers[ours.label]
     low, high = ours.span
-    between = f" [{_signed(low)}, {_signed(high)}]" if low < high else ""
+    between = f" [{bound(low)}, {bound(high)}]" if low < high else ""
     return (
-        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters for {_signed(ours.y)}{between} "
-        f"{metric.label} over {scores.reference}; in the paper {_share(paper.x)} % for {_signed(paper.y)}"
+        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters for {signed(ours.y)}{between} "
+        f"{metric.label} over {scores.reference}; in the paper {_share(paper.x)} % for {signed(paper.y)}"
     )
 
 
@@ -77,10 +78,6 @@ def _papers(scores: Scores, result: Result, reference: Result) -> Point:
     key = scores.compared.key
     share = 100 * float(result.printed_millions or 0) / float(reference.printed_millions or 1)
     return Point(result.label, share, result.cells[key].mean - reference.cells[key].mean, None, result.method, quoted=True)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
 
 
 def _share(value: float) -> str:
