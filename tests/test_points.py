@@ -11,7 +11,7 @@ import pytest
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import beside, points
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
-from lora_repro.report.figures.style import inside
+from lora_repro.report.figures.style import inside, wrapped
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference, Mean, Metric
@@ -43,6 +43,28 @@ def test_labels_of_neighbours_do_not_overlap() -> None:
     boxes = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
     assert len(boxes) == 4
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_a_label_between_two_bars_stands_past_its_own() -> None:
+    from matplotlib.text import Annotation, Text
+
+    made = tuple(
+        points.Point(label, x, y, sd, "lora" if "LoRA" in label else "full")
+        for label, x, y, sd in (
+            ("LoRA on W_q, W_v", 2.3e5, 64.58, 2.0),
+            ("QLoRA on all linear layers", 1.22e6, 65.05, 1.2),
+            ("LoRA on all linear layers", 1.22e6, 64.7, 1.6),
+            ("Full fine-tuning", 1.345e8, 64.7, 1.0),
+        )
+    )
+    axis = points._figure([points.Panel("t", made)], "BLEU", "", "").axes[0]
+    labels = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
+    bars = [points._bar_box(axis, point) for point in made]
+    assert len(labels) == 4 and not any(label.overlaps(bar) for label in labels for bar in bars)
+
+
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    assert wrapped("LoRA 79.9 with 73.7 k", 1.4).splitlines() == ["LoRA 79.9 with", "73.7\u00a0k"]
 
 
 def scores(*results: Result) -> Scores:

@@ -161,12 +161,20 @@ def _label(axis: Axes, panel: Panel) -> None:
         at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
         said = wrapped(point.label, 2.4, size=8)
         look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
-        taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), taken))
+        places = [*PLACES, *_past_bar(axis, point)]
+        taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), places, taken))
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:
     (x, low), (_, high) = (axis.transData.transform((point.x, end)) for end in point.span)
     return Bbox.from_extents(x - 2, low, x + 2, high)
+
+
+def _past_bar(axis: Axes, point: Point) -> list[tuple[float, float]]:
+    """Places above and below a point's bar, in points from its marker: free where bars stand on both sides."""
+    low, y, high = (axis.transData.transform((point.x, value))[1] for value in (point.span[0], point.y, point.span[1]))
+    ends = [((end - y) * 72 / axis.figure.dpi + beyond) for end, beyond in ((high, 5), (low, -5))]
+    return [(dx, dy) for dy in ends for dx in (0.0, 1.0, -1.0)]
 
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
@@ -189,22 +197,22 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
     return taken
 
 
-def _place(axis: Axes, text: Annotation, taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first of the places that lies in the frame, or least outside, and overlaps nothing, or the least."""
+def _place(axis: Axes, text: Annotation, places: Sequence[tuple[float, float]], taken: list[Bbox]) -> Bbox:
+    """Move `text` to the first of `places` that lies in the frame, or least outside, and overlaps nothing, or the least."""
     tried: list[tuple[float, int, int]] = []
     frame = axis.bbox
-    for place in range(len(PLACES)):
+    for number, place in enumerate(places):
         box = _moved(axis, text, place)
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
-        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), place))
+        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), number))
         if tried[-1][:2] == (0.0, 0):
             break
-    return _moved(axis, text, min(tried)[2])
+    return _moved(axis, text, places[min(tried)[2]])
 
 
-def _moved(axis: Axes, text: Annotation, place: int) -> Bbox:
-    """The room that `text` takes at one of `PLACES`, where it is then."""
-    dx, dy = PLACES[place]
+def _moved(axis: Axes, text: Annotation, place: tuple[float, float]) -> Bbox:
+    """The room that `text` takes at a place, where it is then."""
+    dx, dy = place
     text.set_position((dx, dy))
     text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
     text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")

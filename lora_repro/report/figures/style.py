@@ -80,7 +80,7 @@ def _height(figure: Figure, what: Text | Legend) -> float:
 
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
-    """`words` with a break wherever a line would be wider than so many inches; their own breaks stay."""
+    """`words` with a break wherever a line would be wider than so many inches, not before a unit; their own breaks stay."""
     canvas: Any = FigureCanvasAgg(Figure(dpi=100))
     renderer = canvas.get_renderer()
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
@@ -90,7 +90,7 @@ def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", 
         return bool(letters > 97 * inches)  # not 100: another resolution rounds them up
 
     lines: list[str] = []
-    for line in words.replace(" %", "\u00a0%").splitlines():
+    for line in re.sub(r" (?=%)|(?<=\d) (?=[kMB]\b)", "\u00a0", words).splitlines():
         lines.append("")
         for word in line.split(" "):
             longer = f"{lines[-1]} {word}".strip()
