@@ -73,8 +73,9 @@ def test_an_option_at_its_default_and_a_class_that_moved_rename_nothing(
     assert record.signature(changed(path, value)) == record.signature(ASKED)
 
 
-def test_null_in_place_of_a_default_is_not_that_default() -> None:
-    assert record.signature(changed("train.warmup", None)) != record.signature(ASKED)
+@pytest.mark.parametrize(("path", "value"), [("train.warmup", None), ("train.compile", 0)])  # by default 500 and false
+def test_what_only_resembles_a_default_is_not_that_default(path: str, value: object) -> None:
+    assert record.signature(changed(path, value)) != record.signature(ASKED)
 
 
 def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
