@@ -189,8 +189,6 @@ def test_vera_shares_one_frozen_pair() -> None:
     assert len({id(layer.shared) for layer in found}) == 1
     assert tuple(found[0].shared.A.shape) == (4, 64) and tuple(found[0].shared.B.shape) == (64, 4)
     assert {name.rpartition(".")[2] for name in trainable.method} == {"b", "d"}
-    bound = math.sqrt(6 / 64)
-    assert 0.9 * bound < found[0].shared.A.abs().max() <= bound
 
 
 def test_lora_plus_gives_b_its_own_rate_and_rslora_its_own_scale() -> None:
