@@ -129,11 +129,12 @@ def test_the_class_of_arithmetic_tells_by_which_units_a_cpu_multiplies_bf16(
     assert provenance.kernels(torch.device("cpu")) == f"{platform.machine()} AVX2"  # which has none
 
 
-def test_nan_never_reaches_a_file_and_the_old_record_survives(tmp_path: Path) -> None:
-    record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [])
-    with pytest.raises(ValueError):
-        record.save(tmp_path, {"schema": 1, "bleu": math.nan}, [])
-    assert record.find(tmp_path) is not None
+def test_nan_never_reaches_a_file_and_the_old_record_survives_with_its_predictions(tmp_path: Path) -> None:
+    found = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [{"key": "a"}])
+    for more, row in (({"bleu": math.nan}, {"key": "b"}), ({}, {"key": "b", "cider": math.nan})):
+        with pytest.raises(ValueError):
+            record.save(tmp_path, {"schema": 1, **more}, [row])
+    assert record.find(tmp_path) == found and record.defect(tmp_path, found, record.FILES) is None
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "predictions.jsonl"}
 
 
