@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from lora_repro.config import place
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
@@ -109,6 +110,35 @@ def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_pat
         record.save(tmp_path, {"schema": 1, "signature": "s", "status": status}, [{"key": "k", "output": "é"}])
         assert (record.find(tmp_path) is not None) == found
     assert record.load_predictions(tmp_path / "predictions.jsonl") == [{"key": "k", "output": "é"}]
+
+
+def test_code_is_dirty_where_what_computes_is_not_its_commit_s_or_git_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in ("lora_repro", "conf", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one").write_text("1")
+    monkeypatch.setattr(place, "INSTALLED", False)
+    monkeypatch.setattr(place, "LIBRARY", tmp_path / "lora_repro")
+    unknown = {"git_sha": None, "dirty": True}
+    assert provenance._look() == unknown
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "x")
+    clean = {"git_sha": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "docs" / "one").write_text("2")  # which changes no number
+    assert provenance._look() == clean
+    (tmp_path / "conf" / "one").write_text("2")
+    assert provenance._look() == {**clean, "dirty": True}
+    git("checkout", "conf")
+    (tmp_path / "lora_repro" / "new").write_text("")  # tracked or not
+    assert provenance._look() == {**clean, "dirty": True}
+    monkeypatch.setattr(place, "INSTALLED", True)  # inside somebody else's repository
+    assert provenance._look() == unknown
 
 
 @pytest.mark.parametrize("flags, units", [
