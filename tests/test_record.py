@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import platform
 import subprocess
-import sys
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -219,26 +221,22 @@ def test_a_refused_command_leaves_nothing_and_others_folders_stay(tmp_path: Path
     assert (tmp_path / "runs" / "mini" / "s" / "metrics.jsonl").exists()
 
 
-HOLDER = """
-import sys, pathlib
-from lora_repro.records import record
-with record.lock(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(folder: Path, held: Event) -> None:
+    with record.lock(folder):
+        held.set()
+        time.sleep(600)
 
 
 def test_a_second_process_is_told_to_leave_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdout is not None and holder.stdin is not None
-    assert holder.stdout.readline() == b"held\n"
+    fork = multiprocessing.get_context("fork")
+    holder = fork.Process(target=hold, args=(tmp_path, held := fork.Event()))
+    holder.start()
+    assert held.wait(60)
     with pytest.raises(Busy, match=f"{holder.pid} on") as caught, record.lock(tmp_path):
         pass
     assert caught.value.exit_code == 75
     holder.kill()
-    holder.wait()
-    holder.stdin.close()
-    holder.stdout.close()
+    holder.join()
     with record.lock(tmp_path):
         pass
 
