@@ -36,8 +36,8 @@ COLUMNS = [Column(BLEU, "bleu"), Column(SER, "slot_error_rate")]
 
 
 def record(signature: str, bleu: float | None = 0.5, **other: Any) -> dict[str, Any]:
-    """A finished record; `other` replaces: status, method (parameters), caption, sha256, text_form, note."""
-    parameters = {"method": other.get("method", 1000), "head": 0, "total": 5000}
+    """A finished record; `other` replaces: status, method and head (parameters), caption, sha256, text_form, note."""
+    parameters = {"method": other.get("method", 1000), "head": other.get("head", 0), "total": 5000}
     measured: dict[str, Any] = {"scores": {"bleu": bleu, "slot_error_rate": 0.25}, "parameters": parameters}
     return {
         "schema": 1,
@@ -179,6 +179,24 @@ def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) 
     found = store(tmp_path, record("a", 0.5), record("b", None))
     result = results(row("lora", 1, ["a", "b"]), found)["lora"]
     assert "bleu" not in result.cells and result.cells["slot_error_rate"].mean == 25.0
+
+
+@pytest.mark.parametrize(("last", "average"), [(0.7, Mean(40.0, 200**0.5, 2)), (None, Mean(30.0, None, 1))])
+def test_an_average_is_over_the_seeds_that_every_task_has_a_score_of(
+    last: float | None, average: Mean, tmp_path: Path
+) -> None:
+    scores = {"x": [0.1, 0.3, 0.9], "y": [0.5, last]}
+    heads, cells, records = {"x": 5, "y": 3}, [], []
+    for task, values in scores.items():
+        keys = [f"{task}{seed}" for seed in range(len(values))]
+        records += [record(key, value, head=heads[task]) for key, value in zip(keys, values, strict=True)]
+        asked = {"task": {"name": task}, "backbone": {"name": "small"}, "method": {"name": "lora"}}
+        cells += [dataclasses.replace(cell, axes={"task": task}, asked=asked) for cell in row("lora", 1, keys)]
+    columns = [*(Column(Metric(task, task), "bleu", task) for task in scores), Column(Metric("average", "A"), "", "average")]
+    (made,) = measured(cells, store(tmp_path, *records), columns, "task", "full", [])
+    assert (made.n, made.head_parameters) == (2, 5)  # the fewest seeds, the largest head
+    found = made.cells["average"]
+    assert (found.mean, found.sd, found.n) == (pytest.approx(average.mean), average.sd and pytest.approx(average.sd), average.n)
 
 
 @pytest.mark.parametrize("other", [{"caption": "E2E NLG"}, {"text_form": "tokenised"}, {"sha256": "cd"}])
@@ -415,3 +433,6 @@ def test_tasks_of_an_average_are_drawn_apart(tmp_path: Path) -> None:
         parts.append((statistics.paired(*sides), "accuracy"))
     one, both = statistics.difference(parts[:1]), statistics.difference(parts)
     assert both.mean == pytest.approx(one.mean) and both.error == pytest.approx(one.error / math.sqrt(2), rel=0.15)
+    (pairs, metric), other = parts
+    assert statistics.difference([(pairs[:1], metric), other]).n == 1  # the fewest
+    assert statistics.difference([([], metric), other]) is None  # never over fewer tasks
