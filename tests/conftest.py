@@ -1,9 +1,9 @@
-"""What several test files need: tiny random backbones with a byte tokenizer."""
+"""What several test files need: tiny random backbones with a byte tokenizer, a mistake that is told in one line."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
 from lora_repro.data import Encoded
+from lora_repro.errors import UserError
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
@@ -82,6 +83,15 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
 def text_row(ids: list[int], prompt_length: int) -> Encoded:
     """A training sequence without virtual tokens."""
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
+
+
+def refused(call: Callable[[], object], *parts: str) -> None:
+    """The call is refused in one line, which says all of `parts`."""
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 def pytest_collection_finish() -> None:

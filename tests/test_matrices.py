@@ -29,10 +29,9 @@ def test_a_gradient_step_on_d_is_that_step_on_w(architecture: str, kinds: list[s
         for parameter in trainable.method.values():  # not the new head
             parameter -= 0.1 * parameter.grad  # type: ignore[operator]
         for found in places:
-            rows = slice(found.start, found.start + found.size)
             weight, gradient = found.module.weight, found.module.weight.grad
             wide = transposed(found.module)
-            (weight.T if wide else weight)[rows] -= 0.1 * (gradient.T if wide else gradient)[rows]
+            (weight.T if wide else weight)[found.rows] -= 0.1 * (gradient.T if wide else gradient)[found.rows]
     assert torch.allclose(ours.model(input_ids=IDS).logits, literal.model(input_ids=IDS).logits, atol=1e-5)
 
 
@@ -45,10 +44,9 @@ def test_lora_at_full_rank_reaches_what_the_whole_matrix_reaches() -> None:
     with torch.no_grad():
         for layer in range(2):
             delta = 0.1 * torch.randn(32, 32, generator=draw)
-            ours, theirs = (b.projections(layer, "query")[0] for b in (lora, full))
-            part = getattr(ours.parent, ours.attribute).parts["query"]
-            part.B.copy_(delta @ torch.linalg.inv(part.A))
-            getattr(theirs.parent, theirs.attribute).parts["query"].D.copy_(delta)
+            ours, theirs = (b.projections(layer, "query")[0].module.parts["query"] for b in (lora, full))
+            ours.B.copy_(delta @ torch.linalg.inv(ours.A))
+            theirs.D.copy_(delta)
     assert torch.allclose(lora.model(input_ids=IDS).logits, full.model(input_ids=IDS).logits, atol=1e-4)
 
 

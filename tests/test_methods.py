@@ -200,14 +200,6 @@ def test_every_config_has_its_file() -> None:
         assert form and form[1] in STEMS and f"name: {stem}" in named[stem], stem
 
 
-def test_methods_import_no_method() -> None:
-    for file in FILES:
-        lines = [
-            line for line in file.read_text(encoding="utf-8").splitlines() if "lora_repro.methods" in line
-        ]
-        assert not [line for line in lines for stem in STEMS if f"lora_repro.methods.{stem} " in line], file
-
-
 def gpt2_shape(size: str) -> Shape:
     """The shape of GPT-2 medium or large, read off a model without storage."""
     layers, width, heads = {"medium": (24, 1024, 16), "large": (36, 1280, 20)}[size]

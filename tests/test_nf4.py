@@ -206,6 +206,7 @@ def test_models_that_share_weights_share_their_codes_and_scales() -> None:
     assert len(pairs) > 14 and all(one is other for one, other in pairs)
 
 
+@installed
 def test_merging_is_refused_until_the_weights_are_dequantised() -> None:
     model = backbone("gpt2")
     with torch.no_grad():

@@ -29,20 +29,18 @@ def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:
 
 
 def test_labels_of_neighbours_do_not_overlap() -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.text import Annotation, Text
-
-    axis = FigureCanvasAgg(Figure(figsize=(7, 4))).figure.subplots()
     names = ["LoRA", "AdapterL (small)", "PreLayer", "BitFit"]
-    panel = points.Panel(
-        "t", tuple(points.Point(name, 2e5 + 1e4 * i, 60 + 0.3 * i, None) for i, name in enumerate(names))
-    )
-    points._draw(axis, panel, "y")
-    points._label(axis, panel)
-    boxes = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
-    assert len(boxes) == 4
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    made = tuple(points.Point(name, 2e5 + 1e4 * i, 60 + 0.02 * i, None) for i, name in enumerate(names))
+    (axis,) = points._figure([points.Panel("t", made)], "y", "t", "c").axes
+    boxes = [points._extent(axis, text) for text in axis.texts]
+    assert len(boxes) == 4 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_a_line_out_of_range_is_told_in_words() -> None:
+    lines = (points.Point("Untuned", 0, 5, None), points.Point("Human", 0, 61, None), points.Point("Best", 0, 99, None))
+    (axis,) = points._figure([points.Panel("t", (*lines, points.Point("Full", 1e8, 61, 0.4)))], "y", "t", "c").axes
+    said = [text.get_text() for text in axis.texts]
+    assert said == ["Human 61.0", "Untuned 5.0 (below this range); Best 99.0 (above this range)", "Full"]
 
 
 def test_a_label_between_two_bars_stands_past_its_own() -> None:
@@ -93,16 +91,21 @@ def test_a_cell_of_other_seeds_than_its_row_says_so() -> None:
 
 def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> None:
     versus = {"bleu": Difference(1.5, -1.0, 4.0, 3)}
-    ours = (result("full", 70, 100), result("lora", 71.5, 0.5, differences=versus), result("bitfit", 30, 0.1))
-    found = beside.panel(scores(*ours, result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True)))
-    assert found
+    more: dict[str, Any] = {"differences": versus, "head_parameters": 100_000}
+    ours = (result("full", 70, 100), result("lora", 71.5, 0.4, **more), result("bitfit", 30, 0.1))
+    papers = (result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True))
+    again = (replace(one, source="this checkout", cells={"bleu": Mean(1, 1.0, 3)}) for one in ours)
+    found = beside.panel(scores(*ours, *papers))
+    assert found and beside.panel(scores(*ours, *again, *papers)) == found  # of two sources the first alone
     by = {(point.label, point.quoted): point for point in found.points}
     lora, paper = by["LoRA", False], by["LoRA", True]
     assert (lora.x, lora.y, lora.span) == (pytest.approx(0.5), 1.5, (-1.0, 4.0)) and lora.method == paper.method == "lora"
     assert (paper.x, paper.y) == (pytest.approx(0.1), pytest.approx(2.2))
     assert by["Full fine-tuning", False].x == 100 and ("Full fine-tuning", True) not in by
-    assert by["bitfit", False].y == -40 < (found.floor or 0)  # an arrow at the foot
-    said = beside.statement(scores(*ours, result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True)))
+    assert by["bitfit", False].y == -40 < -12.5 == found.floor  # an arrow at the foot
+    wide = beside.panel(scores(*ours, papers[0], result("lora", 48.2, 0.35, True)))
+    assert wide and wide.floor == pytest.approx(-50)
+    said = beside.statement(scores(*ours, *papers))
     ours_said, paper_said = said.split("; ")
     assert ours_said == "E2E: LoRA trains 0.50 % of the parameters for +1.5 [−1.0, +4.0] BLEU over full FT"
     assert paper_said == "in the paper 0.10 % for +2.2"
@@ -117,10 +120,12 @@ def test_the_paper_s_row_is_the_one_of_our_name() -> None:
     assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % for +2.0" in said
 
 
-def test_a_bar_is_within_the_axis_however_far_it_reaches() -> None:
+def test_a_bar_reaches_from_its_low_to_its_high_end_within_the_axis() -> None:
     bar = points.Panel("t", (points.Point("LoRA", 1e5, 1, None, ends=(-60, 4)), points.Point("Full", 1e8, 0, None)), floor=-19)
-    low, high = points._limits(bar)
-    assert low < -60 and high > 4
+    (axis,) = points._figure([bar], "y", "t", "c").axes
+    (drawn,) = [segment for one in axis.containers for bars in one[2] for segment in bars.get_segments()]  # type: ignore[index]
+    low, high = axis.get_ylim()
+    assert drawn[:, 1].tolist() == pytest.approx([-60, 4]) and low < -60 and high > 4
 
 
 def test_what_lies_in_the_axis_is_a_point_and_what_lies_below_it_is_named() -> None:

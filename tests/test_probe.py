@@ -35,10 +35,8 @@ PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4),
 def changed(architecture: str, method: AbstractMethod, folder: Path) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     """A tiny backbone whose trained parameters moved at random, and the arrays of its probe."""
     backbone = tiny_backbone(architecture)
-    before = {
-        kind: [read(backbone.projections(n, kind)[0].module)[place(backbone, n, kind)].clone() for n in range(2)]
-        for kind in PROBE.kinds
-    }
+    places = {kind: [backbone.projections(n, kind)[0] for n in range(2)] for kind in PROBE.kinds}
+    before = {kind: [read(place.module)[place.rows].clone() for place in two] for kind, two in places.items()}
     observer = PROBE.begin(backbone, folder)
     trainable = method.apply(backbone)
     observer.observe(1, 4)  # not due
@@ -48,11 +46,6 @@ def changed(architecture: str, method: AbstractMethod, folder: Path) -> tuple[An
     observer.observe(2, 4)
     observer.finish(4)
     return backbone, load_file(folder / UPDATES), before
-
-
-def place(backbone: Any, layer: int, kind: str) -> slice:
-    found = backbone.projections(layer, kind)[0]
-    return slice(found.start, found.start + found.size)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
@@ -67,8 +60,7 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
     for kind in PROBE.kinds:
         for layer in range(2):
             found = backbone.projections(layer, kind)[0]
-            module = getattr(found.parent, found.attribute)
-            now = read(module)[found.start : found.start + found.size]
+            module, now = found.module, read(found.module)[found.rows]
             if isinstance(method, Matrices):
                 now = before[kind][layer] + module.parts[kind].D
             update = (now - before[kind][layer]).detach().double().numpy()
@@ -117,8 +109,7 @@ def test_the_random_column_is_that_of_two_independent_random_bases(tmp_path: Pat
 
 def test_the_kept_basis_is_that_of_a_and_the_first_layer_and_last_are_kept(tmp_path: Path) -> None:
     backbone, arrays, _ = changed("llama", Lora(rank=4, alpha=8, dropout=0.0), tmp_path)
-    found = backbone.projections(1, "value")[0]
-    a = getattr(found.parent, found.attribute).parts["value"].A.detach().double().numpy()
+    a = backbone.projections(1, "value")[0].module.parts["value"].A.detach().double().numpy()
     vt = np.linalg.svd(a, full_matrices=False)[2]
     assert np.abs(np.diag(vt @ arrays["value.basis_1"].astype(float))) == pytest.approx(np.ones(4), abs=1e-2)
     assert {name for name in arrays if "basis" in name} == {f"{k}.basis_{n}" for k in ("query", "value") for n in (0, 1)}

@@ -66,7 +66,8 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         ({"asked": {"backbone": {"source": "folder", "hub_id": "/home/me/model"}}}, "a folder of this machine"),
         ({"lines": []}, "predictions are missing"),
         ({"lines": [{**LINE, "cider": float("inf")}]}, "predictions.cider is not a finite number"),
-        ({"lines": [{**LINE, "references": ["their text"]}]}, "the data's own text"),
+        *(({"lines": [{**LINE, key: "theirs"}]}, f"the data's own text ({key})") for key in ("input", "target", "references")),
+        ({"lines": [{**LINE, "correct": 1.0}], "scores": {"accuracy": 0.5}}, "its predictions give accuracy 1, not 0.5"),
     ],
 )
 def test_leaves_out_and_says_why(
@@ -91,6 +92,26 @@ def test_what_a_licence_keeps_is_not_published(tmp_path: Path) -> None:
     assert outcome(tmp_path) == "published"
     (line,) = (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").read_text().splitlines()
     assert "output" not in json.loads(line) and json.loads(line)["matches"] == [1, 0, 0, 0]
+
+
+def test_answers_may_be_missing_only_where_none_were_asked_for(tmp_path: Path) -> None:
+    for asked, said in (({}, "left out: its predictions are empty"), ({"data": {"n_test": 0}}, "published")):
+        (run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+        assert outcome(tmp_path) == said
+
+
+def test_a_record_comes_last_that_a_kill_leaves_none_without_what_belongs_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run(tmp_path) / "updates.safetensors").write_bytes(b"x")
+    results = tmp_path / "results" / "mini"
+    written = []
+
+    def write(path: Path, text: str) -> None:
+        written.append((path.parent.name, (results / "updates" / "s.safetensors").exists()))
+
+    monkeypatch.setattr(module, "write_text", write)
+    assert outcome(tmp_path) == "published" and written == [("predictions", True), ("records", True)]
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -153,15 +174,32 @@ def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
         publish(tmp_path / "runs", tmp_path / "results")
 
 
-def test_the_command_publishes_then_renders(
+def test_the_command_publishes_notes_the_hashes_and_renders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(tmp_path)
-    rendered = []
+    rendered: list[tuple[list[str], Path]] = []
     monkeypatch.setattr(present, "render_published", lambda names, root: rendered.append((names, root)))
-    assert main(["profile=mini"], tmp_path) == 0
-    assert rendered == [(present.names(), tmp_path)] and "e2e" in rendered[0][0]
-    assert main(["mini"], tmp_path) == main(["profile=../x"], tmp_path) == 2
+    for signature in ("s", "t"):  # the first makes the manifest, the second adds to it
+        run(tmp_path, signature)
+        assert main(["profile=mini"], tmp_path) == 0
+    assert rendered == [(present.names(), tmp_path)] * 2 and "e2e" in rendered[0][0]
+    manifest.check(tmp_path / "results")
+    for wrong in ("mini", "profile=../x", "profile=smoke"):
+        assert main([wrong], tmp_path) == 2
+    assert "is for tests" in capsys.readouterr().err
+
+
+def test_where_a_published_file_was_changed_nothing_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the hash of what somebody edited would be noted as that of what was published."""
+    monkeypatch.setattr(present, "render_published", lambda names, root: None)
+    run(tmp_path)
+    main(["profile=mini"], tmp_path)
+    (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").write_text("")
+    run(tmp_path, "t")
+    assert main(["profile=mini", "--force"], tmp_path) == 2 and "is not what was published" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "mini" / "records" / "t.json").exists()
 
 
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +214,10 @@ def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytes
     assert seen == [False, False, True, True]
 
 
-def test_a_diverged_run_is_published_without_scores_or_answers(tmp_path: Path) -> None:
+def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tmp_path: Path) -> None:
     """It counts against its method: left out, the method would be judged on the seeds that it has not lost."""
+    run(tmp_path / "collapsed", status="collapsed")
+    assert outcome(tmp_path / "collapsed") == "published"
     place = run(tmp_path, status="diverged", scores={})
     (place / "predictions.jsonl").write_text("", encoding="utf-8")
     assert outcome(tmp_path) == "published"

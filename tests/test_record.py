@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import platform
 import subprocess
-import sys
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from lora_repro.config import place
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
@@ -73,8 +76,9 @@ def test_an_option_at_its_default_and_a_class_that_moved_rename_nothing(
     assert record.signature(changed(path, value)) == record.signature(ASKED)
 
 
-def test_null_in_place_of_a_default_is_not_that_default() -> None:
-    assert record.signature(changed("train.warmup", None)) != record.signature(ASKED)
+@pytest.mark.parametrize(("path", "value"), [("train.warmup", None), ("train.compile", 0)])  # by default 500 and false
+def test_what_only_resembles_a_default_is_not_that_default(path: str, value: object) -> None:
+    assert record.signature(changed(path, value)) != record.signature(ASKED)
 
 
 def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
@@ -110,6 +114,35 @@ def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_pat
     assert record.load_predictions(tmp_path / "predictions.jsonl") == [{"key": "k", "output": "é"}]
 
 
+def test_code_is_dirty_where_what_computes_is_not_its_commit_s_or_git_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in ("lora_repro", "conf", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one").write_text("1")
+    monkeypatch.setattr(place, "INSTALLED", False)
+    monkeypatch.setattr(place, "LIBRARY", tmp_path / "lora_repro")
+    unknown = {"git_sha": None, "dirty": True}
+    assert provenance._look() == unknown
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "x")
+    clean = {"git_sha": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "docs" / "one").write_text("2")  # which changes no number
+    assert provenance._look() == clean
+    (tmp_path / "conf" / "one").write_text("2")
+    assert provenance._look() == {**clean, "dirty": True}
+    git("checkout", "conf")
+    (tmp_path / "lora_repro" / "new").write_text("")  # tracked or not
+    assert provenance._look() == {**clean, "dirty": True}
+    monkeypatch.setattr(place, "INSTALLED", True)  # inside somebody else's repository
+    assert provenance._look() == unknown
+
+
 @pytest.mark.parametrize("flags, units", [
     ("fpu avx2 avx512f", " no BF16"), ("fpu avx512_bf16", " BF16"), ("fpu avx512_bf16 amx_bf16 amx_tile", " AMX BF16"),
 ])  # fmt: skip
@@ -128,11 +161,12 @@ def test_the_class_of_arithmetic_tells_by_which_units_a_cpu_multiplies_bf16(
     assert provenance.kernels(torch.device("cpu")) == f"{platform.machine()} AVX2"  # which has none
 
 
-def test_nan_never_reaches_a_file_and_the_old_record_survives(tmp_path: Path) -> None:
-    record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [])
-    with pytest.raises(ValueError):
-        record.save(tmp_path, {"schema": 1, "bleu": math.nan}, [])
-    assert record.find(tmp_path) is not None
+def test_nan_never_reaches_a_file_and_the_old_record_survives_with_its_predictions(tmp_path: Path) -> None:
+    found = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [{"key": "a"}])
+    for more, row in (({"bleu": math.nan}, {"key": "b"}), ({}, {"key": "b", "cider": math.nan})):
+        with pytest.raises(ValueError):
+            record.save(tmp_path, {"schema": 1, **more}, [row])
+    assert record.find(tmp_path) == found and record.defect(tmp_path, found, record.FILES) is None
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "predictions.jsonl"}
 
 
@@ -187,26 +221,22 @@ def test_a_refused_command_leaves_nothing_and_others_folders_stay(tmp_path: Path
     assert (tmp_path / "runs" / "mini" / "s" / "metrics.jsonl").exists()
 
 
-HOLDER = """
-import sys, pathlib
-from lora_repro.records import record
-with record.lock(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(folder: Path, held: Event) -> None:
+    with record.lock(folder):
+        held.set()
+        time.sleep(600)
 
 
 def test_a_second_process_is_told_to_leave_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdout is not None and holder.stdin is not None
-    assert holder.stdout.readline() == b"held\n"
+    fork = multiprocessing.get_context("fork")
+    holder = fork.Process(target=hold, args=(tmp_path, held := fork.Event()))
+    holder.start()
+    assert held.wait(60)
     with pytest.raises(Busy, match=f"{holder.pid} on") as caught, record.lock(tmp_path):
         pass
     assert caught.value.exit_code == 75
     holder.kill()
-    holder.wait()
-    holder.stdin.close()
-    holder.stdout.close()
+    holder.join()
     with record.lock(tmp_path):
         pass
 

@@ -7,11 +7,10 @@ import json
 import lzma
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from conftest import refused
 
-from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
 from lora_repro.tasks.base import Example, example_key
 from lora_repro.tasks.samsum import embedded as samsum_embedded
@@ -20,14 +19,6 @@ from lora_repro.tasks.samsum.task import SAMSum, written
 
 CHAT = 'Ann: Hi, "all"!\r\n\r\nBob: Hello  \r\nAnn: Bye'
 INPUT = 'Ann: Hi, "all"!\nBob: Hello\nAnn: Bye\n\n'
-
-
-def refused(call: Any, *parts: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
 
 
 @pytest.fixture

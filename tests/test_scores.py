@@ -20,6 +20,7 @@ from lora_repro.cells import Cell, Row
 from lora_repro.config import rates
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import Draws, paired_draws
+from lora_repro.records.record import save
 from lora_repro.report import searched, statistics
 from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
@@ -35,8 +36,8 @@ COLUMNS = [Column(BLEU, "bleu"), Column(SER, "slot_error_rate")]
 
 
 def record(signature: str, bleu: float | None = 0.5, **other: Any) -> dict[str, Any]:
-    """A finished record; `other` replaces: status, method (parameters), caption, sha256, text_form, note."""
-    parameters = {"method": other.get("method", 1000), "head": 0, "total": 5000}
+    """A finished record; `other` replaces: status, method and head (parameters), caption, sha256, text_form, note."""
+    parameters = {"method": other.get("method", 1000), "head": other.get("head", 0), "total": 5000}
     measured: dict[str, Any] = {"scores": {"bleu": bleu, "slot_error_rate": 0.25}, "parameters": parameters}
     return {
         "schema": 1,
@@ -138,7 +139,7 @@ def drawn_at_random(generator: Any, seeds: int, spread: float) -> Draws:
 
 def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
     """Of 12 comparisons at 5 % / 12 each, where normal tails would give a star to one table in seven."""
-    generator = statistics.np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     tables = []
     for _ in range(100):
         found = [drawn_at_random(generator, 3, 4.0) for _ in range(12)]
@@ -148,12 +149,12 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) -> None:
-    one = drawn_at_random(statistics.np.random.default_rng(1), seeds, 1.0)
+    one = drawn_at_random(np.random.default_rng(1), seeds, 1.0)
     for level, quantile in ((0.05, 1.959964), (0.01, 2.575829), (0.001, 3.290527)):
         end = quantile * statistics.spread(one.at(level))
         assert statistics.p_of(end, [one]) == statistics.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
     assert statistics.p_of(0.0, [one]) == 1 and statistics.p_of(1e9, [one]) < 1e-3
-    flat = Draws(1.0, statistics.np.zeros(3), 3, statistics.np.zeros(3), 2)
+    flat = Draws(1.0, np.zeros(3), 3, np.zeros(3), 2)
     undefined = flat._replace(resamples=flat.resamples * math.nan)
     assert statistics.p_of(1.0, [flat]) == 0 and math.isnan(statistics.p_of(1.0, [undefined]))
     assert math.isnan(statistics.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
@@ -178,6 +179,24 @@ def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) 
     found = store(tmp_path, record("a", 0.5), record("b", None))
     result = results(row("lora", 1, ["a", "b"]), found)["lora"]
     assert "bleu" not in result.cells and result.cells["slot_error_rate"].mean == 25.0
+
+
+@pytest.mark.parametrize(("last", "average"), [(0.7, Mean(40.0, 200**0.5, 2)), (None, Mean(30.0, None, 1))])
+def test_an_average_is_over_the_seeds_that_every_task_has_a_score_of(
+    last: float | None, average: Mean, tmp_path: Path
+) -> None:
+    scores = {"x": [0.1, 0.3, 0.9], "y": [0.5, last]}
+    heads, cells, records = {"x": 5, "y": 3}, [], []
+    for task, values in scores.items():
+        keys = [f"{task}{seed}" for seed in range(len(values))]
+        records += [record(key, value, head=heads[task]) for key, value in zip(keys, values, strict=True)]
+        asked = {"task": {"name": task}, "backbone": {"name": "small"}, "method": {"name": "lora"}}
+        cells += [dataclasses.replace(cell, axes={"task": task}, asked=asked) for cell in row("lora", 1, keys)]
+    columns = [*(Column(Metric(task, task), "bleu", task) for task in scores), Column(Metric("average", "A"), "", "average")]
+    (made,) = measured(cells, store(tmp_path, *records), columns, "task", "full", [])
+    assert (made.n, made.head_parameters) == (2, 5)  # the fewest seeds, the largest head
+    found = made.cells["average"]
+    assert (found.mean, found.sd, found.n) == (pytest.approx(average.mean), average.sd and pytest.approx(average.sd), average.n)
 
 
 @pytest.mark.parametrize("other", [{"caption": "E2E NLG"}, {"text_form": "tokenised"}, {"sha256": "cd"}])
@@ -222,7 +241,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
 
     def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> Draws:
         pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
-        return Draws(0.015, statistics.np.array([-0.01, 0.05]), len(ours[0]), statistics.np.zeros(2), 1)
+        return Draws(0.015, np.array([-0.01, 0.05]), len(ours[0]), np.zeros(2), 1)
 
     monkeypatch.setattr(statistics, "paired_draws", fake)
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]
@@ -233,7 +252,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
              *row("human", 4, ["h0"], compare=False)]  # fmt: skip
     made = results(cells, found)
     assert pairs == [("l0", "f0", "bleu"), ("l1", "f1", "bleu")]
-    low, high = statistics.np.percentile([-1.0, 5.0], [2.5, 97.5])
+    low, high = np.percentile([-1.0, 5.0], [2.5, 97.5])
     (made_difference,) = made["lora"].differences.values()
     assert dataclasses.astuple(made_difference)[:5] == pytest.approx((1.5, low, high, 2, 3.0))
     assert not (made["full"].differences or made["other"].differences or made["human"].differences)
@@ -276,6 +295,14 @@ def test_paper_and_reruns_stand_under_their_own_names() -> None:
     assert (first.source, first.cells, first.printed_millions) == ("paper (BIG)", {"bleu": Mean(70.4, 0.1, 3)}, 0.35)
     assert (second.source, second.n) == ("reruns by others (BIG)", 3)
     assert second.cells["bleu"].mean == pytest.approx(68.79)
+
+
+def test_a_run_whose_answers_were_changed_makes_no_table(tmp_path: Path) -> None:
+    save(tmp_path / "a", record("a"), [{"key": "1"}])
+    assert set(own(tmp_path).records) == {"a"}
+    (tmp_path / "a" / "predictions.jsonl").write_text('{"key": "2"}\n')
+    with pytest.raises(UserError, match=r"predictions.jsonl is not what its run left there"):
+        own(tmp_path)
 
 
 def test_published_store_reads_the_published_layout(tmp_path: Path) -> None:
@@ -406,3 +433,6 @@ def test_tasks_of_an_average_are_drawn_apart(tmp_path: Path) -> None:
         parts.append((statistics.paired(*sides), "accuracy"))
     one, both = statistics.difference(parts[:1]), statistics.difference(parts)
     assert both.mean == pytest.approx(one.mean) and both.error == pytest.approx(one.error / math.sqrt(2), rel=0.15)
+    (pairs, metric), other = parts
+    assert statistics.difference([(pairs[:1], metric), other]).n == 1  # the fewest
+    assert statistics.difference([([], metric), other]) is None  # never over fewer tasks

@@ -109,6 +109,13 @@ def test_tokenised_and_raw_text_give_the_same() -> None:
         ({}, "Oriel is outside the city centre."),
         ({}, "Oriel is a restaurant."),
         ({}, "A place called Oriell."),
+        ({}, "Oriel has excellent food."),  # which says nothing of its rating
+        ({"price": "cheap"}, "Oriel costs about £15."),  # an amount that no value has
+        ({"price": "cheap"}, "Oriel's meals cost £15.30."),  # of which 30 is no amount
+        ({"price": "high"}, "Not long after it opened Oriel became expensive."),
+        ({"family": "yes"}, "There is no better way to spend a long evening at Oriel for children."),
+        ({"near": "Raja Indian Cuisine"}, "Oriel is near Raja Indian Cuisine, and Raja Indian Cuisine is full."),
+        ({}, "A place near Oriel House."),
     ],
 )
 def test_wordings_that_are_right(slots: dict[str, str], text: str) -> None:
@@ -134,6 +141,7 @@ def test_wordings_that_are_right(slots: dict[str, str], text: str) -> None:
         ({"near": "Raja Indian Cuisine", "food": "Indian"}, "Oriel serves Indian cuisine.", "missing near: Raja Indian Cuisine"),
         ({"near": "Burger King", "food": "Fast food"}, "Oriel serves burger and fast food.", "missing near: Burger King"),
         ({"near": "Café Rouge"}, "Oriel is near Café Brune.", "missing near: Café Rouge"),  # 0.8 alike
+        ({"name": "Oak Bar"}, "It stands under an oak.", "missing name: Oak Bar"),
         ({}, "Oriel is near The Sorrento.", "invented near: sorrento"),
         ({"near": "Burger King"}, "Oriel, near Burger King, serves fast food.", "invented food: fast food"),
         ({}, "Oriel welcomes families.", "invented family friendly: yes"),

@@ -363,7 +363,14 @@ def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
     for run in runs:  # the rest away from both planted directions
         for name in [name for name in run.arrays if ".basis_" in name]:
             run.arrays[name][:2, 1:] = run.arrays[name][2:, 0] = 0
-    ranks, *_ = subspaces.tables(runs, ("Shared directions, profile test",))
+    for run in runs:  # at i = 4, 8, .. of d = 40: i and j, in hundredths
+        of_w = [[(i + j / 10) / 100 for j in range(1, (run.rank or 0) + 1)] for i in range(4, 41, 4)]
+        run.arrays["value.weight_similarity_2"] = np.array(of_w)
+    ranks, _, weight = subspaces.tables(runs, ("Shared directions, profile test",))
+    assert ranks.header[2:6] == ("φ(1, 1)", "φ(2, 2)", "φ(4, 4)", "φ(4, 8)")
+    assert [cell.rpartition(" ")[2] for cell in ranks.rows[0][2:6]] == ["(0.03)", "(0.05)", "(0.10)", "(0.20)"]  # chance
+    assert weight.rows[-1] == ("3 of 3", "W_v", "4", "0.04 ± 0.00", "0.04 ± 0.00", "0.10")
+    assert [cell.value for cell in weight.rows[-1][3:5]] == pytest.approx([0.044, 0.044])  # type: ignore[attr-defined]
     assert ranks.header[-1] == "same seed: φ(1, 1)" and "not evidence" in ranks.footnotes[-1]
     assert {row[2] for row in ranks.rows} == {"0.00† (0.03)"} and {row[-1] for row in ranks.rows} == {"1.00, 1.00"}
     alone, *_ = subspaces.tables([run for run in runs if run.seed == 0], ("Shared directions, profile test",))

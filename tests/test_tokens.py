@@ -41,7 +41,8 @@ def test_they_are_those_of_each_text_and_few_are_not_kept(folder: Path) -> None:
     assert tokens.token_ids([], tokenizer) == []
     assert [tokens.token_ids(TEXTS, tokenizer) for _ in range(2)] == [alone, alone] and tokenizer.asked == 2
     assert tokens.token_ids(TEXTS[::-1], tokenizer) == alone[::-1] and tokenizer.asked == 3  # other texts
-    assert len(list(folder.iterdir())) == 2
+    parted = [tokens.token_ids(texts, tokenizer) for texts in (["ab", "c", "d"], ["a", "bc", "d"])]  # the same letters
+    assert [[len(ids) for ids in found] for found in parted] == [[2, 1, 1], [1, 2, 1]] and len(list(folder.iterdir())) == 4
 
 
 def test_another_tokenizer_reads_nothing_of_the_first(folder: Path) -> None:

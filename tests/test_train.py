@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from lora_repro import run
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose, resolved
-from lora_repro.data import Encoded, Rows
+from lora_repro.data import Encoded, Rows, collate
 from lora_repro.errors import NotAvailable, Preempted, UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import Trainable, named
@@ -47,12 +49,15 @@ from lora_repro.train.ranks import Ranks
 SEQUENCES = [text_row([65 + i % 20, 66, 10, 32, 70 + i % 7, 71 + i % 5, 256], 3) for i in range(22)]
 ROWS = Rows(SEQUENCES, SEQUENCES[:5])
 CONFIG = TrainConfig(lr=1e-2, epochs=2, batch_size=4, warmup=0.2, precision="fp32", eval_every=3, checkpoint_every=2)
+OVERSHOT = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)  # its dev loss rises again
 
 
 # PiSSA's tensors come out of a decomposition and lie otherwise in memory than those of a file.
 METHODS = {"lora": Lora(rank=2, dropout=0.2), "pissa": Pissa(rank=2, alpha=2), "dora": Dora(rank=2), "vera": Vera(rank=4),
            "full": Full(), "adapter_h": AdapterH(bottleneck=2), "prelayer": PreLayer(prefix=2, infix=0, form="key_value"),
            "said": IntrinsicDimension(d=40, form="said"), "bitfit": BitFit()}  # fmt: skip
+
+Whole = Callable[..., list[torch.Tensor]]
 
 
 def prepared(method: str = "lora") -> tuple[Backbone, Trainable]:
@@ -72,21 +77,34 @@ def weights(folder: Path, config: TrainConfig = CONFIG, stop_at: int | None = No
     return [parameter.detach().clone() for parameter in trainable.named.values()]
 
 
-@pytest.mark.parametrize("method, stop_at", [*(("lora", at) for at in (1, 5, 7, 12)), *((name, 5) for name in METHODS)])
-def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path, method: str, stop_at: int) -> None:
-    whole = weights(tmp_path / "whole", method=method)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The weights that a training by some method ends with."""
+
+    @functools.cache
+    def trained(method: str = "lora") -> list[torch.Tensor]:
+        return weights(tmp_path_factory.mktemp(method), method=method)
+
+    return trained
+
+
+@pytest.mark.parametrize("method, stop_at", [*(("lora", at) for at in (1, 7, 12)), *((name, 5) for name in METHODS)])
+def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(
+    tmp_path: Path, uninterrupted: Whole, method: str, stop_at: int
+) -> None:
     with pytest.raises(Preempted) as caught:
-        weights(tmp_path / "cut", stop_at=stop_at, method=method)
+        weights(tmp_path, stop_at=stop_at, method=method)
     assert caught.value.exit_code == 75
     torch.manual_seed(999)  # whatever the new process did before
-    resumed = weights(tmp_path / "cut", method=method)
-    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    resumed = weights(tmp_path, method=method)
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted(method), resumed, strict=True))
 
 
 def test_an_fp16_training_resumes_with_its_scale_and_follows_the_fp32_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = dataclasses.replace(CONFIG, precision="fp16")
+    """Where gradients are clipped, too: their own length counts, not that of what is scaled for fp16."""
+    half = dataclasses.replace(CONFIG, precision="fp16", clip=1e-3)
     scales = []
     update = torch.amp.GradScaler.update
     monkeypatch.setattr(torch.amp.GradScaler, "update", lambda scaler: update(scaler) or scales.append(scaler.get_scale()))
@@ -98,28 +116,30 @@ def test_an_fp16_training_resumes_with_its_scale_and_follows_the_fp32_one(
     assert json.loads(newest.read_text())["scaler"]["scale"] == scales[0]
     resumed = weights(tmp_path / "cut", half)
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    plain = weights(tmp_path / "fp32")
+    plain = weights(tmp_path / "fp32", dataclasses.replace(half, precision="fp32"))
     assert max(float((a - b).abs().max()) for a, b in zip(whole, plain, strict=True)) < 0.02
 
 
 def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "loss_scaler", lambda device, dtype: torch.amp.GradScaler("cpu", init_scale=2.0**126))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    monkeypatch.setattr(loop, "loss_scaler", lambda device, dtype: scaler)
     backbone, trainable = prepared("full")
     before = [p.detach().clone() for p in trainable.named.values()]
     logged = []
     one = dataclasses.replace(CONFIG, precision="fp16", steps=1, select="last")
     trained = train(backbone, trainable, ROWS, Completion(), one, 7, tmp_path, lambda step, values: logged.append(values))
-    assert trained.status == "finished" and "grad_norm" not in logged[0]
+    assert trained.status == "finished" and "grad_norm" not in logged[0] and scaler.get_scale() == 2.0**125
     assert all(torch.equal(a, b) for a, b in zip(before, trainable.named.values(), strict=True))
 
 
-def test_a_paged_optimizer_makes_the_same_steps_and_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_a_paged_optimizer_makes_the_same_steps_and_resumes_to_the_bit(
+    tmp_path: Path, uninterrupted: Whole
+) -> None:
     """bitsandbytes' AdamW, a factor of the rate for B, beside torch's; on a CPU nothing is paged."""
     pytest.importorskip("bitsandbytes")
     paged = dataclasses.replace(CONFIG, paged=True)
     whole = weights(tmp_path / "whole", paged)
-    plain = weights(tmp_path / "plain")
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, plain, strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, uninterrupted(), strict=True))
     with pytest.raises(Preempted):
         weights(tmp_path / "cut", paged, stop_at=5)
     resumed = weights(tmp_path / "cut", paged)
@@ -170,13 +190,14 @@ def test_a_run_killed_outright_resumes_to_the_same_bits(tmp_path: Path, one_thre
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
 
-def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = weights(tmp_path / "whole")
+def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(
+    tmp_path: Path, uninterrupted: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Preempted):
-        weights(tmp_path / "cut", stop_at=9)
-    newest = sorted((tmp_path / "cut").glob("step_*"))[-1] / "state.safetensors"
+        weights(tmp_path, stop_at=9)
+    newest = sorted(tmp_path.glob("step_*"))[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-40])
-    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted(), weights(tmp_path), strict=True))
     assert "step_00000009 cannot be used" in capsys.readouterr().err
 
 
@@ -198,13 +219,14 @@ def test_damaged_best_weights_are_said_and_made_again(damage: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"null", b"\xff", "flipped"])
-def test_a_damaged_state_falls_back_too(damage: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = weights(tmp_path / "whole")
+def test_a_damaged_state_falls_back_too(
+    damage: bytes | str, tmp_path: Path, uninterrupted: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Preempted):
-        weights(tmp_path / "cut", stop_at=9)
-    for path in (tmp_path / "cut").glob("step_*/state.json"):
+        weights(tmp_path, stop_at=9)
+    for path in tmp_path.glob("step_*/state.json"):
         path.write_bytes(path.read_bytes().replace(b'"tokens": ', b'"tokens": 1') if isinstance(damage, str) else damage)
-    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted(), weights(tmp_path), strict=True))
     assert "cannot be used" in capsys.readouterr().err
 
 
@@ -264,8 +286,9 @@ def test_a_compiled_step_is_not_split_on_a_gpu() -> None:
         loop.greet(ranks, dataclasses.replace(CONFIG, **config))
 
 
-def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = weights(tmp_path / "whole")
+def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(
+    tmp_path: Path, uninterrupted: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Preempted):
         weights(tmp_path / "cut", stop_at=5)
     for path in (tmp_path / "cut").glob("step_*/state.json"):
@@ -286,12 +309,12 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path: Path, ca
     backbone, trainable = prepared()
     train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "cut", log)
     assert steps.count(1) == 1  # what this version wrote is found, though it is of fewer steps
-    assert all(torch.equal(a, b.detach()) for a, b in zip(whole, trainable.named.values(), strict=True))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(uninterrupted(), trainable.named.values(), strict=True))
 
 
 def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
     """Killed after a newer best than the checkpoint's: what the older one calls best must still be that."""
-    config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1, checkpoint_every=3)
+    config = dataclasses.replace(OVERSHOT, checkpoint_every=3)
     backbone, trainable = prepared("full")
     name, first = next(iter(trainable.named.items()))
     copies: dict[int, torch.Tensor] = {}
@@ -306,16 +329,6 @@ def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
     asked = {json.loads(path.read_text())["best_step"] for path in tmp_path.glob("step_*/state.json")}
     kept = {int(path.stem.split("_")[1]): load_file(path)[name] for path in tmp_path.glob("best_*")}
     assert set(kept) == asked and all(torch.equal(copies[step], best) for step, best in kept.items())
-
-
-def test_splitting_the_batch_keeps_the_training(tmp_path: Path) -> None:
-    def config(micro: int | None) -> TrainConfig:
-        return TrainConfig(lr=1e-2, epochs=1, batch_size=4, micro_batch_size=micro, warmup=0, precision="fp32")
-
-    whole = weights(tmp_path / "a", config(None), method="full")
-    split = weights(tmp_path / "b", config(1), method="full")
-    for a, b in zip(whole, split, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
 def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
@@ -369,13 +382,11 @@ def test_a_long_training_has_twenty_losses_at_most_and_a_short_one_each_step_s()
 
 
 def test_best_weights_are_the_ones_with_the_lowest_dev_loss(tmp_path: Path) -> None:
-    # A rate this high makes the dev loss rise again after its best.
-    config = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)
     backbone, trainable = prepared("full")
     copies: dict[int, torch.Tensor] = {}
     first = next(iter(trainable.named.values()))
     trained = train(
-        backbone, trainable, ROWS, Completion(), config, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()})
+        backbone, trainable, ROWS, Completion(), OVERSHOT, 7, tmp_path, lambda s, v: copies.update({s: first.detach().clone()})
     )
     assert trained.best_step == min(trained.dev_losses, key=lambda pair: pair[1])[0] < trained.steps
     assert torch.equal(first.detach(), copies[trained.best_step])
@@ -388,6 +399,18 @@ def test_a_nan_loss_stops_the_run_as_diverged(tmp_path: Path) -> None:
         backbone.embedding.weight.fill_(float("nan"))
     trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
     assert trained.status == "diverged" and trained.steps == 0
+
+
+def test_a_dev_loss_that_is_no_number_stops_the_run_as_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Completion, "validate", lambda *_: {"dev_loss": math.inf})
+    trained = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path)
+    assert (trained.status, trained.steps, trained.dev_losses) == ("diverged", 3, [])
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.6, 4), (0.01, 1)])  # of 6 steps each
+def test_an_epoch_may_end_in_the_middle(epochs: float, steps: int, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=epochs, select="last")
+    assert train(*prepared(), ROWS, Completion(), config, 7, tmp_path).steps == steps
 
 
 def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,9 +469,7 @@ def test_each_parameter_has_its_factor_of_the_scheduled_rate(tmp_path: Path) -> 
     groups = optimizer.adamw(trainable.named, rates, CONFIG).param_groups
     assert [(group["factor"], len(group["params"])) for group in groups] == [(1.0, 4), (16.0, 4)]
     first = {name: parameter.detach().clone() for name, parameter in trainable.named.items()}
-    config = TrainConfig(lr=1e-3, steps=1, batch_size=4, warmup=0.5, weight_decay=0, precision="fp32", select="last")
-    once = TrainConfig(lr=1e-3, steps=2, batch_size=4, warmup=0, weight_decay=0, precision="fp32", select="last")
-    assert learning_rate(1, 1, config) == 0 and learning_rate(1, 2, once) == 5e-4
+    config = TrainConfig(lr=1e-3, steps=2, batch_size=4, warmup=0, weight_decay=0, precision="fp32", select="last")
     seen: dict[str, float] = {}
 
     def log(step: int, values: dict[str, float]) -> None:
@@ -457,7 +478,7 @@ def test_each_parameter_has_its_factor_of_the_scheduled_rate(tmp_path: Path) -> 
             seen.update({letter: max(float(m) for name, m in moved.items() if name.endswith(letter)) for letter in "AB"})
             seen["lr"] = values["lr"]
 
-    train(backbone, trainable, ROWS, Completion(), once, 7, tmp_path, log)
+    train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path, log)
     assert seen["lr"] == 5e-4  # what is logged is the rate itself
     assert seen["B"] == pytest.approx(16 * 5e-4, rel=1e-2) and seen["A"] < 1e-6  # Adam's first step is the rate; A waits for B
 
@@ -548,39 +569,51 @@ def test_dropout_is_on_in_training_and_off_where_it_is_validated(tmp_path: Path,
     assert modes == {("summed", True), ("validate", False)}
 
 
-def gradients(backbone: Backbone, trainable: Trainable, rows: list[Encoded], micro: int | None) -> list[torch.Tensor]:
-    """What the optimizer would get of these rows."""
+def gradients(
+    backbone: Backbone, trainable: Trainable, rows: list[Encoded], micro: int | None
+) -> tuple[float, list[torch.Tensor]]:
+    """The loss that is told of these rows, and what the optimizer would get."""
     cpu, config = torch.device("cpu"), dataclasses.replace(CONFIG, micro_batch_size=micro)
-    loop.own_gradients(backbone, trainable, rows, Completion(), config, loss_scaler(cpu, None), Ranks(cpu))
-    return [p.grad.clone() for p in trainable.parameters()]
+    loss, _ = loop.own_gradients(backbone, trainable, rows, Completion(), config, loss_scaler(cpu, None), Ranks(cpu))
+    return float(loss), [p.grad.clone() for p in trainable.parameters()]
 
 
 def test_parts_of_a_batch_weigh_by_their_tokens() -> None:
     """Adam hides a constant factor, so that the gradients are looked at; the rows are of unlike lengths."""
     rows = [text_row([65, 66, 10, *[70 + i] * n, 256], 3) for i, n in enumerate((1, 9, 2, 5))]
-    whole, *split = (torch.cat([g.flatten() for g in gradients(*prepared("full"), rows, n)]) for n in (None, 1, 3))
-    for parts in split:
+    backbone, _ = prepared("full")
+    loss = float(Completion().summed(backbone, collate(rows, backbone.pad), CONFIG.label_smoothing).detach()) / (2 + 10 + 3 + 6)
+    (_, whole), *split = found = [gradients(*prepared("full"), rows, n) for n in (None, 1, 3)]
+    assert [told for told, _ in found] == pytest.approx([loss] * 3)
+    for _, parts in split:
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
 
 
 def test_a_penalty_adds_its_own_gradient_once() -> None:
-    plain, penalised = [], []
-    for found, weight in ((plain, 0.0), (penalised, 0.5)):
+    found = []
+    for weight in (0.0, 0.5):
         backbone, trainable = prepared("full")
         values = [p.detach().clone() for p in trainable.parameters()]
 
         def penalty(weight: float = weight, moved: Trainable = trainable) -> torch.Tensor:
             return weight * sum(p.square().sum() for p in moved.parameters())
 
-        found.extend(gradients(backbone, dataclasses.replace(trainable, penalty=penalty), ROWS.train[:3], 1))
-    for more, less, value in zip(penalised, plain, values, strict=True):
-        torch.testing.assert_close(more - less, value, rtol=1e-3, atol=1e-5)
+        found.append(gradients(backbone, dataclasses.replace(trainable, penalty=penalty), ROWS.train[:3], 1))
+    (loss, plain), (more, penalised) = found
+    assert more - loss == pytest.approx(0.5 * sum(float(value.square().sum()) for value in values), rel=1e-4)
+    for ours, theirs, value in zip(penalised, plain, values, strict=True):
+        torch.testing.assert_close(ours - theirs, value, rtol=1e-3, atol=1e-5)
 
 
-OVERSHOT = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32", eval_every=1)  # its loss rises again
+def test_a_resumed_run_knows_its_looks_and_the_best_checkpoint_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, names = Completion.validate, ("dev_score", "dev_score_even", "dev_score_odd")
 
+    def scored(*given: Any) -> dict[str, float]:
+        found = plain(*given)
+        return found | {name: place - found["dev_loss"] for place, name in enumerate(names)}
 
-def test_a_resumed_run_knows_the_best_checkpoint_so_far(tmp_path: Path) -> None:
+    monkeypatch.setattr(Completion, "validate", scored)
+
     def learn(folder: Path, stop_at: int | None = None) -> tuple[progress.Trained, list[torch.Tensor]]:
         def log(step: int, values: dict[str, float]) -> None:
             if step == stop_at:
@@ -595,7 +628,9 @@ def test_a_resumed_run_knows_the_best_checkpoint_so_far(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         learn(tmp_path / "stopped", whole.best_step + 1)
     again, resumed = learn(tmp_path / "stopped")
-    assert (again.best_step, again.dev_loss) == (whole.best_step, whole.dev_loss)
+    assert (again.best_step, again.dev_loss, again.dev_losses) == (whole.best_step, whole.dev_loss, whole.dev_losses)
+    assert again.dev_scores == whole.dev_scores and again.dev_halves == whole.dev_halves
+    assert len(again.dev_scores) == len(again.dev_halves) == whole.steps
     assert all(map(torch.equal, wanted, resumed))
 
 

@@ -9,10 +9,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from conftest import refused
 from hydra.utils import instantiate
 
 from lora_repro.config.compose import compose, resolved
-from lora_repro.errors import UserError
 from lora_repro.metrics import webnlg as scripts
 from lora_repro.tasks.base import Example, example_key
 from lora_repro.tasks.triples import embedded, files
@@ -82,14 +82,6 @@ def write(folder: Path, form: str) -> Path:
             name = "testdata_with_lex.xml" if split == "test" else "1triples/some.xml"
             (folder / split / name).write_text(xml(entries), encoding="utf-8")
     return folder
-
-
-def refused(call, *parts: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "xml"])

@@ -16,7 +16,7 @@ from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.costs import latency
 from lora_repro.data import subset
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import provenance, record
+from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
 from lora_repro.sweep import search, supervise, tune
@@ -48,7 +48,9 @@ def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | N
 
 def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
+    manifest.begin(rates.RESULTS)
     ((found, made),) = tune.tune([*arguments, "tune.most=3"])
+    manifest.check(rates.RESULTS)  # the search is noted there
     path = elsewhere / "results/smoke/trials" / f"{found.name}.json"
     published = json.loads(path.read_text())
     assert [trial["lr"] for trial in made["trials"]] == [0.002, 0.006, 0.018]

@@ -133,7 +133,7 @@ def test_the_change_is_that_of_the_backbones_own_weight(name: str, architecture:
         torch.nn.init.normal_(parameter, parameter.mean().item(), 0.1)
     for kind in ("query", "value"):
         was, place = plain.projections(1, kind)[0], mine.projections(1, kind)[0]
-        rows, layer = slice(place.start, place.start + place.size), getattr(place.parent, place.attribute)
+        rows, layer = place.rows, place.module
         delta, factors = layer.delta()[rows], layer.factors(rows)
         if name == "dora":
             assert factors is None
@@ -173,8 +173,8 @@ def test_pissa_starts_as_the_best_approximation_and_freezes_the_rest() -> None:
     plain, mine = tiny_backbone("gpt2"), tiny_backbone("gpt2")
     Pissa(rank=3, alpha=6, targets=["query"]).apply(mine)
     place = mine.projections(0, "query")[0]
-    was = weights.read(plain.projections(0, "query")[0].module)[place.start : place.start + place.size]
-    layer = getattr(place.parent, place.attribute)
+    was = weights.read(plain.projections(0, "query")[0].module)[place.rows]
+    layer = place.module
     (part,) = layer.ordered()
     u, s, v = torch.linalg.svd(was)
     close(2.0 * part.B @ part.A, (u[:, :3] * s[:3]) @ v[:3])
@@ -189,8 +189,6 @@ def test_vera_shares_one_frozen_pair() -> None:
     assert len({id(layer.shared) for layer in found}) == 1
     assert tuple(found[0].shared.A.shape) == (4, 64) and tuple(found[0].shared.B.shape) == (64, 4)
     assert {name.rpartition(".")[2] for name in trainable.method} == {"b", "d"}
-    bound = math.sqrt(6 / 64)
-    assert 0.9 * bound < found[0].shared.A.abs().max() <= bound
 
 
 def test_lora_plus_gives_b_its_own_rate_and_rslora_its_own_scale() -> None:

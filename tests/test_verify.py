@@ -12,7 +12,17 @@ from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
 from lora_repro.report import verify
-from lora_repro.report.verify import DIFFERS, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, compare, judge
+from lora_repro.report.statistics import Metric
+from lora_repro.report.verify import (
+    DIFFERS,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    Compared,
+    Verdict,
+    compare,
+    judge,
+)
 from lora_repro.results import OWN, PUBLISHED, Store, runs
 
 Scores = dict[str, dict[int, float]]
@@ -61,6 +71,31 @@ def test_the_same_seed_is_judged_by_the_spread_over_machines(monkeypatch: pytest
     assert found["b"].verdict == found["c"].verdict == REPRODUCED
     same = verdicts(monkeypatch, SPREAD, {**SPREAD, "a": {0: 70.04, 1: 72}})
     assert same["a"].allowed == 0 and same["a"].verdict == REPRODUCED  # no printed digit differs
+
+
+@pytest.mark.parametrize("ours, by, allowed", [  # Student's t of published seeds' 3 degrees of freedom, more with ours
+    ({"a": {2: 72}}, "seeds", 3.1824 * 2**0.5 * (1 / 1 + 1 / 2) ** 0.5),
+    ({"a": {0: 70}}, "seeds", 3.1824 * 2**0.5 * (1 / 1 + 1 / 1) ** 0.5),  # of the seed that both have
+    ({"a": {0: 70}, "b": {0: 60.3, 1: 62.3}}, "seeds", 3.4954 * 2**0.5 * 2**0.5),  # two differences are no spread of machines
+    ({"a": {0: 70, 1: 72}, "b": {0: 60.3, 1: 62.3}, "c": {0: 50.3}}, "machines", 4.8567 * 0.3 * (1 / 2) ** 0.5),
+])  # fmt: skip
+def test_what_is_allowed_depends_on_how_many_seeds_are_compared(
+    monkeypatch: pytest.MonkeyPatch, ours: Scores, by: str, allowed: float
+) -> None:
+    found = verdicts(monkeypatch, SPREAD, ours)["a"]
+    assert found.by == by and found.allowed == pytest.approx(allowed, rel=1e-4)
+
+
+def compared(theirs: verify.Values, ours: verify.Values, task: str = "x", backbone: str = "b", metric: str = "m") -> Compared:
+    asked = {"task": {"name": task}, "backbone": {"name": backbone}}
+    return Compared(replace(cells(["a"], 1)[0], axes={"task": task}, asked=asked), Metric(metric, metric), theirs, ours)
+
+
+def test_as_noisy_is_what_is_of_one_task_backbone_and_metric() -> None:
+    one, several = compared({0: 70}, {0: 70.2}), ({0: 70.0, 1: 75.0}, {0: 70.0, 1: 75.0})
+    assert judge([one, compared(*several)])[0].verdict == REPRODUCED
+    for other in ({"task": "y"}, {"backbone": "c"}, {"metric": "n"}):
+        assert judge([one, compared(*several, **other)])[0].verdict == UNDECIDED, other
 
 
 def test_a_change_of_all_rows_is_no_spread_over_machines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,10 @@ import math
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
+from conftest import refused
 
-from lora_repro.errors import UserError
 from lora_repro.metrics import bootstrap, sql
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.tasks.base import Example
@@ -26,14 +25,6 @@ TABLE = Table(
     HEADER, ("text", "real", "text", "text"),
     (("Ash", 3, "Butler CC (KS)", "A"), ("Bo", 7, "Duke", "B"), ("Cy", 12.5, "Duke", "C"), ("Di", None, "Yale", "D")),
 )  # fmt: skip
-
-
-def refused(call: Any, *parts: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
 
 
 # --- text and logical form
@@ -123,6 +114,13 @@ def test_logical_form_and_execution_of_one_output(output: str, logical_form: int
 )
 def test_what_a_query_finds(query: Query, result: list[object]) -> None:
     assert sql.execute(query, TABLE) == result
+
+
+def test_a_result_with_other_repetitions_is_another() -> None:
+    table = Table(("A", "B"), ("text", "text"), (("v", "x"), ("v", "y"), ("w", "y")))
+    gold = """SELECT "A" FROM table WHERE "B" = 'x'"""
+    assert sql.score(gold, gold, table)["execution"] == 1
+    assert sql.score("""SELECT "A" FROM table WHERE "A" = 'v'""", gold, table)["execution"] == 0  # v, v and not v
 
 
 def question(text: str = "how many?", gold: str = GOLD) -> Example:
@@ -288,10 +286,3 @@ def test_the_official_example_predictions_get_the_official_score() -> None:
     scores = task.score(outputs, test)
     assert round(100 * scores.values["logical_form_accuracy"], 2) == 45.21
     assert sum(row["readable"] == 0 for row in scores.per_input) == 606
-
-
-def test_a_result_with_other_repetitions_is_another() -> None:
-    table = Table(("A", "B"), ("text", "text"), (("v", "x"), ("v", "y"), ("w", "y")))
-    gold = """SELECT "A" FROM table WHERE "B" = 'x'"""
-    assert sql.score(gold, gold, table)["execution"] == 1
-    assert sql.score("""SELECT "A" FROM table WHERE "A" = 'v'""", gold, table)["execution"] == 0  # v, v and not v

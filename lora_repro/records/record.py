@@ -134,6 +134,7 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
     It holds the hashes of what lies beside it (`files`) and, last, its own.
     """
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in predictions]
+    sealed(record)  # which refuses NaN, before anything of an older record's is replaced
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
     files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
     record = sealed({**record, "files": files})
