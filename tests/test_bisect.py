@@ -264,6 +264,21 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
 
 
+def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
+    """The records of a table are of all its tasks: MRPC's share of the larger class is no floor of RTE's."""
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    given, cells, kept = store(scores).records, [], {}
+    for task, one_answer in (("mrpc", 0.8), ("rte", 0.53)):
+        for one in declared():
+            asked = {**one.asked, "task": {**one.asked["task"], "name": task}}
+            cells.append(replace(one, asked=asked, signature=f"{task}{one.signature}", folder=Path(f"{task}{one.folder}")))
+            if made := given.get(one.signature):
+                measured = {**made["measured"], "one_answer_scores": {"accuracy": one_answer}}
+                kept[cells[-1].signature] = {**made, "asked": asked, "measured": measured}
+    found = searched(cells, Store(PUBLISHED, Path(), kept))
+    assert [(one.cell.task, one.floor, one.idle) for one in found] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
+
+
 def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The larger one needs fewer directions; each is compared with its own full fine-tuning and its own twin."""
     scores = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}
