@@ -93,6 +93,12 @@ def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -
     assert bisect.searches(declared(), RULE)[0].enough(512, records) is None
 
 
+def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
+    assert 0.72 < RULE.share * 0.8
+    _, records = search({"full": 0.8, "full_untrained": 0.8, "did": lambda d, seed: 0.72 if d >= 256 else 0.4, "did_untrained": 0.8})
+    assert bisect.searches(declared(), RULE)[0].bracket(records) == (128, 256)
+
+
 def test_a_reference_that_diverged_draws_no_line() -> None:
     """Else every value is enough, and d90 is the smallest."""
     twin = {"full_untrained": 0.6, "did_untrained": steep(64)}
