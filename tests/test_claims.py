@@ -654,6 +654,10 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     assert (reading.n, reading.verdict) == (n, verdict) and "mini/trials/a-x.json" in reading.sources
     assert reading.value == pytest.approx(1e3 * math.prod(chosen[:n]) ** (1 / n))
     assert RateQuotient([["t/a", "t/c"]], floor=5).read(evidence) == []  # never searched
+    larger = [replace(cell, asked={**cell.asked, "backbone": {"name": "large"}}) for cell in cells]
+    evidence._cells["t"] = [*cells, *larger]  # with the same rates: as many settings more, none in another's place
+    (both,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
+    assert (both.n, both.value) == (2 * n, pytest.approx(reading.value))
     with pytest.raises(UserError, match="two cells of one table"):
         RateQuotient([["t/a", "u/b"]], floor=5)
 
