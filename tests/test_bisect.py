@@ -81,16 +81,14 @@ def test_an_end_may_be_the_answer(at: int, expected: tuple[int | None, int | Non
 
 
 def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -> None:
-    def seeds(d: int, seed: int) -> float | None:
-        return None if d == 1024 else (0.9 if seed else 0.5) if d >= 256 else 0.4
-
-    _, records = search({"full": 0.75, "full_untrained": 0.8, "did": seeds, "did_untrained": steep(64)})
-    assert bisect.searches(declared(), RULE)[0].bracket(records)[0] is not None
-    assert bisect.searches(declared(), RULE)[0].enough(256, records) is True  # 0.7 of 0.75
-    one = bisect.searches(declared(range(1)), RULE)[0]
-    assert one.enough(256, records) is False  # that seed alone: 0.5
-    records[Path("did_512_1")] = None
-    assert bisect.searches(declared(), RULE)[0].enough(512, records) is None
+    twin = {"full_untrained": 0.5, "did_untrained": steep(64)}
+    _, records = search({"full": 0.5, "did": lambda d, seed: (1.0 if seed else 0.4) if d >= 256 else 0.2, **twin})
+    first, second = (cell("did", seed, 256) for seed in range(2))
+    (did, _) = bisect.searches(declared(), RULE)
+    assert did.enough(256, records) is True  # 0.7 of 0.5
+    assert bisect.searches(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
+    assert did.enough(256, records | {second.folder: None}) is None  # not yet, whatever the first says
+    assert did.enough(256, records | {first.folder: result(first, {"did": None})}) is False
 
 
 def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
@@ -144,6 +142,12 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with full: ask for that row too"):
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0, 1.01])
+def test_a_share_that_every_score_or_none_reaches_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match=r"bisect\.share must be above 0 and at most 1"):
+        replace(RULE, share=share)
 
 
 def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
