@@ -36,7 +36,7 @@ def looks_of(run: Run) -> list[Look]:
 
 
 class EpochChoice(ClaimTest):
-    """`inflation` of the runs of `rows` with several looks, the mean over rows, tasks and backbones of each seed, lies above 0."""
+    """`inflation` of the runs of `rows` with several looks, the mean over rows and places of each seed, lies above 0."""
 
     def __init__(self, rows: Sequence[str]) -> None:
         self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
