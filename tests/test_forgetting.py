@@ -115,6 +115,10 @@ def test_lora_forgets_less_where_its_rise_is_smaller_and_its_own_loss_larger(tmp
     assert claim.read(evidence_of("e2e", old, tmp_path))[0].verdict == NOT_RUN
     with pytest.raises(UserError, match="two rows of one table"):
         ForgetsLess("e2e/lora", "qlora/full")
+    mixed = evidence_of("e2e", runs, tmp_path)
+    mixed.store.records["full0"]["where"]["backbone"]["sha256"] = "c"
+    with pytest.raises(UserError, match="different backbone"):
+        claim.read(mixed)
 
 
 def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
