@@ -81,16 +81,21 @@ def test_an_end_may_be_the_answer(at: int, expected: tuple[int | None, int | Non
 
 
 def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -> None:
-    def seeds(d: int, seed: int) -> float | None:
-        return None if d == 1024 else (0.9 if seed else 0.5) if d >= 256 else 0.4
+    twin = {"full_untrained": 0.5, "did_untrained": steep(64)}
+    _, records = search({"full": 0.5, "did": lambda d, seed: (1.0 if seed else 0.4) if d >= 256 else 0.2, **twin})
+    first, second = (cell("did", seed, 256) for seed in range(2))
+    (did, _) = bisect.searches(declared(), RULE)
+    assert did.enough(256, records) is True  # 0.7 of 0.5
+    assert bisect.searches(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
+    assert did.enough(256, records | {second.folder: None}) is None  # not yet, whatever the first says
+    assert did.enough(256, records | {first.folder: result(first, {"did": None})}) is False
 
-    _, records = search({"full": 0.75, "full_untrained": 0.8, "did": seeds, "did_untrained": steep(64)})
-    assert bisect.searches(declared(), RULE)[0].bracket(records)[0] is not None
-    assert bisect.searches(declared(), RULE)[0].enough(256, records) is True  # 0.7 of 0.75
-    one = bisect.searches(declared(range(1)), RULE)[0]
-    assert one.enough(256, records) is False  # that seed alone: 0.5
-    records[Path("did_512_1")] = None
-    assert bisect.searches(declared(), RULE)[0].enough(512, records) is None
+
+def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
+    assert RULE.share * 0.8 > 0.72
+    twin = {"full_untrained": 0.8, "did_untrained": 0.8}
+    _, records = search({"full": 0.8, "did": lambda d, seed: 0.72 if d >= 256 else 0.4, **twin})
+    assert bisect.searches(declared(), RULE)[0].bracket(records) == (128, 256)
 
 
 def test_a_reference_that_diverged_draws_no_line() -> None:
@@ -114,6 +119,9 @@ def test_the_first_rows_of_a_sorted_file_give_no_gap() -> None:
         assert made is not None
         del made["measured"]["train_scored"]
     assert found[0].gap(cells) is None
+    for cell in cells:  # generated rows are in no order
+        found[0].records[cell.folder]["where"]["data"]["caption"] = "RTE, synthetic"  # type: ignore[index]
+    assert found[0].gap(cells) is not None
 
 
 def test_a_value_that_diverged_with_one_seed_counts_it_as_the_worst() -> None:
@@ -138,6 +146,12 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with full: ask for that row too"):
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0, 1.01])
+def test_a_share_that_every_score_or_none_reaches_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match=r"bisect\.share must be above 0 and at most 1"):
+        replace(RULE, share=share)
 
 
 def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
@@ -201,12 +215,26 @@ def test_claims_on_d90(at: int, over: str, whole: float, seeds: int, verdict: st
     assert reading.verdict == verdict and "RTE" in reading.unit
 
 
-def quotient(kept: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+def quotient(kept: Store, monkeypatch: pytest.MonkeyPatch, over: str = "did_untrained", ceiling: float = 1) -> Any:
     evidence = object.__new__(Evidence)
     evidence.profile, evidence.store = "mini", kept
     monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
-    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling=1, over="did_untrained").read(evidence)
+    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling, over).read(evidence)
     return reading
+
+
+def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """l < d90 <= h of a seed; over another's it lies between l / h' and h / l', without these two."""
+    scores: dict[str, Any] = {"full": 0.8, "full_untrained": 0.8, "did_untrained": steep(5000)}
+    scores["did"] = lambda d, seed: 0.8 if d >= (30, 300, 3000)[seed] else 0.4
+    every = Store(PUBLISHED, Path(), {one.signature: result(one, scores) for one in declared(range(3))})
+    alone = quotient(every, monkeypatch, over="", ceiling=5)  # per cent of 100,000 values
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.512, 0.016, 4.096)) and alone.verdict == "replicated"
+    both = quotient(every, monkeypatch)
+    assert (both.value, both.low, both.high) == pytest.approx((512 / 8192, 16 / 8192, 4096 / 4096))
+    assert both.high < 1 and both.verdict == "replicated"
+    some = {key: one for key, one in every.records.items() if not key.startswith("full_untrained")}
+    assert quotient(Store(PUBLISHED, Path(), some), monkeypatch).verdict == "inconclusive"  # does the twin reach it at all?
 
 
 def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +272,7 @@ def test_no_verdict_on_d90_at_rates_that_nobody_searched(monkeypatch: pytest.Mon
         assert (reading.verdict, reading.notes) == (verdict, notes) and reading.value == pytest.approx(0.512)
 
 
-@pytest.mark.parametrize("one_answer, idle", [(0.79, False), (0.7921, True), (None, False)])  # enough: 90 % of 0.88
+@pytest.mark.parametrize("one_answer, idle", [(0.79, False), (0.792, True), (None, False)])  # enough: 90 % of 0.88
 def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
     kept = store(scores, range(3))
@@ -262,6 +290,21 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
     (reading,) = Dimension("did", ["full", "full_untrained"], ceiling=1).read(evidence)
     assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
+
+
+def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
+    """The records of a table are of all its tasks: MRPC's share of the larger class is no floor of RTE's."""
+    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    given, cells, kept = store(scores).records, [], {}
+    for task, one_answer in (("mrpc", 0.8), ("rte", 0.53)):
+        for one in declared():
+            asked = {**one.asked, "task": {**one.asked["task"], "name": task}}
+            cells.append(replace(one, asked=asked, signature=f"{task}{one.signature}", folder=Path(f"{task}{one.folder}")))
+            if made := given.get(one.signature):
+                measured = {**made["measured"], "one_answer_scores": {"accuracy": one_answer}}
+                kept[cells[-1].signature] = {**made, "asked": asked, "measured": measured}
+    found = searched(cells, Store(PUBLISHED, Path(), kept))
+    assert [(one.cell.task, one.floor, one.idle) for one in found] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
 
 
 def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +338,10 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     assert (reading.value, reading.verdict, reading.n) == (64 / 512, "replicated", 3) and "MPNet / MiniLM" in reading.what
     drawn = shown.draw(tmp_path / "d90")
     assert [path.name for path in drawn] == ["d90.svg", "d90.png", "d90_size.svg", "d90_size.png"]
+    for found in (both[key] for key in both if key.startswith("m")):  # the larger one's score takes no learning
+        found["measured"]["one_answer_scores"] = {"accuracy": 0.8}
+    (reading,) = by_size_claim.read(evidence)
+    assert reading.verdict == "inconclusive" and "one answer for every input" in reading.notes[0]
     evidence.store = small
     (reading,) = by_size_claim.read(evidence)
     assert (reading.value, reading.verdict) == (None, "not run at this scale")  # of one size

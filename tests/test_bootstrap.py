@@ -278,6 +278,27 @@ def test_the_side_with_fewer_seeds_limits_the_freedom() -> None:
     assert paired_draws(many, few[:1], n=50, metric="accuracy").freedom == 3
 
 
+def test_seeds_that_are_not_paired_add_their_spreads() -> None:
+    """Each side's own s² / k, by its own Student's t for 1.96: 4.3027 of three seeds, 12.7062 of two."""
+    sides = [[[{"correct": share}] * 5 for share in shares] for shares in ((0.2, 0.5, 0.9), (0.1, 0.6))]
+    errors = [np.std(shares, ddof=1) / np.sqrt(len(shares)) for shares in ((0.2, 0.5, 0.9), (0.1, 0.6))]
+    expected = np.hypot(errors[0] * 4.3027, errors[1] * 12.7062) / 1.96
+    for order in (sides, sides[::-1]):
+        assert np.std(paired_draws(*order, n=4000, metric="accuracy").resamples) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_difference_of_differences_takes_off_what_both_draw() -> None:
+    a, b, c = ([[{"correct": share}] * 5 for share in shares] for shares in ((0.2, 0.5, 0.9), (0.1, 0.6, 0.3), (0.0, 0.1, 0.3)))
+    first, second = (paired_draws(a, other, n=60, metric="accuracy") for other in (b, c))
+    found = first.less(second)  # (a - b) - (a - c) = c - b, of the same inputs and seeds
+    expected = paired_draws(c, b, n=60, metric="accuracy")
+    for level in (0.05, 0.01):
+        assert found.at(level) == pytest.approx(expected.at(level), abs=1e-12)
+    assert (found.difference, found.inputs) == (pytest.approx(expected.difference), 5)
+    one = paired_draws(a[0], b[0], n=60, metric="accuracy")
+    assert first.less(one).freedom == one.less(first).freedom == 2
+
+
 def test_the_order_in_which_sums_are_added_does_not_tell() -> None:
     """With one BLAS thread or two a figure had another pixel."""
     draw = np.random.default_rng(0)

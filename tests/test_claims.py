@@ -369,6 +369,8 @@ def test_of_comparisons_of_which_any_suffices_each_has_its_share_of_the_error(tm
     right = planted((124, 124, 124), (120, 120, 120))
     one, two = (Compare([["t/a", "t/b"]] * n, floor=0, combine="any").read(evidence_of(tmp_path, dict(right))) for n in (1, 8))
     assert one[0].low is not None and two[0].low is not None and two[0].low < one[0].low
+    assert one[0].detectable is not None  # at 5 % and at an eighth of it: 1.96 and 2.734 errors, and 0.84
+    assert two[0].detectable == pytest.approx(one[0].detectable * (2.7344 + 0.8416) / (1.96 + 0.8416), rel=1e-3)
 
 
 def test_where_all_must_hold_one_that_fails_needs_its_share_of_the_error(tmp_path: Path) -> None:
@@ -654,6 +656,10 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     assert (reading.n, reading.verdict) == (n, verdict) and "mini/trials/a-x.json" in reading.sources
     assert reading.value == pytest.approx(1e3 * math.prod(chosen[:n]) ** (1 / n))
     assert RateQuotient([["t/a", "t/c"]], floor=5).read(evidence) == []  # never searched
+    larger = [replace(cell, asked={**cell.asked, "backbone": {"name": "large"}}) for cell in cells]
+    evidence._cells["t"] = [*cells, *larger]  # with the same rates: as many settings more, none in another's place
+    (both,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
+    assert (both.n, both.value) == (2 * n, pytest.approx(reading.value))
     with pytest.raises(UserError, match="two cells of one table"):
         RateQuotient([["t/a", "u/b"]], floor=5)
 

@@ -37,10 +37,6 @@ def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
     return {section["name"]: section["panels"] for section in found}
 
 
-def kinds(found: list[dict[str, Any]]) -> list[str]:
-    return [item["kind"] for item in found]
-
-
 def test_a_table_that_was_run_has_a_bar_and_a_cloud_of_its_main_score(root: Path) -> None:
     unrun = CSV.replace("lora,LoRA,published,100,20,,50.5,,1.25,1,", "lora,LoRA,published,,,,,,,,")
     unrun = unrun.replace("published,0,,,,,,1", "published,,,,,,,")

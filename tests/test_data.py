@@ -63,6 +63,23 @@ def test_epoch_order_covers_all_fills_the_last_batch_and_depends_on_seed_and_epo
     assert order != epoch_order(10, 4, seed=3, epoch=2) and order != epoch_order(10, 4, seed=4, epoch=1)
 
 
+def test_grouped_by_length_sixteen_batches_are_sorted_and_all_are_shuffled_again() -> None:
+    lengths = [7 * i % 101 for i in range(70)]
+    plain = [i for batch in epoch_order(70, 2, seed=3, epoch=1) for i in batch]
+    pools = [sorted(plain[start : start + 32], key=lengths.__getitem__) for start in range(0, 70, 32)]
+    alike = [pool[i : i + 2] for pool in pools for i in range(0, len(pool), 2)]
+    found = epoch_order(70, 2, seed=3, epoch=1, lengths=lengths)
+    assert sorted(found) == sorted(alike) and found != alike
+
+
+def test_what_is_drawn_is_what_the_records_of_finished_runs_rest_on() -> None:
+    """No run is named by it: with another draw an old record would answer for a run that comes out otherwise."""
+    assert epoch_order(10, 4, seed=3, epoch=1) == [[3, 5, 7, 9], [8, 4, 6, 1], [0, 2, 6, 9]]
+    examples = [Example(key=str(i), input="", target="") for i in range(20)]
+    drawn = [[int(one.key) for one in subset(examples, 5, seed=0, last=last)] for last in (False, True)]
+    assert drawn == [[4, 5, 7, 13, 19], [0, 1, 8, 12, 15]]
+
+
 def test_subset_is_fixed_and_keeps_file_order() -> None:
     examples = [Example(key=str(i), input=str(i), target="t") for i in range(20)]
     chosen = subset(examples, 5, seed=0)

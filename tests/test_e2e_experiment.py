@@ -100,12 +100,6 @@ def composed(cells: list[Cell], monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     return cells
 
 
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that has room for every column: pytest's workers say that theirs has 80."""
-    monkeypatch.setenv("COLUMNS", "1000")
-
-
 def test_shows_this_checkout_beside_published_and_paper(
     tmp_path: Path, composed: list[Cell], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -294,15 +294,15 @@ def test_score_wires_metrics_to_inputs_and_references(monkeypatch):
     monkeypatch.setattr(
         nlg, "per_input_statistics", lambda outputs, references: [{"hyp_len": 1}] * len(outputs)
     )
-    examples = grouped([(IN_B, "b1"), (IN_B, "b2"), (IN_A, "a1")])
+    examples = grouped([(IN_B, "b1"), (IN_B, "b2"), (IN_A, "a1"), ("name : Cid | Type : pub", "c1")])
     good = "Bay is near Café Oak and is rated 5 out of 5."
     bad = "Ash, Elm is a family friendly coffee shop."  # price missing, family friendly wrong
-    scores = E2E("embedded", "raw").score([good, bad], examples)
-    assert seen == {"outputs": [good, bad], "references": [["b1", "b2"], ["a1"]]}
+    more = "Cid is a cheap Chinese pub near the river."  # three invented
+    scores = E2E("embedded", "raw").score([good, bad, more], examples)
+    assert seen == {"outputs": [good, bad, more], "references": [["b1", "b2"], ["a1"], ["c1"]]}
     assert list(scores.values) == list(E2E.directions)
-    assert scores.per_input[0] == {"hyp_len": 1, "slots": 3, "slot_errors": 0}
-    assert scores.per_input[1] == {"hyp_len": 1, "slots": 4, "slot_errors": 2}
-    assert scores.values["slot_error_rate"] == pytest.approx(2 / 7)
+    assert scores.per_input == [{"hyp_len": 1, "slots": n, "slot_errors": errors} for n, errors in ((3, 0), (4, 2), (2, 3))]
+    assert scores.values["slot_error_rate"] == pytest.approx(5 / 9)
 
 
 def test_score_refuses_other_lengths_and_examples_without_references():
@@ -335,14 +335,3 @@ def test_real_files():
 def test_real_tokenised_files():
     splits = E2E("folder", "tokenised").load(os.environ["E2E_LORA_DATA"])
     assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [42061, 4672, 630]
-
-
-def test_the_slot_errors_of_inputs_sum_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nlg, "score", lambda *_: dict.fromkeys(nlg.METRICS, 0.5))
-    monkeypatch.setattr(nlg, "per_input_statistics", lambda outputs, _: [{}] * len(outputs))
-    asked = grouped([("name : Ash | Type : pub", "x"), ("name : Bay | area : riverside", "y")])
-    said = ["Ash is a cheap Chinese pub near the river.", "Bay is in the city centre."]  # three invented; one wrong
-    scores = E2E("embedded", "raw").score(said, asked)
-    assert [row["slot_errors"] for row in scores.per_input] == [3, 1]
-    rate = sum(row["slot_errors"] for row in scores.per_input) / sum(row["slots"] for row in scores.per_input)
-    assert scores.values["slot_error_rate"] == pytest.approx(rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,6 +115,10 @@ def test_lora_forgets_less_where_its_rise_is_smaller_and_its_own_loss_larger(tmp
     assert claim.read(evidence_of("e2e", old, tmp_path))[0].verdict == NOT_RUN
     with pytest.raises(UserError, match="two rows of one table"):
         ForgetsLess("e2e/lora", "qlora/full")
+    mixed = evidence_of("e2e", runs, tmp_path)
+    mixed.store.records["full0"]["where"]["backbone"]["sha256"] = "c"
+    with pytest.raises(UserError, match="different backbone"):
+        claim.read(mixed)
 
 
 def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
@@ -169,6 +174,15 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(guessed)
     assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)
     assert EpochChoice(["glue/full"]).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
+    # On a second backbone, too: no run takes another's place because it has the same seed.
+    more = evidence_of("glue", {key: {"dev_halves": [[1, 0.5, 0.5], [2, 0.5, 0.5]]} for key in runs if key[1] < 3}, tmp_path)
+    both = evidence_of("glue", runs, tmp_path)
+    for cell in more.cells("glue"):
+        asked = {**cell.asked, "backbone": {"name": "large"}}
+        both._cells["glue"].append(replace(cell, asked=asked, signature=f"large-{cell.signature}"))
+        both.store.records[f"large-{cell.signature}"] = {**more.store.records[cell.signature], "asked": asked}
+    (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(both)
+    assert (reading.value, reading.n, reading.notes[0]) == (pytest.approx(2.0), 3, "12 runs")
 
 
 def test_the_halves_of_the_held_out_rows_are_scored_at_every_look(tmp_path: Path) -> None:

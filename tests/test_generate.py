@@ -20,7 +20,6 @@ from lora_repro.exchange import export, generate, score
 from lora_repro.exchange.opened import open_checkpoint
 from lora_repro.tasks.e2e.task import E2E
 
-ROOT = Path(__file__).parents[1]
 MRS = ["name[The Vaults], eatType[pub]", "name : Blue Spice | food : Thai"]
 
 

@@ -27,7 +27,10 @@ from lora_repro.train.loop import TrainConfig
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
-TRAINED = Trained("finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)], train_losses=[(4, 1.6), (8, 1.25)])
+TRAINED = Trained(
+    "finished", 8, 1.5, 4, 1000, 2.5, [(4, 1.5), (8, 1.75)], peak_memory_mb=7, dev_scores=[(4, 0.5), (8, None)],
+    dev_halves=[(4, 0.25, 0.75), (8, None, 0.5)], train_losses=[(4, 1.6), (8, 1.25)],
+)  # fmt: skip
 
 
 def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:

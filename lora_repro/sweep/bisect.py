@@ -74,7 +74,9 @@ class Search:
 
     def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
         here, there = (_mean(found, records) for found in (cells, self.reference))
-        return None if here is None or there is None or not math.isfinite(there) else here >= self.share * there
+        if here is None or there is None or not math.isfinite(there):
+            return None
+        return round(here - self.share * there, 12) >= 0  # exactly the share is enough: 0.9 * 0.8 is a little more than 0.72
 
     def bracket(self, records: Records) -> tuple[int | None, int | None]:
         """The largest value that fell short, and the smallest above it that was enough; None where there is none."""

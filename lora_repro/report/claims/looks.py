@@ -10,7 +10,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import generated
-from lora_repro.results import Run
+from lora_repro.results import Run, by_place
 
 Look = tuple[float, float]  # the scores of one half of the rows and of the other
 
@@ -36,7 +36,7 @@ def looks_of(run: Run) -> list[Look]:
 
 
 class EpochChoice(ClaimTest):
-    """`inflation` of the runs of `rows` with several looks, the mean over rows and tasks of each seed, lies above 0."""
+    """`inflation` of the runs of `rows` with several looks, the mean over rows and places of each seed, lies above 0."""
 
     def __init__(self, rows: Sequence[str]) -> None:
         self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
@@ -58,15 +58,15 @@ class EpochChoice(ClaimTest):
         for table in self.rows():
             declared = evidence.cells(table)
             for row in sorted(self.rows()[table]):
-                for place in dict.fromkeys(task_label(cell) for cell in declared if cell.row.name == row):
-                    here = [cell for cell in declared if cell.row.name == row and task_label(cell) == place]
+                for here in by_place([cell for cell in declared if cell.row.name == row]):
+                    task = task_label(here[0])
                     for seed, run in evidence.runs(here).items():
                         if len(looks := looks_of(run)) > 1:
                             by_seed.setdefault(seed, []).append(100 * inflation(looks))
                             runs.append(run)
-                            tasks[place] = len(looks)
+                            tasks[task] = len(looks)
                             if run.cell.unsearched:
-                                wanting[f"{run.cell.row.label} on {place}: rate not searched"] = None
+                                wanting[f"{run.cell.row.label} on {task}: rate not searched"] = None
         if not runs:
             return []
         values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]

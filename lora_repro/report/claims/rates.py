@@ -41,7 +41,7 @@ class RateQuotient(ClaimTest):
         return f"searched best rate of {names}, on each task: {mean} lies {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        quotients: dict[str, float] = {}
+        quotients: list[tuple[str, float]] = []
         sources: list[str] = []
         for operands in self.comparisons:
             for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
@@ -49,13 +49,13 @@ class RateQuotient(ClaimTest):
                     found = [_search(mine, operand) for operand in (a, b)]
                     bracketed = [float(one["chosen"]) for _, one in found if one and not one["edge"]]
                     if len(bracketed) == 2:
-                        quotients[f"{a.name} / {b.name} on {task_label(mine[0])}"] = bracketed[0] / bracketed[1]
+                        quotients.append((f"{a.name} / {b.name} on {task_label(mine[0])}", bracketed[0] / bracketed[1]))
                         sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in found]
         if not quotients:
             return []
         n = len(quotients)
-        value, low, high = map(math.exp, student([math.log(quotient) for quotient in quotients.values()]))
-        notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients.items())
+        value, low, high = map(math.exp, student([math.log(quotient) for _, quotient in quotients]))
+        notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients)
         return [Reading("best rate / best rate, n settings", "ratio", judge(self.region, low, high, n), value, low, high, n,
                         notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip
 

@@ -86,7 +86,8 @@ class Found:
     @property
     def floor(self) -> float | None:
         """What one answer for every input scores, the most frequent of training, in per cent; None where no run says."""
-        found = (r["measured"].get("one_answer_scores", {}).get(self.cell.score) for r in self.records.values() if r)
+        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # another task's has the same key
+        found = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
         return next((100 * value for value in found if value is not None), None)
 
     @property

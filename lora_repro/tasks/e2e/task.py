@@ -122,7 +122,7 @@ class E2E(AbstractTask):
         ]
         values = nlg.score(outputs, references) | {"slot_error_rate": slots.slot_error_rate(errors)}
         per_input = [
-            {**statistics, "slots": e.slots, "slot_errors": e.missing + e.wrong + e.invented}
+            {**statistics, "slots": e.slots, "slot_errors": e.errors}
             for statistics, e in zip(nlg.per_input_statistics(outputs, references), errors, strict=True)
         ]
         return Scores({metric: values[metric] for metric in self.directions}, per_input)
