@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from lora_repro.analysis import subspace
-from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.lora_files import Factors, read, scaling_of
 from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.tuned import counts
 from lora_repro.analysis.updates import Probed
@@ -82,6 +82,7 @@ def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:
     factors = found["value", 1]
     assert factors.A.shape == (4, 32) and factors.B.shape == (16, 4) and factors.scaling == 2
     assert np.allclose(factors.update, 2 * factors.B @ factors.A, atol=1e-5)
+    assert scaling_of({"alpha": 32, "rank": 16}) == 2 and scaling_of({"alpha": 32, "rank": 16, "scaling": "sqrt_rank"}) == 8
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

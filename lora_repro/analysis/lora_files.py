@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,12 +110,17 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
             raise UserError(f"{path} is of {method.get('name')}, whose update is not alpha / rank B A: a LoRA is read here")
-        own = float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
+        own = scaling_of(method)
         if not math.isfinite(own):
             raise ValueError(own)
         return path, lambda name, rank: own
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
+
+
+def scaling_of(method: Mapping[str, Any]) -> float:
+    """alpha / r of a run's method node, alpha / sqrt(r) of a rsLoRA's. Raises KeyError where it has no alpha or rank."""
+    return float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
 
 
 def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:

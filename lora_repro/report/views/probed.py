@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
+from lora_repro.analysis.lora_files import scaling_of
 from lora_repro.analysis.updates import Probed
 from lora_repro.report.captions import identity
 from lora_repro.report.exhibit import Ask, Exhibit
@@ -26,7 +27,7 @@ def probed(found: Sequence[Run]) -> list[Probed]:
         method = run.cell.asked["method"]
         rank = method.get("rank")
         label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
-        scaling = None if rank is None else method["alpha"] / rank
+        scaling = scaling_of(method) if rank and "alpha" in method else None
         cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
         made[run.signature] = Probed(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
     return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
