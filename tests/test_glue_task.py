@@ -637,6 +637,8 @@ def test_files_of_another_shape_are_refused(tmp_path: Path) -> None:
     headless = text_of("rte", "train", rows).partition("\n")[2]
     bad_file(tmp_path, "rte", headless.encode(), "no column 'sentence1'")
     bad_file(tmp_path, "mnli", text_of("rte", "train", rows).encode(), "no column 'gold_label'")
+    one_line = text_of("rte", "train", rows).replace("\n", "\r")  # an old Mac's
+    bad_file(tmp_path, "rte", one_line.encode(), "no column 'label'", r"label\r")
 
 
 def test_a_header_where_cola_has_none_is_refused(tmp_path: Path) -> None:
