@@ -56,7 +56,8 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
         return shape
     known = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
     if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
-        raise UserError(f"backbone {spec.name}: its sizes are not known; say them in its yaml: shape: {{model_type: ..., as in its config.json}}")
+        say = "say them in its yaml: shape: {model_type: ..., as in its config.json}"
+        raise UserError(f"backbone {spec.name}: its sizes are not known; {say}")
     return dict(shape)
 
 

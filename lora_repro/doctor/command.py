@@ -5,7 +5,8 @@
     python -m lora_repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
 
 Exit code 1 if something that the profile needs is missing. With `experiment=`, or a backbone, method or task, only what that
-needs is looked at; without them the data of one of the experiments are enough. What is marked with a dash is not needed, only good to know.
+needs is looked at; without them the data of one of the experiments are enough. What is marked with a dash is not needed, only
+good to know.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Needs:
 
 
 def needs(overrides: Sequence[str]) -> Needs:
-    """What the experiments, the one that is named or a grid of one's own need at a profile. UserError if that does not compose."""
+    """What the experiments, the one that is named, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
     from lora_repro.cells import cells
