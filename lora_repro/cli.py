@@ -26,7 +26,7 @@ from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from lora_repro import errors
 from lora_repro.config import place
@@ -319,10 +319,17 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its mistakes are one line, as everybody's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UserError(f"{message}; {self.prog} --help says more")
+
+
 def parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """A parser for `python -m lora_repro <verb>`. What is added to it `help_of` shows: names and help are literals."""
     program = f"python -m lora_repro {verb}"
-    return argparse.ArgumentParser(prog=program, description=description, add_help=False, allow_abbrev=False)
+    return _Parser(prog=program, description=description, add_help=False, allow_abbrev=False)
 
 
 def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:

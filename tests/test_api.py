@@ -101,6 +101,8 @@ def test_a_head_is_trained_and_other_methods_fit_but_those_with_slots() -> None:
         PreLayer().apply(llama())
     with pytest.raises(UserError, match="no such architecture: gpt_neox"):
         Lora().apply(GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)))
+    with pytest.raises(UserError, match="no such architecture: Linear"):
+        Lora().apply(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,14 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         cli.taken(["--config-dir", "nowhere"])
 
 
+@pytest.mark.parametrize("arguments", [["runs", "--al"], ["rubric", "extra"], ["sweep", "--emit", "foo"], ["export"]])
+def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.endswith(f"; python -m lora_repro {arguments[0]} --help says more\n")
+    assert said.count("\n") == 1
+
+
 def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     """`place` looks for conf/ inside the package first; what the wheel puts there is declared once."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -35,6 +35,13 @@ def test_one_experiment_needs_less() -> None:
     assert found.hub and not found.texts
 
 
+def test_a_grid_of_one_s_own_needs_what_it_names_and_no_experiment() -> None:
+    """A backbone has the sizes of its own family's rows only: other tables would not compose with it."""
+    found = doctor.needs(["profile=smoke", "backbone=random_bert", "task=sentiment,entailment"])
+    assert [config.task.name for config in found.tasks] == ["sentiment", "entailment"] and found.experiment
+    assert [config.backbone.name for config in found.backbones] == ["random_bert"]
+
+
 def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     (wanted,) = doctor.needs(["profile=mini", "experiment=qlora_glue"]).backbones
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_a_backbone_without_sizes_is_refused_in_one_line() -> None:
     spec = BackboneSpec(
         name="mystery", label="", source="hub", separator="", eos="", pad="", hub_id="a/b", revision="c"
     )
-    with pytest.raises(UserError, match=r"mystery.*conf/plan/shapes\.yaml"):
+    with pytest.raises(UserError, match=r"mystery: .*shape: {model_type"):
         shape_of(spec)
 
 
@@ -94,3 +95,14 @@ def test_what_a_method_moves_without_training_it_has_a_gradient() -> None:
     )  # fmt: skip
     assert few.method == 16 and few.weights == full.weights > 0 and few.depth == full.depth and full.moved == 0
     assert backward(few, 20, 1) >= 0.9 * backward(full, 20, 1) and 0 < few.moved <= full.trained
+
+
+def test_a_checkpoint_in_a_folder_has_the_sizes_of_its_config_json(tmp_path: Path) -> None:
+    """Its yaml says none: it may lie in a folder of one's own, beside conf/."""
+    spec = build(compose(["backbone=random_llama"]).backbone)
+    spec.load().model.config.save_pretrained(tmp_path)
+    here = replace(spec, source="folder", hub_id=str(tmp_path), shape={})
+    method = build(compose(["method=lora"]).method)
+    assert frame(here, method).outline == frame(spec, method).outline
+    with pytest.raises(UserError, match=r"folder/nowhere has no config\.json that can be read"):
+        shape_of(replace(here, hub_id="folder/nowhere"))

@@ -142,6 +142,8 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
         e2e_files.find_files(None, "tokenised")
     with pytest.raises(UserError, match="fetch glue gets it"):
         glue_files.find_files(None, "RTE", {"train": "train.tsv"})
+    with pytest.raises(UserError, match=r"^SICK is not here, and no fetch gets it; name the folder that it lies in: DATA="):
+        glue_files.find_files(None, "SICK", {"train": "SICK_train.txt"})
     for name in ("e2e/train.txt", "e2e/valid.txt", "e2e/test.txt", "RTE/train.tsv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -11,6 +11,7 @@ import torch
 from lora_repro.analysis import step_zero
 from lora_repro.analysis.step_zero import Start, line
 from lora_repro.config.place import CONF
+from lora_repro.methods.base import Trainable
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
@@ -75,6 +76,25 @@ def test_a_start_off_the_identity_shows(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Lora, "insert", drawn)
     assert step_zero.main([*SMOKE, "row/e2e=lora", "--to", str(tmp_path)]) == 0
     assert float(shown(tmp_path)["LoRA"][1]) > 0.001
+
+
+def test_what_a_method_freezes_of_its_own_stays_as_it_drew_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LoRA with A frozen (LoRA-FA) keeps A and borrows nothing: at A = 0 it is the backbone, whatever B is."""
+    usual = Lora.insert
+
+    def frozen(method: Lora, backbone: object) -> Trainable:
+        made = usual(method, backbone)  # type: ignore[arg-type]
+        for name, parameter in made.method.items():
+            parameter.data.fill_(0.0 if name.endswith(".A") else 0.3)
+        of = {part: {n: p for n, p in made.method.items() if n.endswith(part)} for part in (".A", ".B")}
+        return Trainable(method=of[".B"], kept=of[".A"])
+
+    monkeypatch.setattr(Lora, "insert", frozen)
+    assert step_zero.main([*SMOKE, "row/e2e=lora", "--to", str(tmp_path)]) == 0
+    assert shown(tmp_path)["LoRA"][1] == "0"
+    assert "untrained as" not in capsys.readouterr().out
 
 
 def test_means_are_over_rows_a_loss_keeps_its_sign_and_the_largest_is_either_way() -> None:

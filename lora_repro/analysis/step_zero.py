@@ -104,7 +104,7 @@ def start(cell: Cell) -> Start | None:
     if not method.needs_model:
         return None
     model = adapt(backbone_of(config), method, config.seed, Ranks.here(config.device).device)
-    kept = model.trainable.kept.values()
+    kept = model.trainable.kept.values() if _borrows(method) else ()
     if not model.trainable.parameters() or (cell.starts and not kept):
         return None
     for parameter in kept:
@@ -112,6 +112,15 @@ def start(cell: Cell) -> Start | None:
             torch.nn.init.normal_(parameter, 0.0, STD)
     trained = model.trainable.counts(model.backbone.model)["method"]
     return seen(config, model.backbone, method, trained, bool(kept))
+
+
+def _borrows(method: AbstractMethod) -> bool:
+    """Whether what the method keeps is other runs', without which it cannot start; else it has drawn that itself."""
+    try:
+        method.check_starts(0)
+    except UserError:
+        return True
+    return False
 
 
 def line(label: str, found: Start, plain: Start) -> tuple[str, ...]:

@@ -27,12 +27,11 @@ class AddressedModel:
     """
 
     def __init__(self, model: nn.Module, pooling: str | None = None) -> None:
-        config: Any = model.config
-        if config.model_type not in ARCHITECTURES:
+        config: Any = getattr(model, "config", None)
+        kind = getattr(config, "model_type", type(model).__name__)  # a module that is no model of transformers
+        if kind not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise UserError(
-                f"no such architecture: {config.model_type} (known: {known}); add it in lora_repro/backbone/architecture.py"
-            )
+            raise UserError(f"no such architecture: {kind} (known: {known}); add it in lora_repro/backbone/architecture.py")
         self.model = model
         self.architecture: str = config.model_type
         self.table = ARCHITECTURES[config.model_type]

@@ -5,7 +5,9 @@ What a method trains, and how deep, is read off the modules that it really inser
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,10 +47,17 @@ def frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
 
 
 def shape_of(spec: BackboneSpec) -> dict[str, Any]:
-    """The sizes of a backbone, from its yaml or from conf/plan/shapes.yaml. Raises UserError if neither has them."""
+    """The sizes of a backbone, from its yaml, its own folder or conf/plan/shapes.yaml. Raises UserError if none has them."""
+    if spec.source == "folder" and not spec.shape:
+        try:
+            shape: dict[str, Any] = json.loads((Path(str(spec.hub_id)) / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"backbone {spec.name}: {spec.hub_id} has no config.json that can be read ({error})") from error
+        return shape
     known = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
     if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
-        raise UserError(f"backbone {spec.name}: its sizes are not known; add them to conf/plan/shapes.yaml")
+        say = "say them in its yaml: shape: {model_type: ..., as in its config.json}"
+        raise UserError(f"backbone {spec.name}: its sizes are not known; {say}")
     return dict(shape)
 
 

@@ -4,8 +4,9 @@
     make doctor PROFILE=laptop DATA=/path/to/glue
     python -m lora_repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
 
-Exit code 1 if something that the profile needs is missing. With `experiment=` only what that one needs is looked at; without it
-the data of one of the experiments are enough. What is marked with a dash is not needed, only good to know.
+Exit code 1 if something that the profile needs is missing. With `experiment=`, or a backbone, method or task, only what that
+needs is looked at; without them the data of one of the experiments are enough. What is marked with a dash is not needed, only
+good to know.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Needs:
 
 
 def needs(overrides: Sequence[str]) -> Needs:
-    """What the experiments (or the one that is named) need at a profile. Raises UserError if that does not compose."""
+    """What the experiments, the one that is named, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
     from lora_repro.cells import cells
@@ -66,11 +67,13 @@ def needs(overrides: Sequence[str]) -> Needs:
         raise UserError(f"no experiment {experiment!r} with rows; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
-    for table in [experiment] if experiment else known:
-        rows = choices(f"row/{table}")  # of each of a profile's tables the first stands for all
-        chosen = f"row/{table}={','.join(rows if experiment else rows[:1])}"
-        narrowed = [chosen, "seed=0", *(item for item in rest if not item.startswith("experiment="))]
-        for cell in cells([f"experiment={table}", f"profile={profile}", *narrowed]):
+    asked = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
+    for table in [experiment] if asked else known:
+        narrowed = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
+        if table:
+            rows = choices(f"row/{table}")  # of each of a profile's tables the first stands for all
+            narrowed = [f"experiment={table}", f"row/{table}={','.join(rows if experiment else rows[:1])}", *narrowed]
+        for cell in cells(narrowed):
             config = OmegaConf.create(cell.asked)
             tasks.setdefault(config.task.name, config)
             timed = config.get("bench") and config.backbone.source == "hub"  # as random weights of its shape
@@ -78,8 +81,8 @@ def needs(overrides: Sequence[str]) -> Needs:
             if more and not timed:
                 backbones[config.backbone.name] = config
     if not tasks:
-        raise UserError(f"{experiment or 'no experiment'} asks for no run with {' '.join(rest)}")
-    return Needs(profile, experiment, tuple(backbones.values()), tuple(tasks.values()))
+        raise UserError(f"{asked or 'no experiment'} asks for no run with {' '.join(rest)}")
+    return Needs(profile, asked, tuple(backbones.values()), tuple(tasks.values()))
 
 
 def examine(overrides: Sequence[str]) -> Iterator[Finding]:

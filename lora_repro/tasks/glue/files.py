@@ -43,7 +43,7 @@ def load_folder(
     rows, hashes = {}, {}
     for split, path in find_files(root, folder, files).items():
         text, sha256 = read_text(path)
-        read = parse_lines if path.name.endswith(".jsonl") else partial(parse, skip_broken=skip_broken)
+        read = parse_lines if path.name.removesuffix(".xz").endswith(".jsonl") else partial(parse, skip_broken=skip_broken)
         rows[split] = read(text, columns, str(path))
         hashes[f"{folder}/{files[split]}"] = sha256
     return rows, hashes
@@ -63,7 +63,8 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
         head = lines.pop(0)
         if absent := [str(column) for column in wanted if column is not None and column not in head]:
             raise UserError(
-                f"{path} has no column {absent[0]!r} (its header: {', '.join(head)[:80]}); take GLUE's TSV file"
+                f"{path} has no column {absent[0]!r} (its header: {', '.join(head)[:80]!r}); "
+                "it must be a TSV file, or JSON lines in a .jsonl file"
             )
         wanted = [None if column is None else head.index(str(column)) for column in wanted]
         if skip_broken:
@@ -91,7 +92,7 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
     for number, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
-            first, second, label = (None if key is None else str(found[key]).strip() for key in keys)
+            first, second, label = (None if key is None else _cell(found[key]) for key in keys)
         except (ValueError, KeyError, TypeError) as error:
             wanted = ", ".join(str(key) for key in keys if key is not None)
             raise UserError(f"{path}, line {number}: no JSON object with {wanted} ({error})") from None
@@ -100,6 +101,12 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
     if not rows:
         raise UserError(f"{path} is empty")
     return rows
+
+
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, (list, dict)):
+        raise TypeError(f"{json.dumps(value)[:80]} is no text")
+    return str(value).strip()
 
 
 def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list[Row]]:
