@@ -129,7 +129,7 @@ def awaited() -> Iterator[None]:
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
             names = ", ".join(sorted(set(busy)))
-            print(f"{names} did not answer; what it was told is in the runs' metrics.jsonl", file=sys.stderr)
+            print(f"{names} did not answer in time (tracker.patience=120 waits longer); what it was told is in the runs' metrics.jsonl", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))
