@@ -32,7 +32,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables docs site dashboard check-authors-adapter clean report claims render rubric verify
+.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables site dashboard check-authors-adapter clean report claims render rubric verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { \
@@ -105,8 +105,6 @@ report: $(INSTALLED) ## build results/<profile>/report.html of every published p
 
 site: $(INSTALLED_DOCS) ## build site/ for any static host: results, claims, docs and API
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
-
-docs: site ## the same
 
 render: $(INSTALLED) ## all three of tables, claims and report in one process, which is twice as fast
 	@$(PY) -m lora_repro render

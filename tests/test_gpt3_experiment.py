@@ -75,9 +75,9 @@ def test_each_column_shows_its_own_score() -> None:
 
 def test_combined_rows_are_lora_and_a_prefix_of_8_and_4() -> None:
     for row, other in (("lora_prefix_embedding", "prompt_tuning"), ("lora_prefix_layer", "prelayer")):
-        lora, prefix = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["method"]["methods"]
-        assert (lora["name"], lora["rank"], lora["targets"]) == ("lora", 8, ["query", "value"])
-        assert (prefix["name"], prefix["prefix"], prefix["infix"]) == (other, 8, 4)
+        lora, prefix = build(compose(["experiment=gpt3", f"row/gpt3={row}"]).method).methods
+        assert (lora.name, lora.rank, lora.alpha, list(lora.targets)) == ("lora", 8, 32, ["query", "value"])
+        assert (prefix.name, prefix.prefix, prefix.infix) == (other, 8, 4)
 
 
 def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:

@@ -28,7 +28,6 @@ from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, drawn
 from lora_repro.report.page.folded import folded, unrun
 from lora_repro.report.page.prose import pieces
-from lora_repro.report.page.runs import HEADER, listed, runs_of
 from lora_repro.report.page.summary import headline
 from lora_repro.report.table import Table
 
@@ -251,20 +250,6 @@ def test_what_was_measured_without_training_has_machine_commit_date_and_command(
         assert said in text
     assert "<code>python -m lora_repro latency profile=mini</code>" in text
     assert found["where"]["device"] in html[: html.index("Models and data")]
-
-
-def test_estimated_stands_beside_actual_seconds_where_a_record_has_it() -> None:
-    records = {str(n): record_of("e2e", row) for n, row in enumerate(("lora", "full"))}
-    bare = [table for _, table in listed(runs_of(records, "mini"), ["e2e"], {}).tables]
-    assert bare[0].header == HEADER
-    for record in records.values():
-        record["measured"].pop("estimated_seconds", None)
-    records["0"]["measured"] |= {"estimated_seconds": 77, "wall_seconds": 91}
-    ((_, table),) = listed(runs_of(records, "mini"), ["e2e"], {}).tables
-    place = table.header.index("Estimated seconds")
-    cells = {row[0]: (row[place - 1], row[place]) for row in table.rows}
-    assert cells["LoRA"] == ("91", "77") and cells["Full fine-tuning"][1] == "—"
-    assert all(len(row) == len(table.header) == len(HEADER) + 1 for row in table.rows)
 
 
 def test_generated_data_show_inputs_and_references(html: str) -> None:

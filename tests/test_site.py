@@ -1,4 +1,4 @@
-"""`make docs`: the site shows every example as code, and a dead link fails the build. Skipped where mkdocs is not installed."""
+"""`make site`: the site shows every example as code, and a dead link fails the build. Skipped where mkdocs is not installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from test_docs import DOCS, blocks
 from test_page_browser import BROWSER, ask, too_wide
 
-pytest.importorskip("mkdocs", reason="mkdocs is not installed (make docs installs it)")
+pytest.importorskip("mkdocs", reason="mkdocs is not installed (make site installs it)")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,6 @@ from lora_repro.report.views.latency import command as latency_command
 from lora_repro.results import declared_cells
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
-ESTIMATED = "Estimated seconds"  # a column beside "Seconds", of tables with a run whose time was estimated before it began
 MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine", "Load before", "Signature", "Command")
 
 
@@ -105,13 +104,7 @@ def listed(runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[
         said = f"run{'s' if len(mine) > 1 else ''}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         caption = f"{table or 'Outside any table'}: {len(mine)} {said}"
         rows = [_line(run, machines, inputs) for run in mine]
-        header: tuple[str, ...] = HEADER
-        if any("estimated_seconds" in run.record["measured"] for run in mine):
-            place = HEADER.index("Seconds") + 1
-            header = (*HEADER[:place], ESTIMATED, *HEADER[place:])
-            for row, run in zip(rows, mine, strict=True):
-                row.insert(place, str(run.record["measured"].get("estimated_seconds", "—")))
-        tables.append((table or "adhoc", table_of(caption, header, rows)))
+        tables.append((table or "adhoc", table_of(caption, HEADER, rows)))
     if measures:
         rows = [_measured(stem, found, machines) for stem, found in measures.items()]
         tables.append(("measures", table_of("Measurements without training", MEASURES, rows)))
