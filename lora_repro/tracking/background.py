@@ -129,7 +129,8 @@ def awaited() -> Iterator[None]:
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
             names = ", ".join(sorted(set(busy)))
-            print(f"{names} did not answer in time (tracker.patience=120 waits longer); what it was told is in the runs' metrics.jsonl", file=sys.stderr)
+            told = "what it was told is in the runs' metrics.jsonl"
+            print(f"{names} did not answer in time (tracker.patience=120 waits longer); {told}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))
