@@ -124,13 +124,16 @@ def test_the_first_rows_of_a_sorted_file_give_no_gap() -> None:
     assert found[0].gap(cells) is not None
 
 
-def test_a_value_that_diverged_with_one_seed_counts_it_as_the_worst() -> None:
+@pytest.mark.parametrize("status", ["diverged", "collapsed"])  # a collapsed run's one answer has no correlation
+def test_a_run_without_a_score_counts_as_the_worst_if_it_ended_so(status: str) -> None:
     def seeds(d: int, seed: int) -> float | None:
         return None if d == 16384 and seed == 1 else 0.8
 
     scores = {"full": 0.8, "full_untrained": 0.8, "did": seeds, "did_untrained": 0.8}
     found = searched(declared(range(3)), store(scores, range(3)))
-    mean = found[0].mean(found[0].search.values[16384])
+    cells = found[0].search.values[16384]
+    found[0].records[cells[1].folder]["status"] = status  # type: ignore[index]
+    mean = found[0].mean(cells)
     assert mean is not None and (mean.mean, mean.n) == (pytest.approx(160 / 3), 3)
 
 

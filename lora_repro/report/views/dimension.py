@@ -56,11 +56,12 @@ class Found:
         return self.mean(self.search.reference)
 
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
-        """In per cent, a diverged run counted as the worst there is; None where no run is or one has no score."""
+        """In per cent, a run that diverged, or whose one answer has no score, as the worst; None where no run is or has one."""
         metric = cells[0].score
         found = [record for cell in cells if (record := self.records[cell.folder])]
         lost = METRICS[metric].worst
-        values = [lost if record["status"] == "diverged" else record["measured"]["scores"].get(metric) for record in found]
+        scores = [(record["measured"].get("scores") or {}).get(metric) for record in found]
+        values = [lost if score is None and r["status"] != FINISHED else score for score, r in zip(scores, found, strict=True)]
         return summarise([100 * value for value in values]) if values and None not in values else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
