@@ -60,9 +60,9 @@ class Found:
         metric = cells[0].score
         found = [record for cell in cells if (record := self.records[cell.folder])]
         lost = METRICS[metric].worst
-        scores = [(record["measured"].get("scores") or {}).get(metric) for record in found]
-        values = [lost if score is None and r["status"] != FINISHED else score for score, r in zip(scores, found, strict=True)]
-        return summarise([100 * value for value in values]) if values and None not in values else None
+        measured: list[Any] = [(record["measured"].get("scores") or {}).get(metric) for record in found]
+        scores = [lost if score is None and r["status"] != FINISHED else score for score, r in zip(measured, found, strict=True)]
+        return summarise([100 * score for score in scores]) if scores and None not in scores else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
         """Of the scores of training and test rows, in points; None where no run's training rows were scored.
