@@ -15,7 +15,7 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.searched import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
-from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, whole
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, signed, whole
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.sweep import bisect
 
@@ -222,7 +222,7 @@ def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
     """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
     mean, reference = one.mean(cells), one.reference
     share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # of a score of 0 there is none
-    part = EMPTY if share is None else Number(f"{share:.0f} %", share)
+    part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
 
