@@ -43,7 +43,7 @@ def test_a_line_out_of_range_is_told_in_words() -> None:
     assert said == ["Human 61.0", "Untuned 5.0 (below this range); Best 99.0 (above this range)", "Full"]
 
 
-def test_a_label_between_two_bars_stands_past_its_own() -> None:
+def test_a_label_between_two_bars_is_broken_where_one_line_has_no_room() -> None:
     from matplotlib.text import Annotation, Text
 
     made = tuple(

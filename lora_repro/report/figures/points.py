@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,9 @@ from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settl
 from lora_repro.report.table import signed
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
-# Where a label may go, in points from its marker: the first place that overlaps nothing is taken.
-PLACES = [
-    (dx * reach, dy * reach)
-    for reach in (7, 14, 22, 32, 44, 58)
-    for dx, dy in ((1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1))
-]
+# Where a label may go, in points from its marker, near it first, and how wide its lines may be, in inches.
+REACHES, WIDTHS = (7, 14, 22, 32, 44, 58), (2.4, 1.1, 0.75)
+SIDES = ((1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1))
 
 
 @dataclass(frozen=True)
@@ -159,22 +157,14 @@ def _label(axis: Axes, panel: Panel) -> None:
         if point in low or (point.quoted and point.label in ours):
             continue
         at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
-        said = wrapped(point.label, 2.4, size=8)
+        words = list(dict.fromkeys(symbols(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
         look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
-        places = [*PLACES, *_past_bar(axis, point)]
-        taken.append(_place(axis, axis.annotate(symbols(said), arrowprops=arrow, **look_of, **at), places, taken))
+        taken.append(_place(axis, axis.annotate(words[0], arrowprops=arrow, **look_of, **at), words, taken))
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:
     (x, low), (_, high) = (axis.transData.transform((point.x, end)) for end in point.span)
     return Bbox.from_extents(x - 2, low, x + 2, high)
-
-
-def _past_bar(axis: Axes, point: Point) -> list[tuple[float, float]]:
-    """Places above and below a point's bar, in points from its marker: free where bars stand on both sides."""
-    low, y, high = (axis.transData.transform((point.x, value))[1] for value in (point.span[0], point.y, point.span[1]))
-    ends = [((end - y) * 72 / axis.figure.dpi + beyond) for end, beyond in ((high, 5), (low, -5))]
-    return [(dx, dy) for dy in ends for dx in (0.0, 1.0, -1.0)]
 
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
@@ -197,23 +187,27 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
     return taken
 
 
-def _place(axis: Axes, text: Annotation, places: Sequence[tuple[float, float]], taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first of `places` that lies in the frame, or least outside, and overlaps nothing, or the least."""
+def _place(axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox]) -> Bbox:
+    """Move `text` to the first place that lies in the frame, or least outside, and overlaps nothing, or the least.
+
+    words: its words in the ways in which they may be broken into lines; at each reach the next is tried where no side is free.
+    """
     tried: list[tuple[float, int, int]] = []
-    frame = axis.bbox
-    for number, place in enumerate(places):
-        box = _moved(axis, text, place)
+    frame, ways = axis.bbox, list(product(REACHES, words, SIDES))
+    for number, way in enumerate(ways):
+        box = _moved(axis, text, *way)
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
         tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), number))
         if tried[-1][:2] == (0.0, 0):
             break
-    return _moved(axis, text, places[min(tried)[2]])
+    return _moved(axis, text, *ways[min(tried)[2]])
 
 
-def _moved(axis: Axes, text: Annotation, place: tuple[float, float]) -> Bbox:
-    """The room that `text` takes at a place, where it is then."""
-    dx, dy = place
-    text.set_position((dx, dy))
+def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[float, float]) -> Bbox:
+    """The room that `text` takes with these words on a side of its marker, where it is then."""
+    dx, dy = side
+    text.set_text(words)
+    text.set_position((dx * reach, dy * reach))
     text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
     text.set_verticalalignment("bottom" if dy > 0 else "top" if dy < 0 else "center")
     return _extent(axis, text).padded(1)
