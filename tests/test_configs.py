@@ -196,11 +196,13 @@ def test_a_published_search_is_of_committed_code_bracketed_or_says_so(path: Path
     found = read(path)
     assert found["setting"] == path.stem
     for search in found["searches"]:
-        trials = search["trials"]
-        done = {place: tune.badness(one, search["by"]) for place, one in enumerate(trials)}
+        trials, seeds = search["trials"], search.get("seeds", 1)
+        at = [trials[first : first + seeds] for first in range(0, len(trials), seeds)]  # a rate's trials, one a seed
+        assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at)
+        done = {place: tune.mean_badness(group, search["by"]) for place, group in enumerate(at)}
         best = min(done, key=lambda place: (done[place], place))
-        assert trials[best]["lr"] == search["chosen"] and search["edge"] == tune.edge(done)
-        assert 3 <= len(trials) <= 7 and (search["edge"] is None or len(trials) == 7)
+        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == tune.edge(done)
+        assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7)
         assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10)
     assert found["chosen"] == found["searches"][-1]["chosen"]
 

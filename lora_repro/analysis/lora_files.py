@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lora_repro.analysis.spectra import Array
+from lora_repro.analysis.updates import scaling_of
 from lora_repro.errors import UserError
 
 # The four matrices of attention, by the end of their path below the layer; any other matrix keeps its path, such as mlp.c_proj.
@@ -116,11 +117,6 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         return path, lambda name, rank: own
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
-
-
-def scaling_of(method: Mapping[str, Any]) -> float:
-    """alpha / r of a run's method node, alpha / sqrt(r) of a rsLoRA's. Raises KeyError where it has no alpha or rank."""
-    return float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
 
 
 def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:

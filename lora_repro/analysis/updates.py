@@ -1,6 +1,6 @@
 """A probed run: what is known of it and the arrays that its probe measured (probe.py says which)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,11 @@ import numpy as np
 from lora_repro.analysis.spectra import Array
 
 NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as the paper writes them
+
+
+def scaling_of(method: Mapping[str, Any]) -> float:
+    """alpha / r of a run's method node, alpha / sqrt(r) of a rsLoRA's. Raises KeyError where it has no alpha or rank."""
+    return float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
 
 
 @dataclass(frozen=True)

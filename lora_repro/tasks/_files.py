@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config.place import DATA
+import yaml
+
+from lora_repro.config.place import CONF, DATA
 from lora_repro.errors import UserError
-from lora_repro.sources import data, hub
+from lora_repro.sources import hub
 
 
 def home(given: str | None, within: str, title: str, name: str) -> Path:
@@ -22,7 +24,8 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
         return Path(given).expanduser()
     if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that broke off may leave a dotted one
         return DATA
-    if not any(path.startswith(f"{within}/") for path in data.known()[name].files):
+    files = yaml.safe_load((CONF / "source" / f"{name}.yaml").read_text(encoding="utf-8"))["files"]
+    if not any(path.startswith(f"{within}/") for path in files):
         raise UserError(f"{within} is not here, and no fetch gets it; name the folder that it lies in: DATA=/path (paths.data)")
     get = f"python -m lora_repro fetch {name}"
     raise UserError(f"{title} is not here; {get} gets it, or name its folder: DATA=/path (paths.data)")

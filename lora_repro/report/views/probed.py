@@ -9,8 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from lora_repro.analysis.lora_files import scaling_of
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import Probed, scaling_of
 from lora_repro.report.captions import identity
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.statistics import one_origin
