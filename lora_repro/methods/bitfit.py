@@ -36,7 +36,7 @@ class BitFit(AbstractMethod):
         return Trainable(method=named(backbone.model, biases(backbone.decoder)))
 
     def add_biases(self, backbone: Backbone) -> None:
-        """Give every matrix of every block, on the module that adds `bias`, a zero one of its weight's dtype."""
+        """Add a zero bias of its weight's dtype to every matrix of every block, on the plain matrix that applies it."""
         for layer in range(backbone.n_layers):
             for kind in KINDS:
                 for found in backbone.projections(layer, kind):
