@@ -35,12 +35,12 @@ def save(trainable: Trainable, path: str | Path) -> None:
 
 
 def load(trainable: Trainable, path: str | Path) -> None:
-    """Fill what a method trains from such a file. Raises UserError unless names and shapes are the same."""
+    """Fill what a method trains from a file that `save` wrote. Raises UserError unless names and shapes are the same."""
     fill(trainable.saved, read_tensors(Path(path)), "apply the same method, with the same settings, to the same model")
 
 
 def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: str) -> None:
-    """Write a LoRA that was applied to `model` as a peft adapter of `base`, its name or folder. Raises UserError for others."""
+    """Write the LoRA in `model` as a peft adapter of `base`, a name or folder. Raises UserError for a method peft lacks."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     peft_folder.save(Path(folder), AddressedModel.of(model), method, base)
 
@@ -48,7 +48,7 @@ def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: 
 def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: BeamSearch | None = None) -> list[str]:
     """What a causal language model writes after each prompt, by the paper's beam search (its settings by default).
 
-    Raises UserError as `BeamSearch.decode`.
+    Raises UserError as `BeamSearch.decode` does.
     """
     rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
     encoded = [Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids)) for ids in rows]
@@ -60,7 +60,7 @@ def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: B
 def similarity(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -> spectra.Array:
     """phi(A1, A2, i, j) of two LoRA matrices A1 (r1, d) and A2 (r2, d), for all i and j, as (r1, r2) (Section 7.2, equation 4).
 
-    1: the top i right singular directions of one lie among the top j of the other, or the reverse; 0: they are orthogonal.
+    1: the top i right singular directions of A1 lie in the span of the top j of A2, or the reverse; 0: they are orthogonal.
     """
     bases = [spectra.singular(torch.as_tensor(matrix).detach().cpu().double().numpy())[2] for matrix in (one, other)]
     return spectra.similarity(*bases)

@@ -1,7 +1,7 @@
-"""THE list of runs that a command line asks for, each with its coordinates, its name and the runs that it starts from.
+"""The one list of runs that a command line asks for, each with its coordinates, its name and the runs that it starts from.
 
-A sweep, its plan, the doctor, the tables, the claims and the page all ask here. What an experiment sweeps is its own affair
-(`hydra.sweeper.params`, and comma lists on the command line): no axis is known by name but rows and seeds.
+Sweeps, plans, the doctor, tables, claims and the page all take their runs from here. The axes are whatever the experiment
+(`hydra.sweeper.params`) and the command line (comma lists) sweep: only rows and seeds are known by name.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SHOWN = ("task", "method")  # axes that a table of runs has a column for
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, or a method on its own. `seeds`: how many it asks for, from 0.
+    """A row of a table, or a method on its own. `seeds`: how many it asks for, counted from 0.
 
-    paper, reruns: backbone -> printed numbers and their source. compare: whether its texts are scored against the same
-    references as the other rows'.
+    paper, reruns: backbone -> printed numbers and their source.
+    compare: whether its texts are scored against the same references as those of the other rows.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Row:
 class Cell:
     """One run, at one place of a sweep.
 
-    axes: what is swept beside row and seed, in the sweep's order: {"task": "rte", "row.rank": 8}.
-    overrides: compose it. asked: its resolved configuration. folder: of its record. starts: the runs that it starts from. guess:
-    where a search of its rate begins; None where its rate is given.
+    axes: what is swept besides row and seed, in the sweep's order: {"task": "rte", "row.rank": 8}.
+    overrides: those that compose it. asked: its resolved configuration. folder: where its record lies.
+    starts: the runs that it starts from. guess: where a search of its learning rate begins; None if the rate is given.
     """
 
     row: Row
@@ -67,21 +67,21 @@ class Cell:
 
     @property
     def score(self) -> str:
-        """The metric that stands for the task: the first that its yaml names; BLEU for a text."""
+        """The task's main metric: the first that its yaml names, else BLEU."""
         return str((self.asked["task"].get("metrics") or ["bleu"])[0])
 
     @property
     def search(self) -> dict[str, Any] | None:
-        """The trials that chose this run's rate; None where there were none, or it is given."""
+        """The trials that chose this run's learning rate; None if there were none or the rate is given."""
         return rates.found(str(self.asked["profile_name"]), rates.setting(self.asked)) if self.guess else None
 
     @property
     def unsearched(self) -> bool:
-        """Whether it trains at a first guess: its rate is not given, and nobody searched it."""
+        """Whether it trains at a first guess: its learning rate is neither given nor searched."""
         return bool(self.guess) and self.search is None
 
     def titled(self, axes: Iterable[str]) -> str:
-        """The row and, where one row is swept, at what: `lora_q row.rank=4`. `axes`: those that are told (`varied`)."""
+        """The row and its values on the swept `axes`: `lora_q row.rank=4`. `axes`: those to show (`varied`)."""
         told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
         return " ".join([self.row.name, *told])
 
@@ -89,8 +89,8 @@ class Cell:
 def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
     """Every cell of `python -m lora_repro.run <arguments>`, in the order in which they run.
 
-    Two cells may be the same run (`unique`). every_seed: all that the rows ask for, where the command line names none; a
-    table shows more seeds than a sweep at a small profile runs. Raises UserError for whatever no run of it could do.
+    Two cells may be the same run (`unique`). every_seed: all seeds that the rows ask for, unless the command line names some; a
+    table shows more seeds than a sweep at a small profile runs. Raises UserError for a command line that no run could follow.
     """
     overrides = [item for item in arguments if not item.startswith("-")]
     swept, jobs = sweep_jobs(overrides)
@@ -113,7 +113,7 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
 
 
 def unique(found: Iterable[Cell]) -> list[Cell]:
-    """Each run once, at the axes on which its cells agree: one that has no rank is told by none."""
+    """Each run once, with only the axes on which all its cells agree: a run without a rank keeps no rank axis."""
     runs: dict[Path, Cell] = {}
     for cell in found:
         twin = runs.get(cell.folder, cell)
@@ -122,7 +122,7 @@ def unique(found: Iterable[Cell]) -> list[Cell]:
 
 
 def with_starts(found: Sequence[Cell]) -> list[Cell]:
-    """Each run once, and before them the runs that they start from."""
+    """Each run once, preceded by the runs that they start from."""
     first = [start for cell in found for start in with_starts(cell.starts)]
     return unique([*first, *found])
 
@@ -140,18 +140,18 @@ def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
 
 
 def asks(config: DictConfig) -> bool:
-    """Whether a row asks for this seed. Raises UserError for one that is no number, or an experiment without its rows."""
+    """Whether the row asks for this seed. Raises UserError for a seed that is no whole number, or an experiment without rows."""
     _check_named(config)
     return bool(whole(config.seed) < config.row.seeds)
 
 
 def own_title(method: str, command: Sequence[str]) -> str:
-    """What a run outside a table is called: its method, and what it was asked otherwise (`lora method.rank=8`)."""
+    """The title of a run outside a table: its method and the other settings asked for (`lora method.rank=8`)."""
     return " ".join([method, *asked_otherwise(command)])
 
 
 def asked_otherwise(command: Sequence[str]) -> list[str]:
-    """What a command line sets of a run beside what its title tells anyway, and where or how it is run."""
+    """The settings of a command line without those that a title shows anyway and those of where or how the run runs."""
     told = ("method=", "task=", "seed=", "profile=", "device=", "experiment=", "row/")
     return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *told))]
 
@@ -168,7 +168,7 @@ def whole(seed: object) -> int:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a command line asks for, whatever its seed: nothing in conf/ refers to it, so setting it is composing with it."""
+    """What a command line asks for without its seed. Nothing in conf/ refers to the seed, so it can be set after composing."""
 
     command: tuple[str, ...]
     row: Row
@@ -178,7 +178,7 @@ class _Run:
 
     @cached_property
     def named(self) -> dict[str, Any]:
-        """What its cells' signatures say alike."""
+        """What the signatures of its cells have in common."""
         return record.named(self.asked)
 
     def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
@@ -191,7 +191,7 @@ class _Run:
         return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
 
     def at(self, axis: str, command: Sequence[str]) -> Any:
-        """Where this run lies on an axis, as the command line has it (`++train.lr`): a value, or the name of what was chosen."""
+        """This run's coordinate on an axis, spelled as on the command line (`++train.lr`): a value, or a chosen file's name."""
         chosen = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
         value: Any = self.asked
         for key in axis.lstrip("+").split("."):
@@ -204,12 +204,12 @@ def _run(command: tuple[str, ...]) -> _Run:
     def plain() -> dict[str, Any]:
         return _plain(compose(list(command)), command)
 
-    elsewhere = any(item.startswith("paths.runs=") for item in command)  # a throw-away folder, or a test's: nobody asks again
+    elsewhere = any(item.startswith("paths.runs=") for item in command)  # a temporary folder: not worth remembering
     return _of(plain() if elsewhere else known(("run", *command), plain), command)
 
 
 def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
-    """A run in plain values that are remembered: what it asks for, its rate's first guess, its starts' commands and seeds."""
+    """A run as plain values, to be cached: what it asks for, the first guess of its rate, commands and seeds of its starts."""
     _check_named(config)
     asked, starts = resolved(config), []
     for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
@@ -219,9 +219,9 @@ def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
 
 def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     asked, guess = plain["asked"], plain["guess"]
-    check_root(asked)  # remembered values meet the code of today
+    check_root(asked)  # cached values must suit today's code
     if guess is not None:
-        asked["train"]["lr"] = rates.chosen(asked, guess)  # and today's trials
+        asked["train"]["lr"] = rates.chosen(asked, guess)  # and follow today's trials
     row = asked["row"]
     if not row["table"]:
         row["name"], row["label"] = asked["method"]["name"], own_title(asked["method"]["name"], command)
@@ -241,7 +241,7 @@ def _check_named(config: DictConfig) -> None:
 
 
 def _check_rows(overrides: Sequence[str]) -> None:
-    """Hydra names the file that is missing; this names the row."""
+    """Raise UserError for an unknown row, by its name; Hydra would name the missing file."""
     for key, _, value in (item.partition("=") for item in overrides):
         if key.startswith("row/") and "(" not in value:
             stems = choices(key)
@@ -251,8 +251,8 @@ def _check_rows(overrides: Sequence[str]) -> None:
 
 
 def data_hint(task: Mapping[str, Any]) -> list[str]:
-    """`paths.data=/path/to/e2e` for a task that reads the reader's own folder (where it lies is in no record), else nothing."""
+    """`paths.data=/path/to/e2e` for a task that reads a folder of the user's, which no record names; else nothing."""
     home = class_name(str(task["_target_"])).lower()
-    if task.get("folder") == home:  # its own below the one that is named
+    if task.get("folder") == home:  # a subfolder of its own inside the named folder
         home = "data"
     return [f"paths.data=/path/to/{home}"] if task.get("source") == "folder" else []

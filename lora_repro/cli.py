@@ -1,10 +1,9 @@
-"""The front door, `python -m lora_repro VERB ...`, and how every command behaves: help at once, `--quiet` and `--verbose`, one
-line an error, colours on terminals only.
+"""The entry point, `python -m lora_repro VERB ...`, and what all commands share: immediate help, `--quiet` and `--verbose`,
+one-line errors, colours on terminals only.
 
-The help of a verb is its module's docstring and, below it, the arguments of its parser, read from the source: torch, transformers
-and Hydra take seconds to import, so nothing here imports more than the standard library. What the options set is one environment
-variable, LORA_REPRO_VERBOSITY (`quiet` or `verbose`): no setting of a run, so no part of its signature, and processes that a
-command starts inherit it.
+The help of a verb is its module's docstring followed by the arguments of its parser, both read from the source: torch,
+transformers and Hydra take seconds to import, so this module imports the standard library only. `--quiet` and `--verbose` set the
+environment variable LORA_REPRO_VERBOSITY: it is no setting of a run, so no part of its signature, and child processes inherit it.
 """
 
 from __future__ import annotations
@@ -79,13 +78,13 @@ RED, GREEN, YELLOW = "31", "32", "33"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`lora-repro <arguments>`: find the verb, answer --help, or import its module and run it. The exit code."""
+    """`lora-repro <arguments>`: answer --help, or import the verb's module and run it. Returns the exit code."""
     if arguments is None:  # a process of its own
         heed_signals()
         print_anywhere()
     try:
         code = _main(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()  # while a reader that has gone, as `head` does, can still be met
+        sys.stdout.flush()  # here, where a closed pipe (`| head`) can still be handled
         return code
     except errors.UserError as error:
         return failed(error)
@@ -112,8 +111,8 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def begin(name: str) -> None:
-    """`python -m lora_repro.run` does not come through `main`: if `name` says that it was started, act on the options of every
-    command and answer --help before its other imports, which take seconds.
+    """For `python -m lora_repro.run`, which bypasses `main`: if `name` is `__main__`, apply the options of every command and
+    answer --help before that module's other imports, which take seconds.
     """
     if name != "__main__":
         return
@@ -129,14 +128,14 @@ def begin(name: str) -> None:
 
 
 def print_anywhere() -> None:
-    """From here on a terminal or file that lacks a character, an arrow in ASCII, gets a ? for it."""
+    """From here on print ? for a character that the output's encoding lacks, such as an arrow in ASCII."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def taken(arguments: Sequence[str]) -> list[str]:
-    """The arguments without the options of every command, which are acted on. Raises UserError for one without its value."""
+    """Apply the options of every command and return the other arguments. Raises UserError for an option without its value."""
     left = []
     given = iter(arguments)
     for item in given:
@@ -154,16 +153,17 @@ def taken(arguments: Sequence[str]) -> list[str]:
             left.append(item)
     if quiet():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
-    if not verbose():  # read when these are imported: a line a retry, where ours says in the end what was amiss
+    if not verbose():  # read when these are imported: else they log every retry; our own error names the cause
         for package in ("HF_HUB", "DATASETS"):
             os.environ.setdefault(f"{package}_VERBOSITY", "error")
     return left
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
-    """Decorates a module's `main(arguments)`: a mistake is one line on stderr and the error's exit code, Ctrl-C is 130.
+    """Decorates a module's `main(arguments)`: a mistake prints one line on stderr and returns the error's exit code; Ctrl-C
+    returns 130.
 
-    Called without arguments it takes those of the process.
+    Called without arguments, it takes those of the process.
     """
 
     @wraps(main)
@@ -171,7 +171,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return main(list(sys.argv[1:] if arguments is None else arguments), *rest, **named)
         except BrokenPipeError:
-            raise  # nobody is left to be told
+            raise  # nobody reads the output any more
         except (errors.UserError, OSError) as error:
             return failed(error)
         except KeyboardInterrupt as stop:
@@ -181,7 +181,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def heed_signals() -> None:
-    """From here on SIGTERM unwinds as Ctrl-C does, and either is one line and its exit code even while modules are imported."""
+    """From here on SIGTERM unwinds the stack as Ctrl-C does; either prints one line and exits with its code, even in imports."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise errors.Terminated
@@ -201,7 +201,7 @@ def heed_signals() -> None:
 
 
 def interrupted(stop: KeyboardInterrupt) -> int:
-    """Say which signal stopped the command; its exit code."""
+    """Say which signal stopped the command; returns its exit code."""
     what = "SIGTERM" if isinstance(stop, errors.Terminated) else "Ctrl-C"
     said = f"stopped by {what}; the same command goes on from there"
     print(paint("error:", RED, sys.stderr), said, file=sys.stderr, flush=True)
@@ -233,7 +233,7 @@ def help_of(module: str) -> str:
 
 
 def fitted(text: str, width: int | None = None) -> str:
-    """Help no wider than the terminal: a line goes on below its own column, a command stays whole. A pipe takes any width."""
+    """Help wrapped to the terminal's width: a line continues in its own column, commands stay whole, a pipe gets no wrapping."""
     width = width or shutil.get_terminal_size((10**6, 24)).columns
     lines: list[str] = []
     begun = -1  # the column at which a line that was too wide goes on, and the next one with it
@@ -276,7 +276,7 @@ def verbose() -> bool:
 
 
 def say(text: str) -> None:
-    """A note on the way, which `--quiet` leaves out. Results are printed, not said."""
+    """Print a progress note, which `--quiet` suppresses. Results use `print`."""
     if not quiet():
         print(text, flush=True)
 
@@ -285,20 +285,20 @@ _warned: set[str] = set()
 
 
 def warn(text: str) -> None:
-    """A line on stderr, said once, whatever `--quiet` says: something is not as it should be, and the command goes on."""
+    """Print a warning on stderr, each text once and even with `--quiet`; the command goes on."""
     if text not in _warned:
         print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
     _warned.add(text)
 
 
 def unmirrored(arguments: Sequence[str], what: str) -> None:
-    """Say that `tracker=` has no effect on a command that starts no run, where it was asked for."""
+    """If a tracker was asked for, say that `tracker=` has no effect on a command that starts no run."""
     if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
         say(f"tracker: {what} are not mirrored, runs are")
 
 
 def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
-    """A progress bar with the time left, on stderr; in a log, or where runs share the terminal, one state every half minute."""
+    """A progress bar with the time left, on stderr; one line every half minute in a log or where runs share the terminal."""
     from tqdm import tqdm  # here: --help does not wait for it
 
     if os.environ.get(TOGETHER):
@@ -309,7 +309,7 @@ def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqd
 
 
 class _Lines:
-    """stderr, on which each state of a bar is a line of its own: bars of several runs would overwrite each other."""
+    """stderr with each state of a bar on a line of its own: bars of several runs would overwrite each other."""
 
     def write(self, text: str) -> None:
         if text := text.strip():
@@ -320,20 +320,20 @@ class _Lines:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its mistakes are one line, as everybody's."""
+    """A parser whose errors are one line, as those of all commands."""
 
     def error(self, message: str) -> NoReturn:
         raise errors.UserError(f"{message}; {self.prog} --help says more")
 
 
 def parser(verb: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m lora_repro <verb>`. What is added to it `help_of` shows: names and help are literals."""
+    """A parser for `python -m lora_repro <verb>`. `help_of` reads its arguments from the source: names and help are literals."""
     program = f"python -m lora_repro {verb}"
     return _Parser(prog=program, description=description, add_help=False, allow_abbrev=False)
 
 
 def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:
-    """The arguments of a command that has a parser, each setting of a run among them (`paths.data=/data/e2e`) as its option.
+    """The arguments of a command that has a parser, with settings of a run (`paths.data=/data/e2e`) turned into options.
 
     keys: a setting's name -> the option that holds its value (`--data`).
     """
@@ -346,12 +346,12 @@ def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:
 
 
 def closing() -> str:
-    """What every help text ends with: the exit codes, from the one place that documents them."""
+    """The end of every help text: the exit codes, from the docstring of `errors`."""
     return (errors.__doc__ or "").partition("\n\n")[2].strip()
 
 
 def _choices(group: str) -> str:
-    """The yaml files of one group in lines of about 100 characters; what a profile takes (`decoder`, `encoder`) is left out."""
+    """The yaml files of one group in lines of about 100 characters, without `decoder` and `encoder`, which profiles use."""
     width = min(100, shutil.get_terminal_size((120, 24)).columns - 15)
     stems = [stem for stem in place.choices(group) if stem not in ("decoder", "encoder")]
     lines = [""]
@@ -371,7 +371,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 def failed(error: errors.UserError | OSError) -> int:
-    """Print `error: <line>` on stderr, its traceback too if `--verbose` asks for it; returns the exit code (2 of an OSError)."""
+    """Print `error: <line>` on stderr, with `--verbose` its traceback too; returns the exit code (2 for an OSError)."""
     if verbose():
         traceback.print_exception(error, file=sys.stderr)
     print(paint("error:", RED, sys.stderr), error, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""What an objective makes of an example, and rows of that to padded batches. Knows no tokenizer and no task.
+"""Encoded examples and the padded batches made of them. Nothing here knows a tokenizer or a task.
 
-Masks come from lengths and never from `ids != pad`: a backbone may use one id for EOS and padding. Padding goes to the longest
-sequence of the batch; the authors pad everything to 512, which gives the same loss for 7.7 times the FLOPs.
+Masks come from lengths, never from `ids != pad`: a backbone may use one id for EOS and padding. A batch is padded to its
+longest sequence; the authors pad everything to 512, which gives the same loss for 7.7 times the FLOPs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Encoded:
     """One sequence: `ids`, `virtual` (slot index, or -1 at a real token) and `segments`, of equal length.
 
-    `segments`: which part of the sequence a position is of (0 the prompt, 1 the completion; 0 and 1 two sentences).
-    `prompt_length`: how many ids come before the first that is scored; all of them where a text is asked for, or a label.
-    `label`: index of the class, or the number itself (a float). `features` (d): what a frozen body says of the row, once known;
-    (n, d) of each of its n positions that are scored, where a text is.
+    `segments`: the part of the sequence that each position belongs to (0 the prompt, 1 the completion; 0 and 1 two sentences).
+    `prompt_length`: number of ids before the first scored one; all of them where a text or a label is to be predicted.
+    `label`: index of the class, or the number itself (a float).
+    `features`: the frozen body's features of the row, once computed: (d), or (n, d) for the n scored positions of a text.
     """
 
     ids: list[int]
@@ -38,18 +38,18 @@ class Encoded:
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A host's tensor on the device; to a GPU from pinned memory, whose copy waits for nothing."""
+    """A host tensor on the device; to a GPU by an asynchronous copy from pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded tensors: ids, attention (1 at real positions), virtual, segments, all (B, T); and what is asked of them.
+    """Right-padded inputs, all (B, T): ids, attention (1 at real positions), virtual, segments; and what to predict from them.
 
-    `targets[b, t]` (B, T) is the token that position t must predict (the shift is done here, once), -100 where nothing is
-    scored; `scored` (N) the flat places, row by row, where something is. `labels` (B): classes or numbers. `lengths` (B).
-    `features` where every row has them: (B, d), or (N, d) of all scored positions. `slots`: whether any position is virtual.
-    What a step asks of its batch is found here, on the host: to ask a GPU's tensor would be to wait for the GPU.
+    `targets[b, t]` (B, T): the token that position t must predict (the shift is done here, once), -100 where nothing is scored.
+    `scored` (N): the flat indices, row by row, of the scored positions. `labels` (B): classes or numbers. `lengths` (B).
+    `features`, if every row has them: (B, d), or (N, d) for all scored positions. `slots`: whether any position is virtual.
+    All of this is computed on the host: reading it from a GPU tensor would make a step wait for the GPU.
     """
 
     ids: torch.Tensor
@@ -65,18 +65,18 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         tensors = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), torch.Tensor)}
-        del tensors["virtual"]  # its slots are sought on the host
+        del tensors["virtual"]  # stays on the host, where its slots are looked up
         return replace(self, **{name: moved(value, device) for name, value in tensors.items()})  # type: ignore[arg-type]
 
     @property
     def tokens(self) -> int:
-        """Positions of the padded batch: what a step costs where it is not packed."""
+        """Number of positions in the padded batch: what a step computes unless rows are packed."""
         return self.ids.numel()
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a run trains on and is validated on, and how many of both were cut to `data.max_length`."""
+    """Training and dev rows of a run, and how many of both together were cut to `data.max_length`."""
 
     train: Sequence[Encoded]
     dev: Sequence[Encoded]
@@ -85,14 +85,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How much of each split a profile uses: None is all of it. The first n after one shuffle that no run seed changes.
+    """How much of each split a profile uses; None is all of it. A subset is the first n of one shuffle that no run seed changes.
 
-    `n_train` pairs are the same for every method and every run seed; `n_dev` pairs measure the validation loss (`dev_subset`);
-    `n_test` distinct inputs are decoded (0: none, the run ends with its dev loss). `max_length`: a longer input is cut and
-    counted, sentences at their ends, a text by its task's rule; an error where that has none. `shots`: training pairs, drawn by
-    the run's seed, that stand before every input in a prompt. `n_train_scored` training pairs are answered and scored like the
-    test's, at the end: what a record has as `train_scores`; their most frequent answer, given to every test input, scores
-    `one_answer_scores`.
+    `n_train`: training pairs, the same for every method and every run seed.
+    `n_dev`: pairs that measure the validation loss (`dev_subset`).
+    `n_test`: distinct inputs that are decoded (0: none, the run ends with its dev loss).
+    `max_length`: longer inputs are cut and counted: sentences at their ends, a text by its task's rule; without a rule, an error.
+    `shots`: training pairs, drawn by the run's seed, that precede every input in a prompt.
+    `n_train_scored`: training pairs that are answered and scored like test inputs at the end of the run (`train_scores` of its
+    record). Their most frequent target, as a constant prediction for every test input, gives `one_answer_scores`.
     """
 
     n_train: Annotated[int, Range(1)] | None = None
@@ -108,7 +109,7 @@ class DataConfig:
 
 
 def subset(examples: Sequence[Example], n: int | None, seed: int, last: bool = False) -> list[Example]:
-    """A fixed random sample of n examples in their file order: the first of one shuffle, or its last.
+    """A fixed random sample of n examples, in file order: the first n of one shuffle or, if `last`, its last n.
 
     Raises UserError if there are fewer than n.
     """
@@ -125,16 +126,17 @@ def subset(examples: Sequence[Example], n: int | None, seed: int, last: bool = F
 
 
 def dev_subset(splits: Splits, data: DataConfig) -> list[Example]:
-    """The `n_dev` examples that choose. Where a task's dev set is what it is scored on, they are the last of the shuffle.
+    """The `n_dev` examples that choose the checkpoint and the learning rate.
 
-    Its first `n_test` are answered: as long as both fit, nothing is chosen on what is reported, whatever `n_test` a search has.
+    Where a task is scored on its dev set, the first `n_test` examples of the shuffle are answered and the last `n_dev` choose. As
+    long as both fit, nothing is chosen on reported rows, whatever `n_test` a search has.
     """
     shared = [example.key for example in splits.dev] == [example.key for example in splits.test]
     return subset(splits.dev, data.n_dev, data.subset_seed, last=shared)
 
 
 def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:
-    """Pad to the longest row, or the next `multiple` of positions, and shift the targets."""
+    """Pad the rows to the longest one, rounded up to a multiple of `multiple`, and shift the targets."""
     longest = max(len(row.ids) for row in rows)
     shape = (len(rows), longest + -longest % multiple)
     ids, virtual, targets = torch.full(shape, pad), torch.full(shape, -1), torch.full(shape, -100)
@@ -149,7 +151,7 @@ def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:
         targets[b, row.prompt_length - 1 : n - 1] = ids[b, row.prompt_length : n]
     known = [row.features for row in rows if row.features is not None]
     features = (torch.stack if known[0].dim() == 1 else torch.cat)(known) if len(known) == len(rows) else None
-    labels = torch.tensor([row.label for row in rows])  # whole numbers are classes
+    labels = torch.tensor([row.label for row in rows])  # ints are classes
     scored = (targets.flatten() != -100).nonzero().flatten()
     slots = bool((virtual >= 0).any())
     return Batch(ids, attention, virtual, segments, targets, scored, labels, attention.sum(1), features, slots)
@@ -158,11 +160,11 @@ def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:
 def epoch_order(
     n: int, batch_size: int, seed: int, epoch: int, lengths: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Indices of each batch of one epoch; a pure function of (seed, epoch), so a resumed run finds its place.
+    """Indices of each batch of one epoch. They depend on (seed, epoch) alone, so a resumed run finds its place.
 
-    As in the authors' loader the last batch is filled up with random other items instead of being short, so that every
-    step has the same batch size. With `lengths` the shuffled items are sorted by length within every 16 batches, and these
-    batches shuffled again: less padding, at the price of batches that are alike in length.
+    As in the authors' loader, a short last batch is filled up with random items, so that every step has the same batch size.
+    With `lengths` the shuffled items are sorted by length within every 16 batches, and the batches are shuffled again: less
+    padding, but the rows of a batch are of similar length.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(n, generator=generator).tolist()
@@ -182,7 +184,7 @@ def epoch_order(
 
 
 def batches(rows: Sequence[Encoded], batch_size: int, pad: int, device: torch.device) -> Iterator[tuple[list[int], Batch]]:
-    """(indices, batch) of every row once, sorted by length so that little is padding."""
+    """(indices, batch) for every row once, sorted by length so that there is little padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

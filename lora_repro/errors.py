@@ -14,7 +14,7 @@ exit codes of every command:
 
 
 class UserError(Exception):
-    """A mistake the user can mend; `str(e)` is one short line that names the mistake and the way out."""
+    """A mistake that the user can fix; `str(e)` is one short line that names the mistake and the fix."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class NotAvailable(UserError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM where no training catches it: like Ctrl-C it unwinds everything."""
+    """SIGTERM outside training: it unwinds the stack as Ctrl-C does."""
 
     exit_code = 75
 

@@ -1,11 +1,11 @@
-"""What was measured, as one long table: a line a declared run and metric. Tables, figures, claims and notebooks read it.
+"""Everything measured as one long table: one line per declared run and metric. Tables, figures, claims and notebooks read it.
 
     from lora_repro.results import frame
     frame("e2e", profile="laptop").query("main").groupby("label").value.agg(["mean", "count"])
 
-Runs are found by the signature that their cell composes to, never by a label or a folder, so that an ad-hoc run cannot slip
-into a row. A cell that was not run, or a metric that was not measured, has no line; it is never 0. A run that collapsed has
-its lines, and counts in a mean; one that diverged has no score, where the tables take the worst there is. No torch.
+Runs are found by the signature of their cell, never by a label or a folder, so that an ad-hoc run cannot slip into a row. A cell
+that was not run, or a metric that was not measured, has no line; it is never 0. A collapsed run has its lines and counts in a
+mean. A diverged run has no score; the tables give it the worst possible one. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = ("row", "label", "backbone", "task", "seed", "metric", "value", "main"
 
 @dataclass(frozen=True)
 class Store:
-    """Records by signature in one of the two places where they lie, which are never confused.
+    """Records by signature, from one of two places that are never mixed.
 
     PUBLISHED: results/<profile>/records/<signature>.json, predictions/<signature>.jsonl, updates/<signature>.safetensors.
     OWN, what this checkout ran: runs/<profile>/<signature>/{record.json, predictions.jsonl, updates.safetensors}.
@@ -43,7 +43,7 @@ class Store:
     _agreed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def record(self, cell: Cell) -> dict[str, Any]:
-        """The record of a cell. Raises UserError if it asked for something else than its name says."""
+        """The record of a cell. Raises UserError if the record was asked for something else than the cell."""
         found = self.records[cell.signature]
         if cell.signature not in self._agreed:
             agree(found, cell.asked)
@@ -51,11 +51,11 @@ class Store:
         return found
 
     def predictions(self, key: str) -> Path:
-        """Per-input lines of a run."""
+        """The file of a run's per-input outputs."""
         return self.folder / ("predictions" if self.source == PUBLISHED else key) / self._file(key, "predictions.jsonl")
 
     def updates(self, key: str) -> Path:
-        """The arrays that a probe measured."""
+        """The file of the arrays that a probe measured."""
         return self.folder / ("updates" if self.source == PUBLISHED else key) / self._file(key, "updates.safetensors")
 
     def _file(self, key: str, name: str) -> str:
@@ -63,7 +63,7 @@ class Store:
 
 
 def own(folder: Path) -> Store:
-    """Raises UserError if what a run said or measured is not what its record says."""
+    """This checkout's records. Raises UserError if predictions or arrays of a run differ from the hashes in its record."""
     for name, found in (records := load_records(folder)).items():
         if wrong := defect(folder / name, found, ["predictions.jsonl", "updates.safetensors"]):
             raise UserError(f"{folder / name / wrong} is not what its run left there; the run's command makes it again")
@@ -71,7 +71,7 @@ def own(folder: Path) -> Store:
 
 
 def published(folder: Path) -> Store:
-    """Raises UserError if what lies there is not what was published."""
+    """The published records. Raises UserError if the files are not those that were published."""
     manifest.check_evidence(folder)
     return Store(PUBLISHED, folder, load_records(folder / "records"))
 
@@ -96,7 +96,7 @@ class Run:
 
 
 def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
-    """The cells that `store` has a record of, in their order; a run at two places of the axes stands at both."""
+    """The cells that have a record in `store`, in their order; a run at two places of the axes is listed at both."""
     return [
         Run(cell, store.record(cell), store.source, store.predictions(cell.signature), store.updates(cell.signature))
         for cell in declared
@@ -105,7 +105,7 @@ def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
 
 
 def long(found: Sequence[Run]) -> pandas.DataFrame:
-    """The long table of these runs: `COLUMNS`, and before `metric` a column for every other axis that they were swept on."""
+    """The long table of these runs: `COLUMNS`, plus a column before `metric` for every other swept axis."""
     axes = list(dict.fromkeys(axis for run in found for axis in run.cell.axes if axis not in COLUMNS))
     lines = []
     for run in found:
@@ -134,7 +134,7 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
 def frame(
     experiment: str, profile: str = "mini", overrides: Sequence[str] = (), *, root: Path = ROOT
 ) -> pandas.DataFrame:
-    """Every run of an experiment that is published or was made here, as a long table: a line a run and metric.
+    """Every run of an experiment that is published or was made here, as a long table: one line per run and metric.
 
     row, label      the table's row; backbone, task, seed, and every other axis that is swept (`row.rank`, `data.n_train`)
     metric, value   as measured (bleu 0.683, not 68.3); `main` marks the score that stands for its task
@@ -159,20 +159,20 @@ def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ())
 
 
 def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:
-    """Where this checkout's runs lie: below the folder in which commands are typed, as `run` has it, or a `root` of its own."""
+    """Where this checkout's runs lie: below the current folder, where `run` writes them, or below another `root` if given."""
     return (Path.cwd() if root == ROOT else root) / str(declared[0].asked["paths"]["runs"]) / profile
 
 
 def backbone_name(cell: Cell) -> str:
-    """What tells backbones apart: the name, and whether it is the untrained twin of that name."""
+    """The backbone's name, marked if it is the untrained twin of that name."""
     backbone = cell.asked["backbone"]
     return str(backbone["name"]) + ("" if backbone.get("pretrained", True) else " (random weights)")
 
 
 def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number by name: scores as they are called, other nested ones below their parent's (`parameters/method`).
+    """Every number by name: scores under their own names, other nested ones below their parent's (`parameters/method`).
 
-    A run that answers nothing has its loss as a score too, under the same name.
+    A run that answers nothing has its dev loss as a score too, under the same name.
     """
     for key, value in measured.items():
         if isinstance(value, dict):
@@ -185,7 +185,7 @@ T = TypeVar("T")
 
 
 def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    """The items that have a key in common, in the order in which keys come first."""
+    """The items grouped by key, in the order in which the keys first occur."""
     groups: dict[Hashable, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -193,11 +193,11 @@ def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
 
 
 def place(cell: Cell, *without: str) -> Hashable:
-    """Where a cell lies on all axes but these: what cells of other rows and seeds are compared with."""
+    """A cell's coordinates on all axes except `without`; cells of other rows and seeds are compared at equal coordinates."""
     axes = {**cell.axes, "backbone": backbone_name(cell), "task": cell.task}
     return tuple((axis, str(axes[axis])) for axis in sorted(axes) if axis not in without)
 
 
 def by_place(declared: Sequence[Cell], *without: str) -> list[list[Cell]]:
-    """The cells at each place of all axes but these."""
+    """The cells grouped by their coordinates on all axes except `without`."""
     return grouped(declared, lambda cell: place(cell, *without))

@@ -75,7 +75,7 @@ from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
-COLLAPSED = 0.99  # of the inputs get one answer: not an accident of two answers more or fewer
+COLLAPSED = 0.99  # share of inputs with the same answer; below 1, so that one or two other answers hide no collapse
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -83,7 +83,7 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The record of one configuration: found if it exists, else measured and saved. Raises UserError.
 
-    `overrides` composed it; they compose the runs it starts from, if it names any.
+    `overrides`: those that composed `config`; the runs that it starts from, if any, are composed with them too.
     """
     asked = asked_of(config, overrides)
     if not asked["row"]["table"]:
@@ -115,7 +115,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         except OSError as error:
             if error.errno in FORBIDDEN:
                 why = f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
-            elif error.errno in FULL or error.errno is None:  # safetensors tells no number
+            elif error.errno in FULL or error.errno is None:  # safetensors gives no errno
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
             else:
                 why = f"the run {folder} ended: {error}; the same command goes on from there"
@@ -123,15 +123,15 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def memory(ranks: Ranks) -> dict[str, float]:
-    """What a mirror is told of the machine during the training: peak memory in MiB so far, the GPU's where there is one."""
+    """What a mirror shows of the machine during training: peak memory so far in MiB, the GPU's if the run uses one."""
     on_gpu = ranks.device.type == "cuda"
     return {"gpu_memory_mb" if on_gpu else "memory_mb": provenance.peak_memory_mb(ranks.device)}
 
 
 def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
-    """The folders of the runs that this one starts from (`starts`), each run now unless it is there already.
+    """The folders of the runs that this one starts from (`starts`); a run without a record is run now.
 
-    One that another process is at is waited for. Raises UserError if one did not finish.
+    Waits for a run that another process is running. Raises UserError if one did not finish.
     """
     folders = []
     starts = starts_of(config, overrides)
@@ -146,7 +146,7 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
 
 
 def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str, Any]:
-    """The record of a run that others may start from too: whoever comes first runs it, the rest wait."""
+    """The record of a run that several runs may start from: the first process runs it, the others wait."""
     said = False
     while True:
         try:
@@ -161,12 +161,12 @@ def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str,
 def measure(
     config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, starts: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """The straight line: load, apply, encode, train, answer, score, record. Each stage gets values of the ones before.
+    """The straight line: load, apply, encode, train, answer, score, record. Each stage takes the values of earlier ones.
 
-    A rank after the first trains along and then hears what the first one measured. A row without a model has human answers.
+    Ranks other than the first only train, then receive the first one's record. A row without a model has human answers.
     """
     began = time.monotonic()
-    # All that the configuration names, built before anything is loaded: a mistake in the last of it costs nothing.
+    # Build everything that the configuration names before anything is loaded, so that a mistake shows at once.
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
     probe = build(config.probe) if config.get("probe") else None
@@ -178,7 +178,7 @@ def measure(
     model: Adapted | None = None
     trained: Trained | None = None
     answers: Answers | None = None
-    cut, earlier = 0, 0.0  # `earlier`: seconds of attempts before this one, but not of their start
+    cut, earlier = 0, 0.0  # `earlier`: seconds that earlier attempts trained and answered, without their start-up
     if method.needs_model:
         on_general_text = partial(general_loss, objective=objective, dtype=resolve_precision(settings.precision, ranks.device))
         model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder, on_general_text)
@@ -205,7 +205,7 @@ def measure(
     measured = facts(model, cut, trained, starts, answers, scores)
     if model and answers and data.n_train_scored:
         trained_on = subset(splits.train, data.n_train, data.subset_seed)
-        # A sample: a file may have its rows by source, as STS-B's and CoLA's have.
+        # A random sample, since a file may be ordered by source, as STS-B's and CoLA's are.
         some = subset(trained_on, min(data.n_train_scored, len(trained_on)), data.subset_seed)
         seen = [replace(example, references=(example.target,)) for example in some]
         again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
@@ -224,7 +224,7 @@ def measure(
     result = {
         "schema": record.SCHEMA,
         "signature": name,
-        # An untuned backbone may say what it likes.
+        # Only training can collapse: an untuned backbone may give every input the same answer.
         "status": judge(trained.status, outputs) if trained else "finished",
         "asked": record.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
@@ -255,7 +255,7 @@ def facts(
     answers: Answers | None,
     scores: Scores | None,
 ) -> dict[str, Any]:
-    """What a record says was measured, its time and memory apart. `cut`: rows that were cut to data.max_length."""
+    """The measurements of a record, except wall time and peak memory. `cut`: rows that were cut to data.max_length."""
     found: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
     if model:
         found = {"parameters": model.trainable.counts(model.backbone.model), "note": model.note}
@@ -274,25 +274,25 @@ def facts(
 
 
 def finite_scores(scores: Scores) -> dict[str, Any]:
-    """As a record has them: null where a score is no number."""
+    """The scores as a record holds them: None for one that is not finite."""
     return {key: record.finite(value) for key, value in scores.values.items()}
 
 
 def kept_private(task: AbstractTask) -> dict[str, bool]:
-    """What a record says of data whose licence forbids to publish even what a model makes of them; nothing of others."""
+    """The record's mark on data whose licence forbids publishing even a model's outputs; empty for other data."""
     ours = getattr(task, "source", "") == "embedded"
     return {} if task.publishes_outputs or ours else {"outputs_private": True}
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:
-    """`collapsed` if a finished model gives one and the same answer (a text, a class, a number) to 99 of 100 inputs or more."""
+    """`collapsed` if a finished model gives at least 99 % of inputs the same answer (text, class or number), else `status`."""
     if status == "finished" and len(outputs) > 1 and Counter(outputs).most_common(1)[0][1] >= COLLAPSED * len(outputs):
         return "collapsed"
     return status
 
 
 def place(settings: TrainConfig, ranks: Ranks, trained: Trained | None) -> dict[str, Any]:
-    """Code, machine and precision of a run, and how its batches were split where they were: dropout draws other masks then."""
+    """Code, machine and precision of a run, and how its batches were split, if they were: dropout masks then differ."""
     precision = resolve_precision(settings.precision, ranks.device)
     found = provenance.where(ranks.device, precision, trained.code if trained else None)
     if ranks.size > 1:
@@ -303,7 +303,7 @@ def place(settings: TrainConfig, ranks: Ranks, trained: Trained | None) -> dict[
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UserError unless files can be made in `folder`; Hydra would answer with a traceback."""
+    """Raise UserError unless files can be created in `folder`; Hydra would show a traceback."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -336,9 +336,9 @@ def job(config: DictConfig) -> None:
 
 @cli.command
 def started(arguments: Sequence[str]) -> int:
-    """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. The exit code."""
+    """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
     if not QUESTIONS & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
-        # A mistake that Hydra would meet in every job of a sweep is one line here, before the first.
+        # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
         if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
             raise UserError(f"no option {unknown[0]}; --help names them")
         fixed, several = unswept(arguments)
@@ -362,11 +362,11 @@ def started(arguments: Sequence[str]) -> int:
 
 @background.awaited()
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command line above. It leaves by SystemExit: whoever waits for the mirrors must know the exit code."""
+    """The command line above. Leaves by SystemExit: `background.awaited`, which waits for mirrors, needs the exit code."""
     try:
         sys.exit(started(arguments))
     finally:
-        # The last registered is called first: a second SIGTERM would be a traceback out of whatever the libraries end with.
+        # Registered last, so called before the libraries' exit hooks: there a second SIGTERM would end in a traceback.
         atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C where they may not interrupt at any instruction."""
+"""SIGTERM and Ctrl-C around code that they must not interrupt at an arbitrary instruction."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import FrameType
 
 @contextmanager
 def collected() -> Iterator[list[int]]:
-    """Those that come meanwhile, for who asks between two steps; a second Ctrl-C interrupts at once.
+    """The list of signals caught so far, for the caller to check between two steps; a second Ctrl-C interrupts at once.
 
-    One that came after the last question is heeded at the end, unless an error ends the block: who asked may have raised it.
+    The first caught signal is raised again at the end, unless an error ends the block: that may be the caller's response to it.
     """
     caught: list[int] = []
 
@@ -36,7 +36,7 @@ def collected() -> Iterator[list[int]]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Those that come meanwhile are heeded at the end: a library that tidies up what is half made hides them behind an error."""
+    """Signals caught during the block are raised at its end: a library that they interrupt may hide them behind its own error."""
     caught: list[int] = []
     try:
         with collected() as caught:

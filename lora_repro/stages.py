@@ -1,6 +1,6 @@
 """The stages of a run up to its answers, each a function from values to a value: load and apply, read, encode, train, answer.
 
-`lora_repro.run` goes through all of them; a learning-rate trial trains and answers nothing, an opened checkpoint only answers.
+`lora_repro.run` goes through all of them. A learning-rate trial stops after training; an opened checkpoint only answers.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 
 
 def objective_of(config: DictConfig) -> Objective:
-    """What the configured task asks of a model; the task names it. Raises UserError where decoder or selection do not fit it."""
+    """The objective that the configured task names. Raises UserError if the decoder or `select_by` does not fit it."""
     task, decoder = build(config.task), build(config.decode)
     made: Objective = target({"_target_": task.objective}).of(task, decoder, config.train.get("select_by", "loss"))
     return made
 
 
 def backbone_of(config: DictConfig) -> BackboneSpec:
-    """The configured backbone, with the head that the task needs. Raises UserError where they do not go together."""
+    """The configured backbone, with the head that the task needs. Raises UserError if backbone and task do not fit."""
     return objective_of(config).fit(build(config.backbone))
 
 
@@ -61,9 +61,9 @@ def label_of(config: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A backbone with a method in it. `note`: what the method says of itself there. `observer`: looks at its training.
+    """A backbone with a method applied. `note`: the method's remark about this backbone. `observer`: watches the training.
 
-    alone: what was measured of the backbone before the method.
+    alone: what was measured on the backbone before the method was applied.
     """
 
     backbone: Backbone
@@ -74,7 +74,7 @@ class Adapted:
 
 
 class Loadable(Protocol):
-    """A `BackboneSpec`, or what stands for it."""
+    """A `BackboneSpec`, or a substitute for it such as `Pack`."""
 
     def load(self) -> Backbone: ...
 
@@ -89,9 +89,10 @@ def adapt(
     folder: Path = Path(),
     measure: Callable[[Backbone], float | None] = lambda backbone: None,
 ) -> Adapted:
-    """Load the backbone and apply the method, which takes what it wants of the finished runs in the folders `starts`.
+    """Load the backbone and apply the method, which then takes over what it needs from the finished runs in `starts`.
 
-    All that is new is drawn from the seed. `probe` observes into `folder`, `measure` is of the backbone alone. Raises UserError.
+    All new values are drawn from the seed. `probe` writes into `folder`. `measure` is called on the backbone before the method
+    is applied. Raises UserError.
     """
     backbone = spec.load().to(device)
     alone = measure(backbone)
@@ -111,16 +112,18 @@ def adapt(
 
 @dataclass(frozen=True)
 class Pack:
-    """Stands for a backbone that several runs share: each `load` gives a model of the same tensors (`Backbone.sharing`)."""
+    """Replaces the spec of a backbone that several runs share: each `load` returns a model of the same tensors
+    (`Backbone.sharing`).
+    """
 
     whole: Backbone
 
     @classmethod
     def of(cls, spec: BackboneSpec, dtype: torch.dtype | None, device: torch.device) -> Pack:
-        """Loaded, and frozen as `learn` would have it."""
+        """The backbone, loaded and with its frozen weights rounded as `learn` does it."""
         backbone = spec.load().to(device)
         for module in backbone.classifier:
-            module.requires_grad_(True)  # it will be trained, and stays as it is
+            module.requires_grad_(True)  # it will be trained, so it is not rounded
         round_frozen(backbone.model, dtype, backbone.embedding)
         return cls(backbone)
 
@@ -128,12 +131,12 @@ class Pack:
         return self.whole.sharing()
 
     def joined(self, backbones: Sequence[Backbone]) -> Joint:
-        """The model through which all their batches go; to be made last, since it is `whole`, changed."""
+        """The model through which the batches of all `backbones` go. Call this last: it changes `whole`."""
         return Joint(self.whole, share([backbone.model for backbone in backbones], self.whole.model))
 
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
-    """What a finished run trained, by name. Raises UserError if it cannot be read."""
+    """The trained tensors of a finished run, by name. Raises UserError if they cannot be read."""
     try:
         return load_file(run / kept.ADAPTER)
     except (OSError, SafetensorError) as error:
@@ -142,7 +145,7 @@ def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """While millions of small objects are made that stay: the collector would look at all of them again and again."""
+    """Suspends garbage collection while millions of lasting small objects are made: it would scan them over and over."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -154,13 +157,13 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def read(task: AbstractTask, folder: str | None) -> Splits:
-    """The data of a task. Raises UserError where they are not at hand or not what they should be."""
+    """The data of a task. Raises UserError if they are missing or not what they should be."""
     return task.load(folder)
 
 
 @_uncollected()
 def encode(splits: Splits, objective: Objective, backbone: Backbone, method: AbstractMethod, data: DataConfig) -> Rows:
-    """Training and dev rows, as many of each as asked for."""
+    """Encoded training and dev rows, as many of each as `data` asks for."""
     (train_rows, cut), (dev_rows, cut_too) = (
         objective.encode(examples, backbone, method.virtual_tokens, data.max_length)
         for examples in (subset(splits.train, data.n_train, data.subset_seed), dev_subset(splits, data))
@@ -170,7 +173,7 @@ def encode(splits: Splits, objective: Objective, backbone: Backbone, method: Abs
 
 
 def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encoded], new: int = 0) -> None:
-    """Raise UserError where a row, `new` tokens after it and what the method takes beside it exceed the backbone's positions."""
+    """Raise UserError if a row, `new` tokens after it and the method's positions outside it exceed the backbone's positions."""
     outside = method.positions - sum(method.virtual_tokens)
     longest = max((len(row.ids) for row in rows), default=0)
     taken = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
@@ -192,20 +195,20 @@ def learn(
     label: str,
     ranks: Ranks,
 ) -> Trained:
-    """Train the model's weights, going on from whatever `folder` holds: a checkpoint, or the end of this very training."""
+    """Train the model's weights, resuming from what `folder` holds: a checkpoint, or the result of this training."""
     backbone, trainable = model.backbone, model.trainable
     dtype = resolve_precision(config.precision, ranks.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
     trained = kept.restore(folder, trainable.saved)
     if trained is None:
-        if not trainable.method:  # a frozen body says the same every epoch
+        if not trainable.method:  # a frozen body computes the same features every epoch
             with autocast(ranks.device, dtype):
                 size, passes = config.eval_batch_size, epochs(config, len(rows.train))
                 train_rows, dev_rows = (objective.frozen(backbone, each, size, passes) for each in (rows.train, rows.dev))
                 rows = replace(rows, train=train_rows, dev=dev_rows)
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / "checkpoints"
-        with deferred():  # a signal after the last step
+        with deferred():  # a signal after the last step waits until the weights are saved
             trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
             if ranks.first:
                 kept.keep(folder, trainable.saved, trained)
@@ -216,13 +219,13 @@ def learn(
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to each test input, in order: a text, a class or a number; and what that took."""
+    """A model's outputs for the test inputs, in order (texts, classes or numbers), and what they cost."""
 
     outputs: list[str]
     seconds: float
     calls: int
     cut: int  # inputs that were cut to data.max_length
-    seen: dict[str, Any] = field(default_factory=dict)  # by the method, while they were given
+    seen: dict[str, Any] = field(default_factory=dict)  # what the method recorded meanwhile (`AbstractMethod.watch`)
 
 
 def answer(
@@ -235,7 +238,7 @@ def answer(
     label: str,
     shots: Sequence[Example] = (),
 ) -> Answers:
-    """Every input once, after `shots`, in the precision of training."""
+    """Answer every input once, with `shots` before it, in the precision of training."""
     started = time.monotonic()
     dtype = resolve_precision(precision, backbone.device)
     allow_tf32(backbone.device, dtype)

@@ -1,4 +1,4 @@
-"""The addresses of a transformers model's parts, so that nobody else asks its architecture."""
+"""Where the parts of a transformers model are, so that no other code depends on its architecture."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from lora_repro.errors import UserError
 
 
 class AddressedModel:
-    """A model of transformers, with or without a head, and the addresses of its parts.
+    """A transformers model, with or without a head, and the addresses of its parts.
 
-    Attributes: `model`, `decoder` (the body, without the head), `architecture`, `table` (where it keeps its parts), `n_layers`,
-    `hidden_size` d, `n_heads`, `n_kv_heads`, `head_dim`, `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v), `layers`,
-    `head`, `embedding`. `classifier`: the modules that a classification task adds to the pretrained body, in order; empty for a
-    model without such a head. `pooling`: which position that head reads. Raises UserError for an architecture not in the table,
-    and for a model without a table of token embeddings.
+    Attributes: `model`, `decoder` (the body, without the head), `architecture`, `table` (its `Architecture`), `n_layers`,
+    `hidden_size` d, `n_heads`, `n_kv_heads`, `head_dim`, `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v),
+    `layers`, `head`, `embedding`.
+    `classifier`: the modules that a classification task adds to the pretrained body, in order; empty without such a head.
+    `pooling`: which positions that head reads. Raises UserError for an architecture that is not in the table or a model without
+    token embeddings.
     """
 
     def __init__(self, model: nn.Module, pooling: str | None = None) -> None:
         config: Any = getattr(model, "config", None)
-        kind = getattr(config, "model_type", type(model).__name__)  # a module that is no model of transformers
+        kind = getattr(config, "model_type", type(model).__name__)  # the class name for a module that is no transformers model
         if kind not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise UserError(f"no such architecture: {kind} (known: {known}); add it in lora_repro/backbone/architecture.py")
@@ -43,15 +44,15 @@ class AddressedModel:
         self.kv_size = self.n_kv_heads * self.head_dim
         self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
         self.embedding = self._embedding()
-        self.real: torch.Tensor | None = None  # (B, T), where tokens stand in the rows of a call at work that pads them
+        self.real: torch.Tensor | None = None  # (B, T): real positions, during a call with padded rows
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
-        self.reads_parts = 0  # how many parts of an input such a method tells apart; 0: an input is one segment
+        self.reads_parts = 0  # how many parts of an input such a method distinguishes; 0: an input is one segment
         classifies = hasattr(model, self.table.heads["classification"])
         self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
 
     @classmethod
     def of(cls, model: AddressedModel | nn.Module) -> AddressedModel:
-        """The model's addresses, which a backbone of the suite has already."""
+        """The model with its addresses; returned as it is if it has them already."""
         return cls(model) if isinstance(model, nn.Module) else model
 
     def _embedding(self) -> nn.Embedding:
@@ -65,7 +66,7 @@ class AddressedModel:
 
     @cached_property
     def head(self) -> Projection:
-        """The final matrix: of a classification head the dense layer that gives the scores. Raises UserError without one."""
+        """The final matrix; of a classification head, the linear layer that gives the scores. Raises UserError without one."""
         for path in self.table.heads.values():
             if hasattr(self.model, path):
                 module = getattr(self.model, path)
@@ -119,16 +120,16 @@ class AddressedModel:
 
 
 def cache_name(model: nn.Module) -> str:
-    """What this version of transformers calls the KV cache in the keywords and in the output of a model or its body.
+    """The name of the KV cache in the keywords and in the output of a model or its body, in this version of transformers.
 
-    It renames `past_key_values` to `cache`: 5.24 warns at the old name, 5.40 drops it.
+    transformers renames `past_key_values` to `cache`: 5.24 warns at the old name, 5.40 drops it.
     """
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 @contextmanager
 def attending(config: Any, name: str) -> Iterator[None]:
-    """Let a model attend by the function that is registered with transformers as `name`."""
+    """Have a model use the attention function that is registered with transformers as `name`."""
     before = config._attn_implementation
     config._attn_implementation = name
     try:

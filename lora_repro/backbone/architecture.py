@@ -1,4 +1,4 @@
-"""Where each architecture keeps its parts: the only table that knows.
+"""The only table of where each architecture keeps its parts.
 
 GPT-2 fuses query, key and value into one Conv1D (`attn.c_attn`), Llama shares keys and values between heads and has no
 biases, a BERT layer has its output projections in two places. Everything else in the project asks for query, key, value,
@@ -18,15 +18,15 @@ KINDS = ("query", "key", "value", "output", "mlp")
 class Architecture:
     """Where one family of models keeps its parts, as attribute paths.
 
-    `query`, `key` and `value` are (path in a layer, part index): the index counts equal thirds of a fused matrix, and
-    is None where the matrix stands alone. `mlp` lists the matrices in forward order; the last one writes to the residual.
-    `layer_norms` are in forward order; under `post_norm` each follows a residual addition, the last one the MLP's, and
-    gives the block's output. Without it they come before attention and MLP, and none follows the MLP.
-    `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a
-    task. Its features are the hidden state of the `first` or the `last` real position, as `pooling` says; `picks_first`
-    where the first of these modules takes (B, T, d) and picks the first position itself.
-    `packs`: its attention is transformers' to choose and plain (no window, no bias of position), so that rows may be packed
-    (`backbone.packed`). `after_padding`: its positions are counted from the one after the padding token's id.
+    `query`, `key`, `value`: (path in a layer, part index); the index counts equal thirds of a fused matrix and is None for a
+    matrix of its own. `mlp`: its matrices in forward order; the last one writes to the residual.
+    `layer_norms`: in forward order. With `post_norm` each follows a residual addition; the last one follows the MLP's and gives
+    the block's output. Without it they come before attention and MLP, and none follows the MLP.
+    `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a task.
+    `pooling`: its features are the hidden state of the `first` or the `last` real position. `picks_first`: the first of these
+    modules takes (B, T, d) and picks the first position itself.
+    `packs`: transformers can exchange its attention, which is plain (no window, no position bias), so that rows may be packed
+    (`backbone.packed`). `after_padding`: position ids start after the padding token's id.
     """
 
     layers: str
@@ -96,7 +96,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2": _LLAMA,
     "bert": _BERT,
     "roberta": replace(_BERT, classifier=("classifier",), picks_first=True, after_padding=True),
-    # Its attention adds a learned bias by relative position, one table for all layers; like positions, no method moves it.
+    # Its attention adds a learned bias by relative position, one table for all layers. Like positions, no method trains it.
     "mpnet": replace(
         _BERT,
         query=("attention.attn.q", None),
@@ -139,5 +139,5 @@ class Projection:
         return slice(self.start, self.start + self.size)
 
     def replace(self, module: nn.Module) -> None:
-        """Put `module` where the projection's own module stood."""
+        """Put `module` in place of the projection's module."""
         setattr(self.parent, self.attribute, module)

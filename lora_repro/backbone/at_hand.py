@@ -1,4 +1,4 @@
-"""Is a backbone on this machine already? Nothing here downloads."""
+"""Checks, without downloading, whether a backbone is already on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def weights(spec: BackboneSpec) -> bool:
 
 
 def tokenizer(spec: BackboneSpec) -> Any | None:
-    """The backbone's own tokenizer, or None where it is not here."""
+    """The backbone's own tokenizer, or None if it is not on this machine."""
     if spec.source == "random":
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 
 def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a byte and no file behind it, for random models: ids 0..255 and `<|endoftext|>` = 256.
+    """A tokenizer with one token per byte and no file, for random models: ids 0..255 and `<|endoftext|>` = 256.
 
     `special`: further tokens that the model's yaml names, from 257 on.
     """

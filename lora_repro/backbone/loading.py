@@ -1,4 +1,4 @@
-"""Can a checkpoint be read, and did every weight of it find its place?"""
+"""Checks on loading a checkpoint: can it be read, and was every weight of it used?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SENTENCEPIECE = ("sentencepiece", "protobuf")
 
 
 def lacking(name: str, packages: Sequence[str]) -> NotAvailable | None:
-    """What to say of the packages that a backbone's tokenizer needs and that are not installed, if any."""
+    """The error for packages that a backbone's tokenizer needs and that are not installed; None if all are."""
     absent = []
     for package in packages:
         try:
@@ -28,11 +28,11 @@ def lacking(name: str, packages: Sequence[str]) -> NotAvailable | None:
 
 
 def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
-    """What went wrong with the checkpoint `name` (a folder, or the hub's), in one line that says how to mend it."""
+    """The error for a checkpoint `name` (a folder, or on the hub) that cannot be read: one line that says how to fix it."""
     why = (str(error).splitlines() or [type(error).__name__])[0]
     if "trust_remote_code" in str(error):
         return UserError(f"{name} wants code of its own to be run, which is never done here; choose a model of a known kind")
-    # transformers names the reader that it tried last.
+    # transformers names the tokenizer reader that it tried last.
     tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
     if tokenizer and (absent := lacking(spec.name, SENTENCEPIECE)):
         return absent
@@ -46,10 +46,10 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
 
 
 def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: str | None = None) -> None:
-    """Raise UserError if any backbone weight was left out, left over or misfitting (a silent `strict=False` scores BLEU 0).
+    """Raise UserError if any backbone weight was missing, unused or misfitting (a silent `strict=False` scores BLEU 0).
 
-    With a classification head the new head is the only weight that may be missing, beside the body's pooler where the head
-    reads the `mean` of all positions, and the head of the pretraining task the only one that may be left over.
+    With a classification head only the new head may be missing, and also the body's pooler if the head reads the `mean` of all
+    positions; only the head of the pretraining task may be unused.
     """
     new: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: st
             "mask_predictions",
             "embeddings.position_ids",
             "roberta.pooler",
-            "pooler",  # of a body saved alone
+            "pooler",  # missing if the body was saved alone
         )
     for what, kind, allowed in (
         ("missing", "missing_keys", new),

@@ -21,26 +21,26 @@ from lora_repro.backbone.addressed import AddressedModel, attending
 from lora_repro.errors import UserError
 
 COMPILER = "inductor"
-LENGTHS = 32  # positions: rows of a compiled training are padded to a multiple, so that few shapes are compiled
-SHAPES = 64  # of them at most; torch stops at 8
-STD = 0.02  # of a new head's weights: what BERT, RoBERTa, DeBERTa and GPT-2 name as `initializer_range`
+LENGTHS = 32  # compiled training pads rows to a multiple of so many positions, so that few shapes are compiled
+SHAPES = 64  # compiled shapes at most; torch's default is 8
+STD = 0.02  # of a new head's weights: the `initializer_range` of BERT, RoBERTa, DeBERTa and GPT-2
 
 
 def _again(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A block's forward pass, run again in the backward pass if that comes through it."""
+    """A block's forward pass, recomputed in the backward pass if gradients flow through the block."""
     asked = itertools.chain(block.parameters(), *((x,) for x in args if isinstance(x, torch.Tensor)))
     if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in asked):
         return forward(*args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        # A block adds its keys to the cache that holds a trained prefix: each time it gets one without them.
+        # A block adds its keys to the cache that holds a trained prefix, so each run gets a cache without them.
         return forward(*map(_alike, args), **{name: _alike(value) for name, value in kwargs.items()})
 
     return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
 
 def _alike(value: Any) -> Any:
-    """Of a cache one with the same tensors, which is added to alone; anything else as it is."""
+    """A shallow copy of a cache, which can grow without the original; anything else as it is."""
     if isinstance(value, Cache):
         value = copy.copy(value)
         value.layers = [copy.copy(layer) for layer in value.layers]
@@ -50,8 +50,8 @@ def _alike(value: Any) -> Any:
 class Backbone(AddressedModel):
     """A frozen model with its tokenizer and the addresses of its parts.
 
-    Attributes beside those: `tokenizer`, `separator` (token ids between input and completion), `eos`, `pad`, `cls`, `label`,
-    `sha256`.
+    Attributes besides those of `AddressedModel`: `tokenizer`, `separator` (token ids between input and completion), `eos`,
+    `pad`, `cls`, `label`, `sha256`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Backbone(AddressedModel):
     ) -> None:
         super().__init__(model.eval(), pooling)
         self.model.requires_grad_(False)
-        assert self.head  # a backbone has one, and says so here
+        assert self.head  # raises UserError here for a model without one
         self.tokenizer = tokenizer
         self.separator: list[int] = tokenizer.encode(separator, add_special_tokens=False)
         self.eos = self._token(eos)
@@ -75,7 +75,7 @@ class Backbone(AddressedModel):
         self.cls = [] if cls is None else [self._token(cls)]
         self.label = label
         self.sha256 = ""
-        self.compiled: Any = None  # the decoder as `compile` made it; training calls it
+        self.compiled: Any = None  # the compiled decoder (`compile`), which training calls
         self.recomputes = False  # whether a block keeps only its input for the backward pass (`recompute`)
 
     def _token(self, text: str) -> int:
@@ -89,23 +89,23 @@ class Backbone(AddressedModel):
 
     @property
     def batching(self) -> str:
-        """How `hidden` computes a batch: `packed` where that is faster, on a CPU, and the architecture can; else `padded`."""
+        """How `hidden` computes a batch: `packed` on a CPU (faster there) if the architecture allows it; else `padded`."""
         packs = self.plain and self.compiled is None and not self.recomputes
         return "packed" if packs and self.device.type == "cpu" else "padded"
 
     @property
     def plain(self) -> bool:
-        """Whether every position sees all of its row, or all before it: no window, no bias of position."""
+        """Whether every position attends to all of its row, or to all before it: no window, no position bias."""
         return self.table.packs and not getattr(self.model.config, "use_sliding_window", False)
 
     @property
     def lengths(self) -> int:
-        """Rows of a training are padded to a multiple of so many positions."""
+        """Training pads rows to a multiple of so many positions."""
         return 1 if self.compiled is None else LENGTHS
 
     @property
     def drops(self) -> bool:
-        """Whether anything in it is dropped at random in training."""
+        """Whether the model has any dropout in training."""
         settings = [getattr(self.model.config, name, 0.0) for name in self.table.dropouts]
         return any(settings) or any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.model.modules())
 
@@ -117,14 +117,14 @@ class Backbone(AddressedModel):
 
     @property
     def positions(self) -> int | None:
-        """How many positions a row may have; None where the model's configuration names no end."""
+        """How many positions a row may have; None if the model's configuration sets no limit."""
         most = getattr(self.model.config, "max_position_embeddings", None)
         return None if most is None else int(most) - self.first_position
 
     def hidden(self, ids: torch.Tensor, attention: torch.Tensor, **said: torch.Tensor) -> torch.Tensor:
         """The body's last hidden state (B, T, d) of right-padded rows: ids and attention (1 at real positions), (B, T).
 
-        `said` (B, T): what else the decoder is told of each position. What stands at padding means nothing.
+        `said` (B, T): further keywords of the decoder for each position. The result is undefined at padding.
         """
         extra: dict[str, Any] = {"use_cache": False} if self.table.pooling == "last" else {}
         if self.batching == "padded":
@@ -145,10 +145,11 @@ class Backbone(AddressedModel):
         return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
 
     def compile(self) -> None:
-        """Have training's forward and backward passes compiled, with what the method put in: fewer and larger kernels, and on a
+        """Compile training's forward and backward passes, the method's modules included.
 
-        GPU one graph to launch instead of each of them. Each shape is compiled once, so lengths go in steps (`LENGTHS`). The
-        numbers are the same up to rounding. Raises UserError where there is no compiler.
+        That gives fewer and larger kernels, and on a GPU one graph to launch in place of all of them. Each shape is compiled
+        once, so rows are padded to multiples of `LENGTHS`. Results are the same up to rounding. Raises UserError if there is no
+        compiler.
         """
         on_gpu = self.device.type == "cuda"
         if not (has_triton() if on_gpu else shutil.which(os.environ.get("CXX", "g++"))):
@@ -158,20 +159,21 @@ class Backbone(AddressedModel):
         self.compiled = torch.compile(self.decoder, dynamic=False, backend=COMPILER, mode=mode)
 
     def recompute(self) -> None:
-        """Have training keep each block's input alone, and run the block again in the backward pass (gradient checkpointing).
+        """Gradient checkpointing: training keeps only each block's input and recomputes the block in the backward pass.
 
-        Memory falls from every product's inputs in all blocks to d values a position and block, and one block's own, its
-        attention scores among them; a step takes one more forward pass. The numbers are those of padded rows, which a CPU, too,
-        computes then: dropout draws what it drew there.
+        Instead of the inputs of every product in all blocks, memory holds d values per position and block, plus one block's own
+        inputs and attention scores. A step takes one more forward pass. Rows are then padded on a CPU too; results and dropout
+        masks equal those of padded rows without recomputation.
         """
         self.recomputes = True
         for layer in self.layers:
             layer.forward = partial(_again, layer, layer.forward)
 
     def _mask(self, attention: torch.Tensor) -> torch.Tensor:
-        """(B, 1, T, T), true where a position sees another, which transformers takes as it is where its attention is torch's.
+        """(B, 1, T, T), true where a position attends to another; transformers uses it unchanged if its attention is torch's.
 
-        Of (B, T) it would ask the device whether all are ones, and wait for it. A causal model sees no padding behind its row.
+        From a mask (B, T) transformers would ask the device whether it is all ones, and wait for the answer. A causal model never
+        sees the padding, which follows its row.
         """
         if getattr(self.model.config, "_attn_implementation", None) != "sdpa" or not self.plain:
             return attention
@@ -181,7 +183,7 @@ class Backbone(AddressedModel):
         return attention.bool()[:, None, None, :].expand(-1, 1, width, -1)
 
     def reset_head(self) -> None:
-        """Draw the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""
+        """Initialise the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""
         for part in (part for module in self.classifier for part in module.modules()):
             if isinstance(part, nn.Linear):
                 nn.init.normal_(part.weight, 0.0, STD)
@@ -189,14 +191,14 @@ class Backbone(AddressedModel):
                     nn.init.zeros_(part.bias)
 
     def sharing(self) -> Backbone:
-        """The same model once more, of the same tensors, but with a classifier of its own: nothing else of it may be changed."""
+        """A second model of the same tensors, but with its own classifier. The shared tensors must not be changed."""
         own = {id(tensor) for module in self.classifier for tensor in module.parameters()}
         tensors = (*self.model.parameters(), *self.model.buffers())  # NF4's codes and scales are buffers
         shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in own}
         return copy.deepcopy(self, {id(self.tokenizer): self.tokenizer, **shared})
 
     def to(self, device: torch.device) -> Backbone:
-        if device.index is not None:  # pinned memory and synchronisation, too, are the current card's
+        if device.index is not None:  # pinned memory and synchronisation use the current GPU
             torch.cuda.set_device(device)
         self.model.to(device)
         return self

@@ -26,7 +26,7 @@ SCALES = 256  # scales that share a scale of their own, with double quantisation
 
 
 def absent(what: str) -> NotAvailable | None:
-    """What to say of something that needs bitsandbytes where that is not installed."""
+    """The error for something (`what`) that needs bitsandbytes; None if that is installed."""
     if importlib.util.find_spec("bitsandbytes"):
         return None
     return NotAvailable(f"{what} needs bitsandbytes: pip install -e '.[qlora]'")
@@ -34,7 +34,7 @@ def absent(what: str) -> NotAvailable | None:
 
 @cache
 def bitsandbytes() -> Any:
-    """The package, without what it logs of optional kernels while it is imported."""
+    """The package, imported without its log messages about optional kernels."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -46,9 +46,9 @@ def bitsandbytes() -> Any:
 
 
 class Nf4Matrix(weights.StoredMatrix):
-    """x W^T + b, W (out, in) in NF4. Codes are made where `weight` lies and move with the module.
+    """x W^T + b, W (out, in) in NF4. Codes are computed on `weight`'s device and move with the module.
 
-    W is dequantised for each product, forward and backward, and never kept: what is saved for the backward pass is 4-bit, too.
+    W is dequantised for each product, forward and backward, and never kept: the backward pass, too, stores only the 4-bit codes.
     """
 
     codes: torch.Tensor
@@ -78,9 +78,10 @@ class Nf4Matrix(weights.StoredMatrix):
 
     @property
     def state(self) -> Any:
-        """The scales as bitsandbytes takes them. Its tables are shared: a copy a matrix would cost more than small scales.
+        """The scales in bitsandbytes' form. Its tables are shared: a copy per matrix would take more than small scales do.
 
-        W is flat in it: the CPU kernel of version 0.50 lets a scale begin with every row, wrong where `in` is no multiple of 64.
+        W is given as flat: the CPU kernel of version 0.50 starts a new scale at every row, which is wrong if `in` is no multiple
+        of 64.
         """
         library, device = bitsandbytes().functional, self.codes.device
         normal, dynamic = _tables(device)
@@ -103,7 +104,7 @@ class Nf4Matrix(weights.StoredMatrix):
 
 
 class _Product(torch.autograd.Function):
-    """x W^T, and g W for the gradient: W is read anew for either."""
+    """x W^T, and g W for the gradient g; W is dequantised again for each."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:
@@ -131,8 +132,8 @@ def quantise(model: AddressedModel, double: bool = True) -> None:
         for place in (place for kind in KINDS for place in model.projections(layer, kind)):
             module = place.module
             if isinstance(module, weights.StoredMatrix):
-                continue  # another part of a fused one
+                continue  # part of a fused matrix that is already quantised
             bias: Any = module.bias
             place.replace(Nf4Matrix(weights.read(module), bias, double, weights.transposed(module)))
     for tensor in (*model.model.parameters(), *model.model.buffers()):
-        tensor.data = tensor.data.clone()  # the file of a checkpoint stays in memory, all of it, while one tensor lies in it
+        tensor.data = tensor.data.clone()  # a checkpoint's whole file stays in memory as long as one tensor is a view of it

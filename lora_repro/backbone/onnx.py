@@ -1,7 +1,7 @@
-"""The weights inside an ONNX file that PyTorch exported, read as bytes: the graph is never run, nothing of it is executed.
+"""The weights inside an ONNX file that PyTorch exported, read as bytes; the graph is never executed.
 
-An ONNX file is a protobuf message: pairs of a key (field number << 3 | wire type) and a value, a message being one value of
-another. The numbers are those of onnx.proto (github.com/onnx/onnx, Apache-2.0):
+An ONNX file is a protobuf message: pairs of a key (field number << 3 | wire type) and a value, which may itself be a message. The
+field numbers are those of onnx.proto (github.com/onnx/onnx, Apache-2.0):
 
     ModelProto   graph 7
     GraphProto   node 1, initializer 5
@@ -18,14 +18,14 @@ import torch
 
 from lora_repro.errors import UserError
 
-BODY = "auto_model"  # what sentence-transformers calls the model inside
+BODY = "auto_model"  # sentence-transformers' name for the model inside
 
 
 def read_onnx(path: Path) -> dict[str, torch.Tensor]:
     """The body's weights under the names of the PyTorch model, float32. Raises UserError if the file is not such an export.
 
-    The exporter keeps a parameter's name. Only of a linear layer's weight it keeps the transpose, without a name; the node
-    that multiplies by it is called as the layer is.
+    The exporter keeps the names of parameters, except for the weight of a linear layer: its transpose is stored without a name,
+    and the node that multiplies by it has the layer's name.
     """
     tensors: dict[str, torch.Tensor] = {}
     products: dict[str, str] = {}
@@ -61,7 +61,7 @@ def _tensor(message: memoryview) -> tuple[str, torch.Tensor]:
 
 
 def _product(message: memoryview) -> dict[str, str]:
-    """{the matrix's own name: the layer's weight} of a node that multiplies by a matrix."""
+    """{the matrix's name in the graph: the name of the layer's weight}, for a node that multiplies by a matrix."""
     texts: dict[int, list[str]] = {1: [], 3: [], 4: []}
     for field, value in _fields(message):
         if field in texts:
@@ -72,7 +72,7 @@ def _product(message: memoryview) -> dict[str, str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) in order; a value is a whole number, or the bytes of anything else."""
+    """(field number, value) in order; a value is an integer, or the bytes of anything else."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -88,7 +88,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A whole number, seven bits a byte from the lowest on, and where the next value starts."""
+    """An integer, stored as seven bits per byte, lowest first, and where the next value starts."""
     number = shift = 0
     while True:
         number |= (message[at] & 127) << shift

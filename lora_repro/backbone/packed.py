@@ -1,8 +1,8 @@
-"""Rows of different lengths end to end in one, (1, N): no layer computes padding, and attention stays within each row.
+"""Rows of different lengths end to end in one row (1, N): no layer computes padding, and attention stays within each row.
 
-Everything but attention treats every position alike and need not know. Attention is softmax(scale q k^T) v of each row by
-itself in float32: at the lengths of a training batch about four times faster on a CPU than the fused kernel in bfloat16 on
-padded rows, most of it in backward, and more exact.
+All layers but attention treat positions independently and need no change. Attention is softmax(scale q k^T) v of each row
+separately, in float32. At the lengths of a training batch this is more exact, and on a CPU about four times faster, mostly in the
+backward pass, than the fused kernel in bfloat16 on padded rows.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 NAME = "packed"  # the name by which a model's configuration asks for `attend`; it makes no mask then
-LONGEST = 128  # keys up to which plain matrix products beat the fused kernel, which keeps no (t, keys) for backward
+LONGEST = 128  # up to so many keys plain products beat the fused kernel, which stores no (t, keys) for backward
 
 
 @dataclass(frozen=True)
 class Packing:
-    """The lengths of the rows, in order. `causal` keeps each shape it was asked for: the layers of a model ask alike."""
+    """The lengths of the rows, in order. `causal` caches its masks: all layers of a model ask for the same shapes."""
 
     lengths: Sequence[int]
     made: dict[tuple[int, int, int], torch.Tensor] = field(default_factory=dict)
@@ -37,9 +37,9 @@ class Packing:
 def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: None, packing: Packing, **settings: Any
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls as an attention: query (1, H, N, d), key and value (1, K, n + N, d) to (1, N, H, d).
+    """The attention function that transformers calls: query (1, H, N, d), key and value (1, K, n + N, d) to (1, N, H, d).
 
-    The n first keys, which a cache held already, stand before every row.
+    The first n keys come from a cache and precede every row.
     """
     past, lengths = key.shape[2] - query.shape[2], list(packing.lengths)
     with torch.autocast(query.device.type, enabled=False):
@@ -54,7 +54,7 @@ def attend(
 
 
 def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | None, dropout: float) -> torch.Tensor:
-    """(t, H, d) of one row, q (H, t, d) scaled, k and v (K, n + t, d): H / K heads in turn share a key and a value."""
+    """(t, H, d) for one row, from scaled q (H, t, d), k and v (K, n + t, d): H / K consecutive heads share a key and a value."""
     (heads, t, d), (shared, keys, _) = q.shape, k.shape
     groups = heads // shared
     if keys > LONGEST:

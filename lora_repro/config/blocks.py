@@ -1,11 +1,11 @@
-"""conf/ as Hydra reads it: a path that goes on past a yaml names a block inside it, so that one file holds a small folder.
+"""Blocks: a config path that continues past a yaml file names a block inside it, so that one file replaces a small folder.
 
     conf/experiment/rank.yaml:  profiles: {mini: {train: {steps: 120}}}     is  experiment/rank/profiles/mini
     conf/printed/paper/text.yaml: e2e: {lora: {train: {lr: 2e-4}}}          is  printed/paper/text/e2e/lora
 
 A defaults list takes a block like any other config (`optional /experiment/rank: profiles/${profile}`), so precedence, sweeps,
-launchers, `--cfg job` and `--info` know it by Hydra's own rules. A block goes where its file's `@package` says, and may have a
-defaults list of its own. A file that is composed itself gives its blocks (`HELD`) to nobody who does not name them.
+launchers, `--cfg job` and `--info` treat it by Hydra's own rules. A block goes where its file's `@package` says, and may have a
+defaults list of its own. Composing a file itself leaves out its blocks (`HELD`) unless they are named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HELD = ("profiles", "families")
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's source of files, and of blocks in them. It keeps the name by which Hydra knows the one for files."""
+    """Hydra's file source, extended to blocks. It keeps the scheme by which Hydra finds its source of files."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         file, keys = self._place(config_path)
@@ -46,7 +46,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return bool(keys) and super().is_config(file) and _inside(_read(Path(self.path, f"{file}.yaml")), keys) is not None
 
     def _place(self, config_path: str) -> tuple[str, list[str]]:
-        """The file that a path names or goes through, and the keys inside it."""
+        """The file that a path names or passes through, and the keys inside it."""
         parts = config_path.removesuffix(".yaml").split("/")
         for n in range(len(parts), 0, -1):
             if super().is_config(file := "/".join(parts[:n])):
@@ -66,10 +66,10 @@ def _inside(config: Any, keys: list[str]) -> DictConfig | None:
     return DictConfig(OmegaConf.to_container(config, resolve=False)) if isinstance(config, DictConfig) else None
 
 
-WHOLE = deferred()(ConfigLoaderImpl.load_configuration)  # OmegaConf, interrupted, raises an error of its own
+WHOLE = deferred()(ConfigLoaderImpl.load_configuration)  # a signal inside OmegaConf would become another error
 
 
 def use() -> None:
-    """Have Hydra read conf/ so, in this process, and no signal interrupt it. Once is enough, and more do no harm."""
+    """Let Hydra read blocks, in this process, with signals deferred while it reads. Repeated calls have no effect."""
     ConfigLoaderImpl.load_configuration = WHOLE  # type: ignore[method-assign]
     SourcesRegistry.instance().types["file"] = FileConfigSource

@@ -3,7 +3,7 @@
     eval "$(lora-repro -sc install=bash)"                bash and zsh; again with uninstall=bash to undo it
     lora-repro -sc install=fish | source                 fish
 
-Hydra installs itself for the command that was typed and asks that command at each Tab key; the verb is ours.
+Hydra installs completion for the command that was typed and queries that command at each Tab; verbs are completed here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from lora_repro.cli import VERBS
-from lora_repro.config.compose import hydra_program  # imports Hydra, but not torch: a key press waits for it
+from lora_repro.config.compose import hydra_program  # imports Hydra but not torch: must be fast
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer `-sc install=SHELL`, `uninstall=SHELL` and, of a shell, `query=SHELL` (the line is in COMP_LINE). The exit code."""
+    """Answer `-sc install=SHELL`, `uninstall=SHELL` and a shell's `query=SHELL` (line in COMP_LINE). Returns the exit code."""
     asked = list(arguments)
     line = os.environ.get("COMP_LINE", "")
     if asked and asked[0].startswith("query="):
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         if len(words) < 2:
             print(" ".join(verb for verb in VERBS if verb.startswith(typed)))
             return 0
-        # What stands between the verb and the settings, such as a table's name, Hydra does not know.
+        # Hydra does not know words between the verb and the settings, such as a table's name.
         settings = [word for word in words[1:-1] if "=" in word]
         os.environ["COMP_LINE"] = " ".join([program, *settings, words[-1]])
     sys.argv[1:] = ["-sc", *asked]

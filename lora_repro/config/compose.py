@@ -1,4 +1,4 @@
-"""The configuration tree outside a Hydra program, and configuration nodes turned into objects."""
+"""Composing configurations outside a Hydra program, and building objects from configuration nodes."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from lora_repro.errors import UserError
 from lora_repro.records.record import signature
 from lora_repro.signals import deferred
 
-rates.use()  # at import: a launcher's worker meets the rows' rates, too
+rates.use()  # at import, since a launcher's worker resolves the rows' rates too
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
-    """The configuration that `python -m lora_repro.run <overrides>` would give one job; `hydra_node` keeps Hydra's own.
+    """The configuration that `python -m lora_repro.run <overrides>` would give one job; `hydra_node` keeps Hydra's own node.
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """
@@ -50,9 +50,9 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
             try:
                 return hydra_compose("config", overrides=overrides, return_hydra_config=True)
             except ConfigCompositionException:
-                compose([item for item in overrides if not item.startswith("hydra")])  # which knows what may have been meant
+                compose([item for item in overrides if not item.startswith("hydra")])  # raises a better message
                 raise
-        # As Hydra does it: first the choices of groups, then the single values. Those who choose alike compose once.
+        # As in Hydra, group choices come first, then single values; equal choices are composed once.
         values = [item for item in OverridesParser.create().parse_overrides(overrides) if _is_value(item, loader)]
         lines = {item.input_line for item in values}
         config = _chosen(_folders(), tuple(item for item in overrides if item not in lines)).copy()
@@ -64,7 +64,7 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
 
 
 def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
-    """Whether an override sets a value, and chooses no file of a group and nothing of Hydra's own."""
+    """Whether an override sets a single value: it neither chooses a group's file nor sets anything of Hydra's own."""
     key = str(item.key_or_group)
     return not (item.is_sweep_override() or key.startswith(("hydra.", "hydra/")) or loader.repository.group_exists(key))
 
@@ -74,44 +74,44 @@ def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
     config: DictConfig = OmegaConf.create(
         known(("config", *choices), lambda: OmegaConf.to_container(hydra_compose("config", overrides=list(choices))))
     )
-    OmegaConf.set_struct(config, True)  # as Hydra leaves it: a key that is not there is a mistake
+    OmegaConf.set_struct(config, True)  # as Hydra does: an unknown key is an error
     return config
 
 
 def known(asked: Sequence[str], make: Callable[[], Any]) -> Any:
-    """Plain values made of compositions, remembered on disk; what a reader's own folder takes part in is made anew."""
+    """Plain values made from compositions, cached on disk; nothing is cached while the user has a configuration folder."""
     return remembered(asked, make) if _folders() == (str(place.CONF),) else make()
 
 
 @contextmanager
 def _tree(*chosen: str) -> Iterator[Any]:
-    """Hydra over conf/ (its loader), whatever else it is at in this process; what it refuses becomes a UserError."""
+    """Hydra's loader over conf/, even while Hydra runs something else in this process; its errors become UserErrors."""
     running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     try:
-        with deferred():  # OmegaConf, interrupted, raises an error of its own
+        with deferred():  # a signal inside OmegaConf would become another error
             GlobalHydra.instance().hydra = hydra = _hydra(_folders())
             yield hydra.config_loader
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
-    except ValueError as error:  # a group that is chosen by null
+    except ValueError as error:  # a group chosen as null
         raise UserError(f"{one_line(error)}: of {' '.join(chosen)}") from error
     finally:
         GlobalHydra.instance().hydra = running
 
 
 def _folders() -> tuple[str, ...]:
-    """conf/ and, where there is one, the reader's own folder."""
+    """conf/ and the user's own folder, if there is one."""
     return tuple(filter(None, (str(CONF), place.own())))
 
 
 @cache
 def _hydra(folders: tuple[str, ...]) -> Hydra:
-    """Hydra over these folders, made once: their files are read once."""
+    """Hydra over these folders, created once, so that their files are read once."""
     blocks.use()
     GlobalHydra.instance().clear()
     search = create_config_search_path(folders[0])
     for folder in folders[1:]:
-        search.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))  # as Hydra has --config-dir
+        search.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))  # as Hydra does for --config-dir
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2(task_name="lora_repro", config_search_path=search)
     loader: Any = hydra.config_loader
@@ -120,14 +120,14 @@ def _hydra(folders: tuple[str, ...]) -> Hydra:
 
 
 class _ReadOnce:
-    """The files of conf/ as Hydra asks for them, each parsed once in a process: half the time of composing is parsing."""
+    """Hydra's repository with each file parsed once per process: parsing is half the time of composing."""
 
     def __init__(self, repository: Any) -> None:
         self.repository = repository
         self.read: dict[str, Any] = {}
 
     def __deepcopy__(self, memo: Any) -> _ReadOnce:
-        return self  # Hydra copies it for every composition, to forget what it read
+        return self  # Hydra copies the repository for every composition, which would lose what was read
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.repository, name)
@@ -135,14 +135,14 @@ class _ReadOnce:
     def load_config(self, config_path: str) -> Any:
         if config_path not in self.read:
             self.read[config_path] = self.repository.load_config(config_path)
-        return deepcopy(self.read[config_path])  # Hydra builds the configuration of these very nodes
+        return deepcopy(self.read[config_path])  # Hydra modifies these nodes while composing
 
 
 def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """What Hydra's own sweeper makes of a command line and of the experiment's axes: the keys it sweeps, each job's overrides.
+    """The swept keys and each job's overrides, as Hydra's own sweeper gets them from a command line and the experiment's axes.
 
-    A key that the experiment sweeps counts although the command line holds it at one value. A job's overrides: what the
-    command line fixes, then the row, then the axes. Raises UserError, in one line, for whatever Hydra refuses.
+    A key that the experiment sweeps counts as swept even if the command line fixes it to one value. A job's overrides are those
+    that the command line fixes, then the row, then the axes. Raises UserError, in one line, for whatever Hydra refuses.
     """
     with _tree():
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -152,7 +152,7 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         axes = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
         own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
         (jobs,) = BasicSweeper.split_arguments([*axes, *own], None)
-    for item in own:  # Hydra would take it for another key than the axis, which then wins
+    for item in own:  # with a + Hydra takes the key for another one than the axis, and the axis wins
         if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
             raise UserError(f"{item.input_line}: the experiment has it already; write {str(item.input_line).lstrip('+')}")
     swept = [*params, *(item.get_key_element() for item in own if item.is_sweep_override())]
@@ -181,7 +181,7 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     blocks.use()
     given = sys.argv[1:]
     settings = [item for item in given if not item.startswith("-") and ("=" in item or item.startswith("~"))]
-    # Its parser takes no settings behind an option that stands between them.
+    # Hydra's parser accepts no settings after an option that stands between settings.
     sys.argv[1:] = [*(item for item in given if item not in settings), *settings]
     if place.own() and not {"--config-dir", "-cd"} & set(sys.argv):
         sys.argv[1:1] = ["--config-dir", place.own()]
@@ -189,7 +189,7 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
 
 
 def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of a command line that hold one value, and those that hold several. Raises UserError for what is none."""
+    """The overrides of a command line with one value, and those with several. Raises UserError for one without a key."""
     given = [item for item in arguments if not item.startswith("-")]
     if bad := [item for item in given if item.startswith("=")]:
         raise UserError(f"{bad[0]!r} names no setting; write key=value")
@@ -212,7 +212,7 @@ def in_sweep() -> bool:
 def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values.
 
-    Raises UserError, in one line, where a value refers to one that is not there, is not of its field's type, or out of range.
+    Raises UserError, in one line, for a value that refers to a missing one, is not of its field's type, or is out of range.
     """
     try:
         with deferred():
@@ -221,15 +221,15 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:
         raise UserError("a value refers to itself: write it out") from None
-    _refuse_unscripted(config)  # before its empty values are found to be no settings
+    _refuse_unscripted(config)  # first: `check_root` would complain about its empty values
     check_root(values)
     return values
 
 
 def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """What a run is named by: its plain values and, where it starts from other runs, their signatures (`starts_from`).
+    """What names a run: its plain values and the signatures of the runs that it starts from, if any (`starts_from`).
 
-    `overrides` composed it. Raises UserError, as `resolved` does.
+    `overrides`: those that composed `config`. Raises UserError as `resolved` does.
     """
     values = resolved(config)
     found = [signature(asked_of(*start)) for start in starts_of(config, overrides)]
@@ -237,10 +237,10 @@ def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictConfig, tuple[str, ...]]]:
-    """The runs that this one starts from (`starts`, each what it has otherwise): the configuration of each, and what composes it.
+    """The configuration of each run that this one starts from, and the overrides that compose it.
 
-    Apart from that it is the same command, so that a sweep meets its dependencies in any order; but what is said of a method's
-    settings goes with the method, if a start has another. A start has none of its own unless it says so.
+    `starts` lists in what each start differs; otherwise it is the same command, so a sweep meets its dependencies in any order.
+    If a start has another method, overrides of method settings are dropped. A start has no starts of its own unless it says so.
     Raises UserError unless `starts` is a list of mappings, as [{task: mnli}].
     """
     found = []
@@ -250,7 +250,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
         own = {str(key): value for key, value in item.items()}
         kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
         kept = [pair for pair in kept if "method" not in own or not pair[0].startswith("method.")]
-        # These are the same set afterwards as composed with, at a fraction of the time.
+        # Setting these after composing gives the same result in a fraction of the time.
         late = {"seed": config.seed} if "seed" not in own else {}
         late |= {key: OmegaConf.select(config, key) for key, *_ in kept if key.startswith("row.")}
         given = {key: value for key, *value in kept if key not in late}
@@ -265,7 +265,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
 
 @cache
 def composed(overrides: tuple[str, ...]) -> DictConfig:
-    """What `compose` gives, made once: copy it before you change it."""
+    """The result of `compose`, cached: copy it before you change it."""
     return compose(list(overrides))
 
 
@@ -273,7 +273,7 @@ members.use(composed)
 
 
 def _refuse_unscripted(config: DictConfig) -> None:
-    """Raise UserError for a sentence task at the paper's scale with recipe=scripts that no released script trains."""
+    """Raise UserError for recipe=scripts on a sentence task at the paper's scale if no released script trains it."""
     if config.recipe_name != "scripts" or config.profile_name != "paper" or config.task.get("kind", "text") == "text":
         return
     printed = config.get("printed") or {}
@@ -286,7 +286,7 @@ def _refuse_unscripted(config: DictConfig) -> None:
 
 
 def profile_of(overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """The profile that a command line names, `mini` if none, and its other overrides. Raises UserError for anything else."""
+    """The profile that a command line names, else `mini`, and its other overrides. Raises UserError for other arguments."""
     if bad := [item for item in overrides if "=" not in item]:
         raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
     given = [item.partition("=")[2] for item in overrides if item.startswith("profile=")]
@@ -294,9 +294,9 @@ def profile_of(overrides: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def target(node: Mapping[str, Any]) -> Any:
-    """The class of this project, or of a package that the reader trusts, that `_target_` names. Raises UserError for others.
+    """The class that `_target_` names. Raises UserError unless it belongs to this project or to a package the user trusts.
 
-    A node may come from an adapter that somebody sent, so nothing but such classes is ever called: no
+    A node may come from an adapter of unknown origin, so nothing but such classes is ever called: no
     `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
@@ -313,14 +313,14 @@ def target(node: Mapping[str, Any]) -> Any:
 
 
 def build(node: DictConfig | Mapping[str, Any]) -> Any:
-    """Call `_target_` with the node's other keys, those that are such nodes built first.
+    """Call `_target_` with the node's other keys; nodes among them are built first.
 
-    Unlike `hydra.utils.instantiate` it lets our own errors through whole. Raises UserError if a target is no class of ours,
-    does not take one of the keys, or misses one.
+    Unlike `hydra.utils.instantiate` it does not wrap our own errors. Raises UserError if a target is not an allowed class
+    (`target`), does not take one of the keys, or lacks one.
     """
     values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     name = node._key() if isinstance(node, DictConfig) else None
-    target(values)  # before its source is read
+    target(values)  # checked before `check_node` reads its source
     check_node(values, str(name or class_name(values["_target_"])))
     return _built(values)
 

@@ -1,7 +1,7 @@
 """One check for every setting of every component: it is of its field's type, finite, and in its field's range.
 
-Read from the source of the class, as defaults are. A field needs nothing but its type: a number is finite, a whole one at least 0
-and below 2^31, a text a text. What else must hold of one stands there: `lr: Annotated[float, Range(0, above=True)]`.
+Types are read from the source of the class, as defaults are. Unless annotated, a float must be finite, an int at least 0 and
+below 2^31, a text a string. Any other limit is part of the annotation: `lr: Annotated[float, Range(0, above=True)]`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """least <= x <= most; `above`: least itself is out, `below`: most is."""
+    """least <= x <= most; `above` excludes least itself, `below` excludes most."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -40,7 +40,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Root:
-    """What conf/config.yaml holds beside its components."""
+    """What conf/config.yaml holds besides its components."""
 
     seed: Annotated[int, Range(0, LARGEST)]
     device: str
@@ -54,7 +54,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, or no table's."""
+    """A row of a table, or of no table."""
 
     table: str | None
     name: str
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tune:
-    """Of trials of a learning rate."""
+    """Settings of learning-rate trials."""
 
     seed: int
     seeds: Annotated[int, Range(1)]
@@ -76,7 +76,7 @@ class Tune:
 
 @dataclass(frozen=True)
 class Launch:
-    """Of a sweep."""
+    """Settings of a sweep."""
 
     tries: Annotated[int, Range(1)]
     processes: Annotated[int, Range(1)]
@@ -101,16 +101,16 @@ Holds = Callable[[object], bool]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be, and that in words."""
+    """What a value may be, as a test and in words."""
 
     holds: Holds
     words: str
 
 
 def check(target: str, values: Mapping[str, Any], name: str) -> None:
-    """Raise UserError, with name, value and what it may be, for the first of a component's values that its class does not take.
+    """Raise UserError for the first value of a component that its class does not accept: its name, value, and what it may be.
 
-    `name`: what the component is called (`train`). A class from elsewhere says itself which names it takes.
+    `name`: what the component is called (`train`). A class of another package checks the names of its settings itself.
     """
     taken = annotated_fields(target)
     ours = bool(taken) and target.startswith("lora_repro.")
@@ -122,7 +122,7 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
 
 
 def check_root(config: Mapping[str, Any]) -> None:
-    """Raise UserError unless a whole configuration has all its parts, each of its kind, and every component's values hold."""
+    """Raise UserError unless a whole configuration has all its parts, each of its kind, and every component passes `check`."""
     for part, kind in PARTS.items():
         values = config[part] if part else config
         target = f"{__name__}.{kind.__name__}"
@@ -141,7 +141,7 @@ def check_root(config: Mapping[str, Any]) -> None:
 
 
 def check_node(node: Any, name: str) -> None:
-    """`check` of a component and those inside it; anything else is left alone."""
+    """`check` a component and those inside it; anything else is left alone."""
     if isinstance(node, dict):
         for key, value in node.items():
             check_node(value, f"{name}.{key}")
@@ -184,7 +184,7 @@ ALIASES = {"Mapping": "dict", "Sequence": "list", "tuple": "list"}
 
 
 def _kind(node: ast.expr) -> Kind | None:
-    """What an annotation allows; None for a class of which nothing is known here."""
+    """What an annotation allows; None for a class that is not known here."""
     if isinstance(node, ast.BinOp):
         parts = [_kind(node.left), _kind(node.right)]
         return None if None in parts else _either(*filter(None, parts))

@@ -1,4 +1,4 @@
-"""`${tasks:[rte, cola]}`: the components of several tasks, each as `task=rte` composes it at the configuration's own profile."""
+"""`${tasks:[rte, cola]}`: the components of several tasks, each composed as by `task=rte` at the configuration's profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lora_repro.errors import UserError
 
 
 def use(composed: Callable[[tuple[str, ...]], DictConfig]) -> None:
-    """Have OmegaConf know it, in this process. `composed`: overrides to a configuration."""
+    """Register this resolver with OmegaConf, in this process. `composed`: from overrides to a configuration."""
 
     def tasks(names: Sequence[str], *, _root_: DictConfig) -> list[Any]:
         if not isinstance(names, list | tuple | ListConfig) or _root_.task.name in names:

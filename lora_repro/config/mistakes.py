@@ -1,4 +1,4 @@
-"""What Hydra refuses, in one line that says what was probably meant."""
+"""Hydra's errors as one line that says what was probably meant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
 UNREAD = re.compile(r"LexerNoViableAlt|mismatched input |extraneous input |token recognition error|no viable alternative ")
 MERGED = re.compile(r"Error merging override (?P<text>hydra\.\S+)")
-ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for, and that are no part of a run's configuration
+ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for but that are not in a run's configuration
 
 
 def one_line(error: Exception, config: DictConfig | None = None) -> str:
@@ -26,7 +26,7 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     text = str(error).partition("Config search path")[0]
     lines = [" ".join(line.split()) for line in text.splitlines()]
     said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "See https://")))
-    said = said.removeprefix("UserError raised while resolving interpolation: ")  # which says it in a line already
+    said = said.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
         return f"no {group} {name!r}; {meant(name, known)}"
@@ -47,13 +47,13 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
 
 
 def nothing_of(profile: str, said: str) -> str:
-    """`said`, of a profile that has nothing; of a name that no profile has, what was probably meant."""
+    """`said` for an existing profile without anything; for an unknown profile, what was probably meant."""
     known = choices("profile")
     return said if profile in known else f"no profile {profile!r}; {meant(profile, known)}"
 
 
 def meant(given: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`did you mean x?`; where nothing is near `otherwise`, or all of them."""
+    """`did you mean x?`; without a close match, `otherwise` or all names."""
     names = list(known)
     same = [name for name in names if name.rpartition(".")[2] == given]  # `lr` for train.lr
     near = same or difflib.get_close_matches(given, names, 1, 0.6)
@@ -61,7 +61,7 @@ def meant(given: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def alike(key: str, config: DictConfig) -> list[str]:
-    """The settings that could have been meant: those beside `key`, with what their component takes; else every one."""
+    """The settings that `key` may stand for: its siblings, with all that their component takes; else every setting."""
     parent, _, _ = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else None
     if not isinstance(node, DictConfig):
@@ -70,7 +70,7 @@ def alike(key: str, config: DictConfig) -> list[str]:
 
 
 def taken(node: DictConfig) -> tuple[str, ...]:
-    """What the constructor of a component takes."""
+    """The settings that a component's constructor takes."""
     try:
         return fields(str(node["_target_"])) if "_target_" in node else ()
     except UserError:

@@ -1,6 +1,6 @@
-"""Where conf/ and what belongs to it lie: in the checkout, beside the package; of an installed package, inside it.
+"""Where conf/ and what belongs to it lie: beside the package in a checkout, inside the package if it is installed.
 
-A folder of one's own (`--config-dir`) is looked into as well: its method/x.yaml is `method=x` to every command.
+The user's own folder (`--config-dir`) is searched as well: its method/x.yaml is `method=x` to every command.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ from pathlib import Path
 from lora_repro.errors import UserError
 
 LIBRARY = Path(__file__).resolve().parents[1]
-INSTALLED = (LIBRARY / "conf").is_dir()  # the wheel carries conf/ and experiments/ within
+INSTALLED = (LIBRARY / "conf").is_dir()  # the wheel has conf/ and experiments/ inside the package
 CONF = (LIBRARY if INSTALLED else LIBRARY.parent) / "conf"
-ROOT = Path.cwd() if INSTALLED else LIBRARY.parent  # of runs/ and results/
+ROOT = Path.cwd() if INSTALLED else LIBRARY.parent  # where runs/ and results/ lie
 EXPERIMENTS = "lora_repro.experiments" if INSTALLED else "experiments"
 CACHE = Path.home() / ".cache" / "lora_repro" if INSTALLED else ROOT / ".cache"
-DATA = Path(os.environ.get("LORA_REPRO_DATA") or CACHE / "data").expanduser()  # what `fetch` got
-# Environment variables, so that the processes that a command starts know them too.
+DATA = Path(os.environ.get("LORA_REPRO_DATA") or CACHE / "data").expanduser()  # where `fetch` puts data
+# Environment variables, so that child processes know them too.
 OWN = "LORA_REPRO_CONFIG_DIR"  # a folder beside conf/
-TRUSTED = "LORA_REPRO_TRUST"  # packages whose classes a `_target_` may name, by commas
+TRUSTED = "LORA_REPRO_TRUST"  # packages whose classes a `_target_` may name, comma-separated
 
 
 def own() -> str:
-    """The reader's own folder of configurations, empty if there is none."""
+    """The user's own folder of configurations, empty if there is none."""
     return os.environ.get(OWN, "")
 
 
 def trusted() -> tuple[str, ...]:
-    """The packages whose classes may be built: this one, and those that the reader named with --trust."""
+    """The packages whose classes may be built: this one, and those that the user named with --trust."""
     return ("lora_repro", *filter(None, os.environ.get(TRUSTED, "").split(",")))
 
 
 def choices(group: str) -> list[str]:
-    """The stems of a group's yaml files, in conf/ and in the reader's own folder."""
+    """The stems of a group's yaml files, in conf/ and in the user's own folder."""
     folders = [CONF, Path(own())] if own() else [CONF]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("[!.]*.yaml")})
 
 
 def checkout(what: str) -> Path:
-    """The root of the checkout. Raises UserError where the package is installed without one."""
+    """The root of the checkout. Raises UserError if the package is installed without one."""
     if INSTALLED:
         raise UserError(f"{what} is work on the repository: clone it, and run the command there")
     return ROOT

@@ -1,8 +1,8 @@
-"""Learning rates that trials chose: `${searched:2e-3}` in a row is the one chosen for this very setting, else 2e-3.
+"""Learning rates that trials chose: `${searched:2e-3}` in a row is the rate chosen for exactly this setting, else 2e-3.
 
-A setting is all that a training depends on but its seed and its rate: backbone, method, task, data, length. So a rate that was
-searched for another length, rank or amount of data is never adopted in silence. The trials that chose stand in
-results/<profile>/trials/<setting>.json (`python -m lora_repro tune`), where the number after the colon was their first guess.
+A setting is all that a training depends on except its seed and its rate: backbone, method, task, data, length. So a rate searched
+for another length, rank or amount of data is never adopted silently. The trials are in results/<profile>/trials/<setting>.json,
+written by `python -m lora_repro tune`, which starts from the number after the colon.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from lora_repro.records import record
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
-AFTER = ("seed", "decode", "probe", "bench")  # what no weight depends on, and the seed
+AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
 
 
 def use() -> None:
-    """Have OmegaConf know `${searched:...}`, in this process."""
+    """Register `${searched:...}` with OmegaConf, in this process."""
     OmegaConf.register_new_resolver("searched", _searched, replace=True)
 
 
 def setting(asked: dict[str, Any]) -> str:
-    """16 hex digits: the name of what a rate is chosen for. `asked`: a resolved configuration, whatever its rate."""
+    """16 hex digits that name a setting. `asked`: a resolved configuration, whatever its rate."""
     kept = {key: value for key, value in asked.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
         kept[group] = {name: value for name, value in asked[group].items() if name != key}
@@ -40,19 +40,19 @@ def path_of(profile: str, name: str) -> Path:
 
 
 def found(profile: str, name: str) -> dict[str, Any] | None:
-    """What the trials of a setting said; None if there were none. Raises UserError if the file cannot be read."""
+    """The trials of a setting; None if there are none. Raises UserError if the file cannot be read."""
     paths = (path_of(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
     return next((record.read(path) for path in paths if path.is_file()), None)
 
 
 def chosen(asked: dict[str, Any], first: float) -> float:
-    """The rate that trials chose for this setting, the first guess where there are none. Raises UserError as `found` does."""
+    """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `found` does."""
     trials = found(str(asked["profile_name"]), setting(asked))
     return float(trials["chosen"] if trials else first)
 
 
 def first_guess(config: DictConfig) -> float | None:
-    """Where a search of this configuration's rate begins; None where the rate is given and nothing is to be searched."""
+    """Where a search of this configuration's rate begins; None if the rate is given, so that nothing is searched."""
     text = OmegaConf.to_container(config.train, resolve=False)["lr"]  # type: ignore[index, call-overload]
     named = re.fullmatch(r"\$\{searched:(.+)\}", text) if isinstance(text, str) else None
     return float(named.group(1)) if named else None

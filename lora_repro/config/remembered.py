@@ -1,8 +1,8 @@
-"""Compositions and the runs that they come to, kept on disk: Hydra takes a tenth of a second for one, a table asks for dozens.
+"""A disk cache of compositions and of the runs that they describe: Hydra takes a tenth of a second for one, a table needs dozens.
 
-A folder belongs to every byte that a composition depends on: the files of conf/, which seldom change, this package's way of
-reading them, and the versions of Hydra and OmegaConf; the folder of what they were before is deleted. A file in it is one of
-them in plain values, under a digest of its own: a damaged one is made anew, as is everything where nothing can be kept.
+A cache folder is keyed by every byte that a composition depends on: the files of conf/, the modules beside this one, and the
+versions of Hydra and OmegaConf. When one of these changes, the old folder is deleted. A file holds one result as plain values
+with a digest: a damaged file is made again. If the cache cannot be written, everything is computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lora_repro.records.disk import write_text
 
 
 def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:
-    """What `make` gives of `asked`, plain values, or gave in an earlier process for the same conf/."""
+    """The plain values that `make` gives for `asked`, computed now or by an earlier process with the same conf/."""
     path = _home() / f"{_digest(json.dumps(list(asked)))}.json"
     try:
         kept, _, text = path.read_text(encoding="utf-8").partition("\n")
@@ -32,7 +32,7 @@ def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:
         pass
     value = make()
     text = json.dumps(value)
-    if json.loads(text) == value:  # not so of a mapping whose keys are numbers
+    if json.loads(text) == value:  # false for a mapping with numeric keys
         with contextlib.suppress(OSError):
             write_text(path, f"{_digest(text)}\n{text}")
     return value
@@ -41,7 +41,7 @@ def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:
 @cache
 def _home() -> Path:
     parts = [version("hydra-core"), version("omegaconf")]
-    for path in sorted([*Path(__file__).parent.glob("*.py"), *CONF.rglob("[!.]*.yaml")]):  # an editor's lock is no file of ours
+    for path in sorted([*Path(__file__).parent.glob("*.py"), *CONF.rglob("[!.]*.yaml")]):  # skips editors' lock files
         parts += [str(path), path.read_text(encoding="utf-8")]
     home = CACHE / "compositions" / _digest(json.dumps(parts))
     for old in home.parent.glob("*"):

@@ -1,7 +1,7 @@
 """What a component's constructor takes and with which defaults, read from the source of its class without importing it.
 
-A run is named by what differs from these defaults (`record.signature`), and whoever looks runs up must not wait for torch. A
-default is therefore a literal, or `field(default_factory=dict)`; anything else counts as no default.
+A run is named by what differs from these defaults (`record.signature`), and looking up runs must not import torch. A default is
+therefore a literal, or `field(default_factory=dict)`; anything else counts as no default.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
 
 
 def class_name(target: str) -> str:
-    """The last part of a `_target_`: classes move between modules, and what they are called stays."""
+    """The last part of a `_target_`: a class may move between modules but keeps its name."""
     return target.rpartition(".")[2]
 
 
 @cache
 def defaults(target: str) -> dict[str, Any]:
-    """Field -> default of the dataclass `package.module.Class`; a field that must be given is not in it.
+    """Field -> default of the dataclass `package.module.Class`; required fields are left out.
 
     Raises UserError if there is no such class.
     """
@@ -69,7 +69,7 @@ def _class(target: str) -> ast.ClassDef:
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module; of this library's without importing the packages above it."""
+    """The file of a module; for this library's modules without importing their parent packages."""
     top, _, rest = module.partition(".")
     if top == LIBRARY.name:
         stem = LIBRARY.joinpath(*rest.split("."))
@@ -82,7 +82,7 @@ def _source(module: str) -> Path | None:
 
 
 def _default(node: ast.expr) -> Any:
-    """The value of a default. Raises ValueError if it is no literal."""
+    """The value of a default. Raises ValueError if it is not a literal."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         factory = ast.unparse(given["default_factory"]) if "default_factory" in given else ""

@@ -1,8 +1,8 @@
 """The paper's beam search (LoRA v2, section D.3 and Table 11; behaviour as in the authors' released decoder), batched.
 
-It differs from a library's usual beam search in what it ranks and what it bans: the `beam` best continuations by running
-sum hold the slots whether they have ended or not, and n-grams are counted over generated tokens only (92 % of the E2E
-test references share a BPE 4-gram with their own input, which must not be forbidden).
+It differs from a library's usual beam search in two points. The `beam` best continuations by running sum hold the slots whether
+they have ended or not. Repeated n-grams are counted over generated tokens only: 92 % of the E2E test references share a BPE
+4-gram with their own input, which must not be forbidden.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class Decoded:
     """What a search found, in the order of its prompts.
 
-    `outputs`: text cut at EOS, then at the first blank line, then stripped. `tokens`: the generated ids, end token
-    included. `scores`: sum of log-probabilities / length^penalty. `forward_calls`: model calls. `steps`: positions
-    searched, summed over prompts: the calls a search of one prompt at a time would make. `token_forwards`: tokens
-    pushed through the model, padding included.
+    `outputs`: text cut at EOS, then at the first blank line, then stripped. `tokens`: the generated ids, end token included.
+    `scores`: sum of log-probabilities / length^penalty. `forward_calls`: model calls. `steps`: positions searched, summed over
+    prompts, which equals the calls of a search of one prompt at a time. `token_forwards`: tokens passed through the model,
+    padding included.
     """
 
     outputs: list[str]
@@ -52,22 +52,22 @@ class _Best:
 class BeamSearch:
     """Beam search; a hypothesis of n generated tokens (end token included) scores sum log p / n^length_penalty.
 
-    A beam ends on EOS or on a blank line in its decoded text; beams unfinished after `max_new_tokens` compete by the
-    same rule. `no_repeat_ngram` (0: off) forbids a second occurrence of an n-gram among the generated tokens; forbidden
+    A beam ends on EOS or on a blank line in its decoded text; beams unfinished after `max_new_tokens` are scored by the
+    same formula. `no_repeat_ngram` (0: off) forbids a second occurrence of an n-gram among the generated tokens; forbidden
     logits become -inf before the softmax, so the rest renormalises. Ties go to the earlier beam, then the lower id.
 
-    Exact early stop. Log-probabilities are <= 0, so from a running sum s <= 0 every end has a sum <= s, and over a
-    length L <= N = max_new_tokens scores at most s / L^p <= s / N^p for p >= 0 (a negative number is largest over the
-    largest divisor). A beam whose bound does not exceed the best hypothesis can never replace it. It is dropped alone,
-    before its siblings: whatever then takes its slot has a lower sum, hence a lower bound, and is dropped as well. So
-    the surviving beams are the ones of the full search, and a prompt stops when none is left.
+    The early stop is exact. Log-probabilities are <= 0, so a beam with running sum s <= 0 can only end with a sum <= s, and at
+    length L <= N = max_new_tokens scores at most s / L^p <= s / N^p for p >= 0 (dividing a negative number by more makes it
+    larger). A beam whose bound does not exceed the best hypothesis can never replace it, so it is dropped, even while its
+    siblings live on: whatever takes its slot has a lower sum, hence a lower bound, and is dropped as well. So the surviving
+    beams are those of the full search, and a prompt stops when none is left.
 
     Raises UserError for settings out of range.
     """
 
     beam: Annotated[int, Range(1)] = 10
     max_new_tokens: Annotated[int, Range(1)] = 64
-    length_penalty: Annotated[float, Range(0, 10)] = 0.9  # below 0 the bound of the early stop is another one
+    length_penalty: Annotated[float, Range(0, 10)] = 0.9  # the early stop's bound does not hold below 0
     no_repeat_ngram: int = 4
     batch_size: Annotated[int, Range(1)] = 16
 
@@ -86,8 +86,8 @@ class BeamSearch:
     ) -> Decoded:
         """Decode every prompt as given (no deduplication), longest first, `batch_size` at a time.
 
-        `progress(n)` is told how many more prompts are finished. `segments`: does the model read them? It is left in eval
-        mode; autocast is the caller's. Raises UserError for an empty prompt, a beam wider than the vocabulary, or logits
+        `progress(n)` gets the number of newly finished prompts. `segments`: whether the model reads them. The model is left in
+        eval mode; the caller sets autocast. Raises UserError for an empty prompt, a beam wider than the vocabulary, or logits
         without any finite probability.
         """
         if any(len(prompt.ids) == 0 for prompt in prompts):
@@ -95,7 +95,7 @@ class BeamSearch:
         if any(len(prompt.ids) != len(prompt.virtual) for prompt in prompts):
             raise UserError("a prompt needs one virtual slot index (or -1) for each token id")
         model.eval()
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))  # alike lengths pad least
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))  # similar lengths need least padding
         found: dict[int, _Best] = {}
         ending = Ending(tokenizer, eos)
         calls = steps = tokens = 0
@@ -137,7 +137,7 @@ class BeamSearch:
         return best, steps
 
     def _close(self, beams: Beams, best: list[_Best], ending: Ending, length: int) -> list[int]:
-        """Let ended beams compete, then (at the last length) the others; returns the rows still open."""
+        """Score ended beams as hypotheses and, at the last length, the others too; returns the rows still open."""
         ended = ending(beams.history)
         open_rows = [row for row, end in enumerate(ended) if not end]
         rows = [row for row, end in enumerate(ended) if end]

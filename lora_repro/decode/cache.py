@@ -1,8 +1,8 @@
-"""Keys and values of a beam search: each generated token kept once, however many beams go on from it.
+"""Keys and values of a beam search: each generated token is kept once, however many beams continue from it.
 
-The beams of a prompt are the paths of a tree that grows from it. Its row of the cache holds the prompt's own columns and then
-one for each token on a live path; a token that no live beam goes back to leaves its column to a new one. So nothing is copied
-when a beam continues a sibling's text, and all beams of a prompt attend in one matrix product:
+The beams of a prompt are the paths of a tree rooted at the prompt. The prompt's row of the cache holds its own columns, then one
+column for each token on a live path; the column of a token that no live beam descends from is reused. So nothing is copied when a
+beam continues a sibling's text, and all beams of a prompt attend in one matrix product:
 
     scores (k g, P + C) = q (k g, d) K^T        a prompt's k beams, the g query heads of a key head, C columns of tokens
 
@@ -23,11 +23,11 @@ from lora_repro.errors import UserError
 
 GROWTH = 16  # columns added at a time
 ATTENTION = "beam_tree"  # the name by which a model's configuration asks for `attend`
-OTHER = ("softcap", "s_aux")  # what transformers tells an attention of what it has beside the plain form
+OTHER = ("softcap", "s_aux")  # keywords by which transformers asks for more than plain attention
 
 
 class _Layer(DynamicLayer):
-    """Keys and values (B, heads, P + C, d) of one layer: the prompts' at first."""
+    """Keys and values (B, heads, P + C, d) of one layer; initially those of the prompts."""
 
     keys: Tensor
     values: Tensor
@@ -39,15 +39,15 @@ class _Layer(DynamicLayer):
         self.keys, self.values = keys.to(dtype), values.to(dtype)
 
     def keep(self, prompts: Tensor) -> None:
-        """Only these prompts."""
+        """Drop all prompts but these."""
         self.keys, self.values = self.keys[prompts], self.values[prompts]
 
     def grow(self, columns: int) -> None:
-        """Zeros, not whatever the memory holds: a masked NaN is still one."""
+        """Add columns of zeros: uninitialised memory may hold NaN, which a mask does not remove."""
         self.keys, self.values = (nn.functional.pad(each, (0, 0, 0, columns)) for each in (self.keys, self.values))
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write the new tokens' keys and values (R, heads, 1, d). `attend` is given the layer instead of all so far."""
+        """Write the new tokens' keys and values (R, heads, 1, d). Returns the layer itself, which `attend` reads."""
         for whole, new in ((self.keys, key_states), (self.values, value_states)):
             whole[self.tree.seat, :, self.tree.column] = new[:, :, 0].to(whole.dtype)
         return self, self
@@ -57,15 +57,15 @@ class BeamTree(Cache):
     """The model's cache during a beam search.
 
     `path` (R, C): which token columns each beam descends from. `prompts` (B,): the batch's prompts that still have a beam.
-    Of the beams that `follow` was told last: `seat` (R,) row and `column` (R,) of each one's new token, `slot` (R,) its place
-    among its prompt's, `bias` (B, beam, P + C) what their scores are added to, 0 or -inf.
+    For the beams of the last `follow`: `seat` (R,) and `column` (R,) are the row and column of each beam's new token, `slot` (R,)
+    is its place among its prompt's beams, and `bias` (B, beam, P + C) is added to the attention scores, 0 or -inf.
     """
 
     def __init__(self, cache: Any, mask: Tensor, beam: int) -> None:
         """Take over what the prompt call left in `cache`; mask (B, P): the prompts' real positions.
 
-        A method may have put a prefix before them in `cache`, which no beam is kept from. Under autocast keys and values are
-        stored in the autocast type on a GPU. A CPU multiplies these small matrices no slower in float32.
+        A prefix that a method put before them in `cache` is visible to every beam. Under autocast, keys and values are stored in
+        the autocast type on a GPU, and in float32 on a CPU, which multiplies these small matrices as fast in float32.
         """
         keys = cache.layers[0].keys
         self.device, kind = keys.device, keys.device.type
@@ -78,7 +78,7 @@ class BeamTree(Cache):
         self.path = torch.zeros(len(mask), 0, dtype=torch.bool)
 
     def follow(self, beams: Beams) -> None:
-        """Find a column for the last token of each beam. `beams.parent`: its row when `follow` was told last."""
+        """Assign a column to the last token of each beam. `beams.parent`: each beam's row in the previous `follow`."""
         self._leave(beams.owner.unique())  # type: ignore[no-untyped-call]
         seat, path = torch.searchsorted(self.prompts, beams.owner), self.path[beams.parent]
         used = torch.zeros(len(self.prompts), path.shape[1]).index_add_(0, seat, path.float()) > 0
@@ -99,7 +99,7 @@ class BeamTree(Cache):
         self.seat, self.slot = seat.to(self.device), beams.slot.to(self.device)
 
     def _leave(self, live: Tensor) -> None:
-        """Give up the rows of the prompts that are not among the `live` ones."""
+        """Drop the rows of prompts that are not `live`."""
         if len(live) == len(self.prompts):
             return
         rows = torch.searchsorted(self.prompts, live)
@@ -116,7 +116,7 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention (R, 1, heads, d) of each beam's new token, query (R, heads, 1, d), over its prompt and its own tokens.
 
-    Raises UserError for an attention that is more than softmax(scaling q k^T) v over all of them.
+    Raises UserError for any attention other than softmax(scaling q k^T) v over all of them.
     """
     tree = layer.tree
     prompts, kv, columns, d = layer.keys.shape

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class BeamForward:
     """The model calls of one batch: left-padded prompts once, then one token for each live beam.
 
-    `segments`: tell the model which segment each position is of; what is generated is of the one after its prompt's last.
+    `segments`: pass the segment of each position to the model; generated tokens have the segment after their prompt's last.
     """
 
     def __init__(self, model: nn.Module, prompts: Sequence[Encoded], pad: int, beam: int, segments: bool = False) -> None:
@@ -47,7 +47,7 @@ class BeamForward:
 
     def prompt(self) -> Tensor:
         ids = self._left_padded([prompt.ids for prompt in self.prompts], self.pad)
-        # A padded row sees the positions of an unpadded one; what padding itself sees is masked.
+        # A left-padded row gets the position ids of an unpadded one; those of the padding are masked.
         positions = (self.mask.cumsum(1) - 1).clamp(min=0)
         virtual = self._left_padded([prompt.virtual for prompt in self.prompts], -1)
         extra = {"virtual": virtual} if bool((virtual >= 0).any()) else {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_repro.errors import UserError
 
 BLANK_LINE = "\n\n"
-BLOCK, ROWS = 128, 8  # words whose largest is found first; rows whose float32 log-probabilities fit a core's cache
+BLOCK, ROWS = 128, 8  # vocabulary entries per block (`top_entries`); rows whose float32 log-probabilities fit a core's cache
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def repeated_ngrams(history: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def top_entries(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and ids (R, k) of the k largest entries of each row of `logp` (R, V), as `topk` but several times faster.
+    """Values and ids (R, k) of the k largest entries of each row of `logp` (R, V), like `topk` but several times faster.
 
-    They lie in the k blocks with the largest maxima: an entry of another block has k entries before it that are as large.
+    They lie in the k blocks with the largest maxima: for an entry of any other block, k entries are at least as large.
     """
     n = logp.shape[1] // BLOCK
     best = logp[:, : n * BLOCK].view(len(logp), n, BLOCK).amax(-1).topk(min(k, n)).indices
@@ -78,9 +78,9 @@ def top_entries(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def top_per_row(logits: Tensor, k: int, sums: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities, in float32, and ids (R, k) of the k likeliest tokens of each row of `logits` (R, V).
 
-    Ties go to the lower ids. `topk` alone leaves open which of several equal entries at the border it keeps, and bf16 logits
-    tie often. Such a row is looked at again, unless its border sum is below another border sum of its prompt: k better sums
-    exist then. A CPU takes a few rows at a time, whose log-probabilities stay in its cache.
+    Ties go to the lower ids. `topk` alone does not define which of several equal entries at the border (the k-th place) it keeps,
+    and bf16 logits tie often. A row with such a tie is recomputed, unless another row of its prompt has a larger border sum: then
+    k better sums exist. A CPU takes a few rows at a time, so that their log-probabilities stay in its cache.
     """
     k_more = min(k + 1, logits.shape[1])
     parts = torch.split(logits, ROWS if logits.device.type == "cpu" else len(logits))
@@ -98,7 +98,7 @@ def top_per_row(logits: Tensor, k: int, sums: Tensor, owner: Tensor) -> tuple[Te
             equal = (logp == values[row, k].item()).nonzero()[: k - len(above), 0].cpu()
             ids[row, :k] = torch.cat(
                 [above, equal]
-            )  # values[row, :k] are the same multiset, in the same order
+            )  # values[row, :k] need no update: the same values in the same order
     return values[:, :k], ids[:, :k]
 
 
@@ -125,7 +125,7 @@ def expand(beams: Beams, logits: Tensor, beam: int, no_repeat_ngram: int) -> Bea
     flat = (beams.slot[:, None] * vocabulary + ids).flatten().numpy()
     owner = beams.owner.repeat_interleave(beam).numpy()
     order = np.lexsort((flat, -sums, owner))
-    rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])  # place within its own prompt
+    rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])  # rank within its own prompt
     kept = (rank < beam) & np.isfinite(sums[order])  # banned tokens hold no slot
     chosen, slot = torch.from_numpy(order[kept]), torch.from_numpy(rank[kept])
     parent, token = chosen // beam, ids.flatten()[chosen]

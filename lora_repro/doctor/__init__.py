@@ -1,1 +1,1 @@
-"""Is this machine ready? The checks, and the command that shows them."""
+"""Whether this machine is ready: the checks, and the command that shows them."""

@@ -1,6 +1,6 @@
-"""The checks of `make doctor`, one function each: what was found, and the command that mends it.
+"""The checks of `make doctor`, one function each: what was found, and the command that fixes it.
 
-Only the standard library is imported at the top, so that a broken installation is told and not met.
+Only the standard library is imported at the top, so that a broken installation is reported instead of raising an ImportError.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMIT = "git add --all && git commit"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. `mend`: the command that would put it right. `needed`: without it the profile does not run."""
+    """What a check found. `mend`: the command that fixes it. `needed`: whether the profile cannot run without it."""
 
     ok: bool
     what: str
@@ -50,8 +50,8 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Whether every package that this one declares is installed, whatever its version."""
-    import tomllib  # Python 3.11 and newer: `python` has been asked before
+    """Whether every package that this one declares is installed, in any version."""
+    import tomllib  # Python 3.11 or newer, which `python` has checked before
 
     if place.INSTALLED:
         declared = [item for item in importlib.metadata.requires("lora-repro") or () if "extra ==" not in item]
@@ -89,7 +89,7 @@ def device(profile: str) -> Finding:
 
 
 def scoring(texts: bool) -> Finding:
-    """Java, and METEOR through it on one sentence: it needs some seconds and 1 GB of memory."""
+    """Whether Java runs METEOR on one sentence, which takes some seconds and 1 GB of memory."""
     from lora_repro.metrics import coco, jvm
 
     try:
@@ -103,7 +103,7 @@ def scoring(texts: bool) -> Finding:
 
 
 def disk(profile: str, runs: Path) -> Iterator[Finding]:
-    """Room and leave to write where runs and backbones are kept, and what the hub's cache (HF_HOME) holds by now."""
+    """Free space and write permission where runs and backbones are kept, and the size of the hub's cache (HF_HOME)."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from lora_repro.backbone.fetch import cache_folder
@@ -129,7 +129,7 @@ def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
 
 
 def _gigabytes(folder: Path) -> float:
-    """What lies in a folder; the hub's cache links each file from its snapshots to one blob, which is counted once."""
+    """The size of a folder's content; a blob of the hub's cache, to which snapshots link, is counted once."""
     files = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
     return sum(path.lstat().st_size for path in files) / 1e9
 
@@ -189,9 +189,9 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
 
 
 def data(config: DictConfig, reachable: bool) -> Finding:
-    """Whether a task's data are there and are what they should be, as the task's own reader judges.
+    """Whether a task's data are there and valid, as the task's own reader judges.
 
-    Data of the hub are read from its cache where it does not answer, and not downloaded here where it does.
+    Data from the hub are not downloaded here: they are read, from the hub's cache, only if the hub does not answer.
     """
     from lora_repro.config.compose import build
     from lora_repro.sources.data import name_of
@@ -210,7 +210,7 @@ def data(config: DictConfig, reachable: bool) -> Finding:
 
 
 def tracker() -> Finding:
-    """W&B is never needed. Its key is looked for, not looked at."""
+    """Whether W&B has a key (only its presence is checked); W&B is never needed."""
     try:
         version = importlib.metadata.version("wandb")
     except importlib.metadata.PackageNotFoundError:

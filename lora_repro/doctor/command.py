@@ -44,7 +44,7 @@ class Needs:
 
     @property
     def hub(self) -> bool:
-        """Whether a backbone has to come from the hub. Of data that would, each task's own check tells."""
+        """Whether a backbone must be downloaded from the hub; `checks.data` covers the data."""
         from lora_repro.backbone import at_hand
         from lora_repro.config.compose import build
 
@@ -53,7 +53,7 @@ class Needs:
 
 
 def needs(overrides: Sequence[str]) -> Needs:
-    """What the experiments, the one that is named, or a grid need at a profile. Raises UserError if that does not compose."""
+    """What all experiments, a named one, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
     from lora_repro.cells import cells
@@ -71,12 +71,12 @@ def needs(overrides: Sequence[str]) -> Needs:
     for table in [experiment] if asked else known:
         narrowed = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
         if table:
-            rows = choices(f"row/{table}")  # of each of a profile's tables the first stands for all
+            rows = choices(f"row/{table}")  # without a named experiment, a table's first row stands for all its rows
             narrowed = [f"experiment={table}", f"row/{table}={','.join(rows if experiment else rows[:1])}", *narrowed]
         for cell in cells(narrowed):
             config = OmegaConf.create(cell.asked)
             tasks.setdefault(config.task.name, config)
-            timed = config.get("bench") and config.backbone.source == "hub"  # as random weights of its shape
+            timed = config.get("bench") and config.backbone.source == "hub"  # latency is timed on random weights of its shape
             more = config.backbone.get("quantise") or config.backbone.name not in backbones
             if more and not timed:
                 backbones[config.backbone.name] = config
@@ -86,8 +86,8 @@ def needs(overrides: Sequence[str]) -> Needs:
 
 
 def examine(overrides: Sequence[str]) -> Iterator[Finding]:
-    """Every check in turn, each told as soon as it is known. Raises UserError for what does not compose."""
-    # Where one of these fails, whatever follows would only say so again.
+    """Run every check in turn and yield each finding at once. Raises UserError for what does not compose."""
+    # If one of these fails, all later checks would fail for the same reason.
     for check in (checks.python, checks.packages):
         yield (found := check())
         if not found.ok:
@@ -106,7 +106,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
 
 
 def shown(finding: Finding) -> str:
-    """A line with its tick, or two with the command that mends; in ASCII where the terminal has no more."""
+    """One line with a symbol, plus a line with the command that fixes it; in ASCII if the terminal has no more."""
     symbol, plain, colour = SYMBOLS[finding.kind]
     encoding = sys.stdout.encoding or "ascii"
     try:

@@ -1,1 +1,1 @@
-"""Trained models in the formats of other libraries: peft's adapters and plain transformers checkpoints, out and in."""
+"""Exporting trained models to, and reading them from, other formats: peft adapters and plain transformers checkpoints."""

@@ -69,13 +69,13 @@ def read(path: str | Path) -> Tensors:
     """
     another = f"{path} is damaged or not the authors' adapter; {SOURCE}"
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not check the checksums
             require(archive.testzip() is None, another)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; {SOURCE}") from None
     except Exception as error:
-        # The last is torch's refusal of anything but tensors, from a module that nothing here may import.
+        # UnpicklingError is torch's refusal of anything but tensors; its module may not be imported here.
         if isinstance(error, DAMAGE) or type(error).__name__ == "UnpicklingError":
             raise UserError(another) from None
         raise
@@ -118,10 +118,10 @@ def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
 
 
 def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> None:
-    """Copy A's, B's and head, under our names, into the model to which Lora(alpha=16, targets=[query, value]) was applied.
+    """Copy the A's, B's and head, under our names, into the model to which Lora(alpha=16, targets=[query, value]) was applied.
 
-    Raises UserError, and copies nothing, unless every tensor has its parameter and every parameter its tensor, the shapes
-    agree, every layer's scaling is 16 / r, and no B is zero (such an adapter is not trained).
+    Raises UserError, and copies nothing, unless tensors and parameters correspond one to one, their shapes agree, every layer's
+    scaling is 16 / r, and no B is zero (such an adapter is not trained).
     """
     parameters = {**trainable.method, **trainable.head}
     out = "it needs RoBERTa base, three classes, and LoRA of its rank on query and value"
@@ -137,7 +137,7 @@ def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> Non
 
 
 def evaluate(path: str, overrides: list[str]) -> str:
-    """The accuracies on MNLI's dev sets beside the authors', as text. Raises UserError, NotAvailable without the hub."""
+    """The accuracies on MNLI's dev sets beside the authors', as text. Raises UserError; NotAvailable without the hub."""
     tensors = to_ours(read(path))
     config = compose([*RUN, *overrides])
     task, method, objective, spec = build(config.task), build(config.method), objective_of(config), backbone_of(config)
@@ -160,7 +160,7 @@ def evaluate(path: str, overrides: list[str]) -> str:
 
 
 def convert(source: str, target: Path, back: bool) -> str:
-    """Write the authors' file as our safetensors or, `back`, ours as theirs. Raises UserError if either cannot be."""
+    """Write the authors' file as our safetensors or, with `back`, ours as theirs. Raises UserError if that cannot be done."""
     try:
         tensors = from_ours(load_file(source)) if back else to_ours(read(source))
     except (OSError, SafetensorError) as error:
@@ -178,7 +178,7 @@ def convert(source: str, target: Path, back: bool) -> str:
 
 @cli.command
 def main(arguments: Sequence[str]) -> int:
-    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_intermixed_args(arguments)
     target, more = given.convert or given.back, " ".join(given.overrides)
     require(bool(given.adapter), "name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin")

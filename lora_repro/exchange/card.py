@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, what it scored and from how many runs, the command that made it, how to use it."""
+"""The model card of an export: what it is, its scores and from how many runs, its training command, how to use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def card(run: Restored, form: str, made_by: Command) -> str:
-    """README.md of a run that was exported as `form` (peft or merged). `made_by`: the command that trains it again."""
+    """The README.md of a run exported as `form` (peft or merged). `made_by`: the command that trains it again."""
     found, backbone = run.record, run.backbone
     asked, measured, where = found["asked"], found["measured"], found["where"]
     name, base = found["row"]["label"] or asked["method"]["name"], where["backbone"]["label"]
@@ -75,7 +75,7 @@ def _head(asked: Mapping[str, Any], form: str) -> list[str]:
 
 
 def base_of(backbone: Mapping[str, Any]) -> str:
-    """Where the weights under an adapter come from, and which they are."""
+    """Where the weights under an adapter come from and how they are identified."""
     if backbone["source"] == "hub":
         return f"{backbone['hub_id']} at revision {backbone['revision']}"
     if backbone["source"] == "wheel":
@@ -85,7 +85,7 @@ def base_of(backbone: Mapping[str, Any]) -> str:
 
 
 def settings(node: Mapping[str, Any]) -> str:
-    """`rank 4, alpha 32, targets query value`, or `methods lora (rank 4, ...) and bitfit`; nothing is left out but names."""
+    """`rank 4, alpha 32, targets query value`, or `methods lora (rank 4, ...) and bitfit`; only names are left out."""
     return ", ".join(f"{key} {_said(value)}" for key, value in node.items() if key not in ("_target_", "name"))
 
 
@@ -96,7 +96,7 @@ def _said(value: Any) -> str:
 
 
 def _named(node: Mapping[str, Any]) -> str:
-    """`lora (rank 4, alpha 32)`; of one without settings the name alone."""
+    """`lora (rank 4, alpha 32)`; without settings only the name."""
     return f"{node['name']} ({said})" if (said := settings(node)) else str(node["name"])
 
 

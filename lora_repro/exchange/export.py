@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
 def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False) -> Path:
     """Write the trained model of a run's folder into the new folder `target`, all of it or nothing. Returns `target`.
 
-    `dequantise` turns 4-bit weights into floats, and says what that loses. Raises UserError where the run cannot be
-    restored, the format has no equal form of it, or the folder is taken.
+    `dequantise` turns 4-bit weights into floats, and prints what that loses. Raises UserError if the run cannot be restored,
+    the format cannot represent the model exactly, or `target` is not empty.
     """
     target = target.resolve()
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
@@ -73,7 +73,7 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
 
 
 def write(found: Restored, folder: Path, form: str) -> None:
-    """The files of one export. The restored model is spent by it."""
+    """Write the files of one export. The restored model cannot be used afterwards."""
     asked = found.record["asked"]
     if form == "peft":
         drawn = asked["backbone"].get("pretrained") is False
@@ -94,7 +94,7 @@ def asked_of(found: Restored) -> dict[str, Any]:
 
 
 def floats(model: nn.Module) -> str:
-    """Dequantise the model. What that loses, in a line."""
+    """Dequantise the model. Returns one line on what that loses."""
     before = weights.stored_bytes(model)
     matrices = weights.dequantise(model)
     return (
@@ -105,7 +105,7 @@ def floats(model: nn.Module) -> str:
 
 @cli.command
 def main(arguments: Sequence[str]) -> int:
-    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_args(arguments)
     target = export(given.run, given.to, given.format, given.dequantise)
     print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))

@@ -1,4 +1,4 @@
-"""Saved tensors into a model's parameters, by name: all of them or, with an error, none."""
+"""Copying saved tensors into a model's parameters by name: all of them or, with an error, none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lora_repro.methods.base import require
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises UserError if it is missing, no plain file, damaged, or holds no floats."""
-    require(path.is_file(), f"{path} is not there; give a folder that holds it")  # a pipe would be waited for
+    require(path.is_file(), f"{path} is not there; give a folder that holds it")  # reading a pipe would block
     try:
         found = load_file(path)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -26,14 +26,14 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def same_names(tensors: Iterable[str], wanted: Iterable[str], out: str) -> None:
-    """Raise UserError, ending in `out` (the way out), unless both hold the same names."""
+    """Raise UserError, ending in `out` (how to fix it), unless both hold the same names."""
     wanted = list(wanted)
     for name in sorted(set(tensors) ^ set(wanted)):
         raise UserError(f"the adapter {'lacks' if name in wanted else 'has an unknown'} {name}; {out}")
 
 
 def check_fit(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], out: str) -> None:
-    """Raise UserError, ending in `out`, unless each parameter has its tensor, of its shape and finite, and none is over."""
+    """Raise UserError, ending in `out`, unless each parameter has a finite tensor of its shape and no tensor is left over."""
     same_names(tensors, parameters, out)
     for name, parameter in parameters.items():
         fits, shape = tensors[name].shape == parameter.shape, tuple(parameter.shape)
@@ -44,7 +44,7 @@ def check_fit(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torc
 
 @torch.no_grad()
 def fill(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], out: str) -> None:
-    """Copy each tensor into the parameter of its name, in the parameter's type. Raises UserError as `check_fit` does."""
+    """Copy each tensor into the parameter of its name, in the parameter's dtype. Raises UserError as `check_fit` does."""
     check_fit(parameters, tensors, out)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])

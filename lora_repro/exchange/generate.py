@@ -28,7 +28,7 @@ from lora_repro.tasks.base import Example
 DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")
 OTHERS = {"precision": "train.precision", "device": "device"}
 COMPOSED = ("task", "backbone", "profile")
-# The settings of a run that stand for an option here.
+# Settings of a run -> the options that replace them here.
 SETTINGS = {f"decode.{name}": f"--{name.replace('_', '-')}" for name in DECODING}
 SETTINGS |= {key: f"--{name}" for name, key in OTHERS.items()} | {name: f"--{name}" for name in COMPOSED}
 
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def opened(folder: Path, given: argparse.Namespace) -> Opened:
-    """The checkpoint, with the options that replace its settings. Raises UserError."""
+    """The opened checkpoint, with the given options in place of its settings. Raises UserError."""
     settings: dict[str, Any] = {f"decode.{name}": getattr(given, name) for name in DECODING}
     settings |= {key: getattr(given, name) for name, key in OTHERS.items()}
     composed = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
@@ -61,7 +61,7 @@ def opened(folder: Path, given: argparse.Namespace) -> Opened:
 
 
 def read_inputs(inputs: list[str], file: str | None) -> list[str]:
-    """The texts of the command line, then those of a file (- is stdin), one a line. Raises UserError if there are none."""
+    """The texts of the command line, then those of a file (- is stdin), one per line. Raises UserError if there are none."""
     lines: list[str] = []
     if file is not None:
         try:
@@ -76,7 +76,7 @@ def read_inputs(inputs: list[str], file: str | None) -> list[str]:
 
 
 def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
-    """The outputs one below the other, each with what the task remarks on it."""
+    """The outputs, one per line, each followed by the task's remarks on it."""
     lines = []
     for example, output in zip(examples, outputs, strict=True):
         lines.append(output)
@@ -87,7 +87,7 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
 
 @cli.command
 def main(arguments: Sequence[str]) -> int:
-    """The command line; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_intermixed_args(cli.options(arguments, SETTINGS))
     texts = read_inputs(given.inputs, given.file)
     model = opened(given.checkpoint, given)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     outputs = model.answer(examples)
     if given.to:
         written = "".join(f"{' '.join(output.split())}\n" for output in outputs)
-        target = given.to.resolve()  # a link stays one
+        target = given.to.resolve()  # a symbolic link is kept, its target is written
         if target.is_file() or not target.exists():
             write_text(target, written)
         else:  # a pipe or a device is written to, not replaced

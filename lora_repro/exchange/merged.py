@@ -1,4 +1,4 @@
-"""A trained model as a plain transformers checkpoint: no code of ours is needed to load it."""
+"""A trained model as a plain transformers checkpoint, which loads without this project."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
-    """Merge and write the model (or its body and the head apart: see `reading`) with its tokenizer. The backbone is spent.
+    """Merge and write the model, with its tokenizer; the backbone cannot be used afterwards.
 
-    Raises UserError where the trained model has weights that its architecture has no place for.
+    The body and the head are written separately where `reading` says so. Raises UserError if the trained model has weights that
+    its architecture has no place for.
     """
     strip(backbone.model)
     model: Any = reading.outside(backbone)
@@ -44,14 +45,14 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
 
 
 def architecture_names(model: nn.Module) -> set[str]:
-    """The names of the weights that the model's own class gives to its configuration."""
+    """The names of the weights that the model's class creates from its configuration."""
     kind: Any = type(model)
     with torch.device("meta"):
         return set(kind(model.config).state_dict())
 
 
 def allow_biases(model: Any) -> None:
-    """Say in the configuration that projections have biases where training gave them some: Llama's class then makes them."""
+    """Set in the configuration that projections have biases if a method added them, so that Llama's class creates them."""
     names = {name.rpartition(".")[0] for name in set(model.state_dict()) - architecture_names(model) if name.endswith(".bias")}
     for flag, part in (("attention_bias", "attn"), ("mlp_bias", "mlp")):
         if getattr(model.config, flag, None) is False and any(part in name for name in names):
@@ -59,7 +60,7 @@ def allow_biases(model: Any) -> None:
 
 
 def load(folder: Path, spec: BackboneSpec) -> Backbone:
-    """The backbone of `spec` (its tokens, its head) with the model of that folder. Raises UserError if it does not fit."""
+    """The backbone of `spec` (its special tokens, its head) with the model in `folder`. Raises UserError if it does not fit."""
     backbone = replace(spec, source="folder", hub_id=str(folder), quantise=None, pretrained=True).load()
     reading.load_head(folder, backbone)
     return backbone

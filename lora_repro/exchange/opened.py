@@ -1,4 +1,4 @@
-"""Any checkpoint that this project can answer with: a run's folder, a peft adapter, a plain transformers model."""
+"""Opening any checkpoint that this project can answer with: a run's folder, a peft adapter, a plain transformers model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lora_repro.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.tasks.base import AbstractTask, Example
 from lora_repro.train.ranks import Ranks
 
-ORIGIN = "lora_repro.json"  # in what `export` writes: the record of the run that it came from
+ORIGIN = "lora_repro.json"  # in an export: the record of the run that it came from
 
 
 @dataclass(frozen=True)
 class Opened:
     """A trained model with its task, the method whose slots its inputs leave, and the configuration that says how it answers.
 
-    hashes: of the data that its run was scored on, by file; empty where nothing tells.
+    hashes: of the data that its run was scored on, by file; empty if unknown.
     """
 
     config: DictConfig
@@ -38,7 +38,7 @@ class Opened:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, examples: list[Example]) -> list[str]:
-        """One output an example, in order."""
+        """One output per example, in order."""
         require(not self.config.data.shots, "this run answered after examples of its training data: run it again instead")
         config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
         how = (config.data.max_length, config.train.precision, label_of(config))
@@ -48,7 +48,7 @@ class Opened:
 def open_checkpoint(
     folder: Path, composed: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> Opened:
-    """The model of a folder. `composed`: the configuration (`task=rte`, `backbone=...`) of a model that says nothing of its own.
+    """The model in a folder. `composed`: overrides (`task=rte`, `backbone=...`) for a model that was not made by this project.
 
     `settings` ("decode.beam": 4) replace single values. Raises UserError if the folder is none of the three kinds.
     """
@@ -78,12 +78,12 @@ def open_checkpoint(
 
 
 def hashes_of(found: Mapping[str, Any]) -> dict[str, str]:
-    """Of the data that a record's run read, by file."""
+    """The hashes of the data that a record's run read, by file."""
     return dict(found["where"]["data"].get("hashes") or {})
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:
-    """What `export` wrote beside a model of ours; None for another's. Raises UserError if it cannot be read."""
+    """What `export` wrote into the folder; None for a model from elsewhere. Raises UserError if it cannot be read."""
     path = folder / ORIGIN
     if not path.is_file():
         return None

@@ -39,13 +39,13 @@ def save(
     if isinstance(method, Lora):
         config, tensors = peft_lora.export(reading.outside(backbone))
     elif isinstance(method, PreLayer | PromptTuning):
-        config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # no other has slots
+        config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # only a Backbone has slots
     else:
         raise UserError(
             f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; --format merged takes what leaves the model"
             " nothing but its own weights; the run's folder answers as it is (python -m lora_repro generate)"
         )
-    # A class without this method is none that peft takes for a language model.
+    # peft treats a class as a language model only if it has this method.
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
     config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
     if backbone.classifier and reading.plainly(backbone):
@@ -72,9 +72,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, backbone: Backbone) -> AbstractMethod:
-    """Put a peft adapter into the model, and its head if the task has one; returns the method whose slots inputs leave.
+    """Put a peft adapter into the model, and its head if the task has one; returns the method for which inputs leave slots.
 
-    The method is Untuned for LoRA, which leaves none. Raises UserError unless all of it is represented exactly.
+    That is Untuned for LoRA, which needs none. Raises UserError unless the adapter can be represented exactly.
     """
     config = read_config(folder)
     tensors, kind = read_tensors(folder / TENSORS), config.get("peft_type")

@@ -1,11 +1,11 @@
-"""LoRA in peft's format: one A and one B a module, where ours may have several parts inside a fused one.
+"""LoRA in peft's format: one A and one B per module, where ours may have several parts inside a fused one.
 
 Of a module with parts p = 1..P (GPT-2's c_attn: query and value) of rank r and scaling s, peft's rank is R = P r and
 
     A' (R, d_in) = [A_1; ...; A_P]        B' (d_out, R): B_p in the rows of part p and the columns of A_p, zero elsewhere
 
-so that B' A' is the update of every part in its own rows and nothing in the others, exactly; lora_alpha = s R keeps the scaling.
-The other way needs no such form: a peft LoRA, whose A is shared by the whole module, is one part over all its rows.
+so that B' A' is exactly the update of every part in its own rows and zero elsewhere; lora_alpha = s R keeps the scaling.
+Importing needs no such form: a peft LoRA, whose A is shared by the whole module, is one part over all its rows.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 Tensors = dict[str, torch.Tensor]
 ROOT = "base_model.model."  # peft's name for the model that it wraps
 _KEY = re.compile(re.escape(ROOT) + r"(.+)\.lora_([AB])\.weight")
-# A regular expression of a stranger may never end: none is taken with a repeated group, a count or a backreference.
+# A regular expression of unknown origin may never terminate: repeated groups, counts and backreferences are refused.
 _TAME = re.compile(r"(?:[\w.^$|(-]|\\[.dwDW]|\[[\w^.-]+\]|\)\??(?![*+{?])|(?<=[\w.\]])[*+?])*")
-# What a LoRA may say without computing anything but W x + scaling B A x. Any other setting that is on is refused.
+# Settings with which a LoRA still computes W x + scaling B A x. Any other setting that is on is refused.
 PLAIN = {
     *"peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r target_modules".split(),
     *"exclude_modules lora_alpha lora_dropout fan_in_fan_out use_rslora modules_to_save init_lora_weights".split(),
@@ -41,7 +41,7 @@ PLAIN = {
 
 
 def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
-    """peft's settings and tensors for every LoRA of `model`, whose module names peft will see."""
+    """peft's settings and tensors for every LoRA of `model`, which must have the module names that peft will see."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     require(bool(found), "there is no LoRA in this model: apply it first, and write it before it is merged or stripped")
     endings = shortest(model, set(found))
@@ -82,7 +82,7 @@ def blocks(module: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def shortest(model: nn.Module, names: set[str]) -> dict[str, str]:
-    """name -> the end of it by which peft selects it: as short as selects these modules of the model and no other."""
+    """name -> its ending by which peft selects it, as short as possible without selecting any other module of the model."""
     every = [name for name, _ in model.named_modules()]
     for length in range(1, max(name.count(".") for name in names) + 2):
         endings = {name: ".".join(name.split(".")[-length:]) for name in names}
@@ -93,7 +93,7 @@ def shortest(model: nn.Module, names: set[str]) -> dict[str, str]:
 
 
 def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> Tensors:
-    """Put a peft LoRA into the model, each module with its own rank and scaling; returns the tensors of other names.
+    """Put a peft LoRA into the model, each module with its own rank and scaling; returns the tensors that are no LoRA's.
 
     Raises UserError, and changes nothing, for anything that is not W x + scaling B A x on a linear layer of this model.
     """
@@ -122,7 +122,7 @@ def refuse_extras(config: dict[str, Any]) -> None:
 
 
 def place(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
-    """Where a module that peft names is: (parent, attribute), in the model or, for an adapter of the bare body, in that."""
+    """(parent, attribute) of a module that peft names: in the model or, for an adapter of the bare body, in the body."""
     parent, _, attribute = name.rpartition(".")
     for root in (backbone.model, backbone.decoder):
         try:
@@ -153,7 +153,7 @@ def patterned(name: str, config: dict[str, Any], patterns: str, default: str) ->
     """A module's own rank or alpha: that of the first of config[patterns] that matches an end of its name, as in peft, or
     config[default].
 
-    Raises UserError where that is no positive finite number, or a pattern is none that is safely matched.
+    Raises UserError if that is no positive finite number, or if a pattern is not safe to match (`_TAME`).
     """
     own = config.get(patterns) or {}
     require(isinstance(own, dict), f"adapter_config.json: {patterns} maps modules to numbers, and is {own!r:.60}")

@@ -3,9 +3,9 @@
     PREFIX_TUNING   prompt_embeddings (n, 2 L kv)   row i: layer 0's key, layer 0's value, layer 1's key, ... of position i
     PROMPT_TUNING   prompt_embeddings (n, d)        row i: the word embedding of position i
 
-Keys are stored as they lie in the cache, so rotated where the model rotates them. peft has no virtual token inside a
-sequence, and puts its own before everything: with an infix, or where a sequence opens with a token of its own ([CLS]), there is
-no equal form.
+Keys are stored as in the cache, so rotated if the model rotates them. peft has no virtual tokens inside a sequence, and puts
+its own before everything: a method with an infix, or on an encoder whose sequences open with a token such as [CLS], cannot be
+exported.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def export(backbone: Backbone, method: PreLayer | PromptTuning) -> tuple[dict[st
 
 
 def refuse_encoder(backbone: Backbone) -> None:
-    """Raise UserError where a sequence opens with a token that comes before our virtual ones and after peft's."""
+    """Raise UserError for an encoder whose opening token comes before our virtual tokens but after peft's."""
     opens = "opens with a token before the virtual ones" if backbone.cls else ""
     if opens or backbone.classifier:
         raise UserError(
@@ -60,9 +60,9 @@ def refuse_encoder(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def key_values(backbone: Backbone, method: PreLayer) -> torch.Tensor:
-    """Keys and values (n, 2 L kv) of the prefix, from either form.
+    """Keys and values (n, 2 L kv) of the prefix, from either form of PreLayer.
 
-    `activations`: what the layers project the trained inputs of the n slots to, which is what later positions attend to.
+    `activations`: the layers' projections of the trained inputs at the n slots, which are what later positions attend to.
     """
     module, pairs = backbone.decoder.prelayer, torch.empty(0)
     if isinstance(module, KeyValuePrefix):
@@ -78,13 +78,13 @@ def key_values(backbone: Backbone, method: PreLayer) -> torch.Tensor:
 
 
 def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> AbstractMethod:
-    """Put a peft prefix or prompt into the model; returns the method of ours that it became.
+    """Put a peft prefix or prompt into the model; returns it as a method of ours.
 
     Raises UserError unless the file holds that one tensor in the backbone's sizes.
     """
     refuse_encoder(backbone)
     n, held = config.get("num_virtual_tokens"), tensors.get(KEY, torch.empty(0))
-    # Before as many are made: a file may ask for any number.
+    # Checked before they are created: a file may ask for any number.
     if not isinstance(n, int) or held.ndim != 2 or len(held) != n:
         raise UserError(f"the adapter's {KEY} {tuple(held.shape)} has not the {n!r} virtual tokens of its adapter_config.json")
     method: PreLayer | PromptTuning

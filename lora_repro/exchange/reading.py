@@ -1,4 +1,4 @@
-"""Whether a class of transformers reads a sentence's features where we do, and the head's weights if it does not."""
+"""Whether a transformers class pools a sentence's features as we do, and a file for the head's weights if it does not."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ HEAD = "head.safetensors"  # beside a bare body: the weights that turn features 
 
 
 def plainly(backbone: AddressedModel) -> bool:
-    """Whether AutoModelForSequenceClassification computes our logits: it must read the first position, as BERT's does.
+    """Whether AutoModelForSequenceClassification computes our logits: only if the head reads the first position, as BERT's does.
 
-    A mean over positions it never takes; a decoder's last position it finds by `ids != pad`, which is wrong where eos is pad.
-    Such a model leaves as its body, with the head apart, so that no class reads it wrongly without a warning.
+    That class never takes the mean over positions, and finds a decoder's last position by `ids != pad`, which is wrong if eos is
+    pad. Such a model is exported as its body with a separate head, so that no class silently computes other logits.
     """
     return not backbone.classifier or backbone.pooling == backbone.table.pooling == "first"
 
 
 def outside(backbone: AddressedModel) -> nn.Module:
-    """The module that leaves: the model, or its body where no class reads it as we do."""
+    """The module to export: the model, or its body if no class computes our logits."""
     return backbone.model if plainly(backbone) else backbone.decoder
 
 
 def head(backbone: AddressedModel) -> dict[str, nn.Parameter]:
-    """The parameters of a sentence task's head under their names in the model; none for a language model."""
+    """The parameters of a sentence task's head by their names in the model; empty for a language model."""
     return named(backbone.model, (p for module in backbone.classifier for p in module.parameters()))
 
 
 def save_head(folder: Path, backbone: AddressedModel) -> None:
-    """Write the head beside a bare body."""
+    """Write the head to a file of its own if only the body is exported."""
     if not plainly(backbone):
         save_tensors(folder / HEAD, {name: p.detach() for name, p in head(backbone).items()})
 
 
 def load_head(folder: Path, backbone: AddressedModel, apart: dict[str, torch.Tensor] | None = None) -> None:
-    """Fill the head from tensors given apart, or from head.safetensors, unless the folder's model holds it already.
+    """Fill the head from the tensors `apart`, or from head.safetensors, unless the folder's model holds it already.
 
-    Raises UserError if it is nowhere: a head newly drawn would answer at random.
+    Raises UserError if no trained head is found: a newly initialised one would answer at random.
     """
     wanted, out = head(backbone), "name the task that it was trained for"
     if apart:

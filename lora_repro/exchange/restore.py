@@ -1,4 +1,4 @@
-"""A recorded run's model, put together again from its folder: record.json and adapter.safetensors."""
+"""Restoring a recorded run's model from its folder: record.json and adapter.safetensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECORD = "record.json"
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model with its task and all that its record says. `profile`: the folder's name above the run's."""
+    """A trained model with its task and its record. `profile`: the name of the folder above the run's."""
 
     record: dict[str, Any]
     profile: str

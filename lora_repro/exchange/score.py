@@ -46,7 +46,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def read_groups(path: str) -> list[list[str]]:
-    """Groups of consecutive non-blank lines, parted by one or more blank lines. Raises UserError."""
+    """Groups of consecutive non-blank lines, separated by one or more blank lines. Raises UserError."""
     groups: list[list[str]] = [[]]
     for line in read_lines(path):
         if line:
@@ -60,11 +60,10 @@ def read_groups(path: str) -> list[list[str]]:
 
 
 def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[str]]]:
-    """Outputs and their reference groups, equally many. Raises UserError.
+    """Outputs and as many groups of references. Raises UserError.
 
-    Blank lines after the last output are dropped if no group belongs to them. A reference file without any
-    blank line holds one reference for each output, as for the official scorer, if it has as many lines as
-    there are outputs.
+    Blank lines after the last output are dropped if they have no group. A reference file without any blank
+    line and with as many lines as there are outputs holds one reference for each, as for the official scorer.
     """
     outputs, groups = read_lines(predictions), read_groups(references)
     while len(outputs) > len(groups) > 1 and not outputs[-1]:
@@ -95,9 +94,9 @@ def score_checkpoint(
 ) -> tuple[dict[str, float], int]:
     """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError.
 
-    Says so where these are not the data that its run was scored on.
+    Prints a line if these are not the data that its run was scored on.
     """
-    from lora_repro.data import subset  # here, as torch is slow to import and files are scored without it
+    from lora_repro.data import subset  # imported here: scoring files needs no torch, which is slow to import
     from lora_repro.exchange.opened import open_checkpoint
 
     model = open_checkpoint(folder, composed)
@@ -132,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> str:
     if unread := given & {"data", "task", "backbone", "profile"}:
         raise UserError(f"--{min(unread)} is of a checkpoint, and {arguments.what} scores files: leave it out")
     predictions, references = read_pair(arguments.predictions, arguments.references)
-    from lora_repro.metrics import nlg  # here, so that --help and mistakes answer at once
+    from lora_repro.metrics import nlg  # imported here, so that --help and mistakes answer at once
 
     scores = nlg.score(predictions, references)
     if arguments.json:

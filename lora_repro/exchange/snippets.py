@@ -46,7 +46,7 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
 
 
 def kind(backbone: Backbone) -> str:
-    """The class of transformers that loads it."""
+    """The transformers class that loads the model."""
     if not reading.plainly(backbone):
         return "AutoModel"
     return "AutoModelForSequenceClassification" if backbone.classifier else "AutoModelForCausalLM"
@@ -60,7 +60,7 @@ def origin(base: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def row(backbone: Backbone) -> list[str]:
-    """How one input becomes token ids."""
+    """Lines of code that turn one input into token ids."""
     before, after = f"{backbone.cls} + " if backbone.cls else "", f" + {[backbone.eos]}"
     if not backbone.classifier:
         after = f" + {backbone.separator}"
@@ -73,7 +73,7 @@ def example(task: str, backbone: Backbone) -> str:
 
 
 def notes(asked: Mapping[str, Any], backbone: Backbone) -> list[str]:
-    """What the code leaves unsaid."""
+    """Remarks on what the code does not show."""
     if asked["backbone"].get("quantise"):
         said = "The run's base was in NF4 (bitsandbytes, block 64); an adapter over the floats computes slightly other logits."
         return [said, *_notes(asked, backbone)]

@@ -1,6 +1,6 @@
 """Adaptation methods, one final class per file; a new method is a new file here and a yaml in conf/method.
 
-`from lora_repro.methods import Lora` finds the class by its file's name (AdapterH: adapter_h.py), so no list grows with them.
+`from lora_repro.methods import Lora` finds a class by its file's name (AdapterH: adapter_h.py), so there is no list to maintain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One adapter a block, on what the MLP and the LayerNorm after it, if there is one, give."""
+"""One adapter per block, after the LayerNorm that follows the MLP or, without one, after the block."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def adapt_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
 
 
 def after_mlp(backbone: Backbone, first: int) -> list[nn.Module]:
-    """The module of each block from number `first` on whose output is the MLP's, added and normalised if it ever is."""
+    """Of each block from number `first` on: the LayerNorm after the MLP (post-LayerNorm blocks), else the block itself."""
     table = backbone.table
     return [layer.get_submodule(table.layer_norms[-1]) if table.post_norm else layer for layer in backbone.layers[first:]]
 

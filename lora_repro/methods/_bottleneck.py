@@ -57,12 +57,12 @@ def bottleneck_size(width: int, bottleneck: int, norm: bool = False) -> int:
 
 
 def biases_moved(values: Mapping[str, torch.Tensor]) -> bool:
-    """Whether adapters of these values can come from a training: their biases start at zero and leave it with the first step."""
+    """Whether these adapter values can be trained ones: biases start at zero and are non-zero after the first step."""
     return any(bool(value.detach().any()) for name, value in values.items() if name.endswith((".up.bias", ".down.bias")))
 
 
 def check_settings(bottleneck: int, activation: str, init: str, std: float, inits: Sequence[str] = INITS) -> None:
-    """Raise UserError unless a bottleneck can be built so."""
+    """Raise UserError unless a bottleneck can be built with these settings."""
     require_whole("adapter bottleneck", bottleneck, 1)
     require_choice("adapter activation", activation, ACTIVATIONS)
     require_choice("adapter init", init, inits)

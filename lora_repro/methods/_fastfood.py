@@ -1,9 +1,9 @@
-"""Fastfood (Le et al. 2013, arXiv 1408.3060): a random matrix P (D, d) that is applied in D log D operations and never stored.
+"""Fastfood (Le et al. 2013, arXiv 1408.3060): a random matrix P (D, d), applied in D log D operations and never stored.
 
     P x = c (H_N G Pi H_N B [x; 0])[:D]      c = 1 / sqrt(D sum(G^2)),  N the power of two at or above both D and d
 
-B: signs, Pi: a permutation, G: Gaussians, each drawn from a seed; H_N: Sylvester's Hadamard matrix, entries +-1. A column of P
-has length 1: exactly where D = N, on average over the draws where rows are cut off. Two identities save most of the work:
+B: random signs, Pi: a permutation, G: Gaussians, all drawn from a seed; H_N: Sylvester's Hadamard matrix, entries +-1. Every
+column of P has length 1: exactly if D = N; if rows are cut off, on average over draws. Two identities save most of the work:
 
     H_N [x; 0] is H_m [x] repeated N / m times, m the power of two at or above d
     H_N = H_a (x) H_b (x) ...: a matrix product with each of the small factors in turn
@@ -43,7 +43,7 @@ def transformed(x: torch.Tensor, rows: int) -> torch.Tensor:
     passes = -(-exponent // FACTOR)
     for number in range(passes):
         size = (exponent + number) // passes
-        columns = x.view(2**size, -1)  # the slowest index is transformed and becomes the fastest
+        columns = x.view(2**size, -1)  # transforms the slowest-varying index, which becomes the fastest
         if number == passes - 1:
             columns = columns[:, : -(-rows // 2**size)]
         x = (columns.t() @ hadamard(size, x.device).to(x.dtype)).view(-1)
@@ -51,9 +51,9 @@ def transformed(x: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 class Fastfood(nn.Module):
-    """P (rows, d) as above, from `seed`. Drawn when it is first applied, so it takes no memory on the meta device.
+    """P (rows, d) as above, from `seed`. Drawn at its first use, so it takes no memory on the meta device.
 
-    cut: N is the power of two at or above D alone, and whatever of x is beyond it is dropped.
+    cut: N is the power of two at or above D alone, and entries of x beyond N are dropped.
     """
 
     def __init__(self, rows: int, d: int, seed: int, cut: bool = False) -> None:
@@ -64,7 +64,7 @@ class Fastfood(nn.Module):
         self.drawn: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def draw(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """B's first m signs; of each of the N entries after the permutation where it comes from, modulo m; c G."""
+        """B's first m signs; for each of the N permuted entries the index that it comes from, modulo m; c G."""
         if self.drawn is None or self.drawn[0].device != device:
             generator = torch.Generator().manual_seed(self.seed)
             signs = torch.randint(2, (self.small,), generator=generator, device="cpu").float() * 2 - 1

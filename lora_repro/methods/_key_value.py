@@ -14,9 +14,9 @@ from lora_repro.backbone.addressed import cache_name
 class KeyValuePrefix(nn.Module):
     """Keys and values of n prefix positions in L layers: (L, 2, n_kv_heads, n, head_dim).
 
-    With `mid` they are MLP(E): E (n, d) ~ N(0, 1), d -> mid -> tanh -> 2 L kv_size; the paper's
-    re-parametrisation, which is dropped after training. Without it (`initial` (n, 2 L kv_size) given) they
-    are trained directly.
+    With `mid` they are MLP(E), E (n, d) ~ N(0, 1), d -> mid -> tanh -> 2 L kv_size: the source's
+    re-parametrisation, which is dropped after training. If `initial` (n, 2 L kv_size) is given, they are
+    trained directly instead.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class KeyValuePrefix(nn.Module):
     def prepend(
         self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Pre-hook of the decoder: the prefix as past keys and values; the mask and positions move along.
+        """Pre-hook of the decoder: puts the prefix into the cache and extends mask and positions to match.
 
-        A sequence starts with a cache that holds the prefix; later calls bring that cache back, so only the
-        mask (B, T) or (B, 1, T, T) and position_ids (B, T), which the caller counts without the prefix, still have
-        to be extended. Right or left padding is the caller's mask; the prefix is never masked.
+        A sequence starts with a cache that holds the prefix. Later calls bring that cache back, so only the mask (B, T) or
+        (B, 1, T, T) and position_ids (B, T), which the caller counts without the prefix, are extended. The caller's mask covers
+        right or left padding; the prefix is never masked.
         """
         old, new = kwargs.pop("past_key_values", None), kwargs.pop("cache", None)
         cache = old if new is None else new

@@ -1,4 +1,4 @@
-"""Virtual-token slots and segments: what a batch says of its positions, and putting trained rows at the placeholders."""
+"""Virtual-token slots and segments: read from the keywords of a model call, and trained rows put at the slots."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def random_tokens(embedding: nn.Embedding, n: int) -> torch.Tensor:
 
 
 def _moved(places: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device; to a GPU from pinned memory, whose copy waits for nothing."""
+    """The tensor on the device; to a GPU by an asynchronous copy from pinned memory."""
     return (places.pin_memory() if device.type == "cuda" else places).to(device, non_blocking=True)
 
 
 class Positions:
-    """What a call says of its positions beside their tokens, taken from a decoder's keywords once for all methods in it.
+    """Slots and segments of a decoder call, taken from its keywords once for all methods in the decoder.
 
-    `virtual` (B, T): the index of a slot at placeholder positions, -1 elsewhere. Several methods' slots are numbered in the
-    order in which they were inserted, all prefixes before all infixes: [prefix 1][prefix 2] context [infix 1][infix 2].
-    `segments` (B, T): which part of the sequence a position is of (0 the prompt, 1 the completion; 0, 1 two sentences; 2 + k
-    part k of an input, where `reads_parts` asks for those that its task names); given to a backbone whose `reads_segments` is
-    set, None otherwise.
+    `virtual` (B, T): the slot index at placeholder positions, -1 elsewhere. The slots of several methods are numbered in the
+    order of insertion, all prefixes before all infixes: [prefix 1][prefix 2] context [infix 1][infix 2].
+    `segments` (B, T): the part of the sequence that each position belongs to; None unless the backbone's `reads_segments` is set.
+    0 is the prompt and 1 the completion, or 0 and 1 are two sentences. With `reads_parts`, 2 + k is part k of an input, as its
+    task names the parts.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Positions:
 
     @classmethod
     def of(cls, decoder: nn.Module) -> Positions:
-        """The decoder's own, made when the first method asks."""
+        """The decoder's `Positions`, created when the first method asks for it."""
         known = vars(decoder)
         if "positions" not in known:
             known["positions"] = cls()
@@ -55,11 +55,11 @@ class Positions:
     def take(
         self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Pre-hook of the decoder: remember what this call says.
+        """Pre-hook of the decoder: note the slots and segments of this call.
 
-        A slot is an ordinary position to the rest of the model: it has a position id, is attended to, and once computed it is
-        in the KV cache. So a call that continues from a cache may come without `virtual`; any other that does is a
-        ValueError, since a method would silently take no part.
+        To the rest of the model a slot is an ordinary position: it has a position id, is attended to, and is in the KV cache once
+        computed. So a call that continues from a cache may omit `virtual`. Any other call without it raises ValueError: the
+        method would silently have no effect.
         """
         virtual, self.segments = kwargs.pop("virtual", None), kwargs.pop("segments", None)
         if self.slots and virtual is None and past_length(kwargs) == 0:
@@ -76,7 +76,7 @@ class Positions:
 
 
 def segments_of(backbone: Backbone, parts: int = 0) -> Positions:
-    """Have every call tell its segments, `parts` parts of an input among them; they are in what is returned while it runs."""
+    """Have every call pass its segments, among them `parts` parts of an input; the result's `segments` holds the call's."""
     backbone.reads_segments, backbone.reads_parts = True, parts
     return Positions.of(backbone.decoder)
 
@@ -92,13 +92,13 @@ class Slots:
     def __init__(self, decoder: nn.Module, prefix: int, infix: int):
         self.prefix, self.infix = prefix, infix
         self.where: tuple[torch.Tensor, torch.Tensor] | None = None  # (row, column) of the slots in this call
-        self.slot: torch.Tensor | None = None  # which slot each of them is, counted from the method's own first
+        self.slot: torch.Tensor | None = None  # slot index of each of them, counted from the method's first slot
         Positions.of(decoder).slots.append(self)
 
     def find(self, virtual: torch.Tensor | None, first: int, later: int, device: torch.device) -> None:
         """Note the slots of this call; the method's prefix is numbered from `first` on, its infix from `later` on.
 
-        Sought on the host, where a batch keeps `virtual`: how many there are is nothing to ask a GPU in the middle of a step.
+        Done on the host, where a batch keeps `virtual`: counting slots on a GPU would make the step wait for it.
         """
         self.where = self.slot = None
         if virtual is None:
@@ -112,14 +112,14 @@ class Slots:
         self.where = rows, columns
 
     def put(self, hidden: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """hidden (B, T, d) with row values[i] (n, d) at every position of slot i; the rest passes through."""
+        """hidden (B, T, d) with values[i], a row of values (n, d), at every position of slot i; other positions are unchanged."""
         if self.where is None or self.slot is None or not len(self.slot):
             return hidden
         return hidden.index_put(self.where, values[self.slot].to(hidden.dtype))
 
 
 class LayerActivations(nn.Module):
-    """values (L, n, d): what enters layer l at slot i, instead of what the layer below computed there."""
+    """values (L, n, d): values[l, i] enters layer l at slot i in place of the output of the layer below."""
 
     def __init__(self, values: torch.Tensor, decoder: nn.Module, layers: list[nn.Module], prefix: int, infix: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Target matrices: which a yaml may name, and those of a backbone with the parts of a fused one together."""
+"""Target matrices: the kinds that a yaml may name, and a backbone's matrices, with the parts of a fused one grouped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_targets(method: str, targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def modules(backbone: Backbone, targets: Sequence[str]) -> Iterator[dict[str, Projection]]:
-    """The target parts of each module that holds any, layer by layer: of GPT-2's c_attn `query` and `value` together."""
+    """The target parts of each module that holds any, layer by layer: GPT-2's c_attn gives `query` and `value` together."""
     for layer in range(backbone.n_layers):
         found: dict[tuple[int, str], dict[str, Projection]] = {}
         for kind in targets:
@@ -34,6 +34,6 @@ def modules(backbone: Backbone, targets: Sequence[str]) -> Iterator[dict[str, Pr
 
 
 def sizes(shape: Shape, targets: Sequence[str]) -> list[tuple[int, int]]:
-    """(d_in, d_out) of every target matrix of one layer, d_out being the width of the part alone."""
+    """(d_in, d_out) of every target matrix of one layer; for a part of a fused matrix d_out is the part's width."""
     return [pair for kind in targets for pair in shape.matrices[kind]]
 

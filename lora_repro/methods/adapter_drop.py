@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class AdapterDrop(AbstractMethod):
     """AdapterP's adapter in every block but the first `dropped`: the source's specialised form.
 
-    The same blocks go without in training and in use; the source's robust form, which draws their number anew
-    for every batch, is not this. Placement, start and nonlinearity are AdapterP's; with `dropped` 0 the two
-    are one. Defaults: a sixteenth of RoBERTa base's width, five blocks dropped. Count: (L - dropped) (2 d b +
-    b + d).
+    The same blocks have no adapter in training and in use; the source's robust form, which draws their number
+    anew for every batch, is not implemented. Placement, initialisation and nonlinearity are AdapterP's; with
+    `dropped` 0 the two methods are the same. Defaults: a sixteenth of RoBERTa base's width, five blocks
+    dropped. Count: (L - dropped) (2 d b + b + d).
     """
 
     name: str = "adapter_drop"

@@ -22,7 +22,7 @@ OFF = 1e-6  # off the diagonal of V at the start, as in the sources' code
 
 
 class Fused(nn.Module):
-    """h + sum_n a_n V u_n, with u_n = up_n(act(down_n(h))) of adapter n and a = softmax over n of (Q h + q) (K u_n + k).
+    """h + sum_n a_n V u_n, with u_n = up_n(act(down_n(h))) of adapter n and a = softmax over n of (Q h + q) · (K u_n + k).
 
     h (..., d). Q, K, V (d, d), q and k (d); V starts at the identity. The adapters are frozen, and zero until they are filled.
     """
@@ -40,7 +40,7 @@ class Fused(nn.Module):
             self.value.weight.fill_(OFF).fill_diagonal_(1.0)
         self.seen: torch.Tensor | None = None  # sum of a over positions (N), float64, once it is watched
         self.positions = 0
-        self.backbone: AddressedModel | None = None  # that is watched: it knows which positions are padding
+        self.backbone: AddressedModel | None = None  # set while watched: it knows which positions are padding
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         x = matched(h, self.query.bias.dtype)
@@ -65,11 +65,11 @@ class Fused(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class AdapterFusion(AbstractMethod):
-    """The adapters of `sources`, one finished run of adapter_p each, frozen in every block, and `Fused` over them, trained.
+    """In every block the frozen adapters of several finished adapter_p runs, and a trained `Fused` over them.
 
-    Each run's adapters are those of adapter_p with this `bottleneck` and `activation`; sources names the runs, in the order of
-    `starts`. `penalty` times the sum over blocks of ||I - V||^2 is added to the loss. The head is new. Count: L (3 d^2 + 2 d),
-    whatever the number of sources.
+    `sources` names the tasks of these runs, in the order of `starts`; each run must have this `bottleneck` and `activation`.
+    `penalty` times the sum over blocks of ||I - V||^2 is added to the loss. The head is new. Count: L (3 d^2 + 2 d), whatever
+    the number of sources.
     """
 
     name: str = "adapter_fusion"
@@ -116,7 +116,7 @@ class AdapterFusion(AbstractMethod):
         )
 
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """Fill the frozen adapters. Raises UserError where a run's are of another shape, or were never trained."""
+        """Fill the frozen adapters. Raises UserError if those of a run have another shape or were never trained."""
         self.check_starts(len(starts))
         for number, (source, given) in enumerate(zip(self.sources, starts, strict=True)):
             own = {n: p for n, p in trainable.kept.items() if f".adapter.adapters.{number}." in n}
@@ -133,7 +133,7 @@ class AdapterFusion(AbstractMethod):
         return shape.n_layers * (3 * shape.hidden_size**2 + 2 * shape.hidden_size)
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
-        """`fusion`: {source: its mean share in each block}, over all positions of the inputs answered."""
+        """`fusion`: {source: its mean attention weight in each block}, over all positions of the answered inputs."""
         parts = [module for module in backbone.model.modules() if isinstance(module, Fused)]
         for part in parts:
             part.seen, part.positions = torch.zeros(len(self.sources), dtype=torch.float64), 0

@@ -35,7 +35,7 @@ class AdaptedProjection(nn.Module):
 class AdapterH(AbstractMethod):
     """h + up(act(down(h))) on the output of the attention and of the MLP, before each residual addition.
 
-    `normal` starts near the identity as the source does: N(0, std^2) cut off at two std, std 0.01, biases zero;
+    `init`: `normal` starts near the identity as the source does, N(0, std^2) cut off at two std, std 0.01, biases zero;
     `gaussian` is the same without the cut (the LoRA authors' own runs: std 0.02, silu); `zero_up` starts exactly at the
     identity. No LayerNorm is trained: with L_LN = 0 the paper's formula gives its printed counts. The source says only
     "nonlinearity"; its released code uses GELU. Count: 2 L (2 d b + b + d).

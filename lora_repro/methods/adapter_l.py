@@ -1,4 +1,4 @@
-"""AdapterL (Lin et al. 2020, arXiv 2004.03829; here Section 5.1): one bottleneck a block."""
+"""AdapterL (Lin et al. 2020, arXiv 2004.03829; here Section 5.1): one bottleneck per block."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class AdapterL(AbstractMethod):
     """x + up(act(down(LN(x)))) on the output x of every block: after the MLP and its residual addition.
 
-    As in the source's code the weights start N(0, std^2), std 0.02, with zero biases, and nothing makes the
-    start an identity; `zero_up` does. ReLU is the source's. Count: L (2 d b + b + d + 2 d).
+    As in the source's code, weights start as N(0, std^2), std 0.02, and biases as zero, so the start is not the
+    identity; with `zero_up` it is. ReLU is the source's. Count: L (2 d b + b + d + 2 d).
     """
 
     name: str = "adapter_l"

@@ -26,10 +26,10 @@ class AdapterP(AbstractMethod):
     LayerNorm. This is the method as Section 5.1 words it; the source's code adds the bottleneck's output
     before that LayerNorm instead, which it runs a second time. No LayerNorm is trained.
 
-    Weights start N(0, std^2), std 0.02, with zero biases, and ReLU is the nonlinearity, all as in the source's
-    code; `zero_up` starts at the identity. Count: L (2 d b + b + d).
+    Weights start as N(0, std^2), std 0.02, and biases as zero; the nonlinearity is ReLU: all as in the source's
+    code. `zero_up` starts at the identity. Count: L (2 d b + b + d).
 
-    `frozen`: the adapters are those of the run that it starts from, as they are, and only the head is trained. Count: 0.
+    `frozen`: the adapters are copied from the run that this one starts from, and only the head is trained. Count: 0.
     """
 
     name: str = "adapter_p"

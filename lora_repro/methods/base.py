@@ -62,17 +62,17 @@ def size(parameters: Iterable[torch.Tensor]) -> int:
 
 
 def matched(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """x in the dtype of the weights it meets; unchanged under autocast, which chooses by itself."""
+    """x in the dtype of the weights that multiply it; unchanged under autocast, which chooses the dtype."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(dtype)
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """What a method trains, by name in the model: its own parameters, and the prediction head's apart.
+    """The parameters that a method trains, by name in the model: its own in `method`, the prediction head's in `head`.
 
-    `rates`: name -> factor of the learning rate, where it is not 1. A parameter that stands in several places of the model
-    is trained, counted and saved once, under the name of the first. `kept`: what is frozen and yet not the backbone's, by name:
-    it is saved with what is trained. `penalty`: what the loss of each step has added, a scalar.
+    A parameter that the model holds in several places is trained, counted and saved once, under its first name.
+    `rates`: name -> factor of the learning rate, where it is not 1. `kept`: frozen parameters that are not the backbone's, by
+    name; they are saved with the trained ones. `penalty`: gives a scalar that is added to the loss of each step.
     """
 
     method: dict[str, nn.Parameter] = field(default_factory=dict)
@@ -83,16 +83,16 @@ class Trainable:
 
     @property
     def named(self) -> dict[str, nn.Parameter]:
-        """Everything that is trained, the method's first."""
+        """All trained parameters, the method's first."""
         return {**self.method, **self.head}
 
     @property
     def saved(self) -> dict[str, nn.Parameter]:
-        """What a finished run leaves: everything that is trained, and what is kept."""
+        """What a finished run saves: all trained parameters, and `kept`."""
         return {**self.named, **self.kept}
 
     def parameters(self) -> list[nn.Parameter]:
-        """Everything that is trained, without the names."""
+        """All trained parameters, without names."""
         return [*self.method.values(), *self.head.values()]
 
     def counts(self, model: nn.Module) -> dict[str, int]:
@@ -116,13 +116,13 @@ class Shape:
     kv_size: int  # width of the keys (and of the values): n_kv_heads * head_dim
     matrices: dict[str, tuple[tuple[int, int], ...]]  # kind -> (d_in, d_out) of each such matrix in one block
     layer_parameters: int  # all values of one block; GPT-2: 12 d^2 + 13 d
-    layer_biases: int  # of which biases, LayerNorms' included; 0 where the architecture has none
-    other_biases: int  # outside the blocks (final LayerNorm, embedding LayerNorm, pooler), without the head's
+    layer_biases: int  # bias values among them, those of LayerNorms included; 0 if the architecture has none
+    other_biases: int  # bias values outside the blocks (final LayerNorm, embedding LayerNorm, pooler), without the head's
     parameters: int  # all values of the model, tied ones once
     head_parameters: (
-        int  # of the final prediction layer, its bias included, tied or not; of a new head all of it
+        int  # values of the final prediction layer with its bias, tied or not; of a new head, all its values
     )
-    new_head_parameters: int = 0  # of the head that a classification task adds
+    new_head_parameters: int = 0  # values of the head that a classification task adds
 
     @classmethod
     def of(cls, backbone: AddressedModel) -> Shape:
@@ -153,8 +153,8 @@ class AbstractMethod(abc.ABC):
     """One way to adapt a frozen backbone. Subclasses are final; their constructor is the schema."""
 
     name: str = ""  # the stem of its file; informational
-    needs_model: ClassVar[bool] = True  # False: the row is no model's output
-    packs: ClassVar[bool] = False  # whether all it trains are `PartUpdate`s of weights that it leaves alone: runs may share these
+    needs_model: ClassVar[bool] = True  # False: the row's outputs come from no model
+    packs: ClassVar[bool] = False  # whether it trains nothing but `PartUpdate`s of frozen weights, which runs may then share
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:
@@ -163,12 +163,12 @@ class AbstractMethod(abc.ABC):
 
     @property
     def positions(self) -> int:
-        """Positions of the backbone's context that the method takes from a sequence: its virtual tokens', unless it says more."""
+        """Positions of the backbone's context that the method takes up; by default those of its virtual tokens."""
         return sum(self.virtual_tokens)
 
     @property
     def covers_head(self) -> bool:
-        """Whether the new head of a classification task is among what the method moves; else it is trained, and counted apart."""
+        """Whether the method itself changes a classification task's new head; else that is trained and counted separately."""
         return False
 
     @abc.abstractmethod
@@ -180,25 +180,25 @@ class AbstractMethod(abc.ABC):
 
     @abc.abstractmethod
     def count(self, shape: Shape) -> int:
-        """Closed-form number of trained method parameters, the head's not included."""
+        """Closed-form number of trained method parameters, without the head's."""
 
     def count_head(self, shape: Shape) -> int:
-        """Closed-form number of trained parameters of the prediction head: all of a classification task's new one."""
+        """Closed-form number of trained parameters of the prediction head: by default all of a classification task's new one."""
         return 0 if self.covers_head else shape.new_head_parameters
 
     def note(self, shape: Shape) -> str:
-        """What a reader of the row's label must know about this method on this backbone; mostly nothing."""
+        """What a reader of the row's label must know about this method on this backbone; usually empty."""
         return ""
 
     def check_starts(self, n: int) -> None:
-        """Raise UserError unless a run of this method can start from n other runs; none is the backbone alone."""
+        """Raise UserError unless a run of this method can start from n other runs; 0 starts from the backbone alone."""
         require(n <= 1, f"{self.name} starts from one run, not from {n}")
 
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """Take what this method takes from the runs that its run starts from, given as their trained tensors by name.
+        """Take over weights from the runs that this run starts from, given as their trained tensors by name.
 
-        Here: exactly its own weights, and what it keeps, from one run; the head stays newly drawn. Raises UserError where they
-        do not fit, or that run trained nothing.
+        By default: the method's own weights and `kept`, all from one run; the head stays newly initialised. Raises UserError if
+        the weights do not fit, or if that run trained nothing.
         """
         self.check_starts(len(starts))
         given, own = starts[0], {**trainable.method, **trainable.kept}
@@ -212,20 +212,22 @@ class AbstractMethod(abc.ABC):
         require(self.trained(own), "what a training moves first is all zero there: that run trained nothing")
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
-        """Begin to look at the model while it answers; what is returned gives what was seen, for the record. Here: nothing."""
+        """Start observing the model while it answers; the returned function gives the observations, for the record. By default
+        there are none.
+        """
         return dict
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
-        """Whether these values of the method's parameters can come from a training."""
+        """Whether these values of the method's parameters can be trained ones; by default, unless all are zero."""
         return any(bool(value.detach().any()) for value in values.values())
 
     @final
     def apply(self, model: Backbone | AddressedModel | nn.Module) -> Trainable:
         """Insert the method into the model and leave requires_grad on exactly the declared parameters.
 
-        The new head of a classification task is trained and counted apart, unless the method covers it. Apply once: methods do
-        not undo each other. A plain model of transformers will do, with or without a head, unless inputs must leave slots for
-        the method's own tokens. Raises UserError when the method does not fit the model.
+        The new head of a classification task is trained and counted separately, unless the method covers it. Apply a method once:
+        it cannot be undone. A plain transformers model, with or without a head, is accepted unless the method needs slots for
+        virtual tokens in its inputs. Raises UserError if the method does not fit the model.
         """
         backbone = AddressedModel.of(model)
         slots = sum(self.virtual_tokens) and backbone is not model

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class BitFit(AbstractMethod):
-    """Every bias vector of the body is trained: of linear layers and of LayerNorms, the final one included.
+    """Trains every bias vector of the body: of linear layers and of LayerNorms, the final one included.
 
-    A backbone whose blocks have no biases (Llama) gets a zero-initialised one on each of their matrices;
+    If the backbone's blocks have no biases (Llama), each of their matrices gets a zero-initialised one, and
     `note` says so. Either way the output is unchanged at step 0. Count: all existing biases, or L * (sum of
     the matrices' d_out).
     """
@@ -36,7 +36,7 @@ class BitFit(AbstractMethod):
         return Trainable(method=named(backbone.model, biases(backbone.decoder)))
 
     def add_biases(self, backbone: Backbone) -> None:
-        """Give every matrix of every block (each one that adds its `bias`, if it has any) a zero one of its weight's dtype."""
+        """Add a zero bias of its weight's dtype to every matrix of every block, on the plain matrix that applies it."""
         for layer in range(backbone.n_layers):
             for kind in KINDS:
                 for found in backbone.projections(layer, kind):

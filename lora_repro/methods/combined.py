@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Combined(AbstractMethod):
-    """Each of `methods` is inserted in turn, a later one around an earlier one where they meet, and all are trained together.
+    """Inserts each of `methods` in turn, a later one around an earlier one on the same matrix, and trains all together.
 
-    A sequence leaves room for the virtual tokens of them all: every prefix before the context, every infix after it, in the
-    order of the methods. Count: the sum of theirs. Raises UserError where two of them would train or replace the same.
+    A sequence leaves room for the virtual tokens of all methods: every prefix before the context, every infix after it, in the
+    order of the methods. Count: the sum of theirs. Raises UserError if two of them would train or replace the same parameter.
     """
 
     name: str = "combined"
@@ -61,7 +61,7 @@ class Combined(AbstractMethod):
             rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}
             there = {id(parameter) for parameter in backbone.model.parameters()}
             require(own.keys() | head.keys() <= there, f"{method.name} takes the place of a method before it: leave one out")
-        # By name only now: a later method may have put its own module around an earlier one's.
+        # Names are taken only now: a later method may have wrapped an earlier one's module, which renames its parameters.
         made = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
         return Trainable(made.method, made.head, {n: rates[id(p)] for n, p in made.named.items() if id(p) in rates})
 
@@ -69,7 +69,7 @@ class Combined(AbstractMethod):
         return sum(method.count(shape) for method in self.methods)
 
     def count_head(self, shape: Shape) -> int:
-        """Of a head that several train, the most that one does."""
+        """The largest count of the methods: several may train the same head."""
         if self.covers_head:
             return 0
         return max((method.count_head(shape) for method in self.methods), default=shape.new_head_parameters)

@@ -1,4 +1,4 @@
-"""DoRA (Liu et al. 2024, arXiv 2402.09353): the length of every weight row apart from its direction, which LoRA turns."""
+"""DoRA (Liu et al. 2024, arXiv 2402.09353): trains the length of every weight row, and its direction by a LoRA update."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class DoraLinear(PartUpdate):
     adds = False
 
     def weight(self, part: DoraPart) -> torch.Tensor:
-        """W (size, d_in) of a part, also where W' has been merged in its place."""
+        """W (size, d_in) of a part, even while W' is merged in its place."""
         whole = weights.read(self.base) if self.original is None else self.original
         return whole[part.start : part.start + part.size]
 
     @torch.no_grad()
     def length(self, part: DoraPart) -> torch.Tensor:
-        """||V|| (size,)."""
+        """||V|| by rows (size,)."""
         v = self.weight(part).float() + self.scaling * (part.B.float() @ part.A.float())
         length: torch.Tensor = v.norm(dim=1)
         return length
@@ -70,8 +70,8 @@ class DoraLinear(PartUpdate):
 class Dora(AbstractMethod):
     """h = magnitude (W + alpha / rank B A) / ||W + alpha / rank B A|| x, row by row, on every projection of the target kinds.
 
-    The source normalises columns of W as y = x W has it; an nn.Linear's rows. At step 0 the output is unchanged. Count:
-    rank * (d_in + d_out) + d_out each.
+    The source, which writes y = x W, normalises the columns of W: these are the rows of an nn.Linear's weight. At step 0 the
+    output is unchanged. Count: rank * (d_in + d_out) + d_out for each projection.
     """
 
     name: str = "dora"
@@ -97,7 +97,7 @@ class Dora(AbstractMethod):
         return Trainable(method=named(backbone.model, parameters))
 
     def part(self, place: Projection, device: torch.device) -> DoraPart:
-        """Of one projection."""
+        """The part for one projection."""
         weight = weights.read(place.module)[place.start : place.start + place.size]
         most = min(weight.shape)
         require(self.rank <= most, f"DoRA rank {self.rank} exceeds the full rank {most}; lower method.rank")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Full(AbstractMethod):
-    """All parameters are trained, embeddings and prediction layer included; a tied weight counts once."""
+    """Trains all parameters, embeddings and prediction layer included; a tied weight counts once."""
 
     name: str = "full"
 

@@ -30,7 +30,7 @@ FORMS = ("did", "said")
 
 @dataclass
 class Place:
-    """A tensor of the backbone: how many values, every (module, attribute) that it is, its layer (L: outside of all layers)."""
+    """A tensor of the backbone: number of values, layer (L: outside all layers), and every (module, attribute) that holds it."""
 
     values: int
     layer: int
@@ -38,21 +38,21 @@ class Place:
 
 
 def moved_by(backbone: Backbone, embeddings: bool) -> list[Place]:
-    """The tensors that the backbone came with, a tied one once; the tables of embeddings only if asked for."""
+    """The backbone's own tensors, a tied one once; embedding tables only if asked for."""
     layer_of = {module: index for index, layer in enumerate(backbone.layers) for module in layer.modules()}
     tables = {id(module.weight) for module in backbone.model.modules() if isinstance(module, nn.Embedding)}
     found: dict[int, Place] = {}
     for module in backbone.model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad or (id(parameter) in tables and not embeddings):
-                continue  # one that a method before this one made is its own affair
+                continue  # a trainable parameter of an earlier method stays that method's
             place = Place(parameter.numel(), layer_of.get(module, backbone.n_layers), [])
             found.setdefault(id(parameter), place).spots.append((module, name))
     return list(found.values())
 
 
 class Subspace(nn.Module):
-    """What is trained: theta, zero at first, and for SAID the scales, one at first. Every moved tensor shares it."""
+    """The trained parameters, shared by all moved tensors: theta, initially 0, and for SAID the scales, initially 1."""
 
     def __init__(self, d: int, scales: int, device: torch.device):
         super().__init__()
@@ -61,9 +61,9 @@ class Subspace(nn.Module):
 
 
 class Moved(nn.Module):
-    """W -> W + scale P theta, a parametrisation of one tensor W. Without gradients the sum is kept until theta changes.
+    """W -> W + scale P theta, a parametrisation of one tensor W. Without gradients the sum is cached until these change.
 
-    slow: what the gradient of theta is multiplied by (`IntrinsicDimension.released`); 1 is the gradient itself.
+    slow: a factor on the gradient of theta (`IntrinsicDimension.released`); 1 leaves it as it is.
     """
 
     def __init__(self, shared: Subspace, group: int, projection: Fastfood, slow: float):
@@ -84,7 +84,7 @@ class Moved(nn.Module):
     def change(self) -> torch.Tensor:
         """scale P theta (values of W), float32 whatever autocast says."""
         theta: torch.Tensor = self.shared.theta
-        with torch.autocast("cpu" if theta.is_meta else theta.device.type, enabled=False):  # a plan's tensors are meta
+        with torch.autocast("cpu" if theta.is_meta else theta.device.type, enabled=False):  # planning uses meta tensors
             if self.slow != 1:
                 theta = theta * self.slow + (theta * (1 - self.slow)).detach()
             made: torch.Tensor = self.projection(theta)
@@ -94,18 +94,20 @@ class Moved(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class IntrinsicDimension(AbstractMethod):
-    """Every tensor W_i of the model, the new head's too, is W_i + P_i theta with one theta of d values: DID. P_i is Fastfood's.
+    """Replaces every tensor W_i of the model, the new head's included, by W_i + P_i theta; one theta is trained. Count: d.
 
-    SAID: W_i + s_l P_i theta, a scale s_l for each layer l, and one for all that is outside the layers; they are counted in d, so
-    theta has d - L - 1 values. Nothing else is trained. Count: d.
+    form: `did` has a theta of d values. `said` is W_i + s_l P_i theta with a trained scale s_l for each layer l and one for
+    everything outside the layers; the scales count in d, so theta has d - L - 1 values.
 
-    embeddings: whether the tables of embeddings are among the W_i (a tied prediction layer with them). P_i comes from
-    `projection_seed` and the place of W_i, whatever the run's seed is; it is drawn again wherever a run goes on.
+    embeddings: whether embedding tables are among the W_i (with them a tied prediction layer). P_i is a Fastfood matrix drawn
+    from `projection_seed` and the index of W_i, whatever the run's seed; a resumed run draws it again.
 
-    released: as the code of the second source's authors computes it. Their transform's backward pass divides by sqrt(N) twice and
-    its forward pass does not, so that of theta's gradient the part that comes from W_i is divided by N_i, the power of two at or
-    above W_i's size: a bias weighs as much as a thousand matrices. Of theta, W_i sees the first N_i values only; SAID has a
-    scale for each tensor.
+    released: compute as the released code of Aghajanyan et al. does:
+    - Its transform divides by sqrt(N) twice in the backward pass but not in the forward pass. So the part of theta's gradient
+      that comes from W_i is divided by N_i, the power of two at or above W_i's size: a bias weighs as much as a thousand
+      matrices.
+    - W_i uses only the first N_i values of theta.
+    - SAID has a scale for each tensor.
     """
 
     name: str = "intrinsic_dimension"
@@ -145,5 +147,5 @@ class IntrinsicDimension(AbstractMethod):
         return self.d
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
-        """theta leaves zero with the first step; a scale never is."""
+        """Whether theta is non-zero, as it is after the first step; scales never start at zero."""
         return super().trained({name: value for name, value in values.items() if name.endswith(".theta")})

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe(AbstractMethod):
-    """The final prediction layer (and its bias, if any) is trained, all else frozen.
+    """Trains the final prediction layer (and its bias, if any); all else is frozen.
 
-    Where its weight is the input embedding's, it is untied first: it trains a copy, and the embedding keeps
-    its values. All of it is head parameters: V d for a language model; the method's own count is 0.
+    A weight tied to the input embedding is untied first: a copy is trained, and the embedding keeps its values.
+    All trained values count as head parameters: V d for a language model; the method's own count is 0.
     """
 
     name: str = "linear_probe"
@@ -32,7 +32,7 @@ class LinearProbe(AbstractMethod):
         if head.weight is backbone.embedding.weight:
             assert isinstance(head.weight, torch.Tensor)
             head.weight = nn.Parameter(head.weight.detach().clone())
-            # Saving or resizing would tie them again, silently, if the configuration still said so.
+            # With this still true, saving or resizing would silently tie them again.
             backbone.model.config.tie_word_embeddings = False  # type: ignore[union-attr]
         return Trainable(head=named(backbone.model, head.parameters()))
 

@@ -34,7 +34,7 @@ SCALINGS = ("rank", "sqrt_rank")
 
 
 class LoraPart(nn.Module):
-    """Update of output columns [start, start + size): A (r, d_in), B (size, r), float32, B zero at first."""
+    """Update of output columns [start, start + size): A (r, d_in), B (size, r), float32; B starts at zero."""
 
     def __init__(
         self, start: int, size: int, d_in: int, rank: int, init: str, std: float, device: torch.device
@@ -44,7 +44,7 @@ class LoraPart(nn.Module):
         self.A = nn.Parameter(torch.empty(rank, d_in, device=device))
         self.B = nn.Parameter(torch.zeros(size, rank, device=device))
         with torch.no_grad():
-            if init == "kaiming":  # what the released code's kaiming_uniform_(a=sqrt(5)) comes to
+            if init == "kaiming":  # equals the released code's kaiming_uniform_(a=sqrt(5))
                 self.A.uniform_(-1 / math.sqrt(d_in), 1 / math.sqrt(d_in))
             else:
                 self.A.normal_(0.0, std)
@@ -53,11 +53,11 @@ class LoraPart(nn.Module):
 class LoraLinear(PartUpdate):
     """base(x) + scaling * B A dropout(x), added per part into that part's output columns; x (..., d_in).
 
-    `base` is any matrix of the backbone, fused or not. The released code's fused layer shares one dropout draw too.
+    `base` is any matrix of the backbone, fused or not. All parts share one dropout draw, as in the released code's fused layer.
     """
 
     def term(self, part: LoraPart, x: torch.Tensor) -> torch.Tensor:
-        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled while narrow
+        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled here, where it is small
         return F.linear(low, part.B)
 
     def change(self, part: LoraPart) -> torch.Tensor:
@@ -72,10 +72,10 @@ class LoraLinear(PartUpdate):
 class Lora(AbstractMethod):
     """h = W x + scaling B A x on every projection of the target kinds, each with its own A and B.
 
-    Inside a fused projection (GPT-2's c_attn) query, key and value keep an A each, as in the paper. A starts
-    uniform in +-1/sqrt(d_in) (`kaiming`, the released code) or N(0, std^2) (`gaussian`, the paper, which
-    prints no std); B starts at zero, so the output is unchanged at step 0. Count: rank * (d_in + d_out) each,
-    d_out being the width of the part alone.
+    Inside a fused projection (GPT-2's c_attn) query, key and value have an A each, as in the paper. A starts
+    uniform in +-1/sqrt(d_in) (`kaiming`, the released code) or as N(0, std^2) (`gaussian`, the paper, which
+    prints no std); B starts at zero, so the output is unchanged at step 0. Count: rank * (d_in + d_out) for
+    each projection; d_out is the width of the part in a fused one.
 
     `scaling` is alpha / `rank`, or alpha / `sqrt_rank` (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732, Theorem 3.2).
     `lr_ratio` is B's learning rate over A's (LoRA+, Hayou et al. 2024, arXiv 2402.12354; A keeps train.lr).
@@ -134,5 +134,5 @@ class Lora(AbstractMethod):
         return shape.n_layers * self.rank * sum(inputs + outputs for inputs, outputs in sizes(shape, self.targets))
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
-        """B leaves zero with the first step; A never is."""
+        """Whether B is non-zero, as it is after the first step; A never starts at zero."""
         return super().trained({name: value for name, value in values.items() if name.endswith(".B")})

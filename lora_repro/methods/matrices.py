@@ -1,4 +1,4 @@
-"""Single weight matrices trained in full: what LoRA on the same matrices approaches as its rank grows (Section 4.1)."""
+"""Chosen weight matrices trained in full: what LoRA on these matrices approaches as its rank grows (Section 4.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DeltaPart(nn.Module):
-    """Rows [start, start + size): D (size, d_in), float32, zero at first."""
+    """Update of rows [start, start + size): D (size, d_in), float32, initially zero."""
 
     def __init__(self, start: int, size: int, d_in: int, device: torch.device):
         super().__init__()
@@ -31,8 +31,8 @@ class DeltaPart(nn.Module):
 class DeltaLinear(PartUpdate):
     """base(x) + D x, D (size, d_in) added into the output columns of its part; x (..., d_in).
 
-    Training D is training W itself, since the gradients of W x + D x are the same for both; held apart, it also reaches
-    one third of a fused matrix. (Weight decay would pull W + D to W and not to zero.)
+    Training D equals training W, since W x + D x has the same gradient for both; kept separate, D can also cover one third of a
+    fused matrix. (Weight decay would pull W + D to W and not to zero.)
     """
 
     def term(self, part: DeltaPart, x: torch.Tensor) -> torch.Tensor:
@@ -45,9 +45,9 @@ class DeltaLinear(PartUpdate):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Matrices(AbstractMethod):
-    """Every projection of the target kinds is trained whole, biases and all else stay frozen.
+    """Trains every projection of the target kinds in full; biases and all else stay frozen.
 
-    Count: d_in * d_out each, d_out being the width of the part alone.
+    Count: d_in * d_out for each projection; d_out is the width of the part in a fused one.
     """
 
     name: str = "matrices"

@@ -1,4 +1,4 @@
-"""PiSSA (Meng et al. 2024, arXiv 2404.02948): LoRA that starts as the top singular directions of W, the rest of W frozen."""
+"""PiSSA (Meng et al. 2024, arXiv 2404.02948): LoRA initialised with the top singular directions of W; the rest of W is frozen."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class PissaPart(nn.Module):
     """Rows [start, start + size) of W = U S V^T: A = sqrt(S / scaling) V^T (r, d_in), B = U sqrt(S / scaling) (size, r), float32.
 
-    So scaling B A is the best approximation of rank r. `first_A`, `first_B` keep where training began.
+    So scaling B A is W's best approximation of rank r. `first_A` and `first_B` keep the initial values.
     """
 
     def __init__(self, start: int, weight: torch.Tensor, rank: int, scaling: float, device: torch.device):
         super().__init__()
         self.start, self.size = start, len(weight)
-        if device.type == "meta":  # a plan asks for shapes
+        if device.type == "meta":  # planning needs shapes only
             left, right = torch.empty(self.size, rank, device=device), torch.empty(rank, weight.shape[1], device=device)
         else:
             u, s, v = torch.linalg.svd(weight.detach().double(), full_matrices=False)
@@ -42,7 +42,7 @@ class PissaPart(nn.Module):
 
 
 class PissaLinear(PartUpdate):
-    """base(x) + scaling B A dropout(x), the base's weight being W - scaling B0 A0 from now on; x (..., d_in)."""
+    """base(x) + scaling B A dropout(x), where the base's weight has become W - scaling B0 A0; x (..., d_in)."""
 
     def __init__(self, base: nn.Module, parts: dict[str, PissaPart], scaling: float, dropout: float):
         super().__init__(base, parts, scaling, dropout)
@@ -59,7 +59,7 @@ class PissaLinear(PartUpdate):
 
     @torch.no_grad()
     def added(self) -> torch.Tensor:
-        """scaling B A: the base's weight lacks what training began with."""
+        """scaling B A, since the base's weight no longer contains scaling B0 A0."""
         return self.spread(lambda part: self.scaling * (part.B.float() @ part.A.float()))
 
     def split(self, part: PissaPart) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,8 +73,8 @@ class PissaLinear(PartUpdate):
 class Pissa(AbstractMethod):
     """h = (W - scaling B0 A0) x + scaling B A x, scaling = alpha / rank, B0 A0 from the top `rank` singular directions of W.
 
-    At step 0 the output is unchanged but for rounding. The source has alpha = rank and no dropout. Since the frozen W changes, a
-    quantised one is refused. Count: rank * (d_in + d_out) each.
+    At step 0 the output is unchanged but for rounding. The source has alpha = rank and no dropout. The frozen weight changes,
+    so a quantised backbone is refused. Count: rank * (d_in + d_out) for each projection.
     """
 
     name: str = "pissa"

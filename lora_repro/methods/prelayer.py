@@ -33,16 +33,16 @@ INITS = ("activations", "gaussian")
 class PreLayer(AbstractMethod):
     """Trained values at `prefix` positions before and `infix` positions after the context.
 
-    `activations` (the paper's): the input of every layer at these positions is trained, and what the layer
-    below computed there is dropped. Count: L d (l_p + l_i).
+    Form `activations` (the paper's): the input of every layer at these positions is trained, and the output
+    of the layer below is dropped there. Count: L d (l_p + l_i).
 
-    `key_value` (Li & Liang): trained keys and values in front of the sequence, a prefix only; through an MLP
-    of width `mid` if `reparametrise`. Count: n d + (d + 1) mid + (mid + 1) 2 L kv, with n = l_p and
-    kv = kv_size. Without the MLP, and once it has been applied (`served`): n 2 L kv.
+    Form `key_value` (Li & Liang): trained keys and values before the sequence, a prefix only; computed by an
+    MLP of width `mid` if `reparametrise`. Count: n d + (d + 1) mid + (mid + 1) 2 L kv, with n = l_p and
+    kv = kv_size. Without the MLP, or once it has been applied (`served`): n 2 L kv.
 
-    `init`: `activations` are the frozen backbone's own at these positions for random vocabulary tokens (or
-    its keys and values), `gaussian` is N(0, std^2); neither is in the paper. An MLP-made prefix starts from
-    N(0, 1) embeddings whatever `init` is.
+    `init`: `activations` starts from the frozen backbone's activations (keys and values for `key_value`) for
+    random vocabulary tokens, `gaussian` from N(0, std^2); the paper says neither. A prefix computed by the
+    MLP starts from N(0, 1) embeddings whatever `init` is.
     """
 
     name: str = "prelayer"
@@ -71,7 +71,7 @@ class PreLayer(AbstractMethod):
 
     @property
     def positions(self) -> int:
-        """Keys and values are no tokens of a sequence, but its positions go on after theirs."""
+        """The prefix takes positions in either form: with `key_value` a sequence's positions are counted from after it."""
         return self.prefix + self.infix
 
     def insert(self, backbone: Backbone) -> Trainable:
@@ -83,16 +83,16 @@ class PreLayer(AbstractMethod):
     def start(self, backbone: Backbone) -> Any:
         """The frozen backbone's output for random tokens, one per slot, with its cache or hidden states."""
         tokens = random_tokens(backbone.embedding, self.prefix + self.infix)[None]
-        plain = no_slots(backbone.decoder, tokens)  # another method may have slots in it already
+        plain = no_slots(backbone.decoder, tokens)  # another method may already have slots in this decoder
         return backbone.decoder(
             input_ids=tokens, use_cache=self.form == "key_value", output_hidden_states=True, **plain
         )
 
     def activations(self, backbone: Backbone) -> nn.Module:
         n, device = self.prefix + self.infix, backbone.device
-        if self.init == "gaussian" or device.type == "meta":  # a plan asks for shapes, and no model runs there
+        if self.init == "gaussian" or device.type == "meta":  # planning needs shapes only, and runs no model
             values = torch.randn(backbone.n_layers, n, backbone.hidden_size, device=device) * self.std
-        else:  # hidden state l is what enters layer l
+        else:  # hidden state l is the input of layer l
             values = torch.cat(self.start(backbone).hidden_states[: backbone.n_layers])
         return LayerActivations(values, backbone.decoder, backbone.layers, self.prefix, self.infix)
 
@@ -112,7 +112,7 @@ class PreLayer(AbstractMethod):
         return module
 
     def served(self, shape: Shape) -> int:
-        """Values that a served model keeps: the MLP of the key_value form is needed in training only."""
+        """Number of values that a served model keeps: the MLP of the key_value form is needed in training only."""
         if self.form == "activations":
             return self.count(shape)
         return self.prefix * 2 * shape.n_layers * shape.kv_size

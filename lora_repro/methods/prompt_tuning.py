@@ -35,7 +35,7 @@ class VirtualEmbeddings(nn.Module):
         embedding.register_forward_hook(self.look_up)
 
     def look_up(self, embedding: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        """Forward hook of the embedding: trained rows at the slots, before positions are added."""
+        """Forward hook of the embedding: puts trained rows at the slots, before position embeddings are added."""
         return self.slots.put(output, self.values)
 
 

@@ -1,4 +1,4 @@
-"""Segment embeddings (Versatile Language Model, Lin et al. 2020, arXiv 2004.03829), which go with AdapterL there."""
+"""Segment embeddings (Versatile Language Model, Lin et al. 2020, arXiv 2004.03829), which the source uses with AdapterL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SegmentRows(nn.Module):
     """rows (n, d): row s is added to the embedding of every token of segment s.
 
-    With `parts` row 0 is the completion's and of what leads to it (segments 0 and 1), row 1 + k part k's (segment 2 + k).
+    With `parts` row 0 serves segments 0 and 1 (the completion and what leads to it), row 1 + k serves part k (segment 2 + k).
     """
 
     def __init__(self, n: int, width: int, std: float, parts: bool, positions: Positions, device: torch.device):
@@ -27,7 +27,7 @@ class SegmentRows(nn.Module):
         self.parts, self.positions = parts, positions
 
     def add(self, table: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
-        """Forward hook of the table of token embeddings; a call that tells no segments is all of the first one."""
+        """Forward hook of the token embedding table; in a call without segments every token gets row 0."""
         segments = self.positions.segments
         if segments is not None and self.parts:
             segments = (segments - 1).clamp(min=0)
@@ -38,12 +38,12 @@ class SegmentRows(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Segments(AbstractMethod):
-    """A trained row for each of `n` segments of a sequence, summed with the token embeddings.
+    """A trained row for each of `n` segments of a sequence, added to the token embeddings.
 
-    Segment 0 is the prompt and 1 the completion; of a pair of sentences, the first and the second. With `parts` it is the
-    completion, with the separator before it, and each part of the input that the task names: in the source one for each of E2E's
-    8 attributes, so that n is 9. The source keeps these rows in the table of token embeddings and gives their ids as token types,
-    which is the same sum. Rows start N(0, std^2). Count: n d.
+    Segments 0 and 1 are prompt and completion, or the two sentences of a pair. With `parts` the segments are the completion (with
+    the separator before it) and each part of the input that the task names: in the source one for each of E2E's 8 attributes, so
+    n is 9. The source keeps these rows in the token embedding table and passes their ids as token types, which gives the same
+    sum. Rows start as N(0, std^2). Count: n d.
     """
 
     name: str = "segments"

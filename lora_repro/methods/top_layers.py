@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TopLayers(AbstractMethod):
-    """The last `n` blocks are trained whole; final LayerNorm, prediction layer and embeddings stay frozen.
+    """Trains the last `n` blocks in full; final LayerNorm, prediction layer and embeddings stay frozen.
 
     Count: n (12 d^2 + 13 d) on GPT-2; the medium model's 25,192,448 are the 25.19M printed in Table 3.
     """

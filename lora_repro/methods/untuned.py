@@ -1,4 +1,4 @@
-"""The untouched backbone: what the task scores before any training, a floor for every table."""
+"""The unchanged backbone: the score before any training, a floor for every table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Untuned(AbstractMethod):
-    """Nothing is inserted and nothing of the backbone is trained: a decoder only answers, a sentence task trains its new head."""
+    """Inserts nothing and trains nothing of the backbone: a decoder only answers, a sentence task still trains its new head."""
 
     name: str = "untuned"
 

@@ -1,4 +1,4 @@
-"""A matrix whose effective weight a method changes: what probing, merging, timing and exporting ask of it.
+"""A matrix whose effective weight a method changes: the interface that probing, merging, timing and exporting use.
 
     W'      what the module multiplies by            W       the backbone's own weight, before any method
     delta   W' - W                                   factors (left, right) with left right = delta, where the method has them
@@ -19,14 +19,14 @@ from lora_repro.errors import UserError
 
 
 class Update(nn.Module, abc.ABC):
-    """Stands in a projection's place, around the matrix `base` (out, in), which may be fused: rows are its outputs.
+    """Replaces a projection and wraps its matrix `base` (out, in), which may be fused; its rows are the outputs.
 
     While merged, forward must be base(x) alone. merge and unmerge are explicit: train() and eval() never call them.
-    `scaling` is the factor that `factors` puts into its left one; 1 for a method without one. Raises UserError around what does
-    not add to W x (`adds`): merged beneath it, the update would be another one.
+    `scaling` is the factor contained in the left one of `factors`; 1 for a method without one. Raises UserError if `base`
+    holds an update that is not `adds`: merging would then give another function than running unmerged.
     """
 
-    adds: ClassVar[bool] = True  # whether what it stands for is W plus a matrix that does not depend on W
+    adds: ClassVar[bool] = True  # whether the effective weight is W plus a matrix that does not depend on W
 
     def __init__(self, base: nn.Module, scaling: float = 1.0) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class Update(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def delta(self) -> torch.Tensor:
-        """W' - W (out, in), float32, zero in rows that are not changed; the same merged or not.
+        """W' - W (out, in), float32, zero in unchanged rows; the same whether merged or not.
 
-        W is the backbone's own weight, also where the method changed that at its start.
+        W is the backbone's original weight, even if the method changed it on insertion (as PiSSA does).
         """
 
     def added(self) -> torch.Tensor:
-        """What merging adds to the base's weight as it stands: `delta`, unless the method changed that at its start."""
+        """What merging adds to the base's current weight: `delta`, unless the method changed that weight on insertion."""
         return self.delta()
 
     def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(left (size, k), right (k, in)), float64, whose product is delta()[rows]; None where there are none."""
+        """(left (size, k), right (k, in)), float64, whose product is delta()[rows]; None if the method has none."""
         return None
 
     @property
@@ -59,13 +59,13 @@ class Update(nn.Module, abc.ABC):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """The base's weight <- W', added in float32, once at most. Raises UserError if it is not finite."""
+        """Set the base's weight to W', added in float32; does nothing if merged. Raises UserError if the update is not finite."""
         if self.merged:
             return
         added, weight = self.added(), weights.read(self.base)
         if not bool(torch.isfinite(added).all()):
             raise UserError("cannot merge: the update is not finite (the run diverged); lower train.lr")
-        original = weight.detach().clone()  # kept, for W + D - D is not W in floating point
+        original = weight.detach().clone()  # kept because W + D - D is not W in floating point
         weights.write(self.base, weight.float() + added)
         self.original = original
 
@@ -77,9 +77,9 @@ class Update(nn.Module, abc.ABC):
 
 
 class PartUpdate(Update):
-    """An update of some rows of a matrix, each part of them by a module of its own with its first row `start` and its `size`.
+    """An update of some rows of a matrix in parts: each part is a module with its first row `start` and its `size`.
 
-    out = base(x) + the term of each part on dropout(x), in that part's columns of the output. The parts share one draw.
+    out = base(x) + the term of each part on dropout(x), in that part's output columns. All parts share one dropout draw.
     """
 
     def __init__(self, base: nn.Module, parts: Mapping[str, nn.Module], scaling: float = 1.0, dropout: float = 0.0) -> None:
@@ -89,7 +89,7 @@ class PartUpdate(Update):
 
     @abc.abstractmethod
     def term(self, part: Any, x: torch.Tensor) -> torch.Tensor:
-        """What a part adds to its columns (..., size), from x (..., in)."""
+        """What a part adds to its output columns (..., size), from x (..., in)."""
 
     @abc.abstractmethod
     def change(self, part: Any) -> torch.Tensor:
@@ -108,7 +108,7 @@ class PartUpdate(Update):
         return out if self.merged else self.beside(x, out)
 
     def beside(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """out (..., out), what the base makes of x, plus every part's term."""
+        """out (..., out), the base's output for x, plus every part's term."""
         x = self.dropout(x)
         pieces, end = [], 0
         for part in self.ordered():
@@ -125,7 +125,7 @@ class PartUpdate(Update):
         return self.spread(self.change)
 
     def spread(self, change: Callable[[Any], torch.Tensor]) -> torch.Tensor:
-        """`change` of every part in its rows (out, in), zero in all others."""
+        """(out, in): `change` of every part in its rows, zero elsewhere."""
         changes = [(part, change(part)) for part in self.ordered()]
         d_in, out = weights.sizes(self.base)
         whole = torch.zeros(out, d_in, device=changes[0][1].device)
@@ -140,7 +140,7 @@ class PartUpdate(Update):
 
 
 class Route:
-    """Whose is what in a batch of several runs: of tensors split along `dim`, `sizes` belong to the updates number `whose`."""
+    """Which piece of a joint batch belongs to which run: split along `dim` into `sizes`, piece i belongs to run `whose[i]`."""
 
     def __init__(self) -> None:
         self.whose: Sequence[int] = ()
@@ -152,9 +152,9 @@ class Route:
 
 
 class SharedBase(nn.Module):
-    """base(x) once, with the terms of each of several updates on its own part of x (`route`), in place of any of them.
+    """base(x) computed once, plus the terms of each of several updates on its own piece of x (`route`).
 
-    The updates stay parts of their own models, which train and answer by themselves.
+    The updates stay in their own models, which validate and answer separately.
     """
 
     def __init__(self, updates: Sequence[PartUpdate], route: Route) -> None:
@@ -169,7 +169,7 @@ class SharedBase(nn.Module):
 
 
 def share(models: Sequence[nn.Module], joint: nn.Module) -> Route:
-    """Put a `SharedBase` of all models' updates into `joint`, a model of the same weights without any; what directs it."""
+    """Put a `SharedBase` of all models' updates into `joint`, an update-free model of the same weights; returns its `Route`."""
     route = Route()
     places = [{name: part for name, part in model.named_modules() if isinstance(part, PartUpdate)} for model in models]
     for name in places[0]:
@@ -183,7 +183,7 @@ def _start(part: Any) -> int:
 
 
 def updates(model: nn.Module) -> Iterator[Update]:
-    """Every updated matrix of a model, an outer one before what it stands around."""
+    """Every update in a model, an outer one before the one that it wraps."""
     return (module for module in model.modules() if isinstance(module, Update))
 
 
@@ -198,15 +198,15 @@ def merge(model: nn.Module) -> None:
 
 
 def unmerge(model: nn.Module) -> None:
-    """Undo `merge` exactly; of two updates of one matrix the later one first."""
+    """Undo `merge` exactly; of nested updates of one matrix the one merged last is undone first."""
     for module in reversed(list(updates(model))):
         module.unmerge()
 
 
 def strip(model: nn.Module) -> None:
-    """Merge every update and put each base back in its place: the architecture as it was. Raises UserError as `merge`.
+    """Merge every update and put each base back in its place: the original architecture. Raises UserError as `merge` does.
 
-    A tensor that torch's parametrisations compute becomes a tensor of that value.
+    A tensor computed by a torch parametrisation becomes a plain tensor of the computed value.
     """
     for module in list(model.modules()):
         if is_parametrized(module):

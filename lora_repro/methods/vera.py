@@ -1,4 +1,4 @@
-"""VeRA (Kopiczko et al. 2023, arXiv 2310.11454): one random pair of matrices for all layers, two trained vectors a matrix."""
+"""VeRA (Kopiczko et al. 2023, arXiv 2310.11454): one random pair of matrices for all layers, two trained vectors per matrix."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class Shared(nn.Module):
-    """The frozen pair: A (r, widest d_in), B (widest d_out, r), uniform in +-sqrt(6 / fan_in). A part uses the first of each.
+    """The frozen pair: A (r, widest d_in), B (widest d_out, r), uniform in +-sqrt(6 / fan_in).
 
-    Buffers, not parameters: drawn from a seed of their own, they need not be kept, and no checkpoint holds them.
+    A part uses A's first d_in columns and B's first rows. They are buffers, not parameters: they are drawn from a seed of their
+    own, so no checkpoint holds them.
     """
 
     def __init__(self, rank: int, d_in: int, d_out: int, seed: int, device: torch.device):
@@ -38,7 +39,7 @@ class Shared(nn.Module):
 
 
 class VeraPart(nn.Module):
-    """Rows [start, start + size): d (r) all `initial`, b (size) zero, float32."""
+    """Update of rows [start, start + size): d (r), initially all `initial`, and b (size), initially zero; float32."""
 
     def __init__(self, start: int, size: int, rank: int, initial: float, device: torch.device):
         super().__init__()
@@ -72,10 +73,10 @@ class VeraLinear(PartUpdate):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Vera(AbstractMethod):
-    """h = W x + diag(b) B diag(d) A x on every projection of the target kinds; A and B are random, frozen, the same everywhere.
+    """h = W x + diag(b) B diag(d) A x on every projection of the target kinds; A and B are random, frozen and shared by all.
 
-    b starts at zero, so the output is unchanged at step 0; d at `initial`, 0.1 in the source. A and B come from
-    `projection_seed`, whatever the run's seed is. Count: rank + d_out each.
+    b starts at zero, so the output is unchanged at step 0; d starts at `initial`, 0.1 in the source. A and B are drawn from
+    `projection_seed`, whatever the run's seed. Count: rank + d_out for each projection.
     """
 
     name: str = "vera"
@@ -111,5 +112,5 @@ class Vera(AbstractMethod):
         return shape.n_layers * sum(self.rank + outputs for _, outputs in sizes(shape, self.targets))
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:
-        """b leaves zero with the first step; d never is."""
+        """Whether b is non-zero, as it is after the first step; d never starts at zero."""
         return super().trained({name: value for name, value in values.items() if name.endswith(".b")})

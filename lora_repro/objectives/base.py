@@ -1,6 +1,6 @@
-"""What the rest of the project asks of an objective. A new kind of task is one file beside this, which its task names.
+"""The interface of an objective. A new kind of task is one new file beside this one.
 
-The task says which one (`AbstractTask.objective`), once; nobody asks what kind of task it is.
+A task names its objective once (`AbstractTask.objective`); no other code asks what kind of task it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(Protocol):
-    """What a forecast reads of how a model answers: inputs at a time, beams of each, tokens that it may write."""
+    """What a cost forecast reads of a decoder: inputs per batch, beams per input, and the most tokens that it may write."""
 
     @property
     def batch_size(self) -> int: ...
@@ -33,7 +33,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Objective(abc.ABC):
-    """One kind of task, whole. `answering`: what a progress bar calls it. `freezes`: whether `frozen` spares the body's calls."""
+    """One kind of task. `answering`: the progress bar's word for it. `freezes`: whether `frozen` saves calls of the body."""
 
     answering: ClassVar[str] = "answer"
     freezes: ClassVar[bool] = False
@@ -41,22 +41,22 @@ class Objective(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
-        """The objective of this task. Raises UserError where it cannot answer by that decoder, or choose by that figure."""
+        """The objective of this task. Raises UserError if it cannot answer with this decoder or select by `select_by`."""
 
     @property
     @abc.abstractmethod
     def decoding(self) -> Decoder:
-        """How it answers."""
+        """The decoder that answers."""
 
     @abc.abstractmethod
     def fit(self, spec: BackboneSpec) -> BackboneSpec:
-        """The backbone with the head that is needed. Raises UserError where its yaml or the command line says otherwise."""
+        """The backbone with the head that this task needs. Raises UserError if its yaml or the command line asks for another."""
 
     @abc.abstractmethod
     def encode(
         self, examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int
     ) -> tuple[list[Encoded], int]:
-        """Rows to train on, in order, and how many of them had to be cut to `max_length`. Only its tokenizer is used."""
+        """Rows to train on, in order, and how many of them were cut to `max_length`. Uses only the backbone's tokenizer."""
 
     @abc.abstractmethod
     def ask(
@@ -67,51 +67,51 @@ class Objective(abc.ABC):
         max_length: int,
         shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
-        """The same of inputs to answer. `shots`: examples that stand before each with their answers; UserError if none can."""
+        """As `encode`, for inputs to answer. `shots`: solved examples to put before each input; UserError if it takes none."""
 
     @abc.abstractmethod
     def count(self, row: Encoded) -> int:
-        """Loss terms of a row: the loss of a batch is the mean over all of them."""
+        """Number of loss terms of a row; the loss of a batch is the mean over the terms of all rows."""
 
     @abc.abstractmethod
     def features(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
-        """What the loss needs of the body, a vector (d) for each of a row's loss terms, row by row: `Batch.features`."""
+        """The body's outputs that the loss needs: a vector (d) for each loss term, row by row. See `Batch.features`."""
 
     @abc.abstractmethod
     def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
-        """Sum of the loss over a batch."""
+        """Sum of the loss terms of a batch."""
 
     @abc.abstractmethod
     def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
         """`dev_loss`, the unsmoothed mean loss, and whatever else is worth logging."""
 
     def figure(self, validation: dict[str, float]) -> float:
-        """What the best checkpoint has least of."""
+        """The number that the best checkpoint minimises."""
         return validation["dev_loss"]
 
     def added(self, backbone: Backbone) -> int:
-        """How many positions the longest answer takes after its input; none where nothing is written."""
+        """How many positions the longest answer takes after its input; 0 if nothing is written."""
         return 0
 
     @abc.abstractmethod
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
-        """One output a row, in order, and the model calls that it took. `progress` is told of rows as they are finished."""
+        """One output per row, in order, and the number of model calls. `progress` gets the number of newly finished rows."""
 
     def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
-        """Rows of texts as they stand, no answers to anything, to be validated; none where the model writes no text.
+        """Rows of plain texts, without prompts, to be validated; none if the model writes no text.
 
-        outside: positions that the method takes beside a row.
+        outside: positions that the method takes up outside a row.
         """
         return []
 
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
-        """The rows with what a frozen body says of each, where the loss needs no more of it and `passes` over them pay for it."""
+        """The rows with the frozen body's features, if the loss needs no more of the body and `passes` over the rows repay it."""
         return rows
 
 
 def said_of_positions(backbone: Backbone, batch: Batch) -> dict[str, torch.Tensor]:
-    """The keywords beside ids and mask that what stands in the decoder takes out again: slots, and segments if it reads them."""
+    """The keywords besides ids and mask, which methods in the decoder consume: slots, and segments if the backbone reads them."""
     said = {"virtual": batch.virtual} if batch.slots else {}
     return said | ({"segments": batch.segments} if backbone.reads_segments else {})

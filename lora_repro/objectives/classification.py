@@ -2,9 +2,9 @@
 
     [cls] [prefix slots] first ([separator] second) [infix slots] eos
 
-is BERT's "[CLS] A [SEP] B [SEP]" and RoBERTa's "<s> A </s></s> B </s>"; a decoder has no cls and answers at eos. A slot's
-placeholder is eos and not pad: RoBERTa counts positions over real tokens only. Classes: cross-entropy over the labels
-(label-smoothed if asked). A number: squared error of the one output, as in the authors' GLUE code.
+is BERT's "[CLS] A [SEP] B [SEP]" and RoBERTa's "<s> A </s></s> B </s>"; a decoder has no cls and is read at eos. The placeholder
+of a slot is eos, not pad: RoBERTa counts positions over real tokens only. The loss for classes is cross-entropy over the labels
+(label-smoothed if asked), for a number the squared error of the single output, as in the authors' GLUE code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HALVES = ("dev_score_even", "dev_score_odd")
 def encode_sentence(
     first: list[int], second: list[int] | None, label: float, backbone: Backbone, slots: tuple[int, int], max_length: int
 ) -> tuple[Encoded, int]:
-    """The row of the ids of one or two sentences, and how many of them were cut: from the longer first, one at a time."""
+    """The row of one or two sentences, given as ids, and how many ids were cut: one at a time, from the longer sentence."""
     prefix, infix = slots
     pair, second = second is not None, second or []
     between, start, eos = backbone.separator if pair else [], len(backbone.cls), backbone.eos
@@ -61,10 +61,10 @@ def encode_sentence(
 
 
 def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
-    """(B, d): what the body says of each row, as `backbone.pooling` reads it.
+    """(B, d): the body's features of each row, pooled as `backbone.pooling` says.
 
-    `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, which
-    in a decoder is the only one that has seen the whole row; `mean`: over all real positions.
+    `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, the only one
+    in a decoder that has seen the whole row; `mean`: the mean over all real positions.
     """
     said = said_of_positions(backbone, batch)
     if getattr(backbone.model.config, "type_vocab_size", 0) == 2:
@@ -80,7 +80,7 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
 
 
 def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
-    """(B, n_labels) class scores, or (B, 1) a number, from features (B, d)."""
+    """Class scores (B, n_labels), or a number (B, 1), from features (B, d)."""
     x = features.unsqueeze(1) if backbone.table.picks_first else features
     for module in backbone.classifier:
         x = module(x)
@@ -89,7 +89,7 @@ def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Labeller:
-    """How a trained classifier answers, or a decoder by the probability of each label's word: nothing is searched or written.
+    """Answers by a trained classifier, or by a decoder's probability of each label's text: nothing is searched or written.
 
     `batch_size` changes speed and memory only.
     """
@@ -105,9 +105,9 @@ class Labeller:
 @final
 @dataclass(frozen=True)
 class Classification(Objective):
-    """`labels`: the classes, in the order of the head's outputs; empty for a number.
+    """`labels`: the classes, in the order of the head's outputs; empty if the task asks for a number.
 
-    `score(answers, gold)`, higher is better, chooses the checkpoint instead of the validation loss where it is given.
+    `score(answers, gold)`, higher is better; if given, it selects the checkpoint in place of the validation loss.
     """
 
     labels: tuple[str, ...]
@@ -195,9 +195,10 @@ class Classification(Objective):
 
     @torch.no_grad()
     def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
-        """`dev_loss`: mean loss a row, without smoothing; where there is a score `dev_score`, and those of every other row
+        """`dev_loss`: mean loss per row, without smoothing. If there is a score, also `dev_score` and the scores of two halves.
 
-        from the first and from the second (`dev_score_even`, `dev_score_odd`), which say what choosing by the reported rows adds.
+        `dev_score_even` and `dev_score_odd` are of every other row, from the first and from the second: they tell how much
+        selection on the reported rows adds to a score.
         """
         total, answers = 0.0, [""] * len(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
@@ -214,7 +215,7 @@ class Classification(Objective):
         return found
 
     def figure(self, validation: dict[str, float]) -> float:
-        """What the best checkpoint has least of. An undefined score (constant answers) is the worst there is."""
+        """The number that the best checkpoint minimises. An undefined score (constant predictions) counts as the worst."""
         if self.score is None:
             return validation["dev_loss"]
         score = validation["dev_score"]
@@ -240,11 +241,10 @@ class Classification(Objective):
 
     @torch.no_grad()
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> list[Encoded]:
-        """The rows with the features of the frozen body, which then runs once instead of once an epoch.
+        """The rows with the features of the frozen body, which then runs once instead of once per epoch.
 
-        Equal to running it every time where the body has no dropout (backbone.dropout 0) and nothing in it is trained;
-        padding to other lengths moves the last bits. With dropout this is the usual feature-based transfer: one noiseless
-        pass.
+        Without dropout in the body (backbone.dropout 0) this equals running it every time, but for the last bits, which padding
+        to other lengths changes. With dropout it is the usual feature-based transfer: one noiseless pass.
         """
         body_was_training = backbone.model.training
         backbone.model.eval()

@@ -1,16 +1,16 @@
-"""A text after a prompt: label-smoothed cross-entropy on its tokens and EOS (paper, Table 11; Section 2), answered by search.
+"""A text after a prompt: label-smoothed cross-entropy on its tokens and EOS (paper, Table 11; Section 2), beam search to answer.
 
 One training sequence, as in the authors' code (its separator is GPT-2's token 50256):
 
     [prefix slots] input [infix slots] separator " completion" EOS
      -------------- prompt: not scored ------------  -- scored ---
 
-The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. For logits z over V
-words and target y, with smoothing eps:  (1 - eps) * -log p(y) + eps * (1/V) * sum_v -log p(v).  The smoothing mass is spread
+The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. With V vocabulary
+entries, target y and smoothing eps it is  (1 - eps) * -log p(y) + eps * (1/V) * sum_v -log p(v).  The smoothing mass is spread
 over the full vocabulary, target included, as in the authors' code.
 
-Where an answer is one of a few given texts, none need be written: `likeliest` compares their probabilities. Shots, examples with
-their texts that stand before an input, are  input separator " completion" blank line  each; a written answer ends at that too.
+If the answer is one of a few given texts, nothing is generated: `likeliest` compares their probabilities. Shots, solved examples
+before an input, are  input separator " completion" blank line  each; a generated answer ends at a blank line too.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from lora_repro.backbone.spec import BackboneSpec
     from lora_repro.tasks.base import AbstractTask, Example
 
-MOST = 2**31  # bytes of hidden states kept
+MOST = 2**31  # bytes of hidden states to keep, at most
 
 
 def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTask | None) -> list[int]:
-    """The segment of each token of an input: 0, or 2 + k of part k of the task, that of its last letter.
+    """The segment of each token of an input: 0 or, for part k of the task, 2 + k; a token belongs to its last letter's part.
 
-    Raises UserError where a method tells parts apart and the task does not name as many.
+    Raises UserError if a method distinguishes parts and the task names another number of them.
     """
     n = len(task.parts) if task else 0
     if not backbone.reads_parts:
@@ -56,7 +56,7 @@ def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTa
 def encode_prompt(
     text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0), task: AbstractTask | None = None
 ) -> Encoded:
-    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator. `task`: which parts of it have a segment."""
+    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator. `task`: names parts with segments."""
     prefix, infix = slots
     context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
     ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
@@ -72,14 +72,14 @@ def encode_prompt(
 
 
 def completed(prompt: Encoded, text: str, backbone: Backbone) -> Encoded:
-    """The prompt with its text: " text", EOS."""
+    """The prompt followed by " text" and EOS."""
     ids = [*backbone.tokenizer.encode(" " + text, add_special_tokens=False), backbone.eos]
     virtual, segments = prompt.virtual + [-1] * len(ids), prompt.segments + [1] * len(ids)
     return Encoded(prompt.ids + ids, virtual, segments, prompt.prompt_length)
 
 
 def after(shots: Sequence[int], prompt: Encoded) -> Encoded:
-    """The prompt with the tokens of `shots` before it; they are no slots and of its own first segment."""
+    """The prompt with the tokens of `shots` before it: no slots, in segment 0."""
     n = len(shots)
     return Encoded([*shots, *prompt.ids], [-1] * n + prompt.virtual, [0] * n + prompt.segments, n + prompt.prompt_length)
 
@@ -105,7 +105,7 @@ def fitting(
 ) -> tuple[list[Example], int]:
     """The examples, those of more than `most` tokens cut by the task's own rule (`AbstractTask.fit`), and how many were cut.
 
-    A task without a rule has none cut. Raises UserError where the rule leaves nothing that fits.
+    Without a rule none is cut. Raises UserError if the rule leaves nothing that fits.
     """
     if task is None or not task.cut:
         return list(examples), 0
@@ -141,11 +141,11 @@ def summed_loss(backbone: Backbone, batch: Batch, label_smoothing: float) -> tup
 def likeliest(
     backbone: Backbone, prompts: Sequence[Encoded], answers: Sequence[str], batch_size: int, progress: Callable[[int], None]
 ) -> tuple[list[str], int]:
-    """After each prompt the answer of the largest log p, the first of equals; and the number of model calls.
+    """For each prompt the answer with the largest log p, the first of equal ones; and the number of model calls.
 
     log p(answer) = sum_t log p(token t | prompt, tokens before t), its EOS included. Each prompt with each answer is a row as in
-    training, so one forward pass does for a batch of prompts; beam search that may write nothing but the answers, with a beam for
-    each, finds the same.
+    training, so a batch of prompts takes one forward pass. Beam search restricted to the answers, with a beam for each, finds the
+    same.
     """
     found, calls = [""] * len(prompts), 0
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
@@ -166,9 +166,9 @@ def likeliest(
 @final
 @dataclass(frozen=True)
 class Completion(Objective):
-    """The objective above: chosen by its validation loss, answered by `decoder`. `task`: whose rule cuts what does not fit.
+    """The objective described above: selected by validation loss, answered by `decoder`; `task`'s rule cuts what does not fit.
 
-    A `Labeller` gives the likeliest of the task's `answers`.
+    With a `Labeller` as decoder the answer is the likeliest of the task's `answers`.
     """
 
     decoder: BeamSearch | Labeller = field(default_factory=BeamSearch)
@@ -209,7 +209,7 @@ class Completion(Objective):
         max_length: int,
         shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
-        """The prompts. Of a task without a rule none is cut; else each leaves room for the longest answer in `max_length`."""
+        """The prompts, cut to leave room for the longest answer in `max_length`; without a rule of the task none is cut."""
         shown = self._shown(shots, backbone)
 
         def tokens(example: Example) -> int:
@@ -225,12 +225,12 @@ class Completion(Objective):
         return max(len(completed(Encoded([], [], [], 0), text, backbone).ids) for text in self.task.answers)
 
     def added(self, backbone: Backbone) -> int:
-        """All of an answer that is given; of one that is written all but the last token, which is not read again."""
+        """All tokens of a given answer; of a generated one all but the last, which is never fed back."""
         longest = self._longest(backbone)
         return longest - 1 if isinstance(self.decoder, BeamSearch) else longest
 
     def _shown(self, shots: Sequence[Example], backbone: Backbone) -> list[int]:
-        """The tokens of examples with their texts."""
+        """The tokens of solved examples."""
         ids: list[int] = []
         for shot in shots:
             prompt = encode_prompt(shot.input, backbone)
@@ -239,7 +239,7 @@ class Completion(Objective):
         return ids
 
     def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
-        """[slots] text, scored from its second token on; as much of it as the model has positions for."""
+        """[slots] text, scored from its second token on and cut to the model's positions."""
         found, n = [], sum(slots)
         room = None if backbone.positions is None else backbone.positions - n - outside
         for text in texts:
@@ -261,7 +261,7 @@ class Completion(Objective):
     def validate(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int) -> dict[str, float]:
         """Mean negative log-likelihood per scored token, nats, without smoothing.
 
-        A mean over all tokens; the authors average the per-batch means, which weighs short batches more.
+        This is the mean over all tokens; the authors average the per-batch means, which gives short batches more weight.
         """
         total, count = 0.0, 0
         for _, batch in batches(rows, batch_size, backbone.pad, backbone.device):
@@ -271,10 +271,10 @@ class Completion(Objective):
 
     @torch.no_grad()
     def frozen(self, backbone: Backbone, rows: Sequence[Encoded], batch_size: int, passes: float) -> Sequence[Encoded]:
-        """The rows with the body's hidden states where they are scored, in the numbers that the head multiplies them in.
+        """The rows with the body's hidden states at scored positions, in the dtype in which the head uses them.
 
-        Only where that is what every step would compute (no dropout in the body), rows are seen more than once, and it takes at
-        most `MOST` bytes; what other rows are in a batch moves the last bits.
+        Otherwise the rows as they are: if the body has dropout, rows are seen only once, or the states exceed `MOST` bytes. Which
+        rows share a batch changes the last bits.
         """
         kind = backbone.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32

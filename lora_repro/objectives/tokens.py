@@ -1,6 +1,6 @@
-"""Texts to token ids, all at once; those of a large set are kept on disk for every run that reads it with the same tokenizer.
+"""Texts to token ids, all at once; the ids of a large set are cached on disk for every run with the same tokenizer.
 
-A file in .cache/tokens belongs to the very texts and to every byte of the tokenizer; it may be deleted at any time.
+A file in .cache/tokens is keyed by the texts and by every byte of the tokenizer; it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tokenizers
 from lora_repro.config import place
 from lora_repro.records.disk import replacing
 
-LARGE = 20_000  # texts: fewer are tokenised sooner than read
+LARGE = 20_000  # texts; fewer are tokenised faster than they are read from disk
 
 
 def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

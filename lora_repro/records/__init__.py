@@ -1,1 +1,1 @@
-"""What a run leaves: its record and name, where it happened, files whole or not at all, the hashes of what is published."""
+"""What a run leaves: its record and name, its provenance, atomically written files, the hashes of published files."""

@@ -1,7 +1,7 @@
-"""Files that a kill, a full disk or a flipped bit cannot turn into something else: written whole or not at all, or sealed.
+"""Files that survive a kill, a full disk or a flipped bit: written atomically, and sealed so that damage is detected.
 
-A sealed JSON file holds the SHA-256 of the rest of itself under `sha256`: what an unfinished run keeps for its own next attempt.
-Tensors have theirs in such a file beside them.
+A sealed JSON file holds the SHA-256 of the rest of itself under `sha256`; an unfinished run keeps such files for its next
+attempt. The hash of a tensor file is in a sealed file beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEAL = "sha256"
 
 
 def sync(path: Path) -> None:
-    """Have the operating system write a file or folder through to the disk."""
+    """Flush a file or folder to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -30,14 +30,14 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hex. Raises OSError if it cannot be read."""
+    """The SHA-256 of a file's bytes, in hex. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to, which takes its place at the end: a reader sees old or new, never half."""
+    """A temporary path beside `path` to write to, renamed to it at the end: a reader sees the old or the new file, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically, every line end as it is in `text`."""
+    """Write a UTF-8 file atomically, with the line ends of `text` unchanged."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -67,7 +67,7 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """The object that `write_json(path, sealed(...))` wrote; None if there is none, or if it is damaged, which is said."""
+    """The object that `write_json(path, sealed(...))` wrote; None if it is missing or, with a line on stderr, damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if sealed(found)[SEAL] != found[SEAL]:
@@ -81,13 +81,13 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 
 def damaged(path: Path, error: object) -> None:
-    """Say on stderr that a file of an unfinished run cannot be trusted, and that what was in it is made again."""
+    """Say on stderr that a file of an unfinished run is damaged and that its content will be computed again."""
     why = " ".join(str(error).split())[:100] or type(error).__name__
     cli.warn(f"{path} is damaged ({why}); what was in it is made again")
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder whose lock we hold."""
+    """Remove the temporary files of killed processes from a folder whose lock we hold."""
     for path in folder.glob(".*.tmp"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,7 @@
 """results/manifest.sha256: the hash of every published file, so that none changes unnoticed.
 
-A line a file, `<sha256>  <path below results/>`, sorted by path: `cd results && sha256sum -c manifest.sha256` reads it too. What
-writes below results/ notes what it wrote and nothing else; what reads records there checks them first.
+One line per file, `<sha256>  <path below results/>`, sorted by path: `cd results && sha256sum -c manifest.sha256` reads it too.
+Code that writes below results/ notes the files that it wrote and no others; code that reads records there checks them first.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256, write_text
 
 NAME, LOCK = "manifest.sha256", ".manifest.lock"
-EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # of a profile; the rest is made from these
+EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # folders of a profile from which everything else is made
 
 
 def known(results: Path) -> dict[str, set[str]] | None:
-    """Path below results/ -> its hash, or hashes where two branches were merged; None if nothing has been published there.
+    """Path below results/ -> its hash, or several after a merge of branches; None if nothing has been published there.
 
-    Raises UserError if the manifest is no manifest.
+    Raises UserError if the manifest is damaged.
     """
     try:
         lines = (results / NAME).read_text(encoding="utf-8").split("\n")
@@ -39,15 +39,14 @@ def known(results: Path) -> dict[str, set[str]] | None:
 
 
 def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -> None:
-    """Take down the hashes of files that were just written below results/, and leave out those that were removed on purpose.
+    """Record the hashes of files just written below results/, and drop files that were removed on purpose.
 
-    Any other file that is gone stays listed, and is missed by `check`. Of several hashes, which a merge may leave, the
-    file's own stays.
-    Where there is no manifest nothing is: `begin` makes one.
+    Any other missing file stays listed, so `check` reports it. Of several hashes, which a merge may leave, only the file's
+    current one is kept. Does nothing without a manifest: `begin` makes one.
     """
     if known(results) is None:
         return
-    with FileLock(results / LOCK):  # two searches may end at once
+    with FileLock(results / LOCK):  # two searches may end at the same time
         listed = known(results) or {}
         for path in removed:
             listed.pop(path.relative_to(results).as_posix(), None)
@@ -68,7 +67,7 @@ def begin(results: Path) -> None:
 
 
 def check(results: Path, folders: Iterable[str] = ("",)) -> None:
-    """Raise UserError, in one line that names the first file, unless what lies in `folders` of results/ is what was published."""
+    """Raise UserError, naming the first wrong file, unless `folders` of results/ hold exactly the published files."""
     listed = known(results)
     if listed is None:
         return
@@ -86,12 +85,12 @@ def check(results: Path, folders: Iterable[str] = ("",)) -> None:
 
 
 def check_evidence(folder: Path) -> None:
-    """`check` of what tables, claims and pages are made from, in results/<profile>."""
+    """`check` the files of results/<profile> from which tables, claims and pages are made."""
     check(folder.parent, [f"{folder.name}/{kind}" for kind in EVIDENCE])
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below a folder but the manifest and what a killed process left."""
+    """Every file below a folder except the manifest, its lock, and temporary files of killed processes."""
     hidden = (NAME, ".tmp", LOCK)
     return [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(hidden)]
 

@@ -18,14 +18,14 @@ import torch
 from lora_repro.config import place
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "evaluate", "hydra-core", "pycocoevalcap")
-# What can change a number. Results, documents and tests cannot, so they leave a run clean.
+# The files that can change a number. Changes to results, documents or tests do not make a run dirty.
 SCIENCE = ("lora_repro", "conf", "experiments", "pyproject.toml")
 CPUINFO = Path("/proc/cpuinfo")
-UNITS = {"amx_bf16": "AMX", "avx512_bf16": "BF16"}  # a CPU's units for products in bf16: as Linux calls them, as `kernels` does
+UNITS = {"amx_bf16": "AMX", "avx512_bf16": "BF16"}  # a CPU's units for bf16 products: Linux's name -> the name in `kernels`
 
 
 def _git(*arguments: str) -> str | None:
-    if place.INSTALLED:  # what lies around it is somebody else's repository
+    if place.INSTALLED:  # a repository around it would not be this project's
         return None
     try:
         done = subprocess.run(["git", *arguments], cwd=place.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
@@ -40,7 +40,7 @@ def _look() -> dict[str, Any]:
     return {"git_sha": sha, "dirty": sha is None or changes is None or changes != ""}
 
 
-# Looked up once, on import: a process runs the code that it imported, whatever is committed or stashed while it runs.
+# Looked up once, on import: a process runs the code that it imported, whatever is committed or stashed later.
 _IMPORTED = _look()
 
 
@@ -50,9 +50,9 @@ def code() -> dict[str, Any]:
 
 
 def joined(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
-    """Code and machine of a run of several attempts.
+    """Code and machine of a run that took several attempts.
 
-    Dirty unless all of them ran one clean commit; what they computed on and how is `A, then B` where it changed.
+    It is dirty unless all attempts ran the same clean commit. A device, kernel class or precision that changed is `A, then B`.
     """
     if not before:
         return now
@@ -67,7 +67,7 @@ def joined(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]
 
 
 def machine(device: torch.device, autocast: torch.dtype | None) -> dict[str, str]:
-    """What a run computes on, and in what arithmetic."""
+    """The device of a run, its kernel class, and its precision."""
     return {"device": device_name(device), "kernels": kernels(device), "precision": precision(device, autocast)}
 
 
@@ -90,7 +90,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _cpu(key: str) -> str:
-    """What Linux says of the first CPU; nothing elsewhere."""
+    """An entry of the first CPU in Linux's /proc/cpuinfo; empty on other systems."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -99,10 +99,10 @@ def _cpu(key: str) -> str:
 
 
 def kernels(device: torch.device) -> str:
-    """The class of arithmetic that a device computes in: bf16 rounds otherwise in another, and one seed may move by points.
+    """The class of a device's arithmetic: between classes bf16 rounds differently, which may move the score of a seed by points.
 
-    A CPU's is its vector width as torch uses it and, of AVX512, the units for products in bf16: `x86_64 AVX512 AMX BF16`, `x86_64
-    AVX512 no BF16`. Older records do not tell them (`x86_64 AVX512`), nor does another system than Linux.
+    A CPU's class is the vector width that torch uses and, for AVX512, its units for bf16 products: `x86_64 AVX512 AMX BF16`,
+    `x86_64 AVX512 no BF16`. These units are missing in older records (`x86_64 AVX512`) and on systems other than Linux.
     """
     if device.type == "cuda":
         return "CUDA {}.{}".format(*torch.cuda.get_device_capability(device))
@@ -116,7 +116,7 @@ def now() -> str:
 
 
 def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a record says of the place it was measured in. `ran`: code and machine of its training, of all attempts at it."""
+    """The provenance in a record: code, machine, versions, time. `ran`: code and machine of its training, over all attempts."""
     found = joined(ran, {**code(), **machine(device, autocast)})
     return {**found, "finished_at": now(), "versions": versions()}
 
@@ -130,7 +130,7 @@ def precision(device: torch.device, autocast: torch.dtype | None) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start the peak anew, so that a run in a sweep does not inherit the peak of the run before it."""
+    """Reset the peak, so that a run in a sweep does not inherit that of the run before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # not Linux: the peak is then that of the whole process

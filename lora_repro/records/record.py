@@ -1,10 +1,12 @@
-"""One JSON record a run: what was asked, what was measured, where. Named by what was asked, written atomically, found again.
+"""One JSON record per run: what was asked, what was measured, where. Its name is a hash of what was asked, so it is found again.
 
-A run's name, its signature, covers every component of the resolved configuration (a root node with a `_target_`; no tracker):
-the name of its class and the values that differ from the defaults of the class's constructor (null is absent unless the default
-is something else); further the seed and the runs that it starts from. So an option that is added with a default renames no run,
-nor does a class that moves. The record keeps the whole of what was asked, and one that disagrees with what is asked today is
-refused: a default that was changed adopts no old run.
+A run's name, its signature, covers
+- every component of the resolved configuration (a root node with a `_target_`) except the tracker: the name of its class and the
+  values that differ from its constructor's defaults (null counts as absent unless the default is something else);
+- the seed, and the runs that it starts from.
+
+So neither a new option with a default nor a class that moves renames a run. The record keeps the whole of what was asked, and is
+refused if it disagrees with what is asked today: after a default has changed, no old run is adopted.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
 
 SCHEMA = 1
-# Components that cannot change a result, and fields that cannot: names for the eye, what a file is held to, knobs that
-# only trade memory for speed, what is looked at besides.
+# Components and fields that cannot change a result: display names, checks of files, settings that only trade memory for
+# speed, additional measurements.
 MIRRORS = ("tracker",)
 EXCLUDED = (
     "backbone.label",
@@ -44,7 +46,7 @@ EXCLUDED = (
     "task.scale",
     "task.whole",
 )
-# What a run's record holds, and what in it everybody relies on.
+# The top-level entries of a record with their types, and the keys inside them on which readers rely.
 KINDS: dict[str, type] = {"signature": str, "status": str, "asked": dict, "row": dict, "measured": dict, "where": dict}
 PARTS = {
     "asked": ("backbone", "task", "method", "train", "decode", "data", "seed"),
@@ -52,14 +54,14 @@ PARTS = {
     "measured": ("parameters", "wall_seconds"),
     "where": ("backbone", "data", "device", "precision"),
 }
-# Beside a record, where the run has them: what it trained, said, measured of its updates and logged.
+# Files beside a record, if the run has them: trained weights, outputs, measurements of its updates, step metrics.
 FILES = ("adapter.safetensors", "predictions.jsonl", "updates.safetensors", "metrics.jsonl")
-# A run that ended in one of these would end so again: it is not repeated. An attempt that failed leaves no record.
+# A run with one of these statuses is not repeated: it would end the same way. A failed attempt leaves no record.
 DONE = ("finished", "diverged", "collapsed")
 
 
 def identity(resolved: dict[str, Any]) -> dict[str, Any]:
-    """What a record keeps of a resolved configuration: components less `EXCLUDED`, the seed, what the run starts from."""
+    """What a record keeps of a resolved configuration: components without `EXCLUDED`, the seed, what the run starts from."""
     kept = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
     for group, node in resolved.items():
         if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
@@ -68,14 +70,14 @@ def identity(resolved: dict[str, Any]) -> dict[str, Any]:
 
 
 def signature(resolved: dict[str, Any]) -> str:
-    """16 hex digits: the run's name. Raises UserError if a component's class is not there."""
+    """The run's name: 16 hex digits. Raises UserError if a component's class does not exist."""
     return digest(named(resolved))
 
 
 def named(resolved: dict[str, Any]) -> dict[str, Any]:
-    """What a signature is the digest of; `seed` and `starts_from` stand in it as they are. Raises what `signature` does."""
+    """The value of which the signature is a digest; it holds `seed` and `starts_from` unchanged. Raises what `signature` does."""
     kept = identity(resolved)
-    kept.pop("starts", None)  # `starts_from` says it better
+    kept.pop("starts", None)  # `starts_from` has their signatures
     return {key: _named(value) for key, value in kept.items()}
 
 
@@ -86,7 +88,7 @@ def digest(value: Any) -> str:
 
 
 def _named(node: Any) -> Any:
-    """The one form that is hashed: of a component its class and what differs from its defaults, whole floats as integers."""
+    """The canonical form that is hashed: a component as its class and what differs from its defaults, whole floats as ints."""
     if isinstance(node, dict):
         usual = {key: _named(value) for key, value in defaults(node["_target_"]).items()} if "_target_" in node else {}
         values = {key: _named(value) for key, value in node.items() if key != "_target_"}
@@ -98,14 +100,14 @@ def _named(node: Any) -> Any:
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Equal as they are written: 1 is not true."""
+    """Whether two values are written the same in JSON: 1 is not true."""
     if type(value) is type(other) and isinstance(value, str | int | None):
         return bool(value == other)
     return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def agree(record: dict[str, Any], resolved: dict[str, Any]) -> None:
-    """Raise UserError if a record was asked otherwise, on any key that both have, than the run of the same name is today."""
+    """Raise UserError if a record's configuration differs from today's of the same name, on any key that both have."""
     if differing := _differing(record["asked"], identity(resolved), ""):
         key, was, now = differing[0]
         raise UserError(
@@ -129,12 +131,12 @@ def finite(value: float) -> float | None:
 
 
 def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Predictions first, the record last: a record is the proof that everything beside it is complete. Returns it as written.
+    """Write predictions first and the record last: a record proves that the files beside it are complete. Returns the record.
 
-    It holds the hashes of what lies beside it (`files`) and, last, its own.
+    It holds the hashes of the files beside it (`files`) and, last, its own.
     """
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in predictions]
-    sealed(record)  # which refuses NaN, before anything of an older record's is replaced
+    sealed(record)  # raises on NaN before any file of an older record is replaced
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
     files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
     record = sealed({**record, "files": files})
@@ -143,7 +145,7 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
 
 
 def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | None:
-    """The first file of a run, of these, that is not what its record says; None if all are, or an older record says nothing."""
+    """The first of a run's files, among `names`, that its record's hashes contradict; None if none is, or it has no hashes."""
     for name, digest in record.get("files", {}).items():
         if name in names and (not (folder / name).is_file() or sha256(folder / name) != digest):
             return str(name)
@@ -151,10 +153,10 @@ def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | 
 
 
 def parse(text: str) -> Any:
-    """JSON of a record, which may be a stranger's.
+    """The JSON of a record of possibly unknown origin.
 
-    Raises ValueError on what is no JSON, a key that stands twice in one object, and `${`: a record holds resolved values, and
-    what refers to others could refer to this machine's environment.
+    Raises ValueError for invalid JSON, a key twice in one object, and `${`: a record holds resolved values, and an interpolation
+    could read this machine's environment.
     """
     try:
         return json.loads(text, object_pairs_hook=_plain_object)
@@ -173,7 +175,7 @@ def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The text in a value, or in lists of lists of it; objects have been looked at."""
+    """The texts in a value or in nested lists; objects inside have been checked already."""
     if isinstance(value, str):
         yield value
     for item in value if isinstance(value, list) else ():
@@ -189,7 +191,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def checked(value: Any) -> dict[str, Any]:
-    """The record itself. Raises ValueError unless it is one of this schema and what stands in it is of its kind."""
+    """The record itself. Raises ValueError unless it has this schema, entries of the right types, and its own hash, if any."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise ValueError(f"schema {value.get('schema') if isinstance(value, dict) else None}, not {SCHEMA}")
     for key, kind in KINDS.items():
@@ -210,10 +212,10 @@ def whole(found: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The record in a run's folder if that run is done. `resolved`: what is asked; raises UserError as `agree` does.
+    """The record in a run's folder if that run is done, else None. Raises UserError for a record that lacks a needed entry.
 
-    With it the files beside the record must be what it says; a run with a damaged one is not done, which is said.
-    Raises UserError for a record that lacks what it is asked for.
+    With `resolved` (what is asked) it raises UserError as `agree` does, and checks the files beside the record: a run with a
+    damaged file gets a warning and counts as not done.
     """
     path = folder / "record.json"
     if not path.exists():
@@ -233,7 +235,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     """signature -> record of every run in `runs/<profile>` or of every published one in `results/<profile>/records`.
 
-    Raises UserError for one that cannot be read, or has another name than its folder or file.
+    Raises UserError for a record that cannot be read, or whose signature is not the name of its folder or file.
     """
     found = {}
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
@@ -247,7 +249,7 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
 def load_predictions(path: Path) -> list[dict[str, Any]]:
     """The per-input lines of one run, in test order. Raises UserError if they cannot be read.
 
-    A line ends at \\n and nowhere else: an output may hold any other character that Unicode calls a line's end.
+    A line ends at \\n only: an output may contain any other character that Unicode counts as a line break.
     """
     try:
         lines = path.read_bytes().decode().split("\n")
@@ -263,13 +265,13 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process, on this host and on all that share it. A killed holder's lock is gone with it.
+    """Lock a run's folder for this process, on this host and all that share the folder. A killed process loses its lock.
 
-    The file says who holds it: process id and host. Raises Busy if another process has it, UserError where none can be had.
+    The lock file names the holder: process id and host. Raises Busy if another process holds it, UserError if none can be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A moment's patience: a table of a sweep looks whether somebody holds it.
+        # Wait a moment: a sweep's table takes the lock briefly to see whether the run is being worked on.
         held = FileLock(folder / "lock", timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
     except Timeout:
         who = holder(folder) or "unknown"
@@ -284,7 +286,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def vacate(folder: Path) -> None:
-    """Remove a run's folder, and empty ones above it, if nothing but our lock is in it: a refused command leaves nothing."""
+    """Remove a run's folder, and empty ones above it, if it holds nothing but our lock: a refused command leaves no files."""
     with suppress(OSError):
         if [path.name for path in folder.iterdir()] == ["lock"]:
             (folder / "lock").unlink()
@@ -294,7 +296,7 @@ def vacate(folder: Path) -> None:
 
 
 def holder(folder: Path) -> str:
-    """`<pid> on <host>`: the process that holds a run's folder, or held it last; empty if none did."""
+    """`<pid> on <host>`: the process that holds a run's folder or held it last; empty if there was none."""
     try:
         return (folder / "lock").read_text(encoding="utf-8")
     except OSError:

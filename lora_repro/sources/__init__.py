@@ -1,1 +1,1 @@
-"""Data and weights onto this machine, by command: from where conf/ says, checked against what it says of them."""
+"""Fetching data and weights, by command: from the addresses in conf/, checked against the hashes or commits there."""

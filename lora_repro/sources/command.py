@@ -32,11 +32,11 @@ def overview() -> str:
 
 @cli.command
 def main(arguments: Sequence[str]) -> int:
-    """Fetch everything named; 0, or the exit code of the first mistake after one `error:` line."""
+    """Fetch everything named. Returns 0, or after one `error:` line the exit code of the first mistake."""
     parser = cli.parser("fetch", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/source, or of conf/backbone")
     names = parser.parse_args(arguments).names
-    if not sys.stderr.isatty():  # no progress bars in a log; read by tqdm when transformers loads it
+    if not sys.stderr.isatty():  # no progress bars in a log; tqdm reads this when transformers imports it
         os.environ.setdefault("TQDM_DISABLE", "1")
     if not names:
         print(overview())

@@ -1,4 +1,4 @@
-"""The data sets of conf/source: their files, whole and as conf/ describes them, below one folder."""
+"""The data sets of conf/source: fetches their files below one folder, complete and checked as conf/ says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from lora_repro.records.disk import sha256 as file_sha256
 from lora_repro.records.disk import write_json, write_text
 from lora_repro.sources.download import retrieve
 
-RECEIPTS = ".fetched"  # what was got, by name of the data set: {file: sha256}
+RECEIPTS = ".fetched"  # folder of <data set>.json, what was fetched: {file: sha256}
 
 
 @dataclass(frozen=True)
 class Source:
-    """conf/source/<name>.yaml. files: path below the data folder -> {url, sha256 or blob, and where it is packed: member}."""
+    """conf/source/<name>.yaml. files: path below the data folder -> {url, sha256 or blob, and member if it is in an archive}."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ def name_of(task: Any) -> str:
 
 
 def fetch(source: Source, folder: Path = DATA) -> None:
-    """Get what is not there yet of one data set. Raises NotAvailable and UserError as `retrieve` does."""
+    """Fetch the missing files of one data set. Raises NotAvailable and UserError as `retrieve` does."""
     receipt = folder / RECEIPTS / f"{source.name}.json"
     got = _received(receipt)
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
@@ -76,7 +76,7 @@ def fetch(source: Source, folder: Path = DATA) -> None:
 
 
 def _received(receipt: Path) -> dict[str, str]:
-    """What was got before, by file; nothing where that cannot be read: a file without a checksum is then got again."""
+    """The hashes of files fetched earlier; empty if unreadable: files without a checksum in conf/ are then fetched again."""
     try:
         return dict(json.loads(receipt.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -88,7 +88,7 @@ def _right(path: Path, sha256: str | None) -> bool:
 
 
 def unpack(archive: Path, member: str, target: Path, sha256: str | None) -> None:
-    """One member of a zip or tar, by one rename. Raises UserError where it is not in there, or is another one."""
+    """Extract one member of a zip or tar, atomically. Raises UserError if it is missing or has another hash."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
         try:
@@ -120,11 +120,11 @@ def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 
 def split_mrpc(folder: Path) -> None:
-    """GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the pairs that are dev."""
+    """Write GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the dev pairs."""
     whole = folder / "msr_paraphrase_train.txt"
     lines = whole.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     if not lines or lines[0].count("\t") != 4:
-        whole.unlink()  # it has no published checksum, and is not to be taken for right the next time
+        whole.unlink()  # it has no published checksum, so the next run would accept it
         raise UserError(f"{whole} that was served is not Microsoft's training file; run the same command again")
     listed = (folder / "mrpc_dev_ids.tsv").read_text(encoding="utf-8").splitlines()
     dev = {tuple(line.split("\t")) for line in listed if line.strip()}

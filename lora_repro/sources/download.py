@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again where a server is busy, checked before it appears."""
+"""One file over HTTP: resumed after a broken connection, retried if a server is busy, checked before it appears."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BROKEN = (OSError, http.client.HTTPException)
 
 
 def retrieve(url: str, folder: Path, name: str, sha256: str | None = None, blob: str | None = None) -> Path:
-    """`folder/name`, downloaded and checked. `blob`: git's name of the content, where no sha256 is known.
+    """`folder/name`, downloaded and checked. `blob`: git's hash of the content, if no sha256 is known.
 
-    What a broken connection left stays beside it, and the next try, or command, goes on there. Raises NotAvailable where the
-    address does not answer, UserError where what it gives is something else.
+    A partial download stays beside it, and the next try or command resumes there. Raises NotAvailable if the address does not
+    answer, UserError if the content is not the expected one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{name}.part"
@@ -44,7 +44,7 @@ def retrieve(url: str, folder: Path, name: str, sha256: str | None = None, blob:
 
 
 def git_blob(path: Path) -> str:
-    """What git calls the content of a file."""
+    """Git's hash of a file's content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
         while piece := file.read(PIECE):
@@ -53,13 +53,13 @@ def git_blob(path: Path) -> str:
 
 
 def _go_on(url: str, part: Path) -> None:
-    """Append what is missing of `url` to `part`. Raises OSError or HTTPException where the connection ends early."""
+    """Append the missing rest of `url` to `part`. Raises OSError or HTTPException if the connection ends early."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # it is all here
+        if error.code == 416:  # the file is complete
             return
         raise
     with answer, part.open("ab" if answer.status == 206 else "wb") as file:

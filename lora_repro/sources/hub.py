@@ -1,7 +1,7 @@
-"""Files of the model hub at a pinned commit: asked for once, read from the cache ever after, each failure in its own words.
+"""Files of the model hub at a pinned commit: requested once, then read from the cache; each kind of failure has its message.
 
-A commit never changes, so what is cached is complete and is used without a request. `last` is downloaded after all others:
-where it is there, so are they. The cache is the hub client's own (HF_HOME, HF_HUB_CACHE); HF_HUB_OFFLINE=1 forbids requests.
+A commit never changes, so a complete download is used without a request. The files `last` are downloaded after all others: if one
+is there, so are the others. The cache is the hub client's own (HF_HOME, HF_HUB_CACHE); HF_HUB_OFFLINE=1 forbids requests.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def model(hub_id: str, revision: str) -> Path:
-    """The folder of a model: configuration, tokenizer, and weights in one form, safetensors if there are any."""
+    """The folder of a model: configuration, tokenizer, and weights in one format, safetensors if there are any."""
     return model_here(hub_id, revision) or _download(hub_id, revision, "model", lambda names: (texts(names), weights(names)))
 
 
 def model_here(hub_id: str, revision: str) -> Path | None:
-    """That folder if weights and words are in it: another program may have left the weights alone. No request is made."""
+    """That folder if it holds weights and vocabulary: another program may have fetched the weights only. Makes no request."""
     return cached(hub_id, revision, WEIGHTS) and cached(hub_id, revision, WORDS)
 
 
 def dataset(hub_id: str, revision: str, folder: str) -> Path:
-    """The folder in which `folder`/*.parquet of a data set lie."""
+    """The folder that holds the `folder`/*.parquet files of a data set."""
     wanted = f"{folder}/*.parquet"
     found = cached(hub_id, revision, (f"{folder}/.whole",), "dataset")
     if found is None:
@@ -43,12 +43,12 @@ def dataset(hub_id: str, revision: str, folder: str) -> Path:
 
 
 def texts(names: Sequence[str]) -> list[str]:
-    """Everything small at the top, without weights' indexes, which come with the weights."""
+    """The small files at the top level, without indexes of weights, which come with the weights."""
     return [name for name in names if "/" not in name and any(fnmatch.fnmatch(name, p) for p in TEXTS) and "index" not in name]
 
 
 def weights(names: Sequence[str]) -> list[str]:
-    """The weights of the first form that is there, shards first and what names them last."""
+    """The weights in the first available format: shards first, their index last."""
     first = next((name for name in WEIGHTS if name in names), None)
     if first is None:
         return []
@@ -57,7 +57,7 @@ def weights(names: Sequence[str]) -> list[str]:
 
 
 def cached(hub_id: str, revision: str, last: Sequence[str], kind: str = "model") -> Path | None:
-    """The folder of a commit that is here, whole; no request is made."""
+    """The folder of a commit if one of its `last` files is in the cache; makes no request."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     place = Path(HF_HUB_CACHE) / f"{kind}s--{hub_id.replace('/', '--')}" / "snapshots" / revision
@@ -78,10 +78,10 @@ def _download(hub_id: str, revision: str, kind: str, chosen: Callable[[Sequence[
 
 
 def _asked(call: Callable[[], Any], hub_id: str, revision: str) -> Any:
-    """What a call of the hub gives; a busy server is asked again. Raises NotAvailable or UserError, by the cause."""
+    """The result of a hub call, retried while the server is busy. Raises NotAvailable or UserError, by the cause."""
     from huggingface_hub import errors
 
-    # What the client's transport raises, by whatever name its library goes in this version.
+    # The HTTP error of the client's transport library, which differs between versions.
     transport = [kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError" and issubclass(kind, Exception)]
     failures: tuple[type[Exception], ...] = (OSError, ValueError, *transport)
     for left in reversed(range(TRIES)):
@@ -96,7 +96,7 @@ def _asked(call: Callable[[], Any], hub_id: str, revision: str) -> Any:
 
 
 def told(error: Exception, code: int | None, hub_id: str, revision: str) -> UserError:
-    """Why the hub gives nothing, and what to do."""
+    """The error that says why the hub call failed, and what to do."""
     from huggingface_hub import errors
 
     chain = [error, *filter(None, (error.__cause__, error.__context__))]

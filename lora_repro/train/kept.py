@@ -1,4 +1,4 @@
-"""What an unfinished run keeps in its folder until its record is written: how the training ended, then the answers."""
+"""What an unfinished run keeps in its folder until its record is written: the result of its training, then its answers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lora_repro.train.progress import Trained
 ADAPTER = "adapter.safetensors"
 FACTS = "trained.json"
 ANSWERS = "answers.json"
-OBSERVED = "observed.safetensors"  # a probe's, on the way
+OBSERVED = "observed.safetensors"  # a probe's intermediate file
 
 
 def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     digest = checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
-    (folder / ANSWERS).unlink(missing_ok=True)  # of weights before these
+    (folder / ANSWERS).unlink(missing_ok=True)  # answers of earlier weights
     write_json(folder / FACTS, sealed({**asdict(trained), "dev_loss": trained.facts()["dev_loss"], "adapter": digest}))
 
 
 def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:
-    """Load a finished training's weights back, if this run got that far. A damaged file means training goes on instead."""
+    """Load the weights of a finished training, if this run got that far; None, so that training resumes, if a file is damaged."""
     facts = read_sealed(folder / FACTS)
     if facts is None or not {"code", "dev_scores", "adapter"} <= set(facts):  # an older version's facts lack them
         return None
@@ -58,26 +58,26 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
 
 
 def keep_answers(folder: Path, answers: dict[str, Any]) -> None:
-    """Save what the model said and what that took: scoring may fail, and need not cost the decoding."""
+    """Save the model's outputs and their cost, so that a failure in scoring does not repeat the decoding."""
     write_json(folder / ANSWERS, sealed(answers))
 
 
 def answers(folder: Path) -> dict[str, Any] | None:
     """What `keep_answers` saved, if this run got that far."""
     found = read_sealed(folder / ANSWERS)
-    return found if found and "seconds" in found else None  # an older version's is worth no more than decoding again
+    return found if found and "seconds" in found else None  # an older version's lacks them: decode again
 
 
 def leftovers(folder: Path) -> bool:
-    """Whether a folder still holds what only an unfinished run needs, or what a killed one was writing."""
+    """Whether a folder still holds files that only an unfinished run needs, or temporary files of a killed one."""
     names = ("checkpoints", FACTS, ANSWERS, OBSERVED)
     return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
 
 
 def thin(folder: Path, most: float | None) -> None:
-    """Before a record lists what it left: drop trained weights of more than `most` GB; None keeps all.
+    """Delete trained weights of more than `most` GB; None keeps all. Call it before the record lists the run's files.
 
-    Full fine-tuning leaves a whole model a seed, which a table of scores has no use for.
+    Full fine-tuning saves a whole model per seed, which a table of scores does not need.
     """
     path = folder / ADAPTER
     if most is not None and path.is_file() and path.stat().st_size > most * 1e9:
@@ -85,7 +85,7 @@ def thin(folder: Path, most: float | None) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Drop what only an unfinished run needs. The adapter stays."""
+    """Delete what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     sweep(folder)
     for name in (FACTS, ANSWERS, OBSERVED):

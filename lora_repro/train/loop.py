@@ -1,4 +1,4 @@
-"""The training loop. It knows no method and no task: trainable tensors, rows and an objective in, a training's facts out."""
+"""The training loop. It knows no method and no task: trainable tensors, rows and an objective in, a `Trained` out."""
 
 from __future__ import annotations
 
@@ -40,22 +40,25 @@ if TYPE_CHECKING:
     from lora_repro.methods.base import Trainable
     from lora_repro.objectives.base import Objective
 
-MEASURED = 10  # steps from one look at the gradients' length to the next: as many kernels as there are tensors
-READ = {"cpu": 1}  # steps from one reading of the losses to the next; to read one is to wait for a GPU
+MEASURED = 10  # steps between two measurements of the gradient norm, which takes a kernel per tensor
+READ = {"cpu": 1}  # steps between two readings of the losses, by device (else MEASURED): reading one waits for a GPU
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' E2E code.
 
-    `batch_size` is the global batch, always: `micro_batch_size` only splits it (the loss stays the mean over all scored
-    tokens of the global batch; dropout draws other masks). `weight_decay` is on every trained tensor, biases and norms too.
-    `epochs` may end in a fraction; `steps`, where given, says how long instead. `warmup` below 1 is a share of all steps,
-    otherwise a number of steps. `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the
-    highest dev score (`score`, for tasks that have one; the later of equal ones), `last` the final ones. `group_by_length` puts
-    rows of like length into a batch (the same ones for every method, but where rows are cut). `precision`: `auto` is bf16
-    autocast where the device computes in bf16, fp16 with a scaled loss on GPUs that emulate it, else fp32. `eval_every` and
-    `checkpoint_every` count steps; null is once an epoch. `compile`, `recompute`: see `Backbone`. `paged`: see `adamw`.
+    `batch_size`: always the global batch. `micro_batch_size` only splits it: the loss stays the mean over all scored tokens of
+    the global batch; dropout masks differ.
+    `weight_decay`: applies to every trained tensor, biases and norms too.
+    `epochs`: may be fractional; `steps`, if given, sets the length instead.
+    `warmup`: below 1 a share of all steps, otherwise a number of steps.
+    `select`: `best` keeps the weights with the lowest dev loss (`select_by: loss`) or the highest dev score (`select_by: score`,
+    for tasks that have one), the later of equal ones; `last` keeps the final ones.
+    `group_by_length`: batches rows of similar length, the same ones for every method unless rows are cut.
+    `precision`: `auto` is bf16 autocast if the device computes in bf16, scaled fp16 on GPUs that emulate it, else fp32.
+    `eval_every`, `checkpoint_every`: in steps; null is once per epoch.
+    `compile`, `recompute`: see `Backbone`. `paged`: see `adamw`.
     """
 
     lr: Annotated[float, Range(0, above=True)]
@@ -85,7 +88,7 @@ class TrainConfig:
         check(f"{__name__}.TrainConfig", vars(self), "train")
 
     def ready(self) -> None:
-        """Raise NotAvailable where a package that this training needs is not installed."""
+        """Raise NotAvailable if a package that this training needs is not installed."""
         if self.paged and (absent := nf4.absent("train.paged")):
             raise absent
 
@@ -93,8 +96,8 @@ class TrainConfig:
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     """Linear warm-up from 0 and linear decay to 0 (Table 11): the rate of update `step`, counted from 1.
 
-    The released code's scheduler counts from 0: its first update has the rate 0 and its last one 1 / (T - W) of the highest
-    (T updates, W of them warm-up); here the first has 1 / W and the last 0.
+    With T updates, W of them warm-up, the first update has 1 / W of the highest rate and the last one 0. The released code's
+    scheduler counts from 0: there the first update has the rate 0 and the last one 1 / (T - W) of the highest.
     """
     warmup = config.warmup * total if config.warmup < 1 else config.warmup
     if step < warmup:
@@ -103,12 +106,12 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 def gradient_norm(tensors: Sequence[torch.Tensor]) -> float:
-    """The Euclidean length of all gradients together."""
+    """The Euclidean norm of all gradients together."""
     return float(torch.stack([torch.linalg.vector_norm(t.grad) for t in tensors if t.grad is not None]).norm())
 
 
 def epochs(config: TrainConfig, rows: int) -> float:
-    """How often a training sees each of so many rows."""
+    """The number of epochs of a training on `rows` rows."""
     return config.steps / math.ceil(rows / config.batch_size) if config.steps else config.epochs
 
 
@@ -133,12 +136,12 @@ def train(
     observe: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Trained:
-    """Train what is trainable in place and leave the selected weights in it; of several `ranks`, in the first one's.
+    """Train `trainable` in place and leave the selected weights in it; with several `ranks`, in the first rank's copy.
 
     Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
-    state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. Raises Preempted after SIGTERM or
-    Ctrl-C, with a checkpoint written first; one that comes after the last step is heeded when the selected weights are in
-    place. `observe`(step, total) may look at the weights after each step.
+    state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. After SIGTERM or Ctrl-C it writes a
+    checkpoint and raises Preempted; a signal after the last step is raised once the selected weights are in place.
+    `observe`(step, total) may read the weights after each step.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
     told: Any = None
@@ -170,9 +173,9 @@ def training(
     ranks: Ranks,
     shown: bool = True,
 ) -> Steps:
-    """`train`, which asks for the gradients of each global batch and is sent its loss and tokens: several may share a pass.
+    """`train` as a generator: yields each global batch, is sent its loss and tokens once the gradients are computed.
 
-    caught: signals that came. shown: whether it has a progress bar.
+    So several trainings may share a pass (`pack`). caught: the signals received. shown: whether it has a progress bar.
     """
     parameters = trainable.named
     tensors = list(parameters.values())
@@ -201,12 +204,12 @@ def training(
     lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
     note = log if ranks.first else silent
     read_every = READ.get(device.type, MEASURED)
-    unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []  # step, its loss, its tokens, what else is logged
+    unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []  # step, loss, tokens, other logged values
     silence = {} if ranks.first and shown else {"disable": True}
     bar = cli.bar(total, label, "step", step, **silence)
 
     def read() -> int:
-        """Log what is not read yet; the step whose loss is no number, 0 if each is one."""
+        """Read and log the pending losses; returns the first step whose loss is not finite, or 0."""
         for number, loss, tokens, values in unread:
             value, tokens_of_all = ranks.total(float(loss), tokens)
             if not math.isfinite(value):
@@ -225,7 +228,7 @@ def training(
             if position == 0 or not order:
                 order = epoch_order(len(rows.train), config.batch_size, seed, epoch, lengths)
             chosen = [rows.train[i] for i in order[position]]
-            if ranks.size > 1:  # dropout masks of its own for every rank, the same ones after a resumption
+            if ranks.size > 1:  # every rank has dropout masks of its own, which a resumed run repeats
                 torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
             backbone.model.train()
             loss, tokens = yield chosen, scaler
@@ -263,10 +266,10 @@ def training(
                     whole, even, odd = (score if math.isfinite(score) else None for score in scores)
                     state.dev_scores.append((step, whole))
                     state.dev_halves.append((step, even, odd))
-                if figure <= state.best_figure:  # of equal ones the later, which is nearer to the schedule's end
+                if figure <= state.best_figure:  # of equal ones the later, closer to the end of the schedule
                     state.best_figure, state.best_loss, state.best_step = figure, dev, step
                     state.best_sha256 = ""
-                    if config.select == "best" and step < total and ranks.first:  # at the end the live weights are the best
+                    if config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
                         state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
             if stops and (bad := read()):
@@ -291,9 +294,9 @@ def training(
 
 
 def greet(ranks: Ranks, config: TrainConfig) -> None:
-    """Have each of several ranks say what it takes. Raises UserError if a batch has fewer rows than there are ranks, or where a
+    """Have each of several ranks print its share of a batch. Raises UserError if a batch has fewer rows than there are ranks.
 
-    compiled step would write its second part's gradients over the first's: a CUDA graph has one place for them.
+    Raises it also for compiled micro-batches on a GPU: a CUDA graph would overwrite the first one's gradients with the second's.
     """
     if config.compile and config.micro_batch_size and ranks.device.type == "cuda":
         raise UserError("train.compile and train.micro_batch_size do not go together on a GPU: leave one of them out")
@@ -309,7 +312,7 @@ def greet(ranks: Ranks, config: TrainConfig) -> None:
 
 
 def _penalise(penalty: torch.Tensor, scaler: torch.amp.GradScaler) -> torch.Tensor:
-    """Gradients of a penalty beside those of the loss; its value."""
+    """Add the gradients of a penalty to those of the loss; returns its value."""
     scaler.scale(penalty).backward()  # type: ignore[no-untyped-call]
     return penalty.detach().double()
 
@@ -323,13 +326,13 @@ def own_gradients(
     scaler: torch.amp.GradScaler,
     ranks: Ranks,
 ) -> tuple[torch.Tensor, int]:
-    """Gradients of the mean loss over all scored terms of one global batch, this rank's part of them, and of the penalty.
+    """Compute this rank's part of the gradients of one global batch's mean loss over all scored terms, and of the penalty.
 
-    Returns this part of the loss, in double precision and unread, and the positions of its padded rows.
+    Returns this part of the loss, in double precision and still on the device, and the positions of its padded rows.
     """
     with autocast(backbone.device, resolve_precision(config.precision, backbone.device)):
         loss, tokens = _backward(backbone, objective, rows, config, scaler, ranks)
-        if trainable.penalty is not None and ranks.first:  # gradients of all ranks are added
+        if trainable.penalty is not None and ranks.first:  # on one rank only: gradients are summed over ranks
             loss = loss + _penalise(trainable.penalty(), scaler)
     return loss, tokens
 
@@ -342,7 +345,7 @@ def _backward(
     scaler: torch.amp.GradScaler,
     ranks: Ranks,
 ) -> tuple[torch.Tensor, int]:
-    # The divisor is the count of the whole batch, so splitting it changes nothing but the order of additions.
+    # The divisor is the count of the whole batch, so splitting the batch changes nothing but the order of additions.
     count = sum(objective.count(row) for row in rows)
     mine = ranks.share(list(rows))
     micro = config.micro_batch_size or len(mine)

@@ -1,4 +1,4 @@
-"""The optimizer: a group of parameters for each factor of the learning rate, and its state as tensors with names."""
+"""The optimizer: a parameter group for each factor of the learning rate, and its state as named tensors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Scalars = dict[str, dict[str, Any]]
 def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over all parameters. `rates`: name -> factor of the learning rate, where it is not 1.
 
-    `config.paged`: its state in memory that a GPU moves to the host when its own runs short (Dettmers et al. 2023, Section 3,
-    "Paged Optimizers"), by bitsandbytes; on a CPU nothing is paged, and the same update ends on other last bits.
+    `config.paged`: bitsandbytes keeps the state in memory that a GPU moves to the host when its own runs short (Dettmers et al.
+    2023, Section 3, "Paged Optimizers"). On a CPU nothing is paged, but the last bits of an update differ from torch's.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
@@ -29,7 +29,7 @@ def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], co
     members = [{"params": found, "factor": factor} for factor, found in groups.items()]
     how: Any = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps, "weight_decay": config.weight_decay}
     if config.paged:
-        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # said above; it comes with the first step
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # see above; comes with the first step
         paged: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)
         return paged
     return torch.optim.AdamW(members, **how, fused=True)
@@ -42,7 +42,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> tuple[dict[str, torch.Tensor], Scalars]:
-    """What the optimizer keeps of each parameter: tensors as `key.parameter`, and what is no tensor apart. Of any optimizer."""
+    """The state of any optimizer for each parameter: tensors as `key.parameter`, and the values that are no tensors."""
     tensors: dict[str, torch.Tensor] = {}
     rest: Scalars = {}
     for name, parameter in parameters.items():
@@ -57,10 +57,10 @@ def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Param
 def restore(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor], rest: Scalars
 ) -> None:
-    """Put back what `state_of` gave, on the device of each parameter and in its order in memory.
+    """Put back what `state_of` gave, on each parameter's device and in its memory layout.
 
-    A file has every tensor in the order of its rows. A fused step walks through parameter and moments as they lie: of a parameter
-    that lies otherwise (PiSSA's, out of a decomposition) each value would be given another's moments.
+    A file stores every tensor in row-major order. A fused step walks through parameter and moments in memory order: with a
+    parameter of another layout (PiSSA's, from an SVD) each value would get the moments of another one.
     """
     found: Scalars = {name: dict(rest.get(name, {})) for name in parameters}
     for key, value in tensors.items():

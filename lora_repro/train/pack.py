@@ -1,10 +1,10 @@
-"""Several trainings in lockstep, whose batches go through one frozen backbone together: of LoRA, at several rates and seeds.
+"""Several trainings in lockstep whose batches go through one frozen backbone together, such as LoRA at several rates and seeds.
 
-Each member has a model of its own (`Backbone.sharing`), whose frozen tensors are all members', and validates, saves and answers
-by it alone. Only a step is shared: the joint model multiplies the batches of all by the frozen weights at once, and adds to each
-its member's own terms (`methods.update.SharedBase`). Each gradient is that of the member's own step up to the order of additions;
-dropout draws other masks. On a GPU that a small batch leaves idle, K members cost little more than one. On a CPU, whose
-products take all its time already, K steps together are 1.0 to 1.13 times as fast as one after another, measured.
+Each member has its own model (`Backbone.sharing`), which shares the frozen tensors with the others and validates, saves and
+answers alone. Only a step is shared: the joint model multiplies the batches of all members by the frozen weights at once and adds
+each member's own terms (`methods.update.SharedBase`). The gradients are those of the member's own step up to the order of
+additions; dropout masks differ. On a GPU that a small batch leaves idle, K members cost little more than one. On a CPU, which
+matrix products keep busy already, K steps together are 1.0 to 1.13 times as fast as one after another, measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Routing(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One training of a pack: its model, what it trains there, and what `train` takes beside rows and objective."""
+    """One training of a pack: its model, its trainable parameters, and the other arguments of `train` but rows and objective."""
 
     backbone: Backbone
     trainable: Trainable
@@ -54,20 +54,20 @@ class Member:
 
 @dataclass(frozen=True)
 class Joint:
-    """The model through which all batches go, and what says there whose is what."""
+    """The model through which all batches go, and the route that assigns its positions to the members."""
 
     backbone: Backbone
     route: Routing
 
 
 def check(config: TrainConfig) -> None:
-    """Raise UserError where a pack cannot train that way."""
+    """Raise UserError for settings with which a pack cannot train."""
     if config.micro_batch_size or config.compile or config.recompute:
         raise UserError("trainings in a pack share whole steps: leave out train.micro_batch_size, compile and recompute")
 
 
 def train_together(joint: Joint, members: Sequence[Member], rows: Rows, objective: Objective) -> list[Trained]:
-    """What `train` does, for each member on these rows. Raises UserError (`check`), and Preempted as `train` does."""
+    """`train` for all members on the same rows. Raises UserError (`check`), and Preempted as `train` does."""
     for member in members:
         check(member.config)
     done: dict[int, Trained] = {}
@@ -83,7 +83,7 @@ def train_together(joint: Joint, members: Sequence[Member], rows: Rows, objectiv
                         asked[number] = steps[number].send(answer)  # type: ignore[arg-type]
                     except StopIteration as end:
                         done[number] = end.value
-                    except Preempted as error:  # it has saved its state, and so will the others
+                    except Preempted as error:  # this member has saved its state; the others will too
                         stopped = error
                 answers = {**gradients(joint, members, asked, objective)} if asked else {}
         finally:
@@ -105,7 +105,10 @@ def _steps(member: Member, rows: Rows, objective: Objective, caught: Sequence[in
 def gradients(
     joint: Joint, members: Sequence[Member], asked: Mapping[int, Asked], objective: Objective
 ) -> dict[int, Told]:
-    """Of each member that asks the gradients of its mean loss over its global batch; the losses, and positions of padded rows."""
+    """Compute the gradients of each asking member's mean loss over its global batch.
+
+    Returns for each its loss and the positions of its padded rows.
+    """
     device, config = joint.backbone.device, members[0].config
     count = {number: [objective.count(row) for row in rows] for number, (rows, _) in asked.items()}
     joint.backbone.model.train()
@@ -126,7 +129,7 @@ def gradients(
 
 
 def direct(joint: Joint, whole: Batch, rows: Mapping[int, int]) -> None:
-    """Say which of the positions that `Backbone.hidden` computes are whose: whole rows where it pads, else their real ones."""
+    """Tell the route which positions of `Backbone.hidden` are whose: whole rows where it pads, else their real positions."""
     packed = joint.backbone.batching == "packed"
     lengths = iter(whole.lengths.tolist())
     sizes = [sum(next(lengths) for _ in range(n)) if packed else n for n in rows.values()]

@@ -1,4 +1,4 @@
-"""How far a training has come: what it measured, and everything needed to go on from there bit for bit."""
+"""A training's progress: what it has measured, and everything needed to resume it bit for bit."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from lora_repro.records.disk import read_sealed, sha256
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import restore, state_of
 
-WEIGHT, MOMENT = "weight.", "optimizer."  # how a checkpoint's tensors are called
-BINS = 20  # of a training's steps, at most, whose mean losses a record has
+WEIGHT, MOMENT = "weight.", "optimizer."  # name prefixes of a checkpoint's tensors
+BINS = 20  # a record has the mean training losses of at most so many bins of steps
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it).
 
-    Peak memory and code are those of all its attempts (`provenance.joined`). dev_scores: at the steps of `dev_losses`, of an
-    objective that is chosen by a score; None where it is undefined. dev_halves: beside them, of either half of the rows.
-    train_losses: the last step of each bin of steps, and the mean of the losses of the bin's global batches.
+    peak_memory_mb, code: over all attempts at it (`provenance.joined`).
+    dev_scores: (step, score) at the steps of `dev_losses`, if a score selects; None where it is undefined.
+    dev_halves: (step, even, odd), the same for either half of the dev rows.
+    train_losses: (last step of a bin of steps, mean loss of the bin's global batches).
     """
 
     status: Literal["finished", "diverged"]
@@ -43,7 +44,7 @@ class Trained:
     train_losses: list[tuple[int, float]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """What a record says of it; status, code and peak have their own places there."""
+        """The entries of a record; status, code and peak memory have their own places there."""
         scores = {
             "dev_score": dict(self.dev_scores).get(self.best_step),
             "dev_scores": [list(pair) for pair in self.dev_scores],
@@ -63,29 +64,29 @@ class Trained:
 
 @dataclass
 class State:
-    """What a training has measured so far; goes into every checkpoint. bins: last step, number of steps, sum of their losses."""
+    """What a training has measured so far, saved in every checkpoint. bins: (last step, number of steps, sum of their losses)."""
 
     dev_losses: list[tuple[int, float]]
     tokens: int
     seconds: float
     best_step: int
     best_loss: float
-    best_sha256: str = ""  # of the file with the best weights so far, where there is one
-    best_figure: float = math.inf  # what the best checkpoint has least of: the dev loss, or a negated score
+    best_sha256: str = ""  # of the file with the best weights so far, if there is one
+    best_figure: float = math.inf  # least so far of what selects the checkpoint: the dev loss, or a negated score
     peak_memory_mb: int = 0
     code: dict[str, Any] = field(default_factory=provenance.code)
     dev_scores: list[tuple[int, float | None]] = field(default_factory=list)
     dev_halves: list[tuple[int, float | None, float | None]] = field(default_factory=list)
-    scaler: dict[str, Any] = field(default_factory=dict)  # of an fp16 loss
+    scaler: dict[str, Any] = field(default_factory=dict)  # state of the fp16 loss scaler
     bins: list[tuple[int, int, float]] = field(default_factory=list)
 
     def saw(self, step: int, loss: float, total: int) -> None:
-        """Note the training loss of a step, of `total`; steps come in order."""
+        """Add the training loss of a step to its bin; `total`: steps of the training. Call it in the order of steps."""
         _, number, summed = self.bins.pop() if self.bins and (step - 1) % math.ceil(total / BINS) else (0, 0, 0.0)
         self.bins.append((step, number + 1, summed + loss))
 
     def weigh(self, device: torch.device) -> None:
-        """Note the peak of this attempt so far."""
+        """Update the peak memory with that of this attempt."""
         self.peak_memory_mb = max(self.peak_memory_mb, provenance.peak_memory_mb(device))
 
     def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
@@ -123,12 +124,12 @@ def save_state(
 
 
 def best_path(folder: Path, step: int) -> Path:
-    """The best weights so far. Named by their step: a crash after a new best must not leave them to the older checkpoint."""
+    """The file of the best weights at `step`. After a crash an older checkpoint must not find the weights of a newer best."""
     return folder / f"best_{step:08d}.safetensors"
 
 
 def damaged_best(folder: Path, facts: Mapping[str, Any]) -> str | None:
-    """What is wrong with the best weights that a checkpoint's facts, or a state's, count on; None if nothing is."""
+    """What is wrong with the best weights that a checkpoint or state (`facts`) refers to; None if nothing is."""
     path = best_path(folder, facts["best_step"])
     try:
         return f"{path.name} does not match its hash" if facts["best_sha256"] and sha256(path) != facts["best_sha256"] else None
@@ -139,10 +140,9 @@ def damaged_best(folder: Path, facts: Mapping[str, Any]) -> str | None:
 def restore_state(
     folder: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: State
 ) -> int:
-    """Put the newest whole checkpoint back, if there is one; returns its step, or 0.
+    """Restore the newest undamaged checkpoint, if there is one; returns its step, or 0.
 
-    One that does not say which code wrote it, or keeps another optimizer's state in another way, is an older version's and is
-    removed like a damaged one.
+    A checkpoint without `code` or `optimizer` in its facts is another version's and is removed like a damaged one.
     """
 
     def unusable(facts: dict[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """The processes that share one run's batches: a single one, unless torchrun started more.
 
-Each rank computes the gradients of its rows of every global batch and all add theirs up, so the weights stay those of one
-process. The first rank alone validates, writes and answers; the others hear from it what it found.
+Each rank computes the gradients of its rows of every global batch; these are summed over the ranks, so the weights are those
+of a single process. Only the first rank validates, writes and answers; the others receive its results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _join(cpu: bool) -> Any:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank `rank` of `size`, on `device`. With one process every method hands back what it was given."""
+    """Rank `rank` of `size`, on `device`. With one process every method returns its input."""
 
     device: torch.device
     rank: int = 0
@@ -73,7 +73,7 @@ class Ranks:
         state = _join(cpu=device == "cpu")
         if state.num_processes != world_size():
             raise UserError(f"{world_size()} processes were started for device={device}, which cannot be shared: use torchrun")
-        # accelerate says cpu:0, which is no other place than cpu.
+        # accelerate says cpu:0, which is the same device as cpu.
         place = torch.device("cpu") if device == "cpu" else state.device
         return cls(place, state.process_index, state.num_processes)
 
@@ -86,7 +86,7 @@ class Ranks:
         return rows if self.size == 1 else rows[self.rank :: self.size]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the ranks, in one transfer. One that no rank has stays absent."""
+        """Replace each gradient by its sum over the ranks, in one transfer. A gradient that no rank has stays None."""
         if self.size == 1:
             return
         from accelerate.utils import reduce
@@ -105,7 +105,7 @@ class Ranks:
         return tuple(reduce(torch.tensor(values, dtype=torch.float64, device=self.device), "sum").tolist())
 
     def led(self, compute: Callable[[], T]) -> T:
-        """What `compute` gives on the first rank, on every rank; the others do not call it."""
+        """Call `compute` on the first rank only and return its result on every rank."""
         if self.size == 1:
             return compute()
         from accelerate.utils import broadcast_object_list
@@ -114,7 +114,7 @@ class Ranks:
 
     @contextmanager
     def hold(self, lock: AbstractContextManager[None]) -> Iterator[None]:
-        """Have the first rank hold a lock for all. A UserError that it meets is raised on every rank."""
+        """Have the first rank hold a lock for all ranks. A UserError from the lock is raised on every rank."""
         with ExitStack() as stack:
 
             def enter() -> UserError | None:
@@ -129,5 +129,5 @@ class Ranks:
             yield
 
     def in_turn(self) -> AbstractContextManager[None]:
-        """A block that the first rank goes through before the others."""
+        """A block that the first rank runs before the others."""
         return nullcontext() if self.size == 1 else _join(self.device.type == "cpu").main_process_first()
