@@ -191,7 +191,7 @@ class Pivot:
         The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
         A table by metric also gets the losses by step (`stem`_learning).
         """
-        from lora_repro.report.figures import (  # imported here: a caller that draws nothing does not wait for matplotlib
+        from lora_repro.report.figures import (  # lazy: matplotlib is slow to import
             beside,
             curves,
             learning,
