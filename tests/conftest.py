@@ -1,4 +1,4 @@
-"""What several test files need: tiny random backbones with a byte tokenizer, a mistake that is told in one line."""
+"""What several test files share: tiny random backbones with a byte tokenizer, the check of a one-line error, fixtures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
     """A random 2-layer model of that architecture (d = 32, 4 heads, Llama: 2 KV heads) over 257 byte tokens, float32."""
-    torch.manual_seed(seed)  # for whatever the test draws next
+    torch.manual_seed(seed)  # for what the test draws afterwards
     spec = BackboneSpec(
         name=f"tiny_{architecture}",
         label=f"random {architecture}",
@@ -86,7 +86,7 @@ def text_row(ids: list[int], prompt_length: int) -> Encoded:
 
 
 def refused(call: Callable[[], object], *parts: str) -> None:
-    """The call is refused in one line, which says all of `parts`."""
+    """Assert that the call raises a UserError whose message is one line and contains all of `parts`."""
     with pytest.raises(UserError) as caught:
         call()
     assert "\n" not in str(caught.value)
@@ -95,14 +95,14 @@ def refused(call: Callable[[], object], *parts: str) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the collector need not look at half a million objects again, test after test."""
+    """Freeze what is imported by now, so that the garbage collector does not scan half a million objects in every test."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For a test that forks: what it forks computes the same bits, and does not wait for threads that it has not got."""
+    """For a test that forks: the child computes the same bits, and does not wait for threads that a fork does not copy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -111,7 +111,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty results/ where rates are looked up; what a test composes with these rates is forgotten after it."""
+    """An empty results/ in which learning rates are looked up; compositions are not cached beyond the test."""
     remembered = (cells._run, compose.composed)
     for place in ("RESULTS", "SHIPPED"):
         monkeypatch.setattr(rates, place, tmp_path / "results")
@@ -126,9 +126,9 @@ def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist gives its workers one: tables and help take any width here
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it in its workers; without it tables and help take any width
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole sweeps first: two take minutes, and at the end all processes but one would wait for them."""
+    """Run the tests of whole sweeps first: two of them take minutes, and if they came last all other processes would wait."""
     items.sort(key=lambda item: item.path.name != "test_sweep.py")

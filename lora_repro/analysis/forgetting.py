@@ -1,8 +1,8 @@
-"""What a training takes from a model: its loss on general text, which no task here has, before and after.
+"""Forgetting: a model's loss on general text, which is in no task here, before and after training.
 
-"LoRA learns less and forgets less" (Biderman et al. 2024, arXiv 2405.09673) is about this rise beside the loss on the task. The
-text is ours, written for this: twelve passages of as many kinds, far from restaurants and triples. It is read as it stands,
-without a separator; a method's virtual tokens stand before it, as before any input.
+"LoRA learns less and forgets less" (Biderman et al. 2024, arXiv 2405.09673) compares the rise of this loss with the loss on the
+task. The text is twelve passages of different kinds, written for this project and far from restaurants and triples. It is read
+without a separator; a method's virtual tokens come before it, as before any input.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ PASSAGES = (
 )  # fmt: skip
 
 
-BATCH = 2  # passages at a time: few logits at once, so that no run's peak of memory is this
+BATCH = 2  # passages at a time, so that their logits never set a run's peak memory
 
 
 def general_loss(
     backbone: Backbone, objective: Objective, dtype: torch.dtype | None, method: AbstractMethod | None = None
 ) -> float | None:
-    """Mean negative log-likelihood of `PASSAGES`, nats a token, each after its first; None of a model that writes no text.
+    """Mean negative log-likelihood of `PASSAGES` in nats per token, without each passage's first token; None for a model that
+    generates no text.
 
-    dtype: of autocast, None without. method: the one in the model, if there is one. Leaves the model in evaluation mode.
+    dtype: of autocast, None without. method: the method in the model, if any. Leaves the model in evaluation mode.
     """
     slots, positions = (method.virtual_tokens, method.positions) if method else ((0, 0), 0)
     rows = objective.plain(PASSAGES, backbone, slots, positions - sum(slots))

@@ -1,8 +1,8 @@
-"""The LoRA factors inside a checkpoint of any make: ours, peft's, or the LoRA authors' released adapter.
+"""The LoRA factors in a checkpoint of any format: ours, peft's, or the LoRA authors' released adapter.
 
     ours      <...layers.N...>.parts.KIND.A / .B               alpha and rank from the record beside it
     peft      <...layers.N...>.<module>.lora_A.weight / _B     lora_alpha, its patterns and use_rslora from adapter_config.json
-    authors   roberta.encoder.layer.N....KIND.lora_A / _B      alpha / r given, 2 for the released one (authors.py says why)
+    authors   roberta.encoder.layer.N....KIND.lora_A / _B      alpha / r is given; 2 for the released one (authors.py says why)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.updates import scaling_of
 from lora_repro.errors import UserError
 
-# The four matrices of attention, by the end of their path below the layer; any other matrix keeps its path, such as mlp.c_proj.
+# The four attention matrices, by the end of their path in the layer; any other matrix keeps its path, such as mlp.c_proj.
 KINDS = {
     "query": r"(query|q_proj|q_lin)",
     "key": r"(key|k_proj|k_lin)",
@@ -50,8 +50,8 @@ class Factors:
 def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Factors]:
     """(kind, layer) -> factors of a run folder, an adapter file, a peft folder or an authors' .bin; kind as in KINDS or a path.
 
-    scaling: alpha / r of a .bin, which holds none; None: that of the released RoBERTa-base adapter. Raises UserError if the
-    file cannot be read, holds no LoRA or more than LoRA, has two matrices of one name, or nothing says its scaling.
+    scaling: alpha / r of a .bin, which does not hold it; None: that of the released RoBERTa-base adapter. Raises UserError if the
+    file cannot be read, holds no LoRA or more than LoRA, has two matrices of one name, or its scaling is unknown.
     """
     file, scale = _file(path, scaling)
     tensors = _authors(file) if file.suffix == ".bin" else _tensors(file)
@@ -78,10 +78,10 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
 
 
 def _named(name: str) -> tuple[tuple[str, int], str, str] | None:
-    """((kind, layer), A or B, the module's whole name) of a LoRA tensor."""
+    """((kind, layer), A or B, the module's full name) of a LoRA tensor; None for any other tensor."""
     if match := OURS.search(name):
         path, part, letter = match[2], match[3], match[4]
-        # Of a fused matrix the part names the kind; an MLP's parts are all called alike and its path tells them apart.
+        # In a fused matrix the part names the kind; the parts of an MLP share one name, and the path distinguishes them.
         kind = part if part in KINDS else _kind(path)
         return (kind, int(match[1])), letter, name.partition(".parts.")[0]
     if match := OTHERS.search(name):
@@ -120,8 +120,8 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
 
 
 def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:
-    """peft's alpha / rank, of each module its own where alpha_pattern names it; the rank is its A's."""
-    from lora_repro.exchange.peft_lora import (  # torch is needed for this format alone
+    """peft's alpha / rank by module name and rank; alpha_pattern may give a module an alpha of its own."""
+    from lora_repro.exchange.peft_lora import (  # lazy: only this format needs torch
         patterned,
         refuse_extras,
     )
@@ -138,6 +138,6 @@ def _tensors(file: Path) -> dict[str, Array]:
 
 
 def _authors(file: Path) -> dict[str, Array]:
-    from lora_repro.exchange.authors import read as read_authors  # torch is needed for this format alone
+    from lora_repro.exchange.authors import read as read_authors  # lazy: only this format needs torch
 
     return {name: tensor.numpy() for name, tensor in read_authors(file).items()}

@@ -1,4 +1,4 @@
-"""Which directions do two trainings share? phi between ranks, between seeds, between W and A, with what chance would give."""
+"""Which directions two trainings share: phi between ranks, between seeds, and between W and A, with the chance level."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ Pair = tuple[Probed, Probed]
 
 
 def ends(runs: Sequence[Probed]) -> tuple[list[Probed], list[Probed]]:
-    """The runs of the smallest and of the largest LoRA rank (the same ones where there is one rank)."""
+    """(the runs of the smallest LoRA rank, those of the largest); the same runs if there is only one rank."""
     ranks = sorted({run.rank for run in runs if run.rank})
     small, large = ([run for run in runs if run.rank == rank] for rank in (ranks[0], ranks[-1])) if ranks else ([], [])
     return small, large
 
 
 def rank_pairs(runs: Sequence[Probed], same_seed: bool = False) -> list[Pair]:
-    """(smallest rank, largest rank) of every two different seeds, both ways round; with `same_seed` of each seed.
+    """Pairs (smallest rank, largest rank) of every two different seeds, both ways round; with `same_seed` of each seed.
 
-    Two trainings of one seed share the order of the data and, in the first adapted matrix, random numbers: A of the
-    smaller rank starts as the first rows of the larger one's. What they have in common is no evidence of what was learned.
+    Two trainings with one seed share the order of the data and, in the first adapted matrix, random numbers: A of the smaller
+    rank starts as the first rows of the larger one's. What they share is therefore no evidence of what was learned.
     """
     small, large = ends(runs)
     if not small or small[0].rank == large[0].rank:
@@ -28,13 +28,13 @@ def rank_pairs(runs: Sequence[Probed], same_seed: bool = False) -> list[Pair]:
 
 
 def seed_pairs(runs: Sequence[Probed]) -> list[Pair]:
-    """Every two seeds of the largest rank."""
+    """Pairs of every two seeds of the largest rank."""
     _, large = ends(runs)
     return [(one, other) for place, one in enumerate(large) for other in large[place + 1 :]]
 
 
 def independent(groups: Sequence[Sequence[Probed]]) -> int:
-    """How many of these runs, or pairs of runs, have no seed in common: the n behind them (k seeds give k // 2 pairs)."""
+    """How many of these runs or pairs of runs share no seed, which is their n (k seeds give k // 2 pairs)."""
     used: set[int] = set()
     found = 0
     for group in groups:
@@ -48,18 +48,18 @@ def independent(groups: Sequence[Sequence[Probed]]) -> int:
 def between_ranks(
     runs: Sequence[Probed], kind: str, layer: int, same_seed: bool = False
 ) -> dict[tuple[int, int], Array]:
-    """(seed, seed) -> phi(A_small, A_large, i, j), (r_small, r_large), of `rank_pairs` (Figures 3, 6)."""
+    """(seed, seed) -> phi(A_small, A_large, i, j) as (r_small, r_large), for `rank_pairs` (Figures 3, 6)."""
     pairs = rank_pairs(runs, same_seed)
     return {(a.seed, b.seed): similarity(a.basis(kind, layer), b.basis(kind, layer)) for a, b in pairs}
 
 
 def between_seeds(runs: Sequence[Probed], kind: str, layer: int) -> list[Array]:
-    """phi(A, A', i, j), (r, r), of every two seeds of the largest LoRA rank (Figures 4, 7)."""
+    """phi(A, A', i, j) as (r, r), for every two seeds of the largest LoRA rank (Figures 4, 7)."""
     return [similarity(a.basis(kind, layer), b.basis(kind, layer)) for a, b in seed_pairs(runs)]
 
 
 def gaussian(dimension: int, m: int, n: int) -> Array:
-    """phi of two random Gaussian matrices of m and n rows: what two trainings that learned nothing would show."""
+    """phi of two random Gaussian matrices with m and n rows, as for two trainings that learned nothing."""
     return similarity(random_basis(dimension, m, seed=1), random_basis(dimension, n, seed=2))
 
 

@@ -3,15 +3,17 @@
 A run with `probe=updates` leaves `updates.safetensors` beside its record: small arrays from which the subspace and delta-W
 figures are drawn without the model (L layers, T observed steps, K kept directions, d_in inputs of the matrix):
 
-    steps (T,)                           the steps observed, the last one with the weights that were selected
+    steps (T,)                           the steps observed; the last one is of the selected weights
     <kind>.norm (T, L)                   ||D||_F of the effective update D, alpha / rank included
-    <kind>.effective_rank (T, L)         analysis.effective_rank of D
+    <kind>.effective_rank (T, L)         analysis.spectra.effective_rank of D
     <kind>.inside_<r> (T, L)             ||U^T W V||_F, U and V the top r directions of D; NaN where D has fewer
-    <kind>.weight_norm (L,)              ||W||_F; .weight_top_<r>, .weight_random_<r>: in W's own, in random directions
-    <kind>.intruders (L,)                analysis.intruders of W + D
+    <kind>.weight_norm (L,)              ||W||_F
+    <kind>.weight_top_<r> (L,)           ||U^T W V||_F, U and V the top r directions of W
+    <kind>.weight_random_<r> (L,)        ||U^T W V||_F, U and V r random directions
+    <kind>.intruders (L,)                analysis.spectra.intruders of W + D
     <kind>.spectrum (L, K)               singular values of the final D
-    <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), of D where there is none; float16
-    <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j to K
+    <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), or of D without one; float16
+    <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j up to K
 """
 
 from __future__ import annotations
@@ -51,9 +53,8 @@ UPDATES = "updates.safetensors"
 
 @dataclass(frozen=True)
 class UpdateProbe:
-    """What to look at: `kinds` of matrices; `directions` r of Table 7; bases of the layers at these `depths` (0 first, 1 last).
-
-    `points`: at how many equally spaced steps. `keep`: how many directions of an update are kept.
+    """What to measure: `kinds` of matrices; `directions`, the r of Table 7; `depths` of the layers whose bases are kept (0 is
+    the first, 1 the last); `points`, the number of equally spaced steps; `keep`, how many directions of an update are kept.
     """
 
     name: str
@@ -69,12 +70,12 @@ class UpdateProbe:
             raise UserError("probe.kinds is empty: name a kind of matrix, such as query, or leave the probe out")
 
     def begin(self, backbone: Backbone, folder: Path) -> Observer:
-        """Take down the weights; call it before a method is applied."""
+        """Copy the weights; call this before a method is applied."""
         return Observer(self, backbone, folder)
 
 
 class Observer:
-    """One run's weights before training, and what has become of them."""
+    """One run's weights before training, and the measurement of their updates."""
 
     def __init__(self, probe: UpdateProbe, backbone: Backbone, folder: Path) -> None:
         self.probe, self.path = probe, folder / OBSERVED
@@ -89,10 +90,10 @@ class Observer:
         self.layers = sorted({round(depth * last) for depth in probe.depths})
 
     def observe(self, step: int, total: int) -> None:
-        """Measure if it is time; on a resumed run the steps after its checkpoint are measured again."""
+        """Measure if `step` is one of the observed steps. A resumed run measures the steps after its checkpoint again."""
         due = {max(1, round(total * point / self.probe.points)) for point in range(1, self.probe.points + 1)}
         if step in due:
-            # Weights that are no numbers have no spectrum; the next loss that is read ends the training.
+            # Weights with NaN have no spectrum; the next loss that is read ends the training.
             with suppress(np.linalg.LinAlgError):
                 self._measure(step)
 
@@ -116,7 +117,7 @@ class Observer:
         write(kept, self.path)
 
     def finish(self, steps: int) -> None:
-        """Measure the selected weights and write everything. What was observed stays until the run has its record."""
+        """Measure the selected weights and write all arrays. The file of observed steps stays until the run has its record."""
         self._measure(steps)
         arrays: dict[str, Array] = dict(load_file(self.path))
         some = self.weights[self.probe.kinds[0]][0]
@@ -144,7 +145,7 @@ class Observer:
         write(arrays, self.final)
 
     def _constants(self, layer: int, weight: Array, s: Array) -> dict[str, float]:
-        """Of one matrix before training, whose singular values are `s`."""
+        """The measurements of one matrix before training, with singular values `s`."""
         found = {"weight_norm": float(np.linalg.norm(s))}
         for r in self.probe.directions:
             found[f"weight_top_{r}"] = float(np.linalg.norm(s[:r]))
@@ -158,27 +159,27 @@ def write(arrays: Mapping[str, Array], path: Path) -> None:
 
 
 def numbers(tensor: torch.Tensor) -> Array:
-    """float64 on the CPU."""
+    """The tensor as a float64 array on the CPU."""
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 
 def updates_at(place: Projection) -> list[Update]:
-    """The updates of the matrix at a projection's place, the outermost first; none if it is plain."""
+    """The updates of the matrix at a projection's place, outermost first; empty if it has none."""
     return [module for module in weights.chain(place.module) if isinstance(module, Update)]
 
 
 def update(place: Projection, before: Array) -> Array:
-    """The effective update D (size, d_in) of a projection: what a method adds to it, or W now minus W before."""
+    """The effective update D (size, d_in) of a projection: what a method adds to W, or else W now minus W before."""
     if found := updates_at(place):
         return sum((numbers(module.delta()[place.rows]) for module in found), np.zeros_like(before))
     now = weights.read(place.module)
-    if not now.requires_grad:  # frozen: what differs is its rounding to bf16
+    if not now.requires_grad:  # frozen: it differs only by its rounding to bf16
         return np.zeros_like(before)
     return numbers(now[place.rows]) - before
 
 
 def factors(place: Projection) -> tuple[Array, Array] | None:
-    """(left (size, k), right (k, d_in)) whose product is the update, where one update has them."""
+    """(left (size, k), right (k, d_in)) whose product is the update; None unless there is a single update with factors."""
     found = [module.factors(place.rows) for module in updates_at(place)]
     if len(found) != 1 or found[0] is None:
         return None
@@ -187,11 +188,11 @@ def factors(place: Projection) -> tuple[Array, Array] | None:
 
 
 def decomposed(place: Projection, before: Array) -> tuple[Array, Array, Array]:
-    """`singular` of `update`, from its factors where it has any: (size, k), (k,), (d_in, k)."""
+    """`singular` of `update`, from its factors if it has them: (size, k), (k,), (d_in, k)."""
     pair = factors(place)
     return singular(update(place, before)) if pair is None else singular_product(*pair)
 
 
 def padded(values: Array, length: int) -> Array:
-    """The first `length` values, zeros where there are fewer."""
+    """The first `length` values, padded with zeros."""
     return np.pad(values, (0, max(0, length - len(values))))[:length]

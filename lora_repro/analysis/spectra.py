@@ -1,6 +1,6 @@
 """Subspaces and spectra of weight updates (Section 7, Appendix G): arrays in, arrays out, numpy only.
 
-Bases are matrices of orthonormal columns, ordered by falling singular value. Where the paper's text and its shapes
+Bases are matrices of orthonormal columns, in order of decreasing singular value. Where the paper's text and its shapes
 disagree, the shapes decide: right singular vectors of A, (d_in, r), and phi = 1 - d^2 / p (Appendix G prints (1/p)(1 - d^2)).
 """
 
@@ -13,16 +13,16 @@ Array = NDArray[np.floating]
 
 
 def singular(matrix: Array) -> tuple[Array, Array, Array]:
-    """(U, s, V) with matrix = U diag(s) V^T: U (rows, k), s (k,) falling, V (columns, k), k = min(rows, columns)."""
+    """(U, s, V) with matrix = U diag(s) V^T: U (rows, k), s (k,) decreasing, V (columns, k), k = min(rows, columns)."""
     u, s, vt = np.linalg.svd(np.asarray(matrix, dtype=np.float64), full_matrices=False)
     return u, s, vt.T
 
 
 def singular_product(left: Array, right: Array) -> tuple[Array, Array, Array]:
-    """`singular` of left @ right, (rows, r) and (r, columns), without the product: k = min(r, rows, columns).
+    """`singular` of left @ right, (rows, r) and (r, columns), without forming the product: k = min(r, rows, columns).
 
-    left = Q_l R_l and right^T = Q_r R_r give left right = Q_l (R_l R_r^T) Q_r^T, and the SVD of the r x r middle is rotated
-    outwards: O((rows + columns) r^2) where the whole matrix takes O(rows columns min(rows, columns)).
+    left = Q_l R_l and right^T = Q_r R_r give left right = Q_l (R_l R_r^T) Q_r^T. The SVD of the r x r middle, rotated by Q_l and
+    Q_r, takes O((rows + columns) r^2), that of the whole matrix O(rows columns min(rows, columns)).
     """
     q_left, r_left = np.linalg.qr(np.asarray(left, np.float64))
     q_right, r_right = np.linalg.qr(np.asarray(right, np.float64).T)
@@ -44,13 +44,13 @@ def similarity(one: Array, other: Array) -> Array:
 
 
 def chance(m: int, n: int, dimension: int) -> Array:
-    """E phi(i, j) of two independent random subspaces of R^d: max(i, j) / d, as (m, n). Small models need it beside phi."""
+    """E phi(i, j) of two independent random subspaces of R^d: max(i, j) / d, as (m, n). It is not negligible in small models."""
     larger = np.maximum(*np.ogrid[1 : m + 1, 1 : n + 1])
     return np.asarray(larger / dimension)
 
 
 def random_basis(dimension: int, n: int, seed: int) -> Array:
-    """The right singular vectors of an (n, d) Gaussian matrix: what an A that learned nothing has. (d, n)."""
+    """The right singular vectors (d, n) of an (n, d) Gaussian matrix, as of an A that learned nothing."""
     return singular(np.random.default_rng(seed).standard_normal((n, dimension)))[2]
 
 
@@ -60,9 +60,9 @@ def projected_norm(weight: Array, left: Array, right: Array) -> float:
 
 
 def intruders(left: Array, tuned: Array, top: int = 10, least: float = 0.5) -> int:
-    """How many of the `top` left singular vectors of a tuned matrix have no cosine of `least` with any of `left`, the base's.
+    """How many of the `top` left singular vectors of a tuned matrix have a cosine below `least` with every vector of `left`.
 
-    Shuttleworth et al. 2024 (arXiv 2410.21228), whose numbers the defaults are; left: U (d_out, k) of the base matrix.
+    left: U (d_out, k) of the base matrix. The defaults are those of Shuttleworth et al. 2024 (arXiv 2410.21228).
     """
     mine = singular(tuned)[0][:, :top]
     return int((np.abs(left.T @ mine).max(axis=0) < least).sum())

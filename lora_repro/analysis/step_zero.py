@@ -35,7 +35,7 @@ from lora_repro.stages import adapt, backbone_of, objective_of
 from lora_repro.train.ranks import Ranks
 
 ROWS = 16
-TASKS = "e2e,sentiment"  # a decoder's and an encoder's: where nothing is asked for, as all that follows
+TASKS = "e2e,sentiment"  # default tasks, of a decoder and of an encoder; METHODS is the default, too
 METHODS = (
     ("method=glob(*,exclude=adapter_fusion)",),
     ("method=adapter_fusion", "method.sources=[one,two,three]"),
@@ -43,7 +43,7 @@ METHODS = (
     ("method=intrinsic_dimension", "method.form=said"),
     ("method=lora", "backbone.quantise=nf4"),
 )
-STD = 0.02  # of an adapter that another run would have trained, as adapter_p draws it
+STD = 0.02  # of drawn adapters that other runs would have trained; as adapter_p draws its own
 HEADER = (
     "Method", "Params: method", "Change of the output", "Largest of a row", "Change of the loss", "Largest of a row",
     "Positions left",
@@ -52,10 +52,10 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Start:
-    """A model at step 0. Of each held-out row: losses, nats a scored token; outputs (n, d), the last hidden states scored.
+    """A model at step 0. Per held-out row: losses, nats per scored token; outputs (n, d), the last hidden states that are scored.
 
-    trained: the method's values; room: positions that a row may have of its own, None without an end; untrained: whether it
-    stands over what other runs would have trained.
+    trained: the method's parameters. room: positions left for a row's own tokens, None if unlimited. untrained: whether it uses
+    freshly drawn adapters in place of those that other runs would have trained.
     """
 
     trained: int
@@ -69,7 +69,7 @@ class Start:
 def seen(
     config: DictConfig, backbone: Backbone, method: AbstractMethod | None = None, trained: int = 0, untrained: bool = False
 ) -> Start:
-    """What the model makes of each held-out row, `method` in it or none."""
+    """The model's losses and outputs on held-out rows, with `method` in it or without one."""
     objective = objective_of(config)
     backbone.model.eval()
     held_out = build(config.task).load(config.paths.data).dev
@@ -86,7 +86,7 @@ def seen(
 
 
 def alone(config: DictConfig) -> Start:
-    """The configured backbone in floats, its new head drawn as a run draws it."""
+    """The configured backbone alone, not quantised, with its new head drawn as a run draws it."""
     config = OmegaConf.merge(config, {"backbone": {"quantise": None}})  # type: ignore[assignment]
     backbone = backbone_of(config).load().to(Ranks.here(config.device).device)
     torch.manual_seed(config.seed)
@@ -95,9 +95,9 @@ def alone(config: DictConfig) -> Start:
 
 
 def start(cell: Cell) -> Start | None:
-    """A cell's method before its first step; None if it has no model, trains nothing, or goes on where another run ended.
+    """A cell's method before its first step; None if it has no model, trains nothing, or continues another run's training.
 
-    Adapters that other runs would have trained are drawn anew. Raises UserError, as a run does.
+    Adapters that other runs would have trained are drawn at random. Raises UserError, as a run does.
     """
     config = OmegaConf.create(cell.asked)
     method = build(config.method)
@@ -115,7 +115,7 @@ def start(cell: Cell) -> Start | None:
 
 
 def _borrows(method: AbstractMethod) -> bool:
-    """Whether what the method keeps is other runs', without which it cannot start; else it has drawn that itself."""
+    """Whether the method keeps adapters of other runs, without which it cannot start, and not values it has drawn itself."""
     try:
         method.check_starts(0)
     except UserError:
@@ -124,7 +124,7 @@ def _borrows(method: AbstractMethod) -> bool:
 
 
 def line(label: str, found: Start, plain: Start) -> tuple[str, ...]:
-    """The table's line of one method: of output and loss the mean change, and the largest of a row either way."""
+    """The table's line of one method: the mean change of output and loss, and the largest absolute change of a row."""
     pairs = zip(found.outputs, plain.outputs, strict=True)
     outputs = [float((with_it - without).norm() / without.norm()) for with_it, without in pairs]
     changes = [with_it - without for with_it, without in zip(found.losses, plain.losses, strict=True)]
@@ -134,12 +134,15 @@ def line(label: str, found: Start, plain: Start) -> tuple[str, ...]:
 
 
 def shown(change: float) -> str:
-    """Nothing at all told from what rounding moves."""
+    """A change as text, which distinguishes exactly 0 from rounding error such as 1e-07."""
     return "0" if not change else f"{change:.0e}" if change < 1e-4 else f"{change:.4f}"
 
 
 def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
-    """These cells, all of one task and backbone; `overrides` ask for them. UserError if none is a method on a backbone."""
+    """The table of these cells, all of one task and backbone. `overrides`: the words of the command that asks for them.
+
+    Raises UserError if none of them is a method on a backbone.
+    """
     lines, left_out, refused, untrained, plain = [], [], [], [], None
     for cell in chosen:
         label = cell.row.label
@@ -180,7 +183,7 @@ def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
 
 
 def asked_for(overrides: Sequence[str]) -> tuple[list[Cell], list[str]]:
-    """The cells to show, each row of an experiment at its first place, and the words that ask for them. Raises UserError."""
+    """(the cells to show, the words that ask for them). Of an experiment, each row at its first place. Raises UserError."""
     profile, rest = profile_of(overrides)
     names = [item.partition("=")[2] for item in rest if item.startswith("experiment=")]
     if len(names) > 1:

@@ -42,7 +42,7 @@ Checkpoint = dict[tuple[str, int], Factors]
 Counted = tuple[Mapping[tuple[str, int], int], str]
 NOT_COUNTED: Counted = ({}, "Intruder dimensions are not counted: no --base names what it was trained on.")
 ACROSS = 4  # panels in a row of a figure
-# sha256 -> whose adapter a file is.
+# sha256 of a file -> whose adapter it is.
 RELEASED = {
     "343c48c79db5dd6190696e5fcbd547f58862a3e162b6cdc12337b41acc894116": (
         "Released by the LoRA authors, RoBERTa base trained on MNLI: github.com/microsoft/LoRA, MIT licence"
@@ -56,7 +56,7 @@ def spectrum(factors: Factors) -> Array:
 
 
 def origin(path: Path) -> tuple[str, ...]:
-    """What a caption says of a file beside its name: whose it is, where that is known, and its sha256."""
+    """The facts of a caption on a file: whose it is, if known, and its sha256; empty for a folder."""
     if not path.is_file():
         return ()
     digest = sha256(path)
@@ -66,7 +66,7 @@ def origin(path: Path) -> tuple[str, ...]:
 def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
 
-    counted: of (kind, layer) the intruder dimensions, if any were counted, and what is to be said of them.
+    counted: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
     """
     rows = []
     counts, said = counted
@@ -97,7 +97,7 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted:
 
 
 def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
-    """phi(A, A') at (1, 1), (2, 2) and the whole smaller rank, for every matrix that both adapt."""
+    """phi(A, A') at (1, 1), (2, 2), the smaller rank and both whole ranks, for every matrix that both adapt."""
     rows = []
     for place in sorted(one.keys() & other.keys()):
         bases = [singular(found[place].A)[2] for found in (one, other)]
@@ -119,7 +119,7 @@ def _same_space(one: int, other: int, names: tuple[str, str]) -> None:
 
 
 def _chosen(layers: Sequence[int]) -> list[int]:
-    """First, a third, two thirds and last of the layers, as the paper shows 1, 32, 64 and 96 of 96."""
+    """The layers at the start, a third, two thirds and the end, as the paper shows 1, 32, 64 and 96 of 96."""
     return sorted({layers[round(part * (len(layers) - 1))] for part in (0, 1 / 3, 2 / 3, 1)})
 
 
@@ -128,14 +128,14 @@ def _grid(title: str, one: Factors, other: Factors) -> Map:
 
 
 def _with_chance(panels: Sequence[Map], dimension: int) -> list[list[Map]]:
-    """The panels, then two Gaussian matrices and the chance level of the same ranks, in rows of ACROSS."""
+    """The panels, then two Gaussian matrices of the same ranks and their chance level, in rows of ACROSS."""
     m, n = max((panel.values.shape for panel in panels), key=lambda shape: shape[0] * shape[1])
     every = [*panels, *beside_chance((m, n), dimension)]
     return [every[start : start + ACROSS] for start in range(0, len(every), ACROSS)]
 
 
 def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path) -> list[Path]:
-    """subspace_spectrum (singular values by layer), and subspace_phi: query against value, or the two checkpoints."""
+    """Draw subspace_spectrum, singular values by layer, and subspace_phi, query against value or the two checkpoints."""
     kinds = list(dict.fromkeys(kind for kind, _ in found))
     spectra_row = []
     for kind in kinds:
@@ -167,7 +167,7 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
 
 
 def _top_share(values: Array) -> str:
-    """sigma_1^2 / sum sigma^2 of each layer's row (layers, r), mean over the layers whose update is not zero."""
+    """sigma_1^2 / sum sigma^2 of each layer in `values` (layers, r), as the mean over the layers whose update is not zero."""
     squares = np.square(values[values[:, 0] > 0])
     return f"{np.mean(squares[:, 0] / np.nansum(squares, axis=1)):.0%}".replace("%", " %") if len(squares) else "—"
 
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     origins = [origin(path) for path in given.checkpoint]
     counted: Sequence[Counted] = [NOT_COUNTED] * len(found)
     if given.base:
-        from lora_repro.analysis.tuned import intruders_in  # torch is needed for this alone
+        from lora_repro.analysis.tuned import intruders_in  # lazy: only this needs torch
 
         counted = intruders_in(given.base, found)
     made = [spectra(*each) for each in zip(found, names, origins, counted, strict=True)]
@@ -199,5 +199,5 @@ def main(arguments: Sequence[str]) -> int:
     caption = " ".join(f"{'. '.join(facts)}." for facts in said)
     drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, given.to)
     print(*drawn, sep="\n")
-    manifest.note(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])  # results/authors
+    manifest.note(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])  # hashes, for results/authors
     return 0

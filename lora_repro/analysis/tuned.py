@@ -1,4 +1,4 @@
-"""How many intruder dimensions adapters make in the weights that they were trained on, where these are at hand."""
+"""How many intruder dimensions adapters create in the weights that they were trained on, if these are at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Counts = dict[tuple[str, int], int]
 
 
 def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]]) -> list[tuple[Counts, str]]:
-    """(`counts`, what was counted or why nothing was) of each adapter in a backbone of conf/backbone; nothing is downloaded.
+    """For each adapter: (its `counts` in a backbone of conf/backbone, a note on them or why there are none). Downloads nothing.
 
     Raises UserError if there is no such backbone, or as `counts` does.
     """
@@ -34,7 +34,7 @@ def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]
 
 
 def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Counts:
-    """(kind, layer) -> `spectra.intruders` of W + D, of attention's matrices. Raises UserError where W is of another shape."""
+    """(kind, layer) -> `spectra.intruders` of W + D, for the attention matrices. Raises UserError if W has another shape."""
     found = {}
     for (kind, layer), factors in adapter.items():
         if kind not in NAMES:

@@ -1,4 +1,4 @@
-"""A probed run: what is known of it and the arrays that its probe measured (probe.py says which)."""
+"""A probed run: its description and the arrays that its probe measured (probe.py documents them)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as th
 
 
 def scaling_of(method: Mapping[str, Any]) -> float:
-    """alpha / r of a run's method node, alpha / sqrt(r) of a rsLoRA's. Raises KeyError where it has no alpha or rank."""
+    """alpha / r of a run's method node, or alpha / sqrt(r) for rsLoRA. Raises KeyError if it has no alpha or rank."""
     return float(method["alpha"] / method["rank"] ** (0.5 if method.get("scaling") == "sqrt_rank" else 1))
 
 
@@ -20,7 +20,7 @@ def scaling_of(method: Mapping[str, Any]) -> float:
 class Probed:
     """One run: its row, seed, LoRA rank and alpha / rank (None for another method), record and arrays.
 
-    unsearched: whether it trained at a first guess of its rate.
+    unsearched: whether its learning rate is a first guess that was not searched.
     """
 
     row: str
@@ -42,28 +42,28 @@ class Probed:
 
     @property
     def kept_layers(self) -> list[int]:
-        """The layers whose directions were kept, from the first."""
+        """The layers whose directions were kept, in order."""
         names = (name.partition(".basis_")[2] for name in self.arrays if ".basis_" in name)
         return sorted({int(name) for name in names})
 
     @property
     def middle(self) -> int:
-        """The layer that stands for the middle of the model wherever one is shown: that of a probe's depth 0.5."""
+        """The layer shown as the middle of the model: that of a probe's depth 0.5."""
         return round(0.5 * (self.n_layers - 1))
 
     def basis(self, kind: str, layer: int) -> Array:
-        """(d_in, K): right singular vectors of A, or of the update where the method has no A."""
+        """(d_in, K): right singular vectors of A, or of the update if the method has no A."""
         return self.arrays[f"{kind}.basis_{layer}"]
 
 
 def groups_of(runs: Sequence[Probed]) -> list[list[Probed]]:
-    """The runs that differ in their seed alone."""
+    """Groups of runs that differ only in their seed."""
     labels = dict.fromkeys(run.label for run in runs)
     return [[run for run in runs if run.label == label] for label in labels]
 
 
 def directions(run: Probed) -> list[int]:
-    """The r to look at: the rank of a LoRA run, all that were measured for another method."""
+    """The measured r to show: only the rank of a LoRA run, all of them for another method."""
     kind = run.kinds[0]
     measured = sorted(int(name.rpartition("_")[2]) for name in run.arrays if name.startswith(f"{kind}.inside_"))
     return [r for r in measured if run.rank is None or r == run.rank]

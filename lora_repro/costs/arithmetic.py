@@ -1,16 +1,18 @@
 """What a run costs, by arithmetic: floating-point operations, memory and disk. Numbers in, numbers out; no torch.
 
-One multiply-add counts as two operations, as in Kaplan et al. 2020 (arXiv 2001.08361, Section 2.1), and only matrix products
-count: norms, activations, embeddings and the optimizer are a few per cent. For one row of T positions, S of them scored:
+One multiply-add counts as two operations, as in Kaplan et al. 2020 (arXiv 2001.08361, Section 2.1). Only matrix products count:
+norms, activations, embeddings and the optimizer are a few per cent. For one row of T positions, S of them scored:
 
     forward   = L (2 T N + 4 T^2 d_a) + 2 T A + 2 S H
     backward  = D (2 T N + 8 T^2 d_a) + 2 T W + 4 T A + 2 S H [D > 0] + 2 S H [head trained]
 
-L blocks of N matrix values each; d_a the width of queries (scores Q K^T and their product with V are 2 T^2 d_a each, and each
-has two inputs to differentiate); A values of the matrices that a method adds; H values of the head's matrices; D blocks that
-the backward pass crosses; W block matrix values that are trained themselves. Full fine-tuning has D = L, W = L N and so three
-times the forward pass; a frozen base under LoRA or adapters D = L, W = 0, twice, plus three times their own part; a probe
-D = W = 0. Checked against torch's own counter of operations in tests/test_cost.py.
+- L: blocks, of N matrix values each. D: blocks that the backward pass crosses.
+- d_a: width of queries. Scores Q K^T and their product with V are 2 T^2 d_a each, with two inputs each to differentiate.
+- A: values of the matrices that a method adds. H: values of the head's matrices. W: block matrix values that are trained.
+
+Full fine-tuning has D = L and W = L N: its forward and backward passes together cost three times the forward pass. LoRA or
+adapters over a frozen base have D = L and W = 0: twice the forward pass, plus three times their own part. A probe has
+D = W = 0. tests/test_cost.py checks this against torch's own counter of operations.
 """
 
 from __future__ import annotations
@@ -19,19 +21,19 @@ from dataclasses import dataclass, replace
 
 FLOAT = 4  # bytes of a trained value, its gradient, and each of Adam's two moments
 CHECKPOINTS = 3  # two are kept and a third is being written
-PROCESS = 530 * 2**20  # what Python and its libraries take of main memory: 420 to 530 in the published runs of MiniLM
-LOADING, SCORING = 5.0, 0.05  # seconds a run, and a generated text (METEOR and its kin), in published records
+PROCESS = 530 * 2**20  # bytes of Python and its libraries in main memory: 420 to 530 MiB in the published runs of MiniLM
+LOADING, SCORING = 5.0, 0.05  # seconds per run, and per generated text (METEOR and the like), in published records
 
 
 @dataclass(frozen=True)
 class Outline:
     """The sizes of an adapted backbone, symbols as above.
 
-    `flow`: sum of (d_in + d_out) over a block's matrices, what it keeps for the backward pass. `kv`: width of keys. `vocabulary`:
-    outputs of a language model's head, 0 for a classifier. `parameters`: all values of the adapted model; `method` and `head`
-    of them trained. `score_heads`: attention heads where scores are kept whole (no fused attention), else 0. `quantised`: values
-    of the blocks' matrices that are kept in codes of `bits` each, which they take with their scales. `moved`: values of tensors
-    that are used as what a method makes of them, and have a gradient though they are not trained.
+    `flow`: sum of (d_in + d_out) over a block's matrices, the values it keeps for the backward pass. `kv`: width of keys.
+    `vocabulary`: outputs of a language model's head, 0 for a classifier. `parameters`: all values of the adapted model, of which
+    `method` and `head` are trained. `score_heads`: attention heads whose scores are stored (no fused attention), else 0.
+    `quantised`: block matrix values kept as codes, at `bits` each with their scales. `moved`: values of tensors that a method
+    recomputes from others; they have a gradient though they are not trained.
     """
 
     layers: int
@@ -60,11 +62,11 @@ class Outline:
 
 @dataclass(frozen=True)
 class Work:
-    """How much a run has to do. Lengths are mean positions a row, virtual tokens included; `length` counts padding too.
+    """How much a run has to do. Lengths are mean positions per row, virtual tokens included; `length` includes padding, too.
 
-    `scored`: of them, through the head. `micro`: rows at once. `longest`: the longest row. `features`: a frozen body is run
-    once over all rows, and only the head is trained on what it says. `recompute`: blocks are run again in the backward pass.
-    `new`: generated positions an input and beam, 0 for a class.
+    `scored`: positions that go through the head. `micro`: rows per micro-batch. `longest`: the longest row. `features`: the
+    frozen body runs once over all rows, and only the head is trained on its outputs. `recompute`: blocks are run again in the
+    backward pass. `new`: generated positions per input and beam, 0 for a class.
     """
 
     steps: int
@@ -88,13 +90,13 @@ class Work:
 
     @property
     def train_tokens(self) -> int:
-        """Positions of the padded batches of training: what `train_tokens` is in a record."""
+        """Positions in the padded batches of training, as `train_tokens` of a record."""
         return round(self.steps * self.batch * self.length)
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of a run: `rows` at a time (training, validation, prompts, classes), or `tokens` one by one."""
+    """Floating-point operations of a run, in whole `rows` (training, validation, prompts, classes) and in single `tokens`."""
 
     rows: float
     tokens: float
@@ -105,7 +107,7 @@ class Flops:
 
 
 def forward(o: Outline, positions: float, scored: float) -> float:
-    """Operations of one row's forward pass: the first line above."""
+    """Operations of one row's forward pass, by the module's first formula."""
     return (
         o.layers * (2 * positions * o.block + 4 * positions**2 * o.width)
         + 2 * positions * o.added
@@ -114,7 +116,7 @@ def forward(o: Outline, positions: float, scored: float) -> float:
 
 
 def backward(o: Outline, positions: float, scored: float) -> float:
-    """Operations of one row's backward pass: the second line above."""
+    """Operations of one row's backward pass, by the module's second formula."""
     return (
         o.depth * (2 * positions * o.block + 8 * positions**2 * o.width)
         + 2 * positions * o.weights
@@ -126,8 +128,8 @@ def backward(o: Outline, positions: float, scored: float) -> float:
 def flops(o: Outline, work: Work) -> Flops:
     """Operations of the whole run: training, validation, and the answers to the test inputs.
 
-    A beam search runs each prompt once and then `beam` x `new` single tokens, each over the prompt and, on average, half of
-    what has been generated.
+    A beam search runs each prompt once and then `beam` x `new` single tokens. Each token attends to the prompt and, on average,
+    to half of the generated text.
     """
     rows = work.test_rows * forward(o, work.prompt, 1)
     validation = work.evaluations * work.dev_rows * forward(o, work.dev_length, work.scored)
@@ -145,16 +147,19 @@ def flops(o: Outline, work: Work) -> Flops:
 
 
 def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
-    """Peak bytes: the greatest of loading, training and decoding. `size`: bytes of a value in a matrix product.
+    """Peak bytes: the largest of loading, training and decoding. `size`: bytes of a value in a matrix product.
 
-    Weights: float32 as loaded, a quantised matrix its codes, and where products are in 16 bits a copy of the blocks' float32
-    matrices in these. Loading: twice the float32 weights, the file and the model, in main memory: a GPU (`process` 0) gets what
-    is loaded. Training: 12 bytes a trained value (gradient, two moments), 8 a moved one (what is made of it, its gradient), and
-    activations, each matrix's input and output in the blocks that the backward pass crosses: 18 d values a position in GPT-2,
-    near the 34 d bytes (17 d values) of Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2), of 4 bytes: autocast keeps norms and
-    residuals in float32; with `recompute` the d values that enter each block, and all of one; logits in three copies of float32.
-    Decoding: keys and values of every beam, and its logits. Fragments, workspaces (a quantised matrix's floats during a product)
-    and what the data take are not counted.
+    - Weights: float32 as loaded; codes for a quantised matrix. With products in 16 bits also a 16-bit copy of the blocks' float32
+      matrices.
+    - Loading: twice the float32 weights (the file and the model) in main memory. A GPU (`process` 0) gets only the result.
+    - Training: the weights, 12 bytes per trained value (gradient, two moments), 8 per moved value (the recomputed value, its
+      gradient), the activations, and three float32 copies of the logits.
+    - Activations: each matrix's input and output in the blocks that the backward pass crosses, at 4 bytes, since autocast keeps
+      norms and residuals in float32. In GPT-2 that is 18 d values per position, near the 34 d bytes (17 d values) of Korthikanti
+      et al. 2022 (arXiv 2205.05198, Eq. 2). With `recompute`: the d values that enter each block, and all of one block.
+    - Decoding: the weights, keys and values of every beam, and its logits.
+
+    Not counted: fragmentation, workspaces (a quantised matrix as floats during a product), and the data.
     """
     weights = FLOAT * (o.parameters - o.quantised) + o.bits * o.quantised / 8
     weights += size * (o.layers * o.block - o.quantised) if size < FLOAT else 0
@@ -171,12 +176,15 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
 
 
 def disk(o: Outline, most: float | None = None) -> tuple[int, int]:
-    """(bytes kept: what was trained, unless more than `most` GB; taken meanwhile: that, checkpoints with moments, the best)."""
+    """(bytes kept, bytes used meanwhile).
+
+    Kept: the trained values, unless they exceed `most` GB. Used: these, the checkpoints with moments, and the best weights.
+    """
     trained = FLOAT * o.trained
     kept = trained if most is None or trained <= most * 1e9 else 0
     return kept, trained + CHECKPOINTS * 3 * trained + trained
 
 
 def seconds(counted: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:
-    """Time of a run at speeds in operations a second, with loading and (for `texts` generated outputs) scoring."""
+    """Seconds of a run at these speeds in operations per second, with loading and the scoring of `texts` generated outputs."""
     return LOADING + SCORING * texts + counted.rows / speed_rows + counted.tokens / speed_tokens

@@ -1,4 +1,4 @@
-"""The settings of a cost measurement (conf/experiment/latency.yaml), and the memory that arithmetic alone says is needed."""
+"""The settings of a cost measurement (conf/experiment/latency.yaml), and the least memory that training needs, by arithmetic."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 from lora_repro.errors import UserError
 
 FLOAT32 = 4
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; of 64 a scale of 8 bits; of 256 scales a float32 (`backbone.nf4`)
-NF4_SINGLE_BITS = 4 + 32 / 64  # without double quantisation: of 64 a float32
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; an 8-bit scale per 64 codes; a float32 per 256 scales (`backbone.nf4`)
+NF4_SINGLE_BITS = 4 + 32 / 64  # without double quantisation: a float32 scale per 64 codes
 MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is timed and what is trained a few steps for its memory.
+    """What is timed, and what is trained for a few steps to measure its memory.
 
-    Timing: `rounds` interleaved rounds after `warmup` calls, at every batch size of `batches` x length of `lengths`, and as many
-    of a training step; `resamples` of the bootstrap; CPU `threads` (null: torch's default). Memory: `train_steps` optimizer
-    steps. A step has `train_batch` sequences of `train_length` tokens. A row says whether it is `timed` and `trained`, whether
-    LoRA is `merged`, and whether it is timed on a `copy` of the plain weights (merging always is). `arithmetic`: a `label` and
-    the `shape` of a model too large to run, `bytes` a value.
+    - Forward passes: `rounds` interleaved rounds after `warmup` calls, at every size of `batches` x `lengths`.
+    - Training steps: as many rounds, of `train_batch` sequences of `train_length` tokens.
+    - Memory: `train_steps` optimizer steps of that size.
+    - `resamples`: of the bootstrap. `threads`: of the CPU (null: torch's default).
+    - Per row: whether it is `timed` and `trained`, whether LoRA is `merged`, and whether it is timed on a `copy` of the plain
+      weights (a merged one always is).
+    - `arithmetic`: a `label` and the `shape` of a model too large to run, with its `bytes` per value.
     """
 
     rounds: int
@@ -55,7 +57,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes that training cannot do without, by arithmetic: activations and buffers come on top."""
+    """The least bytes that training needs, by arithmetic; activations and buffers come on top."""
 
     weights: int
     gradients: int
@@ -73,11 +75,11 @@ class Limit:
 
 
 def limit(total: int, trained: int, width: int = FLOAT32, quantised: int = 0) -> Limit:
-    """weights P w, gradients T w, AdamW's moments 2 T w, checkpoint T w bytes.
+    """Bytes: weights P w, gradients T w, AdamW's moments 2 T w, checkpoint T w.
 
-    P = `total` values of the adapted model, T = `trained` ones, w = `width` bytes a value. Paper, Section 4.2: no state
-    is kept for frozen values, so training with T << P needs little more than the weights. Q = `quantised` of the P values are
-    in NF4, at 4.127 bits each instead.
+    P = `total` values of the adapted model, T = `trained` values, w = `width` bytes per value. `quantised` of the P values are in
+    NF4 and take 4.127 bits each instead. Paper, Section 4.2: frozen values need no optimizer state, so training with T << P
+    needs little more than the weights.
     """
     weights = (total - quantised) * width + round(quantised * NF4_BITS / 8)
     return Limit(weights, trained * width, MOMENTS * trained * width, trained * width)

@@ -1,4 +1,4 @@
-"""How fast this machine is at a run's own work: a few steps of one block of the backbone's true shape, timed."""
+"""Measures how fast this machine does a run's work, by timing a few steps of one block of the backbone's true shape."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from transformers import AutoConfig, AutoModel
 from lora_repro.costs.arithmetic import Outline, Work, backward, forward
 from lora_repro.train.precision import autocast, round_frozen
 
-SECONDS, REPEATS = 0.2, 5  # repeated until either is reached
-POSITIONS = 1024  # on a CPU, where more of them are no faster each
+SECONDS, REPEATS = 0.2, 5  # a step is repeated until either limit is reached
+POSITIONS = 1024  # most positions in a step on a CPU, where a larger step is no faster per position
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Operations a second: of whole rows, forward and backward, and of single tokens in a beam search."""
+    """Operations per second: of whole rows, forward and backward, and of single tokens in a beam search."""
 
     rows: float
     tokens: float
@@ -33,12 +33,12 @@ _known: dict[str, Speed] = {}
 def speed(
     shape: dict[str, Any], outline: Outline, work: Work, device: torch.device, dtype: torch.dtype | None
 ) -> Speed:
-    """Measured once a process for each shape, batch and precision, at lengths that are powers of two; some seconds at most.
+    """The speed of this machine, measured once per process for each shape, batch and precision; this takes a few seconds.
 
-    `shape`: what `AutoConfig.for_model` takes. `dtype`: of autocast, None for float32. The optimizer's step is part of it where
-    the block's own matrices are trained.
+    Lengths are rounded to powers of two. `shape`: the arguments of `AutoConfig.for_model`. `dtype`: of autocast, None for
+    float32. The optimizer's step is included if the block's own matrices are trained.
     """
-    length = 2 ** round(math.log2(max(work.length, 1)))  # alike lengths share a measurement
+    length = 2 ** round(math.log2(max(work.length, 1)))  # similar lengths share a measurement
     n = work.micro if device.type == "cuda" else max(1, min(work.micro, POSITIONS // length))
     beams = min(work.test_batch, work.test_rows) * work.beam if work.new else 0
     tuned = outline.weights > 0
@@ -57,7 +57,7 @@ def speed(
 
 
 def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | None) -> torch.nn.Module:
-    """The body of such a model with one layer and a few words."""
+    """The body of a model of this shape, with one layer and a small vocabulary."""
     config = AutoConfig.for_model(**shape)
     config.num_hidden_layers, config.vocab_size = 1, 64
     for name in ("bos_token_id", "eos_token_id"):
@@ -70,7 +70,7 @@ def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | N
 
 
 def _rows(model: torch.nn.Module, n: int, length: int, tuned: bool, device: torch.device) -> Callable[[], None]:
-    """One training step on n rows of noise."""
+    """A function that makes one training step on n rows of noise."""
     inputs = _noise(model, n, length, device).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True) if tuned else None
 
@@ -87,7 +87,7 @@ def _rows(model: torch.nn.Module, n: int, length: int, tuned: bool, device: torc
 
 
 def _tokens(model: torch.nn.Module, beams: int, device: torch.device) -> Callable[[], None]:
-    """One position of every beam."""
+    """A function that runs one position of every beam."""
     inputs = _noise(model, beams, 1, device)
 
     def step() -> None:
@@ -98,13 +98,13 @@ def _tokens(model: torch.nn.Module, beams: int, device: torch.device) -> Callabl
 
 
 def _noise(model: torch.nn.Module, n: int, length: int, device: torch.device) -> torch.Tensor:
-    """Embeddings (n, length, d)."""
+    """Random embeddings (n, length, d)."""
     config: Any = model.config
     return torch.randn(n, length, config.hidden_size).to(device)
 
 
 def _time(step: Callable[[], None], device: torch.device) -> float:
-    """Seconds of the fastest step, after one that warms up: the others waited for what else the machine does."""
+    """Seconds of the fastest step after a warm-up step: slower ones waited for other processes."""
 
     def wait() -> None:
         if device.type == "cuda":

@@ -2,9 +2,9 @@
 
     points = (1.96 + 0.84) sqrt(2 (t / 1.96)² seed² / k + input² / n)
 
-is the least true difference of two rows with k seeds each on n test inputs that shows at 5 % with a chance of 80 %, the seeds'
-error widened by Student's t as a table's intervals are (`metrics.bootstrap`). seed and input are those of the published runs on
-the task, of the plan's own profile where it has any with two seeds, else of another; nothing is typed.
+is the least true difference between two rows, with k seeds each on n test inputs, that shows at 5 % with a chance of 80 %. The
+error over seeds is widened by Student's t, as in a table's intervals (`metrics.bootstrap`). seed and input are measured on the
+published runs of the task: those of the plan's own profile if any setting there has two seeds, else those of another profile.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from lora_repro.config.place import ROOT
 from lora_repro.metrics.bootstrap import METRICS, detectable, paired_draws
 from lora_repro.records.record import load_predictions, load_records
 
-PAIRS, DRAWS = 8, 200  # settings that are compared, and resamples of their inputs: enough for two digits
+PAIRS, DRAWS = 8, 200  # pairs of settings compared, and resamples of their inputs: enough for two digits
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How far scores on one task move at `profile`, in points.
+    """How much scores on one task vary at `profile`, in points.
 
-    seed: the standard deviation over seeds of one run's score, pooled over all settings (a row at a place) with two seeds or
-    more; None where there is none. input: that of the difference of two settings' runs over resamples of n test inputs, times
-    sqrt(n), root mean square over pairs of settings.
+    seed: the standard deviation over seeds of one run's score, pooled over all settings (a row at a place) with two or more
+    seeds; None if there are none. input: the standard deviation of the difference between two settings' runs over resamples of n
+    test inputs, times sqrt(n), as the root mean square over pairs of settings.
     """
 
     profile: str
@@ -45,7 +45,7 @@ class Noise:
 
 @cache
 def noise(task: str, profile: str, results: Path = ROOT / "results") -> Noise | None:
-    """None of a task of which no two settings that answered the same inputs are published."""
+    """The noise on a task; None unless two settings that answered the same inputs are published."""
     without_seeds = None
     for name in sorted((path.parent.name for path in results.glob("*/records")), key=lambda name: (name != profile, name)):
         if found := _measured(results / name, task):
@@ -56,7 +56,7 @@ def noise(task: str, profile: str, results: Path = ROOT / "results") -> Noise | 
 
 
 def points(noise: Noise | None, seeds: int, inputs: int) -> float | None:
-    """The formula above; None where the noise is not known. One seed counts without its spread."""
+    """The least detectable difference by the module's formula; None if the noise is unknown. One seed has no spread."""
     if noise is None or not inputs or seeds < 1 or (seeds > 1 and noise.seed is None):
         return None
     widen = float(stdtrit(seeds - 1, 0.975) / ndtri(0.975)) if seeds > 1 else 0.0
@@ -69,11 +69,11 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _measured(folder: Path, task: str) -> Noise | None:
-    """What one profile's published runs say of a task."""
+    """The noise on a task from one profile's published runs (`folder`)."""
     settings: dict[str, list[Mapping[str, Any]]] = {}
     for run in _records(folder / "records").values():
         if run["asked"]["task"]["name"] == task and _score(run) is not None:
-            apart = {**run["asked"], "seed": 0, "starts_from": None}  # seeds of one setting differ in these alone
+            apart = {**run["asked"], "seed": 0, "starts_from": None}  # only these differ between the seeds of a setting
             settings.setdefault(json.dumps(apart, sort_keys=True), []).append(run)
     spread = [[100 * (_score(run) or 0.0) for run in runs] for runs in settings.values() if len(runs) > 1]
     freedom = sum(len(values) - 1 for values in spread)
@@ -96,7 +96,7 @@ def _metric(run: Mapping[str, Any]) -> str:
 
 
 def _score(run: Mapping[str, Any]) -> float | None:
-    """As tables count it: a run that collapsed or diverged has its own score, or the worst."""
+    """A run's score as tables count it: collapsed and diverged runs have their own score, or else the metric's worst."""
     value = (run["measured"].get("scores") or {}).get(_metric(run))
     return METRICS[_metric(run)].worst if value is None and run["status"] != "finished" else value
 

@@ -1,4 +1,4 @@
-"""What a sweep will take, said before it starts: the published runs' own times, for the runs that are still missing."""
+"""The expected time of a sweep, printed before it starts: the times of the published runs for those still missing here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def published_seconds(profile: str) -> dict[str, float]:
 
 
 def done(cell: Cell) -> bool:
-    """Whether a run is here already and is not run again; of one that answers another question its own run says so."""
+    """Whether a run is recorded here and will not run again. False for a record of another configuration: the run reports it."""
     with suppress(UserError):
         return record.find(cell.folder, cell.asked) is not None
     return False
@@ -28,8 +28,8 @@ def done(cell: Cell) -> bool:
 def announce(arguments: list[str]) -> None:
     """Print how many runs of an experiment are missing and about how long they take. Silent for anything else.
 
-    The estimate adds up `wall_seconds` of the published records with the same signatures, so it holds for a machine like
-    theirs; a run that nobody published yet is counted as unknown. Raises UserError if the configuration does not compose.
+    The estimate sums `wall_seconds` of the published records with the same signatures, so it holds for a similar machine. A run
+    that is not published counts as of unknown length. Raises UserError if the configuration does not compose.
     """
     named = any(item.startswith("experiment=") for item in arguments)
     if not named or any(item.startswith("-") for item in arguments):

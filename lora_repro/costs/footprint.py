@@ -39,17 +39,17 @@ from lora_repro.train import checkpoint
 from lora_repro.train.kept import ADAPTER
 from lora_repro.train.ranks import Ranks
 
-# glibc keeps freed blocks below a threshold that grows by itself; fixed, the resident set follows what is alive.
+# glibc keeps freed blocks below a threshold that it raises by itself; with a fixed one the resident set follows live memory.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def part(config: dict[str, Any], group: str) -> Any:
-    """What one group of a resolved configuration names, built."""
+    """The object that one group of a resolved configuration builds."""
     return build(OmegaConf.create(config[group]))
 
 
 def shaped(spec: BackboneSpec) -> BackboneSpec:
-    """A hub model as random weights of its shape; any other as it is."""
+    """The spec of a hub model with random weights of its shape; any other spec as it is."""
     if spec.source != "hub":
         return spec
     return replace(spec, source="random", label=f"{spec.label}, random weights")
@@ -64,7 +64,7 @@ def place(config: dict[str, Any]) -> torch.device:
 
 
 def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Batch:
-    """Sequences of `length` random tokens and the method's virtual ones; the second half is scored, as after a prompt."""
+    """Sequences of `length` random tokens plus the method's virtual tokens; the second half is scored, as after a prompt."""
     prefix, infix = method.virtual_tokens
     ids = torch.randint(backbone.embedding.num_embeddings, (batch, length)).tolist()
     context = length // 2
@@ -79,7 +79,7 @@ def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length:
 
 
 def saved(compute: Callable[[], torch.Tensor], known: Iterable[torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """What `compute` gives, and the bytes that it keeps for its backward pass: each storage once, `known` tensors' not at all."""
+    """(the result of `compute`, the bytes it keeps for its backward pass): each storage once, without those of `known`."""
     there = {tensor.untyped_storage().data_ptr() for tensor in known}
     found: dict[int, int] = {}
 
@@ -113,7 +113,7 @@ class Training:
 
 
 def training(config: dict[str, Any], device: torch.device, backbone: Backbone | None = None) -> Training:
-    """What a row of conf/row/latency trains, in float32, in its own backbone or in the one given."""
+    """The training of a row of conf/row/latency, in float32, in its own backbone or in the given one."""
     bench, method = part(config, "bench"), part(config, "method")
     torch.manual_seed(0)
     backbone = backbone or shaped(part(config, "backbone")).load().to(device)
@@ -125,12 +125,12 @@ def training(config: dict[str, Any], device: torch.device, backbone: Backbone | 
 
 
 def footprint(config: dict[str, Any]) -> dict[str, Any]:
-    """Bytes of `bench.train_steps` steps of AdamW in float32, in this process.
+    """Measure the memory of `bench.train_steps` steps of AdamW in float32, in this process.
 
-    The first step makes the optimizer's state, the second meets it while activations are alive, so the peak is that of
-    a long training. `weights` are the bytes of all parameters and buffers. `loaded` is taken with the method inserted and every
-    weight touched (a mapped file is not resident before); `peak` - `loaded` is gradients, optimizer state, activations, buffers.
-    One more step, after the peak is taken, has `activation` bytes (`saved`) and `gradient` bytes, those after its backward pass.
+    The first step creates the optimizer's state and the second has it beside live activations, so the peak is that of a long
+    training. `weights_bytes`: all parameters and buffers. `loaded_mib`: with the method inserted and every weight touched, as a
+    mapped file is not resident before. `peak_mib` - `loaded_mib`: gradients, optimizer state, activations, buffers. One more
+    step after the peak gives `activation_bytes` (`saved`) and `gradient_bytes`, those after its backward pass.
     """
     device, bench = place(config), part(config, "bench")
     held = training(config, device)
@@ -169,7 +169,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a trained row of one backbone's `cells`, each from a process of its own. Raises UserError where one fails."""
+    """One entry per trained row of one backbone's `cells`, each from a process of its own. Raises UserError if one fails."""
     swept = ("backbone=", "row/latency=")
     kept = [item for item in overrides if not item.startswith(swept)]
     entries = []
@@ -194,7 +194,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
 
 
 def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Values that each row with a printed size trains on the shape of `bench.arithmetic`, which no machine here could hold."""
+    """The values trained by each row with a printed size, on the shape of `bench.arithmetic`, a model too large to load."""
     asked = part(cells[0].asked, "bench").arithmetic
     token = "<|endoftext|>"
     spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])

@@ -1,4 +1,4 @@
-"""What one run would cost, here or on a named card: trained parameters, tokens, operations, time, memory and disk."""
+"""What one run would cost, on this machine or on a named GPU: trained parameters, tokens, operations, time, memory and disk."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lora_repro.train.ranks import Ranks
 
 @dataclass(frozen=True)
 class Forecast:
-    """`trained`, `total`: parameters. `tokens`: training positions, padding included. `memory`, `kept`, `used`: bytes.
+    """`trained`, `total`: parameters. `tokens`: training positions, padding included. `seconds`: of the whole run.
 
-    Memory is the peak's; kept on disk is what stays, used what is taken meanwhile. `lengths`: where the token counts come
-    from, `counted`, `documented` or `guessed`. train_seconds: of the training alone, which is what a trial of a rate takes.
+    In bytes: `memory` at the peak, `kept` on disk afterwards, `used` on disk meanwhile. `lengths`: where the token counts come
+    from, `counted`, `documented` or `guessed`. `train_seconds`: of the training alone, the time of a learning-rate trial.
     """
 
     trained: int
@@ -43,7 +43,7 @@ class Forecast:
 
 
 def memory(config: DictConfig) -> int:
-    """Peak bytes of one run on this machine, its lengths documented or else counted. Raises UserError where none are known."""
+    """Peak bytes of one run on this machine, from documented or else counted lengths. Raises UserError if neither is known."""
     method, ranks = build(config.method), Ranks.here(config.device)
     if not method.needs_model:
         return arithmetic.PROCESS
@@ -57,7 +57,7 @@ def memory(config: DictConfig) -> int:
 
 
 def data_of(config: DictConfig) -> Splits | None:
-    """The task's data where they are here: generated, or in a folder that was named. The hub is not asked."""
+    """The task's data if they are here: generated, or in a folder that was named. The hub is not asked."""
     task, folder = build(config.task), config.paths.data
     source = getattr(task, "source", "folder")
     return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
@@ -69,9 +69,9 @@ def _memory(dtype: torch.dtype | None, device: str, outline: Outline, work: Work
 
 
 def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None = None) -> Forecast:
-    """Count and time one run. `splits`: its data, where they are at hand. `card`: instead of this machine.
+    """The forecast of one run. `splits`: its data, if at hand. `card`: a GPU to price it for, instead of this machine.
 
-    Raises UserError where a size is not known.
+    Raises UserError if a size is not known.
     """
     method, precision = build(config.method), config.train.precision
     if not method.needs_model:
@@ -95,7 +95,7 @@ def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None
         total=found.outline.parameters,
         tokens=work.train_tokens,
         flops=counted.total,
-        # The ranks share the batches; the first alone decodes.
+        # The ranks share the batches; only the first decodes.
         seconds=arithmetic.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
         memory=_memory(dtype, ranks.device.type, found.outline, work),
         kept=kept,

@@ -1,12 +1,12 @@
-"""How fast a GPU that is not at hand would be at a run's work: its published peaks, and what part of them such runs reach.
+"""How fast a GPU that is not at hand would do a run's work, from its published peaks and the fraction that such runs reach.
 
-A step takes the longer of what the card computes and what Python needs to launch its kernels, which go on beside each other:
+The card computes while Python launches further kernels, so a step takes the longer of the two:
 
     max(FLOPs / (0.4 peak) + bytes / (0.7 bandwidth), kernels x 10 us)
 
-The parts are stated, not measured here: 0.4 of the peak is what well-run trainings report (0.46 in Chowdhery et al. 2022, arXiv
-2204.02311, Section 4.1), 0.7 what long copies reach. 90 kernels a block are those of an eager step of GPT-2 medium under LoRA,
-2,167 over 24 blocks; 30 those of one position in a beam search. Expect a factor of two either way.
+The fractions are assumed, not measured here: well-run trainings report 0.4 of the peak (0.46 in Chowdhery et al. 2022, arXiv
+2204.02311, Section 4.1), and long copies reach 0.7 of the bandwidth. An eager step of GPT-2 medium under LoRA takes 90 kernels
+per block (2,167 over 24 blocks), one position of a beam search 30. Expect an error of up to a factor of two either way.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from lora_repro.costs.calibrate import Speed
 from lora_repro.errors import UserError
 from lora_repro.train.precision import FORMATS
 
-ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.7, 10e-6  # parts of the peaks; seconds a kernel
-STEP, POSITION = 90, 30  # kernels a block: of a training step, of one generated position
-ADAMW = 28  # bytes a trained value and step: four values read, three written
-PASSES = 3  # each activation that is kept is written once, and read by the next product and by the backward pass
+ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.7, 10e-6  # fractions of the peaks; seconds per kernel
+STEP, POSITION = 90, 30  # kernels per block: in a training step, for one generated position
+ADAMW = 28  # bytes per trained value and step: four values read, three written
+PASSES = 3  # each kept activation is written once, and read by the next product and by the backward pass
 
 
 @dataclass(frozen=True)
 class Card:
-    """A line of conf/plan/hardware.yaml: 1e12 operations a second, GB/s and GB."""
+    """A GPU of conf/plan/hardware.yaml. half, fp32: 1e12 operations per second; bandwidth: GB/s; memory: GB."""
 
     name: str
     format: Literal["bf16", "fp16"]
@@ -44,11 +44,11 @@ class Card:
     source: str
 
     def dtype(self, precision: str) -> torch.dtype | None:
-        """What `auto`, `bf16`, `fp16` or `fp32` computes in on this card; None is float32."""
+        """The format in which `auto`, `bf16`, `fp16` or `fp32` computes on this card; None is float32."""
         return FORMATS[self.format if precision == "auto" else precision]
 
     def speed(self, o: Outline, work: Work, dtype: torch.dtype | None) -> Speed:
-        """Operations a second, as `calibrate.speed` measures them on a card that is at hand."""
+        """Operations per second, as `calibrate.speed` measures them on this machine's device."""
         size = FLOAT if dtype is None else 2
         blocks = o.layers * o.block * size
         peak = (self.fp32 if dtype is None else self.half) * 1e12
@@ -60,7 +60,7 @@ class Card:
         back = backward(o, work.length, work.scored) if o.trained and not work.features else 0.0
         flops = work.micro * (forward(o, work.length, work.scored) + back)
         kept = FLOAT * PASSES * work.micro * work.length * o.flow * (o.depth or o.layers)
-        parts = -(-work.batch // work.micro)  # the optimizer steps once for all of them
+        parts = -(-work.batch // work.micro)  # micro-batches per optimizer step
         moved = blocks * (2 if back else 1) + kept + ADAMW * o.trained / parts
         rows = flops / seconds(flops, moved, STEP if back else POSITION)
         beams = min(work.test_batch, work.test_rows) * work.beam
@@ -83,7 +83,7 @@ def _known() -> dict[str, dict[str, Any]]:
 
 
 def card(name: str) -> Card:
-    """The card of that name. Raises UserError."""
+    """The card of this name. Raises UserError if it is not known."""
     if name.lower() not in _known():
         raise UserError(f"hardware={name}: not known; {meant(name.lower(), _known())} (conf/plan/hardware.yaml)")
     return Card(**_known()[name.lower()])

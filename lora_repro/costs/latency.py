@@ -42,8 +42,8 @@ NAME, PLAIN, FULL = "latency", "plain", "full"
 def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
     """A copy of the plain backbone with the method in it.
 
-    It shares the plain model's weights unless `copy` or `merged` asks for its own; merging must not reach the others.
-    What an update starts at zero (LoRA's B) is drawn too, so that the merged weights differ from the plain ones.
+    It shares the plain model's weights, unless `copy` or `merged` asks for its own: merging must not change the other models.
+    Parameters that an update starts at zero (LoRA's B) are drawn at random, so that merged weights differ from the plain ones.
     """
     shared: list[Any] = [plain.tokenizer]
     if not (bench.copy or bench.merged):
@@ -64,7 +64,10 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
 
 
 def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int) -> Callable[[], torch.Tensor]:
-    """One forward pass to the logits (B, T, V) of every position, with no cache; T = `length` and the method's virtual tokens."""
+    """A function that runs one forward pass to the logits (B, T, V) of every position, without a cache.
+
+    T = `length` + the method's virtual tokens.
+    """
     prefix, infix = method.virtual_tokens
     device, total = backbone.device, prefix + length + infix
     ids = torch.randint(backbone.embedding.num_embeddings, (batch, total)).to(device)
@@ -83,21 +86,22 @@ def forward(backbone: Backbone, method: AbstractMethod, batch: int, length: int)
 
 
 def wait_for(device: torch.device) -> Callable[[], None]:
-    """What returns when the device has finished what it was told."""
+    """A function that returns when the device has finished its work."""
     return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
 
 
 def twin(plain: Backbone) -> Backbone:
-    """A copy with parameters of its own, over the plain one's memory: what a step writes there changes no time."""
+    """A copy with parameters of its own that share the plain model's memory: the values that a step writes change no time."""
     parameters: dict[int, Any] = {id(each): torch.nn.Parameter(each.detach()) for each in plain.model.parameters()}
     shared = [plain.tokenizer, *plain.model.buffers()]
     return copy.deepcopy(plain, {**parameters, **{id(thing): thing for thing in shared}})
 
 
 def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a trained row of one backbone's `cells`: every round's milliseconds of a training step, by full fine-tuning's.
+    """One entry per trained row of one backbone's `cells`: milliseconds of a training step in every round, and the slow-down
+    against full fine-tuning.
 
-    A step is forward, backward and AdamW on one random batch, in float32. Nothing where full fine-tuning is not among the cells.
+    A step is forward, backward and AdamW on one random batch, in float32. Empty if full fine-tuning is not among the cells.
     """
     rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").trained}
     if FULL not in rows:
@@ -122,7 +126,7 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
 
 def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry a size (batch x length) and timed row of one backbone's `cells`: every round's milliseconds and the slow-down."""
+    """One entry per size (batch x length) and timed row of one backbone's `cells`: milliseconds of every round, slow-down."""
     bench: Bench = part(cells[0].asked, "bench")
     rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").timed}
     named = backbone_name(cells[0])
@@ -157,7 +161,7 @@ def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
 
 def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Path:
-    """Measure what conf/experiment/latency.yaml declares, save it and return its path. Raises UserError."""
+    """Measure what conf/experiment/latency.yaml declares, and save it; returns the path. Raises UserError."""
     profile, rest = profile_of(overrides)
     declared = measures.declared(NAME, profile, rest)
     blocks = grouped(declared, backbone_name)

@@ -1,7 +1,7 @@
-"""Records of measurements that are no training runs: where they lie, by what they were asked, and whether they may be reused.
+"""Records of measurements that are not training runs: their files, their signatures, and whether they can be reused.
 
-runs/<profile>/measures/<name>.json is what this checkout measured with the declared settings, one file a kind of device
-(`latency`, `latency_cuda`); measures/adhoc/ holds what other settings gave, which is never published.
+runs/<profile>/measures/<name>.json: this checkout's measurement with the declared settings, one file per kind of device
+(`latency`, `latency_cuda`). measures/adhoc/: measurements with other settings, which are never published.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from lora_repro.cells import Cell
 from lora_repro.records.record import digest, read
 from lora_repro.results import backbone_name, declared_cells, grouped
 
-# Where it runs and where it is written; both leave a measurement the declared one. The thread count is recorded.
+# Overrides of where it runs and where it is written: the settings stay the declared ones. The thread count is recorded.
 PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 
 
 def declared(name: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
-    """What is measured: a cell a row and backbone, backbone by backbone. Raises UserError for what conf/ does not declare."""
+    """The cells to measure: one per row and backbone, by backbone. Raises UserError for anything that conf/ does not declare."""
     found = declared_cells(name, profile, overrides)
     return [cell for block in grouped(found, backbone_name) for cell in block]
 
 
 def signature_of(declared: Sequence[Cell]) -> str:
-    """16 hex digits over all declared cells: other settings, another backbone or row give another one."""
+    """16 hex digits over all declared cells; they change with any setting, backbone or row."""
     return digest([cell.signature for cell in declared])
 
 
 def path_of(folder: Path, name: str, declared: Sequence[Cell], overrides: Sequence[str], device: str) -> Path:
-    """The file of a measurement under runs/<profile> = `folder`."""
+    """The file of a measurement in `folder`, which is runs/<profile>."""
     stem = name if device == "cpu" else f"{name}_{device}"
     if all(item.split("=", 1)[0] in PLACE for item in overrides):
         return folder / "measures" / f"{stem}.json"
@@ -38,7 +38,7 @@ def path_of(folder: Path, name: str, declared: Sequence[Cell], overrides: Sequen
 
 
 def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:
-    """A finished measurement of the same question on the same device, from committed code; anything else is measured anew."""
+    """The finished measurement with signature `asked` on the same device, from committed code; None if there is none."""
     if not path.is_file():
         return None
     found = read(path)
@@ -47,6 +47,6 @@ def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:
 
 
 def load(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """stem -> measurement, for every kind of device that `folder`/measures holds."""
+    """stem -> measurement, for every kind of device in `folder`/measures."""
     paths = sorted((folder / "measures").glob(f"{name}.json")) + sorted((folder / "measures").glob(f"{name}_*.json"))
     return {path.stem: read(path) for path in paths}

@@ -1,6 +1,6 @@
-"""An adapted backbone without its weights: its modules on torch's meta device, where a tensor has a shape and no values.
+"""An adapted backbone without its weights: its modules on torch's meta device, where a tensor has a shape but no values.
 
-What a method trains, and how deep, is read off the modules that it really inserts, so a new method needs no formula here.
+What a method trains, and how deep, is read from the modules that it inserts, so a new method needs no formula here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from lora_repro.methods.base import AbstractMethod, Shape
 
 @dataclass(frozen=True)
 class Frame:
-    """`backbone`: on the meta device, the method applied. `shape`: what builds its like. `tokenizer_here`: is its own in use?"""
+    """`backbone`: on the meta device, with the method applied. `shape`: the sizes it was built from. `tokenizer_here`: whether
+    its own tokenizer is at hand.
+    """
 
     backbone: Backbone
     outline: Outline
@@ -39,7 +41,7 @@ _frames: dict[str, Frame] = {}
 
 
 def frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
-    """The frame of one backbone under one method; kept, since seeds and tasks share it. Raises UserError without a shape."""
+    """The frame of one backbone under one method, cached for other seeds and tasks. Raises UserError without a shape."""
     key = f"{spec!r} {method!r}"
     if key not in _frames:
         _frames[key] = _frame(spec, method)
@@ -86,8 +88,8 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
 def _outline(
     backbone: Backbone, sizes: Shape, old: set[str], method: dict[str, nn.Parameter], trained: set[int]
 ) -> Outline:
-    """`old`: names of the parameters that were there before the method; `trained`: ids of all trained ones, head included."""
-    below = reversed(list(enumerate(backbone.layers)))  # what stands in several layers counts as the lowest one's
+    """`old`: names of the parameters before the method was applied. `trained`: ids of all trained parameters, with the head."""
+    below = reversed(list(enumerate(backbone.layers)))  # a parameter shared by layers counts in the lowest
     place = {id(p): index for index, layer in below for p in layer.parameters()}
     inside = {name: p for name, p in method.items() if id(p) in place}
     matrices = {name: p.numel() for name, p in inside.items() if p.dim() > 1}
@@ -121,7 +123,7 @@ def _outline(
 
 
 def _moved(model: nn.Module) -> list[torch.Tensor]:
-    """The tensors that a method moves without training them: a gradient goes through each (`IntrinsicDimension`)."""
+    """The tensors that a method moves without training them, so that each has a gradient (`IntrinsicDimension`)."""
     parametrised: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
     kept = [each.original for module in parametrised for each in module.parametrizations.values()]
     return list({id(tensor): tensor for tensor in kept}.values())

@@ -44,15 +44,14 @@ from lora_repro.train.ranks import Ranks
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
 SIDES = "<<><<>>>><>"
-WORDS = ("task", "seed", "backbone", "here", "")  # columns that are said once where all lines agree and the terminal is narrow
+WORDS = ("task", "seed", "backbone", "here", "")  # on a narrow terminal these columns are printed once if all lines agree
 HARDWARE = "hardware="
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: of the time.
-
-    device: its kind, `cpu` or `cuda`.
+    """One run of a plan. `state`: `yes` (recorded here), `begun` (a checkpoint is there) or `no`. `how`: `published` or
+    `estimated`, of its time. device: its kind, `cpu` or `cuda`.
     """
 
     cell: Cell
@@ -65,7 +64,7 @@ class Line:
 
 
 def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
-    """The plan of these runs, on a card or here. UserError where one of them is no training, or its data are named and broken."""
+    """The plan of these runs, on `card` or on this machine. Raises UserError for a cell that trains nothing, or broken data."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
     published: dict[str, dict[str, Any]] = {}
@@ -76,7 +75,7 @@ def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
         profile = str(cell.asked["profile_name"])
         if not published:
             published = record.load_records(CONF.parent / "results" / profile / "records")
-        key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # seeds cost alike
+        key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # all seeds cost the same
         if key not in forecasts:
             config: DictConfig = OmegaConf.create(cell.asked)
             data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
@@ -91,7 +90,7 @@ def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
 
 
 def _device(asked: str) -> tuple[str, str]:
-    """Kind and name of what this machine computes on."""
+    """(kind, name) of the device on which this machine computes."""
     device = Ranks.here(asked).device
     return device.type, device_name(device)
 
@@ -104,22 +103,22 @@ def _state(cell: Cell) -> str:
 
 
 def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:
-    """Seconds, and whether they were published for this very run on the same device or estimated on this one."""
+    """(seconds, `published` for this run on the same device, or else `estimated`)."""
     if known and known["where"]["device"] == device:
         return float(known["measured"]["wall_seconds"]), "published"
     return expected.seconds, "estimated"
 
 
 def table(made: Sequence[Line]) -> str:
-    """Aligned columns, a line a run."""
+    """Aligned columns, one line per run."""
     told = varied([line.cell for line in made])
     return aligned([HEADER, *(_row(line, told) for line in made)], SIDES)
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Columns of text under a header; `sides`: `<` or `>` a column.
+    """Columns of text under a header; `sides`: `<` or `>` per column.
 
-    On a terminal too narrow for all of them, those of `WORDS` that hold the same text in every line are left out and told below.
+    On a terminal that is too narrow, columns of `WORDS` with the same text in every line are left out and listed below.
     """
     columns, below = list(zip(*rows, strict=True)), ""
     widths = [max(map(len, column)) for column in columns]
@@ -155,7 +154,7 @@ def _row(line: Line, told: list[str]) -> list[str]:
 
 
 def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
-    """What is missing: runs, time, operations, disk, downloads; each a sentence."""
+    """One sentence each on what is missing: runs, time, operations, disk, downloads."""
     missing = [line for line in made if line.state != "yes"]
     noun = "run" if len(made) == 1 else "runs"
     said = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
@@ -189,7 +188,7 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
 
 
 def searches(made: Sequence[Line]) -> list[str]:
-    """What the rates that nobody has searched yet would cost (`python -m lora_repro tune`), which no run waits for."""
+    """The cost of searching the learning rates not searched yet (`python -m lora_repro tune`); runs do not wait for it."""
     settings = {rates.setting(line.cell.asked): line for line in made if line.cell.unsearched}
     if not settings:
         return []
@@ -201,7 +200,7 @@ def searches(made: Sequence[Line]) -> list[str]:
 
 
 def differences(made: Sequence[Line]) -> list[str]:
-    """The least difference of two rows that each task's runs could show, by how many seeds its rows have, if it is known."""
+    """The least difference between two rows that each task's runs could show, by number of seeds, as far as it is known."""
     said = []
     for task in dict.fromkeys(line.cell.task for line in made):
         mine = [line for line in made if line.cell.task == task and line.forecast.test_rows]
@@ -222,7 +221,7 @@ def differences(made: Sequence[Line]) -> list[str]:
 
 
 def downloads(missing: Sequence[Line]) -> list[str]:
-    """What is not here: backbones, with the size of their float32 weights, and data sets of the hub."""
+    """What has to be downloaded: backbones, with the size of their float32 weights, and data sets of the hub."""
     found: dict[str, str] = {}
     for line in missing:
         spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
@@ -236,7 +235,7 @@ def downloads(missing: Sequence[Line]) -> list[str]:
 
 
 def clock(seconds: float) -> str:
-    """`47 s`, `12 min`, `3.4 h`, `12 d`."""
+    """A duration as `47 s`, `12 min`, `3.4 h`, `12 d`."""
     for limit, unit, divisor in ((100, "s", 1), (100 * 60, "min", 60), (72 * 3600, "h", 3600)):
         if seconds < limit:
             return f"{seconds / divisor:.{1 if unit == 'h' else 0}f} {unit}"

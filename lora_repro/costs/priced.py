@@ -1,4 +1,4 @@
-"""A plan for a card that is not at hand: GPU-hours and gigabytes a row of the table, its seeds together."""
+"""A plan for a card that is not at hand: GPU-hours and gigabytes per row of the table, over all its seeds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SIDES = "<<<>>>>>>>"
 
 
 def rows(made: Sequence[Line]) -> list[list[str]]:
-    """Cells of text, a header and a line a row, task and backbone. Recorded runs cost nothing more and are left out."""
-    told = [axis for axis in varied([line.cell for line in made]) if axis != "backbone"]  # it has a column
+    """A header, then one line per row, task and backbone, as text cells. Recorded runs cost nothing and are left out."""
+    told = [axis for axis in varied([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in made:
         if line.state != "yes":

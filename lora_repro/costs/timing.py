@@ -1,4 +1,4 @@
-"""Interleaved timing, and how much slower one thing is than another with its uncertainty. Knows no models."""
+"""Interleaved timing, and the slow-down of one call against another with its uncertainty. Knows nothing of models."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Milliseconds of each call in each round, in the order of rounds.
 
-    Every round runs all calls, in an order drawn anew, so a drift of the machine hits all alike and the ratio of two
-    times of one round is free of it. If `warm`, a timed call follows an untimed one of the same thing: it finds its weights
-    in the caches as a server that runs nothing else would, whatever ran before. `wait` returns when the device has
-    finished (CUDA launches are asynchronous); it runs before each reading of the clock.
+    Every round runs all calls in a new random order, so a drift of the machine affects all of them, and cancels in the ratio of
+    two times of one round. warm: run each call untimed just before it is timed, so that its weights are in the caches, as on a
+    server that runs nothing else. wait: returns when the device has finished (CUDA launches are asynchronous); it runs before
+    each reading of the clock.
     """
     for call in calls.values():
         for _ in range(warmup):
@@ -58,8 +58,8 @@ class SlowdownEstimate:
 def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, seed: int = 0) -> SlowdownEstimate:
     """100 (median_i(t_i / p_i) - 1) over rounds i, with a percentile-bootstrap interval of that median.
 
-    The rounds are resampled, so the interval covers the noise of this machine during this measurement and nothing
-    else. Raises ValueError unless both have one positive time a round.
+    The rounds are resampled, so the interval covers only the noise of this machine during this measurement. Raises ValueError
+    unless both have one positive time per round.
     """
     ratios = np.asarray(times, float) / np.asarray(plain, float)
     if len(times) != len(plain) or not len(ratios) or not (np.isfinite(ratios) & (ratios > 0)).all():

@@ -1,4 +1,4 @@
-"""How many rows and tokens a run computes: counted on a sample of its data, or from documented mean lengths."""
+"""How many rows and tokens a run processes: counted on a sample of its data, or from documented mean lengths."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lora_repro.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
 
 SAMPLE = 512
-# A search goes on while a longer text could still win: in published records about a quarter beyond the length of the texts.
+# A beam search continues while a longer text could still win: in published records about a quarter beyond the texts' length.
 SEARCHED = 1.25
 UNKNOWN = {"mean": 64.0, "padded": 96.0, "grouped": 68.0, "longest": 256, "scored": 32.0, "prompt": 48.0}
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean positions a row, as in `arithmetic.Work`. `source`: `counted`, `documented` or `guessed`."""
+    """Mean positions per row, as in `arithmetic.Work`. `source`: `counted`, `documented` or `guessed`."""
 
     length: float
     dev: float
@@ -39,9 +39,9 @@ class Lengths:
 
 
 def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[Work, str]:
-    """The work of a run and where its lengths come from. `splits`: its data, None where they are not at hand.
+    """(the work of a run, where its lengths come from). `splits`: its data, None if not at hand.
 
-    Raises UserError where neither the data nor conf/ say how many rows the task has.
+    Raises UserError if neither the data nor conf/ say how many rows the task has.
     """
     train, objective = build(config.train), objective_of(config)
     decoder = objective.decoding
@@ -75,7 +75,7 @@ def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[W
 
 
 def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
-    """(training, dev, test) rows of a run: all there are, or as many as `data.n_*` says."""
+    """(training, dev, test) rows of a run: all of them, or at most as many as `data.n_*` asks for."""
     if splits is not None:
         there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     else:
@@ -86,10 +86,10 @@ def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
 
 
 def _declared(task: Any) -> dict[str, int]:
-    """What conf/ says of a task's size: conf/plan/lengths.yaml, or the row counts that a GLUE task asserts."""
+    """A task's row counts from conf/: conf/plan/lengths.yaml, or those that a GLUE task asserts."""
     amounts = dict(getattr(task, "rows", None) or {})
     known = _documented().get(task.name, {}).get("rows")
-    if known and amounts.get("train", 0) < 2 * known["train"]:  # else it reads more than was measured
+    if known and amounts.get("train", 0) < 2 * known["train"]:  # else the task reads more rows than lengths.yaml covers
         trained_on = _documented()[getattr(task, "train_from", task.name)]["rows"]
         return {**trained_on, "test": known["test"]}
     names = getattr(task, "scored", ())
@@ -107,7 +107,7 @@ def _documented() -> dict[str, Any]:
 
 
 def documented(config: DictConfig) -> Lengths:
-    """Mean lengths from conf/plan/lengths.yaml; of a task that it does not list, a guess."""
+    """Mean lengths from conf/plan/lengths.yaml; a guess for a task that it does not list."""
     known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
     mean = known or UNKNOWN
     return Lengths(
@@ -140,5 +140,5 @@ def counted(config: DictConfig, frame: Frame, splits: Splits) -> Lengths:
 
 
 def _sample(examples: Sequence[Example]) -> list[Example]:
-    """Some examples from all over a split: neighbours in a file are alike in length."""
+    """A random sample of a split: neighbours in a file are similar in length."""
     return random.Random(0).sample(list(examples), min(SAMPLE, len(examples)))

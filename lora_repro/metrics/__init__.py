@@ -1,6 +1,10 @@
 """Metrics: pure functions on strings and numbers (no torch).
 
-nlg: BLEU, NIST, METEOR, ROUGE-L and CIDEr as the official E2E scorer computes them; slots: slot error rate of
-E2E outputs; glue: accuracy, F1, Matthews, Pearson and Spearman; sql: logical form and execution
-accuracy of WikiSQL; rouge: ROUGE of two tools; bootstrap: paired bootstrap intervals from per-input statistics.
+- nlg: BLEU, NIST, METEOR, ROUGE-L and CIDEr as the official E2E scorer computes them.
+- slots: slot error rate of E2E outputs.
+- webnlg: BLEU, METEOR and TER (ter) of WebNLG and DART, by the scripts of the paper or of the data sets.
+- rouge: ROUGE of two tools, for SAMSum.
+- sql: logical form and execution accuracy of WikiSQL.
+- glue: accuracy, F1, Matthews, Pearson and Spearman.
+- bootstrap: paired bootstrap intervals from per-input statistics.
 """

@@ -1,4 +1,4 @@
-"""One group of references for each output: what every corpus metric asks for first."""
+"""The check that every corpus metric makes first: one group of references for each output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lora_repro.errors import UserError
 
 
 def check(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """UserError if lengths differ, nothing is to be scored, or an output has no reference."""
+    """Raise UserError if lengths differ, there is nothing to score, or an output has no reference."""
     if len(outputs) != len(references):
         raise UserError(f"{len(outputs)} outputs but {len(references)} groups of references: give one group for each output")
     if not outputs:

@@ -1,8 +1,8 @@
 """BLEU and NIST over several references, as the Python path of the official E2E scorer defines them.
 
-Sources: Papineni et al. 2002 (BLEU); Doddington 2002 (NIST); the tokenisation and the behaviour at the edges
-follow mteval-v13a and tuetschek/e2e-metrics 1b9c4d8 (`measure_scores.py -p`), the scorer of the LoRA paper's
-E2E tables. Both metrics ignore case.
+Sources: Papineni et al. 2002 (BLEU); Doddington 2002 (NIST). Tokenisation and edge cases follow mteval-v13a and
+tuetschek/e2e-metrics 1b9c4d8 (`measure_scores.py -p`), the scorer of the LoRA paper's E2E tables. Both metrics
+ignore case.
 """
 
 import math
@@ -26,14 +26,13 @@ class BleuCounts(NamedTuple):
     matches: tuple[int, ...]  # [ORDERS] clipped n-gram matches, n = 1..4
     totals: tuple[int, ...]  # [ORDERS]
     hyp_len: int  # tokens
-    ref_len: int  # tokens of the reference closest in length; the shorter one of two equally close
+    ref_len: int  # tokens of the reference closest in length, of two equally close ones the shorter
 
 
 def tokenize(text: str) -> list[str]:
     """Split one text into mteval tokens. An empty text is one empty token, as in the official scorer.
 
-    ASCII punctuation is split off; a point or comma unless it stands between digits; a hyphen only after a
-    digit.
+    ASCII punctuation is split off: a point or comma unless it is between digits, a hyphen only after a digit.
     """
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in ENTITIES.items():
@@ -54,7 +53,7 @@ def _ngrams(tokens: list[str], n: int) -> list[Ngram]:
 
 
 def _clipped(tokens: list[str], references: list[list[str]], n: int) -> Counter[Ngram]:
-    """Output n-grams, each counted at most as often as in the reference that has most of it."""
+    """Output n-grams, each counted at most as often as in the reference that has it most often."""
     most: Counter[Ngram] = Counter()
     for reference in references:
         most |= Counter(_ngrams(reference, n))
@@ -77,9 +76,8 @@ def bleu_counts(output: str, references: Sequence[str]) -> BleuCounts:
 def bleu(counts: Sequence[BleuCounts]) -> float:
     """Corpus BLEU: min(1, exp(1 - r/c)) · (Π_n matches_n / totals_n)^(1/4), counts summed over inputs.
 
-    Never undefined: a zero number of matches counts as 1e-15, a total below 1e-9 as 1e-9. In [0, 1] unless
-    outputs of fewer than 4 tokens abound: their negative totals can push it over 1, in the official scorer
-    too.
+    Always defined: no matches count as 1e-15, and a total below 1e-9 as 1e-9. In [0, 1], unless most outputs have
+    fewer than 4 tokens: their negative totals can push it above 1, as in the official scorer.
     """
     hyp_len, ref_len = sum(c.hyp_len for c in counts), sum(c.ref_len for c in counts)
     log_precision = 0.0
@@ -91,7 +89,7 @@ def bleu(counts: Sequence[BleuCounts]) -> float:
 
 
 def _nist_matches(outputs: Sequence[list[str]], references: Sequence[list[list[str]]]) -> list[float]:
-    """[NIST_ORDERS] sums of information over matched n-grams: log2(count(w1..wn-1) / count(w1..wn)) in all references."""
+    """[NIST_ORDERS] sums over matched n-grams of their information, log2(count(w1..wn-1) / count(w1..wn)) in all references."""
     seen: Counter[Ngram] = Counter()
     for refs in references:
         for ref in refs:

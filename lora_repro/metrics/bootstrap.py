@@ -1,4 +1,4 @@
-"""Paired bootstrap over test inputs and seeds: how sure is a difference between two methods' scores? (Koehn 2004.)"""
+"""Paired bootstrap over test inputs and seeds: how certain is a difference between two methods' scores? (Koehn 2004.)"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -14,16 +14,16 @@ from lora_repro.metrics import meteor, rouge
 Floats = NDArray[np.float64]
 # One method's run: a dict per test input (`per_input_statistics` of nlg, webnlg or glue).
 Statistics = Sequence[Mapping[str, object]]
-Runs = Statistics | Sequence[Statistics | None]  # None: one that diverged and answered nothing
+Runs = Statistics | Sequence[Statistics | None]  # None: a run that diverged and predicted nothing
 Rows = list[list[object]]
 GROUPS = ("seen", "unseen")  # parts of one test set, by the `group` of a row
-CHUNK = 100  # resamples drawn at a time: 100 × 40,430 counts (QQP, GLUE's largest dev set) are 32 MB
+CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 × 40,430 counts take 32 MB
 
 
 class Interval(NamedTuple):
-    """Score of a minus score of b with its 95% interval. Zero outside the interval: unlikely by chance.
+    """Score of a minus score of b with its 95% interval. If 0 lies outside it, the difference is unlikely to be chance.
 
-    n_resamples: those that gave the interval, in which both scores are defined. Without any, low and high are NaN.
+    n_resamples: the resamples in which both scores are defined, which give the interval. Without any, low and high are NaN.
     """
 
     difference: float
@@ -34,10 +34,11 @@ class Interval(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """A difference of scores and that of each resample, [n], NaN where undefined; the number of inputs.
+    """A difference of scores, the same in n resamples, and the number of inputs.
 
-    resamples: with what the draw of the seeds moves widened for an interval at 5 %. by_seeds: [n], that part of them. freedom: of
-    the seeds' spread, k - 1 of k seeds, the fewer of two methods that are not paired; infinite for one.
+    resamples: [n], NaN where undefined; the part that comes from drawing seeds is widened for an interval at 5 %. by_seeds: [n],
+    that part. freedom: the degrees of freedom of the spread over seeds, k - 1 for k seeds; of two methods that are not paired the
+    fewer, infinite for one seed each.
     """
 
     difference: float
@@ -47,11 +48,11 @@ class Draws(NamedTuple):
     freedom: float
 
     def at(self, level: float) -> Floats:
-        """The resamples widened for an interval at `level`, by t(1 - level / 2) / z(1 - level / 2): few seeds have long tails."""
+        """The resamples widened for an interval at `level` instead, by t(1 - level / 2) / z(1 - level / 2)."""
         return self.resamples + (_widening(level, self.freedom) / _widening(LEVEL, self.freedom) - 1) * self.by_seeds
 
     def less(self, other: "Draws") -> "Draws":
-        """A difference of two differences that drew the same inputs and seeds."""
+        """This difference minus another one that drew the same inputs and seeds."""
         whole = self.difference - other.difference, self.resamples - other.resamples
         return Draws(*whole, self.inputs, self.by_seeds - other.by_seeds, min(self.freedom, other.freedom))
 
@@ -72,12 +73,12 @@ def corpus_bleu(sums: Floats) -> Floats:
 
 
 def _divide(top: Floats, bottom: Floats, undefined: float = np.nan) -> Floats:
-    """top / bottom, and `undefined` where bottom is 0."""
+    """top / bottom; `undefined` where bottom is 0."""
     return np.divide(top, bottom, out=np.full_like(top, undefined), where=bottom != 0)
 
 
 def _ratio(sums: Floats) -> Floats:
-    """sum / sum: a mean over inputs, or errors over slots."""
+    """The first sum over the second: a mean over inputs, or errors over slots."""
     return _divide(sums[..., 0], sums[..., 1])
 
 
@@ -98,7 +99,7 @@ def _corpus_pearson(sums: Floats) -> Floats:
     """Pearson correlation of summed [..., 1, x, y, x², y², xy], NaN where x or y does not vary; [...]."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread_x, spread_y = xx - x * x / n, yy - y * y / n
-    # Equal numbers leave a spread of rounding error, not 0, since they need not be equal to the mean that was taken off.
+    # Equal numbers leave rounding error as spread, not 0, since they may differ from the mean that was subtracted.
     vary = (spread_x > 1e-12 * xx) & (spread_y > 1e-12 * yy)
     spread = np.sqrt(np.where(vary, spread_x, 0)) * np.sqrt(np.where(vary, spread_y, 0))
     return np.clip(_divide(xy - x * y / n, spread), -1, 1)
@@ -113,9 +114,9 @@ def _meteor_columns(statistics: Statistics) -> Rows:
 
 
 def _pearson_columns(statistics: Statistics) -> Floats:
-    """1, x, y, x², y², xy of x and y less their mean over the test set.
+    """1, x, y, x², y², xy, of x and y minus their means over the test set.
 
-    A correlation is the same whatever is taken off; numbers near 0 keep the digits that squares of large ones lose.
+    Subtracting a constant does not change a correlation, and squares of numbers near 0 lose fewer digits.
     """
     sides = [np.array([r[key] for r in statistics], dtype=np.float64) for key in ("predicted", "gold")]
     x, y = (side - side.sum() / max(len(side), 1) for side in sides)
@@ -128,20 +129,20 @@ def _list(value: object) -> list[object]:
 
 
 def _keys(*keys: str) -> Callable[[Statistics], Rows]:
-    """Columns that are stored as they are."""
+    """Columns that are stored numbers."""
     return lambda statistics: [[row[key] for key in keys] for row in statistics]
 
 
 def _mean_of(key: str) -> Callable[[Statistics], Rows]:
-    """A stored number, and 1 to divide by."""
+    """A stored number, and 1 as the divisor."""
     return lambda statistics: [[row[key], 1.0] for row in statistics]
 
 
 class CorpusMetric(NamedTuple):
     """How to score a resample.
 
-    columns: k numbers an input, [inputs, k]. corpus: the score of their sums, [..., k] -> [...], NaN if undefined. worst: that of
-    a run without answers, or whose answers have no score at all (a correlation of equal numbers).
+    columns: k numbers per input, [inputs, k]. corpus: the score from their sums, [..., k] -> [...], NaN if undefined. worst: the
+    score of a run without predictions, or whose predictions have no score (a correlation of equal numbers).
     """
 
     columns: Callable[[Statistics], Rows | Floats]
@@ -150,7 +151,7 @@ class CorpusMetric(NamedTuple):
 
 
 def _within(metric: CorpusMetric, group: str) -> CorpusMetric:
-    """The same of the test inputs of one group; NaN where a resample holds none."""
+    """The same metric on the test inputs of one group; NaN if a resample has none of them."""
 
     def columns(statistics: Statistics) -> Floats:
         inside = np.array([row["group"] == group for row in statistics], dtype=np.float64)
@@ -185,7 +186,7 @@ METRICS: Mapping[str, CorpusMetric] = {
 
 
 def columns(statistics: Statistics, metric: str) -> Floats:
-    """[inputs, k] numbers whose sums over inputs give the corpus score."""
+    """[inputs, k] numbers whose sums over inputs give the corpus score. Raises UserError if a statistic is missing."""
     try:
         return np.asarray(METRICS[metric].columns(statistics), dtype=np.float64)
     except KeyError as error:
@@ -195,7 +196,7 @@ def columns(statistics: Statistics, metric: str) -> Floats:
 
 
 def _runs(statistics: Runs, metric: str) -> list[Floats | None]:
-    """[inputs, k] of each of one method's seeds; a single run counts as one seed. All may have diverged."""
+    """[inputs, k] for each seed of one method, None for a diverged one; a single run counts as one seed."""
     seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
     tables = [None if run is None else columns(run, metric) for run in seeds]  # type: ignore[arg-type]
     sizes = [len(table) for table in tables if table is not None]
@@ -213,7 +214,7 @@ def resamples(inputs: int, n: int, seed: int) -> list[NDArray[np.uint16]]:
 
 
 def detectable(error: float, level: float = LEVEL) -> float:
-    """The least true difference that a comparison of this error shows at 5 % with a chance of 80 %: (1.96 + 0.84) errors."""
+    """The least true difference that a comparison with this error shows with a chance of 80 %: at 5 % (1.96 + 0.84) errors."""
     return float(ndtri(1 - level / 2) + ndtri(0.8)) * error
 
 
@@ -221,16 +222,20 @@ def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0,
     """Difference a - b of a corpus metric with its 95% percentile interval over `n` resamples of inputs and seeds.
 
     stats_a, stats_b: one run's per-input statistics, or a list of runs (seeds; None for one that diverged); both methods on
-    the same inputs in the same order. A resample draws inputs with replacement, scores every run of both methods on them,
-    and draws seeds with replacement: pairs of runs where both methods have as many, else of each method on its own. Few
-    seeds tell little of their own spread: what the draw of k seeds moves is widened by sqrt(k / (k - 1)) t / 1.96, t the
-    97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then holds the true difference in 94.5 to
-    98 % of simulated cases (3 and 5 seeds, spread of the seeds half to four times that of the inputs); without it, in 82 %
-    at the worst. metric: a key of `METRICS`; cider takes per-input scores as
-    stored, so that document frequencies stay those of the whole test set. A resample in which a run's score is
-    undefined (a correlation of equal numbers) is left out, a run whose score is undefined on the whole test set has
-    the metric's `worst`. Raises UserError on another metric, n < 1, no
-    inputs, inputs that differ in number, statistics that lack a number, or where every run of both methods diverged.
+    the same inputs in the same order. metric: a key of `METRICS`; cider takes per-input scores as stored, so that document
+    frequencies stay those of the whole test set.
+
+    - A resample draws inputs with replacement, scores every run of both methods on them, and draws seeds with replacement: pairs
+      of runs if both methods have equally many, else each method's runs separately.
+    - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
+      sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then holds
+      the true difference in 94.5 to 98 % of simulated cases (3 and 5 seeds, spread of the seeds half to four times that of the
+      inputs), and without the widening in 82 % at worst.
+    - A resample in which a run's score is undefined (a correlation of equal numbers) is left out. A run whose score is undefined
+      on the whole test set has the metric's `worst`.
+
+    Raises UserError on another metric, n < 1, no inputs, inputs that differ in number, statistics that lack a number, or if every
+    run of both methods diverged.
     """
     found = paired_draws(stats_a, stats_b, n, seed, metric)
     drawn = found.resamples[~np.isnan(found.resamples)]
@@ -273,16 +278,18 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
 
 
 def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats) -> Floats:
-    """[resamples, seeds] of weights [resamples, inputs].
+    """[resamples, seeds] scores, from weights [resamples, inputs].
 
-    To 13 decimals: in which order BLAS adds, threads and machine decide, and a figure's pixels would tell of it.
+    They are rounded to 13 decimals: BLAS sums in an order that depends on threads and machine, which would change figures.
     """
     columns = [np.full(len(weights), metric.worst) if table is None else metric.corpus(weights @ table) for table in side]
     return np.round(np.stack(columns, axis=1), 13)
 
 
 def _by_seeds(values: Floats, seed: int) -> Floats:
-    """[resamples] of [resamples, k]: by what k seeds drawn with replacement move the mean, widened as `paired_bootstrap` says."""
+    """[resamples], from values [resamples, k]: how far drawing k seeds with replacement moves the mean, widened as in
+    `paired_bootstrap`.
+    """
     n, k = values.shape
     if k == 1:
         return np.zeros(n)

@@ -11,12 +11,12 @@ from lora_repro.metrics import jvm
 from lora_repro.metrics.meteor import aligned, evaluated
 
 Group = tuple[str, ...]
-# dropped after tokenisation, before METEOR, ROUGE-L and CIDEr
+# Tokens that are dropped after tokenisation, before METEOR, ROUGE-L and CIDEr.
 PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
 
 
 def _one_line(text: str) -> str:
-    """Line breaks (all that Unicode knows) as spaces; what UTF-8 cannot carry (lone surrogates) as question marks."""
+    """`text` with all Unicode line breaks as spaces, and what UTF-8 cannot encode (lone surrogates) as question marks."""
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())
 
 
@@ -27,8 +27,8 @@ def _without_punctuation(line: str) -> str:
 def tokenize(texts: list[str]) -> list[str]:
     """Space-separated lower-case PTB tokens of each text, punctuation dropped.
 
-    All texts go through the tokenizer as the lines of one document, as in the official scorer: how it splits
-    the end of a line (an abbreviation's point) can depend on the next line.
+    All texts are tokenised as the lines of one document, as in the official scorer: how it splits the end of a
+    line (an abbreviation's point) can depend on the next line.
     """
     lines = jvm.ask("tokenize", "\n".join(map(_one_line, texts))).split("\n")
     if len(lines) < len(
@@ -38,9 +38,9 @@ def tokenize(texts: list[str]) -> list[str]:
     return [_without_punctuation(line) for line in lines[: len(texts)]]
 
 
-@lru_cache(maxsize=4)  # score() and per_input_statistics() are asked about the same texts in turn
+@lru_cache(maxsize=4)  # score() and per_input_statistics() are called on the same texts
 def tokenize_corpus(outputs: Group, references: tuple[Group, ...]) -> tuple[list[str], list[list[str]]]:
-    """PTB tokens of outputs and of references grouped as given."""
+    """PTB tokens of outputs and of references, in the given groups."""
     flat = iter(tokenize([reference for group in references for reference in group]))
     grouped = [[next(flat) for _ in group] for group in references]
     return tokenize(list(outputs)), grouped
@@ -54,7 +54,7 @@ def meteor(outputs: Group, references: tuple[Group, ...]) -> float:
 
 @lru_cache(maxsize=4)
 def rouge_l(outputs: Group, references: tuple[Group, ...]) -> list[float]:
-    """ROUGE-L of each output: F of the longest common subsequence, best precision and best recall over its references."""
+    """ROUGE-L of each output: F of the longest common subsequence, with the best precision and recall over its references."""
     from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-untyped]
 
     tokens, refs = tokenize_corpus(outputs, references)
@@ -63,9 +63,9 @@ def rouge_l(outputs: Group, references: tuple[Group, ...]) -> list[float]:
 
 @lru_cache(maxsize=4)
 def cider(outputs: Group, references: tuple[Group, ...]) -> list[float]:
-    """CIDEr of each output (0 to 10), document frequencies from all `references`. One input alone scores 0, by log(1).
+    """CIDEr of each output (0 to 10), with document frequencies from all `references`. A single input scores 0, by log(1).
 
-    0 too if no reference has a token left, where the official scorer fails.
+    If no reference has a token left it is 0, too; the official scorer fails there.
     """
     from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
 

@@ -3,8 +3,8 @@
     metric = evaluate.load("lora_repro/metrics/evaluate_e2e.py")
     metric.compute(predictions=["The Vaults is a pub."], references=[["A pub called The Vaults."]])
 
-lora_repro must be installed. `evaluate` copies this file elsewhere and reads its imports line by line: one
-module per import line.
+lora_repro must be installed. Keep one module per import line: `evaluate` copies this file elsewhere and reads its
+imports line by line.
 """
 
 from typing import Any

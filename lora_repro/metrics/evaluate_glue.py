@@ -3,8 +3,8 @@
     metric = evaluate.load("lora_repro/metrics/evaluate_glue.py", "mrpc")
     metric.compute(predictions=["1", "0"], references=["1", "1"])
 
-lora_repro must be installed. `evaluate` copies this file elsewhere and reads its imports line by line: one
-module per import line.
+lora_repro must be installed. Keep one module per import line: `evaluate` copies this file elsewhere and reads its
+imports line by line.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """GLUE's metrics (Wang et al. 2018): accuracy, F1, Matthews correlation, Pearson and Spearman, by scikit-learn and scipy.
 
-All values are fractions (-1 to 1 for the correlations); the paper's tables multiply by 100. A class is a name,
-"entailment" or "1"; a correlation reads numbers, or decimal numbers as text.
+All values are fractions (-1 to 1 for the correlations); the paper's tables multiply by 100. A class is a name such as
+"entailment" or "1"; a correlation takes numbers, or decimal numbers as text.
 """
 
 import math
@@ -56,7 +56,7 @@ def spearman(predicted: Labels, gold: Labels) -> float:
     return _correlation(stats.spearmanr, predicted, gold)
 
 
-# Metrics of (predicted, gold); F1 stands apart, for it needs the positive class.
+# Metrics of (predicted, gold). F1 is not among them, since it needs the positive class.
 _OF_LABELS: dict[str, Callable[[Labels, Labels], float]] = {
     "accuracy": accuracy,
     "matthews": matthews,
@@ -93,9 +93,9 @@ def per_input_statistics(
 ) -> list[dict[str, object]]:
     """What a bootstrap needs, one JSON-able dict per example, in order.
 
-    Classes: gold (the label) and correct (0 or 1), whose mean is the accuracy; with `positive` also tp, fp, fn
-    and tn (one of them 1, the others 0), whose sums give F1 and the Matthews correlation. regression: gold and
-    predicted as floats, and `positive` is not used. Raises UserError if lengths differ, nothing is given, there are
+    For classes: gold (the label) and correct (0 or 1), whose mean is the accuracy; with `positive` also tp, fp, fn
+    and tn (one of them 1, the others 0), whose sums give F1 and the Matthews correlation. With `regression`: gold and
+    predicted as floats; `positive` is not used. Raises UserError if lengths differ, nothing is given, there are
     classes beside `positive` and one other, or with `regression` a label is no finite number.
     """
     _check_not_empty(predicted, gold)
@@ -114,7 +114,7 @@ def per_input_statistics(
 
 
 def _of_classes(metric: Callable[..., float], predicted: list[int], gold: list[int]) -> float:
-    # scikit-learn warns of a single class, or of many; neither is a mistake in a small sample.
+    # scikit-learn warns about a single class, and about many; both are normal in a small sample.
     with warnings.catch_warnings(action="ignore"):
         return float(metric(gold, predicted))
 
@@ -124,13 +124,13 @@ def _correlation(metric: Callable[..., Any], predicted: Labels, gold: Labels) ->
     said, right = _numbers(predicted, "prediction"), _numbers(gold, "gold label")
     if len(right) < 2:
         return math.nan
-    # scipy warns of constant numbers: the NaN it returns says so already.
+    # scipy warns about constant numbers, which the NaN that it returns shows already.
     with warnings.catch_warnings(action="ignore"):
         return float(metric(said, right).statistic)
 
 
 def _codes(predicted: Labels, gold: Labels) -> tuple[list[int], list[int]]:
-    """Labels as class numbers: scikit-learn takes a list of floats, or of texts and numbers, for something else."""
+    """Labels as class numbers: scikit-learn does not treat a list of floats, or of texts and numbers, as classes."""
     _check_not_empty(predicted, gold)
     codes: dict[str | float, int] = {}
     said, right = ([codes.setdefault(label, len(codes)) for label in side] for side in (predicted, gold))
@@ -166,7 +166,7 @@ def _check_not_empty(predicted: Labels, gold: Labels) -> None:
 
 
 def _check_two_classes(predicted: Labels, gold: Labels, positive: str | float) -> None:
-    """A misspelt `positive` would otherwise score 0."""
+    """Raise UserError for classes beside `positive` and one other: a misspelt `positive` would otherwise score 0."""
     if len(others := {*predicted, *gold} - {positive}) > 1:
         some = ", ".join(sorted(map(str, others))[:3])
         raise UserError(

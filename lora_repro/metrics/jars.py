@@ -1,4 +1,4 @@
-"""The Java programs that score, and METEOR's paraphrases: files of pycocoevalcap 1.2, used only if they are these."""
+"""The Java programs that score, and METEOR's paraphrases: files of pycocoevalcap 1.2, used only if their hashes match."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def home() -> Path:
 
 
 def checked(name: str) -> Path:
-    """The path of a file of `HASHES`. Raises UserError unless it is that file."""
+    """The path of a file of `HASHES`. Raises UserError if its hash differs."""
     path = home() / name
     try:
         if sha256(path) == HASHES[name]:

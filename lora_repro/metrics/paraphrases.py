@@ -1,7 +1,7 @@
-"""METEOR's paraphrase table, cut to the words of the texts at hand: Java takes 12 seconds to load all of its 5 million pairs.
+"""METEOR's paraphrase table, reduced to the words of the texts at hand: Java takes 12 seconds to load all of its 5 million pairs.
 
-The aligner finds a pair where one phrase stands in a reference and the other in the output. So a pair with a word, or with two
-words in a row, that no text has is never found, and without it, the others in their order, every alignment is the same.
+The aligner uses a pair if one phrase is in a reference and the other in the output. So a pair with a word, or two words in a
+row, that no text has is never used. Leaving it out, with the others in their order, changes no alignment.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Index = dict[str, NDArray[np.generic]]
 
 
 def cache_folder() -> Path:
-    """Where the table's index is kept, 75 MB: beside the backbones."""
+    """The folder of the table's index (75 MB), beside the backbones."""
     return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser() / "meteor"
 
 
 @contextmanager
 def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterator[Path]:
-    """A table of the pairs of `table` that texts can hold, in their order; `table` itself where none can be made.
+    """A table with only the pairs of `table` that the texts can contain, in their order; `table` itself if no index can be kept.
 
-    table: gzip, three lines a pair (probability, phrase, paraphrase). seen: the texts' words and, with a space between, the
-    words that follow each other. folder: of the index. The file lasts as long as the context.
+    table: gzip, three lines per pair (probability, phrase, paraphrase). seen: the texts' words, and their pairs of consecutive
+    words with a space between. folder: of the index. The file is deleted at the end of the context.
     """
     try:
         index = _index(table, folder or cache_folder())
-    except OSError:  # no place to keep it
+    except OSError:  # the folder cannot be written
         yield table
         return
     with TemporaryDirectory() as own:
@@ -48,7 +48,7 @@ def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterato
 
 
 def _text(index: Index, seen: set[bytes]) -> bytes:
-    """The pairs, as the table spells them but for the probability, which the aligner doesn't read."""
+    """The pairs as the table spells them, but without the probability, which the aligner does not read."""
     names = index["words"].tobytes().split(b"\n")
     number = {name: i for i, name in enumerate(names)}
     words = np.fromiter((name in seen for name in names), dtype=bool, count=len(names))
@@ -68,27 +68,28 @@ def _text(index: Index, seen: set[bytes]) -> bytes:
 
 
 def _all(words: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """For each pair: are all of its words true?"""
+    """For each pair: whether all of its words are true."""
     return np.logical_and.reduceat(words, _starts(sizes)) if len(sizes) else np.zeros(0, dtype=bool)
 
 
 def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each pair's first word."""
+    """The position of each pair's first word."""
     lengths = sizes.sum(1)
     return np.asarray(np.cumsum(lengths) - lengths)
 
 
 def _index(table: Path, folder: Path) -> Index:
-    """The table as numbers, read from `folder` or made there: half a minute once. Raises OSError where that can't be written.
+    """The table as numbers, read from `folder` or created there, which takes half a minute once. Raises OSError if it can't be
+    written.
 
-    words: every word, a line each; ids: the words of all phrases in a row; sizes: how many of them each phrase has.
+    words: every word, one per line; ids: the words of all phrases, concatenated; sizes: the number of words of each phrase.
     """
     path = folder / f"{sha256(table)[:16]}.npz"
     try:
         with path.open("rb") as file, np.load(file) as kept:
             return dict(kept)
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        made = _read(table)  # it is not there yet, or damaged: zip files carry checksums
+        made = _read(table)  # missing, or damaged, which a zip file's checksums show
     folder.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f"{path.stem}.{os.getpid()}.npz")
     try:

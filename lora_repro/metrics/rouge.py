@@ -1,12 +1,13 @@
-"""ROUGE-1, -2 and -L of summaries, by the two tools that SAMSum's numbers are made with; a name says which.
+"""ROUGE-1, -2 and -L of summaries, by the two tools with which SAMSum's published numbers are made.
 
-`..._rouge_score`: google-research's `rouge_score` 0.1.2 with its stemmer, ROUGE-L over the whole text. `..._py_rouge`: the
-defaults of `py-rouge` 1.1, which the corpus' authors name: 665 characters at most, words of NLTK, irregular forms of WordNet
-before the original Porter stemmer, ROUGE-L by lines. All are F1 (alpha 0.5), a mean over summaries, fractions. The LoRA paper
-names no tool.
+- `..._rouge_score`: google-research's `rouge_score` 0.1.2 with its stemmer; ROUGE-L over the whole text.
+- `..._py_rouge`: the defaults of `py-rouge` 1.1, which the corpus' authors name: at most 665 characters, NLTK's words, WordNet's
+  irregular forms before the original Porter stemmer, ROUGE-L by lines.
 
-py-rouge itself cannot run here (it imports `pkg_resources`, and NLTK data from a download): of its package only the word lists
-are read, and `rouge_score` counts its tokens; tests/test_rouge.py holds the two equal.
+All are F1 (alpha 0.5) as fractions, and means over summaries. The LoRA paper names no tool.
+
+py-rouge itself cannot run here (it imports `pkg_resources`, and NLTK data from a download). Only the word lists of its package
+are read, and `rouge_score` counts its tokens; tests/test_rouge.py checks that the scores are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from lora_repro.errors import NotAvailable, UserError
 
-# metric -> the tool, and its own name of it
+# metric -> (the tool, the tool's own name of the metric)
 METRICS = {
     "rouge1_rouge_score": ("rouge_score", "rouge1"),
     "rouge2_rouge_score": ("rouge_score", "rouge2"),
@@ -28,12 +29,12 @@ METRICS = {
     "rouge2_py_rouge": ("py_rouge", "rouge2"),
     "rougeL_py_rouge": ("py_rouge", "rougeLsum"),
 }
-LIMIT = 665  # characters, blanks at the ends of lines and line ends not counted; the tool calls them bytes
+LIMIT = 665  # characters (the tool calls them bytes), without line breaks and blanks at the ends of lines
 WORD_LISTS = ("wordnet_key_value.txt", "wordnet_key_value_special_cases.txt")
 
 
 def per_summary(outputs: Sequence[str], references: Sequence[str]) -> list[dict[str, object]]:
-    """The F1 of each metric of `METRICS` of each output against its one reference, in order.
+    """The F1 by each metric of `METRICS` of each output against its one reference, in order.
 
     Raises UserError (nothing to score, lengths differ) or NotAvailable (a package is missing).
     """
@@ -53,7 +54,7 @@ def mean(rows: Sequence[dict[str, object]]) -> dict[str, float]:
 
 
 def shortened(text: str) -> list[str]:
-    """The lines of a summary, stripped, that py-rouge looks at: their first `LIMIT` characters together."""
+    """The stripped lines of a summary, cut to `LIMIT` characters in total, as py-rouge reads them."""
     lines, left = [], LIMIT
     for line in (line.strip() for line in text.split("\n")):
         lines.append(line[:left])
@@ -64,7 +65,7 @@ def shortened(text: str) -> list[str]:
 
 
 def py_rouge_tokens(text: str) -> list[str]:
-    """The stems of a text by py-rouge's rules. "cannot" stays one word, as in the Perl script that it follows."""
+    """The stems of a text by py-rouge's rules. "cannot" stays one word, as in the Perl script that py-rouge follows."""
     words, stem, irregular = _nltk()
     plain = re.sub("[^A-Za-z0-9]", " ", text.lower()).strip().replace("cannot", "_cannot_")
     tokens = [word if len(word) <= 3 else irregular.get(word) or stem(word) for word in words(plain)]
@@ -101,7 +102,7 @@ def _f1(scores: dict[str, object]) -> dict[str, float]:
 
 @cache
 def _nltk() -> tuple[Callable[[str], list[str]], Callable[[str], str], dict[str, str]]:
-    """NLTK's words and original Porter stemmer, which need no download, and py-rouge's irregular forms."""
+    """(NLTK's word tokenizer, its original Porter stemmer, py-rouge's irregular forms); none needs a download."""
     try:
         from nltk.stem.porter import PorterStemmer
         from nltk.tokenize.destructive import NLTKWordTokenizer

@@ -1,4 +1,4 @@
-"""Which area, food, type and neighbouring venue a text says, by known wordings; (firm, loose) as in `slot_values.py`."""
+"""Which area, food, type and nearby venue a text states, by known wordings; (firm, loose) as in `slot_values.py`."""
 
 import re
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def area(text: Sequence[str]) -> Said:
 
 
 def eat_type(text: Sequence[str]) -> Said:
-    """ "pub", "coffee shop" and "restaurant"; the last is never firm, since people call any venue so."""
+    """ "pub", "coffee shop" and "restaurant"; the last is never firm, since people call any venue a restaurant."""
     return _patterns(text, TYPES)
 
 
@@ -67,7 +67,7 @@ def food(text: Sequence[str]) -> Said:
 
 
 def near(output: str, venues: Sequence[str]) -> str | None:
-    """A venue that the cased `output` says to be near and that is none of `venues`, else None."""
+    """A venue that the cased `output` calls near and that is not in `venues`; None if there is none."""
     known = {word for venue in venues for word in words(venue)} | NO_VENUE
     for found in NEAR.findall(output):
         other = [word for word in words(found) if word.isalpha() and word not in known]

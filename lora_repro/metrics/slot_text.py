@@ -1,13 +1,13 @@
-"""Text as the slot matcher reads it: lower-case words, accents and tokenisation gone, venue names taken out."""
+"""Text as the slot matcher reads it: lower-case words without accents and tokenisation, with venue names masked."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-NAME = "#"  # stands where a venue name of the MR was; `words` never yields it, nor does anything resemble it
+NAME = "#"  # replaces a venue name of the MR; `words` never yields it, and no word is similar to it
 SAME = 0.82  # difflib ratio from which two spellings are one name: "Fitzbilles" for Fitzbillies
-# Alone these are no venue's name: they say its kind or its food.
+# These words alone do not name a venue: they say its kind or its food.
 GENERIC = frozenset(
     "cafe house hotel bar inn hall green blue golden palace king express taste pub restaurant coffee shop food cuisine burger "
     "wine noodle rice pizza indian chinese french italian japanese english".split()
@@ -16,9 +16,9 @@ CLAUSE_END = frozenset(". ; ! ? , and but with while or although though yet".spl
 
 
 def words(text: str) -> list[str]:
-    """Lower-case ASCII words, whole numbers and stops of raw or tokenised text: "£20-25." and "£ 20 - 25 ." -> 20 25 .
+    """Lower-case ASCII words, whole numbers and punctuation of raw or tokenised text: "£20-25." and "£ 20 - 25 ." -> 20 25 .
 
-    Negated verbs are split alike: "isn't", "is n't" -> is not.
+    Negated verbs are split in the same way: "isn't", "is n't" -> is not.
     """
     text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'")).lower()
     text = "".join(character for character in text if not unicodedata.combining(character))
@@ -37,7 +37,7 @@ def _exact(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
 
 
 def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None:
-    """The span most like `name` if it is `SAME` or more and says more than `GENERIC`; a blank too many or too few is allowed."""
+    """The span most similar to `name`, if at least `SAME` and not only of `GENERIC` words. It may be split or joined once."""
     best, span = SAME, None
     matcher: SequenceMatcher[str] = SequenceMatcher(None, "", "", autojunk=False)
     matcher.set_seq2(" ".join(name))
@@ -56,9 +56,9 @@ def _similar(name: Sequence[str], text: Sequence[str]) -> tuple[int, int] | None
 
 
 def mask(text: list[str], name: str) -> tuple[list[str], bool]:
-    """`text` with every mention of a venue name replaced by NAME, and whether there was one.
+    """(`text` with every mention of a venue name replaced by NAME, whether there was one).
 
-    A mention is the name with or without "the"; failing that a similar spelling, or the name without its last
+    A mention is the name with or without "the"; if there is none, a similar spelling, or the name without its last
     or first word. A name without Latin letters or digits counts as mentioned.
     """
     full = [word for word in words(name) if word != "the"] or words(name)
@@ -78,7 +78,7 @@ def mask(text: list[str], name: str) -> tuple[list[str], bool]:
 
 
 def clause(text: Sequence[str], start: int, end: int) -> tuple[list[str], list[str]]:
-    """The words of the same clause before position `start`, nearest first, and from `end` on."""
+    """(the words of the clause before position `start`, nearest first; those from `end` on)."""
     sides: tuple[list[str], list[str]] = ([], [])
     for side, part in zip(sides, (reversed(text[:start]), text[end:]), strict=True):
         for word in part:

@@ -1,8 +1,8 @@
-"""Which price, rating and family friendliness a text says, by known wordings (`slot_places.py`: area, food, type and venue).
+"""Which price, rating and family friendliness a text states, by known wordings (`slot_places.py`: area, food, type and venue).
 
-Each function returns (firm, loose): values the text states for that slot, and values it may mean. A slot is
-fulfilled by either; only a firm value is held against the text (as wrong or invented). A price and a rating
-are "low", "mid" or "high", however they are put.
+Each function returns (firm, loose): values the text states for that slot, and values it may mean. Either fulfils a
+slot; only a firm value can make it wrong or invented. Prices and ratings are "low", "mid" or "high", in whatever
+words they are given.
 """
 
 import re
@@ -30,7 +30,7 @@ RATING = {
 }
 LEVELS = ("low", "mid", "high")
 
-# Word -> levels it may mean. Words of EITHER belong to the price or the rating noun that stands nearest.
+# Word -> levels it may mean. Words of EITHER_LEXICON belong to the nearest price or rating noun.
 PRICE_LEXICON = {
     **dict.fromkeys("cheap cheaply cheaper cheapest inexpensive inexpensively bargain".split(), ("low",)),
     **dict.fromkeys("affordable affordably budget reasonable reasonably value".split(), ("low", "mid")),
@@ -59,7 +59,7 @@ RATING_NOUNS = frozenset(
 )
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, **{str(n): n for n in range(1, 6)}}
 AMOUNTS = {"twenty": 20, "thirty": 30}
-# Pounds in one direction: "over 20" may be either level above, and "no more than 20" none of them.
+# An amount with a direction: "over 20" may be either level above it, "no more than 20" neither.
 DIRECTION = re.compile(
     r"\b(no |not )?(?:(less than|lower than|cheaper than|under|below)|more than|higher than|over|above) (twenty|thirty|20|30)\b"
 )
@@ -84,9 +84,9 @@ ADULTS = frozenset("adult adults grown grownups".split())
 
 
 def nearest_noun(text: Sequence[str], position: int) -> str:
-    """ "price", "rating" or "": whose noun stands nearest to an adjective at `position`, at most 7 words off.
+    """ "price" or "rating" by the noun nearest to an adjective at `position`, or "" if none is less than 7 words away.
 
-    A noun before it counts half a word farther than one after it, one across a clause end 3 words farther.
+    A noun before the adjective counts as half a word farther, and each clause end in between as 3 words.
     """
     best, kind = 7.0, ""
     for i in range(max(0, position - 8), min(len(text), position + 9)):
@@ -101,20 +101,20 @@ def nearest_noun(text: Sequence[str], position: int) -> str:
 
 
 def _turned(text: Sequence[str], position: int) -> tuple[str, ...]:
-    """Levels of the word of EITHER at `position`; "above average" is high, "below average" low."""
+    """Levels of the word of EITHER_LEXICON at `position`; "above average" is high, "below average" low."""
     before = text[position - 1] if position else ""
     turned = {"above": ("high",), "below": ("low",)} if text[position].startswith("average") else {}
     return turned.get(before, EITHER_LEXICON.get(text[position], ()))
 
 
 def _negated(text: Sequence[str], position: int) -> bool:
-    """Whether "not", "no" or "never" stands at most 4 words before, in the same clause."""
+    """Whether "not", "no" or "never" is at most 4 words before `position`, in the same clause."""
     before, _ = clause(text, position, position)
     return not {"not", "no", "never"}.isdisjoint(before[:4])
 
 
 def _levels(text: Sequence[str], slot: str, lexicon: Mapping[str, tuple[str, ...]], reach: bool) -> Said:
-    """Levels said by adjectives. `reach`: the lexicon's own words are firm only if the slot's noun stands near."""
+    """Levels stated by adjectives. `reach`: the lexicon's words are firm only if the slot's noun is near."""
     firm: set[str] = set()
     loose: set[str] = set()
     for i, word in enumerate(text):
@@ -163,9 +163,9 @@ def rating(text: Sequence[str]) -> Said:
 
 
 def family(text: Sequence[str]) -> Said:
-    """yes / no: each mention of families or children, turned round by a negation in its clause or by "free" behind it.
+    """yes / no by each mention of families or children; a negation in its clause, or "free" after it, makes it no.
 
-    Adults alone mean no.
+    A mention of adults means no.
     """
     firm: set[str] = set()
     for i, word in enumerate(text):

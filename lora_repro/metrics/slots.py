@@ -1,11 +1,11 @@
 """Slot error rate of E2E outputs: which slots of the MR a text leaves out, gets wrong or invents.
 
-By string matching with known wordings (`slot_values.py`, `slot_places.py`), as semantic checkers have done
-since the E2E challenge (Dusek et al. 2020); written for this project. Ways to put one price (cheap, less than
-£20) or one rating (low, 1 out of 5) count as the same value, since the crowd used them so. The matcher leans
-to silence: an unclear wording fulfils a slot and is never held against the text.
+It matches known wordings (`slot_values.py`, `slot_places.py`), as semantic checkers have done since the E2E
+challenge (Dusek et al. 2020); it was written for this project. Different wordings of one price (cheap, less than
+£20) or one rating (low, 1 out of 5) count as the same value, since the crowd used them so. The matcher is lenient:
+an unclear wording fulfils a slot and never counts as an error.
 
-Its own error. Wordings were tuned on E2E's train and dev references; its test references were counted, never
+Its own error rate. Wordings were tuned on E2E's train and dev references; its test references were counted, never
 read.
 - Human references: rate 0.082 train, 0.067 dev, 0.078 test (missing 0.068, wrong 0.010, invented 0.0005).
   Nearly all of it is real: crowd workers left out 10 % of the foods, areas and ratings they were given. Of
@@ -13,7 +13,7 @@ read.
   since), so false alarms make about 0.004 of that rate.
 - Error-free test references against an MR altered in one slot: the error is found in 99.0 % (price) to 100 %
   (name, near) of altered values and in 99.0 % or more of deleted ones; in 97 % or more of invented ones, but
-  "restaurant" is never held to be invented, as people call any venue so.
+  "restaurant" never counts as invented, as people call any venue a restaurant.
 """
 
 from collections.abc import Sequence
@@ -71,12 +71,12 @@ def parse_mr(mr: str) -> dict[str, str]:
 def slot_errors(mr: str, output: str) -> SlotErrors:
     """Errors of one output (raw or tokenised text) against its linearised MR.
 
-    Per slot of the MR: missing (its value is not said), or wrong (another value is said instead). Invented: a
-    value said for a slot the MR lacks. Raises UserError if `mr` is no linearised E2E MR.
+    A slot of the MR is missing if its value is not stated, or wrong if another value is stated instead. A value
+    stated for a slot that the MR lacks is invented. Raises UserError if `mr` is no linearised E2E MR.
     """
     slots = parse_mr(mr)
     text, found = words(output), {}
-    for key in ("name", "near"):  # first, so that "Burger King" or "Raja Indian Cuisine" says no food
+    for key in ("name", "near"):  # first, so that "Burger King" or "Raja Indian Cuisine" does not count as a food
         if key in slots:
             text, found[key] = mask(text, slots[key])
     details = [f"missing {key}: {slots[key]}" for key in found if not found[key]]
@@ -92,7 +92,7 @@ def slot_errors(mr: str, output: str) -> SlotErrors:
 
 
 def _value(slot: str, value: str) -> str:
-    """The class under which a slot's value is looked for."""
+    """A slot's value as the functions of `VALUES` return it."""
     plain = " ".join(words(value))
     return {"price": PRICE, "customer rating": RATING}.get(slot, {}).get(plain, plain)
 

@@ -1,8 +1,8 @@
-"""WikiSQL's queries: SQL text to and from logical form, when two are equal, and what they find in a table.
+"""WikiSQL's queries: SQL text to and from logical form, when two queries are equal, and their results on a table.
 
-Rules of salesforce/WikiSQL 7857cfd (`lib/query.py`, `lib/dbengine.py`, `evaluate.py`; Zhong et al. 2017): a logical form is the
-selected column, its aggregate and a *set* of conditions (column, operator, value as a lower-case string). That scorer never
-reads SQL text, so the text form is ours, standard SQL with the header's own names:
+The rules are those of salesforce/WikiSQL 7857cfd (`lib/query.py`, `lib/dbengine.py`, `evaluate.py`; Zhong et al. 2017): a logical
+form is the selected column, its aggregate and a *set* of conditions (column, operator, value as a lower-case string). That
+scorer never reads SQL text, so the text form is ours: standard SQL with the header's column names.
 
     SELECT COUNT("School/Club Team") FROM table WHERE "No." = '3' AND "Player" = 'D''Angelo'
 """
@@ -19,14 +19,14 @@ from functools import lru_cache
 from lora_repro.errors import UserError
 
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
-OPERATORS = ("=", ">", "<")  # the official list has a fourth, OP, which no row uses
+OPERATORS = ("=", ">", "<")  # the official list has a fourth one, OP, which no row uses
 TYPES = ("text", "real")
 Condition = tuple[int, int, str]  # column, operator, value
 
 _NAME = r'"((?:[^"]|"")*)"'
 _HEAD = re.compile(rf"\s*SELECT\s+(?:(MAX|MIN|COUNT|SUM|AVG)\s*\(\s*{_NAME}\s*\)|{_NAME})\s+FROM\s+table\b", re.I)
 _CONDITION = re.compile(rf"\s*\b(WHERE|AND)\s+{_NAME}\s*([=<>])\s*(?:'((?:[^']|'')*)'|([-+]?\d[\d.,]*))", re.I)
-_NUMBER = re.compile(r"[-+]?\d*\.\d+|\d+")  # the official one, so that "1,5-7" gives what it gives there
+_NUMBER = re.compile(r"[-+]?\d*\.\d+|\d+")  # the official pattern, so that "1,5-7" is read as there
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,15 @@ class Query:
 
     @property
     def logical_form(self) -> tuple[int, int, frozenset[Condition]]:
-        """What two queries are compared by: the order and repetition of conditions and the case of values do not count."""
+        """The form by which queries are compared: order and repetition of conditions and the case of values do not count."""
         return self.select, self.aggregate, frozenset((c, o, value.lower()) for c, o, value in self.conditions)
 
 
 def from_json(sql: object, columns: int) -> Query:
-    """The official `{"sel": 3, "agg": 0, "conds": [[5, 0, "Butler"]]}` of a table with so many columns. Raises UserError."""
+    """The query of the official `{"sel": 3, "agg": 0, "conds": [[5, 0, "Butler"]]}`. Raises UserError if it is malformed.
+
+    columns: the number of columns of its table.
+    """
     try:
         assert isinstance(sql, Mapping)
         query = Query(sql["sel"], sql["agg"], tuple((c, o, str(value)) for c, o, value in sql["conds"]))
@@ -57,12 +60,12 @@ def from_json(sql: object, columns: int) -> Query:
 
 
 def named(column: str) -> str:
-    """A column's name as prompts and queries show it: every run of white space as one blank."""
+    """A column's name as in prompts and queries: every run of white space becomes one blank."""
     return " ".join(column.split())
 
 
 def write(query: Query, header: Sequence[str]) -> str:
-    """The query as SQL text; `read` gives it back where no two columns share a name (less case and white space)."""
+    """The query as SQL text. `read` inverts it if column names differ in more than case and white space."""
 
     def name(column: int) -> str:
         return '"' + named(header[column]).replace('"', '""') + '"'
@@ -76,10 +79,10 @@ def write(query: Query, header: Sequence[str]) -> str:
 
 
 def read(text: str, header: Sequence[str]) -> Query:
-    """The query that a text says. Key words in any case; a number may stand without quotes; a final `;` is passed over.
+    """The query of an SQL text. Keywords may be in any case, numbers without quotes, and a final `;` is ignored.
 
-    A column is the first of the header with that name, case and white space apart (`Query.from_sequence`). Raises UserError
-    where the text says anything else.
+    A column is the first of the header with that name, ignoring case and white space (as `Query.from_sequence` of WikiSQL).
+    Raises UserError if the text is not such a query.
     """
     plain = ["".join(column.lower().split()) for column in header]
 
@@ -110,14 +113,14 @@ def read(text: str, header: Sequence[str]) -> Query:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table's columns and, where they are at hand, the type of each (`TYPES`) and its rows."""
+    """A table's columns and, if at hand, the columns' types (`TYPES`) and the rows."""
 
     header: tuple[str, ...]
     types: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] | None = None
 
 
-@lru_cache(maxsize=8)  # the questions about one table follow one another
+@lru_cache(maxsize=8)  # questions about one table are consecutive
 def _database(table: Table) -> sqlite3.Connection:
     if table.rows is None or len(table.types) != len(table.header) or not {*table.types} <= {*TYPES}:
         raise UserError(f"a table of {len(table.header)} columns without its rows, or types other than text and real")
@@ -130,7 +133,7 @@ def _database(table: Table) -> sqlite3.Connection:
 
 
 def _bound(value: str, kind: str) -> str | float:
-    """A condition's value as the official engine binds it: lower-case text or, in a real column, its number or first number."""
+    """A condition's value as the official engine binds it: lower-case text; in a real column the number, or the first in it."""
     if kind == "text":
         return value.lower()
     try:
@@ -140,9 +143,9 @@ def _bound(value: str, kind: str) -> str | float:
 
 
 def execute(query: Query, table: Table) -> list[object]:
-    """What the query finds, row by row. Raises UserError where it cannot be run.
+    """The results of the query, row by row. Raises UserError if it cannot be run.
 
-    As in the official engine a value is bound by its column, so of two conditions on one column both get the last one's value.
+    As in the official engine a value is bound to its column, so two conditions on one column both get the last one's value.
     """
     aggregate = AGGREGATES[query.aggregate]
     selected = f"{aggregate}(col{query.select})" if aggregate else f"col{query.select}"
@@ -156,9 +159,9 @@ def execute(query: Query, table: Table) -> list[object]:
 
 
 def score(output: str, gold: str, table: Table) -> dict[str, object]:
-    """What one output is worth: `readable`, `logical_form` and, where the table's rows are at hand, `execution`; each 0 or 1.
+    """The scores of one output: `readable`, `logical_form` and, if the table's rows are at hand, `execution`; each 0 or 1.
 
-    A text that is no query is wrong in all of them, a query that cannot be run in `execution`. Raises UserError if `gold` is no
+    A text that is no query scores 0 in all of them, a query that cannot be run in `execution`. Raises UserError if `gold` is no
     query of this table or cannot be run.
     """
     right = read(gold, table.header)

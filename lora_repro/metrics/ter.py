@@ -1,7 +1,8 @@
-"""Translation edit rate (Snover et al. 2006): edits, shifts of words among them, over reference words.
+"""Translation edit rate (Snover et al. 2006): edits, including shifts of words, over reference words.
 
-Two programs: tercom 7.25, of the official WebNLG 2017 and DART scripts, whose greedy search and beam are written anew here, since
-sacrebleu's differ from them by some edits in 1 of 500 outputs; and pyter 0.3, of the LoRA paper's scripts, the package itself.
+- tercom 7.25, of the official WebNLG 2017 and DART scripts: its greedy search and beam are reimplemented here, since sacrebleu's
+  differ by some edits in 1 of 500 outputs.
+- pyter 0.3, of the LoRA paper's scripts: the package itself.
 """
 
 from __future__ import annotations
@@ -9,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-LONGEST, FARTHEST = 10, 50  # words of a shift; how far it goes
-BEAM = 20  # the alignment goes on from cells at most this much worse than the best match or substitution of the last word
+LONGEST, FARTHEST = 10, 50  # most words in a shift; the longest distance of a shift
+BEAM = 20  # the alignment continues from cells at most this much worse than the row's best match or substitution
 FAR = 10**9
 
 Row = list[int]
 
 
 class Shift(NamedTuple):
-    """Words start..end of the output to behind its word `after` (-1: to the front)."""
+    """Moves words start..end of the output behind its word `after` (-1: to the front)."""
 
     start: int
     end: int
     after: int
 
     def apply(self, words: list[str]) -> list[str]:
-        """The words in their new order. Behind one of its own words means as many words further on."""
+        """The words in their new order. If `after` is one of the moved words, they move on by after - start words."""
         start, end, after = self
         piece = words[start : end + 1]
         if after < start:
@@ -34,9 +35,9 @@ class Shift(NamedTuple):
 
 
 def _rows(words: list[str], reference: list[str], known: list[Row]) -> list[Row]:
-    """Edit distances: a row for the first 0, 1, ... words of the output, a column for those of the reference.
+    """Edit distances: one row per prefix of 0, 1, ... output words, one column per prefix of the reference.
 
-    known: rows of another order of the words that starts alike. A cell outside the beam is FAR; the last row has no beam.
+    known: rows of another order of the words with the same beginning. A cell outside the beam is FAR; the last row has no beam.
     """
     rows = known or [list(range(len(reference) + 1))]
     for number in range(len(rows), len(words) + 1):
@@ -64,7 +65,7 @@ class _Alignment(NamedTuple):
 
 
 def _alignment(words: list[str], reference: list[str], rows: list[Row]) -> _Alignment:
-    """The best path; of equal ones that with a match or substitution last, then with a word of the output alone."""
+    """The best path, traced from its end. Of equal ones a match or substitution is preferred, then a word of the output alone."""
     row, column = len(words), len(reference)
     found = _Alignment([True] * row, [True] * column, [0] * column)
     while row or column:
@@ -83,7 +84,7 @@ def _alignment(words: list[str], reference: list[str], rows: list[Row]) -> _Alig
 
 
 def _places(words: list[str], reference: list[str]) -> dict[tuple[str, ...], list[int]]:
-    """Where each run of reference words that all stand in the output begins."""
+    """The positions at which each sequence of reference words begins, for sequences whose words are all in the output."""
     known, found = set(words), dict[tuple[str, ...], list[int]]()
     for start in range(len(reference)):
         for end in range(start, min(start + LONGEST, len(reference))):
@@ -94,7 +95,10 @@ def _places(words: list[str], reference: list[str]) -> dict[tuple[str, ...], lis
 
 
 def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned: _Alignment) -> list[list[Shift]]:
-    """The shifts that tercom tries, by length - 1, in its order: of wrong words to where the reference has the same, wrong."""
+    """The shifts that tercom tries, indexed by length - 1, in its order.
+
+    Each moves output words, not all of them right, to a place where the reference has the same words, not all matched.
+    """
     wrong, reference_wrong, place = aligned
     found: list[list[Shift]] = [[] for _ in range(LONGEST)]
     for start, word in enumerate(words):
@@ -118,7 +122,7 @@ def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned:
 
 
 def _targets(start: int, end: int, at: int, place: list[int]) -> list[Shift]:
-    """The shifts of start..end to the reference's words from `at` on: before the first, and behind each."""
+    """The shifts of start..end to the reference words from `at` on: before the first one, and behind each."""
     shifts = []
     for offset in range(-1, end - start + 1):
         if offset == -1 and at == 0:
@@ -129,14 +133,15 @@ def _targets(start: int, end: int, at: int, place: list[int]) -> list[Shift]:
 
 
 def tercom_edits(words: list[str], reference: list[str]) -> int:
-    """Edits from an output to one reference: the best shift, one edit, while there is one that costs nothing, then the distance.
+    """Edits from an output to one reference: the best shift, as one edit, as long as one does not raise the total; then the
+    edit distance.
 
-    Longer shifts are tried first, until a length can't better the best one (each word moved mends two edits at most).
+    Longer shifts are tried first, until a length cannot improve on the best one: each moved word saves at most two edits.
     """
     places, shifts, rows = _places(words, reference), 0, _rows(words, reference, [])
     while (edits := rows[-1][-1]) > 0:
         best: tuple[list[str], list[Row]] | None = None
-        gain = 0  # of the best shift: edits less edits after it, less 1
+        gain = 0  # of the best shift: edits before it − edits after it − 1
         seen: dict[tuple[str, ...], list[Row]] = {}
         for length, tried in reversed(list(enumerate(_shifts(words, places, _alignment(words, reference, rows)), start=1))):
             if gain > 2 * length or (best and gain == 2 * length):
@@ -159,7 +164,7 @@ def tercom_edits(words: list[str], reference: list[str]) -> int:
 
 
 def tercom(output: str, references: Sequence[str]) -> tuple[float, float]:
-    """(fewest edits to a reference, average number of reference words); corpus TER is the sum of the first over the second's.
+    """(fewest edits to a reference, average number of reference words); corpus TER is the sum of the first over the second.
 
     An empty text is one empty word, as Java splits it.
     """

@@ -4,8 +4,8 @@ Protocols:
 - `paper`: microsoft/LoRA c4593f0 `gpt2_decode.py --tokenize --lower --ref_num 6`, then WebNLG/GenerationEval 8067849 `eval.py`:
   multi-bleu-detok.perl, METEOR 1.5 on NLTK words, pyter;
 - `webnlg`: WebNLG 2017's `evaluation.py`: ASCII, 3 references, multi-bleu.perl, METEOR 1.5, tercom 7.25;
-- `dart`: DART v1.1.1's `run_eval_on_dart.sh`: the same without ASCII.
-All split a text at every character that is not part of a word. Values are fractions (the scripts print BLEU in per cent).
+- `dart`: DART v1.1.1's `run_eval_on_dart.sh`: as `webnlg`, but not in ASCII.
+All split texts at every character that is not part of a word. Values are fractions (the scripts print BLEU in per cent).
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import numpy as np
 from lora_repro.metrics import _groups, bleu, meteor, ter
 
 METRICS = ("bleu", "meteor", "ter")
-# NLTK's words, of a text already split: a double quote opens (``), and these words come apart.
+# NLTK's word rules that still apply to a split text: double quotes become ``, and these words are split.
 _CONTRACTIONS = re.compile(r"\b(can)(not)\b|\b(gim|lem)(me)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b", re.IGNORECASE)
 
 
 def split(text: str) -> str:
-    """Words and single other characters, a space between them: "U.S." -> "U . S ."."""
+    """Words and all other characters, separated by spaces: "U.S." -> "U . S ."."""
     return " ".join(" ".join(re.split(r"(\W)", text)).split())
 
 
 def cut(text: str) -> str:
-    """What the scripts keep of an output: up to the end-of-text token or an empty line."""
+    """The part of an output that the scripts keep: up to the end-of-text token or an empty line."""
     return text.split("<|endoftext|>")[0].split("\n\n")[0].strip()
 
 
 def to_ascii(text: str) -> str:
-    """Each character written in ASCII, nothing where there is no way to."""
+    """Each character transliterated to ASCII, or left out if that is not possible."""
     from text_unidecode import unidecode  # lazy: only one of the protocols needs it
 
-    # Unidecode, which the script calls, is under the GPL; this table is its ancestor and marks what it lacks.
+    # The script uses Unidecode, which is under the GPL; text_unidecode has the older table, and marks what it lacks.
     return "".join("" if (plain := unidecode(letter)).strip() == "[?]" else plain for letter in text)
 
 
@@ -49,7 +49,8 @@ def nltk_words(text: str) -> str:
 class Protocol(NamedTuple):
     """How one set of scripts treats texts.
 
-    most: references used. blanks: BLEU sees those missing from them as empty texts. words: before METEOR and TER.
+    most: how many references are used. blanks: whether BLEU gets empty texts for missing ones. words: applied before METEOR
+    and TER.
     """
 
     output: Callable[[str], str]
@@ -84,7 +85,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def _counts(tokens: list[str], references: list[list[str]]) -> bleu.BleuCounts:
-    """BLEU statistics as multi-bleu counts them: no order has fewer than 0 n-grams."""
+    """BLEU statistics as multi-bleu counts them: totals are never negative."""
     counts = bleu.token_counts(tokens, references)
     return counts._replace(totals=tuple(max(total, 0) for total in counts.totals))
 
@@ -94,9 +95,9 @@ def per_input_statistics(
 ) -> list[dict[str, object]]:
     """What a bootstrap needs, one JSON-able dict per input, in order; their sums give the corpus scores (`corpus_scores`).
 
-    matches[4], totals[4], hyp_len, ref_len: BLEU's. meteor[6]: METEOR's (`meteor.sufficient`). ter_edits, ter_words: TER is
-    the sum of one over that of the other. An output counts as one line. Raises UserError (lengths differ, nothing to score, an
-    output without reference, Java failed) or NotAvailable (no Java).
+    matches[4], totals[4], hyp_len, ref_len: of BLEU. meteor[6]: of METEOR (`meteor.sufficient`). ter_edits, ter_words: TER is
+    the sum of the first over that of the second. An output counts as one line. Raises UserError (lengths differ, nothing to
+    score, an output without reference, Java failed) or NotAvailable (no Java).
     """
     _groups.check(outputs, references)
     rules = PROTOCOLS[protocol]
@@ -106,7 +107,7 @@ def per_input_statistics(
         _counts(rules.bleu_tokens(out), [rules.bleu_tokens(text) for text in _padded(group, rules)])
         for out, group in zip(outs, groups, strict=True)
     ]
-    # For METEOR and TER the official scripts take an empty text for a missing one.
+    # For METEOR and TER the official scripts treat an empty reference as a missing one.
     kept = [[rules.words(text) for text in group if text or not rules.blanks] or [""] for group in groups]
     said = [rules.words(out) for out in outs]
     aligned = meteor.aligned(said, kept)
@@ -126,9 +127,9 @@ def _padded(group: list[str], rules: Protocol) -> list[str]:
 
 
 def corpus_scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
-    """BLEU, METEOR and TER, keys `METRICS`, of statistics as `per_input_statistics` gives them; NaN of no rows.
+    """BLEU, METEOR and TER, keys `METRICS`, from the statistics of `per_input_statistics`; NaN without rows.
 
-    BLEU is 0 where an order of n-grams has no match, as in multi-bleu.
+    BLEU is 0 if an order of n-grams has no match, as in multi-bleu.
     """
     if not rows:
         return dict.fromkeys(METRICS, float("nan"))
@@ -147,9 +148,9 @@ def corpus_scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
 
 
 def with_the_blank_line(scores: Mapping[str, float], inputs: int) -> dict[str, float]:
-    """What the paper's scripts print of sound scores over so many inputs, their output file ending in an empty line.
+    """What the paper's scripts print in place of the correct scores over `inputs`: their output file ends in an empty line.
 
-    `eval.py` takes the line for one more input without text: pyter's rate of it is 1, and METEOR, whose files then differ in
-    length, fails and is printed as -1. BLEU, which reads lines, is sound.
+    `eval.py` takes that line for one more input with an empty text. pyter gives it the rate 1; METEOR, whose files then differ in
+    length, fails and is printed as -1; BLEU, which reads lines, is not affected.
     """
     return {**scores, "meteor": -1.0, "ter": (scores["ter"] * inputs + 1) / (inputs + 1)}

@@ -22,8 +22,8 @@ PROGRAM = "python -m lora_repro.run"
 class Command:
     """How to run one record again.
 
-    overrides: compose to the record's signature, unless `problem` says why this checkout has none that do.
-    extra: those among them that no declared row asks for; () for a cell of a table. order: the row's place in its table.
+    overrides: compose to the record's signature, unless `problem` says why this checkout cannot compose it.
+    extra: those of the overrides that no declared row asks for; () for a cell of a table. order: the row's place in its table.
     """
 
     overrides: tuple[str, ...]
@@ -34,14 +34,14 @@ class Command:
 
     @property
     def text(self) -> str:
-        """For a shell. Where the files lie is the reader's to fill in: it is no part of the signature."""
+        """The command for a shell. The reader fills in the folder of the data, which is not part of the signature."""
         return f"{PROGRAM} {shlex.join([*self.overrides, *self.data])}"
 
 
 def command(record: dict[str, Any], profile: str) -> Command:
-    """Derive the command of `record`, checked by composing it: the signature is compared, not assumed.
+    """Derive the command of `record`, and check it by composing it and comparing the signatures.
 
-    It is a cell of its table, or the cell that comes nearest to it with the overrides that tell the two apart.
+    The command asks for the record's cell of its table, or else for the nearest cell plus the overrides in which they differ.
     """
     asked, row = record["asked"], record["row"]
     data = tuple(data_hint(asked["task"]))
@@ -66,7 +66,7 @@ def command_of(cell: Cell) -> Command:
     return Command(cell.overrides, (), "", cell.row.order, tuple(data_hint(cell.asked["task"])))
 
 
-NO_STARTS: dict[str, Any] = {"starts": None}  # which no record keeps
+NO_STARTS: dict[str, Any] = {"starts": None}  # no record keeps this key
 
 
 @cache
@@ -75,7 +75,7 @@ def _swept(base: tuple[str, ...]) -> list[str]:
 
 
 def _held(base: tuple[str, ...], asked: dict[str, Any]) -> list[str]:
-    """The axes that a record names, each held at its value. What `row.*` sets is in a record, itself it is not."""
+    """The swept axes, each fixed at the record's value. `row.*` axes are left out: a record has what they set, not the axes."""
     held = []
     for axis in _swept(base):
         group, _, key = axis.partition(".")
@@ -91,7 +91,7 @@ def _declared(base: tuple[str, ...]) -> list[Cell]:
 
 
 def _apart(cell: Cell, asked: dict[str, Any]) -> list[str]:
-    """The values in which a cell is another run than the one that was asked for, seeds aside."""
+    """The values, apart from the seed, in which a cell differs from the run that was asked for."""
     here = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
     return _differences(NO_STARTS | here | {"seed": asked["seed"]}, NO_STARTS | asked)
 
@@ -102,7 +102,7 @@ def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
 
 
 def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
-    """Overrides that turn what `overrides` compose to into `asked`: groups first, then single values."""
+    """The further overrides with which `overrides` compose to `asked`: groups first, then single values."""
     given = {item.partition("=")[0] for item in overrides}
     config = _cell(overrides, asked["seed"]).asked
     groups = [
@@ -111,9 +111,9 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
         if group not in given and asked[group]["name"] != config[group]["name"]
     ]
     found = list(groups)
-    while True:  # a value may move another: a rate that trials chose is that of its own setting
+    while True:  # one value may change another: a searched learning rate depends on the setting
         config = dict(_cell((*overrides, *found), asked["seed"]).asked)
-        config.pop("starts_from", None)  # what a run starts from follows from the rest
+        config.pop("starts_from", None)  # follows from the other values
         more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | asked) if item not in found]
         if not more:
             return tuple(found)
@@ -121,12 +121,12 @@ def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]
 
 
 def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key=value` for every value of `asked` that `composed` has otherwise; a field that `asked` has not had its default.
+    """`key=value` for every value of `asked` that differs in `composed`. A constructor's field missing in `asked` is its default.
 
-    Any other key that only one has stays.
+    Any other key that only one of them has is ignored.
     """
     if "_target_" in composed and "_target_" in asked:
-        asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # classes move
+        asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # a class may have moved since
     found = []
     for key in sorted(composed.keys() & asked.keys()):
         ours, theirs = composed[key], asked[key]
@@ -138,7 +138,7 @@ def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = 
 
 
 def plain(value: Any) -> Any:
-    """A default may be a tuple where yaml has a list."""
+    """`value` with a tuple, which a default may be, as the list that yaml has."""
     return list(value) if isinstance(value, tuple) else value
 
 

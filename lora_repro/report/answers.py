@@ -1,9 +1,9 @@
-"""results/report.json: every published cell and every claim's verdict as numbers; report.schema.json says what each is.
+"""results/report.json: every published cell and every claim's verdict as numbers; report.schema.json documents the fields.
 
     {"tables": {<profile>: {<experiment>: {"cells": [...], "sheets": [...]}}}, "claims": [...]}
 
-`make tables` writes the tables' part and `make claims` the claims', from what their Markdown is made of. Nothing is computed
-here: a sheet's numbers are those that its cells carry (`table.Number`).
+`make tables` writes the part of the tables and `make claims` that of the claims, from the same objects as their Markdown.
+Nothing is computed here: a sheet's numbers are those that its cells carry (`table.Number`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Answer = dict[str, Any]
 
 
 def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
-    """What one experiment shows: the cells of its `Pivot`, and any other table as it is printed with the numbers behind it."""
+    """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
     pivot = shown.pivot if isinstance(shown, Fusion) else shown
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
     cells = [one for _, part, declared in parts for one in _cells(part, ask, declared, store)]
@@ -54,7 +54,7 @@ def _number(cell: Number) -> Answer:
 
 
 def of_claims(ledger: Ledger) -> list[Answer]:
-    """A claim each, with its verdict and readings at every profile."""
+    """One entry per claim, with its verdict and readings at every profile."""
     return [
         {
             "id": claim.id,
@@ -75,10 +75,10 @@ def of_claims(ledger: Ledger) -> list[Answer]:
 def note(
     results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
 ) -> Path:
-    """Write down what was rendered or judged, and leave the rest of the file as it is.
+    """Write what was rendered or judged into results/report.json, and leave the rest of the file as it is.
 
-    tables: (profile, experiment) -> answer, None where it shows nothing any more.
-    Returns the path. Raises UserError if the file that is there cannot be read.
+    tables: (profile, experiment) -> answer; None removes the entry of an experiment that no longer shows anything.
+    Returns the path. Raises UserError if the existing file cannot be read.
     """
     path = results / NAME
     found = read(path) if path.is_file() else {"tables": {}, "claims": []}
@@ -102,7 +102,7 @@ def read(path: Path) -> Answer:
 
 
 def behind(found: Answer, profile: str) -> set[str]:
-    """The signatures of the runs that some table, figure or claim of a profile rests on. found: the whole file, as `read`."""
+    """The signatures of the runs behind the tables, figures and claims of a profile. found: the whole file, from `read`."""
     shown = [item for answer in found["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
     judged = [one for claim in found["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
     sources = {Path(source).stem for one in judged for source in one["sources"]}
@@ -113,7 +113,7 @@ def _cells(pivot: Pivot, ask: Ask, declared: Sequence[Cell], store: Store) -> li
     found = []
     for group in by_place(declared, pivot.by):
         if not runs(group, store):
-            continue  # what the paper prints alone is no answer of ours
+            continue  # only the paper's values: not an answer of ours
         alike = rows_alike(group, pivot.by)
         for scores in pivot.scores(ask, group, [store]):
             for result in scores.results:
@@ -126,7 +126,7 @@ def _cells(pivot: Pivot, ask: Ask, declared: Sequence[Cell], store: Store) -> li
 
 
 def _cell(scores: Scores, result: Result, column: Column, here: Sequence[Cell], store: Store) -> Answer:
-    """here: the declared cells that stand at this row and column, whatever their seed."""
+    """The entry of one cell. here: the declared cells at this row and column, with any seed."""
     mean, versus = result.cells[column.key], result.differences.get(column.key)
     values = {axis: list(dict.fromkeys(cell.axes[axis] for cell in here)) for axis in (here[0].axes if here else ())}
     ours = runs(here, store) if result.source == PUBLISHED else []
@@ -167,5 +167,5 @@ def _reading(one: Answer) -> Answer:
 
 
 def _plain(value: float | None) -> float | None:
-    """Six digits, as the CSVs have them: the last ones of a float are another machine's affair."""
+    """Rounded to six digits, as in the CSVs: the last digits of a float differ between machines. None if not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""What stands around a table: whose numbers these are, on what data, how decoded."""
+"""The facts of a table's caption: experiment, profile, backbone, data, number of seeds, decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 def identity(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
-    """Experiment and profile, backbone, data, n: as the records say, not as the configuration hoped."""
+    """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration."""
     backbones = [record["where"]["backbone"] for record in shown]
     labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]
     data = shown[0]["where"]["data"]["caption"] if shown else "no record yet"
@@ -30,7 +30,7 @@ def decoding(cell: Cell) -> str:
 
 
 def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
-    """The tasks that have a record, and what their captions say alike."""
+    """The tasks that have a record, and the rest of their captions, each text once."""
     captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
     names = [task_label(cell) for cell in cells]
     named = {caption: name for caption in captions for name in names if caption.startswith(name)}
@@ -40,6 +40,6 @@ def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
 
 
 def _bare(text: str) -> str:
-    """Without the comma or the brackets that set it off from a name."""
+    """`text` without the comma or the brackets that separate it from a name."""
     text = text.strip(" ,")
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

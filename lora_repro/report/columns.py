@@ -1,4 +1,4 @@
-"""The columns of a pivot: a metric each, a task each (and the average of several), or a value each of another axis."""
+"""The columns of a pivot: one per metric, per task (with the average of several), or per value of another axis."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.report.statistics import Metric
 
-AVERAGE, ANY = "average", "any"  # in the place of a column's value: the mean over tasks; rows that have no such value
+AVERAGE, ANY = "average", "any"  # special values of a column: the mean over tasks; rows that have no value on the axis
 
 
 @dataclass(frozen=True)
 class Column:
-    """metric: its key, title and units. scored: what it shows of a record. value: its place on the pivot's axis."""
+    """metric: its key, title and units. scored: the record's metric that it shows. value: its place on the pivot's axis."""
 
     metric: Metric
     scored: str
@@ -25,7 +25,7 @@ class Column:
         return self.metric.key
 
     def holds(self, cell: Cell, by: str, alike: set[str]) -> bool:
-        """Whether a cell stands in this column. `alike`: the rows that are one run whatever the axis says."""
+        """Whether a cell belongs in this column. `alike`: the rows whose runs are the same at every place of the axis."""
         if by == "metric":
             return True
         if cell.row.name in alike:
@@ -39,10 +39,10 @@ def place_of(cell: Cell, by: str) -> Any:
 
 
 def columns_of(by: str, axis: str, metrics: Sequence[Metric], group: Sequence[Cell], other: Metric | None) -> list[Column]:
-    """The columns of a table of the cells `group`, in the order of the sweep.
+    """The columns of the table of the cells `group`, in the order of the sweep.
 
-    by, axis, metrics: those of a `Pivot`. other: a further metric instead of each task's own score; its columns are keyed
-    <metric>_<column>.
+    by, axis, metrics: as in `Pivot`. other: a further metric to show instead of each task's own score; its columns have the
+    keys <metric>_<column>.
     """
     if by == "metric":
         return [Column(metric, metric.key) for metric in metrics]
@@ -57,7 +57,7 @@ def columns_of(by: str, axis: str, metrics: Sequence[Metric], group: Sequence[Ce
 
 
 def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) -> Column:
-    """Keyed as the rows' `paper` values are: by the task, by rows_<n> (rows_all), or by rank_<n>, size_<n>."""
+    """One column, with the key that the rows' `paper` values have: the task, rows_<n> (rows_all), rank_<n> or size_<n>."""
     if by == "task":
         key, label = str(value), task_label(cell)
     elif by == "data.n_train":
@@ -69,7 +69,7 @@ def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) ->
 
 
 def rows_alike(group: Sequence[Cell], by: str) -> set[str]:
-    """The rows that are the same run at every place of the axis: they have no rank, no size."""
+    """The rows whose runs are the same at every place of the axis, such as those that have no rank or size."""
     found = set()
     for name in {cell.row.name for cell in group} if by not in ("metric", "task") else ():
         places: dict[Any, set[str]] = {}
@@ -82,7 +82,7 @@ def rows_alike(group: Sequence[Cell], by: str) -> set[str]:
 
 
 def main_column(by: str, columns: Sequence[Column]) -> Column:
-    """The one whose difference stands beside the scores: the first metric, the average, or the largest size."""
+    """The column whose difference is shown beside the scores: the first metric, the average, or the largest size."""
     if by == "metric":
         return columns[0]
     return columns[-2] if columns[-1].value == ANY else columns[-1]
@@ -94,7 +94,7 @@ def task_label(cell: Cell) -> str:
 
 
 def place_label(cell: Cell) -> str:
-    """A cell's task and, where it is swept, at what: `MNLI rank 4`."""
+    """A cell's task and its values on the swept axes: `MNLI rank 4`."""
     axes = [f"{key.rpartition('.')[2]} {value}" for key, value in cell.axes.items() if key not in ("task", "backbone")]
     return " ".join([task_label(cell), *axes])
 

@@ -1,7 +1,7 @@
-"""What was run of each table at each profile, with how many seeds, at whose rates, and what it cost: results/README.md.
+"""results/README.md: what was run of each table at each profile, with how many seeds, which learning rates, at what cost.
 
 `python -m lora_repro claims` and `render` write it from the published records, trials and measurements, and from
-conf/pruned.yaml, which says what was published once.
+conf/pruned.yaml, which sums up what is no longer published.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
 
 NAME, PRUNED = "README.md", CONF / "pruned.yaml"
-OUTSIDE = "*outside any table*"  # where a run of one's own grid is counted
+OUTSIDE = "*outside any table*"  # counts the runs of grids that are no table
 HEAD = """# What was run
 
 [claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
@@ -49,13 +49,13 @@ FOOT = """- Cells run: of all rows and places that the table asks for; a run tha
 
 @dataclass
 class Spent:
-    """What one table took, in seconds."""
+    """The runs and trials of one table, with their seconds."""
 
     runs: int = 0
     run_seconds: float = 0.0
     trials: int = 0
     trial_seconds: float = 0.0
-    failed: Counter[str] = field(default_factory=Counter)  # how a run ended, if not well -> how many
+    failed: Counter[str] = field(default_factory=Counter)  # status other than finished -> how many runs
     trials_failed: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Spent) -> None:
@@ -77,7 +77,7 @@ def _columns(count: int, failed: Counter[str], seconds: float) -> tuple[str, str
 
 
 def spent(folder: Path) -> dict[str, Spent]:
-    """table -> what it took, of all that results/<profile>/ holds."""
+    """table -> its runs and trials in results/<profile>/ (`folder`), measurements included."""
     found: defaultdict[str, Spent] = defaultdict(Spent)
     for run in record.load_records(folder / "records").values():
         failed = Counter([run["status"]] if run["status"] != "finished" else [])
@@ -94,7 +94,7 @@ def spent(folder: Path) -> dict[str, Spent]:
 
 
 def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
-    """How many of the places of a table were run, with how many seeds, and how many of these at a rate that was searched."""
+    """How many places of a table were run, with how many seeds, and how many of them at a searched learning rate."""
     places = grouped(unique(cells), lambda cell: (cell.row.name, place(cell)))
     counts = [(those[0], sum(cell.signature in known for cell in those)) for those in places]
     ran = [(cell, count) for cell, count in counts if count]
@@ -107,7 +107,7 @@ def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
 
 
 def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
-    """profile -> what took time and is published no more, and why, as conf/pruned.yaml says."""
+    """profile -> (runs and trials that are no longer published, why), from conf/pruned.yaml."""
     told: Any = OmegaConf.to_container(OmegaConf.load(path))
     found = {}
     for profile, one in told.items():
@@ -117,7 +117,7 @@ def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
 
 
 def write(results: Path, pruned: Path = PRUNED) -> Path:
-    """results/README.md of every published profile; returns its path."""
+    """Write results/README.md with every published profile; returns its path."""
     lines, untouched, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}

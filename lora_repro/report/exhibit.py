@@ -23,16 +23,16 @@ class Ask:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Every run that is asked for. Raises UserError for what conf/ does not declare."""
+        """Every run that is asked for. Raises UserError for anything that conf/ does not declare."""
         return declared_cells(self.name, self.profile, self.overrides)
 
     @cached_property
     def swept(self) -> set[str]:
-        """The signatures of those that the training command runs: a profile may run fewer seeds than the rows ask for."""
+        """The signatures that the training command runs: a profile may run fewer seeds than its rows ask for."""
         return {cell.signature for cell in cells([f"experiment={self.name}", f"profile={self.profile}", *self.overrides])}
 
     def command(self, cell: Cell) -> str:
-        """What runs all that is asked for; where the reader's data lie, in the way of `cell`'s task, is theirs to fill in."""
+        """The command that runs all that is asked for. The reader fills in the folder of the data that `cell`'s task needs."""
         hint = [] if any(item.startswith("paths.data=") for item in self.overrides) else data_hint(cell.asked["task"])
         return " ".join(
             ["python -m lora_repro.run", f"experiment={self.name}", f"profile={self.profile}", *self.overrides, *hint]
@@ -48,9 +48,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """Tables and the figures beside them. stem: of their files. said: what there is, in a line. keep: worth a file.
+    """Tables and the figures beside them.
 
-    draw: makes the figures at a path without its suffix, or none. heading: whose these are, where that stands in no column.
+    stem: of their files. said: one line on what there is. draw: draws the figures at a path without suffix; returns the files.
+    keep: whether to write files. heading: whose results these are, if no column says it.
     """
 
     stem: str
@@ -62,7 +63,7 @@ class Exhibit:
 
 
 class Declaration(Protocol):
-    """What experiments/<name>.py declares as TABLE."""
+    """The type of TABLE in experiments/<name>.py."""
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
-        """What the stores have of what is asked for; nothing where they have nothing to show."""
+        """The exhibits of what the stores have of `ask`; empty if they have nothing to show."""

@@ -1,4 +1,4 @@
-"""A table as HTML. A cell that is markup stands as it is, any other text is escaped; columns sort by the numbers in them."""
+"""A table as HTML. A cell that is markup stays as it is, other text is escaped; columns sort by the numbers in their cells."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 MISSING = ("", "—")
 
-# A number, bracketed or not, then at most a factor, a spread, its own n or chance level, milliseconds, an interval, a mark and Δ;
-# "1 collapsed" is none.
+# A number, bracketed or not, optionally followed by a factor, a spread, its n or chance level, "ms", an interval, a mark and Δ.
+# "1 collapsed" does not match.
 NUMBER = re.compile(
     r"\(?([+−-]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s?([kMB%]?)(?: ± [\d.,]+)?(?: \([\d.]+\))?(?: ms)?"
     r"(?: ?\[[^\]]*\])?\s?[†‡*=]*(?:, Δ [\d.,]+)?\)?"
@@ -28,7 +28,7 @@ FRAME = Markup(
 
 
 def code(text: object) -> Markup:
-    """Foreign text as code."""
+    """`text`, escaped, in a code element."""
     return Markup("<code>{}</code>").format(text)
 
 
@@ -43,7 +43,7 @@ def number(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Field:
-    """What a cell shows, its words, whether it repeats the one above (which the printed table leaves blank), its number."""
+    """A cell's markup, its text, whether it repeats the cell above (blank in the printed table), and its number if it has one."""
 
     shown: Markup
     words: str
@@ -60,7 +60,7 @@ class _Field:
         names = [name for name, is_so in facts.items() if is_so]
         named = Markup(' class="{}"').format(" ".join(names)) if names else Markup()
         sorted_by = "" if self.number is None else Markup(' data-n="{}"').format(f"{self.number:.10g}")
-        # A table that is wider than the screen is shown row by row, each value with its column's name.
+        # On a screen narrower than the table each value is shown on a line with its column's name, from `data-of`.
         tag, scope = Markup("th"), Markup(' scope="row"')
         if not first:
             tag, scope = Markup("td"), Markup(' data-of="{}"').format(title.striptags())
@@ -68,10 +68,10 @@ class _Field:
 
 
 def html(table: Table, id: str = "table") -> Markup:
-    """The table below its title (the first fact), under a heading called `id`."""
+    """The table below its title (the first fact), whose element has this `id`."""
     fields: list[list[_Field]] = []
     for row in table.rows:
-        # A label stands on the first of its lines only; sorted, or beside a narrow screen's other columns, each line needs it.
+        # The table has a label on the first of its lines only; sorted, or on a narrow screen, every line needs it.
         again = bool(fields) and not row[0]
         first = fields[-1][0].shown if again else row[0]
         fields.append([_Field.of(first, again), *map(_Field.of, row[1:])])
@@ -91,13 +91,13 @@ def html(table: Table, id: str = "table") -> Markup:
 
 
 def _numeric(column: list[_Field]) -> bool:
-    """A column of numbers holds at least one, and more of them than of words."""
+    """Whether a column counts as numeric: more of its non-empty cells are numbers than words."""
     said = [field for field in column if field.words not in MISSING]
     return 2 * sum(field.number is not None for field in said) > len(said)
 
 
 def _unbroken(title: Markup) -> Markup:
-    """An arrow or a per cent sign stays with its word."""
+    """`title` with a no-break space before an arrow or a per cent sign."""
     for sign in "↑↓%":
         title = title.replace(f" {sign}", f"\u00a0{sign}")
     return title

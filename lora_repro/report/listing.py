@@ -21,12 +21,12 @@ from lora_repro import cli
 from lora_repro.config.mistakes import nothing_of
 from lora_repro.errors import UserError
 
-Line = tuple[float, tuple[str, ...]]  # when it ended, and what is told
+Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns
 HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
 
 
 def lines(folder: Path) -> Iterator[Line]:
-    """A line for each run of runs/<profile>, those that have no record yet included."""
+    """A line for each run of runs/<profile> (`folder`), including runs that have no record yet."""
     for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
         path = run / "record.json"
         try:

@@ -1,4 +1,4 @@
-"""The tables that compare rows of conf/row: a column a metric, a task, or a value of another axis; and their figure."""
+"""The tables that compare rows of conf/row, with a column per metric, task or value of another axis; and their figure."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
 SCORE = Metric("score", "Score (%)")
-# What another machine does to one seed.
+# How far another machine moves the score of one seed.
 MOVED = "in bf16 one seed of E2E moved by up to 6 BLEU between two CPUs, so such rows compare less closely than their digits say."
 ROUNDED = "float32 sums are rounded otherwise on another; how far that moves the score of one seed was not measured."
 
 
 @dataclass(frozen=True)
 class Pivot:
-    """What an experiment shows: rows beside the paper's values, each row's difference from the row `reference`.
+    """What an experiment shows: rows beside the paper's values, with each row's difference from the row `reference`.
 
-    title: what captions call it. by: what has a column each: `metric` (those of `metrics`, the first is compared), `task`
-    (and the average of several), or a swept axis (`row.rank`, `data.n_train`). axis: what that is called in columns.
-    metrics: where columns are no metrics, the first only names the score; each further one gets a table of its own.
-    paper: backbone -> how the paper's numbers for it are called; any other backbone is shown beside the first.
-    over: the figure's x where it is a curve: `parameters`, `row`, or the axis itself; else points over parameters.
-    each: task -> the table by metric of that task alone, for tasks that have more metrics than the one shown here.
+    title: its name in captions.
+    by: what has one column each: `metric` (those of `metrics`; the first is compared), `task` (with the average of several), or
+    a swept axis (`row.rank`, `data.n_train`). axis: the axis's name in column titles.
+    metrics: if `by` is not `metric`, the first only names the score, and each further one gets a table of its own.
+    paper: backbone -> the name of the paper's numbers for it; any other backbone is shown beside the first of these.
+    over: the x of a curve figure: `parameters`, `row`, or the axis itself. Empty: points over parameters.
+    each: task -> the table by metric of that task alone, for tasks with more metrics than the one shown here.
     """
 
     title: str
@@ -49,8 +50,8 @@ class Pivot:
     each: Mapping[str, Pivot] = field(default_factory=dict)
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
-        """The tables of all that is asked for, and their figure; beside them those of each task that anybody ran."""
-        # What is published for another table, and shared with this one, makes no table of this one.
+        """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs."""
+        # Runs that were made for another table, and only shared with this one, do not make a table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
         if not mine and not any(store.source == OWN for store in stores):
             return []
@@ -59,7 +60,7 @@ class Pivot:
             scores = pivot.scores(ask, cells, stores)
             found = [run for store in stores for run in runs(cells, store)]
             first = [run for run in found if run.source == stores[0].source]
-            # A table that was published once stays, whatever of it the present protocol has to measure again.
+            # A published table is kept even if the present protocol has to measure all of it again.
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
             if pivot is self:
                 said = ask.said(run.signature for run in first)
@@ -71,15 +72,15 @@ class Pivot:
         return made
 
     def parts(self, ask: Ask) -> list[tuple[str, Pivot, list[Cell]]]:
-        """(the exhibit's stem, what it shows, its cells) of the whole table and of each task's own."""
+        """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""
         own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
         return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
 
     def scores(self, ask: Ask, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
-        """What a table each shows: a backbone, and unless its columns are the tasks, a task; then further metrics'.
+        """The contents of each table: one per backbone (and task, unless tasks are the columns), then those of further metrics.
 
-        Raises UserError where one store's records differ in data, text form or backbone. A further store whose records
-        differ from the first one's is left out, with a footnote: its numbers would not compare.
+        Raises UserError if one store's records differ in data, text form or backbone. A further store whose records differ from
+        those of the first is left out, with a footnote: its numbers would not be comparable.
         """
         for store in stores:
             for here in by_place(declared, "backbone"):
@@ -112,7 +113,7 @@ class Pivot:
                 continue
             ours, shown = [*ours, *results], [*shown, *found]
         backbone = backbone_name(group[0])
-        scale = backbone if backbone in self.paper else next(iter(self.paper))  # whose printed numbers stand beside it
+        scale = backbone if backbone in self.paper else next(iter(self.paper))  # the paper's backbone to show beside it
         everything = [*ours, *quoted(group, columns, scale, self.paper[scale])]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
@@ -185,10 +186,12 @@ class Pivot:
         return notes
 
     def draw(self, scores: Sequence[Scores], shown: Sequence[Run], stem: Path) -> list[Path]:
-        """`stem`.svg and .png of whatever was measured, and beside it the paper's: curves of their own (`stem`_paper), or points
-        in one picture with ours (`stem`_beside_paper). A table on texts has the losses by step, too (`stem`_learning).
+        """Draw `stem`.svg and .png of what was measured; returns all files.
+
+        The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
+        A table by metric also gets the losses by step (`stem`_learning).
         """
-        from lora_repro.report.figures import (  # here: who draws nothing does not wait for matplotlib
+        from lora_repro.report.figures import (  # lazy: matplotlib is slow to import
             beside,
             curves,
             learning,

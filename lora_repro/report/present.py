@@ -32,12 +32,12 @@ RENDERED = {"tables": (".md", ".csv", ".tex"), "figures": (".svg", ".png")}
 
 
 def names(folder: Path = CONF.parent / "experiments") -> list[str]:
-    """The experiments that declare what they show."""
+    """The names of the experiments in `folder`, each of which declares what it shows."""
     return sorted(path.stem for path in folder.glob("[!_]*.py"))
 
 
 def declaration(name: str) -> Declaration:
-    """What experiments/<name>.py shows. Raises UserError for a name that is none."""
+    """TABLE of experiments/<name>.py. Raises UserError if there is no such file."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
@@ -47,7 +47,7 @@ def declaration(name: str) -> Declaration:
 
 
 def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
-    """Re-render tables and figures of every profile under results/, from what is published alone."""
+    """Render the tables and figures of every profile under results/ again, from what is published alone."""
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
     if not profiles:
         cli.say("nothing is published under results/ yet")
@@ -72,7 +72,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
-    """Print this checkout's lines beside the published and the paper's; keep its own tables under runs/."""
+    """Print this checkout's results beside the published ones and the paper's; write this checkout's own tables under runs/."""
     profile, extra = profile_of(overrides)
     ask, shown = Ask(name, profile, tuple(extra)), declaration(name)
     folder = runs_folder(ask.cells, root, profile)
@@ -83,7 +83,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
         how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
     wrote: list[Path] = []
-    # An ad-hoc selection must not overwrite the whole table; where and how many at once selects nothing.
+    # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
         _clear(folder, name, wrote)
@@ -95,7 +95,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
 
 
 def write(exhibit: Exhibit, folder: Path) -> list[Path]:
-    """Write tables/<stem>.{md,csv,tex} and, where anything is measured, the figures in figures/ of `folder`."""
+    """Write tables/<stem>.{md,csv,tex} of `folder` and, if anything was measured, the figures in its figures/."""
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, render in zip(RENDERED["tables"], (markdown, comma_separated, latex), strict=True):
@@ -106,9 +106,9 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
 
 
 def _clear(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
-    """Remove the tables and figures of an experiment that it does not make any more, and say which they were.
+    """Remove the tables and figures that an experiment no longer makes; returns their paths.
 
-    `rank_paper` is one of rank's, `rank_e2e` that of another experiment.
+    `rank_paper` belongs to the experiment rank, `rank_e2e` to another one.
     """
     made = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
     own = belonging(names(), [path.stem for path in made])[name]
@@ -119,7 +119,7 @@ def _clear(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:
-    """Files of one stem are one word, as a shell would take it: tables/e2e.{md,csv,tex}."""
+    """`; wrote ...` with the files of one stem as one shell word: tables/e2e.{md,csv,tex}."""
     kinds: dict[str, list[str]] = {}
     for path in paths:
         kinds.setdefault(_short(path.with_suffix(""), root), []).append(path.suffix[1:])

@@ -24,12 +24,12 @@ KINDS = tuple(kind for kind in manifest.EVIDENCE if kind != "measures")
 
 
 def asked(profile: str) -> list[Cell]:
-    """Every run that some experiment asks for at a profile, and those that they start from. Raises UserError, as `cells`."""
+    """Every run that some experiment asks for at a profile, and the runs that these start from. Raises UserError, as `cells`."""
     return with_starts([cell for name in present.names() for cell in declared_cells(name, profile)])
 
 
 def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
-    """The files of results/<profile> that belong to none of the `wanted` runs: what they measured, what chose their rates."""
+    """The files of results/<profile> that belong to none of the `wanted` runs, neither as their results nor as rate trials."""
     wanted = list(wanted)
     runs, settings = {cell.signature for cell in wanted}, {rates.setting(cell.asked) for cell in wanted}
     files = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*"))]
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         if given.delete:
             path.unlink()
             if not any(path.parent.iterdir()):
-                path.parent.rmdir()  # as git would
+                path.parent.rmdir()  # git keeps no empty folders either
     if given.delete:
         manifest.note(root / "results", [], found)
     counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)

@@ -23,7 +23,7 @@ from lora_repro.records.record import load_predictions, load_records, read
 from lora_repro.report import present
 from lora_repro.report.recomputed import disagreement
 
-# A prediction is kept with its key and statistics only: the data's own texts are not ours to publish.
+# Keys that no published prediction may have: the data's own texts are not ours to publish.
 PRIVATE = ("input", "target", "references")
 
 
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 
 
 def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
-    """Copy what may be published; returns signature -> what became of it, and prints the same.
+    """Copy what may be published. Returns signature (or name of a measurement) -> what became of it, and prints it too.
 
-    Raises UserError where there is no record at all.
+    Raises UserError if there is nothing to publish.
     """
     records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
     if not records and not measures:
@@ -72,14 +72,14 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
 
 
 def _published(results: Path, found: Mapping[str, str]) -> list[Path]:
-    """The files of what was copied, or lay there already."""
+    """The published files of every run and measurement that was not left out."""
     names = [name for name, became in found.items() if not became.startswith("left out")]
     return [path for name in names for kind in manifest.EVIDENCE for path in (results / kind).glob(f"{name}.*")]
 
 
 def refusal(record: dict[str, Any], predictions: Path) -> str | None:
-    """Why this run may not be published, or None."""
-    # A collapsed or diverged run is a result: it counts as what it is.
+    """Why this run may not be published, or None if it may."""
+    # A collapsed or diverged run is a result, too.
     if record["status"] not in ("finished", "collapsed", "diverged"):
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
@@ -113,10 +113,10 @@ def _not_finite(value: object, path: str) -> str | None:
 
 
 def _predictions(record: dict[str, Any], path: Path) -> str:
-    """The file as it is, or without its outputs.
+    """The text of the predictions file, without the outputs if these may not be published.
 
-    They are left out where they are the data's own texts (the human row of real data), or where the data's licence forbids to
-    publish what was made from them.
+    That is so if they are the data's own texts (the human row on real data), or if the data's licence forbids publishing what a
+    model makes of them.
     """
     text = path.read_text(encoding="utf-8")
     asked = record["asked"]
@@ -129,7 +129,7 @@ def _predictions(record: dict[str, Any], path: Path) -> str:
 
 
 def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str:
-    """Write predictions first, the record last: a published record is always complete."""
+    """Copy a run. Predictions are written first and the record last, so that a published record is always complete."""
     signature = str(record["signature"])
     target = results / "records" / f"{signature}.json"
     texts = (
@@ -155,7 +155,7 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
 
 
 def _copy_measure(source: Path, target: Path, force: bool) -> str:
-    """Publish a measurement that is no training run (`measures`), by the rules of a record."""
+    """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
     found = read(source)
     if found["status"] != "finished":
         return f"left out: status is {found['status']}"

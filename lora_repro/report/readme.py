@@ -1,6 +1,6 @@
-"""The lines of README that tell the results: which claims are replicated at which profile and which are not, the rubric's share.
+"""The results in README.md: which claims are replicated and which are not at each profile, and the rubric's share.
 
-`python -m lora_repro claims` and `render` write them between two marks, from results/report.json alone.
+`python -m lora_repro claims` and `render` write these lines between two marks, from results/report.json alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n
 
 
 def lines(claims: list[answers.Answer], rubric: Node) -> str:
-    """A line a profile, then the rubric's."""
+    """One line per profile, then the rubric's line."""
     said = []
     for profile in claims[0]["profiles"] if claims else ():
         outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
@@ -31,7 +31,7 @@ def lines(claims: list[answers.Answer], rubric: Node) -> str:
 
 
 def write(root: Path, rubric: Node) -> bool:
-    """Put them into README.md of `root`, which holds results/; whether it has the marks."""
+    """Write the lines into README.md of `root`, which holds results/. Returns whether the file has the marks."""
     path = root / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not all(mark in text for mark in MARKS):

@@ -1,4 +1,4 @@
-"""Whether a record's scores are what its predictions give: computed again from the statistics of each input."""
+"""Checks a record's scores by computing them again from the per-input statistics of its predictions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lora_repro.metrics.bootstrap import METRICS, columns
 
 
 def disagreement(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
-    """The first score that its predictions do not give, in words, or None.
+    """The first score that the predictions contradict, in words; None if there is none.
 
-    Left out are scores that have no sum over inputs (NIST, a rank correlation) or whose statistics an older record lacks.
+    Not checked: scores that no sum over inputs gives (NIST, a rank correlation) or whose statistics an older record lacks.
     """
     for name, value in (record["measured"].get("scores") or {}).items():
         if name not in METRICS or value is None or not predictions:

@@ -34,7 +34,7 @@ KINDS = {"tests": "Code Development", "command": "Code Execution", "record": "Co
 
 @dataclass(frozen=True)
 class Node:
-    """A criterion with its weight among its siblings; a leaf has a `category`, is `met` or not, and says what answers it."""
+    """A criterion with its weight among its siblings. A leaf has a `category`, is `met` or not, and says why in `said`."""
 
     requirement: str
     weight: int
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def share(self) -> float:
-        """The fulfilled part, 0 to 1: sum w_i s_i / sum w_i of the nodes below; 0 or 1 of a leaf."""
+        """The fulfilled share, 0 to 1: sum w_i s_i / sum w_i over the nodes below; 0 or 1 for a leaf."""
         if not self.below:
             return float(self.met)
         return sum(node.weight * node.share for node in self.below) / sum(node.weight for node in self.below)
@@ -56,7 +56,7 @@ class Node:
 
 
 def graded(node: Mapping[str, Any], report: answers.Answer) -> Node:
-    """A tree of conf/rubric.yaml with its leaves answered. Raises UserError for a node that is neither a leaf nor a branch."""
+    """The tree of conf/rubric.yaml with its leaves graded. Raises UserError for a node that is neither a leaf nor a branch."""
     kinds = [key for key in (*KINDS, "sub_tasks") if key in node]
     if len(kinds) != 1 or set(node) - {"requirements", "weight", *kinds} or int(node.get("weight", 1)) < 1:
         named, wanted = node.get("requirements", node), ", ".join([*KINDS, "sub_tasks"])
@@ -78,7 +78,7 @@ def _command(verb: str, _: answers.Answer) -> tuple[bool, str]:
 
 
 def _record(place: str, report: answers.Answer) -> tuple[bool, str]:
-    """place: `table/row`, or the table of a view that has no rows of cells."""
+    """Whether anything is published of `place`: `table/row`, or a view's table, which has no rows of cells."""
     table, _, row = place.partition("/")
     found = []
     for profile, tables in report["tables"].items():
@@ -103,13 +103,13 @@ ANSWERS = {"tests": _tests, "command": _command, "record": _record, "claim": _cl
 
 
 def told(root: Node) -> str:
-    """The share in words."""
+    """The fulfilled share in words."""
     leaves = root.leaves
     return f"{100 * root.share:.0f} % fulfilled: {sum(leaf.met for leaf in leaves)} of {len(leaves)} leaves, by weight"
 
 
 def markdown(root: Node) -> str:
-    """The share, by category, then the tree."""
+    """The share, the leaves by category, then the tree."""
     leaves = root.leaves
     lines = [
         "# Rubric\n",

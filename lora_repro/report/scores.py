@@ -1,4 +1,4 @@
-"""What the runs of a table scored, row by row and column by column, beside the paper's numbers and reruns by others."""
+"""The scores of a table's runs by row and column, beside the paper's numbers and reruns by others."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Seeds = dict[int, Run]
 
 @dataclass(frozen=True)
 class Result:
-    """A row as one source has it: measured by us (published or not), the paper's, or reruns by others.
+    """A row from one source: measured by us (published or not), the paper's, or reruns by others.
 
-    cells, differences (from the reference row), lost (seeds that collapsed or diverged and count as what they are: `1
-    collapsed`), sizes (trained method parameters, where columns differ in them): by the column's key. method: as conf/method
-    names it. compared: whether it is scored against the references that the other rows have. printed: all that the paper
-    prints of the row, columns that nobody swept here too.
+    By column key: cells; differences from the reference row; lost, the seeds that collapsed or diverged (`1 collapsed`), which
+    count with their scores; sizes, the trained method parameters if they differ between columns.
+    method: its name in conf/method. compared: whether it is scored against the same references as the other rows.
+    printed: all that the paper prints of the row, including columns that were not swept here.
     """
 
     row: str
@@ -54,16 +54,16 @@ class Result:
 
     @property
     def quoted(self) -> bool:
-        """Whether others measured it."""
+        """Whether the values are quoted from others, not measured here."""
         return self.source.startswith(("paper", "reruns"))
 
 
 def measured(
     group: Sequence[Cell], store: Store, columns: Sequence[Column], by: str, reference: str, compared: Sequence[Column]
 ) -> list[Result]:
-    """One result a declared row, with its differences from the row `reference` in the columns `compared`.
+    """One result per declared row, with its differences from the row `reference` in the columns `compared`.
 
-    Raises UserError where records of one column differ in data, text form or backbone: such numbers share no table.
+    Raises UserError if records of one column differ in data, text form or backbone: such numbers cannot share a table.
     """
     alike, found_here = rows_alike(group, by), runs(group, store)
     single = [column for column in columns if column.value != AVERAGE]
@@ -80,7 +80,7 @@ def measured(
         one_origin([run.record for run in chosen])
         for part in _of_column(column, chosen, named=by != "metric"):
             parts[part.row].append(part)
-        # A reference that is one run whatever the rank stands in the last column, and is every column's.
+        # A reference whose run is the same at every rank is placed in the last column, and serves all columns.
         others = placed[single[-1].key if reference in alike else column.key].get(reference, {})
         for row in rows_of(group):
             if column in compared and row.compare and row.name != reference and (pairs := paired(here[row.name], others)):
@@ -95,14 +95,14 @@ def measured(
 
 
 def _named(results: Sequence[Result], group: Sequence[Cell]) -> list[Result]:
-    """With the method of each row, and whether it is compared with others."""
+    """The results with each row's method, and whether it is compared with others."""
     methods = {cell.row.name: (str(cell.asked["method"]["name"]), cell.row.compare) for cell in group}
     return [replace(result, method=method, compared=with_others)
             for result in results for method, with_others in [methods[result.row]]]
 
 
 def _corrected(results: Sequence[Result]) -> list[Result]:
-    """With every difference's p corrected for all the others of the table."""
+    """The results with every difference's p corrected for all comparisons of the table."""
     places = [(at, key) for at, result in enumerate(results) for key in result.differences]
     found: list[dict[str, Difference]] = [{} for _ in results]
     for (at, key), one in zip(places, holm([results[at].differences[key] for at, key in places]), strict=True):
@@ -115,7 +115,7 @@ def rows_of(group: Sequence[Cell]) -> list[Row]:
 
 
 def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Result]:
-    """What each row that has runs scored in one column; `named`: notes on lost seeds say the column. A run stands there once."""
+    """One result per row that has runs in this column (`chosen`). `named`: notes on lost seeds name the column."""
     found = []
     for each in grouped(chosen, lambda run: run.cell.row.name):
         row = each[0].cell.row
@@ -147,7 +147,7 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
 
 
 def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
-    """The columns of a row as one result; n is the fewest seeds of a column, the head the largest of the tasks'."""
+    """The columns of a row as one result: n is the fewest seeds of a column, the head parameters are the most of a task."""
     methods = {part.method_parameters for part in parts} - {None}
     if len(methods) > 1 and not by.startswith("row."):
         raise UserError(f"row {row.name}: tasks train different numbers of method parameters {sorted(map(str, methods))}")
@@ -169,7 +169,7 @@ def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
 def _with_average(
     result: Result, column: Column, scored: Sequence[tuple[dict[str, Seeds], str]], reference: str
 ) -> Result:
-    """With the mean over tasks, seed by seed, over the seeds that every task has; each task's inputs resampled on their own."""
+    """The result with an average column: per seed that every task has, the mean over tasks. Each task is resampled separately."""
     ours = [(place[result.row], key) for place, key in scored]
     values = []
     for seed in sorted(set.intersection(*({*seeds} for seeds, _ in ours))):
@@ -189,7 +189,7 @@ def _with_average(
 def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_label: str) -> list[Result]:
     """The paper's results and the reruns of its recipe by others, as declared in the rows for backbone `scale`.
 
-    Values are in printed units already. Each source is named in the notes.
+    Values are in printed units. The notes name each source.
     """
     found = []
     for row in rows_of(group):
@@ -215,9 +215,10 @@ def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_l
 
 
 def _averaged(result: Result, columns: Sequence[Column]) -> Result:
-    """A quoted result whose average is that of the tasks shown: the printed one is of the paper's eight.
+    """A quoted result with the average over the tasks shown; the printed average is over the paper's eight tasks.
 
-    Printed where the two agree to a digit; of the printed cells where every task shown has one; else left out.
+    It is the printed one if the two differ by less than 0.1, else the mean of the printed cells. It is left out unless every
+    task shown has a printed cell.
     """
     if columns[-1].value != AVERAGE:
         return result

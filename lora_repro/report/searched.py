@@ -1,4 +1,4 @@
-"""What a table says of its learning rates: which nobody searched, which lie at an edge of those tried, what lengths chose."""
+"""A table's footnotes on its learning rates: not searched, best at an edge of the grid, or searched on shorter trainings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from lora_repro.report.columns import place_label
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """What a table says of the rates of the cells that it shows, where these are not given.
+    """The footnotes on the learning rates of the cells shown, apart from prescribed rates.
 
-    Which nobody searched; whose best one lies at an edge; which were searched on shorter trainings, and what each length chose.
+    They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, and whose rate was searched on
+    shorter trainings; then what each length chose where there were several.
     """
     by_setting = {rates.setting(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
@@ -29,22 +30,22 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
 
 
 def _by_length(search: Mapping[str, Any]) -> str:
-    """`a third of the length chose 2e-3, all of it 2e-3`; nothing of a setting that was searched at one length."""
-    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # of one length that with most seeds
+    """`a third of the length chose 2e-3, all of it 2e-3`; empty for a setting that was searched at one length."""
+    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
     if len(chosen) < 2:
         return ""
     return ", ".join(f"{_part(length)} chose {rate:.3g}" for length, rate in sorted(chosen.items()))
 
 
 def _part(length: float) -> str:
-    """A part of a training's length, in words."""
+    """A fraction of a training's length, in words."""
     parts = {1: "all of it", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
     near = min(parts, key=lambda part: abs(part - length))
     return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"
 
 
 def _names(wanted: Sequence[Cell], shown: Sequence[Cell]) -> str:
-    """`every row`, or each with the tasks and places that are meant, where not all are."""
+    """`every row`, or the labels of the wanted rows, each with its tasks and places if only some of them are wanted."""
     if len(wanted) == len(shown):
         return "every row"
     parts = []

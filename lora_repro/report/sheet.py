@@ -1,4 +1,4 @@
-"""The results of one backbone as tables of words, and as the lines of a CSV."""
+"""The results of one backbone as printed tables and as the lines of a CSV."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ MORE = "(n) behind a value: its seeds, where they are not those of the row's n, 
 
 @dataclass(frozen=True)
 class Scores:
-    """One table's results with all that is said of them; `compared`: the column whose difference stands beside the scores.
+    """One table's results with its caption and footnotes.
 
-    facts: experiment and profile, backbone, data, n, then how, last the command. reference: the short name of the row that
-    differences are from (`reference_row`); each_compared: in every column. score: what the columns show, for a figure.
+    facts: experiment and profile, backbone, data, n, then decoding or scores, last the command. reference: the short name of the
+    row `reference_row`, from which differences are taken. compared: the column whose difference is shown beside the scores.
+    each_compared: whether every column has a difference. score: what the columns show, as a figure names it.
     """
 
     title: str
@@ -35,12 +36,12 @@ class Scores:
     reference_row: str = ""
 
     def without_empty_rows(self) -> Scores:
-        """The rows of which anything was measured or is printed: those of a task alone, where the whole table has the others."""
+        """Only the rows with a measured or printed value: the table of a single task, beside the whole table with all rows."""
         told = {result.row for result in self.results if result.cells}
         return replace(self, results=tuple(result for result in self.results if result.row in told))
 
     def table(self) -> Table:
-        """The scores in words. The row's label stands on the first of its lines only."""
+        """The scores as a printed table. A row's label is on the first of its lines only."""
         versus = f"{self.compared.metric.label} − {self.reference} [95 %]"
         titles = [column.metric.title for column in self.columns]
         rows, previous = [], ""
@@ -71,7 +72,7 @@ class Scores:
         return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "head", "Params: method", "n"), keys=2)
 
     def differences(self) -> Table | None:
-        """Every column's difference from the reference; None where there is one column or no difference."""
+        """Every column's difference from the reference; None if there is only one column or no difference."""
         kept = [result for result in self.results if result.differences]
         if len(self.columns) < 2 or not kept or not self.each_compared:
             return None
@@ -84,9 +85,9 @@ class Scores:
         return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
 
     def numbers(self, by_column: bool) -> list[dict[str, str]]:
-        """The lines of the CSV: printed units, six digits, missing values empty; `by_column`: a difference for every column.
+        """The lines of the CSV: printed units, six digits, missing values empty. `by_column`: with a difference for every column.
 
-        No two columns share a name: those of a further metric all carry its key.
+        Column names are unique, since the columns of a further metric begin with its key.
         """
         lines = []
         for result in self.results:
@@ -117,10 +118,10 @@ class Scores:
 
 
 def tables_of(scores: Sequence[Scores]) -> list[Table]:
-    """Scores and, where there are several columns, each one's difference from the reference."""
+    """The score tables and, where there are several columns, a table of each column's difference from the reference."""
     by_column = any(one.each_compared and result.differences for one in scores for result in one.results)
     found: list[Table] = []
-    waiting: list[Table] = []  # the differences come after a further metric's scores
+    waiting: list[Table] = []  # differences, which follow the scores of further metrics
     for one in scores:
         if one.each_compared:
             found, waiting = [*found, *waiting], [table] if (table := one.differences()) else []
@@ -129,7 +130,7 @@ def tables_of(scores: Sequence[Scores]) -> list[Table]:
 
 
 def _score(result: Result, column: Column) -> str:
-    """A cell's mean, or why it has none: `collapsed`, `2 collapsed`."""
+    """A cell's mean, or the reason why it has none: `collapsed`, `2 collapsed`."""
     if column.key not in result.cells and column.key in result.lost:
         return ", ".join(result.lost[column.key]).removeprefix("1 ")
     text = text_of(result.cells.get(column.key), column.metric.digits)
@@ -137,7 +138,7 @@ def _score(result: Result, column: Column) -> str:
 
 
 def _more(result: Result, column: Column) -> bool:
-    """Whether a cell has other seeds than all the row's columns share."""
+    """Whether a cell has another number of seeds than the row's n."""
     cell = result.cells.get(column.key)
     return cell is not None and cell.n is not None and not result.quoted and result.n is not None and cell.n != result.n
 

@@ -1,4 +1,4 @@
-"""What a table says of inputs that did not fit: how many were cut to `data.max_length`, by task and row."""
+"""A table's footnotes on inputs that did not fit: how many were cut to `data.max_length`, by task and row."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from lora_repro.report.columns import task_label
 from lora_repro.results import Run, grouped
 
-COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"}  # in a record; what they count
+COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"}  # key of a record -> what it counts
 
 
 def remarks(shown: Sequence[Run]) -> list[str]:
-    """A line a task of which anything was cut: how much in a run, and in whose runs where rows differ (prefixes take room)."""
+    """One line per task with cut inputs: how many in each run, and of which rows where they differ (prefixes take positions)."""
     found = []
     for runs in grouped(shown, lambda run: run.cell.task):
-        told: dict[str, list[str]] = {}  # how much -> the rows
+        told: dict[str, list[str]] = {}  # how many were cut -> the rows
         for each in grouped(runs, lambda run: run.cell.row.label):
             told.setdefault(_counts(each), []).append(each[0].cell.row.label)
         whose = {counts: "every row" if len(told) == 1 else "; ".join(labels) for counts, labels in told.items() if counts}
@@ -24,7 +24,7 @@ def remarks(shown: Sequence[Run]) -> list[str]:
 
 
 def _counts(runs: Sequence[Run]) -> str:
-    """`12 training and dev rows and 3-5 test inputs`: the fewest and the most of these runs; nothing where there are none."""
+    """`12 training and dev rows and 3-5 test inputs`: the fewest and the most over these runs; empty if none were cut."""
     parts = []
     for key, what in COUNTED.items():
         counts = [int(run.record["measured"].get(key, 0)) for run in runs]

@@ -1,6 +1,6 @@
-"""From runs to what a table prints of them: mean ± sd (n), and differences of paired runs with their interval.
+"""From runs to what a table prints: mean ± sd (n), and differences of paired runs with their interval.
 
-No run is left out for what it answered: one that collapsed or diverged counts as what it is (`score`).
+No run is left out for its answers: collapsed and diverged runs count, too (`score` says how).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
 
 ARROW = {1: "↑", -1: "↓"}
-SMALLEST = 1e-12  # p that is told apart from 0
+SMALLEST = 1e-12  # the smallest p; below it p is 0
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a column shows: `key` in the record, printed as scale * value; direction +1 higher is better, -1 lower.
+    """What a column shows: `key` in the record, printed as scale * value; direction: +1 if higher is better, -1 if lower.
 
-    printed: the key of the paper's value, where a row's `paper` has it by another name.
-    note: a footnote. A column that has one is left out of a table in which nothing has a value of it.
+    printed: the key of the paper's value, if it has another name in a row's `paper`.
+    note: a footnote. A column with a note is left out of a table in which it has no value.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Mean:
     n: int | None
 
     def text(self, digits: int) -> str:
-        """`mean ± sd`; `mean†` for a single seed; `mean` where the source states no spread."""
+        """`mean ± sd`; `mean†` for a single seed; `mean` if the source states no spread."""
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
         text = f"{self.mean:.{digits}f}".replace("-", "−") + f"{spread}{SINGLE if self.n == 1 else ''}"
         return Number(text, self.mean, self.sd, self.n)
@@ -75,10 +75,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Row minus reference in printed units and its 95 % bootstrap interval over inputs and seeds, over n shared seeds.
+    """Row minus reference in printed units over n shared seeds, with its 95 % bootstrap interval over inputs and seeds.
 
-    error: the standard deviation of its resamples. p: two-sided, of a true difference of none; `holm` corrects it for the others
-    of its table.
+    error: the standard deviation of the resamples. p: two-sided, under no true difference; `holm` corrects it for the other
+    differences of the table.
     """
 
     mean: float
@@ -93,7 +93,7 @@ class Difference:
         return detectable(self.error)
 
     def text(self, digits: int) -> str:
-        """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * a corrected p below 0.05, Δ `detectable`; `†` marks a single seed."""
+        """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * marks a corrected p below 0.05, † a single seed; Δ is `detectable`."""
         low, high = (bound(end, digits) for end in (self.low, self.high))
         mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
         least = "" if math.isnan(self.error) else f", Δ {self.detectable:.{digits}f}"
@@ -101,9 +101,9 @@ class Difference:
 
 
 def holm(found: Sequence[Difference]) -> list[Difference]:
-    """The same with p as Holm (1979) corrects it for their number: the k-th smallest of m times m - k + 1, never falling.
+    """The differences with p corrected by Holm (1979): the k-th smallest of m times m - k + 1, made non-decreasing, at most 1.
 
-    One without a p (NaN) stays so, and is none of the m.
+    A difference without a p (NaN) stays as it is, and does not count in m.
     """
     order = sorted((place for place, one in enumerate(found) if not math.isnan(one.p)), key=lambda place: found[place].p)
     corrected, least = list(found), 0.0
@@ -126,10 +126,10 @@ Pair = tuple[Run, Run]
 
 
 def score(run: Run, metric: str) -> float | None:
-    """What counts for a run in means and comparisons; None where the metric was not measured.
+    """The score with which a run counts in means and comparisons; None if the metric was not measured.
 
-    A collapsed run's constant answer has its score, and 0 where that is undefined (a correlation). A diverged run, which
-    answers nothing, has the worst there is.
+    A collapsed run has the score of its constant prediction, or the metric's `worst` if that is undefined (0 for a correlation).
+    A diverged run, which predicts nothing, has the metric's `worst`.
     """
     measured = run.record["measured"]
     others = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: rise(measured)}
@@ -140,19 +140,19 @@ def score(run: Run, metric: str) -> float | None:
 
 
 def rise(measured: Mapping[str, Any]) -> float | None:
-    """Loss on general text after the training less that before it, nats a token (`analysis.forgetting`); None if not measured."""
+    """Loss on general text after training minus before, in nats per token (`analysis.forgetting`); None if not measured."""
     before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
     return None if before is None or after is None else float(after) - float(before)
 
 
 def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
-    """The runs of each seed that both have and that answered the same inputs, or diverged; seed -> run on either side."""
+    """The pairs of runs of each shared seed that answered the same inputs or of which one diverged. ours, theirs: seed -> run."""
     both = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     return [pair for pair in both if same_inputs(pair)]
 
 
 def same_inputs(runs: Sequence[Run]) -> bool:
-    """Whether all of these answered the same inputs, of which one that diverged says nothing; false if none answered any."""
+    """Whether all runs, apart from diverged ones, answered the same inputs; False if all of them diverged."""
     answered = [inputs(run) for run in runs if answers(run)]
     return bool(answered) and answered[0] is not None and all(keys == answered[0] for keys in answered)
 
@@ -162,13 +162,13 @@ def answers(run: Run) -> bool:
 
 
 def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0) -> Difference | None:
-    """Mean over `parts` (the pairs of a task, and its metric) of row minus reference; None where a part has no pair.
+    """Mean over `parts` (the pairs of a task, and its metric) of row minus reference; None if a part has no pair.
 
     Each resample of a task's inputs and seeds scores both methods, so the interval is that of the mean over seeds.
     """
     if not all(pairs for pairs, _ in parts):
         return None
-    # A seed of its own for each: with one for all, tasks of equal size would draw the same resamples.
+    # A seed per part: with one seed for all, tasks of equal size would draw the same resamples.
     drawn = [resampled([run for pair in pairs for run in pair], metric, seed) for seed, (pairs, metric) in enumerate(parts)]
     draws = np.mean([one.resamples for one in drawn], axis=0)
     mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
@@ -177,9 +177,9 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
 
 
 def p_of(mean: float, drawn: Sequence[Draws]) -> float:
-    """Two-sided, of a mean over these of no difference: the level at which the interval, widened for that level, ends at 0.
+    """Two-sided p of a mean over `drawn`, under no true difference: the level at which the interval at that level ends at 0.
 
-    That is |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
+    p solves |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
     """
 
     def beyond(log_level: float) -> float:
@@ -194,40 +194,40 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
 
 
 def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The middle 1 - level of the resamples in which the score is defined; NaN where it is in none."""
+    """The middle 1 - level of the resamples in which the score is defined; NaN if there are none."""
     defined = draws[~np.isnan(draws)]
     low, high = np.percentile(defined, [50 * level, 100 - 50 * level]) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)
 
 
 def spread(draws: Floats) -> float:
-    """The standard deviation of the resamples in which the score is defined, a difference's error; NaN where it is in none."""
+    """A difference's error: the standard deviation of the resamples in which it is defined; NaN if there are none."""
     return math.nan if np.isnan(draws).all() else float(np.nanstd(draws))
 
 
 def detectable_by(low: float, high: float) -> float:
-    """`detectable` by a 95 % interval of a mean over few seeds, as wide as Student's t makes it: half of it is 1.96 errors."""
+    """`detectable` from a 95 % Student interval of a mean over seeds: half of its width counts as 1.96 errors."""
     return detectable((high - low) / 2 / float(ndtri(1 - LEVEL / 2)))
 
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
-    """The difference and its resamples of paired runs, ours and theirs by turns; made once for the same files."""
+    """The difference of paired runs and its resamples, computed once per files. runs: ours and theirs alternate."""
     return _resampled(tuple(_stamped(run.predictions) if answers(run) else None for run in runs), metric, seed)
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
-    """The keys of the inputs that a run answered, in order; None where its answers are not at hand."""
+    """The keys of the inputs that a run answered, in order; None if its predictions are not at hand."""
     return _inputs(_stamped(run.predictions)) if run.predictions.is_file() else None
 
 
-File = tuple[Path, int]  # and when it was written: what is remembered of a file must not outlive it
+File = tuple[Path, int]  # path and modification time: a file that is rewritten is not found in the caches
 
 
 def _stamped(path: Path) -> File:
     return path, path.stat().st_mtime_ns
 
 
-@lru_cache(maxsize=8)  # a table compares every row with one
+@lru_cache(maxsize=8)  # a table compares every row with the same reference
 def _predictions(file: File) -> list[dict[str, Any]]:
     return load_predictions(file[0])
 
@@ -244,7 +244,7 @@ def _inputs(file: File) -> tuple[str, ...]:
 
 
 def one_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
-    """Raise UserError unless all records saw the same data files in one text form (through the same weights)."""
+    """Raise UserError unless all records used the same data files in one text form (and `same_backbone`: the same weights)."""
     checks = {
         "data": {_data(record) for record in records},
         "text form": {str(record["asked"]["task"].get("text_form")) for record in records},
@@ -269,6 +269,6 @@ def _backbone(record: Mapping[str, Any]) -> str:
 
 
 def generated(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any of these runs saw data that are not the real ones."""
+    """Whether any of these runs used generated data."""
     captions = [str(record["where"]["data"]["caption"]) for record in records]
     return any(word in caption for caption in captions for word in ("synthetic", "generated"))

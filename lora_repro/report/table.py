@@ -1,4 +1,4 @@
-"""The one table type: captioned columns of words and numbers, and its forms on paper (terminal.py, html.py: on screens)."""
+"""The table type: captioned columns of words and numbers, as Markdown, LaTeX and CSV (terminal.py, html.py: on screens)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
-REPRODUCE = "To reproduce: "  # begins the fact that is a command
+REPRODUCE = "To reproduce: "  # how the fact that holds the command begins
 LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
@@ -31,13 +31,13 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-}  # brackets are braced: after a line's \\ LaTeX would take [ for a length
+}  # brackets are braced: after the \\ of a line LaTeX would read [ as a length
 
 
 class Number(str):
-    """A printed cell with the number that it prints: value ± sd over n, within [low, high]; None what it has not.
+    """A cell's text with the number behind it: value ± sd over n, interval [low, high]; what it lacks is None.
 
-    In printed units, unrounded. It is the text wherever text is wanted; `report.answers` asks for the rest.
+    The number is in printed units, unrounded. As a str it is the text; `report.answers` reads the number.
     """
 
     value: float
@@ -55,34 +55,38 @@ class Number(str):
         return made
 
     def and_more(self, text: str) -> Number:
-        """The same number with more said behind it."""
+        """The same number with more text appended."""
         return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high)
 
 
 def signed(value: float, digits: int = 1, plus: bool = True) -> str:
-    """A number with a sign that is a sign, its thousands apart; a rounded zero has none, without `plus` no positive one has."""
+    """A number with a typographic minus sign and commas between thousands.
+
+    A positive number has a plus sign if `plus`; one that rounds to zero has no sign.
+    """
     text = f"{value:{'+' if plus else ''},.{digits}f}"
     return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
 
 
 def bound(value: float, digits: int = 1, plus: bool = True) -> str:
-    """An end of an interval: with as many digits, up to 4, as it takes to say on which side of 0 it lies."""
+    """An end of an interval, with as many digits, up to 4, as are needed to see on which side of 0 it lies."""
     tried = (signed(value, more, plus) for more in range(digits, 5))
     return next((text for text in tried if text.strip("0.")), signed(value, digits, plus))
 
 
 def whole(value: float | None) -> str:
-    """A count with its thousands apart; — of none."""
+    """A count with commas between thousands; — for None."""
     return EMPTY if value is None else Number(f"{value:,}", value)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Caption sentences, column titles, one letter a column (l words, r numbers), cells, footnotes.
+    """A captioned table, with footnotes.
 
-    A blank first cell repeats the one above. keys: how many leading columns say what a line is about. minor: titles of the
-    columns that a narrow terminal leaves out, in this order. numbers: what the CSV holds, a mapping a line, where that is more
-    than the printed cells.
+    facts: the caption's sentences. header: column titles. sides: one letter per column, l for words and r for numbers.
+    rows: the cells; a blank first cell repeats the one above. keys: how many leading columns say what a line is about.
+    minor: titles of the columns that a narrow terminal leaves out, in this order. numbers: the lines of the CSV, each a mapping,
+    if it holds more than the printed cells.
     """
 
     facts: tuple[str, ...]
@@ -99,8 +103,8 @@ class Table:
         return ". ".join(self.facts)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from lora_repro.report.html import html  # here: only who asks for it needs its packages
+        """The HTML that a notebook shows."""
+        from lora_repro.report.html import html  # imported here: only this form needs its packages
 
         return html(self)
 
@@ -117,7 +121,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """LaTeX that needs no package; footnotes go into the caption."""
+    """LaTeX that needs no packages; footnotes go into the caption."""
     parts = []
     for table in tables:
         rows = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
@@ -129,12 +133,12 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` with LaTeX's special characters and our symbols made safe."""
+    """`text` with LaTeX's special characters escaped and our symbols as commands."""
     return "".join(LATEX.get(character, character) for character in text)
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """CSV. The `numbers` of tables that have them, under one header; else the cells as printed, each table's title first."""
+    """CSV: the `numbers` of the tables under one header; if no table has any, the printed cells after each table's title."""
     out = io.StringIO()
     if any(table.numbers is not None for table in tables):
         lines = [line for table in tables for line in table.numbers or ()]
@@ -150,7 +154,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
 
 
 def _merged(headers: Sequence[Sequence[str]]) -> list[str]:
-    """Every name once; those that end all headers alike come last."""
+    """Every name once; the names with which all headers end come last."""
     headers = list(dict.fromkeys(map(tuple, headers)))
     last: list[str] = []
     for names in zip(*map(reversed, headers), strict=False):

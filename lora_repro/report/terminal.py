@@ -1,4 +1,4 @@
-"""Tables on a terminal: as wide as it is, no wider."""
+"""Tables on a terminal, no wider than it is."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from collections.abc import Sequence
 
 from lora_repro.report.table import REPRODUCE, Table
 
-PROSE = 120  # letters a line of text at most
+PROSE = 120  # most characters in a line of text
 GAP = "  "
 Lines = list[list[str]]
 
 
 def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None) -> str:
-    """Aligned columns no wider than the terminal (`width`: than that), the prose wrapped.
+    """Aligned columns no wider than `width` (default: the terminal), with the text wrapped. A pipe or a file takes any width.
 
-    What does not fit: the first two columns become one, a label above its sources; then the table's `minor` columns go, and a
-    line says which and that the whole table is at `whole`; then the others go on below. A pipe or a file takes any width.
+    A table that does not fit is narrowed in this order:
+
+    1. the first two columns become one, with a label above its sources;
+    2. the `minor` columns are left out, and a line names them and the file `whole` that has them;
+    3. the remaining columns continue below.
     """
     width = width or shutil.get_terminal_size((10**6, 24)).columns
     return "\n\n".join(_one(table, whole, width) for table in tables) + "\n"
@@ -27,7 +30,7 @@ def _one(table: Table, whole: str, width: int) -> str:
     prose = min(width, PROSE)
     sentences = [fact for fact in table.facts if not fact.startswith(REPRODUCE)]
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
-    above += [fact for fact in table.facts if fact.startswith(REPRODUCE)]  # a command stays whole
+    above += [fact for fact in table.facts if fact.startswith(REPRODUCE)]  # a command is not wrapped
     lines: Lines = [list(table.header), *map(list, table.rows)]
     sides, kept, gone = table.sides, table.keys, []
     if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):
@@ -47,7 +50,7 @@ def _one(table: Table, whole: str, width: int) -> str:
 
 
 def _nested(lines: Lines) -> Lines:
-    """The first column's label on a line of its own, the second's below it, indented."""
+    """The lines with the first column's label on a line of its own and the second column's text indented below it."""
     nested = [[f"{lines[0][0]} / {lines[0][1].lower()}", *lines[0][2:]]]
     for first, second, *rest in lines[1:]:
         if first:
@@ -57,7 +60,7 @@ def _nested(lines: Lines) -> Lines:
 
 
 def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
-    """The columns that fit beside the first `kept`, then the others below, those columns again before them."""
+    """The columns that fit, then the others in panels below; every panel begins with the first `kept` columns."""
     widths = _widths(lines)
     first = sum(widths[:kept]) + len(GAP) * kept
     panels, chosen, used = [], list(range(kept)), first
@@ -79,7 +82,7 @@ def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[i
 
 
 def _widths(lines: Lines) -> list[int]:
-    """Letters a column. A label that stands above its sources alone runs on over the empty cells beside it."""
+    """The width of each column in characters. A label alone on its line does not count: it may run over the empty cells."""
     full = [row for row in lines if any(row[1:])] or lines
     return [max(len(row[place]) for row in full) for place in range(len(lines[0]))]
 

@@ -55,7 +55,7 @@ from lora_repro.results import (
 )
 
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
-LEAST = 3  # differences of other rows that make a spread over machines
+LEAST = 3  # the fewest differences of other rows that give a spread over machines
 STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2, UNSCORED: 2}
 COLOUR = {REPRODUCED: cli.GREEN, DIFFERS: cli.RED}
 Values = dict[int, float]
@@ -63,20 +63,20 @@ Values = dict[int, float]
 
 @dataclass(frozen=True)
 class Spread:
-    """A standard deviation with its degrees of freedom, in printed units; `of` says of what."""
+    """A standard deviation in printed units with its degrees of freedom. of: `seeds` or `machines`."""
 
     of: str
     sd: float
     freedom: int
 
     def allows(self, times: float, level: float) -> float:
-        """The largest difference that is none, where a difference's error is `times` this spread."""
+        """The largest difference that is not significant at `level`, if its standard error is `times` this spread."""
         return float(stdtrit(self.freedom, 1 - level / 2)) * times * self.sd
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A row at one place and one metric of it: seed -> value, published and here, in printed units."""
+    """One metric of a row at one place: seed -> value in printed units, published (`theirs`) and in this checkout (`ours`)."""
 
     cell: Cell
     metric: Metric
@@ -90,14 +90,14 @@ class Compared:
 
     @property
     def difference(self) -> float:
-        """Here minus published: of the seeds that both have, of the means where they share none."""
+        """This checkout minus published: the mean over shared seeds, or the difference of means if no seed is shared."""
         if self.shared:
             return statistics.fmean(self.shared)
         return statistics.fmean(self.ours.values()) - statistics.fmean(self.theirs.values())
 
     @property
     def pool(self) -> tuple[str, str, str]:
-        """What is as noisy as this one."""
+        """(task, backbone, metric): the values compared under the same key share one spread."""
         return (self.cell.task, backbone_name(self.cell), self.metric.key)
 
 
@@ -110,9 +110,9 @@ class Verdict:
 
 
 def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
-    """Every published run, its own score alone unless `metrics` are named; once, at however many places of a sweep it stands.
+    """Every published row at every place, by its own score or by `metrics` if given; a run at several places counts once.
 
-    Raises UserError where the two stores saw different data or weights at one place.
+    Raises UserError if the two stores saw different data or weights at one place.
     """
     found = []
     for place in by_place(unique(declared)):
@@ -132,7 +132,7 @@ def _values(seeds: dict[int, Run], metric: Metric) -> Values:
 
 
 def judge(found: Sequence[Compared]) -> list[Verdict]:
-    """A verdict each; the level is shared by all that are compared."""
+    """One verdict each, at Bonferroni's share of the level over all that can be compared."""
     level = LEVEL / max(1, sum(bool(one.ours) for one in found))
     return [_judged(one, [other for other in found if other.pool == one.pool], level) for one in found]
 
@@ -153,7 +153,7 @@ def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
 
 
 def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
-    """The standard deviation over seeds, pooled over rows and over both places; None where nothing has two seeds."""
+    """The standard deviation over seeds, pooled over rows and over published and own runs; None if no row has two seeds."""
     several = [list(values.values()) for one in pool for values in (one.theirs, one.ours) if len(values) > 1]
     freedom = sum(len(values) - 1 for values in several)
     if not freedom:
@@ -179,7 +179,7 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
 
 
 def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
-    """A note where the two computed on different machines, as far as records tell, or in different precision."""
+    """A note if the two stores computed on different machines, as far as records tell, or in different precision."""
     told = [{_arithmetic(run) for run in found} for found in (theirs, ours)]
     if not told[1] or (_within(*told) and _within(*reversed(told))):
         return []
@@ -193,12 +193,12 @@ def _arithmetic(run: Run) -> tuple[str, str]:
 
 
 def _within(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:
-    """Whether each of them may be one of the others."""
+    """Whether each (machine, precision) of `some` may be one of `others`."""
     return all(any(one[1] == other[1] and alike(one[0], other[0]) for other in others) for one in some)
 
 
 def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
-    """Print an experiment's table, or that it has no scores; nothing where nothing is published. The verdict on each cell."""
+    """Print an experiment's table, or a line if it has no scores; nothing if nothing is published. Returns a verdict per cell."""
     profile, extra = profile_of(overrides)
     declared, shown = declared_cells(name, profile, extra), present.declaration(name)
     theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))

@@ -1,4 +1,4 @@
-"""The runs that a learning-rate trial starts from, run before it where they are not there."""
+"""The runs that a learning-rate trial starts from; missing ones are run before it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from lora_repro.sweep import supervise
 
 
 def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with folders of finished runs as `starts`; unchanged where it has none. `overrides` composed it.
+    """The configuration with folders of finished runs as `starts`; unchanged if it starts from none. `overrides` composed it.
 
-    They are the runs that the table's own run starts from, not others of the trial's seed: they cost nothing where the table is
-    run anyway. Nothing that the trial holds out may have been trained on there: where the run itself holds out nothing, a start
-    on its task or on a mixture of tasks is another run, which holds out the same rows. Each is a process of its own. Raises
-    UserError where one fails, Busy where another process is at it.
+    They are the runs that the table's own run starts from, not runs with the trial's seed, so they cost nothing extra if the
+    table is run, too. They must not have trained on rows that the trial holds out: if the run itself holds out nothing, a start
+    on its task or on a mixture of tasks is replaced by a run that holds out the same rows.
+
+    Missing runs are each run in a process of their own. Raises UserError if one fails, Busy if another process is running it.
     """
     found = starts_of(config, overrides)
     if not found:

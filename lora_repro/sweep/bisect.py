@@ -1,14 +1,15 @@
-"""A sweep that looks for the smallest value of an axis at which a row comes near to another, by halving what is left of it.
+"""A sweep that finds the smallest value of an axis at which a row reaches a share of another row's score, by bisection.
 
-An experiment asks for it beside the axis, whose values are all that may be tried:
+An experiment asks for it beside the axis; only the values of the axis may be tried:
 
     bisect: {axis: row.d, references: [full], share: 0.9}
 
-For each row, task and backbone: first both ends, then the middle of the values between the largest that fell short and the
-smallest that did not, until they are neighbours. A value is enough if the mean score of all its seeds is at least `share`
-of the first reference's on the same backbone, pre-trained: a twin with random weights is held to the same line. What comes
-next follows from the records alone, so the same command goes on after a kill, on any launcher, and runs of another command
-count.
+- For each row, task and backbone it runs both ends, then the middle of the values between the largest that fell short and the
+  smallest that was enough, until these are neighbours.
+- A value is enough if the mean score of all its seeds is at least `share` of the first reference's mean score on the same
+  backbone with pre-trained weights. A twin with random weights is held to the same line.
+- The next value follows from the records alone. So the same command continues after a kill, on any launcher, and runs made by
+  another command count.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ Records = Mapping[Path, Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """axis: what is searched. share: of the score of the first of `references`, the row that says what is enough.
+    """axis: what is searched. share: the share of the score of the first of `references` that is enough.
 
-    references: the others are rows to show beside it, such as the same training of a twin's random weights.
+    references: the rows after the first are shown beside it, such as the same training of a twin's random weights.
     """
 
     axis: str
@@ -45,15 +46,15 @@ class Rule:
 
 
 def rule_of(asked: Mapping[str, Any]) -> Rule | None:
-    """What a resolved configuration says of a search, if it asks for one."""
+    """The rule of a resolved configuration, or None if it asks for no bisection."""
     return Rule(**asked["bisect"]) if asked.get("bisect") else None
 
 
 @dataclass(frozen=True)
 class Search:
-    """One row's way along the axis: value -> its cells, one a seed, in the order of values; and the reference's cells.
+    """One row's search. values: value -> its cells, one per seed, in increasing order. reference: the cells of the reference.
 
-    whole: those of the reference on the very weights of the row, a twin's random ones too; none where nobody asked for them.
+    whole: full training of the row's own weights, which are random for a twin; empty if it was not asked for.
     """
 
     values: Mapping[int, Sequence[Cell]]
@@ -62,31 +63,30 @@ class Search:
     whole: Sequence[Cell] = ()
 
     def enough(self, value: int, records: Records) -> bool | None:
-        """Whether a value is enough; None as long as a run of it, or of the reference, has no record.
-
-        None as well where one of the reference diverged: then there is no line.
+        """Whether a value is enough. None if a run of it or of the reference has no record yet, or if one of the reference
+        diverged, so that there is no line.
         """
         return self._reaches(self.values[value], records)
 
     def possible(self, records: Records) -> bool | None:
-        """Whether training the row's own weights in full is enough; None as long as that is not run."""
+        """Whether full training of the row's own weights is enough; None if it was not run."""
         return self._reaches(self.whole, records) if self.whole else None
 
     def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
         here, there = (_mean(found, records) for found in (cells, self.reference))
         if here is None or there is None or not math.isfinite(there):
             return None
-        return round(here - self.share * there, 12) >= 0  # exactly the share is enough: 0.9 * 0.8 is a little more than 0.72
+        return round(here - self.share * there, 12) >= 0  # equality is enough, but 0.9 * 0.8 > 0.72 in floats
 
     def bracket(self, records: Records) -> tuple[int | None, int | None]:
-        """The largest value that fell short, and the smallest above it that was enough; None where there is none."""
+        """(the largest value that fell short, the smallest above it that was enough); None for either that does not exist."""
         said = {value: self.enough(value, records) for value in self.values}
         low = max((value for value, found in said.items() if found is False), default=None)
         high = min((value for value, found in said.items() if found and (low is None or value > low)), default=None)
         return low, high
 
     def next(self, records: Records) -> int | None:
-        """The value to run next; None once two neighbours, or an end, are the answer."""
+        """The value to run next; None once the bracket is two neighbours, or an end decides."""
         known = list(self.values)
         for end in (known[0], known[-1]):
             if any(records[cell.folder] is None for cell in self.values[end]):
@@ -99,7 +99,7 @@ class Search:
 
 
 def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
-    """Every row that has the axis, on each task and backbone. Raises UserError where no reference is asked for beside it."""
+    """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
     made = []
     apart = [cell for cell in found if cell.row.name in rule.references]
     swept = [cell for cell in found if cell.row.name not in rule.references and rule.axis in cell.axes]
@@ -114,12 +114,14 @@ def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
 
 
 def referenced(cell: Cell, found: Sequence[Cell], rule: Rule) -> bool:
-    """Whether the reference that a cell is compared with is among those found."""
+    """Whether the reference of a cell is among those found."""
     return any(_says(other, cell, rule) for other in found)
 
 
 def _says(reference: Cell, cell: Cell, rule: Rule) -> bool:
-    """Whether `reference` says what is enough for `cell`: of that row, and elsewhere alike but for random weights."""
+    """Whether `reference` sets the line of `cell`: it is of the first reference row, and differs otherwise only in whether the
+    backbone's weights are random.
+    """
     here, there = ((one.asked["backbone"]["name"], place(one, rule.axis, "backbone")) for one in (reference, cell))
     return reference.row.name == rule.references[0] and here == there
 
@@ -129,7 +131,7 @@ def _where(cell: Cell, rule: Rule) -> Hashable:
 
 
 def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
-    """The cells to run next: whatever has no value on the axis, and one value of each search."""
+    """The cells to run next: those outside the searches, and one value of each search."""
     made = searches(found, rule)
     searched = {id(cell) for search in made for cells in search.values.values() for cell in cells}
     chosen = [cell for cell in found if id(cell) not in searched]
@@ -140,7 +142,7 @@ def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
 
 
 def saved(found: Sequence[Cell]) -> str:
-    """What is said of a search before it starts: how few of the axis's values it runs; nothing of any other sweep."""
+    """The note before a search starts: at most how many of the axis's values it runs; empty for any other sweep."""
     rule = rule_of(found[0].asked) if found else None
     n = len({cell.axes[rule.axis] for cell in found if rule.axis in cell.axes}) if rule else 0
     most = min(n, 2 + (n - 2).bit_length()) if n > 1 else n
@@ -148,7 +150,7 @@ def saved(found: Sequence[Cell]) -> str:
 
 
 def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
-    """The cells of one round after the other, each to be run before the next is asked for; one that failed is not due again."""
+    """The cells of each round; run them before asking for the next round. A cell that failed is not tried again."""
     tried: set[Path] = set()
     while True:
         records = {cell.folder: _found(cell) for cell in found}
@@ -160,7 +162,7 @@ def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
 
 
 def _found(cell: Cell) -> Mapping[str, Any] | None:
-    """Its record; none where that is of another configuration, which the run that is asked for says."""
+    """A cell's record; None if it is of another configuration, which the run itself reports."""
     try:
         return record.find(cell.folder, cell.asked)
     except UserError:
@@ -168,7 +170,7 @@ def _found(cell: Cell) -> Mapping[str, Any] | None:
 
 
 def _mean(cells: Sequence[Cell], records: Records) -> float | None:
-    """The mean score over seeds; None as long as one is missing, minus infinity where one diverged."""
+    """The mean score over seeds; None if a record is missing, minus infinity if a run has no score, as a diverged one."""
     found = [records[cell.folder] for cell in cells]
     scores = [(made["measured"].get("scores") or {}).get(cell.score) for cell, made in zip(cells, found, strict=True) if made]
     if len(scores) < len(cells):

@@ -1,8 +1,8 @@
-"""Which GPU a run of a sweep computes on: one of its own, or one that it shares with `launch.per_gpu` - 1 others.
+"""Which GPU a run of a sweep computes on: its own, or one that it shares with up to `launch.per_gpu` - 1 other runs.
 
-A step of GPT-2 medium under LoRA keeps an A100 busy for a third of its time, so that several runs on one card finish sooner, and
-each run's numbers are those it would have alone. The cards are those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists, or
-(in containers without it) those that torch counts, which asks NVML and starts nothing on a card.
+A step of GPT-2 medium under LoRA keeps an A100 busy for a third of its time, so several runs on one card finish sooner. Each
+run gives the same numbers as it would alone. The cards are those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists, else
+(in containers without it) those that torch counts by NVML, which starts nothing on a card.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from lora_repro.errors import Busy
 from lora_repro.records import record
 
-# Have torch.cuda.is_available ask NVML, too: its other way initialises CUDA, which no forked run could use afterwards.
+# Makes torch.cuda.is_available ask NVML: its default check initialises CUDA, and then no forked run could use it.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 
@@ -36,7 +36,7 @@ def listed() -> list[str]:
 
 
 def usable(device: str) -> list[str]:
-    """The cards among which runs of `device` (auto, cpu, cuda, cuda:1) are shared out; none where torch computes on none."""
+    """The cards that runs of `device` (auto, cpu, cuda, cuda:1) are distributed over; empty if torch uses none."""
     if device == "cpu" or not torch.cuda.is_available():
         return []
     place = device.partition(":")[2]
@@ -44,7 +44,7 @@ def usable(device: str) -> list[str]:
 
 
 def fallen_back(device: str, profile: str) -> str | None:
-    """What to say where `auto` takes the CPU and a GPU was to be expected; None where all is as it should be."""
+    """The warning if `auto` takes the CPU though a GPU was to be expected; None otherwise."""
     if device != "auto" or torch.cuda.is_available():
         return None
     if cards := listed():
@@ -54,7 +54,10 @@ def fallen_back(device: str, profile: str) -> str | None:
 
 @contextmanager
 def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
-    """The environment of a run: a card that fewer than `per_gpu` runs on this machine have, the emptiest first; waits for it."""
+    """The environment of a run with a card that fewer than `per_gpu` runs on this machine use, the least used first.
+
+    Waits until there is one.
+    """
     cards = usable(device)
     if not cards:
         yield {}
@@ -68,6 +71,6 @@ def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
                     stack.enter_context(record.lock(Path(tempfile.gettempdir()) / name))
                 except Busy:
                     continue
-                yield {} if ":" in device else {"CUDA_VISIBLE_DEVICES": card}  # cuda:1 counts from the cards that it sees
+                yield {} if ":" in device else {"CUDA_VISIBLE_DEVICES": card}  # cuda:1 is an index into the visible cards
                 return
             time.sleep(1)

@@ -33,10 +33,10 @@ def line(cell: Cell) -> str:
 
 
 def slurm_array(commands: Sequence[str]) -> str:
-    """A job script: one array task a run, stopped in time to write its checkpoint, and queued again.
+    """A job script with one array task per run, which is stopped in time to write its checkpoint, and queued again.
 
-    SLURM queues again by itself what it took back or lost (--requeue), not what met its time limit or left with a status: that
-    the script asks for where the run says that it is to be continued (75).
+    SLURM itself requeues tasks that were preempted or lost (--requeue), but not those that reached their time limit or exited
+    with a status. The script requeues these if the run says that it is to be continued (exit code 75).
     """
     head = [
         "#!/bin/bash",
@@ -54,16 +54,16 @@ def slurm_array(commands: Sequence[str]) -> str:
 
 
 def sky(commands: Sequence[str]) -> str:
-    """A SkyPilot task that works the runs off one after another on one GPU."""
+    """A SkyPilot task that makes the runs one after another on one GPU."""
     head = ["resources: {accelerators: 'A100:1', use_spot: true}", "setup: make setup", "run: |"]
     first, last = "  export PATH=$PWD/.venv/bin:$PATH", "  exit ${status:-0}"
     return "\n".join([*head, first, *(f"  {command} || status=$?" for command in commands), last])
 
 
 def wandb_sweep(found: Sequence[Cell]) -> str:
-    """The configuration of `wandb sweep`: what all runs have in common in its command, what differs as its parameters.
+    """The configuration of `wandb sweep`: overrides that all runs share are in its command, the others are its parameters.
 
-    Raises UserError for runs that are no grid, whatever seeds are left out.
+    Only seeds that all rows have are kept. Raises UserError if the runs are still not a grid.
     """
     points = [dict(item.split("=", 1) for item in cell.overrides) for cell in found]
     axes = [key for key in dict.fromkeys(key for point in points for key in point) if len({p.get(key) for p in points}) > 1]

@@ -1,13 +1,13 @@
-"""Imported by the server that a sweep's runs are forked from, and by nobody else: it leaves their signals to them.
+"""Blocks signals in the server that a sweep's runs are forked from; only that server imports this module.
 
-A cluster, or a kill of the whole process group, signals every process of a job. The supervisor and the run answer; the server
-between them must stay until they have. Blocked and not ignored: a run inherits this, and what reaches it before it unblocks
-them (`supervise._run`) is delivered then instead of lost.
+A cluster, or a kill of the process group, signals every process of a job. The supervisor and the run react; the server between
+them must live until they have. The signals are blocked, not ignored: a run inherits this, and a signal that reaches it before
+it unblocks them (`supervise._run`) is then delivered, not lost.
 """
 
 import signal
 import warnings
 
-# A run is `python -m lora_repro.run`, and that module is imported here already: runpy would say so at every run.
+# A run is `python -m lora_repro.run`. That module is already imported here, about which runpy would warn at every run.
 warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning, "runpy")
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})

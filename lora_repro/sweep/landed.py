@@ -1,4 +1,4 @@
-"""The line that a finished run leaves on the terminal: what it was, its score beside the paper's, and the folder that has it."""
+"""The line that a finished run prints: what it was, its score beside the paper's, and its folder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from lora_repro.cells import Cell, asked_otherwise
 
 
 def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
-    """One line. `again`: the record was there already, and nothing was run."""
+    """The line. `again`: the record existed already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
-    chosen = asked_otherwise(cell.overrides) if cell.asked["row"]["table"] else []  # else its label has it
+    chosen = asked_otherwise(cell.overrides) if cell.asked["row"]["table"] else []  # without a table the label has them
     return ", ".join([cell.row.label, *chosen, cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
 
 
 def score(record: dict[str, Any], cell: Cell) -> str:
-    """The score that stands for the task, in per cent, and what the paper prints for this row; empty where none was measured."""
+    """The task's main score in per cent and the paper's value for this row; empty if no score was measured."""
     said = measured(record, cell)
     if record["measured"].get("scores", {}).get(cell.score) is None or not cell.asked["backbone"].get("pretrained", True):
-        return said  # of random weights nobody prints any
+        return said  # the paper prints no score of random weights
     backbone = str(cell.asked["backbone"]["name"])
-    for name in (backbone, *cell.row.paper):  # its own, or the first that the paper has
+    for name in (backbone, *cell.row.paper):  # its own backbone, or the first that the paper has
         printed = cell.row.paper.get(name, {})
         number = printed.get(cell.score, printed.get(cell.task))
         if isinstance(number, int | float):
@@ -31,7 +31,7 @@ def score(record: dict[str, Any], cell: Cell) -> str:
 
 
 def measured(record: dict[str, Any], cell: Cell) -> str:
-    """The score that stands for the task, in per cent: `bleu 60.2`; all there are where that one is not among them."""
+    """The task's main score in per cent: `bleu 60.2`; all measured scores if that one is missing."""
     scores = record["measured"].get("scores", {})
     value = scores.get(cell.score)
     if value is None:
@@ -40,11 +40,11 @@ def measured(record: dict[str, Any], cell: Cell) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`92 s`, `12 min`, `3.4 h`."""
+    """A duration as `92 s`, `12 min`, `3.4 h`."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def shown(folder: Path) -> str:
-    """A folder as short as it can be typed."""
+    """A folder's path, relative to the current folder if it lies below it."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_absolute() and folder.is_relative_to(here) else folder)

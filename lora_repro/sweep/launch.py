@@ -1,7 +1,7 @@
-"""A sweep: many runs through one of Hydra's launchers, and at its end a table of what became of each.
+"""A sweep: many runs through one of Hydra's launchers, and at the end a table of their outcomes.
 
-Hydra's launcher (basic, joblib, submitit, Ray) decides where and how many at once; every job then starts its run in a process of
-its own (`supervise`). The record on disk says what is done, whichever launcher or command did it: such runs are skipped.
+Hydra's launcher (basic, joblib, submitit, Ray) decides where runs go and how many at once; every job starts its run in a process
+of its own (`supervise`). Runs that have a record on disk are skipped, whichever launcher or command made it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from lora_repro.sweep.landed import landed, measured
 from lora_repro.sweep.pace import Pace
 from lora_repro.sweep.tidy import tidy
 
-EXITS = (2, 3, 75, 130)  # what a run ends with on purpose (`lora_repro.errors`); a crash has any other, and is 1 of a sweep
-_met: set[Path] | None = None  # folders of the jobs that this process's sweep began: a row without a rank is one run at each
+EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
+_met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
 _pace: Pace | None = None  # of this process's sweep
-FIRST = ("lora", "full")  # rows that a reader waits for: what every table compares
+FIRST = ("lora", "full")  # rows that run first: every table compares these
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
-    """Whether a command line asks Hydra for a sweep, and for no explanation instead (--cfg, --info)."""
+    """Whether a command line asks Hydra for a sweep, without a flag such as --cfg or --info that only prints something."""
     flags = {item for item in arguments if item.startswith("-")}
     many = bool(flags & {"-m", "--multirun"}) or str(hydra_node.mode).endswith("MULTIRUN")
     return many and flags <= {"-m", "--multirun"}
 
 
 def job(config: DictConfig) -> None:
-    """One job, in whatever process the launcher gives it. Its run has a process of its own."""
+    """One job, in the process that the launcher gives it. Its run gets a process of its own."""
     try:
         if supervise.stopping() or not asks(config):
             return
@@ -60,11 +60,11 @@ def job(config: DictConfig) -> None:
     except UserError as error:
         cli.failed(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
-        sys.exit(supervise.STOPPED)  # without a result, so that a job which the cluster requeues goes on
+        sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
 
 
 def _start(cell: Cell, overrides: Sequence[str]) -> None:
-    """Its run in a process of its own, unless the sweep was stopped meanwhile."""
+    """Start a cell's run in a process of its own, unless the sweep has been stopped."""
     if supervise.stopping():
         return
     launch = cell.asked["launch"]
@@ -79,7 +79,7 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
 
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
-    """Run every cell, print the table and return the exit code: 0 if each of them has its record."""
+    """Run every cell, print the table and return the exit code: 0 if every cell has its record."""
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
         raise UserError("a search looks at dev data only: python -m lora_repro search method=lora")
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -116,7 +116,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         os.environ[supervise.MARK] = str(mark)
         if "joblib" in launcher or launcher == ray_launcher.NAME:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a worker that is killed is ours to tell, not Hydra's by a traceback
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report a killed worker, without Hydra's traceback
         with supervise.stoppable():
             left = _launch(beside) if rule is None else _halve(arguments, wanted, rule, beside)
         stopped = supervise.stopping()
@@ -137,7 +137,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
 
 
 def in_order(wanted: Sequence[Cell]) -> str:
-    """The rows of a table as an override, LoRA and full fine-tuning first, the others in the table's order; else empty."""
+    """The rows as an override, LoRA and full fine-tuning first, then the table's order; empty for fewer than two rows."""
     chosen: dict[str, tuple[bool, int]] = {}
     for cell in wanted:
         row = next((item for item in cell.overrides if item.startswith("row/")), None)
@@ -148,13 +148,13 @@ def in_order(wanted: Sequence[Cell]) -> str:
 
 
 def exit_code(statuses: Sequence[Status]) -> int:
-    """0 if every cell has its record. A failure goes before "come back later": coming back does not mend it."""
+    """0 if every cell has its record. A failure has priority over "again later" (75), which would not fix it."""
     codes = [status.code for status in statuses if status.code]
     return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
 
 
 def _launch(beside: int = 1) -> int:
-    """Hand over to Hydra, `beside` runs at once; its exit code."""
+    """Let Hydra run the sweep, `beside` runs at a time; returns the exit code."""
     try:
         with together.side_by_side(beside):
             hydra_program(job)
@@ -169,7 +169,7 @@ def _launch(beside: int = 1) -> int:
 
 
 def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, beside: int = 1) -> int:
-    """Hand over to Hydra what a search needs to know, round after round; the last exit code that is not 0."""
+    """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
     for due in bisect.rounds(wanted, rule):
@@ -183,13 +183,13 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, 
 
 
 def share_cores(jobs: int) -> None:
-    """Give each of several runs at once its share of the threads, unless OMP_NUM_THREADS is set. joblib does so by itself."""
+    """Divide the threads among `jobs` simultaneous runs, unless OMP_NUM_THREADS is set. joblib does so by itself."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, together.cores() // max(1, jobs))))
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of a cell; `code` is 0 if it has its record."""
+    """The outcome of a cell; `code` is 0 if it has its record."""
 
     cell: Cell
     status: str
@@ -201,14 +201,14 @@ class Status:
 
     @classmethod
     def of(cls, cell: Cell) -> Status:
-        """Read from the run's folder."""
+        """The status read from the run's folder."""
         failed = supervise.attempts(cell.folder)
         tries, why = failed["attempts"], failed.get("why", "")
         try:
             found = record.find(cell.folder, cell.asked)
             if found is None and (cell.folder / "lock").exists():
                 with record.lock(cell.folder):
-                    found = record.find(cell.folder, cell.asked)  # who was at it may have ended since we looked
+                    found = record.find(cell.folder, cell.asked)  # it may have ended since the first look
         except Busy as error:
             return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
         except UserError as error:
@@ -224,7 +224,7 @@ class Status:
 
 
 def table(statuses: Sequence[Status]) -> str:
-    """A line a run, the ones without a record last."""
+    """One line per run, runs without a record last."""
     told = varied([status.cell for status in statuses])
     lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
     for s in sorted(statuses, key=lambda status: status.code != 0):

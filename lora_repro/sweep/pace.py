@@ -1,4 +1,4 @@
-"""How long a sweep has still to go, by its own pace: told after its first run, its second, its fourth, its eighth and so on."""
+"""How long a sweep has still to go, from its own pace: printed after its first, second, fourth, eighth run and so on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lora_repro.sweep.landed import duration
 
 
 class Pace:
-    """The runs that a sweep has to make, each of the weight that `known` (signature -> seconds) gives it, or of their mean.
+    """The missing runs of a sweep, each weighted by its seconds in `known` (signature -> seconds), or else by their mean.
 
-    Runs side by side need no thought: what counts is the time since the sweep began.
+    Runs side by side need no special case, since the pace is measured by the time since the sweep began.
     """
 
     def __init__(self, missing: Sequence[Cell], known: Mapping[str, float]) -> None:
@@ -24,7 +24,7 @@ class Pace:
         self.all, self.runs, self.began, self.done, self.lock = len(self.left), 0, time.monotonic(), 0.0, Lock()
 
     def ended(self, cell: Cell, failed: bool = False) -> str:
-        """`2 of 14 runs done, about 21 min left`; empty where nothing is to be told. A failed run is neither done nor left."""
+        """`2 of 14 runs done, about 21 min left`; empty if nothing is due. A failed run is neither done nor left."""
         with self.lock:
             weight = self.left.pop(cell.signature, 0.0)
             if failed or not weight:

@@ -1,8 +1,8 @@
-"""Hydra's launcher for Ray (`hydra/launcher=ray`): each job of a sweep is a task, of a Ray of its own or of a cluster's.
+"""Hydra's launcher for Ray (`hydra/launcher=ray`): each job of a sweep is a Ray task, on a local Ray or on a cluster.
 
-Why not hydra-ray-launcher: it needs cloudpickle before 3 and AWS's packages, which cannot be installed beside what we pin, and
-one worker that is lost ends its sweep. Tasks are tried again here and not by Ray, since the run that a killed worker leaves
-behind first writes its checkpoint: the next worker waits for it.
+hydra-ray-launcher is not used: it needs cloudpickle before 3 and AWS's packages, which conflict with our pinned versions, and
+one lost worker ends its sweep. This module retries tasks itself and does not leave that to Ray: the run that a killed worker
+leaves behind first writes its checkpoint, for which the next worker waits.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from omegaconf import DictConfig, open_dict
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sweep import supervise, together
 
-NAME = "hydra_plugins.lora_repro.RayLauncher"  # as the yaml has it: Hydra takes no launcher by a name outside hydra_plugins
-STORE = 100 * 2**20  # bytes of shared memory for what tasks exchange, here configurations; Ray would take a third of it all
-LETS_GO = 600.0  # seconds that the run of a killed worker has for its step and its checkpoint
-HANDED_ON = ("LORA_REPRO_", "HF_", "WANDB_", "TRACKIO_", "TQDM_")  # variables of the command that a cluster's nodes lack
-# Of a Ray of our own: nothing goes elsewhere unasked, runs get no less of the cores than another launcher's (Ray: nice 15), and
-# what a killed worker leaves behind is not killed, too. On a cluster, whose settings are its own, runs leave the worker's group.
+NAME = "hydra_plugins.lora_repro.RayLauncher"  # as in the yaml: Hydra accepts launchers only with names in hydra_plugins
+STORE = 100 * 2**20  # bytes of shared memory for what tasks exchange, here configurations; Ray's default is a third of memory
+LETS_GO = 600.0  # seconds for the run of a killed worker to end its step and write its checkpoint
+HANDED_ON = ("LORA_REPRO_", "HF_", "WANDB_", "TRACKIO_", "TQDM_")  # variables passed on to a cluster's nodes, which lack them
+# Switched off in a local Ray: sending usage statistics, a lower priority for runs than with other launchers (nice 15), and
+# killing what a killed worker leaves behind. A cluster has settings of its own, so runs there leave the worker's group.
 OFF = ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "RAY_process_group_cleanup_enabled")
-Job = tuple[int, tuple[str, ...]]  # its number, the overrides that compose it
+Job = tuple[int, tuple[str, ...]]  # (number, the overrides that compose it)
 
 
 def use() -> None:
-    """Have Hydra know this launcher, in this process. Raises NotAvailable without Ray."""
+    """Register this launcher with Hydra in this process. Raises NotAvailable without Ray."""
     _ray()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what a worker or a cluster lacks is ours to tell, not Hydra's by a traceback
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report what a worker or a cluster lacks, without Hydra's traceback
     Plugins.instance().class_name_to_class[NAME] = RayLauncher
 
 
@@ -58,7 +58,7 @@ def _ray() -> Any:
 
 
 class RayLauncher(Launcher):
-    """What `conf/hydra/launcher/ray.yaml` says of its settings."""
+    """The launcher; `conf/hydra/launcher/ray.yaml` documents its settings."""
 
     def __init__(self, address: str | None = None, n_jobs: int = -1, num_cpus: float = 1, num_gpus: float = 0) -> None:
         self.address, self.n_jobs, self.num_cpus, self.num_gpus = address, n_jobs, num_cpus, num_gpus
@@ -67,17 +67,17 @@ class RayLauncher(Launcher):
         self.context, self.function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Every job's return, in order. Raises BrokenExecutor, when all others have ended, if one lost its workers."""
+        """The return of every job, in order. Raises BrokenExecutor if a job lost its workers, after all others have ended."""
         setup_globals()
         ray = _ray()
         self._connect(ray)
         tasks = _Tasks(ray, ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=0)(work), self._given())
         jobs = [(initial_job_idx + place, tuple(overrides)) for place, overrides in enumerate(job_overrides)]
-        with supervise.stoppable():  # Ray, too, answers SIGTERM from here on: it would leave at once
+        with supervise.stoppable():  # Ray has installed a SIGTERM handler that would exit at once
             return tasks.all(jobs, self.n_jobs if self.n_jobs > 0 else len(jobs))
 
     def _connect(self, ray: Any) -> None:
-        """Start or find the Ray of this process, once. Raises UserError if it never has the GPUs that a run asks for."""
+        """Start a local Ray or connect to the cluster, once. Raises UserError if this machine lacks the GPUs that a run needs."""
         if not ray.is_initialized():
             own: dict[str, Any] = {}
             if self.address is None:
@@ -89,7 +89,7 @@ class RayLauncher(Launcher):
             raise UserError(f"hydra.launcher.num_gpus={self.num_gpus:g}, but Ray finds {here:g} GPUs on this machine")
 
     def _given(self) -> dict[str, Any]:
-        """What every task takes, whatever its job."""
+        """The arguments that all tasks share."""
         named = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != supervise.MARK}
         return {
             "context": self.context,
@@ -102,16 +102,19 @@ class RayLauncher(Launcher):
 
 
 class _Tasks:
-    """Jobs as tasks of Ray, so many at a time; what each returned."""
+    """Runs jobs as tasks of Ray, a limited number at a time, and collects their returns."""
 
     def __init__(self, ray: Any, task: Any, given: dict[str, Any]) -> None:
         self.ray, self.task, self.given = ray, task, given
-        self.at_work: dict[Any, tuple[int, Job, int]] = {}  # a task -> its job's place, the job, which try it is
+        self.at_work: dict[Any, tuple[int, Job, int]] = {}  # task -> (place of its job, job, number of the try)
 
     def all(self, jobs: Sequence[Job], most: int) -> list[JobReturn]:
-        """Raises BrokenExecutor, when all others have ended, if a job lost its workers; UserError if a node cannot work."""
+        """The returns of all jobs, at most `most` at a time.
+
+        Raises BrokenExecutor if a job lost its workers, after all others have ended; UserError if a node cannot work.
+        """
         waiting = deque((place, job, 1) for place, job in enumerate(jobs))
-        returns = [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # of those that are stopped
+        returns = [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # stopped jobs keep these
         lost = 0
         try:
             while waiting or self.at_work:
@@ -131,7 +134,7 @@ class _Tasks:
                 if supervise.stopping():
                     waiting.clear()
                     self._stop()
-        except self.ray.exceptions.RayError as error:  # Ray itself was killed, and its workers and runs stop
+        except self.ray.exceptions.RayError as error:  # Ray itself was killed; its workers and runs stop
             raise BrokenExecutor from error
         except BaseException:  # Ctrl-C, or a node that cannot work
             self._stop()
@@ -144,7 +147,7 @@ class _Tasks:
         self.at_work[self.task.remote(job, again=number > 1, **self.given)] = place, job, number
 
     def _returned(self, task: Any) -> JobReturn | None:
-        """What a task that has ended returned; None if it was stopped, or lost its worker or node."""
+        """The return of an ended task; None if it was stopped, or lost its worker or node."""
         errors = self.ray.exceptions
         try:
             found: JobReturn = self.ray.get(task)
@@ -155,9 +158,9 @@ class _Tasks:
             raise UserError(f"a node of Ray cannot work in {self.given['folder']}: {error.cause}") from error
 
     def _stop(self) -> None:
-        """Have the runs at work write their checkpoints and end."""
+        """Make the current runs write their checkpoints and end."""
         for task in self.at_work:
-            self.ray.cancel(task)  # in the worker: KeyboardInterrupt
+            self.ray.cancel(task)  # raises KeyboardInterrupt in the worker
         if self.at_work:
             self.ray.wait(list(self.at_work), num_returns=len(self.at_work))
 
@@ -172,9 +175,9 @@ def work(
     folder: str,
     variables: Mapping[str, str],
 ) -> JobReturn:
-    """A task, in a worker of Ray: one job as Hydra runs it, in the command's folder."""
+    """A task in a worker of Ray: runs one job as Hydra does, in the command's folder."""
     os.chdir(folder)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # by which Ray cancels; a script's `ray start &` has it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by SIGINT, which a script's `ray start &` ignores
     for name, value in variables.items():
         os.environ.setdefault(name, value)
     os.environ[supervise.APART] = "1"
@@ -192,7 +195,7 @@ def work(
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """Have runs begin without the main module of this process, which is Ray's and imports all of it."""
+    """Start runs without the main module of this process, which is Ray's and imports all of Ray."""
     main = vars(sys.modules["__main__"])
     file = main.pop("__file__", None)
     try:

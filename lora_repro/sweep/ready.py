@@ -1,4 +1,4 @@
-"""What a sweep can find wrong before its first run: data files, a backbone or its packages that are not here. Fetches wheels."""
+"""Checks before the first run of a sweep: missing data files, backbones and packages. Fetches missing wheels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check(missing: Sequence[dict[str, Any]]) -> None:
-    """Look once at each data set and backbone of these resolved configurations, then fetch the wheels that are not here yet.
+    """Check each data set, backbone and training of these resolved configurations once, then fetch the missing wheels.
 
-    No data are read, and nothing comes from a hub. Raises the first UserError that every run of that data set or backbone
-    would end with, each in a process of its own.
+    No data are read, and nothing is fetched from a hub. Raises the first UserError, with which all runs of that data set or
+    backbone would end.
     """
     seen: set[str] = set()
     backbones: list[BackboneSpec] = []

@@ -29,7 +29,7 @@ SWEEPER = "hydra/sweeper=learning_rate"
 
 
 def objective(config: DictConfig) -> float | None:
-    """What Optuna minimises (`badness`: dev loss or negated dev score) of one trial, None where there is none."""
+    """The value of one trial that Optuna minimises (`badness`: dev loss or negated dev score); None if the trial failed."""
     try:
         refuse_tables(config)
         found = started(config) if in_sweep() else trial(config, config.train.lr)
@@ -37,7 +37,7 @@ def objective(config: DictConfig) -> float | None:
         supervise.confess(error)
         cli.failed(error)
         if in_sweep() and not supervise.stopping():
-            return None  # Optuna counts it as failed and goes on
+            return None  # Optuna counts the trial as failed and continues
         sys.exit(error.exit_code)
     by = str(config.train.select_by)
     figure, _ = badness(found, by)
@@ -47,7 +47,7 @@ def objective(config: DictConfig) -> float | None:
 
 
 def signed(figure: float, by: str) -> float:
-    """The dev loss, or the score, which `badness` negates, as it was measured: a correlation may be below 0."""
+    """The dev loss or the dev score as measured, with the sign that `badness` negates; a correlation may be below 0."""
     return -figure if by == "score" else figure
 
 
@@ -57,7 +57,7 @@ def refuse_tables(config: DictConfig) -> None:
 
 
 def started(config: DictConfig) -> dict[str, Any]:
-    """A trial in a process of its own. Raises UserError if it ends without a dev loss."""
+    """Run a trial in a process of its own, unless it is there. Raises UserError if it ends without a dev loss."""
     _, folder = shortened(config, config.train.lr)
     path = folder / "trial.json"
     code = 0
@@ -73,18 +73,21 @@ def started(config: DictConfig) -> dict[str, Any]:
 
 
 def search(arguments: list[str]) -> dict[str, float]:
-    """Hand the command line (sys.argv) to Optuna; what it found best. Raises UserError if the configuration does not compose."""
+    """Run Optuna on the command line (sys.argv); returns the best values.
+
+    Raises UserError if the configuration does not compose.
+    """
     cli.unmirrored(arguments, "trials")
     fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
     config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
     refuse_tables(config)
     if str(node.launcher._target_) == ray_launcher.NAME:
         ray_launcher.use()
-    ready.check([resolved(config)])  # once, before ten processes find it
+    ready.check([resolved(config)])  # once, not in every trial's process
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)
     if not cli.verbose():
-        logging.getLogger("optuna.study").setLevel(logging.WARNING)  # it tells of each trial in words of its own
+        logging.getLogger("optuna.study").setLevel(logging.WARNING)  # each trial prints a line of ours
     hydra_program(objective)
     best: Any = OmegaConf.load(result)
     by = str(config.train.select_by)

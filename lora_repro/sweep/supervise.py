@@ -1,10 +1,10 @@
-"""One run of a sweep in a process of its own: one that crashes or is killed is tried again and costs nothing but itself.
+"""Runs each run of a sweep in a process of its own: one that crashes or is killed is tried again, without harm to the others.
 
-Failed tries leave `attempts.json` in the run's folder: how many there were, and why the last one ended. SIGTERM is passed on
-to the run, which writes its checkpoint; a run whose supervisor is gone stops in the same way.
+Failed tries leave `attempts.json` in the run's folder: how many there were, and why the last one ended. SIGTERM is passed on to
+the run, which writes its checkpoint; a run whose supervisor is gone stops in the same way.
 
-Importing torch, transformers and scikit-learn takes 15 seconds of CPU, so a sweep pays for it once: its runs are forked from a
-server that has done nothing but those imports (no tensor made, no GPU touched).
+Importing torch, transformers and scikit-learn takes 15 seconds of CPU. A sweep pays for it once: its runs are forked from a
+server that has done nothing but those imports (it has made no tensor and touched no GPU).
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from lora_repro.records import record
 from lora_repro.records.disk import read_sealed, sealed, write_json
 from lora_repro.sweep.cards import own_gpu
 
-SUPERVISED = "LORA_REPRO_SUPERVISED"  # set for a supervised run: its folder
-APART = "LORA_REPRO_APART"  # set where whoever misses a supervisor kills its process group, as Ray does: runs leave it
-MARK = "LORA_REPRO_STOP"  # a file that appears when a sweep of several processes on one machine is to stop
-# By name: run imports this module. joblib registers the start method that its workers hand on to what they start.
-# The others are what a run imports on its way, transformers and torch when first asked; a name that is gone costs time only.
+SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run
+APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is killed, as by Ray: runs then leave the group
+MARK = "LORA_REPRO_STOP"  # path of a file that appears when a sweep of several processes on one machine is to stop
+# Modules that the server imports, by name since run imports this module. joblib registers the start method that its workers pass
+# on. The others are imported by a run, some of them lazily; a name that no longer exists only costs time.
 PRELOADED = [
     *("lora_repro.sweep.fork_server", "joblib", "lora_repro.run", "lora_repro.metrics.glue", "lora_repro.metrics.nlg"),
     *("torch._dynamo", "transformers.tokenization_utils_tokenizers"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]
-ATTEMPT = "LORA_REPRO_ATTEMPT"  # its number, counted from 1
+ATTEMPT = "LORA_REPRO_ATTEMPT"  # the number of the try, counted from 1
 STOPPED = 75  # exit code: again later
-ANSWERS = (0, 2, 3, STOPPED, 130)  # the exit codes of a run that ended by its own decision: no use in trying again
+ANSWERS = (0, 2, 3, STOPPED, 130)  # exit codes of a run that ended by its own decision and is not tried again
 
 _signals: list[int] = []
 _patience = 0.0  # seconds that `start` waits for a run's folder
-_reading = threading.Lock()  # a start looks at the ends of all: of two threads that read one, the second would find nothing
+_reading = threading.Lock()  # starting a process reaps all that have ended: if two threads read one exit, the second finds none
 
 
 def mark_of(folder: Path) -> Path:
-    """The file that appears when the sweep of this process is to stop. A last sweep's of the same process id is removed."""
+    """The path of the file that appears when this process's sweep is to stop. One left by an earlier process is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"stop-{os.getpid()}"
     mark.unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def mark_of(folder: Path) -> Path:
 
 
 def stopping() -> bool:
-    """Whether this process was told to stop, or the sweep on this machine was, or is gone: joblib's workers outlive it."""
+    """Whether this process or its sweep was told to stop, or the sweep's process is gone (joblib's workers outlive it)."""
     if _signals:
         return True
     if MARK not in os.environ:
@@ -66,7 +66,7 @@ def stopping() -> bool:
     mark = Path(os.environ[MARK])
     try:
         os.kill(int(mark.name.removeprefix("stop-")), 0)
-    except (ProcessLookupError, PermissionError):  # nobody's number any more, or by now another user's
+    except (ProcessLookupError, PermissionError):  # the process id is free, or another user's by now
         return True
     return mark.exists()
 
@@ -78,7 +78,7 @@ def _note_signal(number: int, frame: FrameType | None) -> None:
 
 
 def stop() -> None:
-    """Have the runs of this process's sweep stop in order, as on SIGTERM."""
+    """Make the runs of this process's sweep stop in order, as on SIGTERM."""
     _note_signal(signal.SIGTERM, None)
 
 
@@ -95,7 +95,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Have `start` wait so long for a run that another supervisor left behind, killed: it writes its checkpoint, then lets go."""
+    """Make `start` wait up to `seconds` for the run of a killed supervisor, which writes its checkpoint and frees its folder."""
     global _patience
     before, _patience = _patience, seconds
     try:
@@ -105,7 +105,7 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def _let_go(folder: Path) -> None:
-    """Return when nobody holds a run's folder, or patience is at its end."""
+    """Return when no process holds a run's folder, or after `_patience` seconds."""
     until = time.monotonic() + _patience
     while time.monotonic() < until and not stopping():
         try:
@@ -116,12 +116,12 @@ def _let_go(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> dict[str, Any]:
-    """What is known of a run's failed tries: `attempts`, and the last one's `exit` and `why`."""
+    """A run's failed tries: their number `attempts`, and the last one's `exit` and `why`."""
     return read_sealed(folder / "attempts.json") or {"attempts": 0}
 
 
 def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
-    """Write down that a try (the next one, or that `number`) ended without a record."""
+    """Record that a try (the next one, or that of `number`) ended without a record."""
     tries = number or attempts(folder)["attempts"] + 1
     write_json(folder / "attempts.json", sealed({"attempts": tries, "exit": code, "why": why}))
 
@@ -135,7 +135,7 @@ def start(
     per_gpu: int = 1,
     device: str = "auto",
 ) -> int:
-    """Run `python -m <module> <overrides>` until it ends by its own decision, at most `tries` times. Returns its exit code."""
+    """Run `python -m <module> <overrides>` until it ends by its own decision, at most `tries` times; returns its exit code."""
     arguments = [*overrides, "hydra.mode=RUN"]
     if processes > 1:
         arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
@@ -150,7 +150,7 @@ def start(
         if processes > 1:
             code = _decided(folder, before, code)
         if code == -signal.SIGTERM or (code and stopping()):
-            if attempts(folder)["attempts"] == before:  # it could not say so itself
+            if attempts(folder)["attempts"] == before:  # the run could not record it itself
                 note(folder, STOPPED, "stopped by SIGTERM")
             return STOPPED
         if code in ANSWERS:
@@ -162,7 +162,7 @@ def start(
 
 
 def _decided(folder: Path, before: int, code: int) -> int:
-    """The exit code that a run of several processes decided on: torchrun answers 1 whatever its ranks leave with."""
+    """The exit code of a run of several processes: torchrun itself exits with 1, whatever its ranks exit with."""
     if code and attempts(folder)["attempts"] > before:
         return int(attempts(folder)["exit"])
     try:
@@ -173,12 +173,12 @@ def _decided(folder: Path, before: int, code: int) -> int:
     return code
 
 
-NO_SERVER = 255  # what Python says of a process whose server died while it ran
+NO_SERVER = 255  # Python's exit code of a process whose server died while it ran
 
 
 def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int:
-    """One try, in a new process. Returns its exit code, or minus the number of the signal that killed it."""
-    # Apple's frameworks do not survive a fork; there each run imports anew.
+    """One try in a new process; returns its exit code, or minus the number of the signal that killed it."""
+    # Apple's frameworks do not survive a fork, so on macOS each run imports everything again.
     linux = sys.platform == "linux"
     context = multiprocessing.get_context("forkserver") if linux else multiprocessing.get_context("spawn")
     context.set_forkserver_preload(PRELOADED)
@@ -188,14 +188,14 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
         try:
             with _reading:
                 process.start()
-        except (EOFError, ConnectionError):  # the server that forks it was killed; the next try starts another
+        except (EOFError, ConnectionError):  # the fork server was killed; the next try starts another
             return NO_SERVER
         while (code := _ended(process)) is None:
             if stopping() and not told:
                 process.terminate()
                 told = True
             wait([process.sentinel], timeout=1)
-    except BaseException:  # Ctrl-C, or a launcher that takes its job back: the run writes its checkpoint first
+    except BaseException:  # Ctrl-C, or the launcher cancels its job: the run writes its checkpoint first
         if process.pid is not None:
             process.terminate()
             process.join()
@@ -209,12 +209,12 @@ def _ended(process: BaseProcess) -> int | None:
 
 
 def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """In the new process: be `python -m <module> <arguments>`, and stop as on SIGTERM when the supervisor is gone."""
+    """In the new process: act as `python -m <module> <arguments>`, and stop as on SIGTERM when the supervisor is gone."""
     os.environ.clear()
     os.environ.update(environment)
     if APART in environment:
         os.setpgrp()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all of a job's processes; the supervisor answers
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all processes of a job; the supervisor handles it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
     supervisor = multiprocessing.parent_process()
     assert supervisor is not None
@@ -228,13 +228,13 @@ def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
-        atexit._run_exitfuncs()  # multiprocessing leaves without them: a scorer's Java process would be left behind
+        atexit._run_exitfuncs()  # multiprocessing skips them, and a scorer's Java process would be left behind
 
 
 def confess(error: UserError) -> None:
-    """In a supervised run: leave the reason for which it ends without a record.
+    """In a supervised run: record why it ends without a record.
 
-    Every rank may say so: torchrun ends the others when the first one leaves, be it the first rank or not.
+    Any rank may do so: torchrun ends all ranks when any of them exits.
     """
     if SUPERVISED in os.environ and not isinstance(error, Busy):
         note(Path(os.environ[SUPERVISED]), error.exit_code, str(error), int(os.environ.get(ATTEMPT, "0")) or None)

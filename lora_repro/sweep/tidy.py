@@ -1,4 +1,4 @@
-"""What a run that was killed between its record and its clean-up left, dropped by whoever meets the record next."""
+"""Removes what a run left that was killed between its record and its clean-up; the next process to find the record does it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lora_repro.train import kept
 
 
 def tidy(folder: Path) -> None:
-    """Drop from a recorded run's folder what only an unfinished one needs, unless a process is at it."""
+    """Remove from a recorded run's folder what only an unfinished run needs, unless a process holds the folder."""
     if kept.leftovers(folder):
         with suppress(Busy), record.lock(folder):
             kept.clean(folder)

@@ -1,8 +1,8 @@
-"""Runs of a sweep side by side, on a CPU one thread each, on GPUs one a card, where Hydra's own launcher would take one by one.
+"""Runs of a sweep side by side, where Hydra's basic launcher would make them one by one.
 
-A run is faster on two threads than on one, but not twice: two runs of one thread each end sooner than one after the other on two
-(1.15 to 1.28 times, measured on two cores). So as many go on at once as there are cores and as memory allows. On GPUs it is as
-many as there are cards, times `launch.per_gpu`; which card is whose, `cards` sees to.
+- On a CPU: one thread each, as many runs as there are cores and as memory allows. Two threads make a run faster, but not twice
+  as fast: two runs of one thread each end 1.15 to 1.28 times sooner than one after the other on two threads (two cores).
+- On GPUs: as many runs as there are cards, times `launch.per_gpu`; `cards` gives each run its card.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lora_repro.errors import UserError
 from lora_repro.sweep import cards, supervise
 from lora_repro.train.ranks import Ranks
 
-SPARE = 0.9  # of the memory that is free now: forecasts are of the runs, not of what else this machine will do
+SPARE = 0.9  # the share of free memory to use: forecasts cover the runs, not what else this machine will do
 
 _pool: ThreadPoolExecutor | None = None
 _begun: list[Future[object]] = []
 
 
 def at_once(missing: Sequence[Cell]) -> int:
-    """How many of these runs should go on at a time: `launch.together`, or (0) as many as cards, or cores and memory, allow.
+    """How many of these runs to make at a time: `launch.together`, or if that is 0 as many as cards, or cores and memory, allow.
 
-    One that several processes share has all cards. Runs whose memory cannot be told beforehand go one after another.
+    A run of several processes uses all cards. Runs whose memory cannot be forecast are made one after another.
     """
     if len(missing) < 2:
         return 1
@@ -43,7 +43,7 @@ def at_once(missing: Sequence[Cell]) -> int:
     if Ranks.here(device).device.type != "cpu":
         places = len(cards.usable(device)) * int(launch["per_gpu"])
         return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
-    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one for each level of nesting: 2,1
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number per level of nesting: 2,1
     threads = (int(given) if given.isdecimal() else 1) * int(launch["processes"])
     most = min(cores() // max(1, threads), len(missing))
     if most < 2:
@@ -60,14 +60,14 @@ def cores() -> int:
 
 
 def _different(missing: Sequence[Cell]) -> list[dict[str, object]]:
-    """Their configurations, one for all seeds."""
+    """The configurations of these cells, once for all seeds."""
     alike = dict.fromkeys(("seed", "starts_from", "row"))
     return list({json.dumps({**cell.asked, **alike}, sort_keys=True): cell.asked for cell in missing}.values())
 
 
 @contextmanager
 def side_by_side(runs: int) -> Iterator[None]:
-    """Have `do` start this many at once; at the end all of them have ended. Ctrl-C stops those at work and starts no more."""
+    """Let `do` run this many at once; on exit all of them have ended. Ctrl-C stops the current runs and starts no more."""
     global _pool
     if runs < 2:
         yield
@@ -78,7 +78,7 @@ def side_by_side(runs: int) -> Iterator[None]:
             yield
             _pool.shutdown()
             for run in _begun:
-                run.result()  # raises what it raised
+                run.result()  # raises the run's exception
         except KeyboardInterrupt:
             supervise.stop()
             raise
@@ -89,7 +89,7 @@ def side_by_side(runs: int) -> Iterator[None]:
 
 
 def do(start: Callable[[], object]) -> None:
-    """Start a run and wait for its end; side by side wait for nothing."""
+    """Start a run and wait for its end; inside `side_by_side` do not wait."""
     if _pool is None:
         start()
     else:

@@ -61,51 +61,52 @@ Trial = dict[str, Any]
 
 
 def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
-    """The configuration of a rate's trial by that number, and its folder. Raises UserError for starts that are no folders
-    (`begun`).
+    """(the configuration of trial `number` at rate `lr`, its folder).
+
+    Raises UserError for starts that are not folders (`begun`).
     """
     starts = list(config.get("starts") or ())
     if not all(isinstance(start, str) for start in starts):
         raise UserError(f"such a trial starts from no other run, and this one has starts={config.starts}: starts=null")
     config = config.copy()
     OmegaConf.set_struct(config, False)
-    config.pop("probe", None)  # a trial is trained and nothing else
+    config.pop("probe", None)  # a trial is only trained
     if config.tune.held_out and config.task.get("held_out") == 0:
         config.task.held_out = config.tune.held_out
-        if config.data.n_train is not None and "train" in (config.task.get("rows") or {}):  # a run may have them all
+        if config.data.n_train is not None and "train" in (config.task.get("rows") or {}):  # a run may use all of them
             config.data.n_train = min(config.data.n_train, config.task.rows.train - config.task.held_out)
     train, length = config.train, float(config.tune.length)
     train.lr, config.seed = lr, config.tune.seed + number
     train.epochs *= length
-    for key in ("steps", "eval_every"):  # as many looks at the held-out rows as the run has
+    for key in ("steps", "eval_every"):  # as many evaluations as the run has
         if train[key] is not None:
             train[key] = max(1, round(train[key] * length))
     if train.warmup >= 1:
         train.warmup = max(1, round(train.warmup * length))
     asked = resolved(config)
-    # Decoding is no part of a trial.
+    # Decoding is not part of a trial.
     first = {"starts_from": [Path(start).name for start in starts]} if starts else {}
     name = record.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
 def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
-    """Train once at `lr` and return what was measured (no loss, no score if it diverged); found again if it was run before.
+    """Train once at `lr`, unless that trial was run before, and return its measurements (no loss or score if it diverged).
 
-    number: of those of this rate, each with a seed of its own. Raises UserError if there is nothing to train.
+    number: which of the trials at this rate, each with a seed of its own. Raises UserError if there is nothing to train.
     """
     config, folder = shortened(config, lr, number)
     path = folder / TRIAL
     if path.exists():
         return record.read(path)
     with record.lock(folder):
-        if path.exists():  # another process was at it
+        if path.exists():  # another process has run it meanwhile
             return record.read(path)
         return noted(config, folder, *trained_at(config, folder))
 
 
 def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
-    """What a trial has measured, saved in its folder, where its weights are no more. packed: how many shared its steps."""
+    """Save and return a trial's measurements; delete its weights. packed: how many trials shared its steps."""
     facts = trained.facts()
     finished = trained.status == "finished"
     result = {
@@ -114,7 +115,7 @@ def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mappin
         "row": {"name": config.row.name},
         "lr": float(config.train.lr),
         "status": trained.status,
-        # What it had reached before it diverged says nothing for this rate.
+        # The values from before it diverged do not count for this rate.
         "dev_loss": facts["dev_loss"] if finished else None,
         "dev_score": facts.get("dev_score") if finished else None,
         "steps": facts["steps"],
@@ -131,9 +132,9 @@ def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mappin
 
 
 def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
-    """Run those trials (rate, number) that are missing in lockstep over one frozen backbone (`train.pack`), if the method can.
+    """Run the missing trials (rate, number) in lockstep over one frozen backbone (`train.pack`), if the method supports it.
 
-    Their `train_seconds` are the pack's. Raises UserError as `trial` does, and where the training cannot be packed.
+    Their `train_seconds` are those of the pack. Raises UserError as `trial` does, and if the training cannot be packed.
     """
     if not build(config.method).packs:
         return
@@ -143,7 +144,7 @@ def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
             own, folder = shortened(config, lr, number)
             if not (folder / TRIAL).exists():
                 locks.enter_context(record.lock(folder))
-                if not (folder / TRIAL).exists():  # another process was at it
+                if not (folder / TRIAL).exists():  # another process may have run it meanwhile
                     missing.append((own, folder))
         if len(missing) > 1:
             for (own, folder), found in zip(missing, trained_together(missing), strict=True):
@@ -151,7 +152,7 @@ def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
 
 
 def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
-    """Of each trial, the same but for rate and seed, what `trained_at` says of it."""
+    """The result of `trained_at` for each trial. They differ only in rate and seed."""
     config = trials[0][0]
     task, method, data = (build(config[group]) for group in ("task", "method", "data"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
@@ -174,7 +175,7 @@ def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Tr
 
 
 def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
-    """How a trial's training ended, and what it trained. Raises UserError if there is nothing to train."""
+    """(how a trial's training ended, its parameter counts). Raises UserError if there is nothing to train."""
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
     splits = read(task, config.paths.data)
@@ -190,7 +191,7 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
 
 
 def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
-    """What the best trial has least of: the negated score and then the loss, or (`by` loss) the loss; infinite if it diverged."""
+    """The key by which trials are ranked, lowest best: (negated score, loss), or by=loss (loss, loss); infinite if diverged."""
     loss, score = (found.get(key) for key in ("dev_loss", "dev_score"))
     if loss is None:
         return math.inf, math.inf
@@ -198,8 +199,10 @@ def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
 
 
 def chance_of(config: DictConfig) -> float:
-    """The `badness` of a trial that has learnt nothing: its held-out score is at most that of the commonest answer given to all n
-    rows (of a correlation 0), and 1/√n, two standard errors of an accuracy of 1/2, more. By loss infinite: nothing is one answer.
+    """The least `badness` of a trial that has learnt nothing.
+
+    By score: a held-out score of at most that of the constant prediction (the commonest answer; 0 for a correlation) plus 1/√n,
+    which is two standard errors of an accuracy of 1/2 on n rows. By loss: infinite, since there is no constant prediction.
     """
     if config.train.select_by != "score":
         return math.inf
@@ -211,16 +214,16 @@ def chance_of(config: DictConfig) -> float:
 
 
 def mean_badness(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
-    """Of the trials of one rate, each with a seed of its own."""
+    """The mean `badness` over the trials of one rate, each with a seed of its own."""
     scores, losses = zip(*(badness(one, by) for one in found), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
 def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float = math.inf) -> int | None:
-    """The grid's next exponent of 3, None at the end. `done`: exponent -> `badness` of the trials so far.
+    """The grid's next exponent of 3; None when the search has ended. `done`: exponent -> `badness` of the trials so far.
 
-    chance: the badness (`chance_of`) from which on a trial has learnt nothing; its neighbours then differ by noise alone, so that
-    none brackets it. No larger rate follows one that diverged.
+    chance: a trial at or above this badness (`chance_of`) has learnt nothing; its neighbours then differ by noise alone and do
+    not bracket it. No larger rate is tried after one that diverged.
     """
     for place in FIRST:
         if place not in done:
@@ -235,9 +238,9 @@ def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float
 
 
 def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
-    """`low` or `high`: the side on which the best of these trials has no worse one; None where it is bracketed.
+    """`low` or `high`: the side on which the best trial has no worse neighbour; None if it is bracketed.
 
-    A trial that diverged is worse than any. Where all did, the rates are too large.
+    A diverged trial is worse than any other. If all diverged, the rates are too large, and the edge is `low`.
     """
     best = min(done, key=lambda place: (done[place], place))
     return "low" if best == min(done) else "high" if best == max(done) else None
@@ -245,7 +248,7 @@ def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
 
 @dataclass(frozen=True)
 class Search:
-    """One setting's search: the cell whose run it serves, its configuration, and the rate in the middle of the grid."""
+    """One setting's search: the cell that it is for, its configuration, and `first`, the rate in the middle of the grid."""
 
     cell: Cell
     config: DictConfig
@@ -267,7 +270,7 @@ class Search:
         return float(f"{self.first * float(FACTOR) ** place:.3g}")
 
     def published(self) -> list[dict[str, Any]]:
-        """The searches of this setting that have ended, each at a length of its own."""
+        """The ended searches of this setting, which differ in length or number of seeds."""
         found = rates.found(self.profile, self.name)
         return list(found["searches"]) if found else []
 
@@ -279,7 +282,7 @@ class Search:
         return any(found["length"] == self.length and found.get("seeds", 1) >= self.seeds for found in self.published())
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
-        """`trial`, run again where what is there is of uncommitted code (`search` may have made it)."""
+        """`trial`, run again if the existing one is from uncommitted code (`search` may have made it)."""
         found = trial(config, lr, number)
         if found.get("dirty"):
             (shortened(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
@@ -287,7 +290,7 @@ class Search:
         return found
 
     def run(self) -> dict[str, Any]:
-        """Run what trials are missing, publish them all, and return the search. Raises UserError, Busy."""
+        """Run the missing trials, publish all of them, and return the search. Raises UserError, Busy."""
         by = str(self.config.train.select_by)
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, list[Trial]] = {}
@@ -321,9 +324,9 @@ class Search:
 
 
 def searches(arguments: Sequence[str]) -> list[Search]:
-    """The settings that a command line asks for, each once, whose rate is not given; those that others start from come first.
+    """The searches of a command line, one per setting without a prescribed rate; settings that others start from come first.
 
-    Raises UserError where there is none.
+    Raises UserError if there are none.
     """
     found: dict[str, Search] = {}
     for cell in sorted(with_starts(cells(arguments)), key=lambda cell: bool(cell.starts)):
@@ -336,9 +339,9 @@ def searches(arguments: Sequence[str]) -> list[Search]:
 
 
 def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
-    """Run every search of a command line that has not ended, and tell of each as it ends; those searches.
+    """Run every search of a command line that has not ended, and print each when it ends; returns those searches.
 
-    Raises UserError on uncommitted code, since nobody could run such trials again.
+    Raises UserError on uncommitted code, since such trials could not be reproduced.
     """
     cli.unmirrored(arguments, "trials")
     wanted = searches(arguments)
@@ -351,7 +354,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
         busy = []
         for search in waiting:
             try:
-                if not search.ended():  # another process may have been at it
+                if not search.ended():  # another process may have run it meanwhile
                     ended.append((search, search.run()))
                     print(told(*ended[-1]), flush=True)
             except Busy:
@@ -363,7 +366,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
 
 
 def told(search: Search, found: Mapping[str, Any]) -> str:
-    """A line a search."""
+    """The line printed for a search: its rate and its trials."""
     shown = []
     for one in found["trials"]:
         score = "" if one.get("dev_score") is None else f"{one['dev_score']:.4f}, "

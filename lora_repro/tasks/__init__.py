@@ -1,1 +1,1 @@
-"""Tasks: raw files -> Splits of Example, and which metrics score them; a file or a folder each. No torch, no model names."""
+"""Tasks, each a file or a folder: raw files -> Splits of Example, and the metrics that score them. No torch, no model names."""

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Draw:
-    """Choices from `random.Random(seed).random()` alone, the stream that Python keeps between versions."""
+    """Choices from `random.Random(seed).random()` alone, whose stream is the same in all Python versions."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
@@ -37,11 +37,11 @@ class Draw:
         return options[-1]
 
     def pick(self, options: Sequence[T]) -> T:
-        """options[i] with weight 1 / (i + 1): a few usual ones and a tail, as crowds choose."""
+        """options[i] with weight 1 / (i + 1): a few frequent ones and a long tail, as in crowd-sourced texts."""
         return self.weighted(options, [1 / (i + 1) for i in range(len(options))])
 
     def sample(self, options: Sequence[T], n: int) -> list[T]:
-        """n options, no one twice, in random order."""
+        """n different options, in random order."""
         rest = list(options)
         return [rest.pop(self.index(len(rest))) for _ in range(n)]
 

@@ -1,4 +1,4 @@
-"""Data files as they lie: plain or xz, found under either name and read with one line for whatever is wrong with them."""
+"""Reading data files: plain or xz, found under either name, with a one-line error for whatever is wrong with them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lora_repro.sources import hub
 
 
 def home(given: str | None, within: str, title: str, name: str) -> Path:
-    """The folder that the reader names, else the one where `fetch` puts its data, if `within` lies in it.
+    """The folder that the user names, else the one where `fetch` puts its data, if that contains `within`.
 
-    Raises UserError where neither is; it names the one command, if that gets this folder.
+    Raises UserError if there is neither; its message names the `fetch` command, if that can get the folder.
     """
     if given:
         return Path(given).expanduser()
-    if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that broke off may leave a dotted one
+    if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that failed may leave a dotted file
         return DATA
     files = yaml.safe_load((CONF / "source" / f"{name}.yaml").read_text(encoding="utf-8"))["files"]
     if not any(path.startswith(f"{within}/") for path in files):
@@ -47,13 +47,13 @@ def hub_parts(hub_id: str, revision: str, folder: str, splits: Iterable[str]) ->
 
 
 def find(place: Path, names: Sequence[str]) -> Path | None:
-    """The first of the files `names`, each plain or with `.xz` behind it, that lies in a folder."""
+    """The first of the files `names`, each plain or with `.xz` appended, that exists in a folder; None if none does."""
     tried = (place / f"{name}{end}" for name in names for end in ("", ".xz"))
     return next((path for path in tried if path.is_file()), None)
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """(a UTF-8 file's text, unpacked where it ends in .xz; the sha256 of the file as it lies). Raises UserError."""
+    """(a UTF-8 file's text, unpacked if the name ends in .xz; the sha256 of the file as stored). Raises UserError."""
     try:
         content = path.read_bytes()
         plain = lzma.decompress(content) if path.suffix == ".xz" else content

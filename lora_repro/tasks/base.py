@@ -1,6 +1,6 @@
-"""What a task hands to the rest of the suite, and what it gets back.
+"""The interface of a task: what it gives to the rest of the suite, and what it gets back.
 
-A task knows files and metrics; it knows no tokenizer and no model. Nothing here imports torch.
+A task knows files and metrics, but no tokenizer and no model. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def example_key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts.
+    """One input, the text to train on (`target`, "" in test) and, in grouped splits, all its human texts (`references`).
 
-    Of a sentence pair `input` is the first and `second` the other one. Where the answer is a class or a number, `target`
-    is its text in train and dev, and `references` holds it alone in test. `group`: the part of the test set that it is in, where
-    the parts are scored apart (`seen`, `unseen`).
+    Of a sentence pair, `input` is the first sentence and `second` the other one. If the answer is a class or a number, `target`
+    is its text in train and dev, and in test it is the only one of `references`. `group`: its part of the test set, if parts are
+    scored separately (`seen`, `unseen`).
     """
 
     key: str
@@ -40,9 +40,9 @@ class Example:
 class Splits:
     """The three splits of a task.
 
-    train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input,
-    in first-seen order, its references in file order. caption: what tables print about the data.
-    hashes: file name -> sha256 of its bytes (or of the generated rows).
+    train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input, in the order of
+    first appearance, with its references in file order. caption: what tables print about the data. hashes: file name ->
+    sha256 of its bytes (or of the generated rows).
     """
 
     train: list[Example]
@@ -54,7 +54,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Scores:
-    """Corpus-level `values` (fractions; NIST in its own unit) and their ingredients.
+    """Corpus-level `values` (fractions; NIST in its own unit) and the statistics behind them.
 
     per_input: for each test input, in order, the JSON-able statistics from which a bootstrap recomputes them.
     """
@@ -64,15 +64,17 @@ class Scores:
 
 
 class AbstractTask(abc.ABC):
-    """A data set and its metrics. `directions`: metric -> +1 higher is better, -1 lower, in print order.
+    """A data set and its metrics.
 
-    `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `objective`: the class in
-    lora_repro/objectives that makes of an example what a model is trained on and asked; by name, for nothing here knows torch.
-    `answers`: all texts that are an answer, where they are few and given. `metric`: the score that stands for the task in a
-    table. `attribution`: what must be said where real texts are shown. `publishes_outputs`: False where the licence of the
-    real data keeps even what a model says about them; then keys and statistics are published.
-    `cut`: what an input loses where it does not fit, "" where that is an error. `parts`: what an input is made of, by name, where
-    that is the same for all of them.
+    - `directions`: metric -> +1 if higher is better, -1 if lower, in print order. `metric`: the task's main score in a table.
+    - `kind`: what an answer is: a `text`, a `class` (one of `labels`) or a `number`. `answers`: all possible answer texts, if
+      they are few and fixed.
+    - `objective`: the class in lora_repro/objectives that turns an example into what a model is trained on and asked. It is a
+      name, since nothing here imports torch.
+    - `attribution`: what must be stated where real texts are shown. `publishes_outputs`: False if the licence of the real data
+      covers even what a model makes of them; then only keys and statistics are published.
+    - `cut`: what is cut from an input that does not fit, "" if that is an error. `parts`: the names of an input's parts, if all
+      inputs have the same.
     """
 
     name: str
@@ -95,27 +97,27 @@ class AbstractTask(abc.ABC):
 
     @abc.abstractmethod
     def load(self, folder: str | None) -> Splits:
-        """Read the splits; `folder` is where local files lie. Raises UserError on any bad input."""
+        """Read the splits; `folder` holds local files. Raises UserError on any bad input."""
 
     def ready(self, folder: str | None) -> None:  # noqa: B027  (a task without files has nothing to look for)
-        """Raise UserError where files that `load` would read are not there. Reads none of them."""
+        """Raise UserError if files that `load` would read are missing, without reading any."""
 
     def ask(self, text: str) -> Example:
-        """The example that a user's own text asks. Raises UserError where it is no input of this task."""
+        """The example for a user's own text. Raises UserError if it is no input of this task."""
         return Example(example_key(text), text, "")
 
     def parted(self, text: str) -> list[tuple[int, int]]:
-        """(first character, index in `parts`) of each part of an input, in its order. Raises UserError where it is no input."""
+        """(first character, index in `parts`) of each part of an input, in order. Raises UserError if it is no input."""
         return []
 
     def shorter(self, example: Example) -> Iterator[Example]:
-        """The example with ever less of its input, by the rule of `cut`; its key and texts stay. Nothing by default."""
+        """The example with less and less of its input, cut as `cut` says; its key and texts stay. Empty by default."""
         return iter(())
 
     def fit(self, example: Example, fits: Callable[[Example], bool]) -> Example:
-        """The example itself, or the first of `shorter` that fits (one knows tokens). What was cut is not the same object.
+        """The example itself if it fits, else the first of `shorter` that does, which is a new object.
 
-        Raises UserError where none fits.
+        `fits`: counts tokens, which a task does not know. Raises UserError if none fits.
         """
         if fits(example):
             return example
@@ -126,7 +128,7 @@ class AbstractTask(abc.ABC):
         return shortened
 
     def remark(self, example: Example, output: str) -> str:
-        """What can be said of one output without a reference; mostly nothing."""
+        """A remark on one output that needs no reference; empty for most tasks."""
         return ""
 
     @abc.abstractmethod
@@ -134,12 +136,12 @@ class AbstractTask(abc.ABC):
         """Score one output per example, in order, against the example's references."""
 
     def quality(self, answers: list[str], gold: list[str]) -> float:
-        """`metric` of answers that are classes or numbers; NaN where it is undefined. Raises UserError where they are texts."""
+        """`metric` of answers that are classes or numbers; NaN if undefined. Raises UserError for texts."""
         raise UserError("a text has no single gold answer: choose by train.select_by=loss")
 
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
-        """Each input's last reference as an output, and the examples with the others as references.
+        """(each input's last reference as an output, the examples with their other references).
 
-        Inputs with fewer than two references are left out. Raises UserError where the task has one answer an input.
+        Inputs with fewer than two references are left out. Raises UserError if the task has one answer per input.
         """
         raise UserError("this task has one answer an input: there is no human row to score")

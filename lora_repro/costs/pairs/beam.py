@@ -1,10 +1,11 @@
 """Beam search beside transformers' `generate` and, on a CPU, beside CTranslate2 (Klein et al. 2020), the fastest engine there.
 
-`generate` gets its fastest form: plain bf16 weights, batches of its own. CTranslate2 runs in 32 and in 8 bits, since it has no
-bf16 on most CPUs. It wants prompts of one length, so ours and it get the last tokens of each, as many as the shortest has.
+- `generate` runs in its fastest form: plain bf16 weights, and its own batches.
+- CTranslate2 runs in float32 and int8, since it has no bf16 on most CPUs. It needs prompts of one length, so both it and ours
+  get the last tokens of each prompt, as many as the shortest has.
 
-No token ends a text here, and random weights hardly write a blank line: all write `NEW` tokens with ten beams, which is the same
-work. They rank and ban otherwise (lora_repro.decode.beam): texts are compared with an oracle, by a test, and not here.
+No token ends a text here, so all write `NEW` tokens with ten beams and do the same work. They rank and ban candidates by
+different rules (lora_repro.decode.beam), so the texts are not compared here; a test compares ours with an oracle.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from lora_repro.train.ranks import Ranks
 
 NEW, PROMPTS, ROUNDS = 32, 16, 3
 NEVER = -1  # the token that would end a text
-THEIRS = 8  # prompts a batch: their best of 4, 8 and 16
+THEIRS = 8  # the peers' prompts per batch: their fastest of 4, 8 and 16
 
 
 def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int = NEW, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Seconds of each round for all prompts, and the tokens each wrote of one."""
+    """Seconds of each round for all prompts. Raises UserError if one of them does not write `new` tokens."""
     profile, rest = within(overrides, "e2e")
     chosen = ["task=e2e", f"backbone={backbone}", "backbone.pretrained=false", "method=lora", "train.precision=auto"]
     sizes = ["decode=beam", "decode.beam=10", f"decode.max_new_tokens={new}", f"decode.batch_size={PROMPTS}"]
@@ -93,12 +94,12 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
 
 
 def _last(row: Encoded, length: int) -> dict[str, Any]:
-    """What a row of its last tokens has."""
+    """The fields of a row that keeps only its last `length` tokens."""
     return {name: getattr(row, name)[-length:] for name in ("ids", "virtual", "segments")} | {"prompt_length": length}
 
 
 def _engines(plain: Backbone, folder: Path) -> dict[str, Any]:
-    """weights -> CTranslate2's form of the backbone; none where the package is not installed."""
+    """weights -> the backbone as a CTranslate2 generator; empty if the package is not installed."""
     try:
         import ctranslate2
     except ImportError:
@@ -114,7 +115,7 @@ def _engines(plain: Backbone, folder: Path) -> dict[str, Any]:
 
 
 def _translated(engine: Any, rows: Sequence[Encoded], backbone: Backbone, how: Any) -> int:
-    """Tokens that it wrote of the shortest."""
+    """The number of tokens in the shortest text that CTranslate2 wrote."""
     prompts = [backbone.tokenizer.convert_ids_to_tokens(row.ids) for row in rows]
     found = engine.generate_batch(
         prompts, max_batch_size=THEIRS, beam_size=how.beam, max_length=how.max_new_tokens, min_length=how.max_new_tokens,
@@ -124,13 +125,13 @@ def _translated(engine: Any, rows: Sequence[Encoded], backbone: Backbone, how: A
 
 
 def _parts(rows: Sequence[Encoded]) -> list[list[Encoded]]:
-    """Prompts of like length together."""
+    """Batches of prompts of similar length."""
     order = sorted(rows, key=lambda row: -len(row.ids))
     return [order[start : start + THEIRS] for start in range(0, len(order), THEIRS)]
 
 
 def _generated(model: Any, rows: Sequence[Encoded], backbone: Any, how: Any) -> int:
-    """Tokens that it wrote of the longest."""
+    """The number of tokens in the longest text that `generate` wrote."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([[backbone.pad] * (width - len(row.ids)) + row.ids for row in rows], device=backbone.device)
     mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=backbone.device)

@@ -29,7 +29,7 @@ NO_PAIRS = ("command", "processes", "table")
 
 
 def names() -> list[str]:
-    """The pairs: a file each, beside this one."""
+    """The names of the pairs, each a file beside this one."""
     return sorted(module.name for module in pkgutil.iter_modules(pairs.__path__) if module.name not in NO_PAIRS)
 
 

@@ -1,7 +1,7 @@
-"""MNLI's number of rows from their files to what a step takes: the first time, and when their token ids are kept already.
+"""Reading and encoding as many rows as MNLI has: the first time, and again with cached token ids.
 
-The rows are the generated task Entailment's, numbered so that no two are alike, in MNLI's columns and files. Reading and checking
-the files counts every time, tokenising the first.
+The rows are those of the generated task Entailment, numbered so that no two are equal, in MNLI's files and columns. Reading and
+checking the files counts every time, tokenising only the first time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AGAIN = 3
 
 
 def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, Any]:
-    """CPU seconds of reading and encoding the training rows, at first and again."""
+    """CPU seconds of reading and encoding the training rows, the first time and again."""
     config = compose(["task=mnli", f"backbone={backbone}", "method=lora", *overrides])
     generated = build(compose(["task=entailment"]).task).load(None).train
     objective, plain = objective_of(config), objective_of(config).fit(build(config.backbone)).load()
@@ -47,7 +47,7 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
                 rows = encode(splits, objective, plain, build(config.method), build(config.data)).train
                 taken.append((middle - began, time.process_time() - middle))
                 encoded.append([rows[0].ids, rows[-1].ids, [len(rows)]])
-                del splits, rows  # or the next round's time would hold that of giving these back
+                del splits, rows  # else the next round's time would include freeing them
         finally:
             place.CACHE = usual
     if any(other != encoded[0] for other in encoded):

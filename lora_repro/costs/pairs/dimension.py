@@ -1,4 +1,4 @@
-"""A training step in d random directions (`methods.intrinsic_dimension`) beside one of full fine-tuning, of the same batches."""
+"""A training step in d random directions (`methods.intrinsic_dimension`) beside one of full fine-tuning, on the same batches."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lora_repro.train.ranks import Ranks
 
 D = 1000
 BATCH = 16
-MOST = 2.5  # times a full step
+MOST = 2.5  # target: at most this many times a full step
 
 
 def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l6") -> dict[str, Any]:
-    """Each round's seconds of both steps in the run's own precision, and the first losses, which are of the same weights."""
+    """Each round's seconds of both steps in the run's own precision, and both first losses, which have the same weights."""
     profile, rest = within(overrides, "glue")
     task = "sentiment" if profile in ("smoke", "mini") else "sst2"
     config = compose([f"profile={profile}", f"task={task}", f"backbone={backbone}", *rest])

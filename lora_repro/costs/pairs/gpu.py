@@ -1,6 +1,6 @@
-"""What only a GPU shows: a LoRA step in fp32, fp16, bf16 and compiled, and short runs that share the card beside one by one.
+"""Timings that need a GPU: a LoRA step in fp32, fp16, bf16 and compiled, and short runs sharing the card or one by one.
 
-Wall time, since the CPU only launches. fp16 is scaled as in a training (`train.precision`).
+They are wall times, since the CPU only launches kernels. The loss in fp16 is scaled as in training (`train.precision`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def measure(
     arms: Sequence[str] = tuple(ARMS),
     steps: int = 200,
 ) -> dict[str, Any]:
-    """Seconds of each round's steps; of `TOGETHER` runs of so many steps, one after another and on one card. Raises UserError."""
+    """Seconds per step in each round; seconds of `TOGETHER` runs of `steps` steps, together on one card and one after another.
+
+    Raises UserError if a sweep fails.
+    """
     profile, rest = within(overrides, "e2e")
     given = [f"profile={profile}", "task=e2e", f"backbone={backbone}", "method=lora", *rest]
     config = compose(given)
@@ -72,7 +75,7 @@ def measure(
 
 
 def sweep(overrides: Sequence[str], at_once: int, kind: str) -> float:
-    """Wall seconds of a sweep of so many runs at a time, in a folder of its own. Raises UserError if it fails."""
+    """Wall seconds of a sweep with `at_once` runs at a time, in a temporary folder. Raises UserError if it fails."""
     beside = f"launch.per_gpu={at_once}" if kind == "cuda" else f"launch.together={at_once}"
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()

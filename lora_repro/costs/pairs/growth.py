@@ -1,7 +1,7 @@
-"""How a training step grows with the length of its rows, their number and LoRA's rank, and reading records with theirs.
+"""How the time of a training step grows with row length, number of rows and LoRA's rank, and that of reading with the records.
 
-Rows are random tokens, all of one length; a step takes `ROWS` of `LENGTH` tokens at rank `RANK` but for what varies. Drawn beside
-the page: growth.svg and growth.png.
+Rows are random tokens of one length. A step has `ROWS` rows of `LENGTH` tokens at rank `RANK`, except for what varies. The
+figures growth.svg and growth.png are written beside the page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure(
     records: Sequence[int] = RECORDS,
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """CPU seconds of each round at each size; `rows`: the largest size beside the smallest, as many times as it is larger."""
+    """CPU seconds of each round at each size. `rows`: the largest size beside the smallest times the ratio of the sizes."""
     chosen = ["task=e2e", f"backbone={backbone}", "train.precision=auto", *overrides]
     config = compose([*chosen, "method=lora"])
     plain = objective_of(config).fit(build(config.backbone)).load()
@@ -58,7 +58,7 @@ def _steps(
     calls: dict[tuple[str, int], Callable[[], float]] = {}
     for arm in ARMS if what != "rank" else ("lora",):
         for size in sizes:
-            if what == "rank" or size == sizes[0]:  # else one model takes all of an arm's steps
+            if what == "rank" or size == sizes[0]:  # otherwise an arm's sizes share one model
                 rank = [f"method.rank={size if what == 'rank' else RANK}"] if arm == "lora" else []
                 config = compose([*chosen, f"method={arm}", *rank])
                 step = ours(copied(plain), build(config.method), objective_of(config), build(config.train))
@@ -93,7 +93,7 @@ def _told(seconds: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]) ->
 
 
 def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
-    """The figure of what `measure` found, as it stands in its file; its two files."""
+    """Draw the figure from `found`, the file of a measurement; returns its two files."""
     plots = []
     for what, arms in found["seconds"].items():
         curves = [

@@ -21,11 +21,11 @@ from lora_repro.train.precision import loss_scaler, resolve_precision
 from lora_repro.train.ranks import Ranks
 
 MEMBERS = 4
-CASES = {"smollm2_135m": ("e2e", "e2e", 8), "minilm_l6": ("sentiment", "sst2", 16)}  # task at mini, elsewhere, rows a batch
+CASES = {"smollm2_135m": ("e2e", "e2e", 8), "minilm_l6": ("sentiment", "sst2", 16)}  # task at mini, elsewhere, rows per batch
 
 
 def measure(overrides: Sequence[str], rounds: int = 4, cases: Mapping[str, tuple[str, str, int]] = CASES) -> dict[str, Any]:
-    """Each round's seconds either way (CPU time, on a GPU wall time) and the losses of its batches, which are equal."""
+    """Each round's seconds both ways (CPU time; on a GPU wall time), and the losses of the batches, equal both ways."""
     entries = [_measured(overrides, rounds, name, *case) for name, case in cases.items()]
     return {"rows": told([entry.pop("row") for entry in entries]), "steps": entries}
 
@@ -52,7 +52,7 @@ def _measured(overrides: Sequence[str], rounds: int, backbone: str, generated: s
     def step(name: str, way: Callable[[dict[int, list[Encoded]]], dict[int, Any]]) -> None:
         found = way(dict(enumerate(batches)))
         losses[name] = [float(found[number][0]) for number in range(MEMBERS)]
-        for optimizer in optimizers:  # its time counts; a rate of 0 leaves the weights, so that both ways start alike
+        for optimizer in optimizers:  # its step is timed, at rate 0, which keeps the weights: both ways start from the same ones
             for group in optimizer.param_groups:
                 group["lr"] = 0.0
             optimizer.step()

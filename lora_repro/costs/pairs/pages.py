@@ -1,4 +1,4 @@
-"""All tables, figures, claims and pages from records in one process, and how reading records grows with their number."""
+"""Rendering all tables, figures, claims and pages in one process, and how reading records grows with their number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ sys.exit(everything.main([], Path(sys.argv[1])))
 
 
 def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: bool = True) -> dict[str, Any]:
-    """CPU seconds of `make render` on a copy of results/, at first without remembered compositions; of reading records."""
+    """CPU seconds of `make render` on a copy of results/, without and with cached compositions, and of reading records."""
     rows, rendered = [], []
     with tempfile.TemporaryDirectory() as folder:
         if whole:
@@ -45,7 +45,7 @@ def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: boo
 
 
 def reading(folder: Path, count: int) -> float:
-    """CPU seconds of reading so many records, which differ in their seeds."""
+    """CPU seconds of reading `count` records that differ only in their seeds."""
     found = record.read(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
     for seed in range(count):
         name = f"{seed:016x}"

@@ -1,4 +1,4 @@
-"""A step of linear probing of a language model's head whose body's states are kept, beside one that runs the body again."""
+"""A linear-probing step of a language model's head on cached states of the body, beside a step that runs the body again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lora_repro.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
 
-EPOCHS = 5  # of the paper
+EPOCHS = 5  # as in the paper
 BATCH = 8
 
 
 def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_135m") -> dict[str, Any]:
-    """Seconds of both steps, and of keeping the states of one batch; what `EPOCHS` epochs take of a batch, either way."""
+    """Seconds of both steps and of caching one batch's states; the row compares `EPOCHS` epochs of a batch both ways."""
     profile, rest = within(overrides, "e2e")
     chosen = ["task=e2e", f"backbone={backbone}", "method=linear_probe", "train.precision=auto"]
     config = compose([f"profile={profile}", *chosen, *rest])
@@ -46,7 +46,7 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"
     share = head / EPOCHS / keeping
     taken = parts(steps["kept"], _batches(kept)[1:3]) if device.type == "cpu" else {}
-    # (5 b + 5 h) / (b + 5 h) >= 2, of the body's pass b and the head's step h, asks for h <= 0.6 b.
+    # With b the body's pass and h the head's step, (5 b + 5 h) / (b + 5 h) >= 2 needs h <= 0.6 b.
     asked = (EPOCHS - 2) / EPOCHS
     note = f"a step of the head takes {share:.2f} of the body's pass, and 2.0 asks for {asked:.1f}"
     note += f". Of that step: {shown(taken)}" if taken else ""

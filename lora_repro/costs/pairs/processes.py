@@ -1,4 +1,4 @@
-"""CPU seconds of commands, each a process of its own on one thread."""
+"""CPU seconds of commands, each in a process of its own on one thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def seconds(arguments: Sequence[str]) -> float:
-    """CPU seconds of `python <arguments>` and all that it waited for. Raises UserError if it fails."""
+    """CPU seconds of `python <arguments>` and of the processes that it waited for. Raises UserError if it fails."""
     before = _children()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **ALONE}, capture_output=True, text=True, check=False

@@ -1,6 +1,6 @@
-"""The five E2E metrics of 630 outputs: one command, the same again in a process that has scored before, and the official script.
+"""The five E2E metrics of 630 outputs: by one command, in a process that has scored before, and by the official script.
 
-That script is tuetschek/e2e-metrics' measure_scores.py, which is no part of this repository: E2E_METRICS names where it lies.
+That script, tuetschek/e2e-metrics' measure_scores.py, is not part of this repository: the variable E2E_METRICS has its path.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OUTPUTS, OFFICIAL = 630, "E2E_METRICS"
 
 
 def measure(overrides: Sequence[str], outputs: int = OUTPUTS, rounds: int = 3) -> dict[str, Any]:
-    """CPU seconds of each, Java's included. The outputs are human texts, each scored against the others of its input."""
+    """CPU seconds of each, Java included. The outputs are human texts, each scored against the other texts of its input."""
     profile, rest = within(overrides, "e2e")
     config = compose([f"profile={profile}", "task=e2e", *rest])
     task = build(config.task)
@@ -53,7 +53,7 @@ def measure(overrides: Sequence[str], outputs: int = OUTPUTS, rounds: int = 3) -
 
 
 def _warm(pairs: Sequence[tuple[str, Sequence[str]]]) -> float:
-    """CPU seconds of one scoring here and in the Java process."""
+    """CPU seconds of scoring once, in this process and in the Java process."""
     before = _used()
     nlg.score([text for text, _ in pairs], [group for _, group in pairs])
     return _used() - before

@@ -1,4 +1,4 @@
-"""From a command to its first training step, and to its help."""
+"""The time from a command to its first training step, and to its help."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measure(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def first_step(overrides: Sequence[str]) -> float:
-    """CPU seconds until a run has logged a step; it is ended then. Raises UserError if it ends before."""
+    """CPU seconds until a run has logged a step, at which it is killed. Raises UserError if it ends before."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "lora_repro.run", *overrides, f"paths.runs={folder}"]
         process = subprocess.Popen(

@@ -1,9 +1,9 @@
 """A training step beside peft and transformers' Trainer: SmolLM2 and GPT-2's shape on E2E, MiniLM on Sentiment or SST-2.
 
-Ours and the peer's LoRA, and our full fine-tuning, take turns on the same random batches (8 sequences, 16 sentences), in CPU
-seconds of one thread, or in wall time on a GPU. The peer's model is prepared by its accelerator, without which it would compute
-in float32 whatever its arguments say; what it computes in is looked at. Floating-point operations are those of real tokens
-(`costs.arithmetic`), beside this machine's rate at the block's own matrix products.
+Our LoRA, the peer's LoRA and our full fine-tuning take turns on the same random batches (8 sequences, 16 sentences). Times are
+CPU seconds of one thread, or wall time on a GPU. The peer's model is prepared by its accelerator, without which it would compute
+in float32 whatever its arguments say; its precision is checked. Floating-point operations count real tokens only
+(`costs.arithmetic`), and are compared with this machine's rate at the block's own matrix products.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from lora_repro.train.ranks import Ranks
 
 TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5"}
 ROUNDS = 6
-ROWS = 512  # from which the batches are drawn
-GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape, fed SmolLM2's tokens, for which it has room
-CASES = {  # name -> backbone, whose tokenizer reads the rows, task at profile=mini, task elsewhere and its folder, rows a batch
+ROWS = 512  # the batches are drawn from this many rows
+GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape on SmolLM2's tokens, which its vocabulary can hold
+CASES = {  # name -> (backbone, backbone whose tokenizer is used, task at mini, task elsewhere, data folder, rows per batch)
     "SmolLM2-135M": (["backbone=smollm2_135m"], "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "GPT-2 small's shape": (GPT2, "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
 }
 
-PARTS = {  # of a step's time, by the operations that take it
+PARTS = {  # part of a step's time -> the operations that it consists of
     "matrix products": ("mm", "addmm"),
     "attention": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
     "random numbers": ("bernoulli_",),
@@ -61,7 +61,7 @@ Step = Callable[[Sequence[Encoded]], float]
 
 
 def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train: TrainConfig) -> Step:
-    """One step of `lora_repro.train.loop`, without its log and its checkpoints; returns the loss."""
+    """A function that makes one step of `lora_repro.train.loop`, without log or checkpoints, and returns the loss."""
     dtype = resolve_precision(train.precision, backbone.device)
     trainable = method.apply(backbone)
     backbone.to(backbone.device)
@@ -86,9 +86,9 @@ def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train
 
 
 def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
-    """The same of peft's LoRA under transformers' Trainer, its own loss included.
+    """The same for peft's LoRA under transformers' Trainer, with the Trainer's own loss.
 
-    Raises NotAvailable without peft; the step raises UserError where it computes in another precision than ours.
+    Raises NotAvailable without peft. The step raises UserError if it computes in another precision than ours.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -123,7 +123,7 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "labels": batch.labels}
         if getattr(model.config, "type_vocab_size", 0) == 2:
             inputs["token_type_ids"] = batch.segments
-        if not backbone.classifier:  # it shifts them itself
+        if not backbone.classifier:  # the Trainer shifts the labels itself
             inputs["labels"] = F.pad(batch.targets[:, :-1], (1, 0), value=-100)
         loss = trainer.training_step(prepared, inputs)
         optimizer.step()
@@ -137,12 +137,12 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
 
 
 def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], None]]:
-    """What training is timed by, and what returns when the device has done its work: CPU seconds, on a GPU wall time."""
+    """(the clock for training: CPU time, or wall time on a GPU; a function that returns when the device has finished)."""
     return (time.perf_counter, torch.cuda.synchronize) if device.type == "cuda" else (time.process_time, lambda: None)
 
 
 def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
-    """Which share of our step's CPU time each of `PARTS` takes, and everything else, which is elementwise."""
+    """The share of our step's CPU time that each of `PARTS` takes; the rest is `elementwise`."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         for batch in batches:
             step(batch)
@@ -157,7 +157,7 @@ def shown(shares: Mapping[str, float]) -> str:
 
 
 def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable[[], float]) -> float:
-    """Operations a second of a block's matrix products with `rows` rows, alone."""
+    """Operations per second of a block's matrix products alone, with `rows` rows."""
     places = {(p.parent, p.attribute): p for kind in KINDS for p in backbone.projections(0, kind)}
     shapes = [weights.sizes(place.module) for place in places.values()]
     made = [[torch.randn(size, device=backbone.device, dtype=dtype) for size in ((rows, i), (o, i))] for i, o in shapes]
@@ -168,7 +168,7 @@ def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable
 def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]:
     """One entry of the file: each round's seconds of every arm and their ratios, losses, operations and rates.
 
-    `losses`: of the first batch, where B is zero: those of the same weights, dropout aside.
+    `losses`: of the first batch, where B is zero, so that apart from dropout all arms have the same weights.
     """
     own, reader, generated, real, folder, batch_size = CASES[name]
     profile, rest = within(overrides, folder)
@@ -217,7 +217,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
 
 
 def within(overrides: Sequence[str], folder: str) -> tuple[str, list[str]]:
-    """The profile of a command line, and its other overrides with the data in that folder of where they are said to be."""
+    """(the profile of a command line, its other overrides with `folder` appended to paths.data)."""
     profile, rest = profile_of(overrides)
     return profile, [f"{item}/{folder}" if item.startswith("paths.data=") else item for item in rest]
 
@@ -227,7 +227,7 @@ def copied(backbone: Backbone) -> Backbone:
 
 
 def _stock(backbone: Backbone) -> Backbone:
-    """With the GELU that transformers gives GPT-2, which ours replaces (`BackboneSpec`)."""
+    """The backbone with the GELU of transformers' GPT-2, which ours replaces (`BackboneSpec`)."""
     for part in backbone.model.modules():
         if isinstance(getattr(part, "act", None), GELUTanh):
             part.act = NewGELUActivation()
@@ -235,12 +235,12 @@ def _stock(backbone: Backbone) -> Backbone:
 
 
 def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """The median over rounds."""
+    """The median over rounds of one / other."""
     return round(statistics.median(a / b for a, b in zip(one, other, strict=True)), 3)
 
 
 def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), rounds: int = ROUNDS) -> dict[str, Any]:
-    """All entries, and a line of each. Raises UserError."""
+    """All entries, and the page's lines of each. Raises UserError."""
     entries = [measured(name, overrides, rounds) for name in names]
     return {"rows": told([row for entry in entries for row in _rows(entry)]), "steps": entries}
 

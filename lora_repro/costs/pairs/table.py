@@ -1,4 +1,4 @@
-"""What a pair says of itself in one line, and the page of all of them: results/bench/README.md."""
+"""The lines of a pair's result, and the page of all pairs: results/bench/README.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LACKING = " Not measured: anything on a GPU."
 
 @dataclass(frozen=True)
 class Row:
-    """`ours` and `theirs` in seconds; `theirs` None where nothing stands beside it. `target`: of Times, or of the seconds."""
+    """`ours` and `theirs` in seconds; `theirs` is None without a peer. `target`: for theirs / ours, or for our seconds."""
 
     what: str
     ours: float
@@ -40,12 +40,12 @@ class Row:
 
 
 def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """As JSON."""
+    """The rows as JSON objects."""
     return [asdict(row) for row in rows]
 
 
 def write(folder: Path) -> Path:
-    """The page of all files of a folder, and its path. The same files give the same bytes."""
+    """Write the page of all files of a folder; returns its path. The same files give the same bytes."""
     found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     lines = ["| measured | ours, s | beside | s | times | target | |", "|---|---|---|---|---|---|---|"]
     for measured in found.values():

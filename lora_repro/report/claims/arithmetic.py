@@ -1,4 +1,4 @@
-"""Claims that need no run: the value of a formula beside the printed one."""
+"""Claims that need no run: the value of a formula beside the printed value."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from lora_repro.report.claims.reading import ARITHMETIC, Reading
 
 
 def saving(rank: int, width: int) -> float:
-    """1 − 2 r d / d^2 = 1 − 2 r / d: the share of a d x d matrix's parameters that its B (d, r) and A (r, d) do not need."""
+    """1 − 2 r d / d^2 = 1 − 2 r / d: the share of a d x d matrix's parameters that B (d, r) and A (r, d) save."""
     return 1 - 2 * rank / width
 
 
 def decoder_parameters(layers: int, width: int, vocabulary: int, positions: int) -> int:
-    """L (12 d^2 + 13 d) + (V + P) d + 2 d: all values of a GPT-2-shaped decoder whose head is tied to its embedding."""
+    """L (12 d^2 + 13 d) + (V + P) d + 2 d: all parameters of a GPT-2-shaped decoder whose head is tied to its embedding."""
     return layers * (12 * width**2 + 13 * width) + (vocabulary + positions) * width + 2 * width
 
 
 def lora_parameters(layers: int, width: int, rank: int, matrices: int) -> int:
-    """L m r (d + d): A and B on m square matrices of every layer."""
+    """L m r (d + d): the parameters of A and B on m square matrices of every layer."""
     return layers * matrices * rank * 2 * width
 
 
 class MatrixSaving(ClaimTest):
-    """1 − 2 r / d in per cent, to `digits`; the paper prints no such number, `expected` is the claim's."""
+    """1 − 2 r / d in per cent, to `digits`. The paper prints no such number: `expected` is what the claim states."""
 
     anywhere = True
 
@@ -43,7 +43,7 @@ class MatrixSaving(ClaimTest):
 
 
 class CheckpointRatio(ClaimTest):
-    """All values of a model over LoRA's: by how much a checkpoint shrinks, whatever the bytes a value."""
+    """All parameters of a model over LoRA's: how many times a checkpoint shrinks, at any number of bytes per parameter."""
 
     anywhere = True
 

@@ -1,4 +1,4 @@
-"""What every test of a claim offers (what it reads, its rule in words, its readings at one profile), and how it names cells."""
+"""The interface of a claim's test (the rows it reads, its rule in words, its readings at one profile), and how it names cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ClaimTest(abc.ABC):
     """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
 
     combine: str = "all"  # how several readings make one verdict: `reading.combined`
-    anywhere: ClassVar[bool] = False  # says the same at every profile
+    anywhere: ClassVar[bool] = False  # whether the outcome is the same at every profile
 
     def rows(self) -> dict[str, set[str]]:
         """table -> declared rows that the test reads."""
@@ -30,16 +30,20 @@ class ClaimTest(abc.ABC):
 
     @abc.abstractmethod
     def read(self, evidence: Evidence) -> list[Reading]:
-        """The readings at a profile, none where nothing was run. Raises UserError where records cannot be compared."""
+        """The readings at a profile; empty if nothing was run. Raises UserError if records cannot be compared."""
 
     def verdict(self, readings: Sequence[Reading]) -> str:
-        """The verdict of all that `read` found and that is judged."""
+        """The verdict over the readings of `read`, without those that are not judged."""
         return combined([reading.verdict for reading in readings if reading.verdict != BESIDE], self.combine)
 
 
 @dataclass(frozen=True)
 class Operand:
-    """`table/row`, or `table/row@size` with a number, `min`, `max`, `mid` (each between these) or `*` (each that none names)."""
+    """A cell that a claim names: `table/row` or `table/row@size`.
+
+    size: a number; `min` or `max`; `mid`, every size between these two; or `*`, every size that no other cell of the comparison
+    names.
+    """
 
     table: str
     row: str
@@ -58,7 +62,7 @@ class Operand:
 
 
 def read_rows(cells: Iterable[Operand]) -> dict[str, set[str]]:
-    """table -> the rows that these cells are of."""
+    """table -> the rows that these cells belong to."""
     found: dict[str, set[str]] = {}
     for cell in cells:
         found.setdefault(cell.table, set()).add(cell.row)
@@ -66,7 +70,7 @@ def read_rows(cells: Iterable[Operand]) -> dict[str, set[str]]:
 
 
 def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:
-    """The cells with numbers for sizes, once for each size that `*` or `mid` stands for; none where a size is not declared."""
+    """The cells with numbers as sizes, once for each size that `*` or `mid` stands for; empty if a size is not declared."""
     ends = {"min": min(sizes, default=0), "max": max(sizes, default=0)}
     named = [replace(cell, size=str(ends[cell.size])) if cell.size in ends else cell for cell in cells]
     taken = {cell.size for cell in named}

@@ -43,13 +43,13 @@ from lora_repro.report.table import bound, signed
 from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
-INPUTS = 200  # test inputs behind a verdict, at least
+INPUTS = 200  # the fewest test inputs for a verdict
 BETTER = Region(floor=0.0)
 
 
 @dataclass(frozen=True)
 class Place:
-    """An operand on one task: its runs by seed, a cell of it, and its name for the eye."""
+    """An operand on one task: its runs by seed, one of its cells, and its display name."""
 
     cell: Cell
     label: str
@@ -59,16 +59,15 @@ class Place:
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
-    Scores in per cent (BLEU, or each task's own), over the seeds that all cells have, with the tables' paired bootstrap over
-    inputs and seeds.
+    Scores in per cent (BLEU, or each task's own), over the seeds that all cells share, with the tables' paired bootstrap over
+    inputs and seeds. A verdict also takes 200 test inputs, and learning rates that were searched or prescribed.
 
-    tasks: `mean` over the table's tasks (each resampled on its own), or `each` alone. only: the tasks that it reads, if named.
-    least: how many seeds a verdict takes; it takes 200 test inputs, too, and rates that were searched or given. agree: further
-    metrics, which must give the same verdict -> +1 where more of them is better, -1 where less is. better: whether there is a
-    second verdict, on a value above 0.
+    tasks: `mean` over the table's tasks (each resampled separately), or `each` on its own. only: the tasks to read; empty: all.
+    least: the fewest seeds for a verdict. agree: further metric -> +1 if higher is better, -1 if lower; each must give the same
+    verdict. better: whether to give a second verdict, on whether the value is above 0.
 
-    Where one of m comparisons can decide the claim, it does so at Bonferroni's share of the 5 %, an m-th: with `any`, one that
-    holds; with `all`, one that does not.
+    Where one of m comparisons alone can decide the claim, its level is Bonferroni's 5 % / m. That is one that holds under
+    `any`, and one that fails under `all`.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Compare(ClaimTest):
         return [self._reading(places, evidence, levels) for places in planned]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
-        """`places`: for each task its cells. Where some of the tasks were not run the value is of the others, and no verdict."""
+        """`places`: the cells of each task. If some of the tasks were not run, the value covers the others, without a verdict."""
         told = _notes(places)
         whole = [cells for cells in places if all(place.runs for place in cells)]
         part = 0 < len(whole) < len(places)
@@ -165,7 +164,7 @@ class Compare(ClaimTest):
 
 @dataclass(frozen=True)
 class Levels:
-    """At which a comparison may say that a claim holds, and that it does not."""
+    """The significance levels at which one comparison may show that a claim holds, and that it fails."""
 
     holds: float
     fails: float
@@ -173,9 +172,9 @@ class Levels:
 
 @dataclass(frozen=True)
 class Value:
-    """A difference in points, its interval [low, high] at `Levels.holds`, and the one at `Levels.fails` (`against`).
+    """A difference in points, its interval [low, high] at `Levels.holds` and its interval `against` at `Levels.fails`.
 
-    each: every seed's difference. detectable: the least true one that would have shown at `Levels.holds`.
+    each: the difference of every seed. detectable: the least true difference that would have shown at `Levels.holds`.
     """
 
     value: float
@@ -186,7 +185,7 @@ class Value:
     detectable: float
 
     def turned(self, sign: int) -> Value:
-        """With sign -1 of a metric of which less is better: what it says of better and worse."""
+        """The value times `sign`: with -1 a positive difference in a metric of which lower is better means better."""
         low, high = sorted((sign * self.low, sign * self.high))
         first, last = sorted(sign * end for end in self.against)
         return Value(sign * self.value, low, high, (first, last), [sign * one for one in self.each], self.detectable)
@@ -198,7 +197,7 @@ class Value:
 
 
 def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, metric: str | None = None) -> Value:
-    """The mean over the tasks, of their scores or of `metric`."""
+    """The mean over the tasks of the difference in their own scores, or in `metric`."""
     drawn = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
     value = 100 * float(np.mean([one.difference for one in drawn]))
     holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
@@ -214,7 +213,7 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
 
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:
-    """What keeps these cells from a verdict: too few test inputs, a rate that nobody searched."""
+    """What keeps these cells from a verdict: too few test inputs, or a learning rate that was not searched."""
     found = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if answers(place.runs[seed])), None) or ()
@@ -225,7 +224,7 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[st
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
-    """What a cell's row is swept over, `rank` or `size`, and the value; None where it is not."""
+    """(the name of the axis that a cell's row is swept over, such as `rank`, and its value); ("", None) if it is not swept."""
     return next(((axis.removeprefix("row."), value) for axis, value in cell.axes.items() if axis.startswith("row.")), ("", None))
 
 
@@ -241,7 +240,7 @@ def sizes_of(declared: Sequence[Cell]) -> list[int]:
 def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
     fitting = [cell for cell in declared if (cell.row.name, cell.task) == (operand.row, task)]
     fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
-    # A row without a size is the same run in every column; one with sizes must say which.
+    # A row without a size is the same run in every column; of a row with sizes the operand must name one.
     if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
         named = f"{operand.table}/{operand.row}"
         raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
@@ -251,13 +250,13 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
 
 
 def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
-    """Seeds that every cell of every task has and that answered the same inputs within a task, or diverged."""
+    """The seeds that every cell of every task has, and whose runs answered the same inputs within a task, or diverged."""
     shared = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
     return [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
 
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
-    """Of one task. Both halves of four cells draw the same resamples: the same seed `at`."""
+    """The resamples of one task. Both halves of four cells draw the same ones, by the same seed `at`."""
     metric = metric or cells[0].cell.score
     pairs = zip(cells[::2], cells[1::2], strict=True)
     first, *second = (resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs)
@@ -271,7 +270,7 @@ def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:
 
 
 def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
-    """Trained parameters of both sides; runs that are missing; those that collapsed or diverged, which count as what they are."""
+    """Trained parameters of each cell; the missing runs; and the collapsed and diverged runs, which count with their scores."""
     sizes = []
     for place in places[0]:
         counts = {run.record["measured"]["parameters"]["method"] for run in place.runs.values()}

@@ -1,4 +1,4 @@
-"""Tests on what a method costs: memory from the records of training runs, steps and forward passes from measurements."""
+"""Tests on what a method costs: memory from training records and measurements, steps and forward passes from measurements."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lora_repro.results import by_place
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
-MODELS = 2  # behind a verdict on measured memory, which has no seeds
+MODELS = 2  # the fewest models for a verdict on measured memory, which has no seeds
 
 
 class TrainingMemory(ClaimTest):
-    """Quotient of one row's peak memory over another's, for each task and seed of `tables` that both finished on one device.
+    """Ratio of one row's peak memory to another's, for each task and seed of `tables` that both finished on the same device.
 
-    A peak holds the interpreter and what earlier runs of the process left.
+    The peak includes the interpreter and what earlier runs in the same process left.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ def _range(records: Sequence[Record]) -> str:
 
 
 class MeasuredMemory(ClaimTest):
-    """Quotient of two rows' peak memory in training, each measured in a fresh process, over the models of one measurement.
+    """Ratio of two rows' peak memory in training, each measured in a fresh process, over the models of one measurement.
 
-    One process a row and model: n counts the models, and no interval says how it repeats.
+    There is one process per row and model: n counts the models, and the range over them says nothing of repeatability.
     """
 
     def __init__(self, row: str, other: str, floor: float | None = None, ceiling: float | None = None) -> None:
@@ -104,9 +104,9 @@ class MeasuredMemory(ClaimTest):
 
 
 class MeasuredStep(ClaimTest):
-    """Quotient of a row's training step over full fine-tuning's, interleaved in one process, each backbone and device on its own.
+    """Ratio of a row's training-step time to full fine-tuning's, interleaved in one process, per backbone and device.
 
-    The median over rounds of the quotient of two times of one round, its interval a bootstrap over the rounds.
+    The value is the median over rounds of the ratio of the two times of a round; its interval is a bootstrap over the rounds.
     """
 
     def __init__(self, row: str, floor: float | None = None, ceiling: float | None = None) -> None:
@@ -138,11 +138,12 @@ def _busy(measured: Record) -> list[str]:
 
 
 class Slowdown(ClaimTest):
-    """Per cent by which a forward pass is slower than the plain model's, each backbone and device on its own.
+    """Per cent by which a forward pass is slower than the plain model's, per backbone and device.
 
-    Of every cell (batch x length) the median over rounds of the quotient of two times of one round; the value is the mean
-    over cells and `rows`, its interval a bootstrap over the rounds of each cell, which its rows share. batches: `all`,
-    the `least`, or `least − most`: how much more it is at the smallest than at the largest batch.
+    A cell (batch x length) has the median over rounds of the ratio of the two times of a round. The value is the mean over cells
+    and `rows`. Its interval is a bootstrap over the rounds of each cell, which its rows share.
+
+    batches: `all`; `least`, the smallest batch; or `least − most`, the slow-down at the smallest batch minus that at the largest.
     """
 
     resamples = 2000
@@ -193,7 +194,7 @@ class Slowdown(ClaimTest):
     def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:
         """(slow-down in per cent, its resamples) of one cell.
 
-        All rows of a cell were timed in the same rounds, against the same plain model: their resamples draw the same rounds, too.
+        All rows of a cell were timed in the same rounds against the same plain model, so their resamples draw the same rounds.
         """
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
         draw = np.random.default_rng([entry["batch"], entry["length"]])
@@ -201,7 +202,7 @@ class Slowdown(ClaimTest):
         return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[chosen], axis=1) - 1)
 
     def _single(self, points: dict[tuple[str, int, int], float], sizes: Sequence[int]) -> list[float]:
-        """The value of every cell, or of every row and length the difference of the two batches."""
+        """The value of every cell; for `least − most`, the difference of the two batches for every row and length."""
         small, large = sizes[0], sizes[-1]
         if self.batches == "least − most":
             return [point - points[row, large, length] for (row, batch, length), point in points.items() if batch == small]

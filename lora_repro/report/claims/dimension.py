@@ -22,7 +22,7 @@ IDLE = "one answer for every input scores no less than is enough"
 
 
 class End(NamedTuple):
-    """Where a seed's d90 lies: the smallest value that was enough, infinite where none was; above `short`, at most `most`."""
+    """A seed's d90 as `enough`, the smallest value that was enough (infinite if none was), and its bounds: (short, most]."""
 
     enough: float
     short: float
@@ -35,14 +35,16 @@ class End(NamedTuple):
 
 
 class Dimension(ClaimTest):
-    """d90 of `row`, in per cent of the model's values, or as a quotient by the row `over`'s, lies below the ceiling on each task
-    and backbone, a backbone beside its own twin.
+    """d90 of `row`, in per cent of the model's values or divided by d90 of the row `over`, lies below the ceiling on each task
+    and backbone. The row `over` has the same backbone with random weights (its twin).
 
-    Of each seed against the same seed's full fine-tuning of the pre-trained weights, the twin's too. No verdict where the twin
-    does not come that far by full fine-tuning either: then the training is too short to say anything of directions; nor at rates
-    that nobody searched. A seed's d90 lies above the largest value that fell short and is at most the smallest that was enough:
-    whatever lies between must lie below the ceiling, or nothing of it. The reading is the median over seeds of the smallest that
-    was enough, its interval all that the seeds' d90 can be.
+    Each seed is held to the same seed's full fine-tuning of the pre-trained weights, in both rows. A seed's d90 lies above the
+    largest value that fell short and is at most the smallest that was enough. The claim holds if all of that range lies below
+    the ceiling, and fails if none of it does. The reading is the median over seeds of the smallest value that was enough; its
+    interval spans all that the seeds' d90 can be.
+
+    There is no verdict at learning rates that were not searched, nor if full fine-tuning of the twin falls short too: then
+    the training is too short to say anything about directions.
     """
 
     def __init__(
@@ -89,9 +91,9 @@ class Dimension(ClaimTest):
 
 
 class DimensionBySize(ClaimTest):
-    """d90 of `row` on a backbone over that on the next smaller one lies below the ceiling, on each task.
+    """d90 of `row` on a backbone divided by that on the next smaller backbone lies below the ceiling, on each task.
 
-    Of each seed against the same seed's full fine-tuning of the same backbone, read and judged as in `Dimension`.
+    Each seed is held to the same seed's full fine-tuning of the same backbone, read and judged as in `Dimension`.
     """
 
     def __init__(self, row: str, references: Sequence[str], ceiling: float, table: str = "intrinsic_dimension") -> None:
@@ -128,14 +130,14 @@ class DimensionBySize(ClaimTest):
 
 
 def _not_run(cells: Sequence[Cell], found: Sequence[Found], what: str) -> list[Reading]:
-    """A reading for each task of these cells of which nothing was found."""
+    """A reading `not run` for each task of these cells without a search."""
     seen = {one.cell.task for one in found}
     absent = {cell.task: task_label(cell) for cell in cells if cell.task not in seen}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
 def _quotients(one: Found, other: Found) -> list[End]:
-    """Of each seed that both have: l < a <= h over l' < b <= h' lies between l / h' and h / l', without these two."""
+    """a / b of each seed that both have: with l < a <= h and l' < b <= h' it lies strictly between l / h' and h / l'."""
     mine, theirs = ends(one), ends(other)
     found = []
     for seed in sorted(mine.keys() & theirs.keys()):

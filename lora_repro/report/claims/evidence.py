@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Evidence:
-    """results/<profile>, read once. `wanted`: table -> rows that some claim reads; only these are composed."""
+    """results/<profile>, read once. `wanted`: table -> the rows that claims read; only these are composed."""
 
     profile: str
     folder: Path
@@ -38,7 +38,7 @@ class Evidence:
         return self._cells[table]
 
     def runs(self, declared: Sequence[Cell]) -> dict[int, Run]:
-        """seed -> run, whatever its status, of the cells of one row at one place."""
+        """seed -> run, of any status, for the cells of one row at one place."""
         return {run.cell.seed: run for run in runs(declared, self.store)}
 
     def probed(self, table: str) -> list[Probed]:
@@ -48,7 +48,7 @@ class Evidence:
         return self._probed[table]
 
     def measures(self, name: str) -> dict[str, Record]:
-        """path below results/ -> measurement, one a kind of device."""
+        """path below results/ -> measurement, one per kind of device."""
         paths = sorted((self.folder / "measures").glob(f"{name}*.json"))
         return {f"{self.profile}/measures/{path.name}": record.read(path) for path in paths}
 

@@ -1,4 +1,4 @@
-"""The test on what a training takes from a model: the rise of its loss on general text, beside the loss on the task."""
+"""The test on forgetting: the rise of a model's loss on general text, beside its loss on the task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = Callable[[dict[str, Any]], float | None]
 
 
 def held_out(measured: dict[str, Any]) -> float | None:
-    """The task's held-out loss, nats a token."""
+    """The task's held-out loss, in nats per token."""
     return None if measured.get("dev_loss") is None else float(measured["dev_loss"])
 
 
@@ -30,7 +30,7 @@ PARTS: tuple[tuple[str, Value, Region], ...] = (
 class ForgetsLess(ClaimTest):
     """`row` forgets less than `other` (a smaller rise of the loss on general text) and learns less (a larger held-out loss).
 
-    Of each seed the one less the other; the value is their mean over seeds, its interval Student's over them.
+    The value is the mean over seeds of `row` − `other` at the same seed; its interval is Student's over the seeds.
     """
 
     def __init__(self, row: str, other: str) -> None:
@@ -68,7 +68,7 @@ class ForgetsLess(ClaimTest):
         seeds = sorted(sides[0].keys() & sides[1].keys())
         pairs = [[side[seed] for side in sides] for seed in seeds]
         lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
-        # What a diverged run learnt and forgot has no number, and the seeds that are left would speak for it.
+        # A diverged run has neither loss; leaving its seed out would bias the mean, so there is no verdict.
         wanting = [*wanting, *([f"{lost} of {len(pairs)} seeds diverged"] if lost else [])]
         read = [(pair, [value(run.record["measured"]) for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]

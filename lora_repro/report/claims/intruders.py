@@ -16,9 +16,9 @@ from lora_repro.results import runs
 
 
 class Intruders(Probing):
-    """analysis.spectra.intruders of LoRA at each rank up to `most`, less full fine-tuning's of the same seed and layer.
+    """analysis.spectra.intruders of LoRA at each rank up to `most`, minus that of full fine-tuning with the same seed and layer.
 
-    Larger ranks stand beside and are not judged.
+    Larger ranks are shown but not judged.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Intruders(Probing):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         every = probed(runs(evidence.cells(self.table), evidence.store))
-        every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older runs were not asked
+        every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older records lack the count
         full = {run.seed: run for run in every if run.row == "full"}
         ranks = sorted({run.rank for run in every if run.rank})
         found = []

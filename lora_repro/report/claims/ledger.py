@@ -20,15 +20,15 @@ from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, com
 from lora_repro.report.statistics import generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
-SHOWN = 3  # readings in a cell of the overview; all stand below
-AFTER = "after"  # conf/claim/after.yaml: what was found after the paper
-TOLD = CONF.parent / "docs" / "claims.md"  # how to read it, then what was known when tests changed
+SHOWN = 3  # readings in a cell of the overview; the claim's own section has all of them
+AFTER = "after"  # conf/claim/after.yaml: findings of later work
+TOLD = CONF.parent / "docs" / "claims.md"  # how to read the ledger, then the history of the tests
 HISTORY = "## When the tests changed"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One block of conf/claim: `id` is its key, `figure` the number of its `source`; after: not the paper's, but later work's."""
+    """One block of conf/claim. `id`: its key. `figure`: the number that its `source` gives. after: a claim of later work."""
 
     id: str
     order: int
@@ -54,7 +54,7 @@ class Ledger:
 
 
 def load(folder: Path = CONF / "claim") -> list[Claim]:
-    """Every claim in its order. Raises UserError where one lacks a key, has an unknown one or takes another's id or place."""
+    """Every claim in its order. Raises UserError if one lacks a key, has an unknown key, or repeats another's id or order."""
     claims: list[Claim] = []
     for path in sorted(folder.glob("*.yaml")):
         for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
@@ -71,7 +71,7 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
 
 
 def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
-    """table -> rows that some claim reads."""
+    """table -> the rows that claims read."""
     found: dict[str, set[str]] = {}
     for claim in claims:
         for table, rows in claim.test.rows().items():
@@ -80,7 +80,7 @@ def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
 
 
 def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
-    """Every claim at every profile that has published anything. Raises UserError where nothing is or records do not compare."""
+    """Every claim judged at every published profile. Raises UserError if nothing is published or records cannot be compared."""
     named = {path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")}
     profiles = sorted(named, key=lambda name: (PROFILES.index(name) if name in PROFILES else len(PROFILES), name))
     if not profiles:
@@ -105,7 +105,7 @@ def scale(evidence: Evidence) -> str:
 
 
 def markdown(ledger: Ledger) -> str:
-    """How to read it, the overview, a section a claim with links to what was read, then how the tests came to be."""
+    """The ledger: how to read it, an overview, a section per claim with links to the files read, and the tests' history."""
     profiles = list(ledger.scales)
     head, history = TOLD.read_text(encoding="utf-8").split(HISTORY)
     lines = [head.rstrip(), ""]
@@ -142,7 +142,7 @@ def _cell(profile: str, outcome: Outcome) -> str:
 
 
 def _better(outcome: Outcome) -> str:
-    """Of a claim "at least as good" whose verdict is on the margin: the one on better."""
+    """The second verdict of a claim "at least as good": the first judges the margin, this one whether it is better."""
     found = [reading.better for reading in outcome.readings if reading.better]
     return f"; better: **{combined(found, 'all')}**" if set(found) - {NOT_RUN} else ""
 
@@ -175,13 +175,13 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
 
 
 def _short(path: str) -> str:
-    """The first digits of a signature; the name of a measurement; an array file is told apart by its ending."""
+    """The link text of a file: the first 8 characters of its stem, and its ending unless that is json."""
     stem, _, ending = path.rpartition("/")[2].rpartition(".")
     return f"{stem[:8]}{'' if ending == 'json' else '.' + ending}"
 
 
 def comma_separated(ledger: Ledger) -> str:
-    """One line a reading (one without numbers where a claim has none); empty fields are no values."""
+    """One line per reading, or one without numbers for a claim that has no reading; an empty field is a missing value."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow("claim profile verdict reading unit value low high n reading_verdict generated better detectable".split())

@@ -1,4 +1,4 @@
-"""The test on choosing an epoch by the rows that are reported: what it adds to a score, by halves of the held-out rows."""
+"""The test on choosing the epoch by the rows that are reported: how much it inflates a score, by halves of the held-out rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import generated
 from lora_repro.results import Run, by_place
 
-Look = tuple[float, float]  # the scores of one half of the rows and of the other
+Look = tuple[float, float]  # one evaluation: the scores of either half of the held-out rows
 
 
 def inflation(looks: Sequence[Look]) -> float:
-    """By how much the half that chose a look does better there than the half that did not, the mean of both directions.
+    """By how much the half that chose an evaluation scores higher there than the other half, averaged over both directions.
 
-    With s_A(t), s_B(t) the scores of the halves at look t, and t_A the last of the best ones of A:
-    ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]: how hard either half is cancels.
+    With s_A(t), s_B(t) the scores of the halves at evaluation t, and t_A the best evaluation of A (the last of equal ones):
+    ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]. The difference in difficulty between the halves cancels.
     """
 
     def chosen(half: int) -> int:
@@ -30,13 +30,13 @@ def inflation(looks: Sequence[Look]) -> float:
 
 
 def looks_of(run: Run) -> list[Look]:
-    """The looks at which both halves had a score; none of a run that did not finish or that an earlier version measured."""
+    """The evaluations in which both halves have a score; none for a run that did not finish or whose older record lacks them."""
     found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.finished else ()
     return [(float(even), float(odd)) for _, even, odd in found if even is not None and odd is not None]
 
 
 class EpochChoice(ClaimTest):
-    """`inflation` of the runs of `rows` with several looks, the mean over rows and places of each seed, lies above 0."""
+    """The mean `inflation` of each seed, over the rows and places whose runs have several evaluations, lies above 0."""
 
     def __init__(self, rows: Sequence[str]) -> None:
         self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)

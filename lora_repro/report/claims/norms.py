@@ -1,4 +1,4 @@
-"""Tests on norms: how large updates are, and how much of W lies in their directions (Table 7)."""
+"""Tests on norms: how large updates are, and how much of W lies in their directions (Table 7 of the paper)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
 
 
 class NormRatio(Probing):
-    """Quotient of two of the probe's norms in every layer at the end of training.
+    """Ratio of two of the probe's norms in every layer at the end of training.
 
-    of, to: `norm` ||D||_F, `inside` ||U^T W V||_F in D's top directions, `weight_random` in random ones, as many as the
-    run's rank; runs of a rank for which the probe did not measure them are left out. ranks: `smallest`, `each`, or
-    `smallest/largest`: the quotient at the one over that at the other, of one seed. forms: `scaled`, D with alpha / rank, or
-    `both`, with and without, which must agree. norm/inside is the amplification factor; its notes give norm/weight_random,
-    that of an update of the same norm in random directions.
+    of, to: `norm` ||D||_F; `inside` ||U^T W V||_F in D's top directions; `weight_random`, the same in random directions. There
+    are as many directions as the run's rank; ranks at which the probe did not measure them are left out.
+    ranks: `smallest`; `each`; or `smallest/largest`, the ratio at the smallest rank over that at the largest, at the same seed.
+    forms: `scaled`, D with alpha / rank; or `both`, with and without it, which must agree.
+
+    norm/inside is the amplification factor. Its notes give norm/weight_random: that of an update of the same norm in random
+    directions.
     """
 
     def __init__(
@@ -61,19 +63,19 @@ class NormRatio(Probing):
         return found
 
     def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:
-        """(name, single runs or pairs of runs) of each reading."""
+        """(name, single runs or pairs of runs) for each reading."""
         if self.ranks == "smallest/largest":
             return [("smallest over largest rank", rank_pairs(runs, same_seed=True))]
         ranks = sorted({run.rank for run in runs if run.rank})[: 1 if self.ranks == "smallest" else None]
         return [(f"r = {rank}", [(run,) for run in runs if run.rank == rank]) for rank in ranks]
 
     def _value(self, group: Sequence[Probed], kind: str, to: str, scaled: bool) -> Array:
-        """(L,): the quotient of a run, or of the first run over that of the second."""
+        """(L,): the ratio in a run; for a pair, that of the first run over that of the second."""
         first, *other = (self._norm(run, kind, self.of, scaled) / self._norm(run, kind, to, scaled) for run in group)
         return np.asarray(first / other[0]) if other else first
 
     def _norm(self, run: Probed, kind: str, name: str, scaled: bool) -> Array:
-        """(L,): the last observed step of a norm that training changes, or a constant one."""
+        """(L,): a norm at the last observed step, or one that training does not change."""
         array = run.arrays[f"{kind}.{name}" if name == "norm" else f"{kind}.{name}_{run.rank}"]
         last = np.asarray(array[-1] if array.ndim == 2 else array, np.float64)
         return last / run.scaling if name == "norm" and not scaled and run.scaling else last

@@ -1,4 +1,4 @@
-"""Tests on directions: which ones do the updates of two ranks, of two seeds and W share?"""
+"""Tests on directions: which ones are shared by the updates of two ranks, by those of two seeds, and by an update and W?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from lora_repro.report.claims.reading import Reading
 Pairs = Sequence[tuple[str, Sequence[Pair]]]
 WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank that has two"}
 
-OF = {"ranks": "smallest/largest", "seeds": "largest", "seeds of each rank": "each"}  # the ranks that it is of
+OF = {"ranks": "smallest/largest", "seeds": "largest", "seeds of each rank": "each"}  # the ranks that are read
 
 
 class Overlap(Probing):
-    """phi of directions first..last of A between two ranks (different seeds) or two seeds (largest rank, each), less a baseline.
+    """phi of directions first..last of A between two ranks or between two seeds, minus a baseline.
 
-    less: `nothing`; `chance`, k/d of k directions in d dimensions; or another kind, whose phi in that layer is taken off.
+    between: `ranks`, the smallest and the largest, of different seeds; `seeds`, of the largest rank; or `seeds of each rank`.
+    less: `nothing`; `chance`, k/d for k directions in d dimensions; or another kind, whose phi in the same layer is subtracted.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Overlap(Probing):
         return found
 
     def _pairs(self, runs: Sequence[Probed]) -> Pairs:
-        """(between what, the pairs) of each reading of a kind of matrix."""
+        """(between what, the pairs) for each reading of a kind of matrix."""
         if self.between == "ranks":
             return [("ranks", rank_pairs(runs))]
         if self.between == "seeds":
@@ -80,7 +81,7 @@ class Overlap(Probing):
 
 
 class WithWeight(Probing):
-    """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8), less the chance level max(i, j)/d."""
+    """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8), minus the chance level max(i, j)/d."""
 
     def __init__(
         self, kinds: Sequence[str], share: float, top: int,
@@ -107,7 +108,7 @@ class WithWeight(Probing):
         return found
 
     def _values(self, run: Probed, kind: str, layer: int) -> tuple[float, float]:
-        """phi and what two random subspaces of these sizes would give."""
+        """(phi, its chance level for two random subspaces of these sizes)."""
         index, grid = with_weight(run, kind, layer)
         d = run.basis(kind, layer).shape[0]
         place, j = int(np.argmin(np.abs(index - self.share * d))), min(self.top, grid.shape[1])

@@ -1,8 +1,9 @@
-"""What tests on the arrays of probed runs share: the reading of values over runs, or pairs of runs.
+"""What tests on the arrays of probed runs share: one reading from the values of runs, or of pairs of runs.
 
-The value of a run, or of a pair, is the mean over its layers; the reading is the mean over these, its interval Student's over
-the k seeds, by the jackknife: what is left out with each seed in turn, since pairs of runs share seeds. n counts seeds. The
-spread over layers says how they differ, not how sure the mean is: it stands beside.
+- The value of a run or pair is the mean over its layers; the reading is the mean over runs or pairs.
+- Its interval is Student's over the k seeds with the jackknife error, which leaves out each seed in turn: pairs share seeds.
+- n counts seeds.
+- The spread over layers is given in the notes: it says how layers differ, not how certain the mean is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lora_repro.report.statistics import detectable_by, generated, one_origin
 
 
 def lies(region: Region) -> str:
-    """Where the value of such a test must lie, in words, and what a verdict takes."""
+    """Where the value of such a test must lie, in words, and what a verdict needs."""
     return f"the mean over layers, its interval over seeds, lies {region.words}; with {LEAST} seeds and searched rates at least"
 
 
@@ -30,10 +31,10 @@ def of_values(
     what: str, unit: str, values: Sequence[tuple[Sequence[Probed], Array]], region: Region, evidence: Evidence,
     digits: int = 2, notes: Sequence[str] = (), versus: bool = False,
 ) -> list[Reading]:  # fmt: skip
-    """The reading of (run or pair of runs, its values over the layers); none without a finite value.
+    """The reading of `values`, each (run or pair of runs, its values over the layers); empty without a finite value.
 
-    The single values that the judge sees are each run's or pair's means over the layers.
-    There is no verdict at a rate that was not searched. versus: whether they are differences between methods.
+    The single values that are judged are the means over the layers of each run or pair. There is no verdict at a learning rate
+    that was not searched. versus: whether the values are differences between methods.
     """
     kept = [(group, layers[np.isfinite(layers)]) for group, found in values if len(layers := np.asarray(found, np.float64))]
     means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
@@ -58,9 +59,9 @@ def of_values(
 
 
 def over_seeds(means: Sequence[tuple[Sequence[Probed], float]]) -> tuple[float, float, float, int]:
-    """(mean, low, high, k): the mean of all runs or pairs and its 95 % interval over their k seeds; NaN where k seeds give none.
+    """(mean, low, high, k): the mean of all runs or pairs and its 95 % interval over their k seeds; NaN if k seeds give none.
 
-    Jackknife: error² = (k - 1)/k sum_s (m_s - m̄)², m_s the mean without seed s; of single runs that is their usual error.
+    Jackknife: error² = (k - 1)/k sum_s (m_s - m̄)², m_s the mean without seed s. For single runs it is the usual standard error.
     """
     seeds = sorted({run.seed for group, _ in means for run in group})
     value, k = float(np.mean([mean for _, mean in means])), len(seeds)
@@ -89,9 +90,9 @@ class Probing(ClaimTest):
     def absent(
         self, evidence: Evidence, runs: Sequence[Probed], which: str, what: str, unit: str, bases: bool = False
     ) -> list[Reading]:
-        """A reading for each rank that the test is of and of which there is no run: no other rank takes its place.
+        """A reading `not run` for each rank that the test reads and that has no run: no other rank may stand in for it.
 
-        which: `each` rank that the profile declares, its `smallest`, its `largest`, or `smallest/largest`. bases: those alone in
+        which: `each` rank that the profile declares, its `smallest`, its `largest`, or `smallest/largest`. bases: only ranks in
         whose directions the probe measures W.
         """
         asked = [cell.asked for cell in evidence.cells(self.table)]

@@ -1,4 +1,4 @@
-"""Claims on learning rates, by the published trials: the best rate of one cell over that of another."""
+"""Claims on learning rates, from the published trials: the best rate of one cell over that of another."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lora_repro.results import backbone_name, grouped
 
 
 class RateQuotient(ClaimTest):
-    """Best rate of a over that of b, for each comparison [a, b] on each task of its table, by searches of factor 3.
+    """Best rate of a over that of b, for each comparison [a, b] on each task of its table, from searches on a grid of factor 3.
 
-    A setting counts where both searches are bracketed: the best trial has a worse one on either side. The value is the
-    geometric mean over the n settings, its interval Student's over them, on a logarithmic scale.
+    A setting counts only if both searches are bracketed, that is, the best trial has a worse one on either side. The value is
+    the geometric mean over the n settings; its interval is Student's over their logarithms.
     """
 
     def __init__(self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None) -> None:
@@ -61,7 +61,7 @@ class RateQuotient(ClaimTest):
 
 
 def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
-    """(name of the setting, its search); None where there was none. Every seed of a cell has the same."""
+    """(name of the setting, its search or None). All seeds of a cell share one search."""
     for cell in declared:
         if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1])):
             return rates.setting(cell.asked), cell.search

@@ -15,21 +15,21 @@ from lora_repro.report.table import bound, signed
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_RUN = "not run at this scale"
 ARITHMETIC, TESTED = "arithmetic", "tested"
-BESIDE = "not judged"  # of a reading that stands beside those of a claim
-LEAST = 3  # seeds or rounds behind a verdict
+BESIDE = "not judged"  # of a reading that is shown beside those that decide a claim
+LEAST = 3  # the fewest seeds or rounds for a verdict
 HOW = ("all", "any", "most")
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where a value must lie for a claim to hold: above `floor`, below `ceiling`, either without end."""
+    """Where a value must lie for a claim to hold: above `floor` and below `ceiling`, either of which may be infinite."""
 
     floor: float = -math.inf
     ceiling: float = math.inf
 
     @classmethod
     def of(cls, floor: float | None, ceiling: float | None) -> Region:
-        """None: no end on that side. Raises UserError unless something is left out and something left."""
+        """None: no bound on that side. Raises UserError unless there is a bound, and the floor lies below the ceiling."""
         region = cls(-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
         if not region.floor < region.ceiling or (floor is None and ceiling is None):
             raise UserError(f"a claim needs a floor below a ceiling, or one of them, not {floor} and {ceiling}")
@@ -44,9 +44,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one comparison gave: value and interval [low, high] in `unit`, over n seeds (rounds, of timings).
+    """The result of one comparison: value and interval [low, high] in `unit`, over n seeds (rounds for timings).
 
-    value None: no number, `notes` says why. sources: the files read, relative to results/. generated: not real data.
+    value None: no number; `notes` says why. sources: the files read, relative to results/. generated: not real data.
     """
 
     what: str
@@ -61,18 +61,18 @@ class Reading:
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     generated: bool = False
-    part: int = 0  # of a claim of several parts
-    better: str = ""  # of a claim "at least as good": the verdict on better
-    detectable: float | None = None  # of a difference between methods with an interval: the least one that would have shown
+    part: int = 0  # index of the part that it belongs to, in a claim of several parts
+    better: str = ""  # second verdict of a claim "at least as good": whether it is better
+    detectable: float | None = None  # the least true difference between methods that would have shown; None without an interval
 
     def __post_init__(self) -> None:
-        for name in ("low", "high", "detectable"):  # an end that is no number is none
+        for name in ("low", "high", "detectable"):  # NaN and infinity become None
             if (end := getattr(self, name)) is not None and not math.isfinite(end):
                 object.__setattr__(self, name, None)
 
     @property
     def text(self) -> str:
-        """`+0.4 [−0.6, +1.2] (3)`; † marks n = 1; no brackets for a value that has no spread."""
+        """`+0.4 [−0.6, +1.2] (3)`: value, interval (left out if there is none) and n; † marks n = 1."""
         if self.value is None:
             return "—"
         ends = [bound(end, self.digits, self.signed) for end in (self.low, self.high) if end is not None]
@@ -82,19 +82,20 @@ class Reading:
 
     @property
     def detail(self) -> str:
-        """`text`, and where it is known `, Δ 2.1`: `detectable`, as in the tables."""
+        """`text` and, if `detectable` is known, `, Δ 2.1` as in the tables."""
         return self.text + ("" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}")
 
 
 def plain(value: float) -> str:
-    """A threshold as it is written: no digits that it lacks, a sign that is a sign."""
+    """A threshold without trailing zeros, with a typographic minus sign."""
     return f"{value:g}".replace("-", "−")
 
 
 def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = (), least: int = LEAST) -> str:
-    """Replicated: [low, high] and every single value behind them (`each`) lie in the region.
+    """The verdict on one reading.
 
-    Not replicated: all of them lie on one side outside of it. Else, and with fewer seeds than `least`, inconclusive.
+    Replicated: [low, high] and every single value behind it (`each`) lie in the region. Not replicated: all of them lie outside
+    it, on the same side. Inconclusive: anything else, and whenever n is below `least` or a value is not finite.
     """
     values = (low, high, *each)
     if n < least or not all(math.isfinite(value) for value in values):
@@ -106,7 +107,7 @@ def judge(region: Region, low: float, high: float, n: int, each: Sequence[float]
 
 
 def student(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high): the mean and Student's 95 % interval of it; NaN for its ends where there is one value."""
+    """(mean, low, high): the mean and its 95 % interval by Student's t; low and high are NaN for a single value."""
     n = len(values)
     mean, reach = float(np.mean(values)), math.nan
     if n > 1:
@@ -117,9 +118,9 @@ def student(values: Sequence[float]) -> tuple[float, float, float]:
 def combined(verdicts: Sequence[str], how: str) -> str:
     """The verdict of a claim that makes several comparisons.
 
-    all: replicated if each is, not replicated if one is not. any: the other way round. most: replicated if more than half
-    are, not replicated if half are not. agree: either verdict only if each has it. Comparisons that were not run count as
-    undecided.
+    all: replicated if every comparison is; not replicated if one is not replicated. any: replicated if one is; not replicated if
+    every one is not replicated. most: replicated if more than half are; not replicated if half or more are not replicated.
+    agree: the verdict that all share. Otherwise the claim is inconclusive; comparisons that were not run decide nothing.
     """
     if not verdicts or set(verdicts) == {NOT_RUN}:
         return NOT_RUN

@@ -1,4 +1,4 @@
-"""Claims that no record can hold: what a test of this suite checks on every run of it."""
+"""Claims that no record can show: a test of this repository checks them whenever the tests run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_there(test: str) -> bool:
 
 
 class HeldByTests(ClaimTest):
-    """Held by tests of the suite, `file.py::name` each. Raises UserError if one is not there."""
+    """Held by tests, each `file.py::name`. Raises UserError if one of them does not exist."""
 
     anywhere = True
 

@@ -11,7 +11,7 @@ from lora_repro.report.claims.reading import NOT_RUN, Reading, combined
 
 
 class AllOf(ClaimTest):
-    """`parts`: tests, each of which has a verdict from its own readings."""
+    """`parts`: tests, each with a verdict from its own readings."""
 
     def __init__(self, parts: Sequence[ClaimTest]) -> None:
         self.parts = list(parts)
@@ -28,7 +28,7 @@ class AllOf(ClaimTest):
         return "; and ".join(part.rule for part in self.parts)
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        """A part without a reading counts as one that was not run: the others cannot stand for it."""
+        """The readings of all parts. A part without a reading counts as not run: the others cannot stand in for it."""
         found = []
         for place, part in enumerate(self.parts):
             readings = part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]

@@ -1,1 +1,1 @@
-"""Figures: their bytes are the same at every rendering."""
+"""Figures: rendering them again gives the same bytes."""

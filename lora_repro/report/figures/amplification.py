@@ -1,4 +1,4 @@
-"""How much an update amplifies what W has in its directions: by layer, and over the training."""
+"""How much an update amplifies the part of W in its directions: by layer, and over the training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PAPER = "The paper (GPT-3 175B, layer 48): 21.5 at r = 4, around 2 at r = 64."
 
 
 def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """Amplification by layer, and its median over layers during the training, a panel a kind of matrix each.
+    """For each kind of matrix one panel with the amplification by layer, and one with its median over layers during training.
 
-    Dashed: the null of `random_factors`. title: whose they are, for the caption.
+    Dashed: the null of `random_factors`. title: whose runs these are, for the caption.
     """
-    runs = [run for run in runs if directions(run)]  # of some ranks the probe counts intruders alone
+    runs = [run for run in runs if directions(run)]  # at some ranks the probe counts intruders only
     if not runs:
         return []
     panels = []
@@ -45,7 +45,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
 
 
 def _statement(runs: Sequence[Probed]) -> str:
-    """The median over layers of the first rank and of the first matrix, mean over seeds, at the end of the training."""
+    """The figure's title: the median over layers for the first rank and matrix at the end of training, mean over seeds."""
     group, kind = groups_of(runs)[0], runs[0].kinds[0]
     r = directions(group[0])[0]
     ours, random = (np.mean([np.median(of(run, kind, r)) for run in group]) for of in (factors, random_factors))
@@ -56,7 +56,7 @@ def _statement(runs: Sequence[Probed]) -> str:
 
 
 def _curve(name: str, x: np.ndarray, values: np.ndarray) -> Curve:
-    """values (seeds, len(x)) as mean ± sd."""
+    """The curve of values (seeds, len(x)) as mean ± sd."""
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else [None] * len(x)
     spots = [
         Spot(float(at), float(mean), None if spread is None else float(spread))

@@ -1,6 +1,6 @@
-"""Ours and the paper's in one picture: how far a method is from the reference, against the share of the model that it trains.
+"""Our results and the paper's in one figure: a method's difference from the reference against the share of the model it trains.
 
-Two models on two data sets share no axis of scores or of parameters; differences and shares compare.
+Scores and parameter counts of different models on different data sets cannot share axes; differences and shares can.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ CAPTION = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
     "Two models on two data sets: only what is relative compares."
 )
-LEAST = 5.0  # points: the axis reaches down 2.5 times the paper's widest difference, which counts as no less than this
+LEAST = 5.0  # points; the axis reaches down to 2.5 times the paper's widest difference, or times this if that is larger
 
 
 def panel(scores: Scores) -> Panel | None:
-    """None where a reference, or a method beside it, is not measured, or the paper prints none."""
+    """The panel; None unless both we and the paper have the reference and a method beside it."""
     key = scores.compared.key
     ours = [r for r in scores.results if not r.quoted and key in r.cells and r.method_parameters is not None]
     first = next((r.source for r in ours), "")
@@ -44,7 +44,7 @@ def panel(scores: Scores) -> Panel | None:
 
 
 def statement(scores: Scores) -> str:
-    """LoRA's share and difference, ours and the paper's."""
+    """The figure's title: LoRA's share of the parameters and its difference, ours and the paper's."""
     shown = panel(scores)
     found = [point for point in shown.points if point.method == LORA] if shown else []
     papers = {point.label: point for point in found if point.quoted}

@@ -1,4 +1,4 @@
-"""A score over a swept amount (training rows, rank, trained parameters): a line a method, bars ± sd."""
+"""A score over a swept amount (training rows, rank, trained parameters): one line per method, bars ± sd."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from matplotlib.ticker import NullLocator
 from lora_repro.report.figures.looks import Look, looks
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
-BROKEN = ("--", "-.", ":")  # how lines across are drawn, one after the other
-WIDE, HIGH = 4.7, 3.3  # inches of a panel: its letters can be read on a phone
+BROKEN = ("--", "-.", ":")  # line styles of horizontal lines, in turn
+WIDE, HIGH = 4.7, 3.3  # inches of a panel, whose text can be read on a phone
 
 
 @dataclass(frozen=True)
 class Spot:
-    """One cell: x the swept amount (None: the row has none, drawn across), y its mean, sd None for one seed.
+    """One cell: x the swept amount (None: the row has none, and is a horizontal line), y its mean, sd None for one seed.
 
-    mark: what a reader must know of it, written beside it: `1 of 2 collapsed`.
+    mark: a remark written beside it: `1 of 2 collapsed`.
     """
 
     x: float | None
@@ -35,7 +35,7 @@ class Spot:
 class Curve:
     """A row's cells in the order of x. Curves of one `family` (empty: the label) share colour and marker.
 
-    method: whose look they have, where no other curve of the figure is of the same one.
+    method: the method whose colour and marker it has, unless other curves of the figure have the same method.
     """
 
     label: str
@@ -50,9 +50,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """One panel: title, what x is, what y is, its curves; `ticks`: (x, text) where the swept values are few.
+    """One panel: its title, axis labels and curves; `ticks`: (x, text) of the swept values, if they are few.
 
-    absent: cells that have no value to draw, and why. quoted: the paper's values, whose spread is what it prints.
+    absent: cells without a value to draw, and why. quoted: the curves are the paper's, with the spread that it prints.
     """
 
     title: str
@@ -60,12 +60,12 @@ class Plot:
     ylabel: str
     curves: tuple[Curve, ...]
     ticks: tuple[tuple[float, str], ...] = ()
-    references: tuple[Curve, ...] = field(default=(), kw_only=True)  # drawn dashed in the colours of the `curves` of their labels
-    scale: str = "log"  # of x: log, linear, or places: an order without meaning, points not joined
+    references: tuple[Curve, ...] = field(default=(), kw_only=True)  # dashed, in the colours of the `curves` with their labels
+    scale: str = "log"  # of x: log, linear, or places (rows without an order; points are not joined)
     log_y: bool = False
     absent: tuple[str, ...] = ()
     quoted: bool = False
-    timed: bool = False  # of rounds, no seeds: a point is not hollow for having no spread
+    timed: bool = False  # over rounds, not seeds: a point without a spread is not drawn hollow
 
 
 def save(plots: Sequence[Plot], stem: Path, columns: int = 1, title: str = "", caption: str = "") -> list[Path]:
@@ -84,7 +84,7 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     for axis in axes[len(plots) :]:
         axis.set_axis_off()
     handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
-    inches = 0.075 * max(map(len, handles), default=0) + 0.7  # of the widest entry: 8 points, and the sample before it
+    inches = 0.075 * max(map(len, handles), default=0) + 0.7  # of the widest legend entry: 8-point text, the line sample
     across = max(1, min(len(handles), int(WIDE * width / inches)))
     figure.legend(handles=list(handles.values()), loc="lower center", ncols=across, frameon=False, fontsize=8)
     lettered(figure, title, caption)
@@ -117,7 +117,7 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
 
 
 def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> None:
-    """A line over the whole range, each broken in another way; its bar stands right of the frame, clear of points and bars."""
+    """A horizontal line over the whole range, in the style of its number. Its bar is right of the frame, clear of the points."""
     axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=1, label=label)
     if spot.sd:
         beside: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
@@ -125,7 +125,7 @@ def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> Non
 
 
 def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any], plot: Plot) -> None:
-    """The points at their x, joined unless they are places; hollow where there is one seed."""
+    """The points at their x, joined unless the scale is `places`; hollow for a single seed."""
     if not spots:
         return
     style = {**style, **({"linestyle": "none"} if plot.scale == "places" else {"linewidth": 1.2})}
@@ -141,7 +141,7 @@ def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any]
         **style,
     )
     for spot in spots:
-        if spot.sd is None and not one and not plot.quoted:  # a seed was lost, or is missing, in this cell alone
+        if spot.sd is None and not one and not plot.quoted:  # only this cell lost a seed, or lacks one
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
             at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
@@ -149,7 +149,7 @@ def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any]
 
 
 def _note(plot: Plot) -> str:
-    """How to read this panel's points and bars, and what it cannot show."""
+    """The note below a panel: how to read its points and bars, and which cells are not drawn."""
     spots = [spot for curve in plot.curves for spot in curve.spots]
     if plot.quoted:
         return "as printed, bars ± sd where it prints one"

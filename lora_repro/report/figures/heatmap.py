@@ -19,9 +19,9 @@ COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable i
 
 @dataclass(frozen=True)
 class Map:
-    """One panel: values (rows, columns); row 0 is at the top. `y`, `x`: what its first and last index are called, (low, high).
+    """One panel: values (rows, columns), row 0 at the top. `x`, `y`: axis values of its first and last column, and row.
 
-    names: what each column is called, where that is no number.
+    names: tick labels of the columns, if these are not numbers.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Map:
 def save(
     rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
 ) -> list[Path]:
-    """Draw the panels, a list a row, with one colour bar called `scale` from 0 to `top` (None: to the largest value)."""
+    """Draw the panels (one list per row) with one colour bar labelled `scale`, from 0 to `top` (None: the largest value)."""
     return write(lambda: _figure(rows, title, scale, top, caption), stem)
 
 
@@ -71,7 +71,7 @@ def _panel(axis: Axes, panel: Map, limit: float, first: bool) -> AxesImage:
     axis.set_title(symbols(panel.title), fontsize=8)
     axis.set_xlabel(symbols(panel.xlabel), fontsize=8)
     if first:
-        # Upright: a lone i on its side reads as a dot.
+        # A short label is upright: a single i turned sideways looks like a dot.
         upright: dict[str, Any] = {"rotation": 0, "labelpad": 8} if len(panel.ylabel) < 3 else {}
         axis.set_ylabel(symbols(panel.ylabel), fontsize=8, **upright)
     axis.tick_params(labelsize=7)

@@ -1,4 +1,4 @@
-"""Who is still learning: each row's loss by training step, of the batches that it trains on and of the dev set."""
+"""Which rows are still learning: each row's training and dev loss by training step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ = (
 
 
 def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[Path]:
-    """A panel a backbone; none of records that hold no curve. title: the table's. caption: whose numbers these are."""
+    """One panel per backbone, from the records that hold losses. title: the table's. caption: whose numbers these are."""
     groups = grouped([run for run in runs if run.record["measured"].get("train_losses")], lambda run: place(run.cell))
     plots = [plot for group in groups if (plot := _plot(group)).curves]
     if not plots:
@@ -27,7 +27,7 @@ def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[P
 
 
 def statement(title: str, trained: Sequence[Curve]) -> str:
-    """Whose training loss still falls most, from the third quarter of its steps to the last; and LoRA's beside it."""
+    """The row whose training loss falls most from the third quarter of its steps to the last, with LoRA's beside it."""
     ends = {curve.label: _quarters([spot.y for spot in curve.spots]) for curve in trained if len(curve.spots) > 1}
     if not ends:
         return f"{title}: training and dev loss by step"
@@ -40,7 +40,7 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
 
 
 def _quarters(losses: Sequence[float]) -> tuple[float, float]:
-    """The mean of the third quarter and of the last."""
+    """(mean of the third quarter, mean of the last quarter)."""
     n = max(1, len(losses) // 4)
     return statistics.fmean(losses[-2 * n : -n]), statistics.fmean(losses[-n:])
 
@@ -61,7 +61,7 @@ def _plot(group: Sequence[Run]) -> Plot:
 
 
 def _mean(runs: Sequence[Run], key: str) -> tuple[Spot, ...]:
-    """The losses of a row, ± sd over its seeds, at the steps that all of them have."""
+    """The mean losses of a row ± sd over its seeds, at the steps that all seeds have."""
     losses = [{step: float(loss) for step, loss in run.record["measured"].get(key) or ()} for run in runs]
     spots = []
     for step in sorted(set.intersection(*map(set, losses))):

@@ -1,7 +1,7 @@
-"""One look a method, the same on every figure: LoRA is blue, full fine-tuning black, what is akin shares a hue.
+"""One colour and marker per method in every figure: LoRA is blue, full fine-tuning black, related methods share a colour.
 
-The colours are Okabe and Ito's, safe for colour-blind eyes, with Tol's wine for their yellow, which white paper swallows; no
-two methods that a table shows together have colour and marker in common, so that a figure can be read in grey.
+The colours are Okabe and Ito's, which are safe for colour-blind readers, with Tol's wine instead of their yellow, which is too
+pale on white. No two methods that a table shows together share both colour and marker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Look(NamedTuple):
 
 
 LORA = "lora"
-# By the name that conf/method gives; a method that has none here takes one that its name alone decides.
+# Keyed by the name in conf/method. A method that is not listed gets a look that follows from its name alone.
 LOOKS = {
     LORA: Look(BLUE, "o"),
     "lora_r64": Look(BLUE, "D"),
@@ -46,13 +46,13 @@ LOOKS = {
 
 
 def look(method: str) -> Look:
-    """A method's look wherever it is drawn."""
+    """A method's colour and marker in every figure."""
     digest = zlib.crc32(method.encode())
     return LOOKS.get(method) or Look(COLOURS[1 + digest % 7], MARKERS[1 + digest // 7 % 8])
 
 
 def looks(curves: dict[str, str]) -> dict[str, Look]:
-    """A look for each of these keys, whose methods these are: the method's, or one in turn where several have the same method."""
+    """key -> look, given key -> method: the method's own, or one in turn if several keys have the same method or none."""
     methods = list(curves.values())
     own = {key: look(method) for key, method in curves.items() if method and methods.count(method) == 1}
     free = [colour for colour in COLOURS if colour not in {one.colour for one in own.values()}] or COLOURS

@@ -1,4 +1,4 @@
-"""A score against trained parameters: a point a method, each with its label."""
+"""A score against trained parameters: one labelled point per method."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settl
 from lora_repro.report.table import signed
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
-# Where a label may go, in points from its marker, near it first, and how wide its lines may be, in inches.
+# Places to try for a label: its distances from the marker in points, and the widths of its lines in inches.
 REACHES, WIDTHS = (7, 14, 22, 32, 44, 58), (2.4, 1.1, 0.75)
 SIDES = ((1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method: x trained parameters (0: a horizontal line), y score, its bar ± sd, or `ends`; neither where there is no spread.
+    """A method: x trained parameters (0: a horizontal line), y score; its bar is ± sd or reaches to `ends`, if it has either.
 
-    method: whose colour it has. quoted: the paper's; it has no label where a point of ours has the same.
+    method: decides the colour. quoted: the paper's; it is not labelled if a point of ours has the same label.
     """
 
     label: str
@@ -46,9 +46,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One backbone's points. many, one: what those of several seeds and of one are, with their bars.
+    """One backbone's points. many, one: the legend entries of points over several seeds and of single seeds.
 
-    floor: y below which a point is an arrow with its value beside it. joined: ours and the paper's of one label.
+    floor: points below this y do not stretch the axis; those below the axis are arrows at its foot. joined: whether a line joins
+    our point and the paper's of one label.
     """
 
     title: str
@@ -71,7 +72,7 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> F
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel, ylabel)
     lettered(figure, title, caption)
-    settle(figure)  # so that labels can be measured
+    settle(figure)  # labels can be measured from here on
     for axis, panel in zip(axes, panels, strict=True):
         _label(axis, panel)
     return figure
@@ -110,12 +111,12 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
 
 
 def _is_below(axis: Axes, panel: Panel, point: Point) -> bool:
-    """Whether a point lies under the axis, which the bars of others may have taken below the panel's `floor`."""
+    """Whether a point lies below the axis, which may reach below the panel's `floor` for the bars of other points."""
     return panel.floor is not None and point.y < float(axis.get_ylim()[0])
 
 
 def _style(point: Point) -> dict[str, Any]:
-    """The method's colour; the paper's a hollow square, ours a disc, hollow for one seed; LoRA's larger."""
+    """The method's colour. The paper's points are hollow squares, ours discs, hollow for one seed; LoRA's are larger."""
     colour = look(point.method).colour
     size = (6 if point.quoted else 5) + 3 * (point.method == LORA)
     style: dict[str, Any] = {"marker": "s" if point.quoted else "o", "color": colour, "markersize": size}
@@ -128,7 +129,7 @@ def _bar(point: Point) -> Any:
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    """The methods' range, widened to lines near it: a far one (an untuned model) would squeeze the rest."""
+    """The range of the methods, widened to nearby lines. A distant line (an untuned model) would squeeze the rest."""
     floor = -float("inf") if panel.floor is None else panel.floor
     ends = [end for p in panel.points if p.x > 0 and p.y >= floor for end in p.span] or [0.0]
     low, high = min(ends), max(ends)
@@ -168,7 +169,7 @@ def _bar_box(axis: Axes, point: Point) -> Bbox:
 
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
-    """Name the horizontal lines at the right edge, those out of range in words; returns the room they take."""
+    """Label the horizontal lines at the right edge, and list those out of range; returns the boxes that this takes."""
     taken, far = [], []
     low, high = axis.get_ylim()
     style: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8, "color": GREY}
@@ -188,9 +189,10 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
 
 
 def _place(axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first place that lies in the frame, or least outside, and overlaps nothing, or the least.
+    """Move `text` to the first place inside the frame that overlaps nothing; returns its box.
 
-    words: its words in the ways in which they may be broken into lines; at each reach the next is tried where no side is free.
+    If there is none, it is the place that reaches least beyond the frame, and of these the one with the fewest overlaps.
+    words: the text with its possible line breaks; at each distance all of them are tried on every side.
     """
     tried: list[tuple[float, int, int]] = []
     frame, ways = axis.bbox, list(product(REACHES, words, SIDES))
@@ -204,7 +206,7 @@ def _place(axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox]
 
 
 def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[float, float]) -> Bbox:
-    """The room that `text` takes with these words on a side of its marker, where it is then."""
+    """Move `text` with these words to one side of its marker, at distance `reach`; returns its box."""
     dx, dy = side
     text.set_text(words)
     text.set_position((dx * reach, dy * reach))
@@ -214,6 +216,6 @@ def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[f
 
 
 def _extent(axis: Axes, text: Annotation) -> Bbox:
-    """The words' box in pixels; Annotation's own would take in the arrow back to the marker."""
+    """The text's box in pixels; that of Annotation would include the arrow back to the marker."""
     text.update_positions(axis.figure.canvas.get_renderer())  # type: ignore[attr-defined]
     return Text.get_window_extent(text)

@@ -1,6 +1,6 @@
 """What the figure of a table's scores shows: points over trained parameters, curves over a swept amount, or places by row.
 
-The same forms of what the paper prints, in the same colours, are figures beside ours: its model is another one.
+The paper's values get figures of the same form and colours beside ours, since they are of other models.
 """
 
 import re
@@ -23,7 +23,7 @@ OVER = {
 
 
 def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
-    """Measured points; `quoted`, on a backbone of the paper's: also the paper's (elsewhere they would not compare)."""
+    """Measured points, and with `quoted` the paper's: only on a backbone of the paper's are the two comparable."""
     points, absent = [], []
     for result in scores.results:
         cell = result.cells.get(scores.compared.key)
@@ -33,7 +33,7 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
             absent += [label] if lost else []
         elif result.method_parameters is not None:
             x = result.method_parameters + (result.head_parameters or 0)
-            # Human texts have one reference fewer: a line across all methods would seem to say more.
+            # Human texts are scored against one reference fewer: an unmarked line would invite a comparison with the methods.
             label += "" if result.compared or x else " (against other references)"
             points.append(Point(label, x, cell.mean, cell.sd, result.method, single=cell.n == 1))
         elif result.printed_millions is not None and quoted:
@@ -44,19 +44,19 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
 
 
 def titles(scores: Sequence[Scores]) -> list[str]:
-    """What each panel is of, as far as they differ: its backbone, its scores. The caption says what they share."""
+    """Each panel's title: its backbone and its scores, each only if the panels differ in it. The caption has what they share."""
     said = [(_backbone(one), next((fact for fact in one.facts if fact.startswith("Scores: ")), "")) for one in scores]
     differing = [part for part in (0, 1) if len({each[part] for each in said}) > 1]
     return [". ".join(each[part].removeprefix("Scores: ") for part in differing) for each in said]
 
 
 def _backbone(scores: Scores) -> str:
-    """As a panel says it: without the remarks in brackets."""
+    """The backbone's name without the remarks in brackets."""
     return scores.facts[1].removeprefix("Backbone: ").partition(" (")[0]
 
 
 def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
-    """Our results only, over the swept amount or over trained parameters; the paper's model is another one."""
+    """Our results over the swept amount or over trained parameters, without the paper's, which are of other models."""
     if over == "row":
         return _by_row(scores, _ours(scores), title)
     amounts = {column.key: float(column.value) for column in scores.columns if isinstance(column.value, int)}
@@ -83,7 +83,7 @@ def _xlabel(over: str, axis: str) -> str:
 
 
 def _curve(result: Result, spots: Sequence[Spot], scores: Scores) -> Curve:
-    # The same matrices adapted (lora_q) and trained in full (full_q) are one colour.
+    # The same matrices adapted (lora_q) and fully trained (full_q) share a colour.
     matrices = result.row.removeprefix("lora_").removeprefix("full_")
     both = {f"lora_{matrices}", f"full_{matrices}"} <= {other.row for other in scores.results}
     family = matrices if both else result.row
@@ -91,9 +91,9 @@ def _curve(result: Result, spots: Sequence[Spot], scores: Scores) -> Curve:
 
 
 def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
-    """All that the paper prints of these rows, over the same amount, sizes not swept here too; None where that is nothing.
+    """All that the paper prints of these rows over the same amount, including sizes not swept here; None if it prints nothing.
 
-    A row's printed values are keyed as its columns are, `rank_8`, `rows_100`, `size_64`, and `any` for one without an amount.
+    The keys of a row's printed values are those of its columns: `rank_8`, `rows_100`, `size_64`, and `any` without an amount.
     """
     results = [result for result in scores.results if result.source.startswith("paper")]
     if not results:
@@ -125,7 +125,7 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
 
 
 def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
-    """`printed_plot` of each of these scores with a title, each once: the paper's tasks are not always ours."""
+    """`printed_plot` of each of these (scores, title), without repetitions: several of our tasks may share the paper's values."""
     found: list[tuple[Plot, str]] = []
     for scores, title in named:
         plot = printed_plot(scores, over, axis)
@@ -135,9 +135,9 @@ def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> 
 
 
 def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> str:
-    """What the figure says, in a sentence of its numbers: of LoRA beside the reference, or from its first to its last amount.
+    """The figure's main finding as a sentence with numbers: LoRA beside the reference, or at its first and last amount.
 
-    of: what these scores are of, where the figure has others, too.
+    of: the panel that these scores belong to, if the figure has several.
     """
     titled = replace(scores, title=f"{scores.title}, {of}" if of else scores.title)
     label = scores.score if over else scores.compared.metric.label
@@ -178,18 +178,18 @@ def _beside_reference(scores: Scores, ours: Sequence[Result], lora: Result | Non
 def short(number: float) -> str:
     """230 k, 134.5 M."""
     for size, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= 0.9995 * size:  # of three digits: 999,700 is 1 M
+        if number >= 0.9995 * size:  # rounded to three digits: 999,700 is 1 M
             return f"{number / size:.3g} {name}"
     return f"{number:.0f}"
 
 
 def provenance(*scores: Scores) -> str:
-    """Whose numbers a figure shows: what its tables' captions say, each thing once and without the command."""
+    """Whose numbers a figure shows: the facts of its tables' captions, each once and without the command."""
     return ". ".join(dict.fromkeys(one.facts[i].rstrip(".") for i in range(4) for one in scores)) + "."
 
 
 def sources(scores: Sequence[Scores]) -> str:
-    """Where the paper's values stand."""
+    """The tables of the paper that the quoted values come from."""
     found = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
     tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in found)
     return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
@@ -200,7 +200,7 @@ def _ours(scores: Scores) -> list[Result]:
 
 
 def mark(result: Result, column: Column) -> str:
-    """`1 of 2 collapsed`: seeds that are in the mean as what they are, and in nothing where they have no score."""
+    """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
     lost = [note.partition(" ")[::2] for note in result.lost.get(column.key, ())]
     cell = result.cells.get(column.key)
     total = (cell.n or 0) if cell else sum(int(count) for count, _ in lost)
@@ -208,13 +208,13 @@ def mark(result: Result, column: Column) -> str:
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:
-    """`LoRA at r 4 (2 of 2 collapsed)` for each row that was run here and has nothing to show."""
+    """`LoRA at r 4 (2 of 2 collapsed)` for each row that was run here but has no value to draw."""
     gone = [result for result in results if column.key in result.lost and column.key not in result.cells]
     return [f"{result.label} at {column.metric.label} ({mark(result, column)})" for result in gone]
 
 
 def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
-    """A row's place on x, a colour a column, columns side by side; the first source that has it."""
+    """One place on x per row and one colour per column, columns side by side; each row from the first source that has it."""
     results = {result.row: result for result in reversed(shown)}
     rows = [row for row in dict.fromkeys(result.row for result in scores.results) if row in results]
     drawn, absent = [], []
@@ -230,7 +230,7 @@ def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
 
 
 def _printed_by_row(results: Sequence[Result]) -> Plot | None:
-    """The same of what the paper prints: a colour a task of its own."""
+    """The same for the paper's values, with one colour per task of the paper."""
     keys = [key for result in results for key, value in result.printed.items() if isinstance(value, int | float)]
     tasks = [key for key in dict.fromkeys(keys) if key not in ("params_m", "n") and not key.endswith("_sd")]
     drawn = []
@@ -242,7 +242,7 @@ def _printed_by_row(results: Sequence[Result]) -> Plot | None:
 
 
 def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
-    """Each row's name at its place, as narrow as its share of the panel, the rank on its own line: neighbours must not touch."""
+    """Each row's name at its place, wrapped to its share of the width, with the rank on a line of its own: none overlap."""
     share = (WIDE - 0.9) / max(1, len(labels)) - 0.05
     ticks = []
     for place, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Slow-downs as heat maps over batch size and length, one panel a method, all on one colour scale (as the paper's Figure 5)."""
+"""Slow-downs as heat maps over batch size and length, one panel per method, on one colour scale (as the paper's Figure 5)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lora_repro.report.figures.style import blank, lettered, write
 from lora_repro.report.table import signed
 from lora_repro.report.views.latency import Entry, holds_zero, interval
 
-# Blue is faster, white equal, red slower: told apart with any colour vision, and every cell says its number too.
+# Blue is faster, white equal, red slower: distinguishable with any colour vision, and every cell has its number.
 MAP = "RdBu_r"
 ACROSS, WIDEST = 4, 12.0  # panels side by side, inches
-STRONGEST = 15.0  # per cent at the ends of the colours: the paper's few would be pale beside a prefix's 40
+STRONGEST = 15.0  # per cent at the ends of the scale; if it reached a prefix's 40, the paper's few per cent would be pale
 SCALE = "slow-down against the plain model (%)"
 READ = "median [95 % interval] over n = {} rounds; = : the interval holds 0"
 
 
 def save(found: dict[str, Any], stem: Path) -> list[Path]:
-    """Draw one measurement into `stem`.svg and `stem`.png, its bytes the same at every rendering; returns the paths."""
+    """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
     entries = [entry for entry in found["latency"] if entry["slowdown"] is not None]
     return write(lambda: _draw(found, entries), stem) if entries else []
 
@@ -61,7 +61,7 @@ def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
 
 
 def _statement(entries: Sequence[Entry]) -> str:
-    """The widest slow-down of each of these that were measured: merged LoRA, the worst adapter, the worst of all."""
+    """The figure's title: the largest slow-down of merged LoRA, of any adapter and of any method, as far as measured."""
 
     def widest(found: Sequence[Entry]) -> str:
         one = max(found, key=lambda entry: entry["slowdown"]["median"])
@@ -73,7 +73,7 @@ def _statement(entries: Sequence[Entry]) -> str:
 
 
 def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:
-    """One method on one backbone; a cell that was not measured stays grey."""
+    """The panel of one method on one backbone; a cell that was not measured stays grey."""
     batches, lengths = (sorted({entry[key] for entry in entries}) for key in ("batch", "length"))
     grid = np.full((len(lengths), len(batches)), np.nan)
     axis.set_facecolor("#dddddd")

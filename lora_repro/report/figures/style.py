@@ -1,7 +1,7 @@
-"""One style for every figure, and one way to write it: a statement above, whose numbers these are below, panels between.
+"""The style of every figure and its layout: a statement above, the panels, and below them whose numbers these are.
 
-Nothing that changes with the day or the machine is written: the SVG's ids are salted, dates and software names left out,
-and text is drawn as outlines of matplotlib's own DejaVu Sans.
+Nothing that changes with the day or the machine is written: the ids of an SVG are salted, dates and software names are left
+out, and text is drawn as outlines of matplotlib's own DejaVu Sans.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ STYLE: Any = {  # Any: matplotlib types the keys as one long Literal
 }
 GREY = "#595959"
 SINGLE = "one seed, no spread: supports no verdict"
-EDGE = 0.08  # inches that lettering keeps from the edges
+EDGE = 0.08  # inches between text and the edges
 SYMBOL = re.compile(r"(?<![A-Za-z0-9])([AW])_(\w+)")
 
 
 def blank(width: float, height: float) -> Figure:
-    """An empty figure of so many inches; its canvas can measure text."""
+    """An empty figure of this size in inches, with a canvas that can measure text."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # becomes figure.canvas
     return figure
 
 
 def lettered(figure: Figure, title: str, caption: str) -> None:
-    """`title`, one statement, above; `caption`, whose numbers these are and how to read them, below. Both as wide as the figure.
+    """Write `title`, one statement, above and `caption`, whose numbers these are and how to read them, below the panels.
 
-    The figure grows by what they take, and keeps its panels and its legends between them.
+    Both are as wide as the figure, which grows in height to make room for them.
     """
     figure.set_label(title)
     width, height = map(float, figure.get_size_inches())
@@ -74,20 +74,20 @@ def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
 
 
 def _height(figure: Figure, what: Text | Legend) -> float:
-    """In inches; of no words none."""
+    """The height in inches; 0 without text."""
     shown = bool(what.get_texts()) if isinstance(what, Legend) else bool(what.get_text())
     return float(what.get_window_extent().height) / figure.dpi if shown else 0.0
 
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
-    """`words` with a break wherever a line would be wider than so many inches, not before a unit; their own breaks stay."""
+    """`words` wrapped to `inches`, without a break before a unit; existing line breaks stay."""
     canvas: Any = FigureCanvasAgg(Figure(dpi=100))
     renderer = canvas.get_renderer()
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
 
     def wide(text: str) -> bool:
         letters = renderer.get_text_width_height_descent(text, font, False)[0]
-        return bool(letters > 97 * inches)  # not 100: another resolution rounds them up
+        return bool(letters > 97 * inches)  # 97 and not 100 dpi: other resolutions round widths up
 
     lines: list[str] = []
     for line in re.sub(r" (?=%)|(?<=\d) (?=[kMB]\b)", "\u00a0", words).splitlines():
@@ -102,18 +102,18 @@ def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", 
 
 
 def inside(label: str) -> str:
-    """A row's label inside a sentence: full fine-tuning, but LoRA and FT-Top2."""
+    """A row's label as it is written inside a sentence: full fine-tuning, but LoRA and FT-Top2."""
     first, rest = label.partition(" (")[0], label[1:]
     return label[0].lower() + rest if first[1:].islower() else label
 
 
 def symbols(text: str) -> str:
-    """W_q and A_v as the paper sets them."""
+    """`text` with W_q and A_v in mathematical notation, as in the paper."""
     return SYMBOL.sub(r"$\1_{\2}$", text)
 
 
 def settle(figure: Figure) -> None:
-    """Fix the layout, to a millionth of the figure: its solver ends in other last digits now and then, and an SVG's ids tell."""
+    """Fix the layout, rounded to a millionth of the figure: the last digits of its solver vary, and would change an SVG's ids."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis in figure.axes:
@@ -121,14 +121,14 @@ def settle(figure: Figure) -> None:
 
 
 def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
-    """Draw in the house's style, whatever the reader's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
+    """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = draw()
         settle(figure)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        # The statement in words too: the letters of an SVG are drawn.
+        # The statement is in the metadata, too: an SVG has its text as outlines only.
         title = {"Title": str(figure.get_label())} if figure.get_label() else {}
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None, **title})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None, **title})

@@ -1,7 +1,7 @@
-"""Heat maps of the subspace analysis in the paper's forms (its Figures 3, 4, 6, 7, 8), from probed runs.
+"""Heat maps of the subspace analysis in the form of the paper's Figures 3, 4, 6, 7 and 8, from probed runs.
 
-One colour scale, 0 to 1 as phi is, so that figures compare; what two random Gaussian matrices give stands beside. The paper's own
-maps are pictures: of their values it prints what the captions here repeat.
+All share one colour scale, 0 to 1 as phi, and are shown beside the phi of two random Gaussian matrices. The paper's maps are
+images; the few values that it prints are in the captions here.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from lora_repro.analysis.updates import NAMES, Probed
 from lora_repro.report.figures.heatmap import Map, save
 
 PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"
-SHARE = 0.2  # of W's directions, from the top: where the paper looks (its Figure 8 shows the top 10 %)
+SHARE = 0.2  # the share of W's directions shown, from the top (the paper's Figure 8 shows the top 10 %)
 PAPER = {
     "ranks": "The paper (GPT-3 175B, layer 48, r = 8 and 64): only the top direction is shared, with φ > 0.5.",
     "seeds": "The paper (GPT-3 175B, layer 48, r = 64): W_q shares more directions than W_v, two Gaussians none.",
     "weight": "The paper (GPT-3 175B): the top 4 directions of ΔW_q and the top 10 % of W_q share barely above 0.2.",
 }
-Grids = Callable[[str, int], Array]  # of a kind of matrix and a layer
+Grids = Callable[[str, int], Array]  # (kind of matrix, layer) -> phi
 
 
 def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """`stem`_ranks and _seeds at the middle layer, the same with _layers at every kept one, and `stem`_weight; what runs allow.
+    """Draw the figures that the runs allow: `stem`_ranks and `stem`_seeds at the middle layer, with the suffix _layers at every
+    kept layer, and `stem`_weight.
 
-    title: whose they are, for the captions.
+    title: whose runs these are, for the captions.
     """
     lora = [run for run in runs if run.rank]
     if not lora:
@@ -62,9 +63,10 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
 def _drawn(
     lora: Sequence[Probed], grids: Grids, part: int, place: int, zoom: str, said: str, name: str, caption: str, stem: Path
 ) -> list[Path]:
-    """Figures 3 and 4: the middle layer, a panel a matrix, Gaussians, and the first `part` directions once more. 6 and 7: layers.
+    """Figures 3 and 4: one panel per matrix at the middle layer and one of Gaussians, then the first `part` directions again.
+    Figures 6 and 7: the same matrices at every kept layer.
 
-    place: the i = j that the titles tell.
+    place: the i = j whose phi the titles give.
     """
     run, layer = lora[0], _middle(lora[0])
     every = {kind: grids(kind, layer) for kind in run.kinds}
@@ -88,12 +90,12 @@ def _drawn(
 
 
 def _middle(run: Probed) -> int:
-    """The kept layer that is nearest to the middle of the model."""
+    """The kept layer nearest to the middle of the model."""
     return min(run.kept_layers, key=lambda layer: abs(layer - run.middle))
 
 
 def _at(lora: Sequence[Probed], grids: Grids, place: int) -> str:
-    """`0.62 in W_q, 0.41 in W_v`: the middle layer's, at (place, place)."""
+    """`0.62 in W_q, 0.41 in W_v`: phi(place, place) of the middle layer."""
     values = {kind: grids(kind, _middle(lora[0])) for kind in lora[0].kinds}
     return ", ".join(f"{grid[place - 1, place - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
 
@@ -107,18 +109,20 @@ def _mean(pairs: int) -> str:
 
 
 def beside_chance(grid_shape: tuple[int, int], dimension: int) -> list[Map]:
-    """The two panels to read phi against: two Gaussian matrices, and max(i, j)/d."""
+    """The two baselines of phi as panels: two Gaussian matrices, and the chance level max(i, j)/d."""
     random = panel("two Gaussian matrices", gaussian(dimension, *grid_shape))
     return [random, panel("chance, max(i, j)/d", chance(*grid_shape, dimension))]
 
 
 def panel(title: str, grid: Array) -> Map:
-    """phi over i (down) and j (across)."""
+    """The panel of phi over i (down) and j (across)."""
     return Map(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
 
 
 def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    """Figure 8: top i directions of W, up to SHARE of them, and top j of A; a row a matrix, a panel a rank, mean over seeds."""
+    """Figure 8: the top i directions of W, up to SHARE of them, and the top j of A, mean over seeds. A row of panels per matrix,
+    with one panel per rank.
+    """
     rows, told = [], []
     layer = _middle(lora[0])
     d = lora[0].basis(lora[0].kinds[0], layer).shape[0]
@@ -134,7 +138,7 @@ def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]
             tenth = int(np.argmin(np.abs(index - d / 10)))
             i = int(index[tenth])
             told.append(f"{grid[tenth, min(4, grid.shape[1]) - 1]:.2f} in {NAMES[kind]} at r = {rank}")
-        # Any fixed orthonormal basis may stand for W's: a Gaussian subspace prefers none.
+        # Any fixed orthonormal basis may replace that of W: a Gaussian subspace prefers no direction.
         random = similarity(np.eye(d), random_basis(d, grid.shape[1], seed=1))[index - 1]
         rows.append([*row, _weight_panel("Gaussian in A's place", random, index)])
     seeds = len({run.seed for run in lora})

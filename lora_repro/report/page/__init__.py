@@ -1,1 +1,1 @@
-"""One self-contained HTML page a profile, built from what is published: tables, figures, runs, commands, examples."""
+"""One self-contained HTML page per profile, built from what is published: tables, figures, runs, commands, examples."""

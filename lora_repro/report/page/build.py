@@ -1,4 +1,4 @@
-"""The page: what is published of a profile, gathered and put through the template."""
+"""Builds the page: gathers what is published of a profile and renders the template."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from lora_repro.report.statistics import generated
 from lora_repro.report.table import REPRODUCE, Table
 
 HERE = Path(__file__).parent
-FIRST = ("e2e", "glue")  # what a reader looks for first; all others by name
+FIRST = ("e2e", "glue")  # the first sections; the others follow by name
 
 
 @dataclass(frozen=True)
 class Section:
-    """An artefact: its title, what its Markdown says, its figures, and what runs it; `run`: whether anything of it was."""
+    """One artefact: its title, the pieces of its Markdown, its figures; `run`: whether anything of it was run."""
 
     stem: str
     title: str
@@ -44,7 +44,7 @@ class Section:
 
     @property
     def command(self) -> str:
-        """What runs it."""
+        """The command that runs it, from its caption; empty if there is none."""
         said = [piece.striptags() for piece in self.pieces if isinstance(piece, Markup)]
         return next((text.removeprefix(REPRODUCE) for text in said if text.startswith(REPRODUCE)), "")
 
@@ -52,8 +52,8 @@ class Section:
 def page(results: Path, profile: str, target: Path, data: str | None = None) -> str:
     """The HTML of results/<profile>, to be written at `target`.
 
-    data: a folder with the real data, whose texts then stand beside the outputs. Raises UserError where there is no
-    record, or a record, a table or the folder cannot be read.
+    data: a folder with the real data, whose texts are then shown beside the outputs. Raises UserError if there is no record, or
+    if a record, a table or the folder cannot be read.
     """
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
@@ -100,7 +100,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
 
 
 def _sections(folder: Path, page: Path) -> list[Section]:
-    """What was run first, each in the order of `FIRST` and of names."""
+    """The sections with runs, then those without; both in the order of `FIRST`, then by name."""
     stems = [path.stem for path in (folder / "tables").glob("*.md")]
     figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")}
     found = belonging(stems, sorted(figures))
@@ -119,7 +119,7 @@ def _sections(folder: Path, page: Path) -> list[Section]:
 
 
 def _nothing(piece: Markup | Table) -> bool:
-    """A further table of a section, of which nothing was run."""
+    """Whether this is a table of which nothing was run."""
     return isinstance(piece, Table) and unrun(piece)
 
 
@@ -131,15 +131,15 @@ def _read(path: Path) -> str:
 
 
 def _with_starts(names: set[str], records: Mapping[str, dict[str, Any]]) -> set[str]:
-    """These runs and those that they start from."""
+    """These runs, and all runs that they start from."""
     starts = {start for name in names & records.keys() for start in records[name]["asked"].get("starts_from") or ()}
     return names if starts <= names else _with_starts(names | starts, records)
 
 
 def _summary(kept: Sequence[RecordedRun], more: int) -> str:
-    """How many runs something here rests on, how they ended, when, how long they took together; and how many more there are."""
+    """How many runs are behind the page, how they ended, when, their total time; then how many runs are only in the list."""
     rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
-    if not kept:  # nothing that these would be more than
+    if not kept:  # "more" would have nothing to refer to
         return rest.replace(" more, of earlier protocols, stand", " runs of earlier protocols stand")
     statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
@@ -150,7 +150,7 @@ def _summary(kept: Sequence[RecordedRun], more: int) -> str:
 
 
 def _scale(runs: Sequence[RecordedRun]) -> str:
-    """What a profile's numbers are of: models, and real or generated data."""
+    """The models of a profile, and whether its data are real or generated."""
     backbones = [run.record["where"]["backbone"] for run in runs]
     models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
     data = "generated data: its scores compare with each other" if generated([run.record for run in runs]) else "real data"
@@ -158,5 +158,5 @@ def _scale(runs: Sequence[RecordedRun]) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a Content-Security-Policy names an inline script or style by."""
+    """The hash by which a Content-Security-Policy names an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,7 +1,7 @@
-"""What the methods wrote, input by input: inputs at even distances in the test set, chosen by nobody.
+"""What the methods wrote for a few inputs, taken at even distances in the test set and not chosen by hand.
 
-Published predictions hold no text of the data. Generated data are generated again; others come from a folder that the
-reader names, or the outputs stand alone.
+Published predictions hold no text of the data. Generated data are generated again; real data are read from the folder that the
+reader names, and without it only the outputs are shown.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lora_repro.report.table import Table
 if TYPE_CHECKING:
     from lora_repro.tasks.base import AbstractTask, Example
 
-SHOWN = 3  # inputs a task
+SHOWN = 3  # inputs per task
 NOT_OURS = "(a text of the data set: not published)"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One input with its references (where at hand) and every method's output."""
+    """One input with its references (if at hand) and every method's output."""
 
     key: str
     input: str
@@ -36,7 +36,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Examples:
-    """A task's shown inputs; `note` says where its texts come from or why they are not here."""
+    """The inputs shown for a task; `note` says where their texts come from, or why they are missing."""
 
     task: str
     note: str
@@ -44,7 +44,7 @@ class Examples:
 
 
 def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Path, data: str | None) -> list[Examples]:
-    """For each task with texts as answers: the declared rows of its first table in `order`, each at its first seed."""
+    """Examples of each task whose answers are texts: the declared rows of its first table in `order`, each at its first seed."""
     found = []
     texts = [run for run in runs if run.task.get("kind", "text") == "text" and run.table in order]
     texts = [run for run in texts if run.record["status"] == "finished" and not run.command.extra]
@@ -94,7 +94,7 @@ def _errors(line: dict[str, Any]) -> str:
 
 
 def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Example], str]:
-    """key -> test example, and where they come from; ({}, why) where they are not at hand or are not the ones scored."""
+    """(key -> test example, where they come from); ({}, why) if they are not at hand or are not the ones that were scored."""
     node = record["asked"]["task"]
     generated = node.get("source") == "embedded"
     try:

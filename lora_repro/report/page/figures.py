@@ -1,4 +1,4 @@
-"""Figures inside the page: the smaller of the SVG and the PNG, as a data URI, with its title for who cannot see it."""
+"""Figures inside the page: the smaller of the SVG and the PNG as a data URI, with its title as alternative text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-BESIDE = "_beside_paper"  # a figure of ours and the paper's in one picture: the first such opens the page
+BESIDE = "_beside_paper"  # suffix of figures with our points and the paper's; the first of them opens the page
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure: its stem, data URI, the statement that is its title, and its size in pixels of a screen, 0 where it says none."""
+    """A figure: its stem, data URI, the statement that is its title, and its size in CSS pixels (0 if unknown)."""
 
     name: str
     source: str
@@ -23,12 +23,12 @@ class Drawn:
 
     @property
     def wide(self) -> bool:
-        """Whether a phone shows it in parts, so that it can be read."""
+        """Whether it is too wide to be readable on a phone as a whole."""
         return self.width > 600
 
 
 def drawn(stem: Path) -> Drawn:
-    """`stem`.svg or `stem`.png; an SVG as an image can run no script and its ids meet no others."""
+    """`stem`.svg or `stem`.png as an image. An SVG inside an image runs no script, and its ids cannot clash with others."""
     found, title, size = [], "", (0, 0)
     if (svg := stem.with_suffix(".svg")).is_file():
         text = svg.read_text(encoding="utf-8")
@@ -45,9 +45,9 @@ def drawn(stem: Path) -> Drawn:
 
 
 def belonging(stems: list[str], figures: list[str]) -> dict[str, list[str]]:
-    """Table stem -> its figures: of the same stem, or of the longest stem that theirs goes on from (`rank_cost` of `rank`).
+    """Table stem -> its figures. A figure belongs to the longest table stem with which its name begins: `rank_cost` to `rank`.
 
-    A figure of no table is a section of its own.
+    A figure without a table is a section of its own.
     """
     found: dict[str, list[str]] = {stem: [] for stem in stems}
     for name in sorted(figures):

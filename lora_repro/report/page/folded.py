@@ -1,4 +1,4 @@
-"""A table as the page shows it: what stands in it and is read nowhere goes, so that the scores have the room."""
+"""A table as the page shows it, without lines and columns that say nothing, which leaves room for the scores."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lora_repro.report.table import Table
 from lora_repro.results import PUBLISHED
 
 SOURCE, NOTES, OURS = "Source", "Notes", "ours"
-ABOUT = ("Method", SOURCE, "n", NOTES)  # columns that are no measurement
+ABOUT = ("Method", SOURCE, "n", NOTES)  # columns that hold no measurement
 
 
 def unrun(table: Table) -> bool:
-    """Whether a table that compares sources has nothing of ours."""
+    """Whether a table that compares sources has no value of ours."""
     return SOURCE in table.header and not any(_measured(table, row) for row in _ours(table))
 
 
@@ -34,10 +34,10 @@ def _words(cell: str) -> str:
 
 
 def folded(table: Table) -> Table:
-    """A table with sources as the page has it; any other as it is.
+    """A table with sources as the page shows it; any other table as it is.
 
-    `published` is called ours, and what was not run has no such line. Notes stand below the source. Columns that say nothing are
-    gone.
+    `published` is renamed ours, and has no line for rows that were not run: a footnote lists these. Notes are below the source.
+    Columns that say nothing are left out.
     """
     if SOURCE not in table.header:
         return table

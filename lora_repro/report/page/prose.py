@@ -1,4 +1,4 @@
-"""Our own Markdown, tables and claims, as pieces of the page. Of HTML only line breaks and anchors are tags; images are links."""
+"""Our own Markdown (tables, claims) as pieces of the page. Its only HTML tags are line breaks and anchors; images are links."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("imag
 
 
 def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Table]:
-    """The tables of a Markdown text and what stands between them, in order.
+    """The tables of a Markdown text and the text between them, in order.
 
-    `source`, `page`: where the text and the page lie, for relative links. A bold paragraph just above a table is its
+    `source`, `page`: the files of the text and of the page, for relative links. A bold paragraph just above a table is its
     caption: the first sentence stays with the table, the rest comes before it, a command as code.
     """
     tokens = PARSER.parse(text)
@@ -53,19 +53,19 @@ def inline(text: str) -> Markup:
 
 def _html(tokens: list[Token]) -> Markup:
     for token in tokens:
-        if token.type in ("heading_open", "heading_close"):  # the page has its own first and second level
+        if token.type in ("heading_open", "heading_close"):  # the first two levels are the page's own
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
     return _rendered(tokens)
 
 
 def _rendered(tokens: list[Token]) -> Markup:
-    """HTML, in which the two tags that our tables and claims use are tags."""
+    """HTML in which the two tags that our tables and claims use are not escaped."""
     text = PARSER.renderer.render(tokens, PARSER.options, {})
     return Markup(ANCHOR.sub(r'<a id="\1"></a>', text.replace("&lt;br&gt;", "<br>")))
 
 
 def _caption(waiting: list[Token]) -> tuple[str, list[Token]]:
-    """The bold paragraph that ends `waiting`, without its markup, and what is left."""
+    """(the bold paragraph at the end of `waiting` without its markup, the tokens before it)."""
     if len(waiting) >= 3 and waiting[-3].type == "paragraph_open":
         content = waiting[-2].content
         if content.startswith("**") and content.endswith("**") and len(content) > 4:
@@ -95,7 +95,7 @@ def _table(caption: str, tokens: list[Token]) -> Table:
 
 
 def _relink(tokens: list[Token], source: Path, page: Path) -> None:
-    """Links that are relative to the text become relative to the page."""
+    """Make links that are relative to the text relative to the page."""
     for token in tokens:
         _relink(token.children or [], source, page)
         target = str(token.attrGet("href") or "") if token.type == "link_open" else ""

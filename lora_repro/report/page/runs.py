@@ -35,7 +35,7 @@ class RecordedRun:
 
     @property
     def label(self) -> str:
-        """The row's label, and what sets this run apart from its declared cells."""
+        """The row's label, with the overrides that make this run differ from the declared cells."""
         label = str(self.record["row"]["label"] or self.row)
         return f"{label} ({', '.join(self.command.extra)})" if self.command.extra else label
 
@@ -50,7 +50,7 @@ class RecordedRun:
 
 def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRun]:
     """Every record with its command, in the order of tables, tasks, rows, overrides and seeds."""
-    declared: dict[tuple[str, str, str], Cell] = {}  # of two places of one run the first
+    declared: dict[tuple[str, str, str], Cell] = {}  # a run at two places is listed at the first
     for table in sorted({str(record["row"]["table"] or "") for record in records.values()} - {""}):
         for cell in _declared(table, profile):
             declared.setdefault((table, cell.row.name, cell.signature), cell)
@@ -75,13 +75,13 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRu
 def _declared(table: str, profile: str) -> list[Cell]:
     try:
         return declared_cells(table, profile)
-    except UserError:  # a table that this checkout does not have: `command` says so of each of its records
+    except UserError:  # this checkout lacks the table: `command` says so for each of its records
         return []
 
 
 @dataclass(frozen=True)
 class RunList:
-    """The runs of each table, and what they name by number: machines with their versions, models with their data."""
+    """The runs of each table, and the numbered lists that they refer to: machines with versions, models with data."""
 
     tables: tuple[tuple[str, Table], ...]
     machines: tuple[str, ...]
@@ -89,7 +89,7 @@ class RunList:
 
 
 def listed(runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
-    """One list a table, in `order`, other tables and what belongs to none next, what was measured without training last.
+    """One list per table: those of `order`, other tables, runs of no table, and last the measurements without training.
 
     measures: stem -> measurement (lora_repro/costs/measures.py).
     """
@@ -157,7 +157,7 @@ def _machine(where: dict[str, Any]) -> str:
 
 
 def _input(where: dict[str, Any]) -> str:
-    """Backbone and data; digests by their first twelve digits."""
+    """Backbone and data, with the first twelve digits of their hashes."""
     backbone, data = where["backbone"], where["data"]
     weights = f" (sha256 {backbone['sha256'][:12]})" if backbone.get("sha256") else ""
     hashes = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted((data.get("hashes") or {}).items()))

@@ -1,4 +1,4 @@
-"""What a page opens with: verdicts counted, and of every table that was run what LoRA and full fine-tuning score."""
+"""The opening of a page: the count of verdicts, and the scores of LoRA and full fine-tuning in every table that was run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lora_repro.report.page.runs import table_of
 from lora_repro.report.table import EMPTY, Table
 from lora_repro.results import PUBLISHED
 
-# What a badge is called by and says at length; in the order in which they stand.
+# Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
     "replicated": "the interval and every single value lie where the claim says",
     "not replicated": "they all lie outside",
@@ -21,12 +21,12 @@ VERDICTS = {
     "tested": "held by a test of this suite",
     "not run at this scale": "nothing of it was run",
 }
-METHOD, REFERENCE = "lora", "full"  # the rows that a summary tells of
+METHOD, REFERENCE = "lora", "full"  # the rows of the summary
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as one profile has it. elsewhere: profile -> verdict."""
+    """A claim with its outcome at one profile. elsewhere: other profile -> verdict."""
 
     id: str
     statement: str
@@ -39,7 +39,7 @@ class Claim:
 
 
 def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
-    """The ledger's claims of the paper, or of later work, at a profile."""
+    """The claims of the paper, or with `after` those of later work, at a profile. told: the claims of report.json."""
     found = []
     for one in told:
         if one["after_the_paper"] == after and profile in one["profiles"]:
@@ -50,13 +50,13 @@ def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> l
 
 
 def counted(claims: Sequence[Claim]) -> dict[str, int]:
-    """Verdict -> how many claims have it, those that none has left out."""
+    """Verdict -> how many claims have it, without verdicts that no claim has."""
     counts = Counter(claim.verdict for claim in claims)
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 
 def headline(tables: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table | None:
-    """A line a table that has both rows: what they score here and in the paper. titles: stem -> title of what was run."""
+    """One line per table that has both rows, with their scores here and in the paper. titles: stem -> title of what was run."""
     rows = [line for stem, title in titles.items() if (line := _line(title, tables.get(stem, {}).get("cells", [])))]
     header = ("Table", "Score", "LoRA: ours", "the paper's", "Full fine-tuning: ours", "the paper's", "Seeds")
     return table_of("LoRA beside full fine-tuning", header, rows) if rows else None
@@ -85,7 +85,7 @@ def _value(cell: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def reading(one: Mapping[str, Any]) -> str:
-    """`1.4 [−3.3, 6.5] (n = 3), Δ 7.0`, or why there is none. Δ: the least difference that would have shown, where it is one."""
+    """`1.4 [−3.3, 6.5] (n = 3), Δ 7.0`, or the verdict without a value. Δ: the least true difference that would have shown."""
     if one["value"] is None:
         return str(one["verdict"])
     number = [_signed(one[key]) for key in ("value", "low", "high") if one[key] is not None]

@@ -1,1 +1,1 @@
-"""The kinds of table and figure that an experiment declares beside the pivot."""
+"""The kinds of table and figure, other than the pivot, that an experiment can declare."""

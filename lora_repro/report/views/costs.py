@@ -1,4 +1,4 @@
-"""What methods cost: tables and a figure from measurements alone, one set a kind of device."""
+"""What methods cost: tables and a figure from measurements alone, one set per kind of device."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Costs:
-    """The times, memory and files that were measured (lora_repro.costs.latency), beside the paper's."""
+    """The measured times, memory and file sizes (lora_repro.costs.latency) beside the paper's."""
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
-        """One a kind of device (`latency`, `latency_cuda`) that any of the stores has measured on."""
+        """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""
         asked = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
         sources = {store.source: _measured(ask, store, asked) for store in stores}
         made = []
@@ -51,19 +51,19 @@ def _measured(ask: Ask, store: Store, asked: Sequence[Cell]) -> dict[str, Found]
 
 
 def tables(measured: Mapping[str, Found]) -> list[Table]:
-    """All tables of one kind of device; the first has the numbers. `measured`: source -> measurement, whose this is first."""
+    """The tables of one kind of device; the first has the numbers. `measured`: source -> measurement, the main one first."""
     first, *rest = [*latency_tables(measured), *memory_tables(measured)]
     return [replace(first, numbers=tuple(numbers(next(iter(measured.values()))))), *rest]
 
 
 def draw(found: Found, stem: Path) -> list[Path]:
-    from lora_repro.report.figures import slowdowns  # here: who draws nothing does not wait for matplotlib
+    from lora_repro.report.figures import slowdowns  # lazy: matplotlib is slow to import
 
     return slowdowns.save(found, stem)
 
 
 def numbers(found: Found) -> list[dict[str, str]]:
-    """A line a number: quantity, its value, the interval or the arithmetic's limit, n; six digits, missing values empty."""
+    """One line per number: quantity, value, interval or arithmetic limit, n; six digits, missing values empty."""
     lines = []
 
     def line(entry: Found, quantity: str, value: object, **others: object) -> None:

@@ -1,4 +1,4 @@
-"""Table 7 of the paper and its figure: how much of W lies in the directions of its update, from probed runs."""
+"""Table 7 of the paper with a figure: how much of W lies in the directions of its update, from probed runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lora_repro.results import Store
 
 @dataclass(frozen=True)
 class UpdateNorms:
-    """The size of updates and of W in their directions: a table as the paper's, and curves over layers and training."""
+    """The norms of updates and of W in their directions: tables in the paper's form, and curves over layers and training."""
 
     title: str
 
@@ -29,7 +29,7 @@ class UpdateNorms:
 
 
 def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
-    """One table a kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
+    """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
     found = []
     for kind in runs[0].kinds if runs else []:
         rows = []
@@ -61,7 +61,7 @@ NOTES = (
 
 
 def _quoted(values: dict[str, float]) -> tuple[str, ...]:
-    """A line of the paper's Table 7, as its row in conf/ has it."""
+    """A line of the paper's Table 7, from the values of its row in conf/."""
     norms = [_norm(values[key]) for key in ("update", "weight", "random", "weight_norm", "update_norm")]
     random = values["update_norm"] / values["random"]
     amplification = Number(str(values["amplification"]), values["amplification"])
@@ -106,7 +106,7 @@ def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
 def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
     """`stem`.svg and .png: amplification by layer and over the training."""
     from lora_repro.report.figures import (
-        amplification,  # here: who draws nothing does not wait for matplotlib
+        amplification,  # lazy: matplotlib is slow to import
     )
 
     return amplification.figures(runs, title, stem)

@@ -1,4 +1,4 @@
-"""d90, the smallest swept size at which a row reaches a share of another's score: a table, its points, their curves."""
+"""d90, the smallest swept size at which a row reaches a share of another row's score: tables and a figure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Records = dict[Path, Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Found:
-    """One row's search as far as it went, with the records of its runs."""
+    """One row's search, finished or not, with the records of its runs."""
 
     search: bisect.Search
     records: Records
@@ -38,17 +38,17 @@ class Found:
 
     @property
     def backbone(self) -> str:
-        """Its name for the eye, which is that of its untrained twin, too."""
+        """The backbone's display name, which its twin with random weights shares."""
         return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"])
 
     @property
     def cells(self) -> list[Cell]:
-        """Every run behind it, the reference's first."""
+        """Every run behind it, those of the reference first."""
         return [cell for cells in (*self.lines, *self.search.values.values()) for cell in cells]
 
     @property
     def lines(self) -> list[Sequence[Cell]]:
-        """What has no size: the reference, and the same training of the row's own weights where they are others."""
+        """The runs without a size: the reference, and the same training of the row's own weights if these are others."""
         return list({cells[0].folder: cells for cells in (self.search.reference, self.search.whole) if cells}.values())
 
     @property
@@ -56,7 +56,10 @@ class Found:
         return self.mean(self.search.reference)
 
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
-        """In per cent, a run that diverged, or whose one answer has no score, as the worst; None where no run is or has one."""
+        """The mean score in per cent; None if no run is recorded or a finished run has no score.
+
+        A diverged run, or a collapsed run whose score is undefined, counts with the metric's `worst`.
+        """
         metric = cells[0].score
         found = [record for cell in cells if (record := self.records[cell.folder])]
         lost = METRICS[metric].worst
@@ -65,9 +68,9 @@ class Found:
         return summarise([100 * score for score in scores]) if scores and None not in scores else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
-        """Of the scores of training and test rows, in points; None where no run's training rows were scored.
+        """Score of training rows minus score of test rows, in points; None if no run's training rows were scored.
 
-        Records that do not say how many (`train_scored`) have the first rows of the file, which say nothing where it is sorted.
+        Real-data records without `train_scored` are left out: they scored the first rows of the file, which may be sorted.
         """
         gaps = []
         for record in filter(None, (self.records[cell.folder] for cell in cells)):
@@ -80,29 +83,29 @@ class Found:
 
     @property
     def line(self) -> float | None:
-        """What is enough, in per cent; None where the reference has no score or diverged with a seed."""
+        """The score that is enough, in per cent; None if the reference has no score, or diverged with any seed."""
         lost = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
         return None if lost or self.reference is None else self.search.share * self.reference.mean
 
     @property
     def floor(self) -> float | None:
-        """What one answer for every input scores, the most frequent of training, in per cent; None where no run says."""
-        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # another task's has the same key
+        """The score of the constant prediction, the most frequent answer of training, in per cent; None if no record has it."""
+        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
         found = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
         return next((100 * value for value in found if value is not None), None)
 
     @property
     def idle(self) -> bool:
-        """Whether what is enough takes no learning: one answer for every input scores as much."""
+        """Whether the score that is enough takes no learning: the constant prediction reaches it."""
         return self.line is not None and self.floor is not None and self.floor >= self.line
 
     def bracket(self) -> tuple[int | None, int | None]:
-        """The largest value that fell short, and the smallest above it that was enough; None where there is none."""
+        """(the largest value that fell short, the smallest above it that was enough); None for either that does not exist."""
         return (None, None) if self.idle else self.search.bracket(self.records)
 
     @property
     def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
-        """(the largest value that fell short, the smallest enough) of each seed against the reference's same seed."""
+        """seed -> `bracket` of that seed, held to the reference's run of the same seed."""
         if self.idle:
             return {}
         made = {}
@@ -122,7 +125,7 @@ class Found:
 
 
 def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
-    """The searches that `store` has runs of, with the values and seeds that it has; one without its reference is left out."""
+    """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
     cells = [cell for cell in unique(declared) if cell.signature in store.records]
     rule = bisect.rule_of(declared[0].asked)
     if rule is None or not cells:
@@ -134,13 +137,13 @@ def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What an experiment with a `bisect` over `row.d` shows. remarks: footnotes."""
+    """What an experiment with a `bisect` over `row.d` shows. remarks: further footnotes."""
 
     title: str
     remarks: tuple[str, ...] = ()
 
     def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
-        """One exhibit a store that has anything. Raises UserError if its runs of a task saw different data."""
+        """One exhibit per store that has searches. Raises UserError if its runs of a task saw different data."""
         made = []
         for store in stores:
             if found := searched(ask.cells, store):
@@ -162,13 +165,13 @@ class Dimensions:
 
 
 def called(one: Found, found: Sequence[Found]) -> str:
-    """The row, and on which backbone where there are several."""
+    """The row's label, with its backbone if there are several."""
     several = len({other.backbone for other in found}) > 1
     return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
 
 
 def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
-    """d90 against the size of the model, a line a row, task and backbone from the smallest on; nothing of one backbone."""
+    """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
     if len({one.backbone for one in found}) < 2:
         return []
     order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in found))}
@@ -180,7 +183,7 @@ def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
 
 
 def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
-    """A line a row and task: the reference's score, and between which sizes the row reaches the share of it."""
+    """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
     share = f"{100 * found[0].search.share:.0f} %"
     rows = []
     for one in found:
@@ -196,7 +199,7 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
 
 
 def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
-    """A line a size that was run."""
+    """One line per size that was run."""
     rows = []
     for one in found:
         rows += [
@@ -213,15 +216,15 @@ def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
 
 
 def _scored_task(cell: Cell, found: Sequence[Found]) -> str:
-    """A cell's task, with its score where the others have another."""
+    """A cell's task, with the name of its score if tasks differ in it."""
     alike = len({score_label(one.cell) for one in found}) == 1
     return task_label(cell) if alike else f"{task_label(cell)}, {score_label(cell)}"
 
 
 def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
-    """The score of runs that differ in their seeds, its share of the reference's, the gap, how many they are, what failed."""
+    """For runs that differ only in their seeds: score, share of the reference's score, gap, number of cells, failed statuses."""
     mean, reference = one.mean(cells), one.reference
-    share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # of a score of 0 there is none
+    share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # a score of 0 has no shares
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
@@ -242,22 +245,22 @@ def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list
 
 
 def _held(found: Sequence[Found]) -> list[str]:
-    """What is said where a row has random weights."""
+    """The note on rows with random weights, if there are any."""
     if all(len(one.lines) < 2 for one in found):
         return []
     return ["Random weights are held to the pre-trained model's line; what training all of them reaches: the next table."]
 
 
 def _idle(found: Sequence[Found]) -> list[str]:
-    """What is said where the line asks for nothing."""
+    """The note on searches whose line the constant prediction reaches, if there are any."""
     rows = ", ".join(f"{called(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
     said = "No d90, since one answer for every input, the most frequent of training, scores no less than is enough: "
     return [f"{said}{rows}."] if rows else []
 
 
 def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Path]:
-    """`stem`.svg and .png: a panel a task, the score over d, full fine-tuning and its share as lines across."""
-    from lora_repro.report.figures import curves  # here: who draws nothing does not wait for matplotlib
+    """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
+    from lora_repro.report.figures import curves  # lazy: matplotlib is slow to import
 
     plots = []
     for group in grouped(found, lambda one: one.cell.task):
@@ -294,7 +297,7 @@ def _method(cell: Cell) -> str:
 
 
 def _gap(one: Found, found: Sequence[Found]) -> Curve | None:
-    """The gap over d of one row; None where no run's training rows were scored."""
+    """The gap over d of one row; None if no run's training rows were scored."""
     from lora_repro.report.figures.curves import Curve, Spot
 
     gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
@@ -303,7 +306,7 @@ def _gap(one: Found, found: Sequence[Found]) -> Curve | None:
 
 
 def _by_size(found: Sequence[Found]) -> list[Plot]:
-    """A panel a task that has several backbones: d90 over the values of the model, mean ± sd over seeds, a line a row."""
+    """One panel per task with several backbones: d90 over the model's size, mean ± sd over seeds, one line per row."""
     from lora_repro.report.figures.curves import Curve, Plot, Spot
 
     plots = []
@@ -321,7 +324,7 @@ def _by_size(found: Sequence[Found]) -> list[Plot]:
 
 
 def _statement(found: Sequence[Found]) -> str:
-    """d90 of every row and task that has one."""
+    """The figure's title: d90 of every row and task that has one."""
     told = [(one, one.bracket()[1]) for one in found]
     share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
     values = [f"{called(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]

@@ -1,4 +1,4 @@
-"""How much of each task's adapter a fusion takes: one map a target task, source by layer, from what runs saw of themselves."""
+"""How much of each task's adapter a fusion uses: one map per target task, sources by layers, from what the runs recorded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Fusion:
-    """The scores of a pivot, and beside them where the attention of its fused rows goes."""
+    """The scores of a pivot, and beside them how its fused rows distribute their attention over the adapters."""
 
     pivot: Pivot
 
@@ -48,14 +48,14 @@ class Fusion:
 
 
 def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """The sources, and their shares (seeds, layers, sources)."""
+    """(the sources, their shares as (seeds, layers, sources))."""
     sources = list(group[0].record["measured"]["fusion"])
     values = [[run.record["measured"]["fusion"][source] for source in sources] for run in group]
     return sources, np.asarray(values, np.float64).transpose(0, 2, 1)
 
 
 def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
-    """A line a target task: the mean share of every source, and its spread over seeds."""
+    """One line per target task: the mean share of every source, and its spread over seeds."""
     sources = shares(groups[0])[0]
     rows = []
     for group in groups:
@@ -68,8 +68,8 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
 
 
 def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) -> list[Path]:
-    """`stem`.svg and .png: a map a target task, four in a row."""
-    from lora_repro.report.figures import heatmap  # here: who draws nothing does not wait for matplotlib
+    """Draw `stem`.svg and .png: one map per target task, four in a row."""
+    from lora_repro.report.figures import heatmap  # lazy: matplotlib is slow to import
 
     maps = []
     for group in groups:

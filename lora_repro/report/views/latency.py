@@ -1,4 +1,4 @@
-"""Measured slow-downs as tables: this checkout's, the published and the paper's, cell by cell."""
+"""Measured slow-downs as tables: this checkout's, the published ones and the paper's, cell by cell."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from omegaconf import OmegaConf
 from lora_repro.config.compose import CONF
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
 
-BUSY = 0.5  # load average before a measurement, above which it is read with care
-COLUMNS = 6  # cells side by side; a larger grid goes on below
+BUSY = 0.5  # a load average before a measurement above this is noted: the machine was busy
+COLUMNS = 6  # cells side by side; a larger grid continues in a further table
 PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
 PAPER = ("gpt2_medium", "paper (GPT-2 medium, Quadro RTX8000)")
 Entry = dict[str, Any]
-Size = tuple[int, int]  # (length, batch): those of one length stand together
+Size = tuple[int, int]  # (length, batch), so that sorting keeps one length together
 
 
 def paper_numbers() -> dict[str, dict[str, Any]]:
-    """row -> backbone -> what the paper prints, from conf/row/latency."""
+    """row -> backbone -> the paper's values, from conf/row/latency."""
     loaded = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "row" / "latency").glob("*.yaml"))}
     return {
         name: OmegaConf.to_container(node.row.get("paper") or OmegaConf.create({}))  # type: ignore[misc]
@@ -26,17 +26,17 @@ def paper_numbers() -> dict[str, dict[str, Any]]:
 
 
 def interval(entry: Entry) -> str:
-    """`[+0.5, +1.9]`, in per cent."""
+    """The interval of the slow-down in per cent: `[+0.5, +1.9]`."""
     return f"[{bound(entry['slowdown']['low'])}, {bound(entry['slowdown']['high'])}]"
 
 
 def holds_zero(entry: Entry) -> bool:
-    """Whether the interval of the slow-down holds 0: as fast as the plain model, as far as this measurement tells."""
+    """Whether the interval of the slow-down contains 0, that is, no difference from the plain model was measured."""
     return bool(entry["slowdown"]["low"] <= 0 <= entry["slowdown"]["high"])
 
 
 def cell_text(entry: Entry | None) -> str:
-    """`12.3 ms` of the plain model; `+1.2 [+0.5, +1.9]` per cent of another, `=` after an interval that holds 0."""
+    """`12.3 ms` for the plain model; `+1.2 [+0.5, +1.9]` per cent for others, with `=` after an interval that contains 0."""
     if entry is None:
         return EMPTY
     n, slow = len(entry["ms"]), entry["slowdown"]
@@ -47,7 +47,7 @@ def cell_text(entry: Entry | None) -> str:
 
 
 def printed_text(printed: Mapping[str, float] | None) -> str:
-    """The paper's cell: `1449.4 ± 0.8 ms` for the plain model, `+2.2` per cent for the others."""
+    """The paper's cell: `1449.4 ± 0.8 ms` for the plain model, `+2.2` per cent for others."""
     if printed is None:
         return EMPTY
     if "slowdown" in printed:
@@ -64,7 +64,7 @@ def millions(values: int) -> str:
 
 
 def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
-    """One table a backbone (more, where the grid is wide). `measured`: source -> measurement; the first is whose this is."""
+    """One table per backbone (several if the grid is wide). `measured`: source -> measurement, the main one first."""
     first = next(iter(measured.values()))
     printed = paper_numbers()
     tables = []
@@ -106,7 +106,7 @@ def _rows(
 
 
 def command(found: Mapping[str, Any]) -> str:
-    """What measures this again; another device than a CPU names itself."""
+    """The command that measures this again; it names the device unless that is a CPU."""
     device = found["where"]["kind"]
     rest = [] if device == "cpu" else [f"device={device}"]
     asked = [item for item in found["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
@@ -114,7 +114,7 @@ def command(found: Mapping[str, Any]) -> str:
 
 
 def reproduce(found: Mapping[str, Any]) -> str:
-    """The caption's last sentence, as every table has it."""
+    """The last sentence of the caption: the command."""
     return REPRODUCE + command(found)
 
 
@@ -153,7 +153,7 @@ def _notes(
 
 
 def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
-    """In how many cells a row that should equal the plain model does, how sharp that is, and by how much the others are off."""
+    """For a row that should be as fast as the plain model: in how many cells it is, which cells differ, the widest interval."""
     own = [entry for entry in entries if entry["row"] == row]
     off = [entry for entry in own if not holds_zero(entry)]
     label = own[0]["label"]

@@ -1,4 +1,4 @@
-"""Memory and checkpoints as tables: measured beside the bytes that arithmetic alone asks for, and the paper's GPT-3."""
+"""Memory and checkpoints as tables: measured beside the bytes that arithmetic gives, and the paper's GPT-3."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ Entry = dict[str, Any]
 
 
 def above_mb(entry: Entry) -> float:
-    """Megabytes that training adds to the loaded model, measured."""
+    """Measured megabytes that training adds to the loaded model."""
     return float((entry["peak_mib"] - entry["loaded_mib"]) * MIB / MB)
 
 
 def step_text(step: Entry | None) -> str:
-    """`0.70 [0.68, 0.73]`: a training step's time by full fine-tuning's."""
+    """`0.70 [0.68, 0.73]`: a training step's time over that of full fine-tuning."""
     if step is None or step["slowdown"] is None:
         return EMPTY
     value, low, high = (1 + step["slowdown"][key] / 100 for key in ("median", "low", "high"))
@@ -27,7 +27,7 @@ def step_text(step: Entry | None) -> str:
 
 
 def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
-    """One table a backbone and one for the model of `arithmetic`. `measured`: source -> measurement, whose this is first."""
+    """One table per backbone, and one for the model of `arithmetic`. `measured`: source -> measurement, the main one first."""
     first = next(iter(measured.values()))
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["memory"]):
@@ -80,7 +80,7 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
 def _line(entry: Entry, full: Entry | None, step: Entry | None, source: str, shown: bool) -> tuple[str, ...]:
     floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
     peak = entry["peak_mib"] * MIB / MB
-    weights, gradients, activations = (  # None: an older measurement
+    weights, gradients, activations = (  # None: an older measurement lacks it
         entry[key] / MB if key in entry else None for key in ("weights_bytes", "gradient_bytes", "activation_bytes")
     )
     share = EMPTY if full is None else _number(entry["peak_mib"] / full["peak_mib"], ".2f", n=1)
@@ -110,12 +110,12 @@ def _one(value: float | None, digits: int = 2) -> str:
 
 
 def _number(value: float, form: str, n: int | None = None) -> Number:
-    """n: measurements; None of what arithmetic gives or the paper prints."""
+    """n: the number of measurements; None for values from arithmetic or from the paper."""
     return Number(f"{value:{form}}", value, n=n)
 
 
 def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
-    """The model that no machine here holds: what arithmetic gives beside what the paper prints."""
+    """A model too large for any machine here: the values from arithmetic beside those that the paper prints."""
     if not entries:
         return []
     printed = paper_numbers()

@@ -1,4 +1,4 @@
-"""The probed runs of an experiment, and what every experiment on them shows alike."""
+"""The probed runs of an experiment, and what all experiments on them share in what they show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lora_repro.results import Run, Store, runs
 
 
 def probed(found: Sequence[Run]) -> list[Probed]:
-    """The runs that finished and left arrays, each once, by row, rank and seed."""
+    """The finished runs that left arrays, each once, sorted by row, rank and seed."""
     made: dict[str, Probed] = {}
     for run in found:
         if not run.finished or not run.updates.is_file():
@@ -34,7 +34,7 @@ def probed(found: Sequence[Run]) -> list[Probed]:
 
 @cache
 def _arrays(path: Path, written: int) -> dict[str, Any]:
-    """Of one file as it was `written`; two experiments on the same runs read it once."""
+    """The arrays of one file as of its modification time `written`; experiments on the same runs share the cached arrays."""
     return load_file(path)
 
 
@@ -45,7 +45,7 @@ def exhibits(
     tables: Callable[[Sequence[Probed], tuple[str, ...]], list[Table]],
     draw: Callable[[Sequence[Probed], str, Path], list[Path]],
 ) -> list[Exhibit]:
-    """One exhibit a store that has probed runs. Raises UserError if its runs saw different data or weights."""
+    """One exhibit per store with probed runs. Raises UserError if its runs saw different data or weights."""
     made = []
     for store in stores:
         if not (found := probed(runs(ask.cells, store))):

@@ -29,7 +29,7 @@ from lora_repro.results import Store
 
 @dataclass(frozen=True)
 class Subspaces:
-    """Which directions the updates of two ranks, of two seeds and W share: tables and heat maps."""
+    """Which directions updates share between two ranks, between two seeds, and with W: tables and heat maps."""
 
     title: str
 
@@ -38,13 +38,13 @@ class Subspaces:
 
 
 def _draw(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
-    from lora_repro.report.figures import subspaces  # here: who draws nothing does not wait for matplotlib
+    from lora_repro.report.figures import subspaces  # lazy: matplotlib is slow to import
 
     return subspaces.figures(runs, title, stem)
 
 
 def tables(runs: Sequence[Probed], facts: tuple[str, ...]) -> list[Table]:
-    """Between ranks, between seeds, and with W: a line a layer and matrix, chance in brackets."""
+    """The tables between ranks, between seeds, and with W: one line per layer and matrix, the chance level in brackets."""
     lora = [run for run in runs if run.rank]
     if not lora:
         return []
@@ -86,7 +86,7 @@ def _rows(
 
 
 def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
-    """Mean ± sd over the grids at (i, j), the span of a single pair's, and the chance level max(i, j)/d; as a number the mean."""
+    """Mean ± sd over the grids at (i, j), for n = 1 their range; then the chance level max(i, j)/d. As a number: the mean."""
     values = [float(grid[min(i, grid.shape[0]) - 1, min(j, grid.shape[1]) - 1]) for grid in grids]
     if not values:
         return EMPTY
@@ -96,7 +96,7 @@ def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
 
 
 def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
-    """The table of two ranks with phi(1, 1) of the same seed as its last column, and why that is no evidence."""
+    """The table of two ranks with phi(1, 1) at the same seed as its last column, and a note why that is not evidence."""
     rows = []
     places = [(kind, layer) for kind in lora[0].kinds for layer in lora[0].kept_layers]
     for row, (kind, layer) in zip(table.rows, places, strict=True):
@@ -121,7 +121,7 @@ def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequ
 
 
 def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Table:
-    """phi(W, A, i, 4) at i = 10 % of d, W's directions against A's and against a Gaussian matrix's (Figure 8)."""
+    """phi(W, A, i, 4) at i = 10 % of d, of W's and A's directions, with the chance level i / d (Figure 8)."""
     rows = []
     for kind in lora[0].kinds:
         for layer in lora[0].kept_layers:

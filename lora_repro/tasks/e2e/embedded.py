@@ -1,8 +1,8 @@
 """The embedded E2E-style set: synthetic, generated from our own words, so that a first run needs no download.
 
 It has E2E's eight attributes and its values for price, rating, area and family friendly; names and cuisines
-are ours. Train, dev and test share no MR; some names and (Type, food) pairs appear in dev and test only. Any
-table made from it must say that it is synthetic: its numbers can't be set beside the paper's.
+are ours. Train, dev and test share no MR; some names and (Type, food) pairs are in dev and test only. Any table
+made from it must say that it is synthetic: its numbers are not comparable with the paper's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lora_repro.tasks.e2e.grammar import word_one
 
 SEED = 20210617
 TRAIN_MRS, DEV_MRS, TEST_MRS = 600, 60, 60
-# Texts per MR, drawn with these weights.
+# Numbers of texts per MR and their weights.
 TRAIN_TEXTS = ((1, 2, 3), (0.1, 0.2, 0.7))
 DEV_TEXTS = ((2, 3), (0.5, 0.5))
 TEST_TEXTS = ((5, 6, 7, 8), (1, 1, 1, 1))
@@ -29,7 +29,7 @@ ORDER = ("name", "Type", "food", "price", "customer rating", "area", "family fri
 
 
 def held_out(mr: dict[str, str]) -> bool:
-    """Whether the (Type, food) pair of `mr` is kept out of training: 6 of the 30 pairs."""
+    """Whether the (Type, food) pair of `mr` is excluded from training, as are 6 of the 30 pairs."""
     if "Type" not in mr or "food" not in mr:
         return False
     return (words.TYPES.index(mr["Type"]) + 2 * words.FOODS.index(mr["food"])) % 5 == 0

@@ -1,4 +1,4 @@
-"""The real E2E NLG files: reading, linearising, and proving that they are the original set.
+"""The real E2E NLG files: reading, linearising, and checking that they are the original set.
 
 Source: Novikova et al. 2017, "The E2E Dataset" (CSV, v1.0), and the linearised text files that the LoRA
 authors released (one `input||text ` per line). LoRA paper, section 5.3, uses the original set.
@@ -34,8 +34,8 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 HUB_ID = "tuetschek/e2e_nlg"
-# The default branch holds a loading script, which `datasets` no longer runs. This commit of the hub's own
-# conversion (refs/convert/parquet) holds default/<split>/0000.parquet; the rows are checked like a CSV's.
+# The default branch holds a loading script, which `datasets` no longer runs. This commit of the hub's own conversion
+# (refs/convert/parquet) holds default/<split>/0000.parquet; its rows are checked like those of a CSV file.
 HUB_REVISION = "5061e4307d2e553f9b51ccb73998d7039fe6ed90"
 HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -49,7 +49,7 @@ def linearise(mr: str) -> str:
     Raises UserError when `mr` is not a list of `slot[value]`.
     """
     whole = mr.strip()
-    # Each piece is matched once from its start: a search would begin anew at every letter of a long cell without brackets.
+    # Each piece is matched once from its start: a search would start again at every letter of a long cell without brackets.
     found = [_SLOT.fullmatch(part) for part in whole[:-1].split("], ")]
     slots = [match.groups() for match in found if match and match[1] == match[1].strip()]
     if len(slots) < len(found) or not whole.endswith("]"):
@@ -58,7 +58,7 @@ def linearise(mr: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    # Two training texts hold a line break, written \r\n or \n depending on how the file travelled.
+    # Two training texts hold a line break, which is \r\n or \n depending on how the file was copied.
     return text.replace("\r\n", "\n").strip()
 
 
@@ -107,7 +107,7 @@ def read_file(path: Path, form: str) -> tuple[list[Row], str]:
 
 
 def find_files(folder: str | None, form: str) -> dict[str, Path]:
-    """split -> its file of one text form in `folder`. Raises UserError where one is not there, or is another data set's."""
+    """split -> its file of one text form in `folder`. Raises UserError if one is missing or is of another data set."""
     root = home(folder, "e2e", "E2E", "e2e") / ("" if folder else "e2e")
     refuse_cleaned(str(root))
     if not root.is_dir():
@@ -126,7 +126,7 @@ def find_files(folder: str | None, form: str) -> dict[str, Path]:
 
 
 def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Checked rows of each split from local files of one text form, and file hashes. Raises UserError."""
+    """(checked rows of each split from local files of one text form, file hashes). Raises UserError."""
     splits, hashes = {}, {}
     for split, path in find_files(folder, form).items():
         splits[split], hashes[path.name] = read_file(path, form)
@@ -135,7 +135,7 @@ def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], di
 
 
 def load_hub() -> dict[str, list[Row]]:
-    """Raw rows of each split from the hub's pinned parquet files, held to the same checks as the CSV files.
+    """Raw rows of each split from the hub's pinned parquet files, checked like the CSV files.
 
     Raises NotAvailable when the hub can't be reached, UserError when its rows are not the original ones.
     """

@@ -1,4 +1,4 @@
-"""A small grammar that words a MR as people might: plans, pronouns, aggregation, slips."""
+"""A small grammar that words an MR as people might: sentence plans, pronouns, aggregation, typing errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lora_repro.tasks.e2e.phrases import (
     Clause,
 )
 
-OMIT = 0.06  # of the texts leave one attribute out
-SLIP = 0.05  # of the texts have a slip of the pen
+OMIT = 0.06  # share of texts that leave one attribute out
+SLIP = 0.05  # share of texts with a typing error
 
 
 def with_article(phrase: str) -> str:
@@ -31,7 +31,7 @@ def plural(finite: str) -> str:
 
 
 def _place(mr: dict[str, str], draw: Draw) -> str:
-    """Where it is, from area and near, "" if the MR has neither. Takes both out of `mr`."""
+    """The location, from area and near; "" if the MR has neither. Removes both from `mr`."""
     parts = []
     if "area" in mr:
         parts.append(draw.pick(AREA_PLACES[mr.pop("area")]))
@@ -45,7 +45,7 @@ def _place(mr: dict[str, str], draw: Draw) -> str:
 
 
 def _noun_phrase(mr: dict[str, str], draw: Draw) -> tuple[str, str]:
-    """("cheap Greek pub", "pub"): at most two slots go before the noun, and leave `mr`."""
+    """("cheap Greek pub", "pub"): up to two slots and the food before the noun; all of them are removed from `mr`."""
     noun = mr.pop("Type", None) or draw.pick(NOUNS)
     before: list[str] = []
     for slot, p in (("family friendly", 0.35), ("price", 0.4), ("customer rating", 0.25), ("area", 0.08)):
@@ -63,7 +63,7 @@ def _noun_phrase(mr: dict[str, str], draw: Draw) -> tuple[str, str]:
 
 
 def _opening(name: str, phrase: str, place: str, clause: Clause | None, draw: Draw) -> tuple[str, bool]:
-    """The first sentence, and whether it used `clause`."""
+    """(the first sentence, whether it used `clause`)."""
     a = with_article(phrase)
     at = f" {place}" if place else ""
     bare = place.removeprefix("located ")
@@ -107,7 +107,7 @@ def _joined(finites: list[str], draw: Draw) -> str:
 
 
 def _follow_ups(slots: list[tuple[str, str]], noun: str, draw: Draw) -> list[str]:
-    """Sentences for the slots that the first one left."""
+    """Sentences for the slots that the first sentence did not use."""
     sentences: list[str] = []
     while slots:
         slot, value = slots[0]
@@ -126,7 +126,7 @@ def _follow_ups(slots: list[tuple[str, str]], noun: str, draw: Draw) -> list[str
 
 
 def _slip(text: str, draw: Draw) -> str:
-    """A slip of the pen: no final stop, American spelling, a lower-case sentence, or two letters swapped."""
+    """The text with a slip: no final stop, American spelling, a lower-case sentence, or two letters swapped."""
     kind = draw.uniform(("stop", "spelling", "case", "swap"))
     if kind == "stop":
         return text.removesuffix(".")
@@ -150,7 +150,7 @@ def word_one(mr: dict[str, str], draw: Draw) -> str:
     place = _place(left, draw)
     phrase, noun = _noun_phrase(left, draw)
     slots = list(left.items()) if draw.chance(0.5) else draw.shuffled(list(left.items()))
-    # What is served is most often said first.
+    # The food comes first most often.
     slots.sort(key=lambda item: item[0] != "food" or draw.chance(0.3))
     clause = draw.pick(CLAUSES[slots[0][0]](slots[0][1])) if slots else None
     first, used = _opening(name, phrase, place, clause, draw)

@@ -1,4 +1,4 @@
-"""What the original E2E set is, by counts and checksums, and how its cleaned variants are recognised.
+"""Counts and checksums of the original E2E set, and how its cleaned variants are recognised.
 
 Counts: Novikova et al. 2017, "The E2E Dataset". Cleaned set: Dušek et al. 2019, "Semantic Noise Matters".
 """
@@ -36,7 +36,7 @@ EXPECTED = {
     },
 }
 
-# The cleaned set (Dušek et al. 2019) drops and rewrites MRs: BLEU on it can't be set beside the paper's.
+# The cleaned set (Dušek et al. 2019) drops and rewrites MRs: BLEU on it is not comparable with the paper's.
 MEND = "take the original E2E v1.0 files"
 CLEANED_REASON = f"is the cleaned E2E set, not the original that the paper used; {MEND}"
 CLEANED_IDS = ("gem/e2e_nlg", "e2e_nlg_cleaned")

@@ -1,7 +1,7 @@
-"""Words of the embedded E2E-style data: attribute values and ways to say each. All written for this project.
+"""Words of the embedded E2E-style data: attribute values and wordings of each. All written for this project.
 
-Lists run from the most to the least usual wording; `Draw.pick` prefers the front. A clause is a pair (finite,
-attached): "It serves Greek food" against "a pub serving Greek food".
+Lists run from the most to the least usual wording, and `Draw.pick` prefers the front. A clause is a pair (finite,
+attached): "It serves Greek food", "a pub serving Greek food".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FAMILY = ("yes", "no")
 
 NOUNS = ("place", "venue", "establishment", "eatery", "spot")  # when the MR gives no Type
 
-# Words before the noun: slot -> value -> wordings. Values absent here have none.
+# Words before the noun: slot -> value -> wordings. Values that are missing have none.
 ADJECTIVES: dict[str, dict[str, tuple[str, ...]]] = {
     "price": {
         "cheap": ("cheap", "low-priced", "inexpensive", "low cost"),
@@ -79,7 +79,7 @@ _PRICE_SPANS = {
 
 
 def food_clauses(value: str) -> tuple[Clause, ...]:
-    """Ways to say what is served."""
+    """Clauses that say what is served."""
     return (
         (f"serves {value} food", f"serving {value} food"),
         (f"offers {value} food", f"offering {value} food"),
@@ -91,7 +91,7 @@ def food_clauses(value: str) -> tuple[Clause, ...]:
 
 
 def price_clauses(value: str) -> tuple[Clause, ...]:
-    """Ways to say what it costs."""
+    """Clauses that say what it costs."""
     if value in _PRICE_WORDS:
         word = _PRICE_WORDS[value]
         adjective = ADJECTIVES["price"][value][0]
@@ -111,7 +111,7 @@ def price_clauses(value: str) -> tuple[Clause, ...]:
 
 
 def rating_clauses(value: str) -> tuple[Clause, ...]:
-    """Ways to say how customers rate it."""
+    """Clauses that say how customers rate it."""
     stars = ADJECTIVES["customer rating"][value]
     if value in ("low", "average", "high"):
         article = "an" if value == "average" else "a"
@@ -130,7 +130,7 @@ def rating_clauses(value: str) -> tuple[Clause, ...]:
 
 
 def family_clauses(value: str) -> tuple[Clause, ...]:
-    """Ways to say whether families are welcome."""
+    """Clauses that say whether families are welcome."""
     if value == "yes":
         return (
             ("is family friendly", "that is family friendly"),

@@ -20,7 +20,7 @@ def pairs(rows: Sequence[Row]) -> list[Example]:
 
 
 def grouped(rows: Sequence[Row]) -> list[Example]:
-    """One Example per distinct input, first seen first, its texts as references in row order; no target."""
+    """One Example per distinct input, in order of first appearance, with its texts as references and no target."""
     texts: dict[str, list[str]] = {}
     for mr, text in rows:
         texts.setdefault(mr, []).append(text)
@@ -64,7 +64,7 @@ class E2E(AbstractTask):
 
     @property
     def caption(self) -> str:
-        """What tables print: source, text form, and "synthetic" where the data are."""
+        """What tables print: source, text form, and "synthetic" if the data are generated."""
         if self.source == "embedded":
             return "synthetic E2E-style data (generated, not E2E; raw text)"
         return (
@@ -74,7 +74,7 @@ class E2E(AbstractTask):
     def load(self, folder: str | None) -> Splits:
         """The three splits; `hashes`: each local file's sha256 and, as "rows/<split>", that of the rows.
 
-        `folder` is read by source=folder only. Raises UserError on bad input, NotAvailable without a hub.
+        Only source=folder reads `folder`. Raises UserError on bad input, NotAvailable without a hub.
         """
         if self.source == "folder":
             rows, hashes = load_folder(folder, self.text_form)
@@ -88,19 +88,19 @@ class E2E(AbstractTask):
             find_files(folder, self.text_form)
 
     def ask(self, text: str) -> Example:
-        """A meaning representation, `name[X], eatType[pub]` or linearised as the data are: `name : X | Type : pub`."""
+        """The example for a meaning representation: `name[X], eatType[pub]`, or linearised: `name : X | Type : pub`."""
         mr = linearise(text) if "[" in text else text.strip()
         slots.parse_mr(mr)
         return Example(example_key(mr), mr, "")
 
     def parted(self, text: str) -> list[tuple[int, int]]:
-        """One an attribute, from its name on; the bar after it is still its own."""
+        """One part per attribute, from its name up to and including the bar after it."""
         order = list(slots.parse_mr(text))
         starts = [0, *(at + 1 for at, letter in enumerate(text) if letter == "|")]
         return [(start, self.parts.index(name)) for start, name in zip(starts, order, strict=True)]
 
     def remark(self, example: Example, output: str) -> str:
-        """The slots that the text leaves out, gets wrong or invents."""
+        """The slots that the output leaves out, gets wrong or invents."""
         found = slots.slot_errors(example.input, output)
         return "; ".join(found.details) if found.errors else f"says all {found.slots} slots, and no other"
 
@@ -128,9 +128,9 @@ class E2E(AbstractTask):
         return Scores({metric: values[metric] for metric in self.directions}, per_input)
 
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
-        """Human agreement: each input's last reference as the output, scored against its others.
+        """Human agreement: each input's last reference as the output, scored against its other references.
 
-        Inputs with one reference (14 of E2E's 630) are left out, so n is len of the result.
+        Inputs with one reference (14 of E2E's 630) are left out.
         """
         several = [example for example in examples if len(example.references) >= 2]
         outputs = [example.references[-1] for example in several]

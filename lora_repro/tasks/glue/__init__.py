@@ -1,1 +1,1 @@
-"""Sentence tasks: GLUE's and those in its form, answered by a class, a number or (`text`) a word."""
+"""Sentence tasks: those of GLUE and others in its form, answered by a class, a number or (`text`) a word."""

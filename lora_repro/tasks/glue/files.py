@@ -1,6 +1,6 @@
-"""GLUE's own TSV files (or xz of them) and those of its kind, JSON lines too, or the same rows from the hub.
+"""GLUE's TSV files and similar ones (also as xz or JSON lines), or the same rows from the hub.
 
-Quoting is off: the files hold stray quotation marks, and a reader that pairs them swallows lines. CoLA has no header, so its
+Quoting is off: the files hold stray quotation marks, and a reader that pairs them merges lines. CoLA has no header, so its
 columns are positions. Source of the layouts: the official GLUE archive (gluebenchmark.com).
 """
 
@@ -20,13 +20,13 @@ Row = tuple[str, str | None, str]  # first sentence, second or None, label
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:
-    """One hash for the rows, whatever file they came from."""
+    """One hash of the rows, independent of the file that they came from."""
     lines = ["\t".join(part or "" for part in row) for row in rows]
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
 def find_files(root: str | None, folder: str, files: Mapping[str, str]) -> dict[str, Path]:
-    """split -> its file in `root/folder`. Raises UserError where one is not there."""
+    """split -> its file in `root/folder`. Raises UserError if one is missing."""
     place = home(root, folder, f"{folder} of GLUE", "glue") / folder
     if not place.is_dir():
         raise UserError(f"no folder {place}; paths.data must hold {folder}/ with {', '.join(files.values())}")
@@ -50,9 +50,9 @@ def load_folder(
 
 
 def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool = False) -> list[Row]:
-    """The rows of one TSV file. `columns`: first, second (or null), label: header names, or positions without a header.
+    """The rows of one TSV file. `columns`: first, second (or null), label, as header names or as positions without a header.
 
-    `skip_broken` leaves out lines that have not as many cells as the header: QQP's files hold rows cut in two.
+    `skip_broken`: leave out lines with another number of cells than the header; QQP's files hold rows cut in two.
     """
     lines = [line.removesuffix("\r").split("\t") for line in text.split("\n")]
     lines = [line for line in lines if line != [""]]
@@ -85,7 +85,7 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
 
 
 def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row]:
-    """The rows of a file with a JSON object a line, as SuperGLUE's are. `columns`: first, second (or null), label: its keys."""
+    """The rows of a file with one JSON object per line, as SuperGLUE's. `columns`: the keys of first, second (or null), label."""
     rows: list[Row] = []
     keys = [columns["first"], columns.get("second"), columns["label"]]
     lines = [line for line in text.split("\n") if line not in ("", "\r")]
@@ -119,7 +119,7 @@ def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list
 
 
 def _hub_rows(part: Any, hub: Mapping[str, str]) -> list[Row]:
-    """A column at a time: MNLI has 412,000 rows."""
+    """The rows, read column by column since MNLI has 412,000 of them."""
     columns = part[:]
     first, labels = columns[hub["first"]], columns["label"]
     second = columns[hub["second"]] if hub.get("second") else [None] * len(first)

@@ -16,13 +16,14 @@ from lora_repro.tasks.glue.task import Glue
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture(AbstractTask):
-    """The rows of all `members` together, so that what is trained is trained on every task at once.
+    """The rows of all `members` together, to train on every task at once. Scored by accuracy over all rows.
 
-    Every class of every member is a class of its own (`rte: entailment`), a number the nearest whole one on its scale; so there
-    is one head with an output for each of them, where the source has a head a task: the loss asks for the task, too, which a
-    row's look tells at once. Of each member at most `most` rows are trained on, drawn once (null: all), and `held_out` of its own
-    held-out rows choose, drawn once (0: all); a member that holds out none holds out as many. `names`: the members, as files call
-    them. Scored by accuracy over all rows.
+    Every class of every member is a class of its own (`rte: entailment`), and a number becomes the nearest whole number on its
+    scale. So there is one head with an output per class, where the source has a head per task. The loss thus also asks for the
+    task, which the form of a row gives away.
+
+    names: the members' names in files. most: how many rows of each member to train on, drawn once (null: all). held_out: how many
+    of a member's own held-out rows choose, drawn once (0: all); a member that holds out none holds out this many.
     """
 
     attribution: ClassVar[str] = Glue.attribution
@@ -50,7 +51,7 @@ class Mixture(AbstractTask):
 
     @property
     def source(self) -> str:
-        """Where its data lie: what is generated needs no folder, if every member is."""
+        """The source that needs most: hub if any member needs it, else folder, else embedded."""
         return min((member.source for member in self.members), key=("hub", "folder", "embedded").index)
 
     @property
@@ -59,7 +60,7 @@ class Mixture(AbstractTask):
 
     @property
     def rows(self) -> dict[str, int]:
-        """How many there are, as the members' yamls assert it; nothing where one does not. Held-out ones count as train."""
+        """Row counts from the members' yamls; empty if one of them asserts none. Held-out rows count as train."""
         if not all({"train", *member.scored} <= set(member.rows) for member in self.members):
             return {}
         most = math.inf if self.most is None else self.most
@@ -104,7 +105,7 @@ def labels_of(member: Glue) -> list[str]:
 
 
 def relabelled(member: Glue, example: Example) -> Example:
-    """The example with its label's name in the mixture."""
+    """The example with its label as named in the mixture."""
 
     def called(label: str) -> str:
         return f"{member.name}: {label if member.kind == 'class' else round(float(label))}"
@@ -114,7 +115,7 @@ def relabelled(member: Glue, example: Example) -> Example:
 
 
 def drawn(rows: Sequence[Example], most: int | None) -> Sequence[Example]:
-    """`most` of the rows at most, drawn once, in the order of the file; a file may have its rows by source."""
+    """At most `most` of the rows, drawn at random since a file may be sorted by source, in file order."""
     if most is None or most >= len(rows):
         return rows
     return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), most))]

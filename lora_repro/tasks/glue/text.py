@@ -1,8 +1,8 @@
 """A sentence task as generation: a decoder is asked in words and answers with a label word (LoRA paper, Section 5.5: MNLI).
 
-The same files and readers as `Glue`, and a text for an answer. The paper gives no prompt for MNLI; that of
-conf/task/mnli_text.yaml is the one in which GPT-3 was asked for inference with three answers (Brown et al. 2020, Appendix G,
-ANLI).
+The files and readers are those of `Glue`; the answer is a text. The paper gives no prompt for MNLI. That of
+conf/task/mnli_text.yaml is the prompt with which GPT-3 was asked for inference with three answers (Brown et al. 2020,
+Appendix G, ANLI).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lora_repro.tasks.glue.task import examples as sentences
 
 @dataclass(frozen=True)
 class Asked(Example):
-    """A question in words with the sentences that it is made of, so that one of them can be cut."""
+    """A question in words, with its sentences so that one of them can be cut."""
 
     pair: Example | None = None
     template: str = ""
@@ -33,13 +33,14 @@ class Asked(Example):
 class GlueText(AbstractTask):
     """One sentence task whose answers are the words of `words`: label -> word.
 
-    `template`: the input text, with {first} and, for pairs, {second}. The other fields are those of `Glue`; `scored` names one
-    split. `official`: the rows that each split of the whole set has; where `rows` asserts fewer, the caption says of how many.
-    `whole`: what on a command line reads the whole set, said where such a part is not at hand.
-    `longest`: rows whose sentences have more characters together are left out, and the caption says how many: of MNLI's part
-    three hold hundreds of other rows, swallowed by whoever paired the quotation marks in its files.
-    An answer is right if it is the gold label's word, case and white space at the ends apart; any other text is wrong.
+    - `template`: the input text, with {first} and, for pairs, {second}.
+    - `scored`: one split. The fields that are not listed here are those of `Glue`.
+    - `official`: the number of rows of each split in the whole set; if `rows` asserts fewer, the caption gives both.
+    - `whole`: the overrides that read the whole set, for the error if such a part is not at hand.
+    - `longest`: rows whose sentences together have more characters are left out, and the caption says how many. In the part of
+      MNLI, three rows contain hundreds of others, which a reader that paired quotation marks had merged.
 
+    An answer is right if it is the gold label's word, apart from case and white space at the ends; any other text is wrong.
     Raises UserError on any other value.
     """
 
@@ -88,14 +89,14 @@ class GlueText(AbstractTask):
         return tuple(self.words.values())
 
     def _sentences(self) -> Glue:
-        """The task that reads the files, or the rows of the hub. Raises UserError on what it refuses."""
+        """The task that reads the files or the hub's rows. Raises UserError on values that it refuses."""
         return Glue(
             name=self.name, label=self.label, labels=tuple(self.words), source=self.source, folder=self.folder, files=self.files,
             columns=self.columns, rows=self.rows, scored=(self.scored,), hub=self.hub, held_out=self.held_out,
         )  # fmt: skip
 
     def caption(self, left_out: int = 0) -> str:
-        """What tables print: task, source, how the answer is given, of how many rows a part was at hand, and rows left out."""
+        """What tables print: task, source, that answers are words, how many rows of a split were read, and rows left out."""
         if self.source == "embedded":
             return f"synthetic sentence pairs answered in words (generated, not {self.label})"
         said = [self.scored, "local files" if self.source == "folder" else "the hub"]
@@ -109,7 +110,7 @@ class GlueText(AbstractTask):
         return [split for split, n in self.official.items() if self.rows.get(split, n) != n]
 
     def load(self, folder: str | None) -> Splits:
-        """As `Glue.load`: rows less the held-out ones; the held-out or else the scored ones as dev; the scored ones as test."""
+        """As `Glue.load`: train without the held-out rows; these, or else the scored rows, as dev; the scored rows as test."""
         left_out = 0
         if self.source == "embedded":
             rows = inference.generate()
@@ -121,7 +122,7 @@ class GlueText(AbstractTask):
             whole, hashes = [read.train, read.dev, read.test], read.hashes
             parts = [[pair for pair in part if self._is_whole(pair)] for part in whole]
             lost = [len(part) - len(kept) for part, kept in zip(whole, parts, strict=True)]
-            left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # else dev and test are the same rows
+            left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # without held-out rows dev and test are the same
         train, dev, test = ([self._asked(example) for example in part] for part in parts)
         return Splits(train, dev, test, self.caption(left_out), hashes)
 
@@ -129,7 +130,7 @@ class GlueText(AbstractTask):
         return self.longest is None or len(pair.input) + len(pair.second or "") <= self.longest
 
     def _asked(self, pair: Example) -> Example:
-        """The example in words: its label, wherever it stands, as the label's word."""
+        """The example in words, with its label as the label's word."""
         text = self.template.format(first=pair.input, second=pair.second or "")
         target = self.words[pair.target] if pair.target else ""
         references = tuple(self.words[label] for label in pair.references)
@@ -143,7 +144,7 @@ class GlueText(AbstractTask):
         except UserError as error:
             if not (self._parts() and self.whole):
                 raise
-            # `fetch` has the whole set alone: sent there by the reader's own words, one would come back to the same error.
+            # `fetch` gets only the whole set, so the inner error, which points to it, would lead back to this error.
             raise UserError(
                 f"{folder or 'the data folder'} has no {self.folder}/ with {' and '.join(self.files.values())}, a part of "
                 f"{self.label} that no fetch gets; the whole set (python -m lora_repro fetch glue) is read with: "
@@ -151,7 +152,7 @@ class GlueText(AbstractTask):
             ) from error
 
     def ask(self, text: str) -> Example:
-        """One sentence or, where the task compares two, `first || second`."""
+        """The example for one sentence or, if the task compares two, for `first || second`."""
         pairs = "{second}" in self.template
         first, _, second = (part.strip() for part in text.partition("||" if pairs else "\0"))
         if not first or pairs != bool(second):
@@ -159,15 +160,15 @@ class GlueText(AbstractTask):
         return self._asked(Example("", first, "", second=second or None))
 
     def remark(self, example: Example, output: str) -> str:
-        """The label that the text says, if it says one."""
+        """The label that the output names, or that it names none."""
         return self.label_of(output) or f"none of {', '.join(self.words.values())}"
 
     def label_of(self, output: str) -> str | None:
-        """The label whose word the text is; None if it is no label word."""
+        """The label whose word the output is; None if it is not a label's word."""
         return {word.strip().lower(): label for label, word in self.words.items()}.get(output.strip().lower())
 
     def shorter(self, example: Example) -> Iterator[Example]:
-        """With ever fewer words of the first sentence, the last ones cut first, at least one kept; the second is never cut."""
+        """With fewer and fewer words of the first sentence, cut from its end down to one; the second sentence is never cut."""
         if isinstance(example, Asked) and example.pair is not None:
             words = example.pair.input.split(" ")
             for n in range(len(words) - 1, 0, -1):
@@ -176,11 +177,11 @@ class GlueText(AbstractTask):
                 yield replace(example, input=text, pair=pair)
 
     def quality(self, answers: list[str], gold: list[str]) -> float:
-        """Accuracy of texts against gold label words. Raises UserError where a gold one is none."""
+        """Accuracy of texts against gold label words. Raises UserError if a gold text is not a label's word."""
         return metrics.accuracy(*self._labels(answers, gold))
 
     def _labels(self, answers: Sequence[str], gold: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The labels of both; "none" for an answer that is no label's word."""
+        """(labels of the answers, labels of the gold words); "none" for an answer that is not a label's word."""
         right = [self.label_of(word) for word in gold]
         if None in right:
             raise UserError(f"{gold[right.index(None)]!r} is no label's word; there are {', '.join(self.words.values())}")

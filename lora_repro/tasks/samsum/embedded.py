@@ -1,7 +1,8 @@
 """The embedded SAMSum-shaped set: synthetic chats with summaries, from our own words, so that a first run needs no download.
 
-Two people, one matter (an invitation, a loan, a delay, an errand), greetings and small talk around it; the summary says who, what
-and how it ended. Dev and test have people and things of their own. Numbers made from it can't be set beside the paper's.
+Two people discuss one matter (an invitation, a loan, a delay, an errand), with greetings and small talk around it; the summary
+says who, what and how it ended. Dev and test have people and things of their own. Its numbers are not comparable with the
+paper's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ SIZES = {"train": 400, "dev": 40, "test": 40}
 
 
 class Words(NamedTuple):
-    """What a split talks about."""
+    """The people and things of a split."""
 
     people: tuple[tuple[str, str, str], ...]  # name, he or she, him or her
     things: tuple[str, ...]
@@ -52,7 +53,7 @@ Told = tuple[list[tuple[int, str]], str]  # (speaker 0 or 1, utterance) ..., sum
 
 
 def _first(reason: str) -> str:
-    """ "has to work" as one says it of oneself."""
+    """ "has to work" in the first person."""
     return "I " + reason.replace("has ", "have ").replace("is ", "am ")
 
 
@@ -109,7 +110,7 @@ def _chat(draw: Draw, words: Words) -> tuple[str, str]:
     opening = [(0, draw.uniform(HELLO).format(b[0])), (1, draw.uniform(ANSWER).format(a[0]))]
     if draw.chance(0.4):
         opening += [(1, draw.uniform(TALK)), (0, draw.uniform(REPLY))]
-    if matter is _delay:  # what they are late for is said before it
+    if matter is _delay:  # the event that they are late for is mentioned first
         event = summary.partition(" late for ")[2].partition(" because ")[0]
         opening.append((1, f"Are you coming to {event}?"))
     said = [*opening, *lines, (0, draw.uniform(BYE))]

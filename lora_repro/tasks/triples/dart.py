@@ -1,4 +1,4 @@
-"""DART v1.1.1: from triples out of tables and other data sets to a text about them (LoRA paper, appendix on GPT-2, Table 13)."""
+"""DART v1.1.1: from triples of tables and other data sets to a text about them (LoRA paper, appendix on GPT-2, Table 13)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lora_repro.tasks.triples import embedded, files
 from lora_repro.tasks.triples.files import Entry
 from lora_repro.tasks.triples.task import TriplesTask
 
-WEBNLG = "webnlg2017"  # where WebNLG lies, in or beside DART's folder
+WEBNLG = "webnlg2017"  # WebNLG's folder, in or beside DART's
 
 
 @dataclass(frozen=True)
 class DART(TriplesTask):
     """DART v1.1.1 over one source and one protocol (see `TriplesTask`). Raises UserError on any other value.
 
-    train_from: "dart", or "webnlg": train and dev are WebNLG 2017's, in DART's form, and what is tested is transfer.
+    train_from: "dart"; or "webnlg": train and dev are those of WebNLG 2017 in DART's form, which tests transfer.
     """
 
     source: str
@@ -42,7 +42,7 @@ class DART(TriplesTask):
 
     @property
     def caption(self) -> str:
-        """What tables print, and that training was on WebNLG where it was."""
+        """What tables print; it says so if training was on WebNLG."""
         said = super().caption
         return said if self.train_from == "dart" else f"{said}, trained on WebNLG 2017: a transfer"
 
@@ -64,7 +64,7 @@ class DART(TriplesTask):
 
 
 def _beside(folder: str | None) -> str | None:
-    """WebNLG's folder, of DART's; None, which is where `fetch` puts it, if DART's is. Raises UserError if there is none."""
+    """WebNLG's folder, in or beside DART's `folder`. If that is None, the place of `fetch`, so is this. Raises UserError."""
     if folder is None:
         return None
     dart = Path(folder).expanduser()

@@ -1,8 +1,8 @@
 """The embedded WebNLG- and DART-style sets: synthetic, generated from our own words, so that a first run needs no download.
 
-Invented things with a few invented facts each, and a small grammar that says them. The categories `UNSEEN` and their relations
-are in the WebNLG-style test part only. Any table made from them must say that they are synthetic: their numbers can't be set
-beside the paper's.
+Invented things with a few invented facts each, and a small grammar that puts these into words. The categories `UNSEEN` and their
+relations are in the WebNLG-style test part only. Any table made from them must say that they are synthetic: their numbers are
+not comparable with the paper's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lora_repro.tasks.triples.files import Entry, Triple
 
 SEED = 20170401
 TRAIN, DEV, TEST = 600, 60, 60  # entries
-SIZES, SIZE_WEIGHTS = (1, 2, 3, 4), (2, 3, 3, 2)  # triples of an entry
+SIZES, SIZE_WEIGHTS = (1, 2, 3, 4), (2, 3, 3, 2)  # numbers of triples of an entry, and their weights
 TEXTS = {"train": ((1, 2, 3), (1, 2, 2)), "dev": ((2, 3), (1, 1)), "test": ((1, 2, 3, 4), (1, 2, 3, 2))}
 
 PLACES = ("Ostermouth", "Velmar", "Tarn Hollow", "Quillby", "Marrowdale", "Isenford", "Port Lindow", "Hesket", "Brannoch")
@@ -21,7 +21,7 @@ YEARS = tuple(str(year) for year in range(1871, 2006, 9))
 LENGTHS = ("120 metres", "340 metres", "1.2 kilometres", "95.5 metres", "610 metres", "2 kilometres")
 FIRST = ("Amber", "Cinder", "Heron", "Juniper", "Lantern", "Mallow", "Otter", "Raven", "Sable", "Thistle", "Wren", "Yarrow")
 
-# category -> noun, second words of its names, relation -> (values, ways to say it after "it").
+# category -> (noun, second words of its names, {relation: (values, wordings after "it")}).
 Relations = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 CATEGORIES: dict[str, tuple[str, tuple[str, ...], Relations]] = {
     "Bridge": ("bridge", ("Bridge", "Crossing", "Viaduct"), {
@@ -60,7 +60,7 @@ SEEN, UNSEEN = ("Bridge", "Orchestra", "Dish"), ("Ferry", "Comet")
 
 
 def _drawn(draw: Draw, category: str) -> tuple[Triple, ...]:
-    """One thing of a category and some facts about it, as WebNLG writes them: blanks as underscores."""
+    """One thing of a category with some facts about it, in WebNLG's form: blanks as underscores."""
     _, seconds, relations = CATEGORIES[category]
     name = f"{draw.uniform(FIRST)}_{draw.uniform(seconds)}"
     size = min(draw.weighted(SIZES, SIZE_WEIGHTS), len(relations))
@@ -69,7 +69,7 @@ def _drawn(draw: Draw, category: str) -> tuple[Triple, ...]:
 
 
 def _worded(draw: Draw, category: str, triples: tuple[Triple, ...]) -> str:
-    """One text that says the triples: a sentence or more, the first with the name, clauses joined by "and"."""
+    """One text for the triples: one or more sentences, the first with the name, with clauses joined by "and"."""
     noun, _, relations = CATEGORIES[category]
     name = triples[0][0].replace("_", " ")
     clauses = [
@@ -88,7 +88,7 @@ def _worded(draw: Draw, category: str, triples: tuple[Triple, ...]) -> str:
 def generate(style: str, seed: int = SEED) -> dict[str, list[Entry]]:
     """Entries of train, dev and test: the same for one style and seed on every Python version.
 
-    style: "webnlg", or "dart": relations in upper case, blanks as they are, no categories (and so no unseen one).
+    style: "webnlg", or "dart" with relations in upper case, blanks as they are, and no categories (so none is unseen).
     """
     draw, seen = Draw(seed + (style == "dart")), set[tuple[Triple, ...]]()
     found: dict[str, list[Entry]] = {}

@@ -1,4 +1,4 @@
-"""The real files of WebNLG 2017 and DART v1.1.1: reading XML and JSON, and proving that they are the original sets.
+"""The real files of WebNLG 2017 and DART v1.1.1: reading XML and JSON, and checking that they are the original sets.
 
 Sources: Gardent et al. 2017, "Creating Training Corpora for NLG Micro-Planners" (WebNLG, the challenge's release); Nan et al.
 2021, "DART" (v1.1.1, full). The LoRA paper's appendix on data sets uses both; its scripts read their JSON form.
@@ -24,7 +24,7 @@ Triple = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Entry:
-    """Triples with the texts that say them. notes: of each text, its `comment` (WebNLG) or source (DART)."""
+    """Triples with their texts. notes: each text's `comment` (WebNLG) or source (DART)."""
 
     triples: tuple[Triple, ...]
     texts: tuple[str, ...]
@@ -32,7 +32,7 @@ class Entry:
     category: str = ""
 
     def linear(self, lower_relations: bool) -> str:
-        """`subject : relation : object | ...`, as the authors' scripts write it; DART's relations in lower case."""
+        """`subject : relation : object | ...` as in the authors' scripts, with relations in lower case for DART."""
         return " | ".join(
             f"{subject} : {relation.lower() if lower_relations else relation} : {target}"
             for subject, relation, target in self.triples
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Expected:
-    """A split of an original set: entries, texts, and `entries_sha256`; None is not checked, since no copy was at hand."""
+    """A split of an original set: numbers of entries and texts, and `entries_sha256`. None: not checked, no copy was at hand."""
 
     entries: int | None
     texts: int
@@ -50,12 +50,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Original:
-    """An original set: its title, per split the names of its files ("train/" is a folder of XML files), and what they hold."""
+    """An original set: its title, its file names by split ("train/" is a folder of XML files), and the expected contents."""
 
     title: str
     names: Mapping[str, tuple[str, ...]]
     expected: Mapping[str, Expected]
-    others: str  # a pattern of names that other editions go by
+    others: str  # a pattern of the names of other editions
 
 
 ORIGINALS = {
@@ -90,7 +90,7 @@ ORIGINALS = {
 
 
 def refuse_other_editions(original: Original, name: str) -> None:
-    """Raise UserError if the last part of `name` (a path or a hub id) says that it is another edition."""
+    """Raise UserError if the last part of `name` (a path or a hub id) is the name of another edition."""
     last = "/".join(Path(name).parts[-2:]) if name.lower().startswith("gem/") else Path(name).name
     if re.search(original.others, last.lower()):
         raise UserError(
@@ -99,7 +99,7 @@ def refuse_other_editions(original: Original, name: str) -> None:
 
 
 def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> dict[str, Path]:
-    """split -> its file, or its folder of XML files. Raises UserError where one is not there, or is another edition's."""
+    """split -> its file, or its folder of XML files. Raises UserError if one is missing or of another edition."""
     original, within = ORIGINALS[which], {"webnlg": "webnlg2017"}.get(which, which)
     root = home(folder, within, original.title, which) / ("" if folder else within)
     refuse_other_editions(original, str(root))
@@ -119,7 +119,7 @@ def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -
 
 
 def load(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> tuple[dict[str, list[Entry]], dict[str, str]]:
-    """Checked entries of each split, and the sha256 of each file's bytes (a folder's: of all in a row). Raises UserError."""
+    """(checked entries of each split, sha256 of each file, for a folder of its files in a row). Raises UserError."""
     entries, hashes = {}, {}
     for split, place in find_files(which, folder, splits).items():
         paths = sorted(place.rglob("*.xml")) if place.is_dir() else [place]
@@ -134,7 +134,7 @@ def load(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> tupl
 
 
 def entries_sha256(entries: Iterable[Entry]) -> str:
-    """sha256 of the entries in sorted order, a JSON list of their fields a line: the same for XML and JSON."""
+    """sha256 of the entries, each a JSON list of its fields on a line, sorted: the same for XML and JSON."""
     rows = sorted(json.dumps([e.triples, e.texts, e.notes, e.category], ensure_ascii=False) for e in entries)
     return hashlib.sha256("".join(row + "\n" for row in rows).encode("utf-8")).hexdigest()
 
@@ -190,7 +190,7 @@ def _from_xml(node: ElementTree.Element) -> Entry:
         tuple(_triple((triple.text or "").split(" | ")) for triple in node.iterfind("modifiedtripleset/mtriple")),
         tuple(text.text or "" for text in texts),
         tuple(text.get("comment", "") for text in texts),
-        "" if category == "MISC" else category,  # DART's, which its JSON form leaves out
+        "" if category == "MISC" else category,  # DART's category, which its JSON form leaves out
     )
 
 

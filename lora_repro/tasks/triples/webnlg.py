@@ -1,6 +1,6 @@
 """WebNLG 2017: from DBpedia triples to a text about them (LoRA paper, appendix on GPT-2, Table 14).
 
-Half of the test set is of categories that training does not have: `unseen`.
+Half of the test set is of categories that are not in training (`unseen`).
 """
 
 from __future__ import annotations

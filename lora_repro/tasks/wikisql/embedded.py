@@ -1,8 +1,7 @@
 """The embedded WikiSQL-shaped set: synthetic tables and questions, from our own words, so that a first run needs no download.
 
-As in WikiSQL a split has its own tables, and every question has an answer. A kind of table (concerts, ferries ...) is seen in
-training with other rows and in another order of columns; one kind is kept for dev and test. Numbers made from it can't be set
-beside the paper's.
+As in WikiSQL each split has its own tables. Every question has an answer. A kind of table (concerts, ferries ...) is in training
+with other rows and another order of columns; one kind is kept for dev and test. Its numbers are not comparable with the paper's.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from lora_repro.tasks._draw import Draw
 
 SEED = 20210617
 TABLES = {"train": 120, "dev": 10, "test": 10}
-QUESTIONS = 5  # a table
-UNSEEN = 0.3  # share of dev and test tables of the kind that train has not
+QUESTIONS = 5  # per table
+UNSEEN = 0.3  # share of dev and test tables of the kind that is not in train
 
 
 class Column(NamedTuple):
-    """A column's name, and its values: words, or the whole numbers from `low` to `high`."""
+    """A column's name and its values: words, or the whole numbers from `low` to `high`."""
 
     name: str
     words: tuple[str, ...] = ()
@@ -81,7 +80,7 @@ def _table(draw: Draw, kind: str) -> Table:
 
 
 def _question(draw: Draw, table: Table) -> tuple[str, Query]:
-    """A question and its query, which finds something: its conditions are true of one row drawn for it."""
+    """A question and its query, which has a result: its conditions hold for a row that is drawn first."""
     assert table.rows is not None
     select, *others = draw.shuffled(range(len(table.header)))
     real = table.types[select] == "real"

@@ -1,7 +1,8 @@
 """WikiSQL's own files (salesforce/WikiSQL, data.tar.bz2), or the same with column names in place of whole tables.
 
-<split>.jsonl: {"table_id", "question", "sql": {"sel", "agg", "conds"}} a line. <split>.tables.jsonl: {"id", "header", "types",
-"rows"} a line; where there is none, <split>.headers.jsonl with id and header alone, and no query can be run.
+- <split>.jsonl: {"table_id", "question", "sql": {"sel", "agg", "conds"}} per line.
+- <split>.tables.jsonl: {"id", "header", "types", "rows"} per line; or <split>.headers.jsonl with id and header only, and then no
+  query can be run.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from lora_repro.errors import UserError
 from lora_repro.metrics.sql import Query, Table, from_json
 from lora_repro.tasks._files import find, home, read_text
 
-Row = tuple[Table, str, Query]  # table, question, its query
+Row = tuple[Table, str, Query]  # (table, question, its query)
 SPLITS = ("train", "dev", "test")
 OFFICIAL_TRAIN = 56355
-# Rows that a split may have. 56,317: rebuilt from jkkummerfeld/text2sql-data, where 38 conditions are lost.
+# Numbers of rows that a split may have. 56,317: rebuilt from jkkummerfeld/text2sql-data, where 38 conditions are lost.
 ROWS = {"train": (OFFICIAL_TRAIN, 56317), "dev": (8421,), "test": (15878,)}
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:
-    """sha256 over one JSON list [header, question, select, aggregate, conditions] a row."""
+    """sha256 over one JSON list [header, question, select, aggregate, conditions] per row."""
     digest = hashlib.sha256()
     for table, question, query in rows:
         parts = [table.header, question, query.select, query.aggregate, query.conditions]
@@ -32,7 +33,7 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 
 def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
-    """split -> (questions, tables or headers). Raises UserError where one is not there."""
+    """split -> (file of questions, file of tables or headers). Raises UserError if one is missing."""
     place = home(root, folder, "WikiSQL", "wikisql") / folder
     found = {}
     for split in SPLITS:
@@ -57,7 +58,7 @@ def _lines(path: Path) -> tuple[list[object], str]:
 
 
 def read_tables(path: Path) -> tuple[dict[str, Table], str]:
-    """Table id -> table; and the file's sha256. Raises UserError."""
+    """(table id -> table, the file's sha256). Raises UserError."""
     lines, sha256 = _lines(path)
     tables = {}
     for number, line in enumerate(lines, start=1):
@@ -74,7 +75,7 @@ def read_tables(path: Path) -> tuple[dict[str, Table], str]:
 
 
 def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """(split -> rows, file -> sha256), counts asserted. Raises UserError on anything missing, misshapen or cut."""
+    """(split -> rows, file -> sha256); row counts are checked. Raises UserError on anything missing, malformed or truncated."""
     splits: dict[str, list[Row]] = {}
     hashes: dict[str, str] = {}
     for split, (path, tables_path) in find_files(root, folder).items():

@@ -1,7 +1,8 @@
 """The generated entailment task: does the second sentence follow from the first?
 
-Two rules about what words mean; a small encoder learns both from a thousand rows, and whole-word overlap tells neither.
-(Rules of quantifiers, roles and time were tried: 1,600 rows left full fine-tuning of MiniLM at chance.)
+There are two rules about word meanings, substitution and hypernyms. A small encoder learns both from a thousand rows; whole-word
+overlap reveals neither. (Rules on quantifiers, roles and time were tried: with 1,600 rows full fine-tuning of MiniLM stayed at
+chance.)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _did(name: str, base: str, past: str, negated: bool) -> str:
     return f"{name} did not {base}" if negated else f"{name} {past}"
 
 
-# Agents, actions in the past, things that have two wordings or more.
+# Agents, past-tense actions and things with at least two wordings.
 SAYINGS = tuple(
     tuple(tuple(wording.split(" ")[0] if pool is concepts.ACTIONS else wording for wording in concept)
           for family in pool for concept in family if len(concept) > 1)
@@ -44,7 +45,7 @@ def substitution_follows(first: Sequence[int], second: Sequence[int]) -> bool:
 
 
 def substitution(draw: Draw) -> Case:
-    """ "The doctor fixed the car", "The physician repaired the car"; two words change, both or one of them for good."""
+    """ "The doctor fixed the car", "The physician repaired the car": two words change, and one of them may change its meaning."""
     meant = [draw.index(len(pool)) for pool in SAYINGS]
     meant_2, said, said_2 = list(meant), list[str](), list[str]()
     reworded = draw.sample(range(3), 2)
@@ -65,7 +66,7 @@ def substitution(draw: Draw) -> Case:
 
 
 def hypernym_follows(move: str, negated: bool) -> bool:
-    """Whether "saw a M" follows from "saw a N": M is N's hypernym (up), hyponym (down) or sibling; both negated or not."""
+    """Whether "saw a M" follows from "saw a N": M is N's hypernym (up), hyponym (down) or sibling; both negated or neither."""
     return move == ("down" if negated else "up")
 
 
@@ -90,7 +91,7 @@ RULES: tuple[Callable[[Draw], Case], ...] = (substitution, hypernym)
 
 
 def example(draw: Draw, label: str) -> Example:
-    """One row with that label, by a rule chosen first, so that every rule has both labels equally often."""
+    """One row with this label. The rule is chosen first, so that every rule has both labels equally often."""
     rule = draw.uniform(RULES)
     while True:
         case = rule(draw)

@@ -1,4 +1,4 @@
-"""Words of the generated entailment task: people, things and what they are, actions, states. All written for this project."""
+"""Words of the generated entailment task: names, things by kind, actions, places. All written for this project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ NAMES = (
     "Nina", "Omar", "Petra", "Rosa", "Sami", "Tara", "Ulla", "Viktor", "Wanda", "Yusuf", "Zoe",
 )  # fmt: skip
 
-# What each is: hypernym -> its kinds. Every plural takes an s.
+# Hypernym -> its kinds. Every plural takes an s.
 LIVING = {
     "dog": ("poodle", "beagle", "terrier", "spaniel"),
     "bird": ("parrot", "heron", "sparrow", "pigeon"),

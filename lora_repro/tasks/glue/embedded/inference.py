@@ -1,8 +1,8 @@
 """The generated inference task with MNLI's three answers: synthetic, from our own words, for a first run without a download.
 
-Two sentences of who saw what, one of a thing and one of its kind, its sort or a sister of it, each denied or not. Dev's and
-test's pairs of content words never stand together in a first sentence of train. Numbers made from it can't be set beside the
-paper's.
+Two sentences say who saw what: one names a thing, the other the same thing, its hypernym, a hyponym or a sister term; each may
+be negated. Pairs of content words of dev and test never occur together in a first sentence of train. Its numbers are not
+comparable with the paper's.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from lora_repro.tasks.glue.embedded.parts import held_out, sentence, with_articl
 LABELS = ("entailment", "neutral", "contradiction")
 SEED = 20210617
 SIZES = {"train": 900, "dev": 60, "test": 90}
-MOVES = ("same", "up", "down", "sister")  # what the second sentence names: the same, its kind, a sort of it, another of its kind
+MOVES = ("same", "up", "down", "sister")  # what the second sentence names: the same, a hypernym, a hyponym, a sister term
 
 
 def relation(move: str, denied: bool, denied_too: bool) -> str:
     """The label of "saw a N", "saw a M", each denied or not; M is N, N's hypernym (up), a hyponym (down) or its sister.
 
-    Who saw a poodle saw a dog; who saw no dog saw no poodle; all else about other things may or may not be.
+    Who saw a poodle saw a dog, and who saw no dog saw no poodle. Statements about other things are neutral.
     """
     if denied == denied_too:
         return "entailment" if move in ("same", "down" if denied else "up") else "neutral"
@@ -33,7 +33,7 @@ def _said(name: str, verb: tuple[str, str], thing: str, spot: str, denied: bool)
 
 
 def _pair(draw: Draw) -> tuple[str, str, str, tuple[int, int]]:
-    """(first, second, label, cell of content words); the first names a kind where the second names a sort of it."""
+    """(first, second, label, cell of content words); the move `down` has the hypernym in the first sentence."""
     group, verb = draw.uniform(list(words.KINDS)), draw.index(len(words.SIGHTINGS))
     sort, sister = draw.sample(words.KINDS[group], 2)
     move, denied, denied_too = draw.uniform(MOVES), draw.chance(0.5), draw.chance(0.5)
@@ -45,7 +45,7 @@ def _pair(draw: Draw) -> tuple[str, str, str, tuple[int, int]]:
 
 
 def generate(seed: int = SEED) -> dict[str, list[tuple[str, str, str]]]:
-    """(first, second, label) rows of train (900), dev (60) and test (90), labels equally often: the same on every Python."""
+    """(first, second, label) rows of train (900), dev (60) and test (90), with balanced labels: the same on every Python."""
     draw, seen = Draw(seed), set[tuple[str, str]]()
     splits: dict[str, list[tuple[str, str, str]]] = {}
     for split, size in SIZES.items():

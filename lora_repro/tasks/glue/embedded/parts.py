@@ -1,4 +1,4 @@
-"""What every generated sentence task is made of, and the English that all of them need: articles, capitals, stops."""
+"""What the generated sentence tasks share: the row type, the held-out cells, and English articles, capitals and stops."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from lora_repro.tasks.glue.files import Row
 
-# One in so many cells (frame or first content word, second content word) is kept for dev.
+# One in HOLD_OUT cells (frame or first content word, second content word) is kept out of train.
 HOLD_OUT = 5
 
 
 class Example(NamedTuple):
-    """A row, the kind of frame or rule that made it, and the cell of content words that decides its split."""
+    """A row, the task or rule that made it, and the cell of content words that decides its split."""
 
     row: Row
     kind: str
@@ -19,7 +19,7 @@ class Example(NamedTuple):
 
 
 def held_out(cell: tuple[int, int]) -> bool:
-    """Whether a pair of words is kept for dev. Each word alone is shown in train too."""
+    """Whether a pair of words is kept out of train. Each word alone occurs in train, too."""
     return (cell[0] + 2 * cell[1]) % HOLD_OUT == 0
 
 

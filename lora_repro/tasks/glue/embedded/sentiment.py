@@ -9,7 +9,7 @@ from lora_repro.tasks.glue.embedded.sentiment_frames import DIRECT, FLIPPED, FRA
 
 LABELS = ("negative", "positive")
 
-# In five rows of nine the words tell the label, in two they mislead, in two they cancel out.
+# In five of nine rows the words agree with the label, in two they contradict it, in two they cancel out.
 GROUPS = (DIRECT,) * 5 + (FLIPPED,) * 2 + (MIXED,) * 2
 OPENER, WITHIN = 0.2, 0.25  # "All in all, ...", "the plot in this film"
 
@@ -17,7 +17,7 @@ PARTS = tuple((domain, noun, kind) for domain in words.DOMAINS for noun, kind in
 
 
 def _opinions(draw: Draw, suffix: str, positive: bool, noun: str, kind: str, kind_t: str) -> dict[str, str]:
-    """The fields ending in `suffix`, all of one polarity."""
+    """The fields with `suffix` in their names, all of one polarity."""
     side = 0 if positive else 1
     adjective = draw.uniform(words.ADJECTIVES[kind][side])
     adjective_t = draw.uniform([word for word in words.ADJECTIVES[kind_t][side] if word != adjective])
@@ -39,7 +39,7 @@ def _opinions(draw: Draw, suffix: str, positive: bool, noun: str, kind: str, kin
 
 
 def fill(frame: str, part: int, positive: bool, draw: Draw) -> str:
-    """The frame as a sentence about PARTS[part], of the wanted polarity."""
+    """The frame filled in as a sentence about PARTS[part] with this polarity."""
     domain, noun, kind = PARTS[part]
     noun_t, kind_t = draw.uniform([other for other in domain.parts if other[0] != noun])
     i, me, my, i_was = draw.uniform(words.SELVES)
@@ -68,7 +68,7 @@ def fill(frame: str, part: int, positive: bool, draw: Draw) -> str:
 
 
 def example(draw: Draw, label: str) -> Example:
-    """One row with that label."""
+    """One row with this label."""
     frame, part = draw.uniform(draw.uniform(GROUPS)), draw.index(len(PARTS))
     text = fill(frame, part, label == "positive", draw)
     return Example((text, None, label), "sentiment", (FRAMES.index(frame), part))

@@ -1,10 +1,11 @@
-"""Frames of the generated sentiment task: sentences whose label lies in how the opinion words are put together.
+"""Frames of the generated sentiment task: sentences whose label depends on how the opinion words are combined.
 
 A field ending in `same` is filled with an opinion of the label's own polarity, one ending in `other` with the
-opposite; the same frames serve both labels, so no function word and no length gives one away.
-s, t: two parts reviewed ("the plot"); n, an: bare noun, with article; x..: article and adjective ("a dull");
-a..: article, adjective and noun; v, b: verb in the past, base; o: noun phrase of opinion; l, ling: like or hate;
-h: hoped or feared; g: good or bad.
+opposite. Both labels use the same frames, so no function word and no length reveals the label.
+
+- s, t: two parts reviewed ("the plot"); n, an: a bare noun, with article.
+- x..: article and adjective ("a dull"); a..: article, adjective and noun.
+- v, b: verb in the past, base; o: noun phrase of opinion; l, ling: like or hate; h: hoped or feared; g: good or bad.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DIRECT = (
     "{s} was not exactly {same}, but {t} was {very} {same_t}",
     "what stays with {me} is the {same} {n}",
 )
-# They are its opposite, and a negation or a surprise turns them round.
+# They are of the opposite polarity, and a negation or a surprise reverses them.
 FLIPPED = (
     "{s} was not at all {other}",
     "{s} was not {other}, and {t} was not {other_t} either",
@@ -53,7 +54,7 @@ FLIPPED = (
     "it would be wrong to call {s} {other}",
     "if {s} was {other}, {i} did not notice",
 )
-# One of each: the main clause, or the clause after "but", decides.
+# One of each polarity: the main clause, or the clause after "but", decides.
 MIXED = (
     "{s} was {other}, but {t} was {same_t}",
     "{s} was {other}, but {whole} {v_same} {me}",

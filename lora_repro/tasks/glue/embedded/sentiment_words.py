@@ -1,6 +1,6 @@
-"""Words of the generated sentiment task: what is reviewed, and what can be said of it. All written for this project.
+"""Words of the generated sentiment task: what is reviewed, and opinions on it. All written for this project.
 
-Each list of opinions is a pair (positive, negative) of equal length, so that no count of words tells the label.
+Each list of opinions is a pair (positive, negative) of equal length, so that no count of words reveals the label.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ Pair = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Domain(NamedTuple):
-    """A kind of thing reviewed: "film", "films", "I have seen one", "in this film", its parts with their kind."""
+    """A kind of thing reviewed: "film", "films", "seen" (I have seen one), "in this film", its parts with their kind."""
 
     whole: str
     wholes: str

@@ -1,8 +1,8 @@
 """The embedded GLUE-shaped tasks: synthetic, generated from our own words, so that a first run needs no download.
 
-One task for each shape in GLUE: a sentence classified, a pair classified, a pair scored. Train and dev share no
-row, and dev's pairs of content words (or of frame and content word) never stand together in a first sentence of train. Any table
-made from them must say that they are synthetic: their numbers can't be set beside the paper's.
+One task for each form in GLUE: a sentence classified, a pair classified, a pair scored. Train and dev share no row, and pairs of
+content words (or of frame and content word) in dev never occur together in a first sentence of train. Any table made from them
+must say that they are synthetic: their numbers are not comparable with the paper's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lora_repro.tasks.glue.files import Row
 SEED = 20210617
 SIZES = {"train": 1800, "dev": 400}
 
-# Name -> its labels (none where a score is predicted), and how one row with a label is drawn.
+# Name -> (its labels, none if a score is predicted; the function that draws one row with a label).
 _TASKS: dict[str, tuple[tuple[str, ...], Callable[[Draw, str], Example]]] = {
     "sentiment": (sentiment.LABELS, sentiment.example),
     "entailment": (entailment.LABELS, entailment.example),
@@ -39,7 +39,7 @@ def labels(name: str) -> tuple[str, ...]:
 
 
 def examples(name: str, seed: int = SEED) -> dict[str, list[Example]]:
-    """The rows of train and dev with what they were made from: the same for one seed on every Python version."""
+    """The rows of train and dev with what they were made from, the same for one seed on every Python version."""
     classes, example = _task(name)
     draw, seen = Draw(seed), set[tuple[str, str | None]]()
     splits: dict[str, list[Example]] = {}

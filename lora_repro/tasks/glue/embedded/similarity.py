@@ -1,8 +1,8 @@
-"""The generated similarity task: how near in meaning are two sentences, from 0.0 (unrelated) to 5.0 (the same)?
+"""The generated similarity task: how close in meaning are two sentences, from 0.0 (unrelated) to 5.0 (the same)?
 
-A sentence tells an event; the other tells the same event after some edits, or another event. The score is computed
-from the two events alone, by `COSTS`. Wordings, passive voice and the place of the time cost nothing, so that two
-sentences with few words in common may mean the same; one swap or "not" costs much and changes hardly a word.
+One sentence describes an event, the other the same event after some edits, or another event. The score is computed from the two
+events alone, by `COSTS`. Wording, passive voice and the position of the time cost nothing, so two sentences with few words in
+common may mean the same; a swap or "not" costs much but changes hardly a word.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from lora_repro.tasks.glue.embedded import similarity_words as words
 from lora_repro.tasks.glue.embedded.parts import Example, sentence
 from lora_repro.tasks.glue.embedded.similarity_words import Family
 
-At = tuple[int, int]  # family, concept in it
+At = tuple[int, int]  # (family, concept in it)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what, to whom (None: an action without a receiver), how many of them, where and when (None: not said)."""
+    """Who did what, to whom (None: an action without a receiver), how many did it, where and when (None: not stated)."""
 
     agent: At
     action: At
@@ -39,7 +39,7 @@ POOLS: dict[str, tuple[Family, ...]] = {
     "time": words.TIMES,
     "receiver": words.AGENTS,
 }
-# Slot -> what it costs to drop it, to put a near concept for it, to put a far one.
+# Slot -> the cost of dropping it, of replacing it by a near concept, of replacing it by a far one.
 COSTS: dict[str, tuple[float, float, float]] = {
     "agent": (0.0, 1.0, 1.6),
     "action": (0.0, 1.2, 2.0),
@@ -62,7 +62,7 @@ def _cost(slot: str, first: At | None, second: At | None) -> float:
 
 
 def score(first: Event, second: Event) -> float:
-    """How near in meaning: 5.0 less the costs of what differs; a shared detail is all that other events have."""
+    """The similarity: 5.0 minus the costs of what differs. Unrelated events score only for a shared place and time."""
     if all(getattr(first, slot)[0] != getattr(second, slot)[0] for slot in ("agent", "action", "thing")):
         shared = [
             slot for slot in ("place", "time") if getattr(first, slot) == getattr(second, slot) is not None
@@ -82,7 +82,7 @@ def _concept(draw: Draw, pool: tuple[Family, ...]) -> At:
 
 
 def draw_event(draw: Draw) -> Event:
-    """Any event."""
+    """A random event."""
     transfer = draw.chance(0.4)
     agent = _concept(draw, words.AGENTS)
     receiver = None
@@ -101,7 +101,7 @@ def draw_event(draw: Draw) -> Event:
 
 
 def _other(draw: Draw, pool: tuple[Family, ...], at: At) -> At:
-    """Another concept: half of the time of the same family."""
+    """Another concept, half of the time of the same family."""
     if draw.chance(0.5):
         return at[0], draw.uniform([n for n in range(len(pool[at[0]])) if n != at[1]])
     family = draw.uniform([n for n in range(len(pool)) if n != at[0]])
@@ -109,7 +109,7 @@ def _other(draw: Draw, pool: tuple[Family, ...], at: At) -> At:
 
 
 def edit(draw: Draw, event: Event, slot: str) -> Event:
-    """The event with that one thing changed, or as it is where there is nothing to change."""
+    """The event with this slot changed, or unchanged if there is nothing to change."""
     if slot == "negation":
         return replace(event, negated=not event.negated)
     if slot == "swap":
@@ -130,15 +130,15 @@ def edit(draw: Draw, event: Event, slot: str) -> Event:
     pool = POOLS.get(slot) or (words.ACTIONS if event.receiver is None else words.TRANSFERS)
     persons = (event.agent, event.receiver) if slot in ("agent", "receiver") else ()
     changes[slot] = _other(draw, pool, at)
-    while changes[slot] in persons:  # nobody deals with himself
+    while changes[slot] in persons:  # agent and receiver must differ
         changes[slot] = _other(draw, pool, at)
     return replace(event, **changes)
 
 
 EDITS = ("negation", "swap", "number", *COSTS)
-# How many edits, with equal chances; None: another event altogether.
+# Numbers of edits, each entry equally likely; None: an entirely different event.
 AMOUNTS = (0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4, None, None)
-KEEP_DETAIL = 0.5  # of the other events happen where, or when, the first did
+KEEP_DETAIL = 0.5  # the chance that such an event keeps the place, or the time, of the first
 
 
 def draw_pair(draw: Draw) -> tuple[Event, Event]:
@@ -160,7 +160,7 @@ def _say(draw: Draw, family: Family, concept: int) -> str:
 
 
 def tell(draw: Draw, event: Event) -> str:
-    """The event in one sentence: its wordings, its voice and the place of the time are free."""
+    """The event in one sentence, with random wordings, voice and position of the time."""
     agent = _say(draw, words.AGENTS[event.agent[0]], event.agent[1])
     who = f"the {words.NUMBERS[event.number]}{agent}{'s' if event.number else ''}"
     thing = f"the {_say(draw, words.OBJECTS[event.thing[0]], event.thing[1])}"

@@ -1,6 +1,6 @@
 """Words of the generated similarity task: concepts in families, each concept with its wordings. All written for this project.
 
-Two wordings of one concept mean the same; two concepts of one family are near, of two families far.
+Two wordings of one concept mean the same; two concepts of one family are near, those of two families are far.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OBJECTS: tuple[Family, ...] = (
     (("photograph", "photo"), ("map", "chart"), ("poster", "placard"), ("postcard",)),
     (("coat", "overcoat"), ("hat", "cap"), ("suitcase", "travel bag"), ("scarf", "shawl")),
 )
-# Past (and participle), base: one doer and one thing.
+# "past base" of actions with an agent and a thing; the past is the participle, too.
 ACTIONS: tuple[Family, ...] = (
     (("repaired repair", "fixed fix", "mended mend"), ("cleaned clean",), ("polished polish",), ("repainted repaint",)),
     (("damaged damage",), ("destroyed destroy", "wrecked wreck"), ("burned burn",), ("scratched scratch",)),
@@ -32,8 +32,8 @@ ACTIONS: tuple[Family, ...] = (
     (("bought buy", "purchased purchase"), ("sold sell",), ("borrowed borrow",), ("ordered order",)),
     (("hid hide", "concealed conceal"), ("found find", "discovered discover"), ("lost lose", "mislaid mislay")),
 )  # fmt: skip
-PARTICIPLES = {"hid": "hidden", "gave": "given"}  # where it is not the past
-# The same with a receiver: "gave the car to the nurse".
+PARTICIPLES = {"hid": "hidden", "gave": "given"}  # those that differ from the past
+# The same for actions with a receiver: "gave the car to the nurse".
 TRANSFERS: tuple[Family, ...] = (
     (("gave give",), ("donated donate",), ("offered offer",)),
     (("sold sell",), ("lent lend", "loaned loan"), ("rented out rent out", "hired out hire out")),
