@@ -111,8 +111,8 @@ def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(
 ) -> None:
     named = ["task=e2e", "backbone=random_llama", "profile=smoke", "train.precision=fp32"]
     assert printed(capsys, adapter, *MRS, *named) == printed(capsys, text, *MRS)
-    assert "name its task=" in mistake(capsys, adapter, MRS[0])
-    assert "which untrained 2-layer gpt2 has not" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
+    assert "give task=NAME" in mistake(capsys, adapter, MRS[0])
+    assert "which untrained 2-layer gpt2 lacks" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
 
 
 def test_pairs_and_labels(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,7 +168,7 @@ def test_what_is_not_plain_lora_is_refused(settings: dict[str, Any], says: str, 
         (lambda t: {k.replace("layers.1", "layers.7"): v for k, v in t.items()}, "layers.7"),
         (lambda t: {k: v[:, :-1].contiguous() if "lora_A" in k else v for k, v in t.items()}, "shape"),
         (lambda t: {k: v * float("nan") for k, v in t.items()}, "NaN"),
-        (lambda t: t | {"base_model.model.lm_head.weight": torch.ones(2)}, "beside LoRA's"),
+        (lambda t: t | {"base_model.model.lm_head.weight": torch.ones(2)}, "other than LoRA's"),
         (lambda t: {"other": torch.ones(1)}, "no LoRA tensor"),
     ],
 )

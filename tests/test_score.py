@@ -101,7 +101,7 @@ def test_a_reference_file_without_blank_lines_holds_one_each(files: Any) -> None
         ("a\n", "x\n\ny\n", "1 predictions in {p} but 2 groups of references in {r}"),
         ("", "x\n", "{p} is empty"),
         ("a\n", "", "{r} is empty"),
-        ("a\n", "\n\n", "{r} holds blank lines only"),
+        ("a\n", "\n\n", "{r} has only blank lines"),
         (b"caf\xe9\n", "x\n", "{p} is not UTF-8 (byte 3)"),
         ("a\n", b"\xff\xfex\n", "{r} is not UTF-8 (byte 0)"),
     ],
@@ -186,4 +186,4 @@ def test_other_data_than_the_run_s_are_said(
     model = SimpleNamespace(config=config, task=task, hashes={"dev.tsv": "1"}, answer=lambda test: ["y"])
     monkeypatch.setattr(opened, "open_checkpoint", lambda folder, composed: model)
     assert score_checkpoint(Path("x")) == ({"accuracy": 1.0}, 1)
-    assert ("are not those that this run was scored on" in capsys.readouterr().err) is said
+    assert ("these are not the data that the run was scored on" in capsys.readouterr().err) is said
