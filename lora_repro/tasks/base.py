@@ -122,7 +122,7 @@ class AbstractTask(abc.ABC):
         shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
         if shortened is None:
             what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
-            raise UserError(f"input {example.key} is too long, and {what}; raise data.max_length")
+            raise UserError(f"input {example.key} is too long, and {what}: raise data.max_length")
         return shortened
 
     def remark(self, example: Example, output: str) -> str:
@@ -135,11 +135,11 @@ class AbstractTask(abc.ABC):
 
     def quality(self, answers: list[str], gold: list[str]) -> float:
         """`metric` of answers that are classes or numbers; NaN where it is undefined. Raises UserError where they are texts."""
-        raise UserError("a text has no single gold answer: choose by train.select_by=loss")
+        raise UserError("a text has no single gold answer to select by: set train.select_by=loss")
 
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
         """Each input's last reference as an output, and the examples with the others as references.
 
         Inputs with fewer than two references are left out. Raises UserError where the task has one answer an input.
         """
-        raise UserError("this task has one answer an input: there is no human row to score")
+        raise UserError("this task has one answer per input: there are no human texts to score (method=human)")
