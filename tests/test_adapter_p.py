@@ -359,7 +359,7 @@ def test_one_block_keeps_its_adapter(dropped: int) -> None:
     with pytest.raises(UserError, match=f"method.dropped={dropped} must be below the backbone's 2 blocks"):
         method.apply(backbone)
     assert set(backbone.model.state_dict()) == names
-    with pytest.raises(UserError, match="the backbone has 2 blocks"):
+    with pytest.raises(UserError, match="must be below the backbone's 2 blocks"):
         method.count(shape)
 
 

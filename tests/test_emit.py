@@ -68,9 +68,9 @@ def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said
 
     text = emit.wandb_sweep(points("a=1 seed=0", "a=1 seed=1", "a=2 seed=0"))
     assert yaml.safe_load(text)["parameters"] == {"a": {"values": ["1", "2"]}, "seed": {"values": ["0"]}}
-    with pytest.raises(UserError, match="no grid"):
+    with pytest.raises(UserError, match="a W&B sweep is a grid, and"):
         emit.wandb_sweep(points("a=1 b=1 seed=0", "a=2 b=2 seed=0"))
-    with pytest.raises(UserError, match="no grid"):
+    with pytest.raises(UserError, match="a W&B sweep is a grid, and"):
         emit.wandb_sweep(points("a=1 seed=0", "b=1 seed=0"))
 
 

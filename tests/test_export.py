@@ -156,7 +156,7 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.
     assert "is not empty" in mistake([str(runs["text"]), "--to", target], capsys)
     assert "infix=0" not in mistake([str(tmp_path), "--to", str(tmp_path / "x")], capsys)
     merging = [str(runs["prefix"]), "--to", str(tmp_path / "x"), "--format", "merged"]
-    assert "has no place for" in mistake(merging, capsys)
+    assert "this method cannot be merged" in mistake(merging, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
 
 

@@ -574,7 +574,7 @@ def test_without_counts_any_number_of_rows_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", IN_FILES)
 @pytest.mark.parametrize("label", ["2", "", "Entailment", "-"])
 def test_a_label_outside_the_set_is_refused(name: str, label: str, tmp_path: Path) -> None:
-    kind, label_of = ("is no number", "high") if name == "stsb" else ("is not one of", label)
+    kind, label_of = ("is not a number", "high") if name == "stsb" else ("is not one of", label)
     for split in splits_of(name):
         rows = sample(name, split)
         write(tmp_path, name, **{split: [rows[0], (*rows[1][:2], label_of), *rows[2:]]})
@@ -589,7 +589,7 @@ def test_a_label_outside_the_set_is_refused(name: str, label: str, tmp_path: Pat
 @pytest.mark.parametrize("score", ["", "5,0", "five", "1.0 2.0"])
 def test_a_score_that_is_no_number_is_refused(score: str, tmp_path: Path) -> None:
     write(tmp_path, "stsb", train=[("a", "b", score), *sample("stsb", "train")[1:]])
-    refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", repr(score), "no number")
+    refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", repr(score), "is not a number")
 
 
 def bad_file(tmp_path: Path, name: str, content: bytes, *parts: str, split: str = "train") -> None:

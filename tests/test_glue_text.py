@@ -139,7 +139,7 @@ def test_an_answer_is_the_word_and_nothing_else() -> None:
 
 def test_gold_that_is_no_label_is_refused() -> None:
     assert task().score(["none"], [Example("k", "x", "", ("True",))]).values == {"accuracy": 0}
-    refused(lambda: task().quality(["perhaps"], ["perhaps"]), "'perhaps' is no label's word")
+    refused(lambda: task().quality(["perhaps"], ["perhaps"]), "'perhaps' is not a label's word")
 
 
 def test_the_first_sentence_loses_its_last_words_and_the_second_none(folder: Path) -> None:

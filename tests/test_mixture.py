@@ -111,7 +111,7 @@ def test_frozen_adapters_come_from_one_trained_run() -> None:
     with pytest.raises(UserError, match="that run trained nothing"):
         method.begin(trainable, [untrained])
     for n in (0, 2):
-        with pytest.raises(UserError, match=f"needs one run to start from, not  {n}"):
+        with pytest.raises(UserError, match=f"needs one run to start from, not {n}"):
             method.check_starts(n)
 
 

@@ -48,7 +48,7 @@ def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
     monkeypatch.setattr(beam, "_generated", lambda *given: 2)
-    with pytest.raises(UserError, match="not the same work"):
+    with pytest.raises(UserError, match="they did not do the same work"):
         beam.measure(TINY, "random_llama", 1, 1)
 
 

@@ -129,7 +129,7 @@ def test_several_processes_a_run_are_said_not_to_be_counted_in(tmp_path: Path) -
     asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]
     two = plan.totals(plan.lines(cells([*asked, "launch.processes=2"])))
     assert any("for one process; launch.processes=2 would share" in text for text in two)
-    assert not any("of one process" in text for text in plan.totals(plan.lines(cells(asked))))
+    assert not any("for one process" in text for text in plan.totals(plan.lines(cells(asked))))
 
 
 def test_what_does_not_fit_the_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

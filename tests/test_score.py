@@ -130,10 +130,10 @@ def test_missing_file_folder_and_unknown_task(
 
 def test_what_would_not_be_read_is_refused(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--references", "r.txt", "--predictions", "nowhere.txt"]) == 2
-    assert "leave out --predictions" in capsys.readouterr().err
+    assert "--predictions is for scoring files, not a checkpoint: leave it out" in capsys.readouterr().err
     for option in ("--data", "--task", "--backbone", "--profile"):
         assert main([*files("a\n", "a\n"), option, "x"]) == 2
-        assert f"{option} is of a checkpoint" in capsys.readouterr().err
+        assert f"{option} is for a checkpoint" in capsys.readouterr().err
 
 
 def test_no_java_exits_3(

@@ -355,9 +355,9 @@ def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}", "tune.most=3"]
     losses(monkeypatch, 1e-3)
-    with pytest.raises(UserError, match=r"a trial of lora starts from .*: it did not start"):
+    with pytest.raises(UserError, match=r"a trial of lora needs the run .*, which is not finished: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
-    with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
+    with pytest.raises(UserError, match=r"starts=.*similarity.*: set starts=null"):
         tune.shortened(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
 
 
