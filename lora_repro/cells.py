@@ -236,7 +236,7 @@ def _check_named(config: DictConfig) -> None:
     table = config.row.table
     if table and not config.row.label:
         timed = "bench" in config  # a table of measurements
-        how = f"trains nothing: {table} is its verb" if timed else f"needs its rows: run it as experiment={table}, without -m"
+        how = f"trains nothing: use its verb {table}" if timed else f"needs its rows: run it as experiment={table}, without -m"
         raise UserError(f"experiment {table} {how}")
 
 

@@ -64,10 +64,10 @@ VERBS = {
 VARIABLE = "LORA_REPRO_VERBOSITY"
 TOGETHER = "LORA_REPRO_TOGETHER"  # set for runs that share a terminal
 OPTIONS = {
-    "--quiet": "results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
-    "--verbose": "an error with its traceback, and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
-    "--config-dir": "DIR: yaml files of yours beside conf/, as DIR/method/mine.yaml (or LORA_REPRO_CONFIG_DIR)",
-    "--trust": "PACKAGE,...: their classes may be named by a _target_ as ours may (or LORA_REPRO_TRUST)",
+    "--quiet": "print results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
+    "--verbose": "print an error's traceback and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
+    "--config-dir": "DIR: also read your own yaml files, such as DIR/method/mine.yaml (or LORA_REPRO_CONFIG_DIR)",
+    "--trust": "PACKAGE,...: a _target_ may also name classes of these packages (or LORA_REPRO_TRUST)",
 }
 KEPT = {"--config-dir": place.OWN, "-cd": place.OWN, "--trust": place.TRUSTED}  # options with a value
 GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
@@ -145,7 +145,7 @@ def taken(arguments: Sequence[str]) -> list[str]:
             folder = KEPT[name] == place.OWN
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
                 what = "a folder" if folder else "a package"
-                raise errors.UserError(f"{name} wants {what}{f', which {value} is not' if value else ''}")
+                raise errors.UserError(f"{name} needs {what}{f', and {value} is not one' if value else ''}")
             os.environ[KEPT[name]] = str(Path(value).absolute()) if folder else value
         elif item in ("--quiet", "--verbose"):
             os.environ[VARIABLE] = item.removeprefix("--")
@@ -203,14 +203,14 @@ def heed_signals() -> None:
 def interrupted(stop: KeyboardInterrupt) -> int:
     """Say which signal stopped the command; returns its exit code."""
     what = "SIGTERM" if isinstance(stop, errors.Terminated) else "Ctrl-C"
-    said = f"stopped by {what}; the same command goes on from there"
+    said = f"stopped by {what}; run the same command again to resume"
     print(paint("error:", RED, sys.stderr), said, file=sys.stderr, flush=True)
     return int(getattr(stop, "exit_code", 130))
 
 
 def overview() -> str:
     """Every verb with the first line of its help."""
-    lines = ["lora-repro VERB ...  (or python -m lora_repro VERB ...); VERB --help says more", ""]
+    lines = ["lora-repro VERB ...  (or python -m lora_repro VERB ...); VERB --help explains one", ""]
     for verb, module in VERBS.items():
         first = (ast.get_docstring(_tree(module)) or "").partition("\n")[0]
         lines.append(f"  {verb:<10}  {first}")
@@ -294,7 +294,7 @@ def warn(text: str) -> None:
 def unmirrored(arguments: Sequence[str], what: str) -> None:
     """If a tracker was asked for, say that `tracker=` has no effect on a command that starts no run."""
     if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
-        say(f"tracker: {what} are not mirrored, runs are")
+        say(f"tracker= has no effect here: {what} are not mirrored, only runs")
 
 
 def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
@@ -323,7 +323,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as those of all commands."""
 
     def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; {self.prog} --help says more")
+        raise errors.UserError(f"{message}; see {self.prog} --help")
 
 
 def parser(verb: str, description: str | None) -> argparse.ArgumentParser:

@@ -117,7 +117,7 @@ def subset(examples: Sequence[Example], n: int | None, seed: int, last: bool = F
         return list(examples)
     if n > len(examples):
         raise UserError(
-            f"{n} examples asked for, but the split has {len(examples)}; lower data.n_train/n_dev/n_test/shots"
+            f"{n} examples asked for, but the split has {len(examples)}: lower data.n_train, n_dev, n_test or shots"
         )
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(examples), generator=generator)

@@ -1,15 +1,14 @@
-"""Errors that a user can mend: programs catch `UserError` at the top, print `error: <line>` and exit with its `exit_code`.
+"""Errors that a user can fix: programs catch `UserError` at the top, print `error: <line>` and exit with its `exit_code`.
 
 exit codes of every command:
   0     done
-  1     something failed that we did not foresee (a traceback says where); of doctor: something needed is missing;
-        of verify: a cell differs
-  2     a mistake in what was asked for; the line after `error:` says how to mend it. Of a sweep: its first failed run's code;
-        of verify: no cell differs, but one was not run
+  1     an unexpected failure (a traceback shows where); doctor: something needed is missing; verify: a cell differs
+  2     a mistake in the command; the line after `error:` says how to fix it. A sweep exits with its first failed run's code;
+        verify: no cell differs, but not every cell is reproduced
   3     this machine lacks something: Java, the model hub, a package, a backbone
-  75    come back later: another process has this run, or SIGTERM stopped it; training writes its checkpoint first
-  130   Ctrl-C; the same command goes on from the checkpoint
-  141   whoever read the output has gone, as in `| head`
+  75    try again later: another process holds this run, or SIGTERM stopped it (training writes a checkpoint first)
+  130   Ctrl-C; run the same command again to resume from the checkpoint
+  141   the reader of the output has gone, as in `| head`
 """
 
 

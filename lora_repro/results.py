@@ -66,7 +66,7 @@ def own(folder: Path) -> Store:
     """This checkout's records. Raises UserError if predictions or arrays of a run differ from the hashes in its record."""
     for name, found in (records := load_records(folder)).items():
         if wrong := defect(folder / name, found, ["predictions.jsonl", "updates.safetensors"]):
-            raise UserError(f"{folder / name / wrong} is not what its run left there; the run's command makes it again")
+            raise UserError(f"{folder / name / wrong} has changed since its run wrote it: start the run again to remake it")
     return Store(OWN, folder, records)
 
 
@@ -154,7 +154,7 @@ def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ())
     rows = [] if any(item.startswith(f"row/{experiment}=") for item in overrides) else [f"row/{experiment}=glob(*)"]
     declared = cells([f"experiment={experiment}", f"profile={profile}", *rows, *overrides], every_seed=True)
     if not declared:
-        raise UserError(f"{experiment} asks for no run with {' '.join(overrides) or f'profile={profile}'}")
+        raise UserError(f"{experiment} has no run with {' '.join(overrides) or f'profile={profile}'}: change these settings")
     return sorted(declared, key=lambda cell: (cell.row.order, cell.row.name))
 
 

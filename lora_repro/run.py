@@ -1,13 +1,13 @@
-"""One run is a straight line: backbone, method, data, training, decoding, scoring, record.
+"""Train, decode, score and record: one run, every row of a table, or a grid.
 
     python -m lora_repro.run method=lora seed=1                     one run at the default profile
     python -m lora_repro.run experiment=e2e                         every row of a table
     python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
     python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
-    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  the whole configuration, nothing run
+    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
     eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
 
-A run that has a record is not repeated; an unfinished one goes on from its checkpoint.
+A run that has a record is not repeated; an unfinished one resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise
         except OSError as error:
             if error.errno in FORBIDDEN:
-                why = f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+                why = f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
             elif error.errno in FULL or error.errno is None:  # safetensors gives no errno
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
             else:
-                why = f"the run {folder} ended: {error}; the same command goes on from there"
+                why = f"the run {folder} ended: {error}; run the same command again to resume"
             raise UserError(why) from error
 
 
@@ -140,7 +140,7 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
         task = str(start.task.name)
         found = awaited(start, own, task)
         if found["status"] != "finished":
-            raise UserError(f"the {task} run that this one starts from is {found['status']}; see {found['signature']}")
+            raise UserError(f"cannot start from the {task} run {found['signature']}: it {found['status']}")
         folders.append(Path(str(start.paths.runs)) / str(start.profile_name) / str(found["signature"]))
     return folders
 
@@ -153,7 +153,7 @@ def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str,
             return run(start, overrides)
         except Busy:
             if not said:
-                print(f"waiting for the {task} run, which another process is at", file=sys.stderr, flush=True)
+                print(f"waiting for the {task} run, which another process is running", file=sys.stderr, flush=True)
             said = True
             time.sleep(WAIT_SECONDS)
 
@@ -310,7 +310,7 @@ def check_writable(folder: Path) -> None:
             file.write(b"x" * 4096)
     except OSError as error:
         raise UserError(
-            f"cannot write in {folder}: {error.strerror}; choose another place with paths.runs=/path"
+            f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
         ) from error
 
 
@@ -323,7 +323,7 @@ def job(config: DictConfig) -> None:
     try:
         if not asks(config):
             name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
-            raise UserError(f"seed={config.seed}: {name} has the seeds 0 to {config.row.seeds - 1}, so nothing is run")
+            raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
         cell = cell_of(config, job_overrides())
         before = record.find(cell.folder, cell.asked) is not None
         found = run(config, job_overrides())
@@ -340,7 +340,7 @@ def started(arguments: Sequence[str]) -> int:
     if not QUESTIONS & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
         if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
-            raise UserError(f"no option {unknown[0]}; --help names them")
+            raise UserError(f"no option {unknown[0]}; see --help")
         fixed, several = unswept(arguments)
         config = compose(fixed, hydra_node=True)
         plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
@@ -348,7 +348,7 @@ def started(arguments: Sequence[str]) -> int:
             raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
         many = wants_sweep(arguments, config.hydra)
         if several and not many:
-            raise UserError(f"{several[0]} has several values: -m runs each of them; one that holds a comma stands in quotes")
+            raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
         check_writable(Path(plain["paths"]["runs"]))
         check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
         if said := cards.fallen_back(config.device, config.profile_name):

@@ -140,7 +140,7 @@ def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
     try:
         return load_file(run / kept.ADAPTER)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{kept.ADAPTER} cannot be read; delete {run} and run again") from error
+        raise UserError(f"cannot read {run / kept.ADAPTER}: delete {run} and run again") from error
 
 
 @contextmanager
@@ -179,8 +179,8 @@ def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encode
     taken = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
     require(
         backbone.positions is None or longest + new + outside <= backbone.positions,
-        f"a row takes {' and '.join(taken)}, and this backbone has {backbone.positions} positions; lower data.max_length"
-        f"{', or decode.max_new_tokens of a search' if new else ''}",
+        f"a row takes {' and '.join(taken)}, but this backbone has {backbone.positions} positions: lower data.max_length"
+        f"{' or decode.max_new_tokens' if new else ''}",
     )
 
 

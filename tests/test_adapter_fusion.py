@@ -145,7 +145,7 @@ def test_what_cannot_be_fused_is_refused() -> None:
         method.begin(trainable, [adapters(0)])
     with pytest.raises(UserError, match=r"needs method\.sources"):
         AdapterFusion().apply(tiny_backbone("bert"))
-    with pytest.raises(UserError, match="a combination does not"):
+    with pytest.raises(UserError, match="starts from other runs, which combined cannot"):
         Combined(methods=(Lora(rank=2), method)).apply(tiny_backbone("bert"))
     with pytest.raises(UserError, match="has 0 of them"):
         overrides = ["method=adapter_fusion", "method.sources=[rte]", "task=sentiment", "profile=smoke"]

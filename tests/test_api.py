@@ -97,11 +97,11 @@ def test_peft_reads_what_was_applied_to_a_plain_model(make: Any, tmp_path: Path)
 def test_a_head_is_trained_and_other_methods_fit_but_those_with_slots() -> None:
     assert set(Lora(rank=2).apply(bert()).head) == {"classifier.weight", "classifier.bias"}
     assert Dora(rank=2).apply(llama()).method and AdapterH(bottleneck=4).apply(bert()).method
-    with pytest.raises(UserError, match="slots"):
+    with pytest.raises(UserError, match="needs virtual tokens in its inputs"):
         PreLayer().apply(llama())
-    with pytest.raises(UserError, match="no such architecture: gpt_neox"):
+    with pytest.raises(UserError, match="unknown architecture gpt_neox"):
         Lora().apply(GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)))
-    with pytest.raises(UserError, match="no such architecture: Linear"):
+    with pytest.raises(UserError, match="unknown architecture Linear"):
         Lora().apply(torch.nn.Linear(2, 2))
 
 

@@ -225,10 +225,10 @@ def test_wrong_keys_shapes_and_values_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("settings", "n_labels", "message"),
     [
-        ({"rank": 2}, 3, r"has not the model's shape \(2, 32\)"),
+        ({"rank": 2}, 3, r"does not have the model's shape \(2, 32\)"),
         ({"targets": ["query"]}, 3, "has an unknown .*value"),
         ({"targets": ["query", "key", "value"]}, 3, "lacks .*key.parts.key.A"),
-        ({}, 2, r"classifier.out_proj.* has not the model's shape \(2"),
+        ({}, 2, r"classifier.out_proj.* does not have the model's shape \(2"),
         ({"alpha": 8}, 3, "scales by 2, the adapter by 4; set method.alpha=16"),
     ],
 )
@@ -317,7 +317,7 @@ def test_a_few_rows_are_counted_under_their_own_set(
     ("more", "status", "message"),
     [
         (["backbone.source=hub"], 3, "cannot get FacebookAI/roberta-base at e2da8e2f"),
-        (["paths.data=null"], 2, "MNLI of GLUE is not here; python -m lora_repro fetch glue gets it"),
+        (["paths.data=null"], 2, "MNLI of GLUE is not here: run python -m lora_repro fetch glue"),
         (["method.alpha=8"], 2, "set method.alpha=16"),
         (["task=rte"], 2, "the adapter answers MNLI"),
         (["task.labels=[neutral,entailment,contradiction]"], 2, "the adapter answers MNLI"),
@@ -344,7 +344,7 @@ def test_a_mistake_of_the_command_is_one_line(
 
 
 def test_a_missing_or_unnamed_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "") == (2, "", "error: name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin\n")
+    assert run(capsys, "") == (2, "", "error: no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin\n")
     code, out, err = run(capsys, tmp_path / "no.bin", *TINY)
     assert (code, out) == (2, "") and err.startswith("error: cannot read") and err.count("\n") == 1
 

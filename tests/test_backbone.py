@@ -255,5 +255,5 @@ def test_a_tokenizer_without_its_files_is_one_line(tmp_path: Path) -> None:
     original.model.save_pretrained(tmp_path)  # type: ignore[operator]
     shared = {"separator": "\n", "eos": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "head": "classification"}
     spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=f"^backbone x: the tokenizer in {tmp_path} tells no words apart; are its files missing"):
+    with pytest.raises(UserError, match=f"^backbone x: the tokenizer in {tmp_path} cannot tell words apart; are its files"):
         spec.load()

@@ -147,7 +147,7 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
 
 
 def test_a_search_needs_its_reference() -> None:
-    with pytest.raises(UserError, match="compares with full: ask for that row too"):
+    with pytest.raises(UserError, match="compares with row full: add that row"):
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
 
 
@@ -377,7 +377,7 @@ def test_every_size_of_model_is_searched_beside_its_twin() -> None:
 
 
 def test_what_is_said_before_it_starts() -> None:
-    said = "of the 13 values of row.d a search by halving runs at most 6 for each row"
+    said = "each row runs at most 6 of the 13 values of row.d (binary search)"
     assert bisect.saved(declared()) == said
     assert bisect.saved([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
 

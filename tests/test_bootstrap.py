@@ -244,20 +244,20 @@ def test_same_seed_same_interval() -> None:
     ("a", "b", "options", "message"),
     [
         (runs(1, 0.5), runs(1, 0.5, n=59), {}, "60 inputs against 59"),
-        ([runs(1, 0.5), runs(1, 0.5, n=3)], runs(1, 0.5), {}, r"seeds of \[60, 3\] inputs"),
+        ([runs(1, 0.5), runs(1, 0.5, n=3)], runs(1, 0.5), {}, r"seeds with \[60, 3\] inputs"),
         ([], [], {}, "non-empty"),
         ([[]], [[]], {}, "non-empty"),
-        (runs(1, 0.5), runs(1, 0.5), {"metric": "nist"}, "metric=nist: the bootstrap knows bleu"),
+        (runs(1, 0.5), runs(1, 0.5), {"metric": "nist"}, "metric=nist: the bootstrap needs one of bleu"),
         (runs(1, 0.5), runs(1, 0.5), {"n": 0}, "n=0"),
         *[([[]], [[]], {"metric": metric}, "non-empty") for metric in METRICS],
         (
             [{"correct": 1}],
             [{"correct": 1}],
             {"metric": "f1"},
-            "no 'tp' in the per-input statistics: f1 needs",
+            "the per-input statistics have no 'tp', which f1 needs",
         ),
-        ([{"gold": "a"}], [{"gold": "a"}], {"metric": "pearson"}, "no 'predicted' in"),
-        ([{"bleu": 1}], [{"bleu": 1}], {}, "no 'matches' in the per-input statistics"),
+        ([{"gold": "a"}], [{"gold": "a"}], {"metric": "pearson"}, "have no 'predicted', which"),
+        ([{"bleu": 1}], [{"bleu": 1}], {}, "the per-input statistics have no 'matches'"),
     ],
 )
 def test_mistakes_are_named(a: Any, b: Any, options: dict[str, Any], message: str) -> None:

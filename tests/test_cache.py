@@ -86,7 +86,7 @@ def test_long_searches_outgrow_the_first_cache_block() -> None:
 def test_an_attention_that_is_not_plain_is_refused() -> None:
     shape = {"vocab_size": V, "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "bos_token_id": 0}
     config = MistralConfig(num_attention_heads=2, num_key_value_heads=1, head_dim=4, sliding_window=4, eos_token_id=0, **shape)
-    with pytest.raises(UserError, match="cannot decode with the attention of MistralAttention"):
+    with pytest.raises(UserError, match="beam search cannot decode with MistralAttention"):
         BeamSearch(beam=2, max_new_tokens=4).decode(MistralForCausalLM(config), Pieces(), [asked([5] * 9, [-1] * 9)], EOS, PAD)
 
 
@@ -94,7 +94,7 @@ def test_an_attention_that_is_not_plain_is_refused() -> None:
 def test_a_window_a_cap_and_sinks_are_seen_by_what_transformers_says_of_them(settings: dict[str, float]) -> None:
     layer: Any = SimpleNamespace(keys=torch.zeros(1, 1, 5, 2), tree=None)
     query = torch.zeros(1, 1, 1, 2)
-    with pytest.raises(UserError, match="its window, cap or sinks"):
+    with pytest.raises(UserError, match="it has a window, cap or sinks"):
         attend(torch.nn.Identity(), query, layer, None, None, 1.0, **settings)
     with pytest.raises(AttributeError):  # a window that takes in all columns is none, and the search goes on
         attend(torch.nn.Identity(), query, layer, None, None, 1.0, sliding_window=5, softcap=None)

@@ -93,7 +93,7 @@ def test_nothing_in_conf_depends_on_the_seed() -> None:
         (["-m", "experiment=e2e,glue", "profile=smoke"], "needs its rows"),
         (["experiment=e2e", "seed=one"], "whole number"),
         (["experiment=e2e", "seed=-1"], "of at least 0"),
-        (["experiment=e2e", "++seed=3"], r"\+\+seed=3: the experiment has it already; write seed=3"),
+        (["experiment=e2e", "++seed=3"], r"\+\+seed=3: the experiment already sets it; write seed=3"),
         (["method"], "method"),
     ],
 )

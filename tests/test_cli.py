@@ -165,7 +165,7 @@ def test_a_tracker_that_has_no_effect_is_said(capsys: pytest.CaptureFixture[str]
     cli.unmirrored(["seed=1", "tracker=none"], "trials")
     assert capsys.readouterr().out == ""
     cli.unmirrored(["seed=1", "tracker=wandb"], "trials")
-    assert capsys.readouterr().out == "tracker: trials are not mirrored, runs are\n"
+    assert capsys.readouterr().out == "tracker= has no effect here: trials are not mirrored, only runs\n"
 
 
 class Terminal(io.StringIO):
@@ -210,7 +210,7 @@ def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> Non
 
 
 def test_a_setting_is_no_package_to_trust() -> None:
-    with pytest.raises(UserError, match="--trust wants a package, which row/e2e=lora is not"):
+    with pytest.raises(UserError, match="--trust needs a package, and row/e2e=lora is not one"):
         cli.taken(["--trust", "row/e2e=lora", "seed=0"])
 
 
@@ -259,13 +259,13 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
     assert cli.taken(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
     config = compose(["method=mine"])
     assert config.method.name == "mine" and "mine" in cli.help_of("lora_repro.run").split()
-    with pytest.raises(UserError, match="where it is yours: --trust fractions"):
+    with pytest.raises(UserError, match="if it is yours: --trust fractions"):
         build(config.method)
     assert cli.taken(["--trust=fractions"]) == []
     assert target(config.method) is Fraction
-    with pytest.raises(UserError, match=r"no class of lora_repro or fractions"):
+    with pytest.raises(UserError, match=r"not a class of lora_repro or fractions"):
         target({"_target_": "fractions.math.gcd"})
-    with pytest.raises(UserError, match="wants a folder, which nowhere is not"):
+    with pytest.raises(UserError, match="needs a folder, and nowhere is not one"):
         cli.taken(["--config-dir", "nowhere"])
 
 
@@ -273,7 +273,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
 def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith(f"; python -m lora_repro {arguments[0]} --help says more\n")
+    assert said.startswith("error: ") and said.endswith(f"; see python -m lora_repro {arguments[0]} --help\n")
     assert said.count("\n") == 1
 
 

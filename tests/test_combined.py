@@ -126,10 +126,10 @@ def test_counts_are_sums_and_heads_are_counted_once() -> None:
     ("methods", "says"),
     [
         ([LORA], "two methods or more"),
-        ([LORA, Full()], "full would train what a method before it trains"),
-        ([AdapterP(bottleneck=2), BitFit()], "bitfit would train .* name it first"),
-        ([AdapterL(bottleneck=2), AdapterP(bottleneck=2)], "adapter_p takes the place of a method before it"),
-        ([PROMPT, PROMPT], "takes the place"),
+        ([LORA, Full()], "full and a method before it both train"),
+        ([AdapterP(bottleneck=2), BitFit()], "bitfit and a method before it both train .* name bitfit first"),
+        ([AdapterL(bottleneck=2), AdapterP(bottleneck=2)], "adapter_p replaces the module of a method before it"),
+        ([PROMPT, PROMPT], "replaces the module"),
     ],
 )
 def test_clashes_are_refused(methods: list[AbstractMethod], says: str) -> None:

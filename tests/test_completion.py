@@ -59,14 +59,14 @@ def test_a_row_that_the_backbone_has_no_positions_for_is_refused(prefix: int, si
     if fits:
         check_room(backbone, method, rows, new)
         return
-    with pytest.raises(UserError, match=r"a row takes 256 tokens.* and this backbone has 256 positions; lower "):
+    with pytest.raises(UserError, match=r"a row takes 256 tokens.* but this backbone has 256 positions: lower "):
         check_room(backbone, method, rows, new)
 
 
 def test_a_run_on_texts_that_are_too_long_is_one_line(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
     asked += ["backbone=random_gpt2", "method.prefix=450"]
-    with pytest.raises(UserError, match=r"and 450 of prelayer, and this backbone has \d+ positions; lower data.max_length"):
+    with pytest.raises(UserError, match=r"and 450 of prelayer, but this backbone has \d+ positions: lower data.max_length"):
         run.run(compose(asked))
 
 

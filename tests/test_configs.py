@@ -256,7 +256,7 @@ def test_nonsense_values_are_refused_by_name(override: str, message: str) -> Non
     ],
 )  # fmt: skip
 def test_build_calls_nothing_but_classes_of_the_project(target: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{target} is no class of lora_repro"):
+    with pytest.raises(UserError, match=f"{target} is not a class of lora_repro"):
         build(OmegaConf.create({"_target_": target, "command": f"touch {tmp_path}/ran"}))
     assert not list(tmp_path.iterdir())
 

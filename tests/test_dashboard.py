@@ -89,7 +89,7 @@ def test_a_table_of_another_shape_has_no_bars(root: Path) -> None:
 
 
 def test_a_profile_with_nothing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing of profile mini"):
+    with pytest.raises(UserError, match="profile mini has nothing"):
         dashboard.find(tmp_path, "mini")
 
 

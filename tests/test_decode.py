@@ -176,7 +176,7 @@ def test_inputs_that_cannot_be_decoded() -> None:
         BeamSearch(beam=V + 1).decode(model, Pieces(), [prompt], EOS, PAD)
     with pytest.raises(UserError, match="NaN"):
         BeamSearch().decode(Table(torch.full((V, V), torch.nan)), Pieces(), [prompt], EOS, PAD)
-    with pytest.raises(UserError, match="banned"):  # unigrams of a two-token vocabulary without an end
+    with pytest.raises(UserError, match="bans every token"):  # unigrams of a two-token vocabulary without an end
         BeamSearch(beam=1, no_repeat_ngram=1).decode(
             Table(torch.zeros(2, 2)), Pieces(), [asked([1], [-1])], 5, PAD
         )

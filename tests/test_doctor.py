@@ -51,7 +51,7 @@ def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.M
 
 def test_a_seed_that_no_row_asks_for_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["experiment=e2e", "profile=mini", "seed=99"]) == 2
-    assert "error: e2e asks for no run with experiment=e2e seed=99" in capsys.readouterr().err
+    assert "error: e2e has no run with experiment=e2e seed=99" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")
@@ -116,6 +116,6 @@ def test_the_hub_s_cache_is_measured_each_blob_once(tmp_path: Path, monkeypatch:
     (snapshot / "model.safetensors").symlink_to(blobs / "b")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (*_, found) = checks.disk("laptop", tmp_path)
-    assert found.ok and found.what.endswith(f"free in {tmp_path}/hub, 0.2 GB there by now") and "HF_HOME" in found.mend
+    assert found.ok and found.what.endswith(f"free in {tmp_path}/hub, 0.2 GB used") and "HF_HOME" in found.mend
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
     assert len([*checks.disk("laptop", tmp_path)]) == 2 and len([*checks.disk("paper", tmp_path)]) == 3

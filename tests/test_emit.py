@@ -55,7 +55,7 @@ def test_a_sweep_of_w_and_b_is_the_grid_of_an_experiment(capsys: pytest.CaptureF
 @pytest.mark.parametrize("form", emit.FORMS)
 def test_seeds_that_no_row_has_are_nothing_to_run(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert emit.main(["--emit", form, "profile=smoke", "task=sentiment", "method=lora", "seed=9999"]) == 2
-    assert "nothing to run: no row asks for these seeds" in capsys.readouterr().err
+    assert "nothing to run: no row has these seeds" in capsys.readouterr().err
 
 
 def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said() -> None:
@@ -68,9 +68,9 @@ def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said
 
     text = emit.wandb_sweep(points("a=1 seed=0", "a=1 seed=1", "a=2 seed=0"))
     assert yaml.safe_load(text)["parameters"] == {"a": {"values": ["1", "2"]}, "seed": {"values": ["0"]}}
-    with pytest.raises(UserError, match="no grid"):
+    with pytest.raises(UserError, match="a W&B sweep is a grid, and"):
         emit.wandb_sweep(points("a=1 b=1 seed=0", "a=2 b=2 seed=0"))
-    with pytest.raises(UserError, match="no grid"):
+    with pytest.raises(UserError, match="a W&B sweep is a grid, and"):
         emit.wandb_sweep(points("a=1 seed=0", "b=1 seed=0"))
 
 

@@ -96,9 +96,9 @@ def test_the_versatile_language_model_is_refused_by_either_format_and_its_folder
     run = smoke_run(tmp_path / "runs", "experiment=e2e", "row/e2e=versatile_lm")
     capsys.readouterr()
     to = ["--to", str(tmp_path / "x"), "--format"]
-    assert "peft has no versatile_lm: " in mistake([str(run), *to, "peft"], capsys)
+    assert "cannot export versatile_lm to peft, " in mistake([str(run), *to, "peft"], capsys)
     said = mistake([str(run), *to, "merged"], capsys)
-    assert "has no place for model." in said and "the run's folder answers" in said
+    assert "cannot be merged: a plain " in said and " has no model." in said and "use the run's folder itself" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"] and ask(open_checkpoint(run), "text")[1]
 
 
@@ -156,7 +156,7 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.
     assert "is not empty" in mistake([str(runs["text"]), "--to", target], capsys)
     assert "infix=0" not in mistake([str(tmp_path), "--to", str(tmp_path / "x")], capsys)
     merging = [str(runs["prefix"]), "--to", str(tmp_path / "x"), "--format", "merged"]
-    assert "has no place for" in mistake(merging, capsys)
+    assert "this method cannot be merged" in mistake(merging, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
 
 
@@ -176,11 +176,11 @@ def changed(run: Path, folder: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"status": "diverged"}, "is diverged"),
+        ({"status": "diverged"}, " diverged: its model cannot be used"),
         ({"where__backbone__sha256": "f" * 64}, "trained on other weights"),
-        ({"asked__method__rank": 5}, "has not the model's shape"),
+        ({"asked__method__rank": 5}, "does not have the model's shape"),
         ({"asked__method__targets": ["query"]}, "unknown"),
-        ({"measured__parameters": {"method": 0, "head": 0, "total": 1}}, "nothing was trained"),
+        ({"measured__parameters": {"method": 0, "head": 0, "total": 1}}, "trained nothing"),
         ({"schema": 99}, "cannot be read"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_run_that_cannot_be_restored_is_one_line(
 def test_a_folder_without_a_record_is_answered_with_where_runs_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no run's folder" in mistake([str(tmp_path / "none"), "--to", str(tmp_path / "x")], capsys)
+    assert "is not a run's folder" in mistake([str(tmp_path / "none"), "--to", str(tmp_path / "x")], capsys)
 
 
 def test_a_full_disk_leaves_nothing(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,8 +69,8 @@ def test_a_run_of_one_s_own_is_called_by_its_method_and_what_differs() -> None:
         ("method.targts=[query]", "did you mean method.targets?"),
         ("lr=1e-3", "no setting 'lr'; did you mean train.lr?"),
         ("n_jobs=4", "did you mean hydra.launcher.n_jobs?"),
-        ("zzz=1", "no setting 'zzz'; python -m lora_repro.run --cfg job shows all of them"),
-        ("smoke", "'smoke' is no setting: write KEY=VALUE, such as profile=mini"),
+        ("zzz=1", "no setting 'zzz'; python -m lora_repro.run --cfg job shows them all"),
+        ("smoke", "'smoke' is not a setting: write KEY=VALUE, such as profile=mini"),
     ],
 )
 @pytest.mark.parametrize("hydra_node", [False, True])
@@ -81,7 +81,7 @@ def test_what_was_meant_is_said(typed: str, said: str, hydra_node: bool) -> None
 
 
 def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> None:
-    with pytest.raises(UserError, match=r"method\.rnk is no setting of Lora; did you mean rank\?"):
+    with pytest.raises(UserError, match=r"method\.rnk is not a setting of Lora; did you mean rank\?"):
         build(compose(["+method.rnk=4"]).method)
 
 

@@ -111,8 +111,8 @@ def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(
 ) -> None:
     named = ["task=e2e", "backbone=random_llama", "profile=smoke", "train.precision=fp32"]
     assert printed(capsys, adapter, *MRS, *named) == printed(capsys, text, *MRS)
-    assert "name its task=" in mistake(capsys, adapter, MRS[0])
-    assert "which untrained 2-layer gpt2 has not" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
+    assert "give task=NAME" in mistake(capsys, adapter, MRS[0])
+    assert "which untrained 2-layer gpt2 lacks" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
 
 
 def test_pairs_and_labels(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(text: Path, pairs: Path, tmp_path: Path, capsys: 
     assert "not a linearised E2E MR" in mistake(capsys, text, "hello")
     assert "nothing to answer" in mistake(capsys, text)
     assert "cannot read" in mistake(capsys, text, "--file", tmp_path / "none")
-    assert "no checkpoint" in mistake(capsys, tmp_path, MRS[0])
+    assert "is not a checkpoint" in mistake(capsys, tmp_path, MRS[0])
     assert "leave out task=e2e" in mistake(capsys, text, MRS[0], "--task", "e2e")
     assert "two sentences: FIRST || SECOND" in mistake(capsys, pairs, "Only one.")
     assert "beam" in mistake(capsys, pairs, "A || B", "decode.beam=2")
@@ -154,7 +154,7 @@ def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest
         assert score.main([str(folder), "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == pytest.approx(recorded, abs=1e-6)
     assert score.main(["e2e", "--predictions", "x"]) == 2 and "needs --references" in capsys.readouterr().err
-    assert score.main([str(tmp_path)]) == 2 and "no checkpoint" in capsys.readouterr().err
+    assert score.main([str(tmp_path)]) == 2 and "is not a checkpoint" in capsys.readouterr().err
 
 
 def test_its_decoding_options_are_those_of_the_beam_search() -> None:

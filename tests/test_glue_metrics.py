@@ -154,7 +154,7 @@ def test_statistics_of_numbers() -> None:
             None,
             "metric=bleu: GLUE's metrics are accuracy, f1, matthews, pearson, spearman",
         ),
-        (["accuracy", "f1"], "1", "1", None, "f1 without a positive class: name it"),
+        (["accuracy", "f1"], "1", "1", None, "f1 needs a positive class: name it"),
         (["f1"], "10", "11", "yes", r"positive=yes beside 2 other classes \(0, 1\): give one of two"),
         (
             ["pearson"],

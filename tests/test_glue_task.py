@@ -518,7 +518,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         lambda: task_of("rte").score(["entailment"], [Example("k12", "a", "entailment")]), "k12", "no label"
     )
     refused(lambda: task_of("stsb").score(["high", "1"], scored(["1", "2"])), "'high'")
-    refused(lambda: task_of("rte").human(scored(ENTAILMENT)), "no human row")
+    refused(lambda: task_of("rte").human(scored(ENTAILMENT)), "no human texts to score")
 
 
 # --- bad input
@@ -527,7 +527,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
 @pytest.mark.parametrize("name", IN_FILES)
 def test_no_folder(name: str, tmp_path: Path) -> None:
     folder = FACTS[name][0]
-    how = "no fetch gets it" if name in ("sick", "cb") else "fetch glue gets it"
+    how = "fetch does not have it" if name in ("sick", "cb") else "run python -m lora_repro fetch glue"
     refused(lambda: task_of(name).load(None), folder, how, "DATA=")
     refused(lambda: task_of(name).load(str(tmp_path)), f"no folder {tmp_path / folder}", file_of(name, "train"))
     (tmp_path / folder).write_text("a file")
@@ -574,7 +574,7 @@ def test_without_counts_any_number_of_rows_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", IN_FILES)
 @pytest.mark.parametrize("label", ["2", "", "Entailment", "-"])
 def test_a_label_outside_the_set_is_refused(name: str, label: str, tmp_path: Path) -> None:
-    kind, label_of = ("is no number", "high") if name == "stsb" else ("is not one of", label)
+    kind, label_of = ("is not a number", "high") if name == "stsb" else ("is not one of", label)
     for split in splits_of(name):
         rows = sample(name, split)
         write(tmp_path, name, **{split: [rows[0], (*rows[1][:2], label_of), *rows[2:]]})
@@ -589,7 +589,7 @@ def test_a_label_outside_the_set_is_refused(name: str, label: str, tmp_path: Pat
 @pytest.mark.parametrize("score", ["", "5,0", "five", "1.0 2.0"])
 def test_a_score_that_is_no_number_is_refused(score: str, tmp_path: Path) -> None:
     write(tmp_path, "stsb", train=[("a", "b", score), *sample("stsb", "train")[1:]])
-    refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", repr(score), "no number")
+    refused(lambda: task_of("stsb").load(str(tmp_path)), "STS-B train, row 1", repr(score), "is not a number")
 
 
 def bad_file(tmp_path: Path, name: str, content: bytes, *parts: str, split: str = "train") -> None:
@@ -670,13 +670,13 @@ def test_a_file_that_is_not_utf_8_is_refused(name: str, tmp_path: Path) -> None:
     [
         ({"source": "web"}, "task.source=web: choose embedded, folder, hub"),
         ({"kind": "text"}, "task.kind=text: choose class or number"),
-        ({"kind": "number"}, "a number is scored by correlations and has no labels"),
-        ({"kind": "number", "metrics": ["pearson"]}, "has no labels"),
-        ({"kind": "number", "labels": []}, "scored by correlations"),
-        ({"kind": "number", "labels": [], "metrics": ["pearson", "accuracy"]}, "scored by correlations"),
+        ({"kind": "number"}, "kind=number takes pearson and spearman and no labels"),
+        ({"kind": "number", "metrics": ["pearson"]}, "and no labels"),
+        ({"kind": "number", "labels": []}, "kind=number takes pearson and spearman"),
+        ({"kind": "number", "labels": [], "metrics": ["pearson", "accuracy"]}, "kind=number takes pearson and spearman"),
         ({"kind": "number", "labels": [], "metrics": []}, "give metrics"),
-        ({"metrics": ["pearson"]}, "a class by the others"),
-        ({"metrics": ["accuracy", "spearman"]}, "a class by the others"),
+        ({"metrics": ["pearson"]}, "kind=class the other metrics"),
+        ({"metrics": ["accuracy", "spearman"]}, "kind=class the other metrics"),
         (
             {"metrics": ["acuracy"]},
             "no metric 'acuracy'; choose from accuracy, f1, matthews, pearson, spearman",
@@ -686,8 +686,8 @@ def test_a_file_that_is_not_utf_8_is_refused(name: str, tmp_path: Path) -> None:
         ({"labels": ["1"]}, "at least two different labels"),
         ({"labels": [False, True]}, "put it in quotes"),
         ({"labels": ["0", "1", "1"]}, "at least two different labels"),
-        ({"positive": None}, "for f1 the positive label"),
-        ({"positive": "yes"}, "for f1 the positive label"),
+        ({"positive": None}, "for f1 or matthews one of the labels as positive"),
+        ({"positive": "yes"}, "for f1 or matthews one of the labels as positive"),
         ({"held_out": -1}, "task.held_out must be >= 0, not -1"),
     ],
 )

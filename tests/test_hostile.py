@@ -45,7 +45,7 @@ def test_code_of_a_model_is_not_run_nor_asked_about(part: str, tmp_path: Path, m
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')\nclass Evil: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run it"))
     spec = BackboneSpec("evil", "evil", "folder", "\n", "<|endoftext|>", "<|endoftext|>", hub_id=str(tmp_path))
-    one_line(spec.load, "cannot be read|code of its own")
+    one_line(spec.load, "cannot be read|needs remote code")
     assert not (tmp_path / "PWNED").exists()
 
 
@@ -148,7 +148,7 @@ def test_patterns_that_people_write_are_matched_as_peft_does() -> None:
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "adapter_model.safetensors")
-    one_line(lambda: read_tensors(tmp_path / "adapter_model.safetensors"), "is not there")
+    one_line(lambda: read_tensors(tmp_path / "adapter_model.safetensors"), "no file ")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)

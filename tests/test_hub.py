@@ -87,7 +87,7 @@ def test_weights_that_another_program_left_without_words_are_not_a_model(hub: Lo
     ("changes", "fault", "said"),
     [
         (["backbone.revision=" + "f" * 40], None, "openai-community/gpt2-medium has no commit ffff"),
-        (["backbone.hub_id=no/such"], None, "the hub has no no/such, or keeps it private"),
+        (["backbone.hub_id=no/such"], None, "the hub has no no/such, or it is private"),
         ([], Fault("tree", 403, code="GatedRepo"), "is gated: accept its terms"),
     ],
 )

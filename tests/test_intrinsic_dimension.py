@@ -206,7 +206,7 @@ def test_lora_goes_around_it() -> None:
         for parameter in trainable.parameters():
             parameter += 0.05
         before = backbone.model(input_ids=IDS).logits
-        with pytest.raises(UserError, match="computes this weight"):
+        with pytest.raises(UserError, match="another method computes at each call"):
             merge(backbone.model)
         strip(backbone.model)
         torch.testing.assert_close(backbone.model(input_ids=IDS).logits, before)

@@ -120,7 +120,7 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
     lines = (results / manifest.NAME).read_text().splitlines()
     assert [line[66:] for line in lines] == ["a.md", f"mini/predictions/{NAME}.jsonl", f"mini/records/{NAME}.json"]
     manifest.begin(results)  # which makes the first one and no second
-    with pytest.raises(UserError, match="is not what was published"):
+    with pytest.raises(UserError, match="differs from what was published"):
         manifest.check(results)
 
 

@@ -74,7 +74,7 @@ def test_it_is_scored_as_one_task() -> None:
 
 @pytest.mark.parametrize(("override", "why"), [
     ("task.names=[rte]", "two different tasks"), ("task.names=[sentiment,sentiment]", "two different tasks"),
-    ("task.names=[sentiment,e2e]", "e2e has texts"), ("task.names=[sentiment,mixture]", "mixed as task.names="),
+    ("task.names=[sentiment,e2e]", "e2e answers with text"), ("task.names=[sentiment,mixture]", "task.names must be a list"),
     ("task.names=[sentiment,nothing]", "nothing"),
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused_in_a_line(override: str, why: str) -> None:
@@ -111,7 +111,7 @@ def test_frozen_adapters_come_from_one_trained_run() -> None:
     with pytest.raises(UserError, match="that run trained nothing"):
         method.begin(trainable, [untrained])
     for n in (0, 2):
-        with pytest.raises(UserError, match=f"one other run, not of {n}"):
+        with pytest.raises(UserError, match=f"needs one run to start from, not {n}"):
             method.check_starts(n)
 
 

@@ -213,7 +213,7 @@ def test_merging_is_refused_until_the_weights_are_dequantised() -> None:
         for parameter in Lora(rank=2, alpha=2, targets=KINDS).apply(model).parameters():
             parameter.add_(0.1)
         expected = model.model(input_ids=IDS).logits
-        with pytest.raises(UserError, match="unless it is dequantised"):
+        with pytest.raises(UserError, match="into a quantised backbone: dequantise it first"):
             merge(model.model)
         assert not any(module.merged for module in updates(model.model))
         weights.dequantise(model.model)
@@ -235,7 +235,7 @@ def test_autocast_and_no_grad_compute_the_same_product() -> None:
 @installed
 @pytest.mark.parametrize("method", CHANGING, ids=lambda method: method.name)
 def test_what_changes_the_weights_themselves_is_refused_in_a_line(method: AbstractMethod) -> None:
-    with pytest.raises(UserError, match="changes the backbone's own weights, which are quantised here") as told:
+    with pytest.raises(UserError, match="trains the backbone's own weights, which are quantised here") as told:
         method.apply(backbone("llama"))
     assert "\n" not in str(told.value)
 
@@ -251,9 +251,9 @@ def test_mistakes_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 @installed
 def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = smoke_run(tmp_path, "experiment=e2e", "row/e2e=lora", "backbone=random_gpt2", "backbone.quantise=nf4")
-    with pytest.raises(UserError, match=r"unless it is dequantised \(export --dequantise\)"):
+    with pytest.raises(UserError, match=r"into a quantised backbone: dequantise it first \(export --dequantise\)"):
         export(run, tmp_path / "refused", "merged")
-    with pytest.raises(UserError, match="is for --format merged"):
+    with pytest.raises(UserError, match="needs --format merged"):
         export(run, tmp_path / "refused", "peft", dequantise=True)
     assert not (tmp_path / "refused").exists()
     merged = export(run, tmp_path / "merged", "merged", dequantise=True)

@@ -155,7 +155,7 @@ def test_mistakes_are_named() -> None:
 
 
 def test_java_errors_are_one_line_and_leave_the_process_usable() -> None:
-    with pytest.raises(UserError, match=r"Java failed at scoring \(meteor\): java\.util\.InputMismatch"):
+    with pytest.raises(UserError, match=r"Java failed while scoring \(meteor\): java\.util\.InputMismatch"):
         jvm.ask("meteor", "EVAL ||| nonsense\n")
     assert jvm.ask("tokenize", "d") == "d"
 

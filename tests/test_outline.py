@@ -119,5 +119,5 @@ def test_a_checkpoint_in_a_folder_has_the_sizes_of_its_config_json(tmp_path: Pat
     here = replace(spec, source="folder", hub_id=str(tmp_path), shape={})
     method = build(compose(["method=lora"]).method)
     assert frame(here, method).outline == frame(spec, method).outline
-    with pytest.raises(UserError, match=r"folder/nowhere has no config\.json that can be read"):
+    with pytest.raises(UserError, match=r"cannot read the config\.json of folder/nowhere"):
         shape_of(replace(here, hub_id="folder/nowhere"))

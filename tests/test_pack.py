@@ -185,7 +185,7 @@ def test_a_stopped_pack_goes_on_from_its_checkpoints(tmp_path: Path, stop_at: in
 
 @pytest.mark.parametrize("setting", [{"micro_batch_size": 2}, {"compile": True}, {"recompute": True}])
 def test_what_a_pack_cannot_share_is_refused(setting: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="whole steps"):
+    with pytest.raises(UserError, match=r"cannot be combined with train\.micro_batch_size, compile or recompute"):
         packed("llama", tmp_path, config=dataclasses.replace(CONFIG, **setting))
 
 

@@ -48,7 +48,7 @@ def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
     monkeypatch.setattr(beam, "_generated", lambda *given: 2)
-    with pytest.raises(UserError, match="not the same work"):
+    with pytest.raises(UserError, match="they did not do the same work"):
         beam.measure(TINY, "random_llama", 1, 1)
 
 
@@ -145,8 +145,8 @@ def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu(monkeypatch: pyt
 def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert command.main(["gpu"]) == 2 and "gpu is measured on a GPU" in capsys.readouterr().err
+    assert command.main(["gpu"]) == 2 and "gpu needs a GPU" in capsys.readouterr().err
     monkeypatch.setattr(command, "names", lambda: ["gpu"])
     monkeypatch.setattr(command, "checkout", lambda what: tmp_path)
     assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
-    assert capsys.readouterr().out == "gpu: not measured, torch finds no GPU here\n"
+    assert capsys.readouterr().out == "gpu: left out, it needs a GPU and torch finds none here\n"

@@ -164,11 +164,11 @@ def test_what_is_not_plain_lora_is_refused(settings: dict[str, Any], says: str, 
     ("change", "says"),
     [
         (lambda t: {k: v * (0 if "lora_B" in k else 1) for k, v in t.items()}, "never trained"),
-        (lambda t: {k: v for k, v in t.items() if "1.self_attn.q_proj.lora_B" not in k}, "not an A and a B"),
+        (lambda t: {k: v for k, v in t.items() if "1.self_attn.q_proj.lora_B" not in k}, "not one A and one B"),
         (lambda t: {k.replace("layers.1", "layers.7"): v for k, v in t.items()}, "layers.7"),
         (lambda t: {k: v[:, :-1].contiguous() if "lora_A" in k else v for k, v in t.items()}, "shape"),
         (lambda t: {k: v * float("nan") for k, v in t.items()}, "NaN"),
-        (lambda t: t | {"base_model.model.lm_head.weight": torch.ones(2)}, "beside LoRA's"),
+        (lambda t: t | {"base_model.model.lm_head.weight": torch.ones(2)}, "other than LoRA's"),
         (lambda t: {"other": torch.ones(1)}, "no LoRA tensor"),
     ],
 )

@@ -86,10 +86,10 @@ def test_an_infix_is_refused(method: AbstractMethod, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", [PreLayer(prefix=N, infix=0), PromptTuning(prefix=N, infix=0)])
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_a_sentence_task_is_refused_both_ways(architecture: str, method: AbstractMethod, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no equal here: a sentence task's"):
+    with pytest.raises(UserError, match="do not fit a sentence task: its"):
         peft_folder.save(tmp_path, trained(sentences(architecture), method), method, "base")
     peft_folder.save(tmp_path, trained(fresh("gpt2"), METHODS["prompt"]), METHODS["prompt"], "base")
-    with pytest.raises(UserError, match="no equal here"):
+    with pytest.raises(UserError, match="do not fit a sentence task"):
         peft_folder.load(tmp_path, sentences(architecture))
 
 

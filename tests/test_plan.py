@@ -128,16 +128,16 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_several_processes_a_run_are_said_not_to_be_counted_in(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]
     two = plan.totals(plan.lines(cells([*asked, "launch.processes=2"])))
-    assert any("of one process; 2 would share" in text for text in two)
-    assert not any("of one process" in text for text in plan.totals(plan.lines(cells(asked))))
+    assert any("for one process; launch.processes=2 would share" in text for text in two)
+    assert not any("for one process" in text for text in plan.totals(plan.lines(cells(asked))))
 
 
 def test_what_does_not_fit_the_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]))
-    assert not any("does not fit" in text for text in plan.totals(made))
+    assert not any("the disk is too small" in text for text in plan.totals(made))
     free = plan.shutil.disk_usage(".")._replace(free=made[0].forecast.kept + 1)  # what stays would fit
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: free)
-    assert any("does not fit" in text for text in plan.totals(made))
+    assert any("the disk is too small" in text for text in plan.totals(made))
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
     asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", "tune.length=0.333", f"paths.runs={tmp_path}"]
     made = plan.lines(cells([*asked, "seed=0,1,2"]))
     said = plan.totals(made)
-    (search,) = [text for text in said if text.startswith("rates not searched: ")]
-    assert search.startswith("rates not searched: 2; 3 to 7 trials each of 0.33 of a training take ")
+    (search,) = [text for text in said if text.startswith("learning rates not searched: ")]
+    assert search.startswith("learning rates not searched: 2; 3 to 7 trials each of 0.33 of a training add ")
     once = {line.cell.row.name: line.forecast.train_seconds for line in made}
     assert f"{plan.clock(3 * 0.333 * sum(once.values()))} to " in search
     assert all(0 < line.forecast.train_seconds < line.forecast.seconds for line in made)
-    (least,) = [text for text in said if text.startswith("differences of two rows that rte could show")]
+    (least,) = [text for text in said if text.startswith("smallest detectable difference of two rows on rte")]
     # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
-    assert least.endswith("from 14.5 points with 3 seeds, by the runs published at mini")
+    assert least.endswith(": 14.5 points with 3 seeds, by the runs published at mini")
     (one,) = plan.differences(plan.lines(cells([*asked, "seed=0"])))
-    assert f"from {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (of the inputs alone)" in one
+    assert f": {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (test inputs alone)" in one
 
 
 def test_more_seeds_and_inputs_show_smaller_differences() -> None:
@@ -219,5 +219,5 @@ def test_of_every_task_a_plan_says_what_it_could_show_or_that_nobody_knows(task:
     made: Any = [SimpleNamespace(cell=cell, forecast=SimpleNamespace(test_rows=250)) for cell in two]
     (said,) = plan.differences(made)
     known = detectable.noise(task, "laptop")
-    shown = f"points with 3 seeds, by the runs published at {known.profile}" if known and known.seed else "not known: too few"
-    assert said.startswith(f"differences of two rows that {task} could show: ") and shown in said
+    shown = f"points with 3 seeds, by the runs published at {known.profile}" if known and known.seed else "unknown, too few"
+    assert said.startswith(f"smallest detectable difference of two rows on {task}: ") and shown in said

@@ -70,9 +70,9 @@ def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path
 
 def test_what_does_not_fit_the_card_is_said() -> None:
     made = plan.lines(cells(ASKED), card("t4"))
-    assert not any("of memory:" in text for text in plan.totals(made, card("t4")))
+    assert not any("do not fit" in text for text in plan.totals(made, card("t4")))
     small = replace(card("t4"), memory=5.0)
-    assert any("more than its 5 GB of memory: full;" in text for text in plan.totals(made, small))
+    assert any("do not fit in the GPU's 5 GB: full;" in text for text in plan.totals(made, small))
 
 
 def test_an_unknown_card_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

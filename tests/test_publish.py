@@ -198,7 +198,7 @@ def test_where_a_published_file_was_changed_nothing_is_published(
     main(["profile=mini"], tmp_path)
     (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").write_text("")
     run(tmp_path, "t")
-    assert main(["profile=mini", "--force"], tmp_path) == 2 and "is not what was published" in capsys.readouterr().err
+    assert main(["profile=mini", "--force"], tmp_path) == 2 and "differs from what was published" in capsys.readouterr().err
     assert not (tmp_path / "results" / "mini" / "records" / "t.json").exists()
 
 

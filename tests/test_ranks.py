@@ -78,7 +78,7 @@ def test_two_ranks_train_the_weights_of_one_process_and_one_of_them_writes(tmp_p
         done = list(pool.map(ranked, (0, 1), (tmp_path, tmp_path), (free_port(),) * 2))
     for rank, rows in ((0, 3), (1, 2)):
         assert done[rank].returncode == 0, done[rank].stderr
-        assert f"rank {rank} of 2 on cpu: {rows} of the 5 rows of a batch" in done[rank].stderr
+        assert f"rank {rank} of 2 on cpu: {rows} of 5 rows per batch" in done[rank].stderr
     assert [each.stdout.count("sentiment") for each in done] == [1, 0]  # one line for the run, not one a rank
     one, two = (tmp_path / name / "smoke" / single["signature"] for name in ("one", "two"))
     found = json.loads((two / "record.json").read_text())

@@ -193,14 +193,14 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
         raise OSError(12, "Cannot allocate memory", "java")
 
     monkeypatch.setattr(record, "save", no_memory)
-    with pytest.raises(UserError, match=r"ended: .*Cannot allocate memory: 'java'; the same command goes on"):
+    with pytest.raises(UserError, match=r"ended: .*Cannot allocate memory: 'java'; run the same command again to resume"):
         run.run(config(tmp_path, "seed=2"))
 
     def forbidden(*arguments: Any) -> None:
         raise OSError(13, "Permission denied")
 
     monkeypatch.setattr(record, "save", forbidden)
-    with pytest.raises(UserError, match=r"Permission denied; choose another place with paths.runs=/path$"):
+    with pytest.raises(UserError, match=r"Permission denied; choose another folder with paths.runs=/path$"):
         run.run(config(tmp_path, "seed=2"))
 
 
@@ -234,7 +234,7 @@ def test_the_command_line_sweeps_refuses_in_one_line_and_finds_again(tmp_path: P
         ([], "needs its rows"),
         (["row/e2e=lora", "seed=zero"], "seed must be a whole number of at least 0"),
         (["row/e2e=lora", "data.n_train=1k"], "n_train"),
-        (["row/e2e=lora", "device=gpu"], "device is auto, cpu or cuda, not gpu"),
+        (["row/e2e=lora", "device=gpu"], "device must be auto, cpu or cuda, not gpu"),
         (["row/e2e=lora", "device=cuda:7"], "GPUs here"),
     ],
 )
@@ -300,7 +300,7 @@ def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, o
 
 def test_a_place_that_cannot_be_written_is_named_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write in .*; choose another place"):
+    with pytest.raises(UserError, match=r"cannot write in .*; choose another folder"):
         run.check_writable(tmp_path / "file" / "runs")
     run.check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

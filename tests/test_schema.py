@@ -48,5 +48,5 @@ def test_the_walk_finds_components() -> None:
     ],
 )
 def test_what_is_no_class_is_one_line(name: str) -> None:
-    with pytest.raises(UserError, match="names no class"):
+    with pytest.raises(UserError, match="is not a class"):
         defaults(name)

@@ -101,7 +101,7 @@ def test_a_reference_file_without_blank_lines_holds_one_each(files: Any) -> None
         ("a\n", "x\n\ny\n", "1 predictions in {p} but 2 groups of references in {r}"),
         ("", "x\n", "{p} is empty"),
         ("a\n", "", "{r} is empty"),
-        ("a\n", "\n\n", "{r} holds blank lines only"),
+        ("a\n", "\n\n", "{r} has only blank lines"),
         (b"caf\xe9\n", "x\n", "{p} is not UTF-8 (byte 3)"),
         ("a\n", b"\xff\xfex\n", "{r} is not UTF-8 (byte 0)"),
     ],
@@ -130,10 +130,10 @@ def test_missing_file_folder_and_unknown_task(
 
 def test_what_would_not_be_read_is_refused(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--references", "r.txt", "--predictions", "nowhere.txt"]) == 2
-    assert "leave out --predictions" in capsys.readouterr().err
+    assert "--predictions is for scoring files, not a checkpoint: leave it out" in capsys.readouterr().err
     for option in ("--data", "--task", "--backbone", "--profile"):
         assert main([*files("a\n", "a\n"), option, "x"]) == 2
-        assert f"{option} is of a checkpoint" in capsys.readouterr().err
+        assert f"{option} is for a checkpoint" in capsys.readouterr().err
 
 
 def test_no_java_exits_3(
@@ -186,4 +186,4 @@ def test_other_data_than_the_run_s_are_said(
     model = SimpleNamespace(config=config, task=task, hashes={"dev.tsv": "1"}, answer=lambda test: ["y"])
     monkeypatch.setattr(opened, "open_checkpoint", lambda folder, composed: model)
     assert score_checkpoint(Path("x")) == ({"accuracy": 1.0}, 1)
-    assert ("are not those that this run was scored on" in capsys.readouterr().err) is said
+    assert ("these are not the data that the run was scored on" in capsys.readouterr().err) is said

@@ -301,7 +301,7 @@ def test_a_run_whose_answers_were_changed_makes_no_table(tmp_path: Path) -> None
     save(tmp_path / "a", record("a"), [{"key": "1"}])
     assert set(own(tmp_path).records) == {"a"}
     (tmp_path / "a" / "predictions.jsonl").write_text('{"key": "2"}\n')
-    with pytest.raises(UserError, match=r"predictions.jsonl is not what its run left there"):
+    with pytest.raises(UserError, match=r"predictions.jsonl has changed since its run wrote it"):
         own(tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_an_experiment_is_refused() -> None:
 
 def test_a_trial_that_did_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "job_overrides", list)
-    for code, why in {1: "it did not start", 75: "another process is at it"}.items():
+    for code, why in {1: "it did not start", 75: "another process is running it"}.items():
         monkeypatch.setattr(supervise, "start", lambda *a, code=code: code)
         with pytest.raises(UserError, match=f"no dev loss: {why}"):
             search.started(compose(["profile=smoke", f"paths.runs={tmp_path}"]))

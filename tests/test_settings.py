@@ -64,7 +64,7 @@ def test_a_good_one_is_taken(override: str) -> None:
     composed([override])
 
 
-QUOTES = "a value with spaces, ~, brackets or letters beyond ASCII wants quotes: \"paths.data='/my data'\""
+QUOTES = "put a value with spaces, ~, brackets or non-ASCII letters in quotes: \"paths.data='/my data'\""
 
 
 def test_the_message_says_name_value_and_range() -> None:
@@ -75,7 +75,7 @@ def test_the_message_says_name_value_and_range() -> None:
         ("train.precision=fp8", "train.precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
         ("seed=-1", "seed must be a whole number of at least 0 and of at most 2147483647, not -1"),
         ("paths.runs=", "paths.runs is empty: name a folder, or leave it out"),
-        ("paths.runs='~/runs'", "paths.runs=~/runs would be a folder of that name: write $HOME, or it in full"),
+        ("paths.runs='~/runs'", "paths.runs=~/runs: ~ is not expanded here; write $HOME or the full path"),
         ("paths.data=~/e2e", f"cannot read paths.data=~/e2e; {QUOTES}"),
         ("paths.data=/a/ü", f"cannot read paths.data=/a/ü; {QUOTES}"),
         ("paths.data=/a/(b)", f"cannot read the settings (mismatched input '(' expecting <EOF>); {QUOTES}"),
@@ -157,6 +157,6 @@ def test_a_field_needs_nothing_but_its_type() -> None:
         with pytest.raises(UserError, match=r"x\.shots must be a whole number of at least 0, not"):
             check("lora_repro.data.DataConfig", {"shots": value}, "x")
     check("lora_repro.data.DataConfig", {"shots": 0}, "x")
-    with pytest.raises(UserError, match=r"x\.shot is no setting of DataConfig; did you mean shots\?"):
+    with pytest.raises(UserError, match=r"x\.shot is not a setting of DataConfig; did you mean shots\?"):
         check("lora_repro.data.DataConfig", {"shot": 0}, "x")
     assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"

@@ -45,7 +45,7 @@ def test_a_signal_is_one_line_and_its_exit_code(stage: str, number: int, code: i
             _, said = process.communicate(timeout=20)
         finally:
             process.kill()  # nothing to one that has ended; left running, its pipes would fail another test
-    assert (process.returncode, said) == (code, f"error: stopped by {name}; the same command goes on from there\n")
+    assert (process.returncode, said) == (code, f"error: stopped by {name}; run the same command again to resume\n")
 
 
 def test_sigterm_inside_a_command_is_75(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_a_file_system_without_locks_is_said(number: int, says: str, tmp_path: P
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("filelock._unix.fcntl.flock", refused)
-    with pytest.raises(UserError, match=rf"{says} in .*; choose another place with paths.runs"), record.lock(tmp_path / "run"):
+    with pytest.raises(UserError, match=rf"{says} in .*; choose another folder with paths.runs"), record.lock(tmp_path / "run"):
         pass
 
 

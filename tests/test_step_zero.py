@@ -108,7 +108,7 @@ def test_means_are_over_rows_a_loss_keeps_its_sign_and_the_largest_is_either_way
     ("arguments", "said"),
     [
         ([*SMOKE, "experiment=glue"], "name one experiment, not 2"),
-        ([*SMOKE, "row/e2e=human"], "none of these rows is a method"),
+        ([*SMOKE, "row/e2e=human"], "none of these rows has a step 0"),
         (["profile=smoke", "task=e2e", "method=adapter_fusion"], "adapter_fusion is refused: adapter_fusion needs method."),
     ],
 )

@@ -62,7 +62,7 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
     run = ours(tmp_path / "run")
     method = {"_target_": f"lora_repro.methods.{kind}", "name": kind.partition(".")[0], "alpha": 8, "rank": 4}
     (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
-    with pytest.raises(UserError, match=f"is of {method['name']}, whose update is not"):
+    with pytest.raises(UserError, match=f"is an adapter of {method['name']}, not of LoRA"):
         read(run)
     with pytest.raises(UserError, match="there is no "):
         read(tmp_path / "none")
@@ -72,7 +72,7 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
 def test_a_record_that_does_not_say_its_scaling_is_one_line(method: object, tmp_path: Path) -> None:
     run = ours(tmp_path / "run")
     (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
-    with pytest.raises(UserError, match=r"nothing beside .* says its alpha and rank"):
+    with pytest.raises(UserError, match=r"needs record.json or adapter_config.json beside it"):
         read(run)
 
 

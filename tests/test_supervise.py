@@ -55,7 +55,7 @@ def test_a_killed_run_is_tried_again_with_the_same_overrides(
     assert supervise.start("program", ["method=lora", "a='b c'"], tmp_path / "run", tries=2) == 0
     assert starts(program) == ["method=lora a='b c' hydra.mode=RUN"] * 2
     assert supervise.attempts(tmp_path / "run") == {"attempts": 1, "exit": -9, "why": "was killed by SIGKILL"}
-    assert "was killed by SIGKILL; it is tried again" in capsys.readouterr().err
+    assert "was killed by SIGKILL; trying again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("ending", "code"), [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("1 / 0", 1)])

@@ -232,8 +232,8 @@ def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: RTE of GLUE is not here; python -m lora_repro fetch"),
-        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: E2E is not here; python -m lora_repro fetch e2e gets it"),
+        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: RTE of GLUE is not here: run python -m lora_repro"),
+        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: E2E is not here: run python -m lora_repro fetch e2e"),
         (["experiment=glue", "row/glue=lora", "profile=laptop", "paths.data=/nowhere"], "error: no folder /nowhere/RTE"),
         (["-m", "profile=smoke", "task=sentiment", "backbone=random_bert,deberta_v2_xxlarge"], "backbone.revision=COMMIT"),
     ],
@@ -366,7 +366,7 @@ def test_jobs_are_tasks_of_a_ray_and_those_that_lose_their_worker_are_tried_agai
     assert on_ray(ray, "hydra.launcher.num_cpus=2", "hydra.launcher.n_jobs=3") == 0
     said = capsys.readouterr()
     assert "4 of 4 runs are done" in said.out
-    assert said.err.count("the Ray worker of job 1 was killed; it is tried again") == 1
+    assert said.err.count("the Ray worker of job 1 was killed; trying again") == 1
     assert sorted(ray.patience) == [False] * 4 + [True]  # the second worker waits for what the first one left behind
     assert ray.asked == {"num_cpus": 2, "num_gpus": 0, "max_retries": 0} and ray.most == 3
     assert ray.begun["address"] == "local" and ray.begun["num_cpus"] >= 6
@@ -379,8 +379,8 @@ def test_a_job_that_every_worker_dies_of_is_given_up_and_the_others_are_kept(
     assert on_ray(ray, "launch.tries=3", "hydra.launcher.address=auto", "hydra.launcher.num_gpus=0.5") == 1
     said = capsys.readouterr()
     assert "2 of 4 runs are done" in said.out and said.out.count("missing") == 2
-    assert said.err.count("tried again") == 4 and said.err.count("given up") == 2
-    assert "error: a worker of this sweep was killed; the same command goes on from there" in said.err
+    assert said.err.count("trying again") == 4 and said.err.count("giving up") == 2
+    assert "error: a worker of this sweep was killed; run the same command again to resume" in said.err
     assert ray.begun == {"address": "auto", "logging_level": "ERROR"} and ray.asked["num_gpus"] == 0.5
 
 
@@ -465,7 +465,7 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     os.kill(at_work(lora), signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    assert "2 of 2 runs are done" in out and "was killed by SIGKILL; it is tried again" in err
+    assert "2 of 2 runs are done" in out and "was killed by SIGKILL; trying again" in err
     assert supervise.attempts(lora.folder)["attempts"] == 1 and supervise.attempts(other.folder)["attempts"] == 0
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     found = record.read(lora.folder / "record.json")
@@ -488,7 +488,7 @@ def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path)
     os.kill(parent(parent(begun)), signal.SIGKILL)  # its parent is the fork server
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; it is tried again" in err
+    assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; trying again" in err
     found = supervise.attempts(lora.folder)
     assert found["attempts"] == 1 and "stopped at step" in found["why"], found
     assert supervise.attempts(other.folder)["attempts"] == 0
@@ -544,4 +544,4 @@ def test_a_killed_worker_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(sweep, "hydra_program", broken)
     assert sweep._launch() == 1
-    assert capsys.readouterr().err.strip() == "error: a worker of this sweep was killed; the same command goes on from there"
+    assert capsys.readouterr().err.strip() == "error: a worker of this sweep was killed; run the same command again to resume"

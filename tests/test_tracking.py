@@ -142,7 +142,7 @@ def no_start() -> Mirror:
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [(Raises, "Board failed (no); the run goes on"), (no_start, "Board did not start (no such package); the run goes on")],
+    [(Raises, "Board failed (no); the run continues"), (no_start, "Board did not start (no such package); the run continues")],
 )
 def test_a_mirror_that_raises_is_named_once(
     tmp_path: Path, start: Any, said: str, capsys: pytest.CaptureFixture[str]
@@ -182,7 +182,7 @@ def test_a_mirror_that_sleeps_for_ever_costs_no_time(
         assert join_all() == ["Board"] and not unfinished
         assert time.monotonic() - began < 60  # it sleeps until the gate opens
         assert len(lines(tmp_path / "metrics.jsonl")) == 5
-        assert capsys.readouterr().err == "Board does not keep up; some of this run will be missing there\n"
+        assert capsys.readouterr().err == "Board does not keep up; some of this run's steps will be missing there\n"
     finally:
         gate.set()
     assert mirror.join(10)
@@ -253,7 +253,7 @@ def test_a_program_ends_with_its_own_exit_code_though_a_mirror_hangs(leave: str,
     program = [sys.executable, "-c", PROGRAM.replace("LEAVE", leave)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == code and done.stdout == "result\n"
-    assert "Board did not answer in time (tracker.patience=120 waits longer); what it was told is in the runs'" in done.stderr
+    assert "Board did not answer in time (tracker.patience=120 waits longer); the same values are in the runs'" in done.stderr
     assert ("ZeroDivisionError" in done.stderr) == (leave == "1 / 0")
 
 

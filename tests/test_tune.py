@@ -274,7 +274,7 @@ def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.M
 
 def test_a_rate_that_is_given_is_not_searched(elsewhere: Path) -> None:
     for given in (["row/e2e=untuned"], ["row/e2e=lora", "train.lr=0.1"], ["row/e2e=lora", "profile=paper"]):
-        with pytest.raises(UserError, match="every rate is given"):
+        with pytest.raises(UserError, match="every learning rate is given"):
             tune.searches(["profile=smoke", "experiment=e2e", *given])
     with pytest.raises(UserError, match="name an experiment"):
         tune.searches(["profile=smoke"])
@@ -355,9 +355,9 @@ def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}", "tune.most=3"]
     losses(monkeypatch, 1e-3)
-    with pytest.raises(UserError, match=r"a trial of lora starts from .*: it did not start"):
+    with pytest.raises(UserError, match=r"a trial of lora needs the run .*, which is not finished: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
-    with pytest.raises(UserError, match=r"starts=.*similarity.*: starts=null"):
+    with pytest.raises(UserError, match=r"starts=.*similarity.*: set starts=null"):
         tune.shortened(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
 
 
@@ -366,7 +366,7 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
     asked = [*row, "starts=[{task:similarity}]"]
     monkeypatch.setattr(supervise, "start", lambda *a: supervise.STOPPED)
-    with pytest.raises(Busy, match=r"another process is at .*, which a trial starts from"):
+    with pytest.raises(Busy, match=r"a trial needs .*, which another process is running"):
         begun(compose(asked), asked)
     monkeypatch.setattr(supervise, "stopping", lambda: True)
     with pytest.raises(Terminated):

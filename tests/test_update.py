@@ -164,6 +164,6 @@ def test_what_needs_the_weights_themselves_refuses_stored_ones() -> None:
         with pytest.raises(UserError, match="quantised"):
             method.apply(quantised("llama"))
     backbone = moved(quantised("llama"), Lora(rank=2))
-    with pytest.raises(UserError, match="nothing is merged into it unless it is dequantised"):
+    with pytest.raises(UserError, match="cannot merge into a quantised backbone: dequantise it first"):
         merge(backbone.model)
     assert not any(module.merged for module in updates(backbone.model))

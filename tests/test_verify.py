@@ -173,7 +173,7 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     assert "Score" in printed.partition("---")[0]  # which of a cell's scores a line is about
     assert max(map(len, printed.splitlines())) <= 80
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
-    assert verify.main(["experiment=glue"]) == 2 and "nothing to compare with" in capsys.readouterr().out
+    assert verify.main(["experiment=glue"]) == 2 and "nothing to compare: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -194,5 +194,5 @@ def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
     monkeypatch.setattr(verify, "own", lambda folder: Store(OWN, tmp_path, silent.records))
     assert verify.main(["experiment=glue", "profile=mini"]) == 2
     printed = capsys.readouterr().out
-    assert printed.startswith("glue: verify compares scores, of which this has none")
+    assert printed.startswith("glue: not compared, it has no scores")
     assert printed.splitlines()[-1] == "1 not compared"

@@ -224,7 +224,7 @@ def test_bad_files_are_one_line(folder: Path) -> None:
     place, task = folder / "wikisql", WikiSQL("folder")
     good = (place / "dev.jsonl").read_text()
     for text, *parts in (
-        ("{", "dev.jsonl, line 1", "no JSON"),
+        ("{", "dev.jsonl, line 1", "is not JSON"),
         (good.replace("1-1", "1-2"), "line 1", "1-2"),
         (good.replace('"sel": 0', '"sel": 9'), "line 1", "not there"),
         (good.replace('"agg"', '"ag"'), "line 1", "no WikiSQL query"),

@@ -94,7 +94,7 @@ def test_grouped_batches_pad_less() -> None:
 
 def test_a_task_of_unknown_size_asks_for_its_data() -> None:
     asked = asking("task=rte", "profile=paper", "~task.rows.train", "task.name=new")
-    with pytest.raises(UserError, match="how many rows task new has"):
+    with pytest.raises(UserError, match="the number of rows of task new is unknown"):
         workload(asked, framed(asked), None)
 
 

@@ -62,15 +62,15 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
             continue
         place, letter, modules[place] = found
         if letter in halves.setdefault(place, {}):
-            raise UserError(f"{file} has more than one {letter} of {place[0]} in layer {place[1] + 1}: which one is meant?")
+            raise UserError(f"{file} has more than one {letter} of {place[0]} in layer {place[1] + 1}: give a file with one LoRA")
         halves[place][letter] = tensor
     if not halves or any(set(pair) != {"A", "B"} for pair in halves.values()):
-        raise UserError(f"{file} holds no LoRA: no pairs of A and B in it")
+        raise UserError(f"{file} holds no LoRA: it has no pairs of A and B")
     for (kind, layer), pair in halves.items():
         fits = pair["A"].ndim == pair["B"].ndim == 2 and len(pair["A"]) == pair["B"].shape[1] > 0
         if not (fits and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
             shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
-            raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) are no finite (r, d_in) and (d_out, r)")
+            raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) must be finite, (r, d_in) and (d_out, r)")
     return {
         place: Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
         for place, pair in sorted(halves.items())
@@ -98,7 +98,7 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
     if path.is_dir():
         found = [path / name for name in ("adapter.safetensors", "adapter_model.safetensors") if (path / name).is_file()]
         if not found:
-            raise UserError(f"{path} holds neither adapter.safetensors (a run of ours) nor adapter_model.safetensors (peft)")
+            raise UserError(f"{path} has neither adapter.safetensors (of a run) nor adapter_model.safetensors (of peft)")
         path = found[0]
     if path.suffix == ".bin":
         return path, lambda name, rank: PLAIN if scaling is None else scaling
@@ -110,13 +110,13 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
             return path, _of_peft(dict(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8"))))
         method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
-            raise UserError(f"{path} is of {method.get('name')}, whose update is not alpha / rank B A: a LoRA is read here")
+            raise UserError(f"{path} is an adapter of {method.get('name')}, not of LoRA (alpha / rank B A): give a LoRA's")
         own = scaling_of(method)
         if not math.isfinite(own):
             raise ValueError(own)
         return path, lambda name, rank: own
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UserError(f"nothing beside {path} says its alpha and rank (record.json or adapter_config.json)") from error
+        raise UserError(f"{path} needs record.json or adapter_config.json beside it, for its alpha and rank") from error
 
 
 def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:

@@ -1,12 +1,12 @@
-"""What a method changes before it has learnt anything, and the positions that it takes from a text.
+"""Measure what a method changes before its first training step, and how many positions it takes from a text.
 
     python -m lora_repro step-zero profile=mini                  every method of conf/method, on a decoder's task and an encoder's
     python -m lora_repro step-zero experiment=e2e profile=mini   the rows of a table; some of them: row/e2e=lora,prelayer
-    python -m lora_repro step-zero --to results/step_zero        writes step_zero.md and .csv there, too
+    python -m lora_repro step-zero --to results/step_zero        also writes step_zero.md and .csv there
 
-Adapters are asked to start near the identity (Houlsby et al. 2019, 2.1); LoRA starts at ΔW = B A = 0 exactly (its 4.1).
-Two figures of held-out rows say how near, each of the model with the method beside that of the backbone alone, dropout off, in
-float32: ||h' - h|| / ||h|| of the last hidden states h where a row is scored, and the loss.
+Adapters should start near the identity (Houlsby et al. 2019, 2.1); LoRA starts at ΔW = B A = 0 exactly (LoRA paper, 4.1). Two
+measures on held-out rows compare the model with the method to the backbone alone, without dropout, in float32: the change of the
+last hidden states h where a row is scored, ||h' - h|| / ||h||, and the loss.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
         lines.append(line(label, found, plain))
         untrained += [label] if found.untrained else []
     if plain is None:
-        raise UserError(f"none of these rows is a method that starts on a backbone: {', '.join([*left_out, *refused[:1]])}")
+        raise UserError(f"none of these rows has a step 0: {', '.join([*left_out, *refused[:1]])}; choose others")
     asked, own = chosen[0].asked, sum(plain.losses) / len(plain.losses)
     positions = "" if plain.room is None else f", of {plain.room:,} positions"
     facts = (
@@ -200,7 +200,7 @@ def asked_for(overrides: Sequence[str]) -> tuple[list[Cell], list[str]]:
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("step-zero", __doc__)
-    made.add_argument("overrides", nargs="*", help="as of a run: profile=mini method=lora task=e2e; experiment=e2e row/e2e=lora")
+    made.add_argument("overrides", nargs="*", help="as for run: profile=mini method=lora, or experiment=e2e row/e2e=lora")
     made.add_argument("--to", type=Path, help="a folder for step_zero.md and step_zero.csv")
     return made
 

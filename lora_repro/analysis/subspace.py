@@ -1,11 +1,11 @@
-"""The subspace analysis of any LoRA checkpoint: ours (a run folder), peft's (a folder), or the authors' released .bin.
+"""Analyse the subspaces of a LoRA checkpoint: a run's folder, a peft folder, or the authors' released .bin.
 
     python -m lora_repro subspace runs/mini/<signature>                        one checkpoint: spectra, query against value
-    python -m lora_repro subspace roberta_base_lora_mnli.bin --base roberta_base    and intruder dimensions, in the base's weights
+    python -m lora_repro subspace roberta_base_lora_mnli.bin --base roberta_base    the same with intruder dimensions
     python -m lora_repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
 
-Writes subspace.{md,csv} and figures into --to (default: subspace/ in the current folder), and prints the sheet. No tensor of a
-checkpoint is written; the authors' .bin is read as tensors alone, never as a pickle that could run code.
+It prints a table and writes it with figures into --to (default: subspace/ in the current folder) as subspace.{md,csv}. No tensor
+of a checkpoint is written. The authors' .bin is read as tensors only: a pickle in it cannot run code.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from lora_repro.report.terminal import terminal
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("subspace", __doc__)
     made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
-    made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which holds none (2: RoBERTa base's)")
-    made.add_argument("--base", metavar="BACKBONE", help="what it was trained on (conf/backbone), to count intruder dimensions")
-    made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the sheet and the figures")
+    made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which does not hold it (RoBERTa base: 2)")
+    made.add_argument("--base", metavar="BACKBONE", help="its base model (conf/backbone), to count intruder dimensions")
+    made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the table and the figures")
     return made
 
 
@@ -108,7 +108,7 @@ def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Tabl
         chance = f"{max(m, n) / bases[0].shape[0]:.2f}"
         rows.append((NAMES.get(place[0], place[0]), str(place[1] + 1), f"{m}, {n}", *cells, f"{grid[-1, -1]:.2f}", chance))
     if not rows:
-        raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common")
+        raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common: nothing to compare")
     header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
     return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows))
 
@@ -177,10 +177,10 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(arguments)
     if len(given.checkpoint) > 2:
-        raise UserError("one checkpoint, or two to compare")
+        raise UserError("give one checkpoint, or two to compare")
     found = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
     if given.scaling is not None and not any(path.suffix == ".bin" for path in given.checkpoint):
-        raise UserError("--scaling is for an authors' .bin; other checkpoints say their alpha and rank")
+        raise UserError("--scaling is only for an authors' .bin: other checkpoints hold their alpha and rank; leave it out")
     names = [path.name or str(path) for path in given.checkpoint]
     origins = [origin(path) for path in given.checkpoint]
     counted: Sequence[Counted] = [NOT_COUNTED] * len(found)

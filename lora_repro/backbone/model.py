@@ -83,7 +83,7 @@ class Backbone(AddressedModel):
         unknown = self.tokenizer.unk_token_id
         if not isinstance(index, int) or (index == unknown and text != self.tokenizer.unk_token):
             raise UserError(
-                f"the tokenizer of this backbone has no token {text!r}; mend its yaml in conf/backbone"
+                f"the tokenizer of this backbone has no token {text!r}: correct its yaml in conf/backbone"
             )
         return index
 

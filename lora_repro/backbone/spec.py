@@ -128,12 +128,12 @@ class BackboneSpec:
         """Raise UserError for a tokenizer that encodes all words alike or as nothing, as one made without its files does."""
         ids = [tokenizer.encode(word, add_special_tokens=False) for word in ("one", "two", "three")]
         if not all(ids) or len(set(map(tuple, ids))) < len(ids):
-            raise UserError(f"backbone {self.name}: the tokenizer in {folder} tells no words apart; are its files missing?")
+            raise UserError(f"backbone {self.name}: the tokenizer in {folder} cannot tell words apart; are its files missing?")
 
     def _settings(self, config: PretrainedConfig) -> PretrainedConfig:
         layers = getattr(config, "num_hidden_layers", 0)
         if isinstance(layers, int) and layers > LAYERS:  # transformers would build them all
-            raise UserError(f"backbone {self.name}: {layers} layers, no model has more than {LAYERS}")
+            raise UserError(f"backbone {self.name}: {layers} layers are more than the limit of {LAYERS}; correct its shape")
         # GPT-2's GELU (tanh form) as one kernel in place of eight; the results differ by a few units in the last place at most.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
@@ -148,7 +148,7 @@ class BackboneSpec:
     def _auto(self) -> Any:
         if self.head == "lm" and self.cls is not None:
             raise UserError(
-                f"backbone {self.name} is an encoder: it writes no text; choose a decoder or a sentence task"
+                f"backbone {self.name} is an encoder and writes no text: choose a decoder or a sentence task"
             )
         return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
 
@@ -162,7 +162,7 @@ class BackboneSpec:
             model = self._drawn(self._settings(AutoConfig.for_model(**shape)))
         except SHAPELESS as error:
             why = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"backbone.shape describes no {kind} that can be made: {why[:200]}") from error
+            raise UserError(f"backbone.shape is not a valid {kind}: {why[:200]}") from error
         return Backbone(
             model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
         )

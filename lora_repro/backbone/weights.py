@@ -40,7 +40,7 @@ class StoredMatrix(nn.Module, abc.ABC):
 
     def write(self, weight: torch.Tensor) -> None:
         """Store another W. Raises UserError if rounding to the codes would lose what was added."""
-        raise UserError("this backbone is quantised: nothing is merged into it unless it is dequantised (export --dequantise)")
+        raise UserError("cannot merge into a quantised backbone: dequantise it first (export --dequantise)")
 
 
 def chain(module: nn.Module) -> Iterator[nn.Module]:
@@ -98,7 +98,7 @@ def write(module: nn.Module, weight: torch.Tensor) -> None:
     if isinstance(plain, StoredMatrix):
         plain.write(weight)
     elif not is_dense(plain):
-        raise UserError("a method computes this weight at each call: nothing is merged into it before that is undone (strip)")
+        raise UserError("cannot merge into a weight that another method computes at each call: remove that method first (strip)")
     else:
         read(plain).copy_(weight)
 
@@ -153,4 +153,4 @@ def _dense(stored: StoredMatrix) -> nn.Module:
 def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:
     """Raise UserError if a matrix inside `modules`, whose weights the method changes, is not stored as floats."""
     if any(isinstance(part, StoredMatrix) for module in modules for part in module.modules()):
-        raise UserError(f"{method} changes the backbone's own weights, which are quantised here; load it unquantised")
+        raise UserError(f"{method} trains the backbone's own weights, which are quantised here: set backbone.quantise=null")

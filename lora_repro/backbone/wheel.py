@@ -64,7 +64,7 @@ def find_weights(wheel: Wheel, wheels: Path, work: Path) -> Path:
     """
     path = _joined(wheel, wheels, work) if wheel.parts else _whole(wheel, wheels, work)
     if sha256(path) != wheel.file_sha256:
-        raise UserError(f"{path} has another checksum than its yaml says; reinstall {_requirement(wheel)}")
+        raise UserError(f"{path} does not have the checksum in its yaml; reinstall {_requirement(wheel)}")
     return path
 
 
@@ -83,9 +83,9 @@ def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
                 with zipfile.ZipFile(archive) as opened, opened.open(piece.file) as source:
                     shutil.copyfileobj(source, sink)
             except (KeyError, zipfile.BadZipFile) as error:
-                raise UserError(f"{archive.name} holds no {piece.file}; mend the backbone's yaml") from error
+                raise UserError(f"{archive.name} holds no {piece.file}: correct the backbone's yaml") from error
     if sha256(joined) != wheel.sha256:
-        raise UserError(f"the parts of {wheel.package} joined have another checksum than their yaml says; mend it")
+        raise UserError(f"the joined parts of {wheel.package} do not have the checksum in their yaml: correct it")
     return joined if whole else _extract(joined, wheel, work)
 
 
@@ -123,7 +123,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         raise NotAvailable(f"cannot download {requirement} ({reason}); connect, or put its wheel in {folder}")
     if sha256(path) != wheel.sha256:
         path.unlink()
-        raise UserError(f"{path.name} has another checksum than its yaml says and was deleted; try again")
+        raise UserError(f"{path.name} did not have the checksum in its yaml and was deleted; try again")
     return path
 
 
@@ -141,8 +141,8 @@ def _extract(archive: Path, wheel: Wheel, work: Path) -> Path:
                 with opened.open(name) as source, (work / Path(name).name).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml") from error
+        raise UserError(f"{archive.name} holds no {wheel.file}: correct the backbone's yaml") from error
     path = work / Path(wheel.file).name
     if not path.is_file():
-        raise UserError(f"{archive.name} holds no {wheel.file}; mend the backbone's yaml")
+        raise UserError(f"{archive.name} holds no {wheel.file}: correct the backbone's yaml")
     return path

@@ -94,7 +94,7 @@ def _tree(*chosen: str) -> Iterator[Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
     except ValueError as error:  # a group chosen as null
-        raise UserError(f"{one_line(error)}: of {' '.join(chosen)}") from error
+        raise UserError(f"{one_line(error)} (with {' '.join(chosen)})") from error
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -154,7 +154,7 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         (jobs,) = BasicSweeper.split_arguments([*axes, *own], None)
     for item in own:  # with a + Hydra takes the key for another one than the axis, and the axis wins
         if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
-            raise UserError(f"{item.input_line}: the experiment has it already; write {str(item.input_line).lstrip('+')}")
+            raise UserError(f"{item.input_line}: the experiment already sets it; write {str(item.input_line).lstrip('+')}")
     swept = [*params, *(item.get_key_element() for item in own if item.is_sweep_override())]
 
     def place(item: str) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of a command line with one value, and those with several. Raises UserError for one without a key."""
     given = [item for item in arguments if not item.startswith("-")]
     if bad := [item for item in given if item.startswith("=")]:
-        raise UserError(f"{bad[0]!r} names no setting; write key=value")
+        raise UserError(f"{bad[0]!r} is not a setting: write key=value")
     with _tree() as loader:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(given)
     several = [str(item.input_line) for item in parsed if item.is_sweep_override()]
@@ -220,7 +220,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:
-        raise UserError("a value refers to itself: write it out") from None
+        raise UserError("a value refers to itself through ${...}: write the value out") from None
     _refuse_unscripted(config)  # first: `check_root` would complain about its empty values
     check_root(values)
     return values
@@ -246,7 +246,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
     found = []
     for item in config.get("starts") or ():
         if not isinstance(item, DictConfig):
-            raise UserError(f"starts is a list of what each start has otherwise, such as [{{task: mnli}}], not of {item!r}")
+            raise UserError(f"starts must be a list of each start's own settings, such as [{{task: mnli}}], not of {item!r}")
         own = {str(key): value for key, value in item.items()}
         kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
         kept = [pair for pair in kept if "method" not in own or not pair[0].startswith("method.")]
@@ -307,8 +307,8 @@ def target(node: Mapping[str, Any]) -> Any:
         found = None
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(within):
         top = name.partition(".")[0]
-        way = "" if top in place.trusted() else f"; where it is yours: --trust {top}"
-        raise UserError(f"_target_ {name} is no class of {' or '.join(place.trusted())}{way}")
+        way = "" if top in place.trusted() else f"; if it is yours: --trust {top}"
+        raise UserError(f"_target_ {name} is not a class of {' or '.join(place.trusted())}{way}")
     return found
 
 

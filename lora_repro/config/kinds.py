@@ -115,7 +115,7 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
     taken = annotated_fields(target)
     ours = bool(taken) and target.startswith("lora_repro.")
     if ours and (unknown := [key for key in values if key not in taken and key != "_target_"]):
-        raise UserError(f"{name}.{unknown[0]} is no setting of {class_name(target)}; {meant(unknown[0], taken)}")
+        raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {meant(unknown[0], taken)}")
     for field, kind in _kinds(target).items():
         if field in values and not kind.holds(values[field]):
             raise UserError(f"{name}.{field} must be {kind.words}, not {values[field]!r:.80}".removeprefix("."))
@@ -127,15 +127,15 @@ def check_root(config: Mapping[str, Any]) -> None:
         values = config[part] if part else config
         target = f"{__name__}.{kind.__name__}"
         if missing := [key for key in annotated_fields(target) if key not in values]:
-            raise UserError(f"{part}.{missing[0]} is missing: leave it as conf/config.yaml has it".removeprefix("."))
+            raise UserError(f"{part}.{missing[0]} is missing: keep it from conf/config.yaml".removeprefix("."))
         check(target, {key: values[key] for key in annotated_fields(target)}, part)
     if empty := [key for key, value in config["paths"].items() if value == ""]:
         raise UserError(f"paths.{empty[0]} is empty: name a folder, or leave it out")
     if str(config["paths"]["runs"]).startswith("~"):
-        raise UserError(f"paths.runs={config['paths']['runs']} would be a folder of that name: write $HOME, or it in full")
+        raise UserError(f"paths.runs={config['paths']['runs']}: ~ is not expanded here; write $HOME or the full path")
     for group in COMPONENTS:
         if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
-            raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group}, or leave it out")
+            raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group} or leave it out")
     for group, node in config.items():
         check_node(node, group)
 

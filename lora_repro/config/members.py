@@ -15,7 +15,7 @@ def use(composed: Callable[[tuple[str, ...]], DictConfig]) -> None:
 
     def tasks(names: Sequence[str], *, _root_: DictConfig) -> list[Any]:
         if not isinstance(names, list | tuple | ListConfig) or _root_.task.name in names:
-            raise UserError(f"tasks are mixed as task.names=[rte,cola], not {names!r}")
+            raise UserError(f"task.names must be a list such as [rte,cola], not {names!r}")
         profile = f"profile={_root_.profile_name}"
         return [OmegaConf.to_container(composed((f"task={name}", profile)).task, resolve=True) for name in names]
 

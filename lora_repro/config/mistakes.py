@@ -32,17 +32,17 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         return f"no {group} {name!r}; {meant(name, known)}"
     if found := KEY.search(said):
         key = found["key"]
-        every = "python -m lora_repro.run --cfg job shows all of them"
+        every = "python -m lora_repro.run --cfg job shows them all"
         return f"no setting {key!r}; {every if config is None else meant(key, alike(key, config), every)}"
     if found := MERGED.search(said):
-        return f"{found['text']} is of the wrong kind: see python -m lora_repro.run --cfg hydra"
+        return f"{found['text']} has the wrong type: see python -m lora_repro.run --cfg hydra"
     if found := PARSED.search(said):
-        return f"{found['text']!r} is no setting: write KEY=VALUE, such as profile=mini"
+        return f"{found['text']!r} is not a setting: write KEY=VALUE, such as profile=mini"
     if UNREAD.match(said):
         lexed = said.rpartition("Exception: ")[2].removesuffix(" ^")
         where = lexed if lexed != said else f"the settings ({said})"
         quoted = "\"paths.data='/my data'\""
-        return f"cannot read {where}; a value with spaces, ~, brackets or letters beyond ASCII wants quotes: {quoted}"
+        return f"cannot read {where}; put a value with spaces, ~, brackets or non-ASCII letters in quotes: {quoted}"
     return said
 
 

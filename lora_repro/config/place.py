@@ -41,5 +41,5 @@ def choices(group: str) -> list[str]:
 def checkout(what: str) -> Path:
     """The root of the checkout. Raises UserError if the package is installed without one."""
     if INSTALLED:
-        raise UserError(f"{what} is work on the repository: clone it, and run the command there")
+        raise UserError(f"{what} needs a clone of the repository: run the command there")
     return ROOT

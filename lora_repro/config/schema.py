@@ -63,8 +63,8 @@ def _class(target: str) -> ast.ClassDef:
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if found is None:
-        where = "" if source else f": no module {module} is installed, or in a folder of PYTHONPATH"
-        raise UserError(f"_target_ {target} names no class{where}")
+        where = "" if source else f": module {module} is neither installed nor in a folder of PYTHONPATH"
+        raise UserError(f"_target_ {target} is not a class{where}")
     return found
 
 

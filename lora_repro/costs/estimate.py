@@ -42,10 +42,10 @@ def announce(arguments: list[str]) -> None:
     missing = sorted(cell.signature for cell in found if not done(cell))
     known = [published[name] for name in missing if name in published]
     if profile == "smoke":
-        cli.say("profile smoke is for tests: untrained models, whose numbers mean nothing; the first that does is profile=mini")
+        cli.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
     text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"
     if known:
-        text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine of the published runs"
+        text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine that published them"
     if unknown := len(missing) - len(known):
-        text += f"; {unknown} of unknown length"
+        text += f"; {unknown} of unknown duration"
     cli.say("; ".join(filter(None, [text, saved(found)])))

@@ -1,8 +1,8 @@
-"""What training with a method takes in memory and leaves on the disk, measured in a fresh process a method.
+"""Measure the training memory and the file sizes of one method, in a fresh process.
 
     python -m lora_repro footprint experiment=latency row/latency=lora backbone=gpt2_small     prints one JSON line
 
-Fresh, because a process keeps what an earlier model had, and the peak would be that model's.
+The process must be fresh: one that held another model before would report that model's peak.
 """
 
 from __future__ import annotations
@@ -186,10 +186,10 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
         done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UserError(f"the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
+            raise UserError(f"cannot measure the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
         measured = json.loads(done.stdout.splitlines()[-1])
         entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measured})
-        say(f"{backbone} {row.name}: memory of training, {time.monotonic() - started:.0f} s")
+        say(f"{backbone} {row.name}: training memory measured in {time.monotonic() - started:.0f} s")
     return entries
 
 

@@ -85,5 +85,5 @@ def _known() -> dict[str, dict[str, Any]]:
 def card(name: str) -> Card:
     """The card of this name. Raises UserError if it is not known."""
     if name.lower() not in _known():
-        raise UserError(f"hardware={name}: not known; {meant(name.lower(), _known())} (conf/plan/hardware.yaml)")
+        raise UserError(f"hardware={name} is unknown; {meant(name.lower(), _known())} (conf/plan/hardware.yaml)")
     return Card(**_known()[name.lower()])

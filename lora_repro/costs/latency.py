@@ -1,11 +1,11 @@
-"""What each method costs: the time of a forward pass against the plain model's, the memory and the disk that training takes.
+"""Measure what each method costs: time of a forward pass and a training step, training memory, disk.
 
     python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
 
-One process holds the plain model and every method's and times them in interleaved rounds (`timing.interleaved`), likewise a
-training step of each method and one of full fine-tuning; memory is measured in a fresh process a method (`footprint`). A
-finished measurement of the same settings on the same device is not repeated. Speed does not depend on the values of weights, so
-a hub model is built from its shape with random ones.
+One process holds the plain model and one model per method, and times their forward passes in interleaved rounds
+(`timing.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a
+fresh process per method (`footprint`). A finished measurement of the same settings on the same device is not repeated. Speed
+does not depend on the values of weights, so a hub model is built from its shape with random weights.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
                 torch.nn.init.normal_(parameter, 0.0, 0.02)
     if bench.merged:
         if not any(updates(backbone.model)):
-            raise UserError(f"bench.merged: {method.name} cannot be merged into the weights")
+            raise UserError(f"bench.merged=true: {method.name} cannot be merged into the weights; set bench.merged=false")
         merge(backbone.model)
     return backbone, trainable
 
@@ -114,7 +114,7 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
             made[name] = footprint.training(cell.asked, device, None if quantised else twin(plain))
     found = interleaved({name: held.step for name, held in made.items()}, bench.rounds, 2, wait=wait_for(device), warm=False)
     named = backbone_name(cells[0])
-    say(f"{named}: {bench.rounds} rounds of a training step of {len(made)} methods, {time.monotonic() - started:.0f} s")
+    say(f"{named}: {bench.rounds} rounds of training steps of {len(made)} methods, {time.monotonic() - started:.0f} s")
     return [
         {
             "backbone": named, "row": name, "label": rows[name].row.label, "tokens": bench.train_batch * bench.train_length,
@@ -133,7 +133,7 @@ def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
     if not rows:
         return []
     if PLAIN not in rows:
-        raise UserError(f"row/{NAME} leaves {PLAIN} out, which the others are measured against; name it too")
+        raise UserError(f"row/{NAME} must include {PLAIN}, which the other rows are measured against: add it")
     torch.manual_seed(0)
     plain = shaped(part(cells[0].asked, "backbone")).load().to(device)
     made = {}
@@ -170,12 +170,12 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
     path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
     asked = measures.signature_of(declared)
     if measures.find(path, asked, provenance.device_name(device)):
-        say(f"{path}: measured already with these settings; delete it to measure again")
+        say(f"{path}: already measured with these settings; delete it to measure again")
         return path
     with record.lock(path.parent):
         load = os.getloadavg()[0]
         if load > 0.5:
-            say(f"warning: this machine is busy (load {load:.1f}); times and intervals will show it")
+            say(f"warning: this machine is busy (load {load:.1f}): times will be longer and intervals wider")
         started = time.monotonic()
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
         stepped = [entry for block in blocks for entry in steps(block, device, say)]

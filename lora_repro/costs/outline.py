@@ -54,12 +54,12 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
         try:
             shape: dict[str, Any] = json.loads((Path(str(spec.hub_id)) / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(f"backbone {spec.name}: {spec.hub_id} has no config.json that can be read ({error})") from error
+            raise UserError(f"backbone {spec.name}: cannot read the config.json of {spec.hub_id} ({error})") from error
         return shape
     known = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
     if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
-        say = "say them in its yaml: shape: {model_type: ..., as in its config.json}"
-        raise UserError(f"backbone {spec.name}: its sizes are not known; {say}")
+        say = "write its shape into its yaml, as in its config.json: shape: {model_type: ...}"
+        raise UserError(f"backbone {spec.name}: its sizes are unknown; {say}")
     return dict(shape)
 
 

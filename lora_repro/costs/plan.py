@@ -1,16 +1,22 @@
-"""What a command would run and cost, before it is paid for: nothing is trained, downloaded or written.
+"""Estimate what a command would run and cost; nothing is trained, downloaded or written.
 
     make plan EXPERIMENT=e2e PROFILE=paper
     python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
     python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
     python -m lora_repro plan -m method=lora,full seed=0,1
-    make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for a card that is not here: a100, h100, 4090, t4
+    make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for another GPU: a100, h100, 4090, t4
 
-One line a run: is it here already (`yes`, `begun`, or not), what it trains, the tokens it trains on (padding included), its
-operations, its time, its peak memory. Times: `published` is what the same run took when we published it, on a device of the
-same name and as many threads; `estimated` divides the operations by this machine's speed, measured now on a block of the
-model. Peak memory is estimated, in published CPU records 0.5 to 1.9 times that. Tokens come from the data where these are at
-hand, else (*) from documented mean lengths. With `hardware=` a line is a row with all its seeds, in GPU-hours (hardware.py).
+One line per run:
+
+    here      yes, begun (it has a checkpoint) or no
+    trained   the number of trained parameters
+    tokens    training tokens with padding, counted in the data; with *: estimated from documented mean lengths
+    FLOPs     operations of the whole run
+    time      published: what the published run took on a device of the same name with as many threads;
+              estimated: the operations over this machine's speed, measured now on a block of the model
+    memory    estimated peak; published CPU records have 0.5 to 1.9 times the estimate
+
+With `hardware=` a line is a row with all its seeds, in GPU-hours (lora_repro/costs/hardware.py).
 """
 
 from __future__ import annotations
@@ -170,20 +176,20 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
     free = shutil.disk_usage(next(folder for folder in (runs, *runs.parents) if folder.exists())).free
     here = "" if card else f"; {size(free)} are free at {runs}"
-    said.append(f"disk: {size(kept)} to keep, {size(used)} meanwhile{here}")
+    said.append(f"disk: {size(kept)} at the end, at most {size(used)} while running{here}")
     said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
     said += [*searches(made), *differences(made)]
     if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
-        said.append(f"times and memory are those of one process; {processes} would share each run's batches")
+        said.append(f"times and memory are for one process; launch.processes={processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
-        said.append("* token counts from documented mean lengths: name the data (DATA=/path) and fetch the backbone to count")
+        said.append("* from documented mean lengths: to count tokens, name the data (DATA=/path) and fetch the backbone")
     if card:
         large = list(dict.fromkeys(line.cell.row.name for line in missing if line.forecast.memory > card.memory * 1e9))
         if large:
-            said.append(f"more than its {card.memory:g} GB of memory: {', '.join(large)}; train.micro_batch_size splits a batch")
-        said.append(f"priced for {card}")
+            said.append(f"do not fit in the GPU's {card.memory:g} GB: {', '.join(large)}; train.micro_batch_size splits a batch")
+        said.append(f"estimated for {card}")
     elif used > free:
-        said.append("this does not fit: free some space, or choose another place with paths.runs=/path")
+        said.append("the disk is too small: free some space, or choose another one with paths.runs=/path")
     return said
 
 
@@ -196,7 +202,7 @@ def searches(made: Sequence[Line]) -> list[str]:
     once = float(length) * seeds * sum(line.forecast.train_seconds for line in settings.values())
     part = ("" if length == 1 else f" of {length:.2g} of a training") + (f" with {seeds} seeds" if seeds > 1 else "")
     took = f"{clock(3 * once)} to {clock(most * once)}"
-    return [f"rates not searched: {len(settings)}; 3 to {most} trials each{part} take {took} more: python -m lora_repro tune"]
+    return [f"learning rates not searched: {len(settings)}; 3 to {most} trials each{part} add {took}: python -m lora_repro tune"]
 
 
 def differences(made: Sequence[Line]) -> list[str]:
@@ -212,11 +218,11 @@ def differences(made: Sequence[Line]) -> list[str]:
         noise = detectable.noise(task, str(mine[0].cell.asked["profile_name"]))
         counts = sorted({len(found) for found in seeds.values()}, reverse=True)
         told = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in mine))) for k in counts]
-        shown = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (of the inputs alone)'}" for k, least in told if least]
-        least = f"from {', '.join(shown)}, by the runs published at {noise.profile}" if shown and noise else ""
-        rest = "not known with more" if shown else "not known"
-        unknown = f"{rest}: too few of its runs are published" if len(shown) < len(told) else ""
-        said.append(f"differences of two rows that {task} could show: {'; '.join(filter(None, (least, unknown)))}")
+        shown = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (test inputs alone)'}" for k, least in told if least]
+        least = f"{', '.join(shown)}, by the runs published at {noise.profile}" if shown and noise else ""
+        rest = "unknown with more seeds" if shown else "unknown"
+        unknown = f"{rest}, too few of its runs are published" if len(shown) < len(told) else ""
+        said.append(f"smallest detectable difference of two rows on {task}: {'; '.join(filter(None, (least, unknown)))}")
     return said
 
 
@@ -259,9 +265,9 @@ def main(arguments: Sequence[str]) -> int:
     chosen = card(named[-1]) if named else None
     made = lines(with_starts(cells(given)), chosen)
     if not made:
-        raise UserError("this asks for no run: its seeds are beyond what its rows have")
+        raise UserError("nothing to plan: its rows have no such seed")
     print(aligned(priced.rows(made), priced.SIDES) if chosen else table(made))
     print("\n".join(["", *totals(made, chosen)]))
     if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
-        cli.say("times are for this machine's CPU; profile paper is meant for a GPU; HARDWARE=a100 prices one")
+        cli.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
     return 0

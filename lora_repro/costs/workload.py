@@ -95,7 +95,7 @@ def _declared(task: Any) -> dict[str, int]:
     names = getattr(task, "scored", ())
     scored = [amounts.get(split) for split in ([names] if isinstance(names, str) else names)]
     if "train" not in amounts or None in scored or not scored:
-        raise UserError(f"how many rows task {task.name} has is not known: name its data with paths.data=/path (make: DATA=)")
+        raise UserError(f"the number of rows of task {task.name} is unknown: name its data with paths.data=/path (make: DATA=)")
     test = sum(int(n or 0) for n in scored)
     held_out = int(getattr(task, "held_out", 0))
     return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}

@@ -121,7 +121,7 @@ def attend(
     tree = layer.tree
     prompts, kv, columns, d = layer.keys.shape
     if (settings.get("sliding_window") or columns) < columns or any(settings.get(name) is not None for name in OTHER):
-        raise UserError(f"the beam search cannot decode with the attention of {type(module).__name__}: its window, cap or sinks")
+        raise UserError(f"beam search cannot decode with {type(module).__name__}: it has a window, cap or sinks")
     grid = layer.keys.new_zeros(prompts, tree.beam, query.shape[1], d)
     grid[tree.seat, tree.slot] = query[:, :, 0].to(grid.dtype) * scaling
     with torch.autocast(query.device.type, enabled=False):

@@ -119,7 +119,7 @@ def expand(beams: Beams, logits: Tensor, beam: int, no_repeat_ngram: int) -> Bea
     values, ids = top_per_row(logits, beam, beams.sums, beams.owner)
     if bool(values.isnan().any()):
         raise UserError(
-            "decoding met NaN or infinite logits, or a beam whose every token is banned by no_repeat_ngram"
+            "decoding met NaN or infinite logits, or a beam in which no_repeat_ngram bans every token"
         )
     sums = (beams.sums[:, None] + values.double()).flatten().numpy()  # (R * beam,)
     flat = (beams.slot[:, None] * vocabulary + ids).flatten().numpy()

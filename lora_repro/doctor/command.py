@@ -1,12 +1,11 @@
-"""Is this machine ready? Each line is a check with a tick, or with the one command that mends it.
+"""Check that this machine has what a profile needs: a tick per check, or the command that fixes it.
 
     make doctor                                                     for profile mini
     make doctor PROFILE=laptop DATA=/path/to/glue
     python -m lora_repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
 
-Exit code 1 if something that the profile needs is missing. With `experiment=`, or a backbone, method or task, only what that
-needs is looked at; without them the data of one of the experiments are enough. What is marked with a dash is not needed, only
-good to know.
+Exit code 1 if something that the profile needs is missing. A line with a dash is optional. `experiment=`, `backbone=`, `method=`
+or `task=` limits the checks to what that needs; without them, the data of one experiment are enough.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def needs(overrides: Sequence[str]) -> Needs:
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
     known = sorted(path.name for path in (CONF / "row").iterdir() if path.is_dir())
     if experiment and experiment not in known:
-        raise UserError(f"no experiment {experiment!r} with rows; choose from {', '.join(known)}")
+        raise UserError(f"no experiment {experiment!r}; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
     asked = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
@@ -81,7 +80,7 @@ def needs(overrides: Sequence[str]) -> Needs:
             if more and not timed:
                 backbones[config.backbone.name] = config
     if not tasks:
-        raise UserError(f"{asked or 'no experiment'} asks for no run with {' '.join(rest)}")
+        raise UserError(f"{asked or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
     return Needs(profile, asked, tuple(backbones.values()), tuple(tasks.values()))
 
 
@@ -126,6 +125,6 @@ def main(arguments: Sequence[str]) -> int:
         missing += finding.kind == "missing"
         if finding.kind == "missing" or not cli.quiet():
             print(shown(finding), flush=True)
-    what = f"{missing} thing{'s' if missing > 1 else ''} missing: what each needs stands below it" if missing else "ready"
+    what = f"{missing} thing{'s' if missing > 1 else ''} missing; the fix is below each" if missing else "ready"
     cli.say(what)
     return 1 if missing else 0

@@ -1,10 +1,11 @@
-"""The trained RoBERTa-base MNLI adapter that the LoRA authors released, as a LoRA of ours, and back.
+"""Score or convert the RoBERTa-base MNLI adapter that the LoRA authors released.
 
     python -m lora_repro authors roberta_base_lora_mnli.bin paths.data=/data/glue    its accuracy on MNLI
     python -m lora_repro authors roberta_base_lora_mnli.bin --convert adapter.safetensors
     python -m lora_repro authors adapter.safetensors --back again.bin
 
-Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames, and changes no value:
+Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames tensors and changes no
+value:
 
     theirs (loralib)                               ours                   shape
     P.K.lora_A                                     P.K.parts.K.A          (r, d)
@@ -44,11 +45,11 @@ from lora_repro.train.ranks import Ranks
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("authors", __doc__)
-    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (--back: our safetensors)")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a run: task.source=hub")
+    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (with --back: our safetensors)")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run: task.source=hub")
     way = made.add_mutually_exclusive_group()
-    way.add_argument("--convert", type=Path, metavar="OUT", help="write it under our names instead")
-    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter under the authors' names")
+    way.add_argument("--convert", type=Path, metavar="OUT", help="write it to OUT under our names instead")
+    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter to OUT under the authors' names")
     return made
 
 
@@ -113,7 +114,7 @@ def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
     for name, shape in zip(wanted, shapes, strict=True):
         tensor = tensors[name]
         fits = tensor.shape == shape and tensor.dtype == torch.float32 and bool(tensor.isfinite().all())
-        require(fits, f"the adapter's {name} is not {shape} finite float32 values; {out}")
+        require(fits, f"the adapter's {name} must have shape {shape} and finite float32 values; {out}")
     return names
 
 
@@ -181,8 +182,8 @@ def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_intermixed_args(arguments)
     target, more = given.convert or given.back, " ".join(given.overrides)
-    require(bool(given.adapter), "name the file: ADAPTER=/path/to/roberta_base_lora_mnli.bin")
-    require(not (target and more), f"a conversion takes no settings: leave {more} out")
+    require(bool(given.adapter), "no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin")
+    require(not (target and more), f"a conversion takes no settings: leave out {more}")
     adapter, back = given.adapter, given.back is not None
     print(convert(adapter, target, back) if target else evaluate(adapter, given.overrides))
     return 0

@@ -1,11 +1,11 @@
-"""A trained run as a peft adapter or a plain transformers checkpoint, with a model card.
+"""Export a trained run as a peft adapter or a plain transformers checkpoint, with a model card.
 
     python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
     python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
-    ... --format merged --dequantise                                            the same of a run over 4-bit weights, as floats
+    ... --format merged --dequantise                                            a run over 4-bit weights, as floats
 
-Either computes the run's logits, in float32. The card (README.md) holds base model, settings, data, scores and the training
-command; lora_repro.json the whole record, so that `generate` and `score` need the folder alone.
+Both compute the run's logits, in float32. The folder also gets a model card (README.md: base model, settings, data, scores,
+training command) and the record (lora_repro.json), so `generate` and `score` need nothing else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
-    made.add_argument("--dequantise", action="store_true", help="merge into floats what was trained over 4-bit weights")
+    made.add_argument("--dequantise", action="store_true", help="turn a run's 4-bit weights into floats, then merge")
     return made
 
 
@@ -52,10 +52,10 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     require(not taken, f"{target} is not empty: give a new folder")
     found = restore(run)
     counts = found.record["measured"]["parameters"]
-    require(counts["method"] + counts["head"] > 0, "nothing was trained in this run: there is nothing to export")
+    require(counts["method"] + counts["head"] > 0, "this run trained nothing: there is nothing to export")
     if dequantise:
-        require(form == "merged", "--dequantise is for --format merged: an adapter leaves the weights as they are")
-        require(bool(asked_of(found).get("quantise")), "this run's weights are floats already: leave out --dequantise")
+        require(form == "merged", "--dequantise needs --format merged: an adapter does not contain the base's weights")
+        require(bool(asked_of(found).get("quantise")), "this run's weights are already floats: leave out --dequantise")
         cli.say(floats(found.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -77,7 +77,7 @@ def write(found: Restored, folder: Path, form: str) -> None:
     asked = found.record["asked"]
     if form == "peft":
         drawn = asked["backbone"].get("pretrained") is False
-        require(not drawn, "this run's backbone has random weights, which no adapter's base holds: use --format merged")
+        require(not drawn, "this run's backbone has random weights, which are not published: use --format merged")
         base = asked["backbone"].get("hub_id") or asked["backbone"]["name"]
         peft_folder.save(folder, found.backbone, found.method, base, asked["backbone"].get("revision"))
     else:
@@ -99,7 +99,7 @@ def floats(model: nn.Module) -> str:
     matrices = weights.dequantise(model)
     return (
         f"dequantised {matrices} matrices: the model takes {weights.stored_bytes(model) / 2**20:,.1f} MiB instead of "
-        f"{before / 2**20:,.1f}; it answers as the run did until it is quantised again, which rounds the update, too"
+        f"{before / 2**20:,.1f}; it answers as the run did, but quantising it again would also round the update"
     )
 
 

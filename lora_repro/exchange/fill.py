@@ -15,13 +15,13 @@ from lora_repro.methods.base import require
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises UserError if it is missing, no plain file, damaged, or holds no floats."""
-    require(path.is_file(), f"{path} is not there; give a folder that holds it")  # reading a pipe would block
+    require(path.is_file(), f"no file {path}: give a folder that holds it")  # reading a pipe would block
     try:
         found = load_file(path)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}; it is damaged") from None
+        raise UserError(f"cannot read {path}, which is damaged: {str(error).splitlines()[0]}") from None
     for name, tensor in found.items():
-        require(tensor.is_floating_point(), f"{path} holds {tensor.dtype} in {name}: an adapter's numbers are floats")
+        require(tensor.is_floating_point(), f"{path}: {name} is {tensor.dtype}, but an adapter's tensors must be floats")
     return {name: tensor.float() for name, tensor in found.items()}
 
 
@@ -37,7 +37,7 @@ def check_fit(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torc
     same_names(tensors, parameters, out)
     for name, parameter in parameters.items():
         fits, shape = tensors[name].shape == parameter.shape, tuple(parameter.shape)
-        require(fits, f"the adapter's {name} has not the model's shape {shape}; {out}")
+        require(fits, f"the adapter's {name} does not have the model's shape {shape}; {out}")
         finite = bool(tensors[name].isfinite().all())
         require(finite, f"the adapter's {name} holds NaN or infinity: that run diverged")
 

@@ -1,13 +1,13 @@
-"""Ask a trained model: a run's folder, an exported or other peft adapter, a merged or other transformers checkpoint.
+"""Generate answers with a trained model: a run's folder, a peft adapter or a transformers checkpoint.
 
     python -m lora_repro generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
-    python -m lora_repro generate CHECKPOINT 'A film to forget.'               of a sentence task; a pair: 'FIRST || SECOND'
+    python -m lora_repro generate CHECKPOINT 'A film to forget.'               sentence task; a pair: 'FIRST || SECOND'
     python -m lora_repro generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
     python -m lora_repro generate ADAPTER_FROM_ELSEWHERE task=e2e backbone=gpt2_medium 'name[...], ...'
 
-Decodes as the run did; decode.beam=4 (or --beam 4) and its like change that. An E2E text is followed by its slot errors, found
-without references. Scores: `python -m lora_repro score CHECKPOINT [paths.data=DIR]` on the task's own test inputs, or, on inputs
-of yours, `python -m lora_repro score e2e --references refs.txt --predictions predictions.txt` after --to.
+It decodes as the run did, unless decode.beam=4 (or --beam 4) and the like say otherwise. Below each E2E text it prints the slot
+errors, which need no references. To score a checkpoint on its task's test inputs: `python -m lora_repro score CHECKPOINT
+[paths.data=DIR]`. To score outputs written by --to: `python -m lora_repro score e2e --references refs.txt --predictions FILE`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ SETTINGS |= {key: f"--{name}" for name, key in OTHERS.items()} | {name: f"--{nam
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("generate", __doc__)
-    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a folder")
-    made.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more")
-    made.add_argument("--file", metavar="FILE", help="more inputs, one a line; - is stdin")
-    made.add_argument("--to", type=Path, metavar="FILE", help="write the outputs there, one a line, instead")
-    made.add_argument("--beam", type=int, help="of decode, as the run did unless given; so are the next four")
+    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a run, an adapter or a model")
+    made.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more inputs")
+    made.add_argument("--file", metavar="FILE", help="more inputs, one per line; - is stdin")
+    made.add_argument("--to", type=Path, metavar="FILE", help="write the outputs to FILE, one per line, instead of printing them")
+    made.add_argument("--beam", type=int, help="decode.beam; this and the next four default to the run's")
     made.add_argument("--max-new-tokens", type=int)
     made.add_argument("--length-penalty", type=float)
     made.add_argument("--no-repeat-ngram", type=int)
     made.add_argument("--batch-size", type=int)
-    made.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="as the run did, unless given")
-    made.add_argument("--device", help="cpu, cuda; default: cuda where there is one")
-    made.add_argument("--task", metavar="NAME", help="of a checkpoint from elsewhere, as --backbone and --profile")
+    made.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
+    made.add_argument("--device", help="cpu or cuda; default: cuda if there is one")
+    made.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
     made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
     made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
     return made
@@ -70,8 +70,8 @@ def read_inputs(inputs: list[str], file: str | None) -> list[str]:
             raise UserError(f"cannot read {file}: {error}") from None
         lines = text.rstrip().split("\n") if text.strip() else []
         if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
-            raise UserError(f"line {empty[0]} of {file} is empty: one input a line, each of which has an output")
-    require(bool(inputs or lines), "nothing to answer: give an input, or --file with one a line")
+            raise UserError(f"line {empty[0]} of {file} is empty: give one input per line")
+    require(bool(inputs or lines), "nothing to answer: give an input, or --file with one per line")
     return [*inputs, *lines]
 
 

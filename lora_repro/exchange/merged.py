@@ -32,8 +32,8 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     extra = sorted(set(model.state_dict()) - architecture_names(model))
     if extra:
         raise UserError(
-            f"a plain {type(model).__name__} has no place for {extra[0]}: this method merges into nothing; the run's folder"
-            " answers as it is (python -m lora_repro generate)"
+            f"this method cannot be merged: a plain {type(model).__name__} has no {extra[0]}; use the run's folder itself "
+            "(python -m lora_repro generate)"
         )
     if backbone.classifier and reading.plainly(backbone):
         config.problem_type = "single_label_classification" if labels else "regression"

@@ -39,7 +39,7 @@ class Opened:
 
     def answer(self, examples: list[Example]) -> list[str]:
         """One output per example, in order."""
-        require(not self.config.data.shots, "this run answered after examples of its training data: run it again instead")
+        require(not self.config.data.shots, "a few-shot run cannot be opened without its training data: run it again instead")
         config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
         how = (config.data.max_length, config.train.precision, label_of(config))
         return answer(backbone, self.method, objective_of(config), examples, *how).outputs
@@ -60,7 +60,7 @@ def open_checkpoint(
     adapter = (folder / peft_folder.CONFIG).is_file()
     if not adapter and not (folder / "config.json").is_file():
         kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"
-        raise UserError(f"{folder} is no checkpoint: give the folder of {kinds}")
+        raise UserError(f"{folder} is not a checkpoint: give the folder of {kinds}")
     origin = read_origin(folder)
     if origin is not None:
         _unneeded(composed, folder)
@@ -97,13 +97,13 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
 
 def _unneeded(composed: Sequence[str], folder: Path) -> None:
     if composed:
-        raise UserError(f"{folder} says itself what it was trained on: leave out {composed[0]}")
+        raise UserError(f"{folder} records its own task and backbone: leave out {composed[0]}")
 
 
 def _settled(composed: Sequence[str], settings: Mapping[str, Any]) -> DictConfig:
     """The configuration for a model from elsewhere. Raises UserError unless its task is named."""
     if not any(item.startswith("task=") for item in composed):
-        raise UserError("this checkpoint does not say what it was trained for: name its task=NAME and backbone=NAME")
+        raise UserError("this checkpoint does not record its task and backbone: give task=NAME and backbone=NAME")
     config = compose(list(composed))
     for key, value in settings.items():
         OmegaConf.update(config, key, value)

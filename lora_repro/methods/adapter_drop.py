@@ -38,7 +38,7 @@ class AdapterDrop(AbstractMethod):
     def kept(self, n_layers: int) -> int:
         """Number of blocks with an adapter; UserError if none is left."""
         require(
-            self.dropped < n_layers, f"adapters dropped: {self.dropped}, the backbone has {n_layers} blocks"
+            self.dropped < n_layers, f"method.dropped={self.dropped} must be below the backbone's {n_layers} blocks"
         )
         return n_layers - self.dropped
 

@@ -47,7 +47,7 @@ class AdapterP(AbstractMethod):
         return Trainable(kept=made.method) if self.frozen else made
 
     def check_starts(self, n: int) -> None:
-        require(n == 1 or not self.frozen, f"frozen adapters are those of one other run, not of {n}: starts=[{{task: mixture}}]")
+        require(n == 1 or not self.frozen, f"method.frozen=true needs one run to start from, not {n}: starts=[{{task: mixture}}]")
         super().check_starts(n)
 
     def trained(self, values: Mapping[str, torch.Tensor]) -> bool:

@@ -192,7 +192,7 @@ class AbstractMethod(abc.ABC):
 
     def check_starts(self, n: int) -> None:
         """Raise UserError unless a run of this method can start from n other runs; 0 starts from the backbone alone."""
-        require(n <= 1, f"{self.name} starts from one run, not from {n}")
+        require(n <= 1, f"{self.name} can start from one run, not from {n}: shorten starts")
 
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Take over weights from the runs that this run starts from, given as their trained tensors by name.
@@ -205,11 +205,11 @@ class AbstractMethod(abc.ABC):
         wrong = [name for name, p in own.items() if name not in given or given[name].shape != p.shape]
         if wrong or not own:
             name = min(wrong, default="nothing to start from")
-            raise UserError(f"its weights do not fit this run's method ({name}); give both runs the same method settings")
+            raise UserError(f"its weights do not fit this run's method ({name}): give both runs the same method settings")
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(given[name])
-        require(self.trained(own), "what a training moves first is all zero there: that run trained nothing")
+        require(self.trained(own), "its trained weights are all zero where training moves first: that run trained nothing")
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
         """Start observing the model while it answers; the returned function gives the observations, for the record. By default
@@ -231,7 +231,7 @@ class AbstractMethod(abc.ABC):
         """
         backbone = AddressedModel.of(model)
         slots = sum(self.virtual_tokens) and backbone is not model
-        require(not slots, f"{self.name} needs inputs with slots for its tokens: apply it to a backbone, not to a plain model")
+        require(not slots, f"{self.name} needs virtual tokens in its inputs: apply it to a backbone, not to a plain model")
         inserted = self.insert(cast("Backbone", backbone))  # no insert asks for a tokenizer
         head = [] if self.covers_head else backbone.classifier
         new = named(backbone.model, (p for module in head for p in module.parameters()))

@@ -30,7 +30,7 @@ class BitFit(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         computed = any(is_parametrized(module, "bias") for module in backbone.decoder.modules())
-        require(not computed, "a method before bitfit computes the biases that it would train: name bitfit first")
+        require(not computed, "a method before bitfit computes the biases that bitfit trains: name bitfit first")
         if not any(biases(layer) for layer in backbone.layers):
             self.add_biases(backbone)
         return Trainable(method=named(backbone.model, biases(backbone.decoder)))

@@ -31,7 +31,7 @@ class Combined(AbstractMethod):
         object.__setattr__(self, "methods", tuple(self.methods))
         for method in self.methods:
             fits = isinstance(method, AbstractMethod) and method.needs_model
-            require(fits, f"combined methods must be methods with a model, not {getattr(method, 'name', method)!r}")
+            require(fits, f"method.methods must be methods with a model, not {getattr(method, 'name', method)!r}")
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:
@@ -53,14 +53,14 @@ class Combined(AbstractMethod):
         rates: dict[int, float] = {}
         for method in self.methods:
             part = method.insert(backbone)
-            require(not part.kept, f"{method.name} starts from other runs, which a combination does not")
+            require(not part.kept, f"{method.name} starts from other runs, which combined cannot: leave it out")
             twice = [name for name, parameter in part.method.items() if id(parameter) in own]
-            require(not twice, f"{method.name} would train what a method before it trains ({(twice or [''])[0]}): name it first")
+            require(not twice, f"{method.name} and a method before it both train {(twice or [''])[0]}: name {method.name} first")
             own |= {id(parameter): parameter for parameter in part.method.values()}
             head |= {id(parameter): parameter for parameter in part.head.values()}
             rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}
             there = {id(parameter) for parameter in backbone.model.parameters()}
-            require(own.keys() | head.keys() <= there, f"{method.name} takes the place of a method before it: leave one out")
+            require(own.keys() | head.keys() <= there, f"{method.name} replaces the module of a method before it: leave one out")
         # Names are taken only now: a later method may have wrapped an earlier one's module, which renames its parameters.
         made = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
         return Trainable(made.method, made.head, {n: rates[id(p)] for n, p in made.named.items() if id(p) in rates})

@@ -21,7 +21,7 @@ class Human(AbstractMethod):
     needs_model: ClassVar[bool] = False
 
     def insert(self, backbone: Backbone) -> Trainable:
-        raise UserError("the human row has no model to adapt; ask the task for its human texts")
+        raise UserError("method human has no model to adapt: the task gives its human texts")
 
     def count(self, shape: Shape) -> int:
         return 0

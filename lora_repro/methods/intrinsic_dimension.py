@@ -130,11 +130,11 @@ class IntrinsicDimension(AbstractMethod):
         weights.refuse_stored([backbone.model], "intrinsic_dimension")
         places = moved_by(backbone, self.embeddings)
         most = sum(place.values for place in places)
-        require(self.d <= most, f"intrinsic_dimension d {self.d:,} exceeds the {most:,} values that it moves; lower method.d")
+        require(self.d <= most, f"method.d={self.d:,} exceeds the {most:,} values that it moves; lower it")
         groups = [number if self.released else place.layer for number, place in enumerate(places)]
         n_scales = 0 if self.form == "did" else max(groups) + 1
         fits = self.d > n_scales
-        require(fits, f"intrinsic_dimension d must be above {n_scales}, the scales that SAID counts in it, not {self.d}")
+        require(fits, f"method.d={self.d} must be above {n_scales}, the number of scales that SAID counts in it")
         shared = Subspace(self.d - n_scales, n_scales, backbone.device)
         for number, (place, group) in enumerate(zip(places, groups, strict=True)):
             projection = Fastfood(place.values, self.d - n_scales, self.projection_seed * 1_000_003 + number, self.released)

@@ -28,7 +28,7 @@ class TopLayers(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         require(
-            self.n <= backbone.n_layers, f"top layers: {self.n} asked, the backbone has {backbone.n_layers}"
+            self.n <= backbone.n_layers, f"method.n={self.n} exceeds the backbone's {backbone.n_layers} layers"
         )
         weights.refuse_stored(backbone.layers[-self.n :], "top-layer fine-tuning")
         parameters = [parameter for layer in backbone.layers[-self.n :] for parameter in layer.parameters()]

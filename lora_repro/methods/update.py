@@ -33,7 +33,7 @@ class Update(nn.Module, abc.ABC):
         for inner in weights.chain(base):
             if not getattr(inner, "adds", True):
                 around = f"{type(self).__name__} around {type(inner).__name__}"
-                raise UserError(f"{around} is not what it would be merged: name its method first, that one's after it")
+                raise UserError(f"{around} would change when merged: name the method of {type(self).__name__} first")
         self.base = base
         self.scaling = scaling
         self.original: torch.Tensor | None = None  # the base's weight from before merge(); None = not merged

@@ -191,7 +191,7 @@ def columns(statistics: Statistics, metric: str) -> Floats:
         return np.asarray(METRICS[metric].columns(statistics), dtype=np.float64)
     except KeyError as error:
         raise UserError(
-            f"no {error} in the per-input statistics: {metric} needs it; score the predictions again"
+            f"the per-input statistics have no {error}, which {metric} needs: score the predictions again"
         ) from None
 
 
@@ -201,7 +201,7 @@ def _runs(statistics: Runs, metric: str) -> list[Floats | None]:
     tables = [None if run is None else columns(run, metric) for run in seeds]  # type: ignore[arg-type]
     sizes = [len(table) for table in tables if table is not None]
     if not seeds or 0 in sizes or len(set(sizes)) > 1:
-        raise UserError(f"seeds of {sizes} inputs: a bootstrap needs the same, non-empty test set in each")
+        raise UserError(f"seeds with {sizes} inputs: a bootstrap needs the same, non-empty test set for each seed")
     return tables
 
 
@@ -246,7 +246,7 @@ def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0,
 def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Draws:
     """The difference a - b and its n resamples; see `paired_bootstrap`."""
     if metric not in METRICS:
-        raise UserError(f"metric={metric}: the bootstrap knows {', '.join(METRICS)}")
+        raise UserError(f"metric={metric}: the bootstrap needs one of {', '.join(METRICS)}")
     if n < 1:
         raise UserError(f"n={n}: give at least 1 resample")
     a, b = _runs(stats_a, metric), _runs(stats_b, metric)

@@ -82,7 +82,7 @@ def score(
         if metric != "f1":
             scores[metric] = _OF_LABELS[metric](predicted, gold)
         elif positive is None:
-            raise UserError("f1 without a positive class: name it, such as positive=1")
+            raise UserError("f1 needs a positive class: name it, such as positive=1")
         else:
             scores[metric] = f1(predicted, gold, positive)
     return scores

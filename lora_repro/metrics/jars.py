@@ -33,4 +33,4 @@ def checked(name: str) -> Path:
         why = "is not pycocoevalcap 1.2's"
     except OSError as error:
         why = f"cannot be read ({error.strerror})"
-    raise UserError(f"{path} {why}, so nothing is scored with it: pip install --force-reinstall pycocoevalcap==1.2")
+    raise UserError(f"{path} {why} and is not used: pip install --force-reinstall pycocoevalcap==1.2")

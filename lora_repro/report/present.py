@@ -1,10 +1,10 @@
-"""Show what an experiment declares: its tables in the terminal, or all published tables and figures rendered again.
+"""Print an experiment's tables, or render all published tables and figures again.
 
     python -m lora_repro table e2e profile=laptop     this checkout's runs beside the published ones and the paper's
-    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} from records alone, and report.json
+    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} and report.json from the records
 
-The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows the cells they ask for.
-Reads records and what lies beside them, trains nothing, needs no network.
+The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows only those runs.
+It reads records and the files beside them, trains nothing and needs no network.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _short(path: Path, root: Path) -> str:
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("table", __doc__)
     made.add_argument("--published", action="store_true", help="re-render everything under results/")
-    made.add_argument("name", nargs="?", help="the experiment: a stem of experiments/; all of them with --published")
-    made.add_argument("overrides", nargs="*", help="profile=mini (default) and the training command's others")
+    made.add_argument("name", nargs="?", help="an experiment: a file of experiments/ without .py; with --published, default: all")
+    made.add_argument("overrides", nargs="*", help="profile=mini (default), other overrides of run")
     return made
 
 

@@ -1,10 +1,10 @@
-"""Find what is published and asked for no more: runs that no table, figure or claim names, and searches that no run adopts.
+"""List or delete published files that no experiment asks for any more: runs, and searches whose rate no run adopts.
 
     python -m lora_repro prune profile=mini             lists them
     python -m lora_repro prune profile=mini --delete    deletes them from results/mini, with their hashes; git keeps them
 
-What every experiment asks for at a profile is composed, with the runs that these start from; a file by another name is of an
-earlier protocol. Measurements that are no training run (results/<profile>/measures) are left alone.
+A file is kept if an experiment asks for its run at this profile, or for a run that starts from it; any other file comes from an
+earlier protocol. Measurements without training (results/<profile>/measures) are not touched.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("prune", __doc__)
     made.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
-    made.add_argument("--delete", action="store_true", help="delete what is listed")
+    made.add_argument("--delete", action="store_true", help="delete the listed files")
     return made
 
 
@@ -65,5 +65,5 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if given.delete:
         manifest.note(root / "results", [], found)
     counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)
-    print(f"results/{profile}: {counts} that nothing asks for{'; deleted, now: make render' if given.delete and found else ''}")
+    print(f"results/{profile}: {counts} that nothing asks for{'; deleted: now make render' if given.delete and found else ''}")
     return 0

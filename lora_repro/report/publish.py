@@ -2,7 +2,7 @@
 
     python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces published records that differ)
 
-Says what it left out and why. A published record is never replaced by a different one unless forced.
+It prints what it left out and why. Only --force replaces a published record by a different one.
 """
 
 import json
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if key != "profile" or not profile or "/" in profile:
         raise UserError(f"{given.profile!r}: write profile=mini")
     if profile == "smoke":
-        raise UserError("profile smoke is for tests: what it measures means nothing and is not published")
+        raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")
     results = root / "results"
     manifest.check_evidence(results / profile)
     if not (runs := root / "runs" / profile).is_dir():
-        raise UserError(nothing_of(profile, f"no record under {runs}; run something first"))
+        raise UserError(nothing_of(profile, f"no record under {runs}: make a run first"))
     found = publish(runs, results / profile, force)
     manifest.begin(results)
     manifest.note(results, _published(results / profile, found))
@@ -58,7 +58,7 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
     """
     records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
     if not records and not measures:
-        raise UserError(f"no record under {runs}; run something first")
+        raise UserError(f"no record under {runs}: make a run first")
     outcome = {}
     for path in measures:
         outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force)
@@ -83,9 +83,9 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     if record["status"] not in ("finished", "collapsed", "diverged"):
         return f"status is {record['status']}"
     if record["where"].get("dirty") is not False:
-        return "it ran on uncommitted changes, or in no git checkout"
+        return "it ran with uncommitted changes or outside a git checkout"
     if (record["asked"].get("backbone") or {}).get("source") == "folder":
-        return "its backbone is a folder of this machine, which no reader has"
+        return "its backbone is a folder of this machine, which readers do not have"
     if bad := _not_finite(record["measured"], "measured"):
         return f"{bad} is not a finite number"
     answered = record["status"] != "diverged"
@@ -160,7 +160,7 @@ def _copy_measure(source: Path, target: Path, force: bool) -> str:
     if found["status"] != "finished":
         return f"left out: status is {found['status']}"
     if found["where"].get("dirty") is not False:
-        return "left out: it was measured on uncommitted changes, or in no git checkout"
+        return "left out: it was measured with uncommitted changes or outside a git checkout"
     if bad := _not_finite(found, source.stem):
         return f"left out: {bad} is not a finite number"
     text, replaced = source.read_text(encoding="utf-8"), target.exists()

@@ -2,9 +2,9 @@
 
     python -m lora_repro rubric    (make claims does it too)
 
-A leaf is met or not, and counts only if what it points to is there: every test it names in tests/, a command, a published record
-of a table's row (at any profile), or a verdict on a claim, whichever it is: a claim that does not replicate is answered too.
-The share of a node is the weighted mean of those below it. Reads results/report.json; trains nothing, needs no network.
+A leaf is met if what it points to exists: every test it names in tests/, a command, a published record of a table's row (at any
+profile), or a verdict on a claim (a claim that does not replicate is answered too). The share of a node is the weighted mean of
+the nodes below it. It reads results/report.json, trains nothing and needs no network.
 """
 
 from __future__ import annotations

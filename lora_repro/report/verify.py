@@ -3,17 +3,19 @@
     python -m lora_repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
     python -m lora_repro verify                                every experiment that is published at mini
 
-A cell is reproduced if its difference is no larger than the spread allows. Of seeds that both have: than those of the same seeds
-of other rows, three at least, which is what machines differ by, and never more than seeds do. Else: than Student's interval of a
-difference of means, with the seeds' standard deviation pooled over the rows of a task. Both at 5 % for the whole table, by
-Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last printed digit is undecided: it needs
-another seed.
+A cell is reproduced if it differs from the published one by no more than the spread allows:
 
-Scores are compared and nothing else. Spectra and norms of updates, latencies and memory are not: an experiment whose runs answer
-nothing (subspace, delta_w, latency) is not compared, and says so.
+    over seeds     Student's interval of a difference of means, the standard deviation over seeds pooled over a task's rows
+    over machines  if narrower: the differences of other rows between the same seeds here and published, three at least
+
+Both are at 5 % for the whole table, by Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last
+printed digit is undecided: it needs another seed.
+
+Only scores are compared, not spectra or norms of updates, latencies or memory. An experiment without scores (subspace, delta_w,
+latency) is reported as not compared.
 
 Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run, undecided or not compared, or nothing is
-published. Of `make verify` it is 2 in either case: make has one status for a command that failed.
+published. `make verify` exits with 2 in both failing cases, since make has one status for a command that failed.
 """
 
 from __future__ import annotations
@@ -208,14 +210,14 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
         print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
     elif runs(declared, theirs) or measures.load(theirs.folder, name):
         by_eye = f"python -m lora_repro table {name} profile={profile}"
-        print(f"{name}: verify compares scores, of which this has none; by eye: {by_eye}\n")
+        print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]
     return [one.verdict for one in found]
 
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("verify", __doc__)
-    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default) and the training command's others")
+    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
     return made
 
 
@@ -228,5 +230,5 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = [one for name in named or present.names() for one in verify(name, others, root)]
     counts = Counter(found)
     told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
-    print(", ".join(told) or "nothing that this checkout would run is published there: nothing to compare with")
+    print(", ".join(told) or "nothing to compare: none of the runs asked for is published")
     return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)

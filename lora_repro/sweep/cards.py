@@ -48,8 +48,8 @@ def fallen_back(device: str, profile: str) -> str | None:
     if device != "auto" or torch.cuda.is_available():
         return None
     if cards := listed():
-        return f"device=auto takes the CPU: {len(cards)} GPUs are here, but torch {torch.__version__} can use none of them"
-    return "device=auto takes the CPU: torch finds no GPU, which profile paper is meant for" if profile == "paper" else None
+        return f"device=auto takes the CPU: {len(cards)} GPUs are here, but torch {torch.__version__} can use none"
+    return "device=auto takes the CPU: torch finds no GPU, and profile paper is meant for one" if profile == "paper" else None
 
 
 @contextmanager

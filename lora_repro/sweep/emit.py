@@ -1,12 +1,12 @@
-"""Print the runs of a sweep as commands for any other engine; nothing is run. Each is idempotent, and goes on where it was left.
+"""Print the runs of a sweep as commands for another scheduler; nothing is run. Each command resumes its run or does nothing.
 
-    python -m lora_repro sweep experiment=e2e profile=paper                              a line a run: xargs, GNU parallel, dstack
+    python -m lora_repro sweep experiment=e2e profile=paper                              for xargs, GNU parallel, dstack
     python -m lora_repro sweep --emit slurm-array experiment=e2e profile=paper > job.sh  sbatch job.sh
     python -m lora_repro sweep --emit sky experiment=e2e profile=paper > job.yaml        sky launch job.yaml
     python -m lora_repro sweep --emit wandb experiment=e2e profile=paper > sweep.yaml    wandb sweep sweep.yaml
 
-Runs that others start from come first, and a run that is already recorded in paths.runs is left out. W&B's sweeps are grids:
-this one has the seeds that every row has, recorded or not, and is a start for a search (method: bayes) over any key.
+Runs that others start from come first; a run already recorded in paths.runs is left out. A W&B sweep is a grid: it has only the
+seeds that every row has, recorded or not. It can be edited into a search (method: bayes) over any key.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
     points = [dict(item.split("=", 1) for item in cell.overrides) for cell in found]
     axes = [key for key in dict.fromkeys(key for point in points for key in point) if len({p.get(key) for p in points}) > 1]
     if any(key not in point for point in points for key in axes):
-        raise UserError("these runs differ in what they set: no grid; --emit lines prints each of them")
+        raise UserError("a W&B sweep is a grid, and these runs set different keys: use --emit lines")
     others = [key for key in axes if key != "seed"]
     seeds: dict[tuple[str, ...], list[str]] = {}
     for point in points:
@@ -77,9 +77,9 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
     common = [seed for seed in every if all(seed in each for each in seeds.values())]
     values = {key: list(dict.fromkeys(point[key] for point in points)) for key in others}
     if not common or len(seeds) != math.prod(map(len, values.values())):
-        raise UserError("these runs are no grid of their axes; --emit lines prints each of them")
+        raise UserError("a W&B sweep is a grid, and some combinations of these values are no run: use --emit lines")
     if left := len(points) - len(seeds) * len(common):
-        print(f"{left} runs of rows with more seeds are left out; --emit lines prints them too", file=sys.stderr)
+        print(f"{left} runs left out: not every row has their seed; --emit lines prints them too", file=sys.stderr)
     if "seed" in axes:
         values["seed"] = common
     fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
@@ -93,7 +93,7 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("sweep", __doc__)
     made.add_argument("--emit", choices=FORMS, default="lines", help="lines (default), slurm-array, sky or wandb")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the sweep's: experiment=e2e, method=lora,full seed=0,1")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the sweep: experiment=e2e, or method=lora,full seed=0,1")
     return made
 
 
@@ -103,14 +103,14 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args([item for item in arguments if item not in ("-m", "--multirun")])
     asked = cells(given.overrides)
     if not asked:
-        raise UserError("nothing to run: no row asks for these seeds")
+        raise UserError("nothing to run: no row has these seeds")
     if given.emit == "wandb":
         print(wandb_sweep(asked))
         return 0
     found = with_starts(asked)
     missing = [cell for cell in found if record.find(cell.folder, cell.asked) is None]
     if not missing:
-        print(f"all {len(found)} runs have their record", file=sys.stderr)
+        print(f"nothing to run: all {len(found)} runs are recorded", file=sys.stderr)
         return 0
     commands = list(map(line, missing))
     print({"lines": "\n".join, "slurm-array": slurm_array, "sky": sky}[given.emit](commands))

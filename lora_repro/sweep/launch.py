@@ -81,9 +81,9 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     """Run every cell, print the table and return the exit code: 0 if every cell has its record."""
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
-        raise UserError("a search looks at dev data only: python -m lora_repro search method=lora")
+        raise UserError("run takes no sweeper that searches; to search on dev data: python -m lora_repro search method=lora")
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError("torchrun starts one run (hydra.mode=RUN); for a sweep over several processes each: launch.processes=2")
+        raise UserError("torchrun starts one run (hydra.mode=RUN), not a sweep: leave torchrun out and set launch.processes=2")
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
         ray_launcher.use()
@@ -91,7 +91,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     _met, _pace = set(), None
     wanted = unique(cells(arguments))
     if not wanted:
-        raise UserError("nothing to run: no row asks for these seeds")
+        raise UserError("nothing to run: no row has these seeds")
     if hydra_node.launcher.get("n_jobs") == 0:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
     if rows := in_order(wanted):
@@ -161,7 +161,7 @@ def _launch(beside: int = 1) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenExecutor:
-        cli.failed(UserError("a worker of this sweep was killed; the same command goes on from there"))
+        cli.failed(UserError("a worker of this sweep was killed; run the same command again to resume"))
         return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1

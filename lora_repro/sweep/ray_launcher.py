@@ -127,7 +127,7 @@ class _Tasks:
                         returns[place] = found
                     elif not supervise.stopping():
                         again = number < int(self.given["config"].launch.tries)
-                        said = "it is tried again" if again else "given up"
+                        said = "trying again" if again else "giving up"
                         print(f"the Ray worker of job {job[0]} was killed; {said}", file=sys.stderr, flush=True)
                         waiting.extend([(place, job, number + 1)] if again else [])
                         lost += not again

@@ -1,11 +1,11 @@
-"""Search a learning rate with Optuna, on held-out data only; needs the extra `sweeps`.
+"""Search for a learning rate with Optuna, on held-out data only; needs pip install -e '.[sweeps]'.
 
     python -m lora_repro search method=lora hydra.sweeper.n_trials=12
     python -m lora_repro search method=lora task=rte 'train.lr=tag(log,interval(1e-4,1e-2))' profile=laptop paths.data=/data/glue
 
-A trial is that of `lora_repro.sweep.tune`, judged as there: nothing decoded, test data not touched. It has a process of its own
-and is found again by the same command. Optuna takes no experiment (it cannot read a table's rows), and no run adopts what it
-finds: the best rate is printed. Where methods are compared, give each of them the same number of trials.
+It trains and judges trials as `tune` does: without decoding, never on test data. Each trial is a process of its own; the same
+command finds finished trials again. Optuna cannot read a table's rows, so it takes no experiment=. The best rate is printed,
+and no run adopts it. To compare methods, give each of them the same number of trials.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def signed(figure: float, by: str) -> float:
 
 def refuse_tables(config: DictConfig) -> None:
     if config.row.table:
-        raise UserError("Optuna takes a configuration without an experiment: method=lora task=e2e")
+        raise UserError("Optuna cannot search an experiment's rows: leave experiment= out, for example: method=lora task=e2e")
 
 
 def started(config: DictConfig) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def started(config: DictConfig) -> dict[str, Any]:
             how = (config.launch.tries, 1, config.launch.per_gpu, config.device)
             code = supervise.start("lora_repro", ["search", *job_overrides()], folder, *how)
     if not path.exists():
-        silent = "another process is at it" if code == Busy.exit_code else "it did not start"
+        silent = "another process is running it" if code == Busy.exit_code else "it did not start"
         why = supervise.attempts(folder).get("why", silent)
         raise UserError(f"the trial at train.lr={config.train.lr:.3g} has no dev loss: {why}")
     return record.read(path)

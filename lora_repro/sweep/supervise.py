@@ -157,7 +157,7 @@ def start(
             break
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
         note(folder, code, ended)
-        print(f"the run {folder.name} {ended}; {'it is tried again' if left else 'given up'}", file=sys.stderr, flush=True)
+        print(f"run {folder.name} {ended}; {'trying again' if left else 'giving up'}", file=sys.stderr, flush=True)
     return code
 
 

@@ -1,25 +1,28 @@
-"""Choose the learning rate of every row of an experiment, each by trials of its own on held-out rows.
+"""Choose the learning rate of every row of an experiment by trials on held-out rows.
 
     python -m lora_repro tune experiment=e2e profile=laptop paths.data=/data/e2e                   every row
     python -m lora_repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
 
-One rule for every method and task: a grid of factor 3 around the row's own first guess, three rates at least, and one more on
-the side where the best lies until it has a worse one on both sides, at most `tune.most` (7). Where even the best scores no more
-than one answer to everything does, its neighbours are worse by noise: then the grid grows on both sides. A trial is the run
-itself, nothing decoded, with a seed that no table reports (`tune.seed`), on `tune.length` of its length; `tune.seeds` of them a
-rate, whose mean decides, where a setting learns on some seeds only. It is judged by what the run keeps its checkpoint by: the
-held-out score on a sentence task, between equal scores the held-out loss, and the loss on a text. Test data is not touched;
-GLUE at the paper's scale has no dev rows but the ones it reports, so that a trial there holds out `tune.held_out` rows of train,
-which its run has.
+One rule for every method and task:
 
-A trial of a run that starts from others starts from those of the table's own first seed, which are run before it where they are
-not there; their rates are chosen first.
+    grid       factor 3 around the row's first guess, at least three rates, at most `tune.most` (7); it grows on the side of
+               the best rate until worse rates lie on both sides, and on both sides while the best score is at most 1/√n
+               above a constant prediction's (n held-out rows)
+    trial      the run itself without decoding, with a seed that no table reports (`tune.seed`), for `tune.length` of the
+               run's length; with `tune.seeds` above 1 the mean over that many seeds decides, since some settings learn on
+               some seeds only
+    criterion  the one that selects the run's checkpoint: on a sentence task the held-out score, ties by the held-out loss;
+               on a text task the held-out loss
+    data       never test data; GLUE at the paper's scale reports its dev rows, so a trial there holds out `tune.held_out`
+               training rows, which the run itself trains on
+    starts     if a run starts from others, their rates are chosen first; its trials start from the runs of the table's
+               first seed, which are made if they are missing
 
-Each search goes to results/<profile>/trials/<setting>.json with all its trials, where later runs find the rate
-(`lora_repro.config.rates`). A search that was stopped goes on from its trials; several processes share the work of one command.
-A setting may be searched at several lengths, to see whether shorter trials choose the same; the longest counts, of equally long
-ones that with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
-frozen backbone, which a GPU does nearly in the time of one; a CPU is no faster by it.
+Each search is saved with its trials as results/<profile>/trials/<setting>.json, where later runs read the rate
+(`lora_repro.config.rates`). A stopped search resumes from its trials; several processes can share the work of one command. A
+setting may be searched at several lengths, to see whether shorter trials choose the same rate; runs use the longest search, of
+equally long ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
+frozen backbone: on a GPU in little more than the time of one, on a CPU no faster.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfi
     """
     starts = list(config.get("starts") or ())
     if not all(isinstance(start, str) for start in starts):
-        raise UserError(f"such a trial starts from no other run, and this one has starts={config.starts}: starts=null")
+        raise UserError(f"such a trial cannot start from other runs (starts={config.starts}): set starts=null")
     config = config.copy()
     OmegaConf.set_struct(config, False)
     config.pop("probe", None)  # a trial is only trained
@@ -157,7 +160,7 @@ def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Tr
     task, method, data = (build(config[group]) for group in ("task", "method", "data"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
     if ranks.size > 1:
-        raise UserError("trials in a pack are one process's: tune.packed=false, or start one process")
+        raise UserError("tune.packed=true needs a single process: start one, or set tune.packed=false")
     pack = Pack.of(backbone_of(config), resolve_precision(config.train.precision, ranks.device), ranks.device)
     starts = [Path(start) for start in config.get("starts") or ()]
     models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]
@@ -183,7 +186,7 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     method.check_starts(len(starts))
     model = adapt(backbone_of(config), method, config.seed, ranks.device, starts)
     if not model.trainable.parameters():
-        raise UserError(f"{config.method.name} trains nothing: there is no rate to choose")
+        raise UserError(f"{config.method.name} trains nothing: it has no learning rate to choose")
     rows = encode(splits, objective, model.backbone, method, data)
     metrics = Metrics(folder / "metrics.jsonl")
     trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
@@ -334,7 +337,7 @@ def searches(arguments: Sequence[str]) -> list[Search]:
         if name not in found and cell.guess:
             found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
     if not found:
-        raise UserError("nothing to search: every rate is given; name an experiment, for example: experiment=e2e row/e2e=lora")
+        raise UserError("nothing to search: every learning rate is given; name an experiment: experiment=e2e row/e2e=lora")
     return list(found.values())
 
 
@@ -348,7 +351,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     if provenance.code()["dirty"]:
         raise UserError("trials are published, and this checkout has uncommitted changes: commit them, then search")
     waiting = [search for search in wanted if not search.ended()]
-    cli.say(f"{len(wanted)} rates to choose, {len(wanted) - len(waiting)} of them chosen already")
+    cli.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
     ended = []
     while waiting:
         busy = []

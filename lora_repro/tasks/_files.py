@@ -26,9 +26,9 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
         return DATA
     files = yaml.safe_load((CONF / "source" / f"{name}.yaml").read_text(encoding="utf-8"))["files"]
     if not any(path.startswith(f"{within}/") for path in files):
-        raise UserError(f"{within} is not here, and no fetch gets it; name the folder that it lies in: DATA=/path (paths.data)")
+        raise UserError(f"{within} is not here, and fetch does not have it: name its parent folder with DATA=/path (paths.data)")
     get = f"python -m lora_repro fetch {name}"
-    raise UserError(f"{title} is not here; {get} gets it, or name its folder: DATA=/path (paths.data)")
+    raise UserError(f"{title} is not here: run {get}, or name its folder with DATA=/path (paths.data)")
 
 
 def hub_parts(hub_id: str, revision: str, folder: str, splits: Iterable[str]) -> dict[str, Any]:
@@ -61,6 +61,6 @@ def read_text(path: Path) -> tuple[str, str]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (lzma.LZMAError, EOFError):
-        raise UserError(f"{path} is no whole xz file; copy it again") from None
+        raise UserError(f"{path} is not a complete xz file: copy it again") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); take the official file") from None

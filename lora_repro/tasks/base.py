@@ -124,7 +124,7 @@ class AbstractTask(abc.ABC):
         shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
         if shortened is None:
             what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
-            raise UserError(f"input {example.key} is too long, and {what}; raise data.max_length")
+            raise UserError(f"input {example.key} is too long, and {what}: raise data.max_length")
         return shortened
 
     def remark(self, example: Example, output: str) -> str:
@@ -137,11 +137,11 @@ class AbstractTask(abc.ABC):
 
     def quality(self, answers: list[str], gold: list[str]) -> float:
         """`metric` of answers that are classes or numbers; NaN if undefined. Raises UserError for texts."""
-        raise UserError("a text has no single gold answer: choose by train.select_by=loss")
+        raise UserError("a text has no single gold answer to select by: set train.select_by=loss")
 
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
         """(each input's last reference as an output, the examples with their other references).
 
         Inputs with fewer than two references are left out. Raises UserError if the task has one answer per input.
         """
-        raise UserError("this task has one answer an input: there is no human row to score")
+        raise UserError("this task has one answer per input: there are no human texts to score (method=human)")

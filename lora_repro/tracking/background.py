@@ -41,7 +41,7 @@ class Background:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         if self._calls.qsize() >= self._room:
-            self._say("does not keep up; some of this run will be missing there")
+            self._say("does not keep up; some of this run's steps will be missing there")
             return
         held = dict(values)
         self._put(lambda mirror: mirror.log(step, held))
@@ -69,14 +69,14 @@ class Background:
         try:
             mirror = self._start()
         except Exception as error:
-            self._say(f"did not start ({one_line(error)}); the run goes on without it")
+            self._say(f"did not start ({one_line(error)}); the run continues without it")
             mirror = None
         while (call := self._calls.get()) is not None:
             try:
                 if mirror is not None:
                     call(mirror)
             except Exception as error:
-                self._say(f"failed ({one_line(error)}); the run goes on")
+                self._say(f"failed ({one_line(error)}); the run continues")
         unfinished.discard(self)
 
     def _say(self, text: str) -> None:
@@ -129,7 +129,7 @@ def awaited() -> Iterator[None]:
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
             names = ", ".join(sorted(set(busy)))
-            told = "what it was told is in the runs' metrics.jsonl"
+            told = "the same values are in the runs' metrics.jsonl"
             print(f"{names} did not answer in time (tracker.patience=120 waits longer); {told}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()

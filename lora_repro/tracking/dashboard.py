@@ -1,11 +1,11 @@
-"""The W&B dashboard as code: a profile's tables, figures and runs arranged as a workspace.
+"""Build a W&B workspace from a profile's tables, figures and runs.
 
     python -m lora_repro dashboard profile=mini             upload tables and figures as one run, save the workspace
     python -m lora_repro dashboard profile=mini --dry-run   print the workspace instead (or DRY_RUN=1); needs no key
     WANDB_MODE=offline python -m lora_repro dashboard       keep the run here for `wandb sync`; needs no key
 
-Tables and figures are this checkout's (runs/<profile>) where it has them, else the published (results/<profile>). The
-panels follow from those files alone: a new table or figure needs no change here.
+It takes this checkout's tables and figures (runs/<profile>); of those that are missing there, the published ones
+(results/<profile>). Panels are made from these files, so a new table or figure needs no change here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def find(root: Path, profile: str) -> Artefacts:
     figures = {path.stem: path for place in places for path in sorted((place / "figures").glob("*.png"))}
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
     if not (tables or figures or records):
-        said = f"nothing of profile {profile} is under runs/ or results/; run make reproduce-e2e first"
+        said = f"profile {profile} has nothing under runs/ or results/; run make reproduce-e2e first"
         raise UserError(nothing_of(profile, said))
     scores = {key for record in records for key in record["measured"].get("scores", {})}
     return Artefacts(tables, figures, tuple(sorted(scores)))

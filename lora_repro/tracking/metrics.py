@@ -83,7 +83,7 @@ class Metrics:
         *lines, _ = self.path.read_text(encoding="utf-8", errors="replace").split("\n")  # the last: empty, or cut by a kill
         steps = list(map(_step, lines))
         if None in steps:
-            cli.warn(f"{self.path} is damaged: {steps.count(None)} lines of it are dropped")
+            cli.warn(f"{self.path} is damaged: dropping {steps.count(None)} unreadable lines")
         kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number < step]
         write_text(self.path, "".join(line + "\n" for line in kept))
 

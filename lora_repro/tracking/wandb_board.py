@@ -10,7 +10,7 @@ from lora_repro.errors import NotAvailable, UserError
 from lora_repro.tracking.background import one_line
 from lora_repro.tracking.wandb_run import WandbTracker, begin, key_known
 
-NO_KEY = "no W&B key: set WANDB_API_KEY, or DRY_RUN=1 to print the workspace, or WANDB_MODE=offline to keep its run for later"
+NO_KEY = "no W&B key: set WANDB_API_KEY, or DRY_RUN=1 to print the workspace, or WANDB_MODE=offline to upload the run later"
 
 
 def save(spec: dict[str, Any], tables: dict[str, list[dict[str, Any]]], figures: dict[str, Path], folder: Path) -> str:
@@ -22,7 +22,7 @@ def save(spec: dict[str, Any], tables: dict[str, list[dict[str, Any]]], figures:
 
     if os.environ.get("WANDB_MODE") == "offline":
         upload(WandbTracker(mode="offline"), spec, tables, figures, folder)
-        return f"offline, without its panels; wandb sync {folder}/wandb/offline-run-* uploads its tables and figures"
+        return f"offline, without panels; to upload tables and figures: wandb sync {folder}/wandb/offline-run-*"
     tracker = WandbTracker(mode="online")
     try:
         if not key_known():

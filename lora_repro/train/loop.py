@@ -280,10 +280,10 @@ def training(
                 save_state(folder, step, parameters, optimizer, state)
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
-                raise Preempted(f"stopped at step {step} of {total}; the same command goes on from there", number)
+                raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
     if config.select == "best" and state.best_step < total and ranks.first:
         if wrong := damaged_best(folder, vars(state)):
-            raise UserError(f"{wrong}; the same command goes on from the last good state")
+            raise UserError(f"{wrong}; run the same command again to resume from the last good state")
         best = load_file(best_path(folder, state.best_step))
         with torch.no_grad():
             for name, tensor in parameters.items():
@@ -299,13 +299,13 @@ def greet(ranks: Ranks, config: TrainConfig) -> None:
     Raises it also for compiled micro-batches on a GPU: a CUDA graph would overwrite the first one's gradients with the second's.
     """
     if config.compile and config.micro_batch_size and ranks.device.type == "cuda":
-        raise UserError("train.compile and train.micro_batch_size do not go together on a GPU: leave one of them out")
+        raise UserError("train.compile and train.micro_batch_size cannot be combined on a GPU: leave one of them out")
     if ranks.size > config.batch_size:
         raise UserError(f"{ranks.size} processes share train.batch_size={config.batch_size} rows; start fewer of them")
     if ranks.size > 1:
         rows = len(ranks.share([0] * config.batch_size))
         print(
-            f"rank {ranks.rank} of {ranks.size} on {ranks.device}: {rows} of the {config.batch_size} rows of a batch",
+            f"rank {ranks.rank} of {ranks.size} on {ranks.device}: {rows} of {config.batch_size} rows per batch",
             file=sys.stderr,
             flush=True,
         )

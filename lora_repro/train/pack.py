@@ -63,7 +63,7 @@ class Joint:
 def check(config: TrainConfig) -> None:
     """Raise UserError for settings with which a pack cannot train."""
     if config.micro_batch_size or config.compile or config.recompute:
-        raise UserError("trainings in a pack share whole steps: leave out train.micro_batch_size, compile and recompute")
+        raise UserError("tune.packed=true cannot be combined with train.micro_batch_size, compile or recompute: leave them out")
 
 
 def train_together(joint: Joint, members: Sequence[Member], rows: Rows, objective: Objective) -> list[Trained]:

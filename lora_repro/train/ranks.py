@@ -29,7 +29,7 @@ def world_size() -> int:
     """How many processes torchrun started for this run; 1 without it."""
     given = os.environ.get("WORLD_SIZE", "1")
     if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"WORLD_SIZE={given!r} is no number of processes: start them with torchrun, or unset it")
+        raise UserError(f"WORLD_SIZE={given!r} is not a number of processes: start them with torchrun, or unset it")
     return int(given)
 
 
@@ -42,7 +42,7 @@ def _join(cpu: bool) -> Any:
         state = PartialState(cpu=cpu, timeout=PATIENCE)
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         why = str(error).partition("\n")[0][:150]
-        raise UserError(f"WORLD_SIZE={world_size()}, and the processes do not meet ({why}): start them with torchrun") from error
+        raise UserError(f"WORLD_SIZE={world_size()}: the processes did not connect ({why}); start them with torchrun") from error
     atexit.register(state.destroy_process_group)
     return state
 
@@ -65,14 +65,14 @@ class Ranks:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise UserError(f"device is auto, cpu or cuda, not {device}")
+            raise UserError(f"device must be auto, cpu or cuda, not {device}")
         if device != "cpu" and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-            raise UserError(f"device={device}: torch finds {torch.cuda.device_count()} GPUs here; device=cpu or auto")
+            raise UserError(f"device={device}: torch finds {torch.cuda.device_count()} GPUs here; use device=cpu or auto")
         if world_size() == 1:
             return cls(torch.device(device))
         state = _join(cpu=device == "cpu")
         if state.num_processes != world_size():
-            raise UserError(f"{world_size()} processes were started for device={device}, which cannot be shared: use torchrun")
+            raise UserError(f"{world_size()} processes cannot share device={device}: use torchrun, and no GPU number")
         # accelerate says cpu:0, which is the same device as cpu.
         place = torch.device("cpu") if device == "cpu" else state.device
         return cls(place, state.process_index, state.num_processes)

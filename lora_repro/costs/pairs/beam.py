@@ -81,7 +81,7 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
         clock = time.process_time if device.type == "cpu" else time.perf_counter
         found = interleaved(calls, rounds, 0, clock=clock, warm=False)
     if set(written.values()) != {new}:
-        raise UserError(f"one of them stopped before {new} tokens ({written}): not the same work")
+        raise UserError(f"one of the two stopped before {new} tokens ({written}): they did not do the same work")
     seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     what = f"beam search, 10 beams, {new} tokens for {PROMPTS} prompts, {backbone}, {'fp32' if dtype is None else 'bf16'}"

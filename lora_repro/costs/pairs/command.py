@@ -1,10 +1,11 @@
-"""Time this project beside its peers and its limits; results/bench/ holds the last figures and a page of them.
+"""Benchmark this project against other libraries and set targets; writes results/bench/.
 
-    python -m lora_repro bench                                            every pair, a quarter of an hour on a quiet machine
-    python -m lora_repro bench step beam                                  these; a wrong name is told the others
+    python -m lora_repro bench                                            every benchmark: 15 minutes on a quiet machine
+    python -m lora_repro bench step beam                                  only these; a wrong name lists them all
     python -m lora_repro bench step profile=laptop paths.data=/data       on real E2E and SST-2, from the folders e2e and glue
 
-Ours and the other take turns on the same input, in CPU seconds of one thread; of training and decoding wall time on a GPU.
+Ours and the other library take turns on the same input. Times are CPU seconds of one thread; on a GPU, training and decoding are
+measured in wall time.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
     if unknown := set(chosen) - set(names()):
-        raise UserError(f"no pair {min(unknown)!r}; choose from {', '.join(names())}")
+        raise UserError(f"no benchmark {min(unknown)!r}; choose from {', '.join(names())}")
     results = checkout("timing") / "results"
     torch.set_num_threads(1)
     there, device = torch.cuda.is_available(), Ranks.here("auto").device
     modules = {name: import_module(f"{pairs.__name__}.{name}") for name in chosen or names()}
     lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
     if lacking and chosen:
-        raise UserError(f"{lacking[0]} is measured on a GPU, and torch finds none here")
+        raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
     for name, pair in modules.items():
         if name in lacking:
-            cli.say(f"{name}: not measured, torch finds no GPU here")
+            cli.say(f"{name}: left out, it needs a GPU and torch finds none here")
             continue
         where = {**provenance.where(device, None), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)

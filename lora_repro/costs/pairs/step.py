@@ -130,7 +130,7 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
         schedule.step()
         optimizer.zero_grad()
         if seen != {dtype or torch.float32}:
-            raise UserError(f"the peer computes in {seen}, ours in {dtype or torch.float32}: nothing to compare")
+            raise UserError(f"the peer computes in {seen}, ours in {dtype or torch.float32}: they cannot be compared")
         return float(loss)
 
     return step

@@ -1,9 +1,9 @@
-"""Judge every claim of conf/claim by the published records; write claims, report.json, rubric and README of results/.
+"""Judge every claim of conf/claim by the published records; write results/{claims,rubric,README}.md and report.json.
 
     python -m lora_repro claims
 
-README's lines on the results follow. Reads results/*/{records,predictions,updates,measures} alone, trains nothing, needs no
-network.
+It also updates the lines on results in README.md. It reads results/*/{records,predictions,updates,measures} only, trains nothing
+and needs no network.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Build results/<profile>/report.html, one self-contained page, from what is published there.
+"""Build results/<profile>/report.html, a self-contained page of everything published at a profile.
 
     python -m lora_repro report                                         every profile under results/
-    python -m lora_repro report profile=laptop paths.data=/path/to/e2e  with the data's own texts, to runs/laptop/report.html
+    python -m lora_repro report profile=laptop paths.data=/path/to/e2e  with the data's texts, to runs/laptop/report.html
 
-Reads records, predictions, tables and figures; needs no network. The same files give the same bytes.
+It reads records, predictions, tables and figures, and needs no network. The same files give the same bytes.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from lora_repro.report.page.build import page
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser("report", __doc__)
-    made.add_argument("profile", nargs="?", help="profile=mini; all that are published if left out")
-    made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page that stays yours")
+    made.add_argument("profile", nargs="?", help="profile=mini; default: every published profile")
+    made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page under runs/")
     return made
 
 

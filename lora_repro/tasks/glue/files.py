@@ -75,7 +75,7 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
             first, second, label = (None if place is None else line[int(str(place))] for place in wanted)
         except IndexError:
             raise UserError(
-                f"{path}, row {number}: {len(line)} columns, too few; was it read or saved with quoting?"
+                f"{path}, row {number} has only {len(line)} columns; was the file saved with quoting?"
             ) from None
         assert first is not None and label is not None
         rows.append((first.strip(), None if second is None else second.strip(), label.strip()))
@@ -95,7 +95,7 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
             first, second, label = (None if key is None else _cell(found[key]) for key in keys)
         except (ValueError, KeyError, TypeError) as error:
             wanted = ", ".join(str(key) for key in keys if key is not None)
-            raise UserError(f"{path}, line {number}: no JSON object with {wanted} ({error})") from None
+            raise UserError(f"{path}, line {number}: not a JSON object with {wanted} ({error})") from None
         assert first is not None and label is not None
         rows.append((first, second, label))
     if not rows:
@@ -105,7 +105,7 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
 
 def _cell(value: object) -> str:
     if value is None or isinstance(value, (list, dict)):
-        raise TypeError(f"{json.dumps(value)[:80]} is no text")
+        raise TypeError(f"{json.dumps(value)[:80]} is not text")
     return str(value).strip()
 
 

@@ -40,11 +40,11 @@ class Mixture(AbstractTask):
 
     def __post_init__(self) -> None:
         if len(self.members) < 2 or len(set(self.names)) < len(self.members):
-            raise UserError(f"task {self.name} mixes two different tasks or more: task.names=[rte,cola], not {list(self.names)}")
+            raise UserError(f"task {self.name} needs at least two different tasks: task.names=[rte,cola], not {list(self.names)}")
         if bad := [member.name for member in self.members if not isinstance(member, Glue)]:
-            raise UserError(f"task {self.name} mixes tasks with a class or a number, and {bad[0]} has texts")
+            raise UserError(f"task {self.name} mixes only sentence tasks, and {bad[0]} answers with text: leave it out")
         if bad := [member.name for member in self.members if member.kind == "number" and not member.scale]:
-            raise UserError(f"task {self.name}: {bad[0]} has no scale to round its number on")
+            raise UserError(f"task {self.name}: {bad[0]} has a number but no scale to round it on; give {bad[0]} a scale")
         own = [replace(one, held_out=one.held_out or self.held_out) if self.held_out else one for one in self.members]
         object.__setattr__(self, "members", own)
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))

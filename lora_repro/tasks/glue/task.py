@@ -94,23 +94,23 @@ class Glue(AbstractTask):
             correlations and self.labels
         ):
             raise UserError(
-                f"task {self.name}: a number is scored by correlations and has no labels, a class by the others"
+                f"task {self.name}: kind=number takes pearson and spearman and no labels, kind=class the other metrics"
             )
         if bad := [label for label in self.labels if not isinstance(label, str)]:
             raise UserError(f"task {self.name}: label {bad[0]!r} is not text; put it in quotes (yaml reads a bare no as false)")
         if self.kind == "class" and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise UserError(f"task {self.name}: a class needs at least two different labels")
         if not self.metrics or ({"f1", "matthews"} & set(self.metrics) and self.positive not in self.labels):
-            raise UserError(f"task {self.name}: give metrics, and for f1 the positive label (matthews too)")
+            raise UserError(f"task {self.name}: give metrics, and for f1 or matthews one of the labels as positive")
         splits = {"train", *self.scored}
         if self.source == "folder" and not (
             {"first", "label"} <= set(self.columns) and splits <= set(self.files) and self.scored
         ):
-            raise UserError(f"task {self.name}: give columns first and label, and files for {', '.join(sorted(splits))}")
+            raise UserError(f"task {self.name}: give columns.first, columns.label and files for {', '.join(sorted(splits))}")
         if len(self.scored) > 1 and not {*self.scored} <= set(self.rows):
-            raise UserError(f"task {self.name}: with several scored splits give the rows of each")
+            raise UserError(f"task {self.name}: with several scored splits, give the number of rows of each")
         if self.scale and (self.kind != "number" or len(self.scale) != 2 or not self.scale[0] < self.scale[1]):
-            raise UserError(f"task {self.name}: the scale of a number is two, the least and the largest, not {self.scale}")
+            raise UserError(f"task {self.name}: scale must be the least and the largest number, not {self.scale}")
         if self.held_out < 0:
             raise UserError(f"task.held_out must be >= 0, not {self.held_out}")
 
@@ -156,13 +156,13 @@ class Glue(AbstractTask):
         wanted = self.rows.get(split)
         if wanted is not None and len(rows) != wanted:
             raise UserError(
-                f"{self.label} {split} has {len(rows)} rows, {self.suite}'s has {wanted}: a re-split or cut file? "
-                "Take the official one"
+                f"{self.label} {split} has {len(rows)} rows, {self.suite}'s has {wanted} (re-split or truncated?): "
+                "take the official file"
             )
         for index, (_, _, label) in enumerate(rows):
             if self.kind == "number":
                 if not _finite(label):
-                    raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is no number")
+                    raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is not a number")
                 if self.scale and not self.scale[0] <= float(label) <= self.scale[1]:
                     least, most = self.scale
                     raise UserError(f"{self.label} {split}, row {index + 1}: score {label} is not in {least} to {most}")

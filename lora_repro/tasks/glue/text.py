@@ -69,7 +69,7 @@ class GlueText(AbstractTask):
         if tuple(self.metrics) != ("accuracy",):
             raise UserError(f"task.metrics={list(self.metrics)}: an answer in words is scored by accuracy alone")
         if bad := [word for word in self.words.values() if not isinstance(word, str)]:
-            raise UserError(f"task {self.name}: word {bad[0]!r} is no text; put it in quotes (yaml reads true as a bool)")
+            raise UserError(f"task {self.name}: word {bad[0]!r} is not text; put it in quotes (yaml reads true as a bool)")
         said = [word.strip().lower() for word in self.words.values()]
         if len(said) < 2 or len(set(said)) != len(said) or not all(said):
             raise UserError(f"task {self.name}: task.words needs a different word for each of two labels or more")
@@ -78,11 +78,11 @@ class GlueText(AbstractTask):
         except ValueError as error:
             raise UserError(f"task.template: {error}; write {{first}} and {{second}}") from None
         if not {"first"} <= {name for _, name, _, _ in parts if name is not None} <= {"first", "second"}:
-            raise UserError("task.template needs {first}, may have {second}, and no other field")
+            raise UserError("task.template must contain {first}, may contain {second}, and no other field")
         if self.source != "embedded":
             self._sentences()
         elif tuple(self.words) != inference.LABELS:
-            raise UserError(f"task.source=embedded has the labels {', '.join(inference.LABELS)}, in this order")
+            raise UserError(f"task.source=embedded needs task.words for {', '.join(inference.LABELS)}, in this order")
 
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -147,7 +147,7 @@ class GlueText(AbstractTask):
             # `fetch` gets only the whole set, so the inner error, which points to it, would lead back to this error.
             raise UserError(
                 f"{folder or 'the data folder'} has no {self.folder}/ with {' and '.join(self.files.values())}, a part of "
-                f"{self.label} that no fetch gets; the whole set (python -m lora_repro fetch glue) is read with: "
+                f"{self.label} that fetch does not have: run python -m lora_repro fetch glue, and read the whole set with "
                 f"task={self.name} {self.whole}"
             ) from error
 
@@ -184,7 +184,7 @@ class GlueText(AbstractTask):
         """(labels of the answers, labels of the gold words); "none" for an answer that is not a label's word."""
         right = [self.label_of(word) for word in gold]
         if None in right:
-            raise UserError(f"{gold[right.index(None)]!r} is no label's word; there are {', '.join(self.words.values())}")
+            raise UserError(f"{gold[right.index(None)]!r} is not a label's word; the words are {', '.join(self.words.values())}")
         return [self.label_of(text) or "none" for text in answers], [str(label) for label in right]
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:

@@ -69,10 +69,10 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
         records = json.loads(text) if ".json" in path.suffixes else list(csv.DictReader(io.StringIO(text, newline="")))
         rows = [(record["dialogue"], record["summary"]) for record in records]
     except (csv.Error, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has not the fields dialogue and summary ({str(error)[:60]}); take SAMSum's own file") from None
+        raise UserError(f"{path} lacks the fields dialogue and summary ({str(error)[:60]}): take SAMSum's own file") from None
     for number, row in enumerate(rows, start=1):
         if not all(isinstance(part, str) for part in row) or not row[1].strip():
-            raise UserError(f"{path}, row {number}: no dialogue or no summary; is the file cut?")
+            raise UserError(f"{path}, row {number}: no dialogue or no summary; is the file truncated?")
     return rows, sha256
 
 
@@ -122,7 +122,7 @@ class SAMSum(AbstractTask):
                 rows[split], hashes[f"{self.folder}/{path.name}"] = read_rows(path)
                 if len(rows[split]) not in ROWS[split]:
                     wanted = " or ".join(f"{n:,}" for n in ROWS[split])
-                    raise UserError(f"{path}: {len(rows[split]):,} rows, expected {wanted}: a re-split or cut file?")
+                    raise UserError(f"{path}: {len(rows[split]):,} rows, expected {wanted}: take the official file")
             n = len(rows["train"])
             lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
             caption = f"SAMSum (from local files{lost})"
@@ -138,7 +138,7 @@ class SAMSum(AbstractTask):
         """The example for a chat with one utterance per line; in a single line they are separated by `\\n` or ` / `."""
         lines = text.replace("\\n", "\n") if "\\n" in text or "\n" in text else text.replace(" / ", "\n")
         if not lines.strip():
-            raise UserError("a chat is `Ann: Hello! / Bob: Hi.`, one utterance after the other")
+            raise UserError("write a chat as `Ann: Hello! / Bob: Hi.`, one utterance after the other")
         return Example(example_key(written(lines)), written(lines), "")
 
     def shorter(self, example: Example) -> Iterator[Example]:

@@ -94,7 +94,7 @@ def refuse_other_editions(original: Original, name: str) -> None:
     last = "/".join(Path(name).parts[-2:]) if name.lower().startswith("gem/") else Path(name).name
     if re.search(original.others, last.lower()):
         raise UserError(
-            f"{name} is another edition of the data, not {original.title}, which the paper used; take the original release"
+            f"{name} is not {original.title}, which the paper used, but another edition: take the original release"
         )
 
 

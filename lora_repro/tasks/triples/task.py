@@ -38,7 +38,7 @@ class TriplesTask(AbstractTask, abc.ABC):
         if self.protocol not in ("paper", "official"):
             raise UserError(f"task.protocol={self.protocol}: choose paper or official")
         if self.scorer_bugs and self.protocol != "paper":
-            raise UserError("task.scorer_bugs=true: the faults are those of task.protocol=paper")
+            raise UserError("task.scorer_bugs=true needs task.protocol=paper, whose scorer has these bugs")
 
     @property
     def directions(self) -> dict[str, int]:
@@ -106,7 +106,7 @@ class TriplesTask(AbstractTask, abc.ABC):
         line = " ".join(text.split())
         for part in line.split(" | "):
             if len(part.split(" : ")) < 3:
-                raise UserError(f"not a triple: {part[:60]!r}; expected subject : relation : object, triples apart by ' | '")
+                raise UserError(f"not a triple: {part[:60]!r}; expected subject : relation : object, triples separated by ' | '")
         return Example(example_key(line), line, "")
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:

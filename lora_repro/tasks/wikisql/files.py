@@ -53,7 +53,7 @@ def _lines(path: Path) -> tuple[list[object], str]:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
-            raise UserError(f"{path}, line {number} is no JSON; take the official file") from None
+            raise UserError(f"{path}, line {number} is not JSON: take the official file") from None
     return lines, sha256
 
 
@@ -67,10 +67,10 @@ def read_tables(path: Path) -> tuple[dict[str, Table], str]:
             header, rows = tuple(line["header"]), line.get("rows")
             cells = None if rows is None else tuple(map(tuple, rows))
             if cells is not None and any(len(row) != len(header) for row in cells):
-                raise UserError(f"{path}, line {number}: a row is not as long as the header")
+                raise UserError(f"{path}, line {number}: a row and the header have different lengths")
             tables[line["id"]] = Table(header, tuple(line.get("types", ())), cells)
         except (AssertionError, AttributeError, KeyError, TypeError):
-            raise UserError(f"{path}, line {number} is no table: expected id and header") from None
+            raise UserError(f"{path}, line {number} is not a table: expected id and header") from None
     return tables, sha256
 
 
@@ -95,5 +95,5 @@ def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], di
                 raise UserError(f"{path}, line {number}: no table or field {error}; take the official files") from None
         if len(splits[split]) not in ROWS[split]:
             wanted = " or ".join(f"{n:,}" for n in ROWS[split])
-            raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: a re-split or cut file?")
+            raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: take the official file")
     return splits, hashes

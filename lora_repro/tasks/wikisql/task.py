@@ -105,7 +105,7 @@ class WikiSQL(AbstractTask):
         columns, _, question = text.partition("||")
         header = [column.strip() for column in columns.split("|")]
         if not question.strip() or not all(header):
-            raise UserError("a question of WikiSQL is COLUMN | COLUMN || QUESTION")
+            raise UserError("write a question of WikiSQL as COLUMN | COLUMN || QUESTION")
         asked = written(header, question)
         return Question(example_key(asked), asked, "", table=sql.Table(tuple(header)))
 
