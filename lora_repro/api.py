@@ -20,7 +20,7 @@ from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.data import Encoded
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.exchange import peft_folder
-from lora_repro.exchange.fill import fill, read_tensors
+from lora_repro.exchange.load_tensors import fill, read_tensors
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, strip, unmerge
 from lora_repro.metrics.nlg import score as score_e2e

@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 
 from lora_repro.config import rates
 from lora_repro.config.compose import compose, known, resolved, starts_of, sweep_jobs
-from lora_repro.config.kinds import check_root
-from lora_repro.config.place import choices
+from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
+from lora_repro.config.validation import check_root
 from lora_repro.errors import UserError
 from lora_repro.records import record
 

@@ -28,15 +28,15 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from lora_repro import errors
-from lora_repro.config import place
+from lora_repro.config import paths
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 VERBS = {
     "run": "lora_repro.run",
-    "table": "lora_repro.report.present",
-    "runs": "lora_repro.report.listing",
+    "table": "lora_repro.report.show",
+    "runs": "lora_repro.report.list_runs",
     "verify": "lora_repro.report.verify",
     "plan": "lora_repro.costs.plan",
     "sweep": "lora_repro.sweep.emit",
@@ -48,7 +48,7 @@ VERBS = {
     "claims": "lora_repro.report.claims.command",
     "rubric": "lora_repro.report.rubric",
     "report": "lora_repro.report.page.command",
-    "render": "lora_repro.report.everything",
+    "render": "lora_repro.report.render",
     "fetch": "lora_repro.sources.command",
     "generate": "lora_repro.exchange.generate",
     "score": "lora_repro.exchange.score",
@@ -69,7 +69,7 @@ OPTIONS = {
     "--config-dir": "DIR: also read your own yaml files, such as DIR/method/mine.yaml (or LORA_REPRO_CONFIG_DIR)",
     "--trust": "PACKAGE,...: a _target_ may also name classes of these packages (or LORA_REPRO_TRUST)",
 }
-KEPT = {"--config-dir": place.OWN, "-cd": place.OWN, "--trust": place.TRUSTED}  # options with a value
+KEPT = {"--config-dir": paths.OWN, "-cd": paths.OWN, "--trust": paths.TRUSTED}  # options with a value
 GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
 HELP = {"-h", "--help"}
 COMPLETION = {"-sc", "--shell-completion"}
@@ -142,7 +142,7 @@ def taken(arguments: Sequence[str]) -> list[str]:
         name, _, value = item.partition("=")
         if name in KEPT:
             value = value or next(given, "")
-            folder = KEPT[name] == place.OWN
+            folder = KEPT[name] == paths.OWN
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
                 what = "a folder" if folder else "a package"
                 raise errors.UserError(f"{name} needs {what}{f', and {value} is not one' if value else ''}")
@@ -252,7 +252,7 @@ def fitted(text: str, width: int | None = None) -> str:
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse(place.LIBRARY.parent.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    return ast.parse(paths.LIBRARY.parent.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
 
 
 def _arguments(tree: ast.Module) -> list[str]:
@@ -353,7 +353,7 @@ def closing() -> str:
 def _choices(group: str) -> str:
     """The yaml files of one group in lines of about 100 characters, without `decoder` and `encoder`, which profiles use."""
     width = min(100, shutil.get_terminal_size((120, 24)).columns - 15)
-    stems = [stem for stem in place.choices(group) if stem not in ("decoder", "encoder")]
+    stems = [stem for stem in paths.choices(group) if stem not in ("decoder", "encoder")]
     lines = [""]
     for stem in stems:
         if len(lines[-1]) + len(stem) > width:

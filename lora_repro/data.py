@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pandas
 
 from lora_repro.cells import Cell, cells, unique
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.record import agree, defect, load_records

@@ -61,14 +61,14 @@ from lora_repro.stages import (
     objective_of,
     read,
 )
-from lora_repro.sweep import cards, supervise
-from lora_repro.sweep.landed import landed
+from lora_repro.sweep import gpus, supervise
+from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.launch import sweep, wants_sweep
-from lora_repro.sweep.tidy import tidy
+from lora_repro.sweep.run_summary import landed
 from lora_repro.tasks.base import AbstractTask, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.progress import Trained
@@ -188,13 +188,13 @@ def measure(
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))
         if ranks.first and test and (trained is None or trained.status == "finished"):
-            if before := kept.answers(folder):
+            if before := resume_files.answers(folder):
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
                 how = (data.max_length, settings.precision, label, subset(splits.train, data.shots, config.seed))
                 answers = answer(model.backbone, method, objective, test, *how)
-                kept.keep_answers(folder, vars(answers))
+                resume_files.keep_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:
         outputs, test = task.human(test)
@@ -238,12 +238,12 @@ def measure(
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },
     }
-    kept.thin(folder, config.launch.keep_gb)
+    resume_files.thin(folder, config.launch.keep_gb)
     said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
     predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
-    kept.clean(folder)
+    resume_files.clean(folder)
     return ranks.led(lambda: result)
 
 
@@ -351,7 +351,7 @@ def started(arguments: Sequence[str]) -> int:
             raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
         check_writable(Path(plain["paths"]["runs"]))
         check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
-        if said := cards.fallen_back(config.device, config.profile_name):
+        if said := gpus.fallen_back(config.device, config.profile_name):
             cli.say(said)
         if many:
             announce(list(arguments))

@@ -25,7 +25,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, require
 from lora_repro.methods.update import share
 from lora_repro.signals import deferred
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig, epochs, train
 from lora_repro.train.pack import Joint
 from lora_repro.train.precision import allow_tf32, autocast, resolve_precision, round_frozen
@@ -138,9 +138,9 @@ class Pack:
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
     """The trained tensors of a finished run, by name. Raises UserError if they cannot be read."""
     try:
-        return load_file(run / kept.ADAPTER)
+        return load_file(run / resume_files.ADAPTER)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {run / kept.ADAPTER}: delete {run} and run again") from error
+        raise UserError(f"cannot read {run / resume_files.ADAPTER}: delete {run} and run again") from error
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def learn(
     backbone, trainable = model.backbone, model.trainable
     dtype = resolve_precision(config.precision, ranks.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
-    trained = kept.restore(folder, trainable.saved)
+    trained = resume_files.restore(folder, trainable.saved)
     if trained is None:
         if not trainable.method:  # a frozen body computes the same features every epoch
             with autocast(ranks.device, dtype):
@@ -211,7 +211,7 @@ def learn(
         with deferred():  # a signal after the last step waits until the weights are saved
             trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
             if ranks.first:
-                kept.keep(folder, trainable.saved, trained)
+                resume_files.keep(folder, trainable.saved, trained)
     if model.observer and trained.status == "finished" and ranks.first:
         model.observer.finish(trained.steps)
     return trained

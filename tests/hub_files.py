@@ -29,7 +29,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from lora_repro.config.place import CONF
+from lora_repro.config.paths import CONF
 from lora_repro.tasks.e2e import files
 
 Repository = tuple[str, dict[str, bytes]]

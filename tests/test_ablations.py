@@ -15,7 +15,7 @@ from lora_repro.config.compose import CONF, build, compose
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
-from lora_repro.report import present
+from lora_repro.report import show
 from lora_repro.report.columns import Column
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.figures import curves
@@ -35,7 +35,7 @@ MINILM = Shape(6, 384, 384, dict.fromkeys(("query", "key", "value", "output"), (
 
 
 def pivot(name: str) -> Pivot:
-    found = present.declaration(name)
+    found = show.declaration(name)
     assert isinstance(found, Pivot)
     return found
 
@@ -147,7 +147,7 @@ def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> N
     line = next(line for line in second.results if line.source == "published" and line.row == "lora")
     assert line.cells["dev_loss_rank_1"].mean == 1.5 and second.columns[0].metric.direction == -1
     (exhibit,) = pivot("rank_e2e").exhibits(Ask("rank_e2e", "smoke"), [published(tmp_path)])
-    present.write(exhibit, tmp_path)
+    show.write(exhibit, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["dev_loss_rank_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
     full = [(row["any"], row["dev_loss_any"]) for row in rows if row["row"] == "full" and row["source"] == "published"]
@@ -196,7 +196,7 @@ def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
     assert [column.key for column in table.columns] == [first.task] and table.compared == table.columns[0]
     ask = Ask("which_weights", "smoke", (f"task={first.task}",))
     (exhibit,) = pivot("which_weights").exhibits(ask, [published(tmp_path)])
-    present.write(exhibit, tmp_path)
+    show.write(exhibit, tmp_path)
     for suffix in ("md", "csv", "tex"):
         assert "verage" not in (tmp_path / "tables" / f"which_weights.{suffix}").read_text(encoding="utf-8")
     (curve,) = drawn_of("which_weights", table).curves

@@ -163,7 +163,7 @@ def test_tasks_use_metrics_and_their_own_folder_only() -> None:
         for other in own(name):
             module = other.removeprefix(f"{LIBRARY}.")
             mine = re.fullmatch(rf"tasks|tasks\.base|tasks\._\w+|tasks\.{home}(\.\w+)*", module)
-            leaf = module in ("errors", "config.place", "sources.hub")  # where data lie, and how the hub gives them
+            leaf = module in ("errors", "config.paths", "sources.hub")  # where data lie, and how the hub gives them
             assert mine or leaf or module.startswith("metrics"), f"{name} imports {other}"
 
 
@@ -182,7 +182,7 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
 def test_no_method_is_named_outside_methods() -> None:
     """What has a form for single methods only (peft's files) names those; anything else asks `Update` and `AbstractMethod`."""
     final = {name for name in within("methods") if not re.search(r"methods(\.base|\.update|\._\w+)?$", name)}
-    formats = {f"{LIBRARY}.exchange.{stem}" for stem in ("peft_folder", "peft_lora", "peft_virtual", "opened")}
+    formats = {f"{LIBRARY}.exchange.{stem}" for stem in ("peft_folder", "peft_lora", "peft_virtual", "open_checkpoint")}
     for name in set(NAMES) - final - formats:
         assert not (named := own(name) & final), f"{name} names {', '.join(sorted(named))}"
 

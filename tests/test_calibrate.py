@@ -11,7 +11,7 @@ import torch
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic, calibrate
 from lora_repro.costs.forecast import forecast
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.costs.workload import workload
 from lora_repro.stages import backbone_of
 

@@ -24,6 +24,7 @@ from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.records.disk import write_json, write_text
 from lora_repro.report.claims import command, ledger
+from lora_repro.report.claims.all_of import AllOf
 from lora_repro.report.claims.arithmetic import (
     CheckpointRatio,
     MatrixSaving,
@@ -34,6 +35,7 @@ from lora_repro.report.claims.base import Operand, expanded
 from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.cost import MeasuredMemory, MeasuredStep, Slowdown, TrainingMemory
 from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.held_by_tests import HeldByTests
 from lora_repro.report.claims.intruders import Intruders
 from lora_repro.report.claims.norms import NormRatio
 from lora_repro.report.claims.overlap import Overlap, WithWeight
@@ -51,8 +53,6 @@ from lora_repro.report.claims.reading import (
     combined,
     judge,
 )
-from lora_repro.report.claims.stated import HeldByTests
-from lora_repro.report.claims.together import AllOf
 from lora_repro.report.statistics import difference, paired
 from lora_repro.results import declared_cells
 

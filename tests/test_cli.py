@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro import cli, errors
-from lora_repro.config import mistakes, place
+from lora_repro.config import hydra_errors, paths
 from lora_repro.config.compose import build, compose, target
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
 
@@ -111,7 +111,7 @@ def test_a_profile_that_nobody_has_is_not_answered_with_run_something_first(tmp_
     for given in (["publish", "profile=labtop"], ["runs", "profile=labtop", f"paths.runs={tmp_path}"]):
         done = call("-m", "lora_repro", *given)
         assert (done.returncode, done.stderr) == (2, "error: no profile 'labtop'; did you mean laptop?\n")
-    assert mistakes.nothing_of("smoke", "run something first") == "run something first"
+    assert hydra_errors.nothing_of("smoke", "run something first") == "run something first"
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
@@ -252,7 +252,7 @@ def test_completion_installs_itself_for_this_command_alone(
 def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text("_target_: fractions.Fraction\nname: mine\n", encoding="utf-8")
-    for name in (place.OWN, place.TRUSTED):
+    for name in (paths.OWN, paths.TRUSTED):
         monkeypatch.setenv(name, "")
     with pytest.raises(UserError, match="no method 'mine'"):
         compose(["method=mine"])
@@ -284,4 +284,4 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     trials = {f"results/{profile}/trials": f"lora_repro/results/{profile}/trials" for profile in ("mini", "laptop")}
     assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments", **trials}
     assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
-    assert not place.INSTALLED and place.CONF == ROOT / "conf" and place.ROOT == ROOT
+    assert not paths.INSTALLED and paths.CONF == ROOT / "conf" and paths.ROOT == ROOT

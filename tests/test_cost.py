@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.data import collate
 from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_h import AdapterH

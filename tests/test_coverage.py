@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro.records.disk import sealed
-from lora_repro.report import coverage, present
+from lora_repro.report import coverage, show
 from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
 
 
 def test_a_run_outside_any_table_has_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(present, "names", lambda: ["latency"])
+    monkeypatch.setattr(show, "names", lambda: ["latency"])
     (tmp_path / "mini" / "records").mkdir(parents=True)
     path = next((ROOT / "results" / "mini" / "records").glob("*.json"))
     run = json.loads(path.read_text())

@@ -14,9 +14,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
 from lora_repro.report.columns import Column
-from lora_repro.report.figures import curves, looks
+from lora_repro.report.figures import curves, method_styles
 from lora_repro.report.figures.curves import Curve, Plot, Spot
-from lora_repro.report.figures.looks import COLOURS
+from lora_repro.report.figures.method_styles import COLOURS
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
 from lora_repro.report.figures.style import blank, symbols, write
 from lora_repro.report.scores import Result
@@ -83,13 +83,14 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
         plot = Plot("t", "x", "y", tuple(Curve(name.title(), (Spot(1, 1, 1.0),), method=name) for name in names))
         (axis,) = drawn([plot]).axes
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == {n: looks.look(n).colour for n in order}
+        assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == {n: method_styles.look(n).colour for n in order}
     # One that stands once keeps its look beside several of another method, which have its colour no more.
-    mixed = looks.looks({"q": "lora", "v": "lora", "all": "full"})
-    assert mixed["all"] == looks.look("full") and len({one.colour for one in mixed.values()}) == 3
-    known = list(looks.LOOKS.values())
+    mixed = method_styles.looks({"q": "lora", "v": "lora", "all": "full"})
+    assert mixed["all"] == method_styles.look("full") and len({one.colour for one in mixed.values()}) == 3
+    known = list(method_styles.LOOKS.values())
     assert len(set(known)) == len(known)
-    assert looks.look("a_new_one") == looks.look("a_new_one") and looks.look("a_new_one").colour != looks.BLUE
+    new = method_styles.look("a_new_one")
+    assert new == method_styles.look("a_new_one") and new.colour != method_styles.BLUE
 
 
 def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:

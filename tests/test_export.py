@@ -18,7 +18,7 @@ from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import export, merged
 from lora_repro.exchange.card import settings
-from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
 from lora_repro.records.record import signature

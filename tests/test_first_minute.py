@@ -12,10 +12,10 @@ import pytest
 from lora_repro.cells import cell_of, cells
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
-from lora_repro.report import listing
-from lora_repro.sweep.landed import duration, landed
-from lora_repro.sweep.landed import measured as measured_of
+from lora_repro.report import list_runs
 from lora_repro.sweep.launch import in_order
+from lora_repro.sweep.run_summary import duration, landed
+from lora_repro.sweep.run_summary import measured as measured_of
 
 
 def record(bleu: float | None = 0.68312) -> dict[str, Any]:
@@ -101,10 +101,10 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
         (tmp_path / "mini" / name).mkdir()
         (tmp_path / "mini" / name / "record.json").write_text(text)
-    assert listing.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
+    assert list_runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
     header, broken, odd, old, new, open_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
     assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken and "cannot be read" in odd
-    assert [listing.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
-    assert listing.main([f"paths.runs={tmp_path / 'none'}"]) == 2
+    assert [list_runs.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
+    assert list_runs.main([f"paths.runs={tmp_path / 'none'}"]) == 2

@@ -22,9 +22,9 @@ from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
+from lora_repro.report.claims.epoch_choice import EpochChoice, inflation
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.forgetting import ForgetsLess
-from lora_repro.report.claims.looks import EpochChoice, inflation
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
 
 

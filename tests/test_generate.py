@@ -17,7 +17,7 @@ from peft_models import smoke_run
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.exchange import export, generate, score
-from lora_repro.exchange.opened import open_checkpoint
+from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.tasks.e2e.task import E2E
 
 MRS = ["name[The Vaults], eatType[pub]", "name : Blue Spice | food : Thai"]

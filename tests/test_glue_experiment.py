@@ -22,11 +22,11 @@ from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
 from lora_repro.records import record
 from lora_repro.records.disk import write_json, write_text
-from lora_repro.report import present
-from lora_repro.report.again import command
+from lora_repro.report import show
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import Ask
 from lora_repro.report.pivot import Pivot
+from lora_repro.report.rerun_command import command
 from lora_repro.results import Store, backbone_name, declared_cells, published
 from lora_repro.stages import backbone_of, objective_of, trained_tensors
 
@@ -369,7 +369,7 @@ def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: P
     def render() -> None:
         ask = Ask("glue", "mini", ("task=sentiment,entailment",))
         (exhibit,) = glue.TABLE.exhibits(ask, [published(tmp_path / "results" / "mini")])
-        present.write(exhibit, tmp_path / "results" / "mini")
+        show.write(exhibit, tmp_path / "results" / "mini")
 
     half, most, none = [0, 1] * 20, [1, 1, 1, 0] * 10, [0] * 40
     given = {("full", "sentiment"): half, ("full", "entailment"): half, ("lora", "sentiment"): most, ("lora", "entailment"): half}
@@ -412,7 +412,7 @@ def test_the_low_data_table_has_a_column_a_size(tmp_path: Path) -> None:
     half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
     given = {(row, f"rows_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (16, 32)}
     fabricate(tmp_path, "low_data", "smoke", given)
-    present.render_published(["low_data"], tmp_path)
+    show.render_published(["low_data"], tmp_path)
     text = (tmp_path / "results" / "smoke" / "tables" / "low_data.csv").read_text()
     lora = next(line for line in csv.DictReader(text.splitlines()) if (line["row"], line["source"]) == ("lora", "published"))
     assert lora["difference"] == lora["rows_32_difference"]

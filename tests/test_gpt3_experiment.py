@@ -16,7 +16,7 @@ from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
-from lora_repro.report import answers, present, shortened
+from lora_repro.report import report_json, show, truncation_notes
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.results import Run, declared_cells, published
 from lora_repro.stages import backbone_of
@@ -142,12 +142,12 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     assert [paper[title] for title in titles] == ["53.4", "29.2", "45.1", "—", "—", "—"]
     assert printed(whole, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
     assert all("3 test inputs (every row)" in " ".join(one.tables[0].footnotes) for one in exhibits)
-    present.write(samsum, tmp_path)
+    show.write(samsum, tmp_path)
     lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
     assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
     ask = Ask("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
-    told = answers.of_experiment(TABLE, ask, published(tmp_path), exhibits)["cells"]
+    told = report_json.of_experiment(TABLE, ask, published(tmp_path), exhibits)["cells"]
     (cell,) = [one for one in told if one["column"] == "rougeL_py_rouge"]
     assert (cell["value"], cell["n"], cell["metric"], len(cell["records"])) == (61.0, 2, "ROUGE-L (py-rouge)", 2)
 
@@ -179,10 +179,10 @@ def cut_run(cell: Cell, label: str, task: str, **cut: int) -> Run:
 def test_a_table_says_how_many_inputs_were_cut_by_task_and_row() -> None:
     (cell,) = declared_cells("gpt3", "smoke", ["row/gpt3=full", "task=wikisql", "seed=0"])
     none = [cut_run(cell, "LoRA", "wikisql"), cut_run(cell, "PL", "wikisql")]
-    assert shortened.remarks(none) == []
+    assert truncation_notes.remarks(none) == []
     alike = [cut_run(cell, label, "samsum", rows_cut=12, test_rows_cut=3) for label in ("LoRA", "LoRA", "PL")]
     some = [cut_run(cell, "PL", "mnli", rows_cut=2), cut_run(cell, "PL", "mnli", rows_cut=5), cut_run(cell, "LoRA", "mnli")]
-    assert shortened.remarks([*none, *alike, *some]) == [
+    assert truncation_notes.remarks([*none, *alike, *some]) == [
         "SAMSUM, longer than data.max_length and cut in each run: 12 training and dev rows and 3 test inputs (every row).",
         "MNLI, longer than data.max_length and cut in each run: 2-5 training and dev rows (PL).",
     ]

@@ -18,8 +18,8 @@ from lora_repro.analysis.lora_files import read
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_folder
-from lora_repro.exchange.fill import read_tensors
-from lora_repro.exchange.opened import ORIGIN, read_origin
+from lora_repro.exchange.load_tensors import read_tensors
+from lora_repro.exchange.open_checkpoint import ORIGIN, read_origin
 from lora_repro.exchange.peft_lora import patterned
 from lora_repro.records import record
 from lora_repro.records.disk import SEAL

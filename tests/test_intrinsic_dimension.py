@@ -12,7 +12,7 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.errors import UserError
 from lora_repro.methods._fastfood import Fastfood, hadamard, transformed
 from lora_repro.methods.base import Shape

@@ -13,7 +13,7 @@ import pytest
 
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
-from lora_repro.report.recomputed import disagreement
+from lora_repro.report.rescoring import disagreement
 from lora_repro.results import Store, declared_cells, published, runs
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -23,7 +23,7 @@ from lora_repro.cells import cells
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.export import export
-from lora_repro.exchange.opened import open_checkpoint
+from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_fusion import AdapterFusion
 from lora_repro.methods.adapter_h import AdapterH

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.costs.pairs import (
     beam,
     command,
@@ -64,10 +64,10 @@ def test_growth_is_timed_at_every_size_and_drawn_from_its_file(tmp_path: Path) -
 
 def test_kept_token_ids_are_those_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "LARGE", 10)
-    usual, rows = place.CACHE, [f"task.rows.{split}=20" for split in ("train", "matched", "mismatched")]
+    usual, rows = paths.CACHE, [f"task.rows.{split}=20" for split in ("train", "matched", "mismatched")]
     rows += ["data.n_train=null", "data.n_dev=null"]
     found = data.measure(["profile=smoke", *rows], "random_bert")
-    assert len(found["seconds"]["read"]) == 1 + data.AGAIN and usual == place.CACHE
+    assert len(found["seconds"]["read"]) == 1 + data.AGAIN and usual == paths.CACHE
     made = itertools.count()
     monkeypatch.setattr(data, "encode", lambda *given: Rows([text_row([next(made)], 1)], []))
     with pytest.raises(AssertionError, match="kept token ids"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lora_repro.cells import cells
-from lora_repro.config.place import CONF
+from lora_repro.config.paths import CONF
 from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json, write_text

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lora_repro.config import rates
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
-from lora_repro.report import present, prune
+from lora_repro.report import prune, show
 from lora_repro.report import publish as module
 from lora_repro.report.publish import main, publish
 from lora_repro.results import declared_cells
@@ -178,11 +178,11 @@ def test_the_command_publishes_notes_the_hashes_and_renders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rendered: list[tuple[list[str], Path]] = []
-    monkeypatch.setattr(present, "render_published", lambda names, root: rendered.append((names, root)))
+    monkeypatch.setattr(show, "render_published", lambda names, root: rendered.append((names, root)))
     for signature in ("s", "t"):  # the first makes the manifest, the second adds to it
         run(tmp_path, signature)
         assert main(["profile=mini"], tmp_path) == 0
-    assert rendered == [(present.names(), tmp_path)] * 2 and "e2e" in rendered[0][0]
+    assert rendered == [(show.names(), tmp_path)] * 2 and "e2e" in rendered[0][0]
     manifest.check(tmp_path / "results")
     for wrong in ("mini", "profile=../x", "profile=smoke"):
         assert main([wrong], tmp_path) == 2
@@ -193,7 +193,7 @@ def test_where_a_published_file_was_changed_nothing_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Else the hash of what somebody edited would be noted as that of what was published."""
-    monkeypatch.setattr(present, "render_published", lambda names, root: None)
+    monkeypatch.setattr(show, "render_published", lambda names, root: None)
     run(tmp_path)
     main(["profile=mini"], tmp_path)
     (tmp_path / "results" / "mini" / "predictions" / "s.jsonl").write_text("")
@@ -206,7 +206,7 @@ def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "runs" / "mini").mkdir(parents=True)
     seen: list[bool] = []
     monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force) or {})
-    monkeypatch.setattr(present, "render_published", lambda names, root: None)
+    monkeypatch.setattr(show, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
         main(["profile=mini"], tmp_path)
@@ -228,7 +228,7 @@ def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tm
 def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(present, "names", lambda: ["rank_e2e"])
+    monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
     wanted = prune.asked("smoke")
     results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
     kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", f"trials/{rates.setting(one.asked)}.json"]
@@ -256,7 +256,7 @@ def test_all_that_is_published_is_asked_for(profile: str) -> None:
 
 
 def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(present, "names", lambda: ["fusion"])
+    monkeypatch.setattr(show, "names", lambda: ["fusion"])
     shown = declared_cells("fusion", "smoke")
     starts = {start.signature for cell in shown for start in cell.starts} - {cell.signature for cell in shown}
     assert starts and starts <= {cell.signature for cell in prune.asked("smoke")}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
@@ -85,7 +85,7 @@ def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
     record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": record.identity(ASKED)}, [])
     assert record.find(tmp_path, ASKED) is not None
     assert record.find(tmp_path, changed("train.new_option", 7)) is not None  # the record is older than the option
-    with pytest.raises(UserError, match=r"s was made with train.warmup=500, .* has train.warmup=100 today"):
+    with pytest.raises(UserError, match=r"s was made with train.warmup=500, .* now has train.warmup=100"):
         record.find(tmp_path, changed("train.warmup", 100))
 
 
@@ -124,8 +124,8 @@ def test_code_is_dirty_where_what_computes_is_not_its_commit_s_or_git_says_nothi
     for name in ("lora_repro", "conf", "docs"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "one").write_text("1")
-    monkeypatch.setattr(place, "INSTALLED", False)
-    monkeypatch.setattr(place, "LIBRARY", tmp_path / "lora_repro")
+    monkeypatch.setattr(paths, "INSTALLED", False)
+    monkeypatch.setattr(paths, "LIBRARY", tmp_path / "lora_repro")
     unknown = {"git_sha": None, "dirty": True}
     assert provenance._look() == unknown
     git("init")
@@ -139,7 +139,7 @@ def test_code_is_dirty_where_what_computes_is_not_its_commit_s_or_git_says_nothi
     git("checkout", "conf")
     (tmp_path / "lora_repro" / "new").write_text("")  # tracked or not
     assert provenance._look() == {**clean, "dirty": True}
-    monkeypatch.setattr(place, "INSTALLED", True)  # inside somebody else's repository
+    monkeypatch.setattr(paths, "INSTALLED", True)  # inside somebody else's repository
     assert provenance._look() == unknown
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro.report import everything, present
+from lora_repro.report import render, show
 from lora_repro.report.claims import command as claims
 from lora_repro.report.page import command as pages
 
@@ -18,8 +18,8 @@ def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.Monk
     def stands_for(name: str, status: int) -> Any:
         return lambda given, root: done.append((name, given, root)) or status
 
-    for module, status in ((present, 0), (claims, 2), (pages, 0)):
+    for module, status in ((show, 0), (claims, 2), (pages, 0)):
         monkeypatch.setattr(module, "main", stands_for(module.__name__.removeprefix("lora_repro."), status))
-    assert everything.main([], tmp_path) == 2
-    names = [("report.present", ["--published"]), ("report.claims.command", []), ("report.page.command", [])]
+    assert render.main([], tmp_path) == 2
+    names = [("report.show", ["--published"]), ("report.claims.command", []), ("report.page.command", [])]
     assert done == [(*each, tmp_path) for each in names]

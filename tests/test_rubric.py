@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lora_repro.config.place import CONF
+from lora_repro.config.paths import CONF
 from lora_repro.errors import UserError
-from lora_repro.report import answers, rubric
+from lora_repro.report import report_json, rubric
 from lora_repro.report.claims import ledger
 
 CELL = {"row": "a", "records": ["s0", "s1"]}
-REPORT: answers.Answer = {
+REPORT: report_json.Answer = {
     "tables": {"mini": {"t": {"cells": [CELL, {"row": "b", "records": []}], "sheets": []},
                         "v": {"cells": [], "sheets": [{"rows": [["1"]]}]}}},
     "claims": [{"id": "yes", "profiles": {"mini": {"verdict": "not replicated"}, "laptop": {"verdict": "inconclusive"}}},
@@ -87,14 +87,14 @@ def test_the_declared_rubric_names_tests_commands_claims_and_rows_that_exist() -
 
 def test_the_published_rubric_is_what_report_json_gives() -> None:
     results = CONF.parent / "results"
-    report = json.loads((results / answers.NAME).read_text(encoding="utf-8"))
+    report = json.loads((results / report_json.NAME).read_text(encoding="utf-8"))
     text = (results / "rubric.md").read_text(encoding="utf-8")
     assert text == rubric.markdown(rubric.load(report)), "make rubric writes it again"
 
 
 def test_the_command_writes_it_and_tells_the_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / answers.NAME).write_text(json.dumps(REPORT))
+    (tmp_path / "results" / report_json.NAME).write_text(json.dumps(REPORT))
     assert rubric.main([], tmp_path) == 0
     text = (tmp_path / "results" / "rubric.md").read_text(encoding="utf-8")
     assert "% fulfilled: " in capsys.readouterr().out and text.startswith("# Rubric\n")

@@ -23,7 +23,7 @@ from lora_repro.records import provenance, record
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,7 +126,7 @@ def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, mon
     same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
     assert same[0].read_bytes() == same[1].read_bytes()
     assert resumed["measured"]["forward_calls"] == whole["measured"]["forward_calls"]
-    assert not (tmp_path / "cut" / "smoke" / name / kept.ANSWERS).exists()
+    assert not (tmp_path / "cut" / "smoke" / name / resume_files.ANSWERS).exists()
 
 
 @pytest.mark.usefixtures("quick_scores")

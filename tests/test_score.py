@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lora_repro.errors import NotAvailable
-from lora_repro.exchange import opened
+from lora_repro.exchange import open_checkpoint
 from lora_repro.exchange.score import main, read_groups, read_lines, read_pair, score_checkpoint
 from lora_repro.metrics import jvm, nlg
 
@@ -184,6 +184,6 @@ def test_other_data_than_the_run_s_are_said(
     )
     config = SimpleNamespace(data=SimpleNamespace(n_test=None, subset_seed=0))
     model = SimpleNamespace(config=config, task=task, hashes={"dev.tsv": "1"}, answer=lambda test: ["y"])
-    monkeypatch.setattr(opened, "open_checkpoint", lambda folder, composed: model)
+    monkeypatch.setattr(open_checkpoint, "open_checkpoint", lambda folder, composed: model)
     assert score_checkpoint(Path("x")) == ({"accuracy": 1.0}, 1)
     assert ("these are not the data that the run was scored on" in capsys.readouterr().err) is said

@@ -21,7 +21,7 @@ from lora_repro.config import rates
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import Draws, paired_draws
 from lora_repro.records.record import save
-from lora_repro.report import searched, statistics
+from lora_repro.report import rate_notes, statistics
 from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured, quoted
@@ -329,7 +329,7 @@ def test_the_long_table_has_a_line_a_run_and_metric_and_none_for_what_is_missing
 
 
 def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
-    code = ("import sys; import experiments.e2e, lora_repro.report.publish, lora_repro.results, lora_repro.report.present; "
+    code = ("import sys; import experiments.e2e, lora_repro.report.publish, lora_repro.results, lora_repro.report.show; "
             "print([name for name in ('torch', 'wandb', 'transformers', 'datasets') if name in sys.modules])")  # fmt: skip
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
@@ -365,16 +365,16 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
-    assert searched.remarks([full, lora]) == ["Learning rate not searched, a first guess: every row."]
-    assert searched.remarks([given]) == []
+    assert rate_notes.remarks([full, lora]) == ["Learning rate not searched, a first guess: every row."]
+    assert rate_notes.remarks([given]) == []
     found[rates.setting(lora.asked)] = {"edge": "high", "length": 0.5}
-    assert searched.remarks([full, lora]) == [
+    assert rate_notes.remarks([full, lora]) == [
         "Learning rate not searched, a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
         "Learning rate searched on a part of the training's length: LoRA.",
     ]
     found |= {rates.setting(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
-    assert searched.remarks([full, lora]) == []
+    assert rate_notes.remarks([full, lora]) == []
 
 
 def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,9 +389,9 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     found[rates.setting(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
     said = "Learning rate searched at several lengths of the training: LoRA (E2E): a third of the length chose 0.006, all of it"
-    assert searched.remarks([full, lora]) == [f"{said} chose 0.002."]
+    assert rate_notes.remarks([full, lora]) == [f"{said} chose 0.002."]
     found[rates.setting(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
-    (part, both) = searched.remarks([full, lora])
+    (part, both) = rate_notes.remarks([full, lora])
     assert part == "Learning rate searched on a part of the training's length: Full fine-tuning."
     assert "Full fine-tuning (E2E): a quarter of the length chose 2e-05, 40 % of the length chose 2e-05; LoRA" in both
 

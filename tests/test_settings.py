@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lora_repro import run
 from lora_repro.config.compose import CONF, build, compose, resolved, target
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError
 from lora_repro.train.ranks import world_size
 
@@ -95,7 +95,7 @@ def test_the_message_says_name_value_and_range() -> None:
 def test_a_refused_command_line_is_one_line_and_leaves_nothing(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lora_repro.sweep.ready.check", lambda cells: pytest.fail("went on"))
+    monkeypatch.setattr("lora_repro.sweep.preflight.check", lambda cells: pytest.fail("went on"))
     runs = [] if arguments == ["paths.runs=/x,y"] else [f"paths.runs={tmp_path / 'runs'}"]
     monkeypatch.setattr("sys.argv", ["run", "profile=smoke", *runs, *arguments])
     with pytest.raises(SystemExit) as left:

@@ -10,7 +10,7 @@ import torch
 
 from lora_repro.analysis import step_zero
 from lora_repro.analysis.step_zero import Start, line
-from lora_repro.config.place import CONF
+from lora_repro.config.paths import CONF
 from lora_repro.methods.base import Trainable
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora

@@ -24,7 +24,7 @@ from lora_repro.cells import cells as listed
 from lora_repro.config.compose import compose
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
-from lora_repro.sweep import bisect, ray_launcher, supervise, together
+from lora_repro.sweep import bisect, parallel, ray_launcher, supervise
 from lora_repro.sweep import launch as sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,7 +181,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
         return int(left.value.code or 0)
 
     monkeypatch.setattr(supervise, "start", start)
-    monkeypatch.setattr(together, "at_once", lambda missing: 1)
+    monkeypatch.setattr(parallel, "at_once", lambda missing: 1)
     monkeypatch.setattr(supervise, "_signals", [])
     monkeypatch.delenv(supervise.MARK, raising=False)
     yield command  # type: ignore[misc]

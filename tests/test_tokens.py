@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_backbone
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.objectives import tokens
 
 TEXTS = ["", "ab c", "Ünï", "ab c", "a\x00b"]
@@ -29,7 +29,7 @@ class Counting:
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(place, "CACHE", tmp_path)
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
     monkeypatch.setattr(tokens, "LARGE", 3)
     return tmp_path / "tokens"
 

@@ -40,7 +40,7 @@ from lora_repro.methods.vera import Vera
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
 from lora_repro.records.disk import sealed
-from lora_repro.sweep import ready
+from lora_repro.sweep import preflight
 from lora_repro.train import loop, optimizer, progress
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train
 from lora_repro.train.precision import loss_scaler
@@ -162,7 +162,7 @@ def test_a_paged_optimizer_without_bitsandbytes_is_one_line_before_anything_is_r
     CONFIG.ready()
     asked = ["profile=smoke", "task=sentiment", "train.paged=true", f"paths.runs={tmp_path}"]
     with pytest.raises(NotAvailable):
-        ready.check([resolved(compose(asked))])
+        preflight.check([resolved(compose(asked))])
     with pytest.raises(NotAvailable):
         run.run(compose(asked), asked)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -20,7 +20,7 @@ from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
 from lora_repro.sweep import search, supervise, tune
-from lora_repro.sweep.begun import begun
+from lora_repro.sweep.trial_sources import begun
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 
@@ -340,7 +340,7 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
         names = [start.task.name for start, _ in starts]
         for place, name in enumerate(names):
             started.clear()
-            monkeypatch.setattr("lora_repro.sweep.begun.starts_of", lambda *a, one=starts[place]: [one])
+            monkeypatch.setattr("lora_repro.sweep.trial_sources.starts_of", lambda *a, one=starts[place]: [one])
             with pytest.raises(UserError, match="starts from"):
                 begun(config, asked)
             (words,) = started

@@ -21,7 +21,7 @@ from lora_repro.errors import Preempted, UserError
 from lora_repro.tracking import wandb_run
 from lora_repro.tracking.background import one_line, unfinished
 from lora_repro.tracking.metrics import Ending, Metrics
-from lora_repro.tracking.shown import describe, table
+from lora_repro.tracking.redaction import describe, table
 from lora_repro.tracking.wandb_run import WandbTracker
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs import arithmetic
-from lora_repro.costs.outline import Frame, frame
+from lora_repro.costs.meta_model import Frame, frame
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records

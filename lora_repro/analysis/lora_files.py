@@ -132,7 +132,7 @@ def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:
 
 
 def _tensors(file: Path) -> dict[str, Array]:
-    from lora_repro.exchange.fill import read_tensors  # numpy has no bf16
+    from lora_repro.exchange.load_tensors import read_tensors  # numpy has no bf16
 
     return {name: tensor.numpy() for name, tensor in read_tensors(file).items()}
 

@@ -42,11 +42,11 @@ from lora_repro.analysis.spectra import (
 from lora_repro.backbone import weights
 from lora_repro.backbone.architecture import Projection
 from lora_repro.backbone.model import Backbone
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError
 from lora_repro.methods.update import Update
 from lora_repro.train import checkpoint
-from lora_repro.train.kept import OBSERVED
+from lora_repro.train.resume_files import OBSERVED
 
 UPDATES = "updates.safetensors"
 

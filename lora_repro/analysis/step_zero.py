@@ -23,7 +23,7 @@ from lora_repro import cli
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell, cells
 from lora_repro.config.compose import build, profile_of
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.data import batches, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod

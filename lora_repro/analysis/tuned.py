@@ -11,7 +11,7 @@ from lora_repro.analysis.lora_files import Factors
 from lora_repro.analysis.probe import numbers
 from lora_repro.analysis.spectra import intruders, singular
 from lora_repro.analysis.updates import NAMES
-from lora_repro.backbone import at_hand, weights
+from lora_repro.backbone import availability, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
@@ -25,7 +25,7 @@ def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]
     Raises UserError if there is no such backbone, or as `counts` does.
     """
     spec = build(compose([f"backbone={base}"]).backbone)
-    if not at_hand.weights(spec):
+    if not availability.weights(spec):
         why = f"{spec.label} is not on this machine (python -m lora_repro fetch {base})"
         return [({}, f"Intruder dimensions are not counted: {why}.")] * len(adapters)
     backbone = replace(spec, head="classification" if spec.cls else "lm").load()

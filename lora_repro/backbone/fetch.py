@@ -28,7 +28,7 @@ from filelock import FileLock
 from lora_repro import cli
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
-from lora_repro.config.place import CACHE, CONF
+from lora_repro.config.paths import CACHE, CONF
 from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256
 

@@ -28,7 +28,7 @@ from lora_repro.backbone.fetch import backbone_folder, fetch
 from lora_repro.backbone.loading import check_loading, lacking, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.cli import verbose
-from lora_repro.config.kinds import check
+from lora_repro.config.validation import check
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.records.disk import sha256
 from lora_repro.sources import hub

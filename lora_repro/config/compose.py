@@ -27,12 +27,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, members, place, rates
-from lora_repro.config.kinds import check_node, check_root
-from lora_repro.config.mistakes import one_line
-from lora_repro.config.place import CONF as CONF
-from lora_repro.config.remembered import remembered
+from lora_repro.config import blocks, paths, rates, task_resolver
+from lora_repro.config.compose_cache import remembered
+from lora_repro.config.hydra_errors import one_line
+from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name
+from lora_repro.config.validation import check_node, check_root
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
 from lora_repro.signals import deferred
@@ -80,7 +80,7 @@ def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
 
 def known(asked: Sequence[str], make: Callable[[], Any]) -> Any:
     """Plain values made from compositions, cached on disk; nothing is cached while the user has a configuration folder."""
-    return remembered(asked, make) if _folders() == (str(place.CONF),) else make()
+    return remembered(asked, make) if _folders() == (str(paths.CONF),) else make()
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _tree(*chosen: str) -> Iterator[Any]:
 
 def _folders() -> tuple[str, ...]:
     """conf/ and the user's own folder, if there is one."""
-    return tuple(filter(None, (str(CONF), place.own())))
+    return tuple(filter(None, (str(CONF), paths.own())))
 
 
 @cache
@@ -183,8 +183,8 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     settings = [item for item in given if not item.startswith("-") and ("=" in item or item.startswith("~"))]
     # Hydra's parser accepts no settings after an option that stands between settings.
     sys.argv[1:] = [*(item for item in given if item not in settings), *settings]
-    if place.own() and not {"--config-dir", "-cd"} & set(sys.argv):
-        sys.argv[1:1] = ["--config-dir", place.own()]
+    if paths.own() and not {"--config-dir", "-cd"} & set(sys.argv):
+        sys.argv[1:1] = ["--config-dir", paths.own()]
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
 
 
@@ -269,7 +269,7 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     return compose(list(overrides))
 
 
-members.use(composed)
+task_resolver.use(composed)
 
 
 def _refuse_unscripted(config: DictConfig) -> None:
@@ -300,15 +300,15 @@ def target(node: Mapping[str, Any]) -> Any:
     `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
-    within = tuple(f"{package}." for package in place.trusted())
+    within = tuple(f"{package}." for package in paths.trusted())
     try:
         found = get_object(name) if name.startswith(within) else None
     except ImportError:
         found = None
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(within):
         top = name.partition(".")[0]
-        way = "" if top in place.trusted() else f"; if it is yours: --trust {top}"
-        raise UserError(f"_target_ {name} is not a class of {' or '.join(place.trusted())}{way}")
+        way = "" if top in paths.trusted() else f"; if it is yours: --trust {top}"
+        raise UserError(f"_target_ {name} is not a class of {' or '.join(paths.trusted())}{way}")
     return found
 
 

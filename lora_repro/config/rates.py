@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.config.place import CONF, ROOT
+from lora_repro.config.paths import CONF, ROOT
 from lora_repro.records import record
 
 RESULTS = ROOT / "results"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.metrics.bootstrap import METRICS, detectable, paired_draws
 from lora_repro.records.record import load_predictions, load_records
 

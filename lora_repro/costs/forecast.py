@@ -12,7 +12,7 @@ from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.calibrate import speed
 from lora_repro.costs.hardware import Card
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.stages import backbone_of

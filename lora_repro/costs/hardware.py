@@ -18,8 +18,8 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from lora_repro.config.mistakes import meant
-from lora_repro.config.place import CONF
+from lora_repro.config.hydra_errors import meant
+from lora_repro.config.paths import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
 from lora_repro.costs.calibrate import Speed
 from lora_repro.errors import UserError

@@ -31,15 +31,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
-from lora_repro.backbone import at_hand
+from lora_repro.backbone import availability
 from lora_repro.cells import Cell, cells, varied, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
-from lora_repro.costs import detectable, priced
+from lora_repro.costs import detectable, gpu_plan
 from lora_repro.costs.estimate import done
 from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.hardware import Card, card
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.records.provenance import device_name
@@ -231,7 +231,7 @@ def downloads(missing: Sequence[Line]) -> list[str]:
     found: dict[str, str] = {}
     for line in missing:
         spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
-        if method.needs_model and spec.name not in found and not at_hand.weights(spec):
+        if method.needs_model and spec.name not in found and not availability.weights(spec):
             full = frame(spec, method).outline
             way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
             found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str]) -> int:
     made = lines(with_starts(cells(given)), chosen)
     if not made:
         raise UserError("nothing to plan: its rows have no such seed")
-    print(aligned(priced.rows(made), priced.SIDES) if chosen else table(made))
+    print(aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else table(made))
     print("\n".join(["", *totals(made, chosen)]))
     if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
         cli.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs.arithmetic import Work
-from lora_repro.costs.outline import Frame
+from lora_repro.costs.meta_model import Frame
 from lora_repro.data import Encoded, epoch_order
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of

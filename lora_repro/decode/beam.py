@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import nn
 
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.decode.forward import BeamForward
 from lora_repro.decode.selection import Beams, Ending, expand
 from lora_repro.errors import UserError

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def packages() -> Finding:
     """Whether every package that this one declares is installed, in any version."""
     import tomllib  # Python 3.11 or newer, which `python` has checked before
 
-    if place.INSTALLED:
+    if paths.INSTALLED:
         declared = [item for item in importlib.metadata.requires("lora-repro") or () if "extra ==" not in item]
     else:
-        declared = tomllib.loads((place.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+        declared = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in declared]
     absent = []
     for name in names:
@@ -159,7 +159,7 @@ def hub(needed: bool) -> Finding:
 
 def backbone(config: DictConfig, reachable: bool) -> Finding:
     """Whether one backbone is on this machine, whole."""
-    from lora_repro.backbone import at_hand, nf4
+    from lora_repro.backbone import availability, nf4
     from lora_repro.backbone.fetch import backbone_folder, defect, read_spec
     from lora_repro.config.compose import build
 
@@ -171,7 +171,7 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
         wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
         fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"
         return Finding(wrong is None, f"{name}: {wrong or 'here, checksums correct'}", fetch)
-    if at_hand.weights(spec):
+    if availability.weights(spec):
         return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
     again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
     if spec.source == "folder":

@@ -44,11 +44,11 @@ class Needs:
     @property
     def hub(self) -> bool:
         """Whether a backbone must be downloaded from the hub; `checks.data` covers the data."""
-        from lora_repro.backbone import at_hand
+        from lora_repro.backbone import availability
         from lora_repro.config.compose import build
 
         specs = [build(config.backbone) for config in self.backbones]
-        return any(spec.source == "hub" and not at_hand.weights(spec) for spec in specs)
+        return any(spec.source == "hub" and not availability.weights(spec) for spec in specs)
 
 
 def needs(overrides: Sequence[str]) -> Needs:
@@ -57,7 +57,7 @@ def needs(overrides: Sequence[str]) -> Needs:
 
     from lora_repro.cells import cells
     from lora_repro.config.compose import CONF, profile_of
-    from lora_repro.config.place import choices
+    from lora_repro.config.paths import choices
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")

@@ -35,7 +35,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import subset
 from lora_repro.errors import UserError
-from lora_repro.exchange.fill import check_fit, fill, same_names
+from lora_repro.exchange.load_tensors import check_fit, fill, same_names
 from lora_repro.methods.base import Trainable, require
 from lora_repro.methods.update import updates
 from lora_repro.stages import answer, backbone_of, label_of, objective_of

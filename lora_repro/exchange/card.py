@@ -9,7 +9,7 @@ from lora_repro.exchange import snippets
 
 if TYPE_CHECKING:
     from lora_repro.exchange.restore import Restored
-    from lora_repro.report.again import Command
+    from lora_repro.report.rerun_command import Command
 
 
 def card(run: Restored, form: str, made_by: Command) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from lora_repro import cli
 from lora_repro.errors import UserError
-from lora_repro.exchange.opened import Opened, open_checkpoint
+from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
 from lora_repro.methods.base import require
 from lora_repro.records.disk import write_text
 from lora_repro.tasks.base import Example

@@ -12,7 +12,7 @@ from torch import nn
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
-from lora_repro.exchange import reading
+from lora_repro.exchange import pooling
 from lora_repro.methods.update import strip
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     its architecture has no place for.
     """
     strip(backbone.model)
-    model: Any = reading.outside(backbone)
+    model: Any = pooling.outside(backbone)
     config = model.config
     allow_biases(model)
     extra = sorted(set(model.state_dict()) - architecture_names(model))
@@ -35,13 +35,13 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
             f"this method cannot be merged: a plain {type(model).__name__} has no {extra[0]}; use the run's folder itself "
             "(python -m lora_repro generate)"
         )
-    if backbone.classifier and reading.plainly(backbone):
+    if backbone.classifier and pooling.plainly(backbone):
         config.problem_type = "single_label_classification" if labels else "regression"
         if labels:
             config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
     model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
-    reading.save_head(folder, backbone)
+    pooling.save_head(folder, backbone)
 
 
 def architecture_names(model: nn.Module) -> set[str]:
@@ -62,5 +62,5 @@ def allow_biases(model: Any) -> None:
 def load(folder: Path, spec: BackboneSpec) -> Backbone:
     """The backbone of `spec` (its special tokens, its head) with the model in `folder`. Raises UserError if it does not fit."""
     backbone = replace(spec, source="folder", hub_id=str(folder), quantise=None, pretrained=True).load()
-    reading.load_head(folder, backbone)
+    pooling.load_head(folder, backbone)
     return backbone

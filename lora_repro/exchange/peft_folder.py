@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lora_repro.errors import UserError
-from lora_repro.exchange import peft_lora, peft_virtual, reading
-from lora_repro.exchange.fill import read_tensors
+from lora_repro.exchange import peft_lora, peft_virtual, pooling
+from lora_repro.exchange.load_tensors import read_tensors
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
@@ -37,7 +37,7 @@ def save(
     """
     config: dict[str, Any]
     if isinstance(method, Lora):
-        config, tensors = peft_lora.export(reading.outside(backbone))
+        config, tensors = peft_lora.export(pooling.outside(backbone))
     elif isinstance(method, PreLayer | PromptTuning):
         config, tensors = peft_virtual.export(cast("Backbone", backbone), method)  # only a Backbone has slots
     else:
@@ -48,14 +48,14 @@ def save(
     # peft treats a class as a language model only if it has this method.
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
     config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
-    if backbone.classifier and reading.plainly(backbone):
-        found = reading.head(backbone)
+    if backbone.classifier and pooling.plainly(backbone):
+        found = pooling.head(backbone)
         config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in found})}
         tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in found.items()}
     elif backbone.classifier:
         config["task_type"] = "FEATURE_EXTRACTION"
     save_tensors(folder / TENSORS, {name: tensor.detach().float().clone() for name, tensor in tensors.items()})
-    reading.save_head(folder, backbone)
+    pooling.save_head(folder, backbone)
     write_json(folder / CONFIG, DEFAULTS | config)
 
 
@@ -81,10 +81,10 @@ def load(folder: Path, backbone: Backbone) -> AbstractMethod:
     if kind in ("PREFIX_TUNING", "PROMPT_TUNING"):
         return peft_virtual.insert(backbone, config, tensors)
     require(kind == "LORA", f"{folder} is a peft {kind}: only LORA, PREFIX_TUNING and PROMPT_TUNING can be read")
-    known = reading.head(backbone)
+    known = pooling.head(backbone)
     rest = peft_lora.insert(backbone, config, tensors)
     apart = {name.removeprefix(peft_lora.ROOT): tensor for name, tensor in rest.items()}
     if unknown := sorted(set(apart) - set(known)):
         raise UserError(f"the adapter has tensors other than LoRA's and the head's, first {unknown[0]}: merge it with peft")
-    reading.load_head(folder, backbone, apart)
+    pooling.load_head(folder, backbone, apart)
     return Untuned()

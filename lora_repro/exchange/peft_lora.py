@@ -20,7 +20,7 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.errors import UserError
-from lora_repro.exchange.fill import fill
+from lora_repro.exchange.load_tensors import fill
 from lora_repro.methods.base import require
 from lora_repro.methods.lora import LoraLinear, LoraPart
 

@@ -16,7 +16,7 @@ import torch
 
 from lora_repro.backbone.addressed import cache_name
 from lora_repro.errors import UserError
-from lora_repro.exchange.fill import fill
+from lora_repro.exchange.load_tensors import fill
 from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.prelayer import PreLayer

@@ -98,7 +98,7 @@ def score_checkpoint(
     Prints a line if these are not the data that its run was scored on.
     """
     from lora_repro.data import subset  # imported here: scoring files needs no torch, which is slow to import
-    from lora_repro.exchange.opened import open_checkpoint
+    from lora_repro.exchange.open_checkpoint import open_checkpoint
 
     model = open_checkpoint(folder, composed)
     amounts = model.config.data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lora_repro.exchange import reading
+from lora_repro.exchange import pooling
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -19,7 +19,7 @@ POOLED = {
 
 def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
     """Load the folder FOLDER and compute logits for one row of `ids` (1, T)."""
-    auto, merged, apart = kind(backbone), form == "merged", not reading.plainly(backbone)
+    auto, merged, apart = kind(backbone), form == "merged", not pooling.plainly(backbone)
     lines = ["import torch"]
     lines += ["from safetensors.torch import load_file"] if apart else []
     lines += [] if merged else ["from peft import PeftModel"]
@@ -37,7 +37,7 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
     lines += [*row(backbone), "with torch.no_grad():"]
     if not apart:
         return "\n".join([*lines, "    logits = model(input_ids=ids).logits"])
-    names = list(reading.head(backbone))
+    names = list(pooling.head(backbone))
     weight, bias = (next((name for name in names if name.endswith(end)), None) for end in ("weight", "bias"))
     lines += ["    hidden = model(input_ids=ids).last_hidden_state", 'head = load_file("FOLDER/head.safetensors")']
     lines += [POOLED[backbone.pooling]]
@@ -47,7 +47,7 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
 
 def kind(backbone: Backbone) -> str:
     """The transformers class that loads the model."""
-    if not reading.plainly(backbone):
+    if not pooling.plainly(backbone):
         return "AutoModel"
     return "AutoModelForSequenceClassification" if backbone.classifier else "AutoModelForCausalLM"
 

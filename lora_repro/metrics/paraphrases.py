@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_repro.config.place import CACHE
+from lora_repro.config.paths import CACHE
 from lora_repro.records.disk import sha256
 
 Index = dict[str, NDArray[np.generic]]

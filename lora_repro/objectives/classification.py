@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self, final
 import torch
 from torch.nn import functional as F
 
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.data import Batch, Encoded, batches
 from lora_repro.errors import UserError
 from lora_repro.objectives.base import Objective, said_of_positions

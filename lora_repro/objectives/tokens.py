@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.records.disk import replacing
 
 LARGE = 20_000  # texts; fewer are tokenised faster than they are read from disk
@@ -24,7 +24,7 @@ def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """The ids of each text, without special tokens."""
     if len(texts) < LARGE:
         return _made(texts, tokenizer)
-    path = place.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
+    path = paths.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
     try:
         with path.open("rb") as there, np.load(there) as kept:
             flat, lengths = kept["ids"].tolist(), kept["lengths"].tolist()

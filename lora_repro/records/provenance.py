@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lora_repro.config import place
+from lora_repro.config import paths
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "evaluate", "hydra-core", "pycocoevalcap")
 # The files that can change a number. Changes to results, documents or tests do not make a run dirty.
@@ -25,10 +25,10 @@ UNITS = {"amx_bf16": "AMX", "avx512_bf16": "BF16"}  # a CPU's units for bf16 pro
 
 
 def _git(*arguments: str) -> str | None:
-    if place.INSTALLED:  # a repository around it would not be this project's
+    if paths.INSTALLED:  # a repository around it would not be this project's
         return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=place.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(["git", *arguments], cwd=paths.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

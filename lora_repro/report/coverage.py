@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.cells import Cell, unique
-from lora_repro.config.place import CONF
+from lora_repro.config.paths import CONF
 from lora_repro.records import manifest, record
 from lora_repro.records.disk import write_text
-from lora_repro.report import present
+from lora_repro.report import show
 from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
 
@@ -122,9 +122,9 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
         left = []
-        for name in sorted({*took, *present.names()}):
+        for name in sorted({*took, *show.names()}):
             told = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
-            if told[0] == EMPTY and name in present.names():
+            if told[0] == EMPTY and name in show.names():
                 told = covered(declared_cells(name, folder.name), known)
             if name not in took and told[1] == EMPTY:
                 left.append(name)

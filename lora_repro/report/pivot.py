@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
-from lora_repro.report import captions, searched, shortened
+from lora_repro.report import captions, rate_notes, truncation_notes
 from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.machines import machines
@@ -155,7 +155,7 @@ class Pivot:
         notes = list(self.remarks)
         if not shown:
             notes.append("No cell of this table is measured under the present protocol yet: what the paper prints stands alone.")
-        notes += [*searched.remarks([run.cell for run in shown]), *shortened.remarks(shown)]
+        notes += [*rate_notes.remarks([run.cell for run in shown]), *truncation_notes.remarks(shown)]
         notes.append(
             "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
             "printed, never 0."
@@ -192,9 +192,9 @@ class Pivot:
         A table by metric also gets the losses by step (`stem`_learning).
         """
         from lora_repro.report.figures import (  # lazy: matplotlib is slow to import
-            beside,
             curves,
             learning,
+            ours_and_paper,
             points,
             scored,
         )
@@ -217,10 +217,10 @@ class Pivot:
             return []
         label = scores[0].compared.metric.label
         made = points.save(panels, label, stem, title, caption)
-        if both := beside.panels(scores):
+        if both := ours_and_paper.panels(scores):
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
-            made += points.save(both, versus, to, beside.statement(scores[0]), beside.CAPTION.format(caption))
+            made += points.save(both, versus, to, ours_and_paper.statement(scores[0]), ours_and_paper.CAPTION.format(caption))
         if self.by == "metric":
             made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made

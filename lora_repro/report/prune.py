@@ -14,10 +14,10 @@ from pathlib import Path
 from lora_repro import cli
 from lora_repro.cells import Cell, with_starts
 from lora_repro.config import rates
-from lora_repro.config.place import ROOT, checkout
+from lora_repro.config.paths import ROOT, checkout
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
-from lora_repro.report import present
+from lora_repro.report import show
 from lora_repro.results import declared_cells
 
 KINDS = tuple(kind for kind in manifest.EVIDENCE if kind != "measures")
@@ -25,7 +25,7 @@ KINDS = tuple(kind for kind in manifest.EVIDENCE if kind != "measures")
 
 def asked(profile: str) -> list[Cell]:
     """Every run that some experiment asks for at a profile, and the runs that these start from. Raises UserError, as `cells`."""
-    return with_starts([cell for name in present.names() for cell in declared_cells(name, profile)])
+    return with_starts([cell for name in show.names() for cell in declared_cells(name, profile)])
 
 
 def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.mistakes import nothing_of
-from lora_repro.config.place import ROOT
+from lora_repro.config.hydra_errors import nothing_of
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.records.record import load_predictions, load_records, read
-from lora_repro.report import present
-from lora_repro.report.recomputed import disagreement
+from lora_repro.report import show
+from lora_repro.report.rescoring import disagreement
 
 # Keys that no published prediction may have: the data's own texts are not ours to publish.
 PRIVATE = ("input", "target", "references")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = publish(runs, results / profile, force)
     manifest.begin(results)
     manifest.note(results, _published(results / profile, found))
-    present.render_published(present.names(), root)
+    show.render_published(show.names(), root)
     return 0
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lora_repro.records.disk import write_text
-from lora_repro.report import answers
+from lora_repro.report import report_json
 from lora_repro.report.claims.reading import REFUTED, REPLICATED
 from lora_repro.report.rubric import Node
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 
 
-def lines(claims: list[answers.Answer], rubric: Node) -> str:
+def lines(claims: list[report_json.Answer], rubric: Node) -> str:
     """One line per profile, then the rubric's line."""
     said = []
     for profile in claims[0]["profiles"] if claims else ():
@@ -37,6 +37,6 @@ def write(root: Path, rubric: Node) -> bool:
     if not all(mark in text for mark in MARKS):
         return False
     head, rest = text.split(MARKS[0])
-    told = lines(answers.read(root / "results" / answers.NAME)["claims"], rubric)
+    told = lines(report_json.read(root / "results" / report_json.NAME)["claims"], rubric)
     write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

@@ -19,13 +19,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro import cli
-from lora_repro.config.place import CONF, ROOT, checkout
+from lora_repro.config.paths import CONF, ROOT, checkout
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
-from lora_repro.report import answers
+from lora_repro.report import report_json
+from lora_repro.report.claims.held_by_tests import is_there
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN
-from lora_repro.report.claims.stated import is_there
 
 RUBRIC = CONF / "rubric.yaml"
 # What answers a leaf -> its category in PaperBench's words.
@@ -55,7 +55,7 @@ class Node:
         return [leaf for node in self.below for leaf in node.leaves] if self.below else [self]
 
 
-def graded(node: Mapping[str, Any], report: answers.Answer) -> Node:
+def graded(node: Mapping[str, Any], report: report_json.Answer) -> Node:
     """The tree of conf/rubric.yaml with its leaves graded. Raises UserError for a node that is neither a leaf nor a branch."""
     kinds = [key for key in (*KINDS, "sub_tasks") if key in node]
     if len(kinds) != 1 or set(node) - {"requirements", "weight", *kinds} or int(node.get("weight", 1)) < 1:
@@ -68,16 +68,16 @@ def graded(node: Mapping[str, Any], report: answers.Answer) -> Node:
     return Node(requirement, weight, (), KINDS[kind], met, said)
 
 
-def _tests(names: Sequence[str], _: answers.Answer) -> tuple[bool, str]:
+def _tests(names: Sequence[str], _: report_json.Answer) -> tuple[bool, str]:
     missing = [name for name in names if not is_there(name)]
     return not missing and bool(names), ", ".join(f"`{name}`{' is missing' if name in missing else ''}" for name in names)
 
 
-def _command(verb: str, _: answers.Answer) -> tuple[bool, str]:
+def _command(verb: str, _: report_json.Answer) -> tuple[bool, str]:
     return verb in cli.VERBS, f"`python -m lora_repro {verb}`{'' if verb in cli.VERBS else ' is no command'}"
 
 
-def _record(place: str, report: answers.Answer) -> tuple[bool, str]:
+def _record(place: str, report: report_json.Answer) -> tuple[bool, str]:
     """Whether anything is published of `place`: `table/row`, or a view's table, which has no rows of cells."""
     table, _, row = place.partition("/")
     found = []
@@ -89,7 +89,7 @@ def _record(place: str, report: answers.Answer) -> tuple[bool, str]:
     return bool(found), f"{'records' if row else 'tables'} of `{place}`: {', '.join(found) or 'none is published'}"
 
 
-def _claim(name: str, report: answers.Answer) -> tuple[bool, str]:
+def _claim(name: str, report: report_json.Answer) -> tuple[bool, str]:
     for claim in report["claims"]:
         if claim["id"] == name:
             verdicts = {profile: one["verdict"] for profile, one in claim["profiles"].items()}
@@ -135,13 +135,13 @@ def _lines(node: Node, depth: int) -> list[str]:
 
 def write(results: Path) -> Node:
     """Grade what results/report.json says and write rubric.md beside it."""
-    found = load(answers.read(results / answers.NAME))
+    found = load(report_json.read(results / report_json.NAME))
     write_text(results / "rubric.md", markdown(found))
     manifest.note(results, [results / "rubric.md"])
     return found
 
 
-def load(report: answers.Answer, path: Path = RUBRIC) -> Node:
+def load(report: report_json.Answer, path: Path = RUBRIC) -> Node:
     tree: Any = OmegaConf.to_container(OmegaConf.load(path))
     return graded(tree, report)
 

@@ -37,7 +37,7 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
 class Number(str):
     """A cell's text with the number behind it: value ± sd over n, interval [low, high]; what it lacks is None.
 
-    The number is in printed units, unrounded. As a str it is the text; `report.answers` reads the number.
+    The number is in printed units, unrounded. As a str it is the text; `report.report_json` reads the number.
     """
 
     value: float

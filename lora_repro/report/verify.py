@@ -33,10 +33,10 @@ from scipy.special import stdtrit
 from lora_repro import cli
 from lora_repro.cells import Cell, unique
 from lora_repro.config.compose import profile_of
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
 from lora_repro.metrics.bootstrap import LEVEL
-from lora_repro.report import present
+from lora_repro.report import show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
@@ -202,7 +202,7 @@ def _within(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:
 def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     """Print an experiment's table, or a line if it has no scores; nothing if nothing is published. Returns a verdict per cell."""
     profile, extra = profile_of(overrides)
-    declared, shown = declared_cells(name, profile, extra), present.declaration(name)
+    declared, shown = declared_cells(name, profile, extra), show.declaration(name)
     theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
     metrics = shown.metrics if isinstance(shown, Pivot) and shown.by == "metric" else ()
     found = judge(compare(declared, ours, theirs, metrics))
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     given = parser().parse_args(arguments).settings
     named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
     others = [item for item in given if not item.startswith("experiment=")]
-    found = [one for name in named or present.names() for one in verify(name, others, root)]
+    found = [one for name in named or show.names() for one in verify(name, others, root)]
     counts = Counter(found)
     told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
     print(", ".join(told) or "nothing to compare: none of the runs asked for is published")

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from lora_repro import cli
-from lora_repro.config.mistakes import meant
+from lora_repro.config.hydra_errors import meant
 from lora_repro.errors import UserError
 
 

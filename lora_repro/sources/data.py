@@ -18,7 +18,7 @@ from typing import IO, Any
 import yaml
 
 from lora_repro import cli
-from lora_repro.config.place import CONF, DATA
+from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256 as file_sha256
 from lora_repro.records.disk import write_json, write_text

@@ -22,12 +22,12 @@ from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.costs.estimate import published_seconds
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
-from lora_repro.report import present
+from lora_repro.report import show
 from lora_repro.results import grouped
-from lora_repro.sweep import bisect, ray_launcher, ready, supervise, together
-from lora_repro.sweep.landed import landed, measured
-from lora_repro.sweep.pace import Pace
-from lora_repro.sweep.tidy import tidy
+from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
+from lora_repro.sweep.cleanup import tidy
+from lora_repro.sweep.run_summary import landed, measured
+from lora_repro.sweep.time_left import Pace
 
 EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
 _met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
@@ -56,7 +56,7 @@ def job(config: DictConfig) -> None:
             tidy(cell.folder)
             print(landed(found, cell, again=True), flush=True)
             return
-        together.do(partial(_start, cell, job_overrides()))
+        parallel.do(partial(_start, cell, job_overrides()))
     except UserError as error:
         cli.failed(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
@@ -98,7 +98,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         sys.argv.append(rows)  # Hydra reads it
         wanted = unique(cells([*arguments, rows]))
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
-    ready.check([cell.asked for cell in missing])
+    preflight.check([cell.asked for cell in missing])
     rule = bisect.rule_of(wanted[0].asked)
     if launcher.endswith("BasicLauncher") and not rule and len(missing) > 2:
         _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
@@ -106,7 +106,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
     beside = 1
-    if launcher.endswith("BasicLauncher") and (beside := together.at_once(missing)) > 1:
+    if launcher.endswith("BasicLauncher") and (beside := parallel.at_once(missing)) > 1:
         share_cores(beside)
         cli.say(f"{beside} runs at a time, {os.environ['OMP_NUM_THREADS']} thread(s) each; one after another: launch.together=1")
     if "submitit" in launcher:  # its jobs outlive this process
@@ -129,7 +129,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     name = wanted[0].asked["row"]["table"] if wanted else None
     if name and left != 130 and any(not status.code for status in statuses):
         print()
-        present.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
+        show.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
     lacking = exit_code(statuses)
     if left == 130:
         return left
@@ -156,7 +156,7 @@ def exit_code(statuses: Sequence[Status]) -> int:
 def _launch(beside: int = 1) -> int:
     """Let Hydra run the sweep, `beside` runs at a time; returns the exit code."""
     try:
-        with together.side_by_side(beside):
+        with parallel.side_by_side(beside):
             hydra_program(job)
     except KeyboardInterrupt:
         return 130
@@ -184,7 +184,7 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, 
 
 def share_cores(jobs: int) -> None:
     """Divide the threads among `jobs` simultaneous runs, unless OMP_NUM_THREADS is set. joblib does so by itself."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, together.cores() // max(1, jobs))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, parallel.cores() // max(1, jobs))))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.sweep import supervise, together
+from lora_repro.sweep import parallel, supervise
 
 NAME = "hydra_plugins.lora_repro.RayLauncher"  # as in the yaml: Hydra accepts launchers only with names in hydra_plugins
 STORE = 100 * 2**20  # bytes of shared memory for what tasks exchange, here configurations; Ray's default is a third of memory
@@ -81,7 +81,7 @@ class RayLauncher(Launcher):
         if not ray.is_initialized():
             own: dict[str, Any] = {}
             if self.address is None:
-                room = max(together.cores(), math.ceil(self.n_jobs * self.num_cpus))
+                room = max(parallel.cores(), math.ceil(self.n_jobs * self.num_cpus))
                 own = {"num_cpus": room, "object_store_memory": STORE, "include_dashboard": False}
             ray.init(address=self.address or "local", logging_level="ERROR", **own)
         here = ray.cluster_resources().get("GPU", 0)

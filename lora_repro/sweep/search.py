@@ -22,7 +22,7 @@ from lora_repro import cli
 from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
-from lora_repro.sweep import ray_launcher, ready, supervise
+from lora_repro.sweep import preflight, ray_launcher, supervise
 from lora_repro.sweep.tune import badness, shortened, trial
 
 SWEEPER = "hydra/sweeper=learning_rate"
@@ -83,7 +83,7 @@ def search(arguments: list[str]) -> dict[str, float]:
     refuse_tables(config)
     if str(node.launcher._target_) == ray_launcher.NAME:
         ray_launcher.use()
-    ready.check([resolved(config)])  # once, not in every trial's process
+    preflight.check([resolved(config)])  # once, not in every trial's process
     result = Path(str(node.sweep.dir)) / "optimization_results.yaml"
     result.unlink(missing_ok=True)
     if not cli.verbose():

@@ -28,7 +28,7 @@ from typing import Any
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.records.disk import read_sealed, sealed, write_json
-from lora_repro.sweep.cards import own_gpu
+from lora_repro.sweep.gpus import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run
 APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is killed, as by Ray: runs then leave the group

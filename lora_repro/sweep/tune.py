@@ -48,9 +48,9 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read
-from lora_repro.sweep.begun import begun
+from lora_repro.sweep.trial_sources import begun
 from lora_repro.tracking.metrics import Metrics
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 from lora_repro.train.pack import Member, train_together
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.progress import Trained
@@ -129,8 +129,8 @@ def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mappin
         "finished_at": provenance.now(),
     }
     write_json(folder / TRIAL, result)
-    kept.clean(folder)
-    (folder / kept.ADAPTER).unlink(missing_ok=True)
+    resume_files.clean(folder)
+    (folder / resume_files.ADAPTER).unlink(missing_ok=True)
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lora_repro.config.place import CONF, DATA
+from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
 from lora_repro.sources import hub
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.mistakes import nothing_of
-from lora_repro.config.place import ROOT
+from lora_repro.config.hydra_errors import nothing_of
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
 

@@ -15,7 +15,7 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.tracking.background import Background
 from lora_repro.tracking.metrics import Ending, Mirror
-from lora_repro.tracking.shown import describe, sectioned, table
+from lora_repro.tracking.redaction import describe, sectioned, table
 
 
 class TrackioTracker:

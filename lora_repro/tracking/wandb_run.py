@@ -16,7 +16,7 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.tracking.background import Background, closers, one_line
 from lora_repro.tracking.metrics import Ending, Mirror
-from lora_repro.tracking.shown import describe, sectioned, table
+from lora_repro.tracking.redaction import describe, sectioned, table
 
 MODES = ("offline", "online", "disabled", "shared")
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's former names of its modes

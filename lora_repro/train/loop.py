@@ -17,7 +17,7 @@ from torch import nn
 
 from lora_repro import cli
 from lora_repro.backbone import nf4
-from lora_repro.config.kinds import Range, check
+from lora_repro.config.validation import Range, check
 from lora_repro.data import Encoded, Rows, collate, epoch_order
 from lora_repro.errors import Preempted, UserError
 from lora_repro.records import provenance

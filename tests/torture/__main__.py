@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from lora_repro.config.compose import build, compose, resolved
-from lora_repro.config.kinds import COMPONENTS
 from lora_repro.config.schema import fields
+from lora_repro.config.validation import COMPONENTS
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
 from lora_repro.records import manifest, provenance, record

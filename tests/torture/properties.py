@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 
 from lora_repro.backbone import weights
 from lora_repro.config.compose import asked_of, build, compose
-from lora_repro.config.place import choices
+from lora_repro.config.paths import choices
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.update import merge, unmerge, updates

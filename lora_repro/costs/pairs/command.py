@@ -18,7 +18,7 @@ from importlib import import_module
 import torch
 
 from lora_repro import cli
-from lora_repro.config.place import checkout
+from lora_repro.config.paths import checkout
 from lora_repro.costs import pairs
 from lora_repro.costs.pairs import table
 from lora_repro.errors import UserError

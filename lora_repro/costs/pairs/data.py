@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config import place
+from lora_repro.config import paths
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.stages import encode, objective_of, read
@@ -27,7 +27,7 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
     config = compose(["task=mnli", f"backbone={backbone}", "method=lora", *overrides])
     generated = build(compose(["task=entailment"]).task).load(None).train
     objective, plain = objective_of(config), objective_of(config).fit(build(config.backbone)).load()
-    usual = place.CACHE
+    usual = paths.CACHE
     with tempfile.TemporaryDirectory() as folder:
         for split, count in config.task.rows.items():
             path = Path(folder) / config.task.folder / config.task.files[split]
@@ -39,7 +39,7 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
             path.write_text("sentence1\tsentence2\tgold_label\n" + "".join(lines), encoding="utf-8")
         taken, encoded = [], []
         try:
-            place.CACHE = Path(folder) / "cache"
+            paths.CACHE = Path(folder) / "cache"
             for _ in range(1 + AGAIN):
                 began = time.process_time()
                 splits = read(build(config.task), folder)
@@ -49,7 +49,7 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
                 encoded.append([rows[0].ids, rows[-1].ids, [len(rows)]])
                 del splits, rows  # else the next round's time would include freeing them
         finally:
-            place.CACHE = usual
+            paths.CACHE = usual
     if any(other != encoded[0] for other in encoded):
         raise AssertionError("the kept token ids are not those of the texts")
     first, again = sum(taken[0]), statistics.median(map(sum, taken[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lora_repro.config.compose import build, compose
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.costs.pairs.step import copied, ours, within
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved

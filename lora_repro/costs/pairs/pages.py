@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.costs.pairs.processes import seconds
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.records import record

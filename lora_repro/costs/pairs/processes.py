@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 
 ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

@@ -25,7 +25,7 @@ from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose, profile_of
 from lora_repro.costs.arithmetic import backward, forward
-from lora_repro.costs.outline import frame
+from lora_repro.costs.meta_model import frame
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.place import ROOT, checkout
+from lora_repro.config.paths import ROOT, checkout
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
-from lora_repro.report import answers, coverage, readme, rubric
+from lora_repro.report import coverage, readme, report_json, rubric
 from lora_repro.report.claims import ledger
 
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))
     write_text(results / "claims.csv", ledger.comma_separated(found))
-    told = answers.note(results, claims=answers.of_claims(found))
+    told = report_json.note(results, claims=report_json.of_claims(found))
     manifest.note(results, [results / "claims.md", results / "claims.csv", told])
     graded = rubric.write(results)
     coverage.write(results)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lora_repro.report.figures.looks import Look, looks
+from lora_repro.report.figures.method_styles import Look, looks
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
 
 BROKEN = ("--", "-.", ":")  # line styles of horizontal lines, in turn

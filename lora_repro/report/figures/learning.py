@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro.report.figures.curves import Curve, Plot, Spot, save
-from lora_repro.report.figures.looks import LORA
+from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.style import inside
 from lora_repro.results import Run, grouped, place
 

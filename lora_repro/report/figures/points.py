@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from lora_repro.report.figures.looks import LORA, look
+from lora_repro.report.figures.method_styles import LORA, look
 from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settle, symbols, wrapped, write
 from lora_repro.report.table import signed
 

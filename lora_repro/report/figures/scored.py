@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import WIDE, Curve, Plot, Spot
-from lora_repro.report.figures.looks import LORA
+from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.points import Panel, Point
 from lora_repro.report.figures.style import inside, symbols, wrapped
 from lora_repro.report.scores import Result

@@ -17,12 +17,12 @@ from lora_repro.costs import measures
 from lora_repro.errors import UserError
 from lora_repro.records.manifest import EVIDENCE, check
 from lora_repro.records.record import load_records
-from lora_repro.report import answers
+from lora_repro.report import report_json
 from lora_repro.report.html import html
+from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import BESIDE, Drawn, belonging, drawn
-from lora_repro.report.page.folded import folded, unrun
-from lora_repro.report.page.prose import inline, pieces
+from lora_repro.report.page.markdown import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
 from lora_repro.report.statistics import generated
@@ -65,9 +65,9 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         raise UserError(f"no records under {folder}")
     sections = _sections(folder, target)
     order = [section.stem for section in sections]
-    numbers = results / answers.NAME
-    told = answers.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
-    behind = _with_starts(answers.behind(told, profile), records) if numbers.is_file() else None
+    numbers = results / report_json.NAME
+    told = report_json.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
+    behind = _with_starts(report_json.behind(told, profile), records) if numbers.is_file() else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text

@@ -13,7 +13,7 @@ from lora_repro.metrics.bootstrap import METRICS
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Ask, Exhibit
-from lora_repro.report.searched import remarks
+from lora_repro.report.rate_notes import remarks
 from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, signed, whole
 from lora_repro.results import FINISHED, Store, grouped

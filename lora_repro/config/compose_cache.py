@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config.place import CACHE, CONF
+from lora_repro.config.paths import CACHE, CONF
 from lora_repro.records.disk import write_text
 
 

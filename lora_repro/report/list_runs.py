@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.mistakes import nothing_of
+from lora_repro.config.hydra_errors import nothing_of
 from lora_repro.errors import UserError
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns

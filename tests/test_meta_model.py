@@ -14,7 +14,7 @@ from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs.arithmetic import backward
-from lora_repro.costs.outline import frame, shape_of
+from lora_repro.costs.meta_model import frame, shape_of
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_p import AdapterP

@@ -20,7 +20,7 @@ from lora_repro import cli
 from lora_repro.cells import Cell
 from lora_repro.costs.forecast import memory
 from lora_repro.errors import UserError
-from lora_repro.sweep import cards, supervise
+from lora_repro.sweep import gpus, supervise
 from lora_repro.train.ranks import Ranks
 
 SPARE = 0.9  # the share of free memory to use: forecasts cover the runs, not what else this machine will do
@@ -41,7 +41,7 @@ def at_once(missing: Sequence[Cell]) -> int:
         return min(int(launch["together"]), len(missing))
     device = missing[0].asked["device"]
     if Ranks.here(device).device.type != "cpu":
-        places = len(cards.usable(device)) * int(launch["per_gpu"])
+        places = len(gpus.usable(device)) * int(launch["per_gpu"])
         return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number per level of nesting: 2,1
     threads = (int(given) if given.isdecimal() else 1) * int(launch["processes"])

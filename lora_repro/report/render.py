@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.place import ROOT, checkout
-from lora_repro.report import present
+from lora_repro.config.paths import ROOT, checkout
+from lora_repro.report import show
 from lora_repro.report.claims import command as claims
 from lora_repro.report.page import command as pages
 
@@ -26,4 +26,4 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
     checkout("rendering everything published")
-    return max(present.main(["--published"], root), claims.main([], root), pages.main([], root))
+    return max(show.main(["--published"], root), claims.main([], root), pages.main([], root))

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.config.place import choices
+from lora_repro.config.paths import choices
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 

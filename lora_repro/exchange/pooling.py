@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from lora_repro.errors import UserError
-from lora_repro.exchange.fill import fill, read_tensors
+from lora_repro.exchange.load_tensors import fill, read_tensors
 from lora_repro.methods.base import named
 from lora_repro.train.checkpoint import save_tensors
 

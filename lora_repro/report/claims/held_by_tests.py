@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from lora_repro.config.place import ROOT
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence

@@ -12,7 +12,7 @@ import pytest
 from experiments import latency
 from lora_repro.cells import Cell, Row
 from lora_repro.records.disk import write_json, write_text
-from lora_repro.report import answers, html
+from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Ask, Exhibit
 from lora_repro.report.pivot import Pivot
@@ -75,7 +75,7 @@ def found(tmp_path: Path) -> list[dict[str, Any]]:
     cells, store = planted(tmp_path / "mini", right)
     ask = Ask("t", "mini")
     ask.__dict__["cells"] = cells
-    told = answers.of_experiment(PIVOT, ask, store, [])
+    told = report_json.of_experiment(PIVOT, ask, store, [])
     assert told["sheets"] == []
     return list(told["cells"])
 
@@ -100,7 +100,7 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     ask = Ask("latency", "mini")
     ask.__dict__["cells"] = []
     store = Store("published", tmp_path, {})
-    sheet = answers.of_experiment(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
+    sheet = report_json.of_experiment(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
     number = {"value": 1.5, "sd": None, "n": 3, "low": None, "high": None}
     told = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
     assert sheet["sheets"] == [told]
@@ -108,15 +108,15 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     nothing: Any = None
     read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
     entries = [(claim, {"mini": ledger.Outcome(claim.test.verdict(read[claim.id]), read[claim.id])}) for claim in claims]
-    answers.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
-    path = answers.note(tmp_path, claims=answers.of_claims(ledger.Ledger({"mini": ""}, entries)))
+    report_json.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
+    path = report_json.note(tmp_path, claims=report_json.of_claims(ledger.Ledger({"mini": ""}, entries)))
     first = path.read_bytes()
     whole = json.loads(first)
     assert faults(whole, SCHEMA) == [] and list(whole["tables"]["mini"]) == ["latency", "t"]
     assert whole["tables"]["mini"]["t"]["cells"] == found and len(whole["claims"]) == len(claims) > 2
-    answers.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
+    report_json.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
     assert path.read_bytes() == first
-    answers.note(tmp_path, {("mini", "t"): None})  # shows nothing any more
+    report_json.note(tmp_path, {("mini", "t"): None})  # shows nothing any more
     assert list(json.loads(path.read_text(encoding="utf-8"))["tables"]["mini"]) == ["latency"]
     whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
     whole["claims"][0]["verdict"] = "good"
@@ -130,7 +130,7 @@ def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> N
     ask.__dict__["cells"] = cells
     scores, shares = (Table((name,), ("a",), "l", (("x",),)) for name in ("scores", "shares"))
     exhibits = [Exhibit(stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
-    told = answers.of_experiment(Fusion(PIVOT), ask, store, exhibits)
+    told = report_json.of_experiment(Fusion(PIVOT), ask, store, exhibits)
     assert [sheet["caption"] for sheet in told["sheets"]] == ["shares"]
     ours = {(cell["row"], cell["value"]) for cell in told["cells"] if cell["source"] == "published"}
     assert ours == {("full", 50), ("lora", 75)}
@@ -150,7 +150,7 @@ def _half_a_digit(text: str, printed: float) -> float:
 
 def test_every_published_number_has_its_value() -> None:
     """What a cell prints is its number, rounded."""
-    tables = json.loads((ROOT / "results" / answers.NAME).read_text(encoding="utf-8"))["tables"]
+    tables = json.loads((ROOT / "results" / report_json.NAME).read_text(encoding="utf-8"))["tables"]
     sheets = [sheet for profile in tables.values() for one in profile.values() for sheet in one["sheets"]]
     seen = 0
     for sheet in sheets:
@@ -167,5 +167,5 @@ def test_every_published_number_has_its_value() -> None:
 
 
 def test_the_published_answers_fit_the_schema() -> None:
-    whole = json.loads((ROOT / "results" / answers.NAME).read_text(encoding="utf-8"))
+    whole = json.loads((ROOT / "results" / report_json.NAME).read_text(encoding="utf-8"))
     assert faults(whole, SCHEMA) == [] and whole["claims"] and whole["tables"]

@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from lora_repro.cells import cells
-from lora_repro.sweep import cards, supervise, together
+from lora_repro.sweep import gpus, parallel, supervise
 
 
 def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    with cards.own_gpu() as one, cards.own_gpu() as other:
+    with gpus.own_gpu() as one, gpus.own_gpu() as other:
         assert [one, other] == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]
         monkeypatch.setattr("time.sleep", lambda seconds: pytest.exit("waits"))
-        with pytest.raises(pytest.exit.Exception), cards.own_gpu():
+        with pytest.raises(pytest.exit.Exception), gpus.own_gpu():
             pytest.fail("a third run on two GPUs")
-    with cards.own_gpu() as again:
+    with gpus.own_gpu() as again:
         assert again == {"CUDA_VISIBLE_DEVICES": "4"}
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with cards.own_gpu(2) as one, cards.own_gpu(2) as two, cards.own_gpu(2) as three:
+    with gpus.own_gpu(2) as one, gpus.own_gpu(2) as two, gpus.own_gpu(2) as three:
         assert [next(iter(c.values())) for c in (one, two, three)] == ["4", "7", "4"]  # two on one only where both are taken
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with cards.own_gpu() as none:
+    with gpus.own_gpu() as none:
         assert none == {}
 
 
@@ -36,13 +36,13 @@ def test_cards_are_counted_without_the_driver_where_no_variable_lists_them(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cards.listed() == []
+    assert gpus.listed() == []
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)  # a container without nvidia-smi
-    assert cards.listed() == ["0", "1", "2"]
+    assert gpus.listed() == ["0", "1", "2"]
     program = tmp_path / "nvidia-smi"
     program.write_text('#!/bin/sh\necho "GPU 0: A100 (UUID: x)"\necho "  MIG 1g"\necho "GPU 1: A100 (UUID: y)"\n')
     program.chmod(0o755)
-    assert cards.listed() == ["0", "1"]
+    assert gpus.listed() == ["0", "1"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr(cards.shutil, "which", lambda name: None)
+    monkeypatch.setattr(gpus.shutil, "which", lambda name: None)
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_sweep_has_as_many_runs_at_a_time_as_there_are_cards(settings: str, runs: int, four: None) -> None:
     asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit,full", "seed=0,1,2", *settings.split()]
-    assert together.at_once(cells(asked)) == runs
+    assert parallel.at_once(cells(asked)) == runs
 
 
 @pytest.mark.parametrize(("threads", "runs"), [("", 4), ("1", 4), ("2,1", 2), ("many", 4)])
 def test_threads_are_told_as_openmp_has_them(threads: str, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number for each level of nesting, the outermost first."""
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    monkeypatch.setattr(together, "cores", lambda: 4)
-    monkeypatch.setattr(together, "memory", lambda config: 1)
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    monkeypatch.setattr(parallel, "memory", lambda config: 1)
     asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", "device=cpu"]
-    assert together.at_once(cells(asked)) == runs
+    assert parallel.at_once(cells(asked)) == runs
 
 
 @pytest.mark.parametrize(("settings", "at_once"), [([], 1), (["launch.per_gpu=3"], 3)])
@@ -102,23 +102,23 @@ def test_no_two_runs_of_a_sweep_meet_on_one_card(
     monkeypatch.setattr(supervise, "_once", once)
     grid = ["profile=smoke", "task=sentiment", "method=lora,bitfit,full", "seed=0,1,2,3"]
     found = cells([*grid, f"paths.runs={tmp_path}", *settings])
-    with together.side_by_side(together.at_once(found)):
+    with parallel.side_by_side(parallel.at_once(found)):
         for cell in found:
             launch = cell.asked["launch"]
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
-            together.do(lambda cell=cell, how=how: supervise.start("x", [], cell.folder, *how))  # type: ignore[misc]
+            parallel.do(lambda cell=cell, how=how: supervise.start("x", [], cell.folder, *how))  # type: ignore[misc]
     assert sorted(most) == ["0", "1", "2", "3"] and max(most.values()) == at_once
 
 
 def test_a_run_on_a_named_card_locks_it_and_one_on_the_cpu_none(four: None) -> None:
-    with cards.own_gpu(1, "cuda:2") as named, cards.own_gpu(1, "cpu") as none, cards.own_gpu() as other:
+    with gpus.own_gpu(1, "cuda:2") as named, gpus.own_gpu(1, "cpu") as none, gpus.own_gpu() as other:
         assert (named, none, other) == ({}, {}, {"CUDA_VISIBLE_DEVICES": "0"})
 
 
 def test_falling_back_to_the_cpu_is_said_where_a_gpu_was_to_be_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(cards, "listed", lambda: ["0", "1"])
-    assert "2 GPUs are here, but torch" in str(cards.fallen_back("auto", "mini"))
-    assert cards.fallen_back("cpu", "mini") is None
-    monkeypatch.setattr(cards, "listed", list)
-    assert cards.fallen_back("auto", "mini") is None and "takes the CPU" in str(cards.fallen_back("auto", "paper"))
+    monkeypatch.setattr(gpus, "listed", lambda: ["0", "1"])
+    assert "2 GPUs are here, but torch" in str(gpus.fallen_back("auto", "mini"))
+    assert gpus.fallen_back("cpu", "mini") is None
+    monkeypatch.setattr(gpus, "listed", list)
+    assert gpus.fallen_back("auto", "mini") is None and "takes the CPU" in str(gpus.fallen_back("auto", "paper"))

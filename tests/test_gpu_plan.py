@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lora_repro.cells import cells
-from lora_repro.costs import plan, priced
+from lora_repro.costs import gpu_plan, plan
 from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.hardware import _known, card
 
@@ -61,10 +61,10 @@ def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path
     (full,) = [line.split() for line in shown.splitlines() if line.startswith("full ")]
     made = plan.lines(cells(ASKED), card("a100"))
     hours = sum(line.seconds for line in made if line.cell.row.name == "lora") / 3600
-    assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == priced.figure(hours)
-    assert full[9] == "0" and lora[9] == priced.figure(3 * 4 * 393216 / 1e9)
-    (asked,) = priced.rows(plan.lines(cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"]), card("a100")))[1:]
-    assert asked[9] == priced.figure(3 * 4 * 354823168 / 1e9)
+    assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == gpu_plan.figure(hours)
+    assert full[9] == "0" and lora[9] == gpu_plan.figure(3 * 4 * 393216 / 1e9)
+    (asked,) = gpu_plan.rows(plan.lines(cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"]), card("a100")))[1:]
+    assert asked[9] == gpu_plan.figure(3 * 4 * 354823168 / 1e9)
     assert "NVIDIA A100" in shown and "stated, not measured" in shown and "are free" not in shown
 
 
@@ -83,4 +83,4 @@ def test_an_unknown_card_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(("value", "text"), [(0.0271, "0.027"), (0.43, "0.43"), (3.14, "3.1"), (120.4, "120"), (0, "0")])
 def test_figures_are_short(value: float, text: str) -> None:
-    assert priced.figure(value) == text
+    assert gpu_plan.figure(value) == text

@@ -14,7 +14,7 @@ import pytest
 
 from lora_repro import cli, run
 from lora_repro.cells import Cell, cells
-from lora_repro.sweep import supervise, together
+from lora_repro.sweep import parallel, supervise
 
 GIB = 2**30
 
@@ -33,10 +33,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A machine of these cores and this memory, where a run takes so much."""
 
     def be(cores: int, free: float, needed: float, device: str = "cpu") -> None:
-        monkeypatch.setattr(together, "cores", lambda: cores)
-        monkeypatch.setattr(together.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * GIB))
-        monkeypatch.setattr(together, "memory", lambda config: needed * GIB)
-        monkeypatch.setattr(together.Ranks, "here", lambda asked: SimpleNamespace(device=SimpleNamespace(type=device)))
+        monkeypatch.setattr(parallel, "cores", lambda: cores)
+        monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * GIB))
+        monkeypatch.setattr(parallel, "memory", lambda config: needed * GIB)
+        monkeypatch.setattr(parallel.Ranks, "here", lambda asked: SimpleNamespace(device=SimpleNamespace(type=device)))
 
     return be
 
@@ -48,25 +48,25 @@ def grid(*overrides: str) -> list[Cell]:
 def test_as_many_runs_go_on_as_cores_and_memory_allow(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     found = grid()
     machine(cores=4, free=100, needed=2)
-    assert together.at_once(found) == 4 and together.at_once(found[:3]) == 3 and together.at_once(found[:1]) == 1
+    assert parallel.at_once(found) == 4 and parallel.at_once(found[:3]) == 3 and parallel.at_once(found[:1]) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert together.at_once(found) == 2
+    assert parallel.at_once(found) == 2
     monkeypatch.delenv("OMP_NUM_THREADS")
     machine(cores=4, free=7, needed=2)
-    assert together.at_once(found) == 3
+    assert parallel.at_once(found) == 3
     machine(cores=4, free=1, needed=2)
-    assert together.at_once(found) == 1
+    assert parallel.at_once(found) == 1
     machine(cores=4, free=100, needed=2, device="cuda")  # of no card that it may use
-    assert together.at_once(found) == 1
-    assert together.at_once(grid("launch.together=2")) == 2
+    assert parallel.at_once(found) == 1
+    assert parallel.at_once(grid("launch.together=2")) == 2
     machine(cores=4, free=100, needed=2)
-    assert together.at_once(grid("launch.together=1")) == 1 and together.at_once(grid("launch.processes=2")) == 2
+    assert parallel.at_once(grid("launch.together=1")) == 1 and parallel.at_once(grid("launch.processes=2")) == 2
 
 
 def test_memory_is_told_of_generated_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "cores", lambda: 2)
-    monkeypatch.setattr(together.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
-    assert together.at_once(grid("device=cpu")) == 2
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
+    assert parallel.at_once(grid("device=cpu")) == 2
 
 
 def test_the_runs_of_a_sweep_are_side_by_side(
@@ -106,9 +106,9 @@ def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.Monke
             at_work.wait(0.01)
 
     def interrupted() -> None:
-        with together.side_by_side(2):
+        with parallel.side_by_side(2):
             for _ in range(5):
-                together.do(start)
+                parallel.do(start)
             at_work.wait(60)
             raise KeyboardInterrupt
 
@@ -124,14 +124,14 @@ def test_what_a_run_raises_is_raised_at_the_end() -> None:
         raise OSError("no such thing")
 
     def ends() -> None:
-        with together.side_by_side(2):
-            together.do(bad)
-            together.do(lambda: ended.append(1))
+        with parallel.side_by_side(2):
+            parallel.do(bad)
+            parallel.do(lambda: ended.append(1))
 
     with pytest.raises(OSError, match="no such thing"):
         ends()
     assert ended == [1]
-    together.do(lambda: ended.append(2))  # outside, at once
+    parallel.do(lambda: ended.append(2))  # outside, at once
     assert ended == [1, 2]
 
 

@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lora_repro.backbone import at_hand
+from lora_repro.backbone import availability
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF
@@ -70,7 +70,7 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
         sizes = Shape.of(backbone)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)
-    own = at_hand.tokenizer(spec)
+    own = availability.tokenizer(spec)
     if own is not None:
         backbone = Backbone(
             backbone.model, own, spec.separator, spec.eos, spec.pad, spec.label, spec.cls, spec.pooling

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from lora_repro.sweep import pace
-from lora_repro.sweep.pace import Pace
+from lora_repro.sweep import time_left
+from lora_repro.sweep.time_left import Pace
 
 
 def cell(name: str) -> Any:
@@ -17,7 +17,7 @@ def cell(name: str) -> Any:
 
 def test_it_is_told_after_each_doubling_by_the_weight_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time_left.time, "monotonic", lambda: now[0])
     made = Pace([cell(name) for name in "abcdefghi"], {"a": 60.0, "b": 180.0, "z": 1.0})  # the others: 120 s, their mean
     told = []
     for name in "abcdefghi":
@@ -36,7 +36,7 @@ def test_without_published_times_runs_weigh_alike_and_one_that_is_foreign_counts
 
 
 def test_a_failed_run_is_neither_done_nor_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace.time, "monotonic", iter((0.0, 60.0, 120.0)).__next__)
+    monkeypatch.setattr(time_left.time, "monotonic", iter((0.0, 60.0, 120.0)).__next__)
     made = Pace([cell(name) for name in "abcd"], {})
     assert made.ended(cell("a")) == "1 of 4 runs done, about 3 min left"
     assert made.ended(cell("b"), failed=True) == ""

@@ -1,4 +1,4 @@
-"""lora_repro/config/remembered.py: a composition read from disk is Hydra's own, and only of the conf/ that it was made of."""
+"""lora_repro/config/compose_cache.py: a composition read from disk is Hydra's own, and only of the conf/ that it was made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from lora_repro import cells
 from lora_repro.config import compose as composing
-from lora_repro.config import place, rates, remembered
+from lora_repro.config import compose_cache, paths, rates
 from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
@@ -21,7 +21,7 @@ ASKED = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=sst2", "row
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setattr(remembered, "CACHE", tmp_path)
+    monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
     forget()
     yield
     forget()
@@ -29,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def forget() -> None:
     """As if this were another process."""
-    for kept in (composing._chosen, composing._axes, composing.composed, cells._run, remembered._home):
+    for kept in (composing._chosen, composing._axes, composing.composed, cells._run, compose_cache._home):
         kept.cache_clear()
 
 
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
 def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     composing.compose(ASKED)
     (old,) = files(tmp_path)
-    monkeypatch.setattr(remembered, "version", lambda package: "another")
+    monkeypatch.setattr(compose_cache, "version", lambda package: "another")
     forget()
     composing.compose(ASKED)
     (new,) = files(tmp_path)
@@ -87,14 +87,14 @@ def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tm
     (conf / "method").mkdir(parents=True)
     (conf / "method" / "lora.yaml").write_text("x: 1")
     (conf / "method" / ".#lora.yaml").symlink_to(tmp_path / "nowhere")
-    for module in (remembered, place):
+    for module in (compose_cache, paths):
         monkeypatch.setattr(module, "CONF", conf)
-    assert remembered._home().name and place.choices("method") == ["lora"]
+    assert compose_cache._home().name and paths.choices("method") == ["lora"]
 
 
 def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(remembered, "CACHE", tmp_path / "file")
+    monkeypatch.setattr(compose_cache, "CACHE", tmp_path / "file")
     assert composing.compose(ASKED).seed == 3
 
 

@@ -22,7 +22,7 @@ from lora_repro.records import record
 from lora_repro.records.disk import sweep
 from lora_repro.stages import adapt
 from lora_repro.sweep import launch
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
@@ -36,49 +36,49 @@ TRAINED = Trained(
 def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
     saved = parameter.detach().clone()
-    kept.keep(tmp_path, {"a": parameter}, TRAINED)
+    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
     with torch.no_grad():
         parameter.zero_()
-    assert kept.restore(tmp_path, {"a": parameter}) == TRAINED
+    assert resume_files.restore(tmp_path, {"a": parameter}) == TRAINED
     assert torch.equal(parameter.detach(), saved)
 
 
 def test_a_damaged_or_foreign_file_means_training_goes_on(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
-    assert kept.restore(tmp_path, {"a": parameter}) is None
-    kept.keep(tmp_path, {"a": parameter}, TRAINED)
-    assert kept.restore(tmp_path, {"b": parameter}) is None
-    path = tmp_path / kept.ADAPTER
+    assert resume_files.restore(tmp_path, {"a": parameter}) is None
+    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
+    assert resume_files.restore(tmp_path, {"b": parameter}) is None
+    path = tmp_path / resume_files.ADAPTER
     path.write_bytes(path.read_bytes()[:-8])
-    assert kept.restore(tmp_path, {"a": parameter}) is None
+    assert resume_files.restore(tmp_path, {"a": parameter}) is None
 
 
 def test_a_diverged_training_has_no_dev_loss(tmp_path: Path) -> None:
     diverged = Trained("diverged", 3, math.inf, 0, 10, 0.1, [])
     assert diverged.facts()["dev_loss"] is None
     parameter = nn.Parameter(torch.zeros(1))
-    kept.keep(tmp_path, {"a": parameter}, diverged)
-    found = kept.restore(tmp_path, {"a": parameter})
+    resume_files.keep(tmp_path, {"a": parameter}, diverged)
+    found = resume_files.restore(tmp_path, {"a": parameter})
     assert found is not None and found.status == "diverged" and math.isnan(found.dev_loss)
 
 
-@pytest.mark.parametrize("name", [kept.ADAPTER, kept.FACTS, kept.ANSWERS])
+@pytest.mark.parametrize("name", [resume_files.ADAPTER, resume_files.FACTS, resume_files.ANSWERS])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "[]", "{}", "null"])
 def test_what_is_damaged_is_said_and_not_believed(
     name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
-    kept.keep(tmp_path, {"a": parameter}, TRAINED)
-    kept.keep_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
-    assert kept.restore(tmp_path, {"a": parameter}) and kept.answers(tmp_path)
+    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
+    resume_files.keep_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
+    assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.answers(tmp_path)
     data = (tmp_path / name).read_bytes()
-    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == kept.ADAPTER else data.replace(b"1", b"2", 1)
+    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == resume_files.ADAPTER else data.replace(b"1", b"2", 1)
     (tmp_path / name).write_bytes({"flipped": flipped, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
-    found = kept.answers(tmp_path) if name == kept.ANSWERS else kept.restore(tmp_path, {"a": parameter})
+    found = resume_files.answers(tmp_path) if name == resume_files.ANSWERS else resume_files.restore(tmp_path, {"a": parameter})
     assert found is None and f"{name} is damaged" in capsys.readouterr().err
-    assert kept.leftovers(tmp_path)
-    kept.clean(tmp_path)
-    assert not kept.leftovers(tmp_path)
+    assert resume_files.leftovers(tmp_path)
+    resume_files.clean(tmp_path)
+    assert not resume_files.leftovers(tmp_path)
 
 
 def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repeated(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repea
     for most, there in (("1", True), ("1e-9", False)):
         overrides = [*small, f"seed={int(there)}", f"launch.keep_gb={most}"]
         found = run.run(compose(overrides), overrides)
-        adapter = tmp_path / "smoke" / found["signature"] / kept.ADAPTER
-        assert adapter.is_file() is there and (kept.ADAPTER in found["files"]) is there
+        adapter = tmp_path / "smoke" / found["signature"] / resume_files.ADAPTER
+        assert adapter.is_file() is there and (resume_files.ADAPTER in found["files"]) is there
         assert run.run(compose(overrides), overrides) == found
 
 
@@ -99,15 +99,15 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
     cell = launch.cell_of(config, [])
     cell.folder.mkdir(parents=True)
     (cell.folder / "checkpoints").mkdir()
-    (cell.folder / kept.ANSWERS).write_text("{}")
+    (cell.folder / resume_files.ANSWERS).write_text("{}")
     monkeypatch.setattr(launch, "job_overrides", lambda: [])
     monkeypatch.setattr(launch.record, "find", lambda *asked: {"status": "finished"})
     monkeypatch.setattr(launch, "landed", lambda *said, **how: "")
     with record.lock(cell.folder):  # a process is at it
         launch.tidy(cell.folder)
-        assert kept.leftovers(cell.folder)
+        assert resume_files.leftovers(cell.folder)
     launch.job(config)
-    assert not kept.leftovers(cell.folder)
+    assert not resume_files.leftovers(cell.folder)
 
 
 def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: 
         return TRAINED
 
     monkeypatch.setattr(stages, "train", trained)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / kept.FACTS).exists()))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / resume_files.FACTS).exists()))
     try:
         config, ranks = TrainConfig(lr=1.0), Ranks(torch.device("cpu"))
         log = SimpleNamespace(log=None)

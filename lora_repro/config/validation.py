@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
-from lora_repro.config.mistakes import meant
+from lora_repro.config.hydra_errors import meant
 from lora_repro.config.schema import annotated_fields, class_name
 from lora_repro.errors import UserError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_repro.report.figures.looks import LORA
+from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.points import Panel, Point
 from lora_repro.report.figures.style import inside
 from lora_repro.report.scores import Result

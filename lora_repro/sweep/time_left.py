@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 
 from lora_repro.cells import Cell
-from lora_repro.sweep.landed import duration
+from lora_repro.sweep.run_summary import duration
 
 
 class Pace:

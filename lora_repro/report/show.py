@@ -17,10 +17,10 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.config.compose import profile_of
-from lora_repro.config.place import CONF, EXPERIMENTS, ROOT
+from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
-from lora_repro.report import answers
+from lora_repro.report import report_json
 from lora_repro.report.exhibit import Ask, Declaration, Exhibit
 from lora_repro.report.page.figures import belonging
 from lora_repro.report.table import comma_separated, latex, markdown
@@ -54,7 +54,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         return
     wrote: list[Path] = []
     removed: list[Path] = []
-    told: dict[tuple[str, str], answers.Answer | None] = {}
+    told: dict[tuple[str, str], report_json.Answer | None] = {}
     for profile in profiles:
         folder = root / "results" / profile
         store = published(folder)
@@ -65,9 +65,9 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                 wrote += (files := write(exhibit, folder))
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
             removed += _clear(folder, name, wrote)
-            told[profile, name] = answers.of_experiment(shown, ask, store, kept) if kept else None
+            told[profile, name] = report_json.of_experiment(shown, ask, store, kept) if kept else None
     if told:
-        wrote.append(answers.note(root / "results", told))
+        wrote.append(report_json.note(root / "results", told))
     manifest.note(root / "results", wrote, removed)
 
 

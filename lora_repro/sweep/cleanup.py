@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lora_repro.errors import Busy
 from lora_repro.records import record
-from lora_repro.train import kept
+from lora_repro.train import resume_files
 
 
 def tidy(folder: Path) -> None:
     """Remove from a recorded run's folder what only an unfinished run needs, unless a process holds the folder."""
-    if kept.leftovers(folder):
+    if resume_files.leftovers(folder):
         with suppress(Busy), record.lock(folder):
-            kept.clean(folder)
+            resume_files.clean(folder)
