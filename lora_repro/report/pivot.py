@@ -20,7 +20,7 @@ from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
 SCORE = Metric("score", "Score (%)")
-# What another machine does to one seed.
+# How far another machine moves the score of one seed.
 MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs, so these rows compare less closely than their digits."
 ROUNDED = "float32 sums round differently on another machine; how far that moves the score of one seed was not measured."
 

@@ -29,15 +29,15 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
 
 
 def _by_length(search: Mapping[str, Any]) -> str:
-    """`0.006 at a third of the length, 0.002 at the full length`; nothing of a setting that was searched at one length."""
-    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # of one length that with most seeds
+    """`0.006 at a third of the length, 0.002 at the full length`; empty for a setting that was searched at one length."""
+    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
     if len(chosen) < 2:
         return ""
     return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(chosen.items()))
 
 
 def _part(length: float) -> str:
-    """A part of a training's length, in words."""
+    """A fraction of a training's length, in words."""
     parts = {1: "the full length", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
     near = min(parts, key=lambda part: abs(part - length))
     return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"

@@ -17,8 +17,8 @@ from lora_repro.results import by_place
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
+MODELS = 2  # the fewest models for a verdict on measured memory, which has no seeds
 AT = dict(zip(BATCHES, ("all batch sizes", "smallest batch", "smallest batch − largest batch"), strict=True))
-MODELS = 2  # behind a verdict on measured memory, which has no seeds
 
 
 class TrainingMemory(ClaimTest):

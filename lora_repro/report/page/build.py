@@ -137,9 +137,9 @@ def _with_starts(names: set[str], records: Mapping[str, dict[str, Any]]) -> set[
 
 
 def _summary(kept: Sequence[RecordedRun], more: int) -> str:
-    """How many runs something here rests on, how they ended, when, how long they took together; and how many more there are."""
+    """How many runs are behind the page, how they ended, when, their total time; then how many runs are only in the list."""
     rest = f"{more} more, of earlier protocols, appear only in the list of runs." if more else ""
-    if not kept:  # nothing that these would be more than
+    if not kept:  # "more" would have nothing to refer to
         return rest.replace(" more, of earlier protocols, appear", " runs of earlier protocols appear")
     statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))

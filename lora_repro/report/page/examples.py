@@ -20,7 +20,7 @@ from lora_repro.report.table import Table
 if TYPE_CHECKING:
     from lora_repro.tasks.base import AbstractTask, Example
 
-SHOWN = 3  # inputs a task
+SHOWN = 3  # inputs per task
 NOT_OURS = "(text from the data set: not published)"
 
 
