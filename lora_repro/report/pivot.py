@@ -21,7 +21,7 @@ from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped
 
 SCORE = Metric("score", "Score (%)")
 # How far another machine moves the score of one seed.
-MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs, so these rows compare less closely than their digits."
+MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs: these rows compare less closely than their digits say."
 ROUNDED = "float32 sums round differently on another machine; how far that moves the score of one seed was not measured."
 
 
