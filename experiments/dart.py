@@ -14,6 +14,6 @@ TABLE = Pivot(
     paper={"gpt2_medium": "GPT-2 M", "gpt2_large": "GPT-2 L"},
     remarks=(
         "BLEU in per cent, METEOR and TER as fractions.",
-        "By the paper's protocol DART's test set is 4,159 inputs, not its 5,097 entries.",
+        "Under the paper's protocol DART's test set has 4,159 inputs, not its 5,097 entries.",
     ),
 )

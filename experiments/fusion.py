@@ -11,10 +11,10 @@ TABLE = Fusion(
         reference_label="AdapterP",
         paper={"roberta_base": "RoBERTa base"},
         remarks=(
-            "Scores in per cent. Every AdapterP is trained on its own task; AdapterFusion has all of them, frozen, and trains "
-            "attention over them and a new head.",
-            "AdapterP of all tasks together: one, for all rows of all tasks (a number rounded to a class, one head for all), "
-            "then frozen under a new head a task.",
+            "Scores in per cent. AdapterP of the task alone: trained on that task only. AdapterFusion: the frozen adapters of "
+            "all source tasks, with trained attention over them and a new head.",
+            "AdapterP of all tasks together: one adapter trained on the rows of all tasks (one head; a numeric target is "
+            "rounded to a class), then frozen under a new head for each task.",
         ),
     )
 )

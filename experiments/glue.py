@@ -11,8 +11,9 @@ TABLE = Pivot(
         "deberta_v2_xxlarge": "DeBERTa XXL",
     },
     remarks=(
-        "All scores in per cent, as in the paper: accuracy (MNLI: matched and mismatched together), CoLA Matthews, STS-B "
-        "Pearson correlation. Averages, the paper's too, are over the tasks shown. The paper's cells are medians over five "
-        "seeds where ours are means. head: the largest of the tasks'.",
+        "Scores in per cent, as in the paper: Matthews correlation for CoLA, Pearson correlation for STS-B, accuracy for all "
+        "other tasks (MNLI: matched and mismatched together).",
+        "Our cells are means over seeds, the paper's medians over five seeds. Averages, the paper's included, are over the "
+        "tasks shown. Params: head is the largest head of any task.",
     ),
 )

@@ -10,7 +10,8 @@ TABLE = replace(
     paper={"gpt3_175b": "GPT-3 175B"},
     remarks=(
         params_vs_quality.TABLE.remarks[0],
-        "Scores in per cent: WikiSQL logical form accuracy on dev, MNLI accuracy on the matched set by the likeliest of three "
-        "words. One learning rate a method, that of Table 4's rows, whatever the size.",
+        "Scores in per cent. WikiSQL: logical form accuracy on dev. MNLI: accuracy on the matched set; the prediction is the "
+        "likeliest of three words.",
+        "Each method has one learning rate for all sizes, that of its row in Table 4.",
     ),
 )

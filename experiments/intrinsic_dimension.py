@@ -5,8 +5,8 @@ from lora_repro.report.views.dimension import Dimensions
 TABLE = Dimensions(
     title="Intrinsic dimension",
     remarks=(
-        "Every tensor but the tables of embeddings moves, the new head's too; nothing else is trained. One projection for all "
-        "seeds, a learning rate for each d where it was searched.",
-        "d is searched by halving: d90 is known to the values that were run beside it.",
+        "Only the d coordinates are trained. They move every tensor except the embedding tables, the new head included. All "
+        "seeds share one random projection. Where the learning rate was searched, each d has its own.",
+        "d is searched by bisection: the true d90 is larger than 'largest d too small' and at most the d90 shown.",
     ),
 )

@@ -10,8 +10,9 @@ TABLE = Pivot(
     metrics=(Metric("score", "Score"),),
     paper={"gpt3_175b": "GPT-3 175B, MNLI"},
     remarks=(
-        "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",
-        "Below the paper's scale the checkpoint of the best score on held-out rows is scored (mini holds out 200, laptop 250: "
-        "more than the smallest size), and every size has a learning rate of its own where it was searched.",
+        "Scores in per cent. The paper's are accuracies of another model on another task: compare the trends only.",
+        "Below the paper's scale the test score is that of the checkpoint with the best score on held-out rows (200 at mini, "
+        "250 at laptop: more than the smallest training set). Where the learning rate was searched, each training-set size has "
+        "its own.",
     ),
 )

@@ -8,7 +8,7 @@ TABLE = replace(
     low_data.TABLE,
     title="Few training pairs of MNLI",
     remarks=(
-        "Accuracy in per cent by the likeliest of three words. The paper's model is a thousand times larger.",
-        "The checkpoint with the least dev loss is scored. One learning rate a method, whatever the number of pairs.",
+        "Accuracy in per cent; the prediction is the likeliest of three words. The paper's model is a thousand times larger.",
+        "The checkpoint with the lowest dev loss is scored. Each method has one learning rate for all numbers of pairs.",
     ),
 )

@@ -8,9 +8,9 @@ TABLE = Pivot(
     over="parameters",
     paper={"gpt3_175b": "GPT-3 175B, MultiNLI"},
     remarks=(
-        "The size is LoRA's rank, an adapter's bottleneck, a prefix's virtual tokens: equal sizes are not equal numbers of "
-        "parameters.",
-        "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",
-        "Every size has a learning rate of its own where it was searched.",
+        "size: LoRA's rank, an adapter's bottleneck or a prefix's number of virtual tokens; equal sizes do not train equal "
+        "numbers of parameters. no size: methods without one.",
+        "Scores in per cent. The paper's are accuracies of another model on another task: compare the trends only.",
+        "Where the learning rate was searched, each size has its own.",
     ),
 )

@@ -15,7 +15,7 @@ TABLE = Pivot(
     reference_label="LoRA on all",
     paper={"gpt2_medium": "GPT-2 M"},
     remarks=(
-        "BLEU, ROUGE-L and SER (slot error rate) in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: "
-        "4.127 bits a weight; all else as LoRA has it. Memory and file sizes: tables/latency.md.",
+        "BLEU, ROUGE-L and SER (slot error rate) in per cent. QLoRA: the blocks' linear layers in NF4 with quantised scales, "
+        "4.127 bits per weight; everything else as in LoRA. Memory and file sizes: tables/latency.md.",
     ),
 )

@@ -9,7 +9,7 @@ TABLE = Pivot(
     reference_label="LoRA on all",
     paper={"roberta_base": "RoBERTa base", "roberta_large": "RoBERTa large"},
     remarks=(
-        "Scores in per cent. QLoRA: linear layers of the blocks in NF4, scales quantised too: 4.127 bits a weight; all else as "
-        "LoRA has it. Memory and file sizes: tables/latency.md.",
+        "Scores in per cent. QLoRA: the blocks' linear layers in NF4 with quantised scales, 4.127 bits per weight; everything "
+        "else as in LoRA. Memory and file sizes: tables/latency.md.",
     ),
 )

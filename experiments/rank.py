@@ -9,8 +9,8 @@ TABLE = Pivot(
     over="row.rank",
     paper={"gpt3_175b": "GPT-3 175B, MultiNLI"},
     remarks=(
-        "Scores in per cent. The paper's are accuracies of another model on another task: for the shape only.",
-        "alpha stays as the rank grows, as in the paper; every cell has a learning rate of its own where it was searched.",
-        "no r: rows without a rank, the same run beside every column.",
+        "Scores in per cent. The paper's are accuracies of another model on another task: compare the trends only.",
+        "alpha is constant as the rank grows, as in the paper. Where the learning rate was searched, each cell has its own.",
+        "no r: methods without a rank; the same runs are compared with every rank.",
     ),
 )

@@ -11,7 +11,7 @@ TABLE = Pivot(
     metrics=(Metric("bleu", "BLEU"), Metric("dev_loss", "Dev loss", direction=-1, scale=1, digits=3)),
     paper={"gpt2_medium": "GPT-2 M"},
     remarks=(
-        "BLEU in per cent; dev loss in nats a token, of one validation set (the paper's is another).",
-        "alpha stays as the rank grows, as in the paper; every cell has a learning rate of its own where it was searched.",
+        "BLEU in per cent; dev loss in nats per token on one validation set, which is not the paper's.",
+        "alpha is constant as the rank grows, as in the paper. Where the learning rate was searched, each cell has its own.",
     ),
 )

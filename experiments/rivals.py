@@ -10,6 +10,6 @@ TABLE = Pivot(
     paper={"roberta_base": "RoBERTa base", "roberta_large": "RoBERTa large"},
     remarks=(
         "Scores in per cent.",
-        "The paper has none of the rivals; its LoRA with prefixes is Table 15's, on GPT-3.",
+        "The paper reports none of the rivals. It reports LoRA with prefixes in Table 15, on GPT-3 only.",
     ),
 )

@@ -14,7 +14,7 @@ TABLE = Pivot(
     ),
     paper={"gpt2_medium": "GPT-2 M", "gpt2_large": "GPT-2 L"},
     remarks=(
-        "BLEU in per cent, METEOR and TER as fractions. Seen: categories that training has; unseen: the others.",
-        "The paper's rows without ± are quoted from work that scored with the challenge's own scripts, whose TER is another.",
+        "BLEU in per cent, METEOR and TER as fractions. Seen: categories that occur in training; unseen: the others.",
+        "The paper quotes its rows without ± from work that used the challenge's own scripts, which compute TER differently.",
     ),
 )

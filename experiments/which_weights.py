@@ -10,7 +10,7 @@ TABLE = Pivot(
     reference_label="q, v",
     paper={"gpt3_175b": "GPT-3 175B"},
     remarks=(
-        "Scores in per cent, means over the tasks shown. The paper's (MultiNLI) are of another model: for the shape only.",
-        "alpha is the same in every row; every cell has a learning rate of its own where it was searched.",
+        "Scores in per cent. The paper's scores, under Notes, are of another model and other tasks: compare the trends only.",
+        "alpha is the same in every row. Where the learning rate was searched, each cell has its own.",
     ),
 )

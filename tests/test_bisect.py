@@ -171,7 +171,7 @@ def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None
     _, records = search({**scores, "full_untrained": 0.6, "did_untrained": steep(300)})
     kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in ask.cells if records[one.folder]})
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
-    assert "Learning rate not searched, a first guess: every row." in shown.tables[0].footnotes
+    assert "Learning rate not searched but a first guess: every row." in shown.tables[0].footnotes
 
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     assert answers.rows[1][2:6] == ("88.0 ± 0.0", "79.2", "4,096", "8,192")
     numbers = [cell for cell in answers.rows[1] if isinstance(cell, Number)]
     assert [one.value for one in numbers] == pytest.approx([88, 79.2, 4096, 8192, 8.192]) and numbers[0].n == 2
-    assert any("held to the pre-trained model's line" in note for note in answers.footnotes)
+    assert any("held to the pre-trained model's threshold" in note for note in answers.footnotes)
     assert points.rows[-1][:5] == ("FULL_UNTRAINED", "RTE", "—", "60.0 ± 0.0", "68 %")
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
     assert points.header[5] == "gap" and points.rows[-2][:6] == ("FULL", "RTE", "—", "88.0 ± 0.0", "100 %", "6.0 ± 0.0")
@@ -286,7 +286,7 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
     line = shown.tables[0].rows[0]
     assert line[4:] == (("—", "—", "—", "—") if idle else ("256", "512", "512, 512, 512", "0.512 %"))
-    said = [note for note in shown.tables[0].footnotes if "one answer for every input, the most" in note]
+    said = [note for note in shown.tables[0].footnotes if "predicting the most frequent training label" in note]
     assert len(said) == idle and all("DID on RTE (79.2)" in note for note in said)
     evidence = object.__new__(Evidence)
     evidence.profile, evidence.store = "mini", kept
@@ -344,7 +344,7 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     for found in (both[key] for key in both if key.startswith("m")):  # the larger one's score takes no learning
         found["measured"]["one_answer_scores"] = {"accuracy": 0.8}
     (reading,) = by_size_claim.read(evidence)
-    assert reading.verdict == "inconclusive" and "one answer for every input" in reading.notes[0]
+    assert reading.verdict == "inconclusive" and "a constant prediction already reaches" in reading.notes[0]
     evidence.store = small
     (reading,) = by_size_claim.read(evidence)
     assert (reading.value, reading.verdict) == (None, "not run at this scale")  # of one size

@@ -242,7 +242,7 @@ def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: P
     assert reading.value == pytest.approx(15) and reading.n == 3 and reading.verdict == REPLICATED
     assert reading.low is not None and reading.high is not None and 9 < reading.low < 15 < reading.high < 21
     assert reading.sources == tuple(f"mini/records/{row}-x-None-{seed}.json" for row in "ab" for seed in (0, 1, 2))
-    assert "A: 7 trained" in reading.notes
+    assert "A: 7 trained values" in reading.notes
     evidence = evidence_of(tmp_path, dict(right))
     ours, theirs = (evidence.runs([cell for cell in evidence.cells("t") if cell.row.name == row]) for row in "ab")
     versus = difference([(paired(ours, theirs), "accuracy")])  # as the table of these runs has it
@@ -301,7 +301,7 @@ def test_a_verdict_takes_two_hundred_inputs_searched_rates_and_the_claim_s_own_n
     for path in (tmp_path / "few" / "predictions").glob("*.jsonl"):
         path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:199]), encoding="utf-8")
     (reading,) = Compare([["t/a", "t/b"]], floor=-90).read(evidence)
-    assert reading.verdict == INCONCLUSIVE and "X: 199 test inputs, a verdict takes 200" in reading.notes
+    assert reading.verdict == INCONCLUSIVE and "X: 199 test inputs; a verdict needs 200" in reading.notes
     evidence = evidence_of(tmp_path / "guess", dict(right))
     assert Compare([["t/a", "t/b"]], floor=0).read(evidence)[0].verdict == REPLICATED
     assert Compare([["t/a", "t/b"]], floor=0, least=5).read(evidence)[0].verdict == INCONCLUSIVE
@@ -329,7 +329,7 @@ def test_bleu_and_slot_errors_must_agree(tmp_path: Path) -> None:
         (reading,) = test.read(evidence)
         assert reading.verdict == reading.better == verdict, name
         assert any(note.startswith("slot_error_rate") for note in reading.notes)
-        assert "a second verdict: above 0, and minus slot_error_rate likewise" in test.rule
+        assert "second verdict, better: above 0, and −slot_error_rate too" in test.rule
     for seed in range(3):  # runs that answered nothing tell of no slots: the other row's do
         found = evidence.store.records[f"a-x-None-{seed}"]
         found["status"], found["measured"]["scores"] = "diverged", {}
@@ -381,7 +381,7 @@ def test_where_all_must_hold_one_that_fails_needs_its_share_of_the_error(tmp_pat
         readings = test.read(evidence_of(tmp_path, dict(right)))
         assert {reading.verdict for reading in readings} == {verdict} and test.verdict(readings) == verdict
         assert readings[0].high is not None and readings[0].high < 0  # what is shown stays at 5 %
-        said = "outside at 5 %, not at its share of it, 1.7 %"
+        said = "outside at 5 %, but not at the corrected level of 1.7 %"
         assert all((said in reading.notes) == (n == 3) for reading in readings)
         turned = Compare([["t/b", "t/a"]] * n, floor=0).read(evidence_of(tmp_path, dict(right)))
         assert {reading.verdict for reading in turned} == {REPLICATED}  # that all hold by chance is less likely
@@ -580,7 +580,7 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path:
     test = Intruders(["query"], most=16, floor=0)
     reading, large = test.read(evidence)
     assert (reading.value, reading.n, reading.verdict, reading.detectable) == (2.0, 3, REPLICATED, 0)
-    assert "LoRA 4.50, full 2.50 a matrix" in reading.notes and reading.what == "intruders, W_q, r = 8 − full"
+    assert "per matrix: LoRA 4.50, full 2.50" in reading.notes and reading.what == "intruders, W_q, r = 8 − full"
     # 64 − full: −1, −2 and −3, beside and not judged; Student's t with 2 degrees of freedom for 1.96 of 1.96 + 0.84
     assert (large.value, large.verdict, large.what) == (-2.0, BESIDE, "intruders, W_q, r = 64 − full")
     assert large.detectable == pytest.approx(2.8016 * 4.3027 / 1.96 / 3**0.5, rel=1e-3)
@@ -765,7 +765,7 @@ def test_directions_and_norms_at_rates_nobody_searched_give_no_verdict(tmp_path:
         readings = [reading for test in tests for reading in test.read(evidence)]
         assert {reading.verdict for reading in readings} == {INCONCLUSIVE if guessed else REPLICATED}
         assert all(("LoRA, r = 8: rate not searched" in reading.notes) == bool(guessed) for reading in readings[1:])
-    assert all("with 3 seeds and searched rates at least" in test.rule for test in tests)
+    assert all("with at least 3 seeds and searched rates" in test.rule for test in tests)
 
 
 def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> None:
@@ -893,7 +893,7 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     assert "smoke: 1 arithmetic, 1 inconclusive, 2 not run at this scale, 1 tested" in capsys.readouterr().out
     text, rows = written[0]
     assert "- `smoke`: tiny. Generated data." in text and "**inconclusive** at smoke, generated data; better: **" in text
-    assert "30 test inputs, a verdict takes 200" in text and "rate not searched" in text
+    assert "30 test inputs; a verdict needs 200" in text and "rate not searched" in text
     assert f"**{TESTED}**" in text and len(re.findall(r"\]\(smoke/records/", text)) == 6
     for link in re.findall(r"\]\((smoke/[^)]+)\)", text):
         assert (tmp_path / "results" / link).is_file()

@@ -96,7 +96,7 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
 def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:
     plot = Plot("", "r", "y", (Curve("LoRA", (Spot(1, 70, None), Spot(2, 71, None))),), quoted=True)
     figure = drawn([plot])
-    assert texts(figure) == ["as printed, bars ± sd where it prints one"]
+    assert texts(figure) == ["as printed in the paper, bars ± sd where it prints one"]
     (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert line.get_markerfacecolor() != "white"
 

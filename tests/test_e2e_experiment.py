@@ -155,7 +155,7 @@ def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tm
             path.write_text(json.dumps(run))
     assert main(["--published", "e2e"], tmp_path) == 0
     header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
-    place = header.index("General loss: rise (nats a token) ↓")
+    place = header.index("General loss: rise (nats per token) ↓")
     shown = {(row[1], row[2]): row[place] for row in rows}
     assert shown["LoRA", "published"] == "1.00 ± 0.71" and shown["Full fine-tuning", "published"] == "—"
     assert "twelve passages of general text" in table.read_text()

@@ -62,7 +62,7 @@ def test_two_devices_are_both_named() -> None:
 def test_the_notes_count_where_merged_lora_is_the_plain_model_and_name_where_not() -> None:
     found = measurement()
     (table,) = latency_tables({"published": found})
-    expected = "LoRA, merged (published): the interval holds 0 in 3 of 3 cells. The widest of them spans 1.2 points."
+    expected = "LoRA, merged (published): the interval contains 0 in 3 of 3 cells. The widest interval spans 1.2 points."
     assert expected in table.footnotes
     slow = next(e for e in found["latency"] if e["row"] == "lora_merged" and e["length"] == 64)
     slow["slowdown"] = {"median": 1.9, "low": 0.2, "high": 3.0, "n": 3}

@@ -47,7 +47,7 @@ def test_the_title_says_whose_training_loss_still_falls_most_and_lora_s_beside_i
     found = [run(name, 0, train_losses=curve, dev_losses=[[16, 1.0]]) for name, curve in (("lora", CURVE), ("prelayer", slow))]
     said = learning.statement("E2E", learning._plot(found).references)
     assert said == (
-        "E2E: from the third quarter of the steps to the last the training loss of PRELAYER falls most from 1.380 to 1.090 "
+        "E2E: from the third to the last quarter of the steps, the training loss of PRELAYER falls most, from 1.380 to 1.090 "
         "(LORA from 1.500 to 1.250)"
     )
     assert "LORA goes from 1.500 to 1.250" in learning.statement("E2E", learning._plot(found[:1]).references)
@@ -74,6 +74,6 @@ def test_a_published_table_on_texts_has_the_figure_of_its_records_to_the_byte(
         assert main(["--published", "e2e"], tmp_path) == 0
         contents.append([path.read_bytes() for path in sorted(figures.glob("e2e_learning.*"))])
     assert len(contents[0]) == 2 and contents[0] == contents[1]
-    assert b"E2E NLG: from the third quarter of the steps" in contents[0][1]
+    assert b"E2E NLG: from the third to the last quarter of the steps" in contents[0][1]
     assert belonging(["e2e", "rank_e2e"], ["e2e", "e2e_learning"])["e2e"] == ["e2e", "e2e_learning"]  # on the page
     assert contents[2] == [] and (figures / "e2e.svg").is_file()  # what is drawn no longer is removed

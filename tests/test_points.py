@@ -84,7 +84,7 @@ def test_a_cell_of_other_seeds_than_its_row_says_so() -> None:
     shown = replace(scores(Result("lora", "LoRA", "published", cells, 3)), columns=columns)
     (row,) = shown.table().rows
     assert row[4:7] == ("70.0 ± 1.0", "83.2 ± 0.8 (5)", "3") and row[5].value == 83.2 and row[5].n == 5  # type: ignore[attr-defined]
-    assert shown.table().footnotes[-1].startswith("(n) behind a value")
+    assert shown.table().footnotes[-1].startswith("n: the smallest number of seeds")
     same = replace(shown, results=(replace(shown.results[0], cells=dict.fromkeys(cells, Mean(70, 1.0, 3))),))
     assert same.table().rows[0][5] == "70.0 ± 1.0" and not same.table().footnotes
 
@@ -107,17 +107,17 @@ def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> Non
     assert wide and wide.floor == pytest.approx(-50)
     said = ours_and_paper.statement(scores(*ours, *papers))
     ours_said, paper_said = said.split("; ")
-    assert ours_said == "E2E: LoRA trains 0.50 % of the parameters for +1.5 [−1.0, +4.0] BLEU over full FT"
-    assert paper_said == "in the paper 0.10 % for +2.2"
-    assert ours_and_paper.panel(scores(*ours)) is None and ours_and_paper.panel(scores(ours[1], ours[2])) is None
+    assert ours_said == "E2E: LoRA trains 0.50 % of the parameters and scores +1.5 [−1.0, +4.0] BLEU against full FT"
+    assert paper_said == "in the paper 0.10 % and +2.2"
+    assert beside.panel(scores(*ours)) is None and beside.panel(scores(ours[1], ours[2])) is None
 
 
 def test_the_paper_s_row_is_the_one_of_our_name() -> None:
     """GPT-3's LoRA is printed in two sizes; below the paper's scale the larger one alone may be run."""
     small, large = (replace(result("lora", 70, size, True), label=name) for name, size in (("LoRA", 4.7), ("LoRA (large)", 37.7)))
     ours = replace(result("lora", 71.5, 0.5), label="LoRA (large)")
-    said = ours_and_paper.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
-    assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % for +2.0" in said
+    said = beside.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
+    assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % and +2.0" in said
 
 
 def test_a_bar_reaches_from_its_low_to_its_high_end_within_the_axis() -> None:

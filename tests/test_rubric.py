@@ -29,10 +29,10 @@ REPORT: report_json.Answer = {
         ({"tests": ["test_lora.py::test_initialisation"]}, True, "`test_lora.py::test_initialisation`"),
         ({"tests": ["test_lora.py::test_initialisation", "test_lora.py::test_x"]}, False, "`test_lora.py::test_x` is missing"),
         ({"command": "rubric"}, True, "`python -m lora_repro rubric`"),
-        ({"command": "grade"}, False, "is no command"),
+        ({"command": "grade"}, False, "does not exist"),
         ({"record": "t/a"}, True, "2 at mini"),
-        ({"record": "t/b"}, False, "none is published"),
-        ({"record": "t"}, False, "none is published"),
+        ({"record": "t/b"}, False, "none published"),
+        ({"record": "t"}, False, "none published"),
         ({"record": "v"}, True, "1 at mini"),
         ({"claim": "yes"}, True, "not replicated at mini"),
         ({"claim": "no"}, False, "inconclusive at mini"),
@@ -51,7 +51,7 @@ def test_shares_are_weighted_means_of_what_is_below() -> None:
     found = rubric.graded(tree, REPORT)
     assert found.share == pytest.approx((3 + 2 / 3) / 5)
     text = rubric.markdown(found)
-    assert "**73 % fulfilled: 2 of 4 leaves, by weight**" in text and "| Code Execution | 4 | 2 |" in text
+    assert "**73 % fulfilled by weight: 2 of 4 leaves met**" in text and "| Code Execution | 4 | 2 |" in text
     assert "\n  - b (weight 2, 33 %)\n    - r (weight 1, met)" in text and "**open**" in text
 
 
@@ -97,4 +97,4 @@ def test_the_command_writes_it_and_tells_the_share(tmp_path: Path, capsys: pytes
     (tmp_path / "results" / report_json.NAME).write_text(json.dumps(REPORT))
     assert rubric.main([], tmp_path) == 0
     text = (tmp_path / "results" / "rubric.md").read_text(encoding="utf-8")
-    assert "% fulfilled: " in capsys.readouterr().out and text.startswith("# Rubric\n")
+    assert "% fulfilled by weight: " in capsys.readouterr().out and text.startswith("# Rubric\n")

@@ -352,7 +352,7 @@ def test_a_table_with_rows_of_one_seed_names_its_machines_and_what_they_do_to_it
     (low,) = notes("x86 AVX2", "x86 AVX512", precision="bf16 autocast")
     assert "(c, x86 AVX2; c, x86 AVX512)" in low and "6 BLEU" in low
     (plain,) = notes("x86 AVX2", "x86 AVX512")
-    assert "float32 sums are rounded otherwise" in plain and "BLEU" not in plain
+    assert "float32 sums round differently" in plain and "BLEU" not in plain
     assert "(AMD, x86 AVX512; Intel, x86 AVX512)" in notes("x86 AVX512", "x86 AVX512", devices=("AMD", "Intel"))[0]
     assert notes("x86 AVX512 BF16", "x86 AVX512 AMX BF16", precision="bf16 autocast")
     assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", n=3)
@@ -365,13 +365,13 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
-    assert rate_notes.remarks([full, lora]) == ["Learning rate not searched, a first guess: every row."]
-    assert rate_notes.remarks([given]) == []
+    assert searched.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
+    assert searched.remarks([given]) == []
     found[rates.setting(lora.asked)] = {"edge": "high", "length": 0.5}
-    assert rate_notes.remarks([full, lora]) == [
-        "Learning rate not searched, a first guess: Full fine-tuning.",
+    assert searched.remarks([full, lora]) == [
+        "Learning rate not searched but a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
-        "Learning rate searched on a part of the training's length: LoRA.",
+        "Learning rate searched on shorter training runs: LoRA.",
     ]
     found |= {rates.setting(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
     assert rate_notes.remarks([full, lora]) == []
@@ -388,12 +388,12 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     found = {rates.setting(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
     found[rates.setting(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
-    said = "Learning rate searched at several lengths of the training: LoRA (E2E): a third of the length chose 0.006, all of it"
-    assert rate_notes.remarks([full, lora]) == [f"{said} chose 0.002."]
+    said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
+    assert searched.remarks([full, lora]) == [f"{said} the full length."]
     found[rates.setting(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
-    (part, both) = rate_notes.remarks([full, lora])
-    assert part == "Learning rate searched on a part of the training's length: Full fine-tuning."
-    assert "Full fine-tuning (E2E): a quarter of the length chose 2e-05, 40 % of the length chose 2e-05; LoRA" in both
+    (part, both) = searched.remarks([full, lora])
+    assert part == "Learning rate searched on shorter training runs: Full fine-tuning."
+    assert "Full fine-tuning (E2E): 2e-05 at a quarter of the length, 2e-05 at 40 % of the length; LoRA" in both
 
 
 def rewritten(folder: Path, key: str, lines: list[dict[str, Any]]) -> None:

@@ -448,7 +448,7 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.00 ± 0.00" and lora["without α/r"] == "0.50 ± 0.00"
     factor = lora["‖ΔW‖/‖UᵀWV‖"]
     assert isinstance(factor, Number) and (factor.value, factor.n) == (pytest.approx(4), 2)
-    assert lora["random U V"] == lora["random U V, median"] == "2.00 ± 0.00"  # 2 / 1
+    assert lora["with random U V"] == lora["median, random U V"] == "2.00 ± 0.00"  # 2 / 1
     assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3
     runs.insert(0, probed_run(2, 0, RNG.standard_normal(40)))  # a rank whose directions were not measured

@@ -21,7 +21,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
     facts = {
         "Base model": f"{base}: {base_of(asked['backbone'])}",
         "Method": _named(asked["method"]),
-        "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} of the head" if count["head"] else ""),
+        "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} in the head" if count["head"] else ""),
         "Training": settings(asked["train"]),
         "Data": where["data"]["caption"],
         "Profile, seed": f"{run.profile}, {asked['seed']}",
@@ -48,7 +48,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             "## Use",
             "",
             f"`python -m lora_repro generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
-            f" (decoding: {settings(asked['decode']) or 'the best class'}). Without this project:",
+            f" (decoding: {settings(asked['decode']) or 'the most likely class'}). Without this project:",
             "",
             "```python",
             snippets.code(asked["backbone"], form, backbone),
@@ -58,9 +58,9 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             "",
             "## Licence",
             "",
-            "The base model and the data keep the licences under which they were published, and what was trained on them is"
-            " subject to both; read them before you share this."
-            f" {source + ' ' if source else ''}The code that made it is under the MIT licence.",
+            "The base model and the data keep their licences. The trained weights are subject to both: read them before you share"
+            " this export."
+            f" {source + ' ' if source else ''}The code that trained it is under the MIT licence.",
             "",
         ]
     )
@@ -106,8 +106,8 @@ def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
         return ["Not scored."]
     rows = [f"| {name} | {'—' if value is None else f'{value:.4f}'} |" for name, value in scores.items()]
     note = (
-        f"One run (n = 1): no spread over seeds, supports no verdict. Fractions, NIST in its own unit; scored in"
-        f" {where['precision']} on the data named above."
+        f"One run (n = 1): no spread over seeds, so these scores support no conclusion about the method. Scores are fractions"
+        f" (NIST has its own unit), measured in {where['precision']} on the data named above."
     )
     return ["| metric | value |\n|---|---|", *rows, "", note]
 

@@ -18,15 +18,14 @@ def identity(title: str, profile: str, cell: Cell, shown: Sequence[Record], coun
     data = shown[0]["where"]["data"]["caption"] if shown else "no record yet"
     n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
     backbone = labels[0] if labels else cell.asked["backbone"]["label"]
-    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds a row: n = {n}")
+    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds per row: n = {n}")
 
 
 def decoding(cell: Cell) -> str:
     decode = cell.asked["decode"]
-    return (
-        f"Decoding: beam {decode['beam']}, length penalty {decode['length_penalty']}, no repeated "
-        f"{decode['no_repeat_ngram']}-gram, at most {decode['max_new_tokens']} new tokens"
-    )
+    search = f"beam {decode['beam']}, length penalty {decode['length_penalty']}" if decode["beam"] > 1 else "greedy"
+    repeats = f", no repeated {decode['no_repeat_ngram']}-gram" if decode["no_repeat_ngram"] else ""
+    return f"Decoding: {search}{repeats}, at most {decode['max_new_tokens']} new tokens"
 
 
 def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:

@@ -27,23 +27,24 @@ NAME, PRUNED = "README.md", CONF / "pruned.yaml"
 OUTSIDE = "*outside any table*"  # counts the runs of grids that are no table
 HEAD = """# What was run
 
-[claims.md](claims.md) says which claims hold, [rubric.md](rubric.md) how much of the paper is done, `<profile>/report.html`
-shows all of a profile, [report.json](report.json) is for programs. [How to read them](../docs/reading-results.md).
-[How far from the backbone each method starts](step_zero/step_zero.md), and the positions that it takes.
+- [claims.md](claims.md): which claims hold. [How to read the results](../docs/reading-results.md).
+- [rubric.md](rubric.md): how much of the paper is reproduced.
+- `<profile>/report.html`: all results of a profile; [report.json](report.json): the same for programs.
+- [step_zero.md](step_zero/step_zero.md): how far from the backbone each method starts, and how many positions it takes.
 
 """
 COLUMNS = (
-    "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "of them failed", "Hours", "Trials of a rate",
-    "of them failed", "Hours",
+    "Profile", "Table", "Cells run", "Seeds", "Rates searched", "Runs", "Runs failed", "Run hours", "Rate trials",
+    "Trials failed", "Trial hours",
 )  # fmt: skip
-FOOT = """- Cells run: of all rows and places that the table asks for; a run that several tables show is counted in each. Rates
-  searched: how many of the cells run have a searched learning rate; cells with a prescribed one are not counted.
-- Runs and hours: a run that several tables show counts in the one that it was first run for. Hours are wall time on the
-  machine that a record names; what a killed run had done before it was resumed is in them. Collapsed and diverged runs are
-  runs like all others: published, and scored in every mean.
-- Trials: what searching a learning rate took, training alone.
-- Published no more: what was deleted or replaced since ([what holds now](../docs/results.md)); git has it.{pruned}
-- Not counted: `make bench` and `make torture`, tests, rendering, and attempts that were given up before they left a record.
+FOOT = """- Cells run: a cell is a row of the table at one task, rank or size. A run that several tables show counts in each.
+- Rates searched: how many of the cells run have a searched learning rate. Cells with a prescribed rate are not counted.
+- Runs, run hours: a run that several tables show counts only in the table that it was first run for. Hours are wall time,
+  including what a killed run had done before it was resumed.
+- Runs failed: collapsed and diverged runs are published and scored in every mean, like all others.
+- Rate trials, trial hours: learning-rate search; training time only.
+- No longer published: deleted or replaced since, and kept in git ([what holds now](../docs/results.md)).{pruned}
+- Not counted: `make bench`, `make torture`, tests, rendering, and attempts that were abandoned before they left a record.
 """
 
 
@@ -133,10 +134,10 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
             lines.append((folder.name, name, *told, *once.columns()))
             total.add(once)
         if left:
-            untouched.append(f"- No run was made for, at {folder.name}: {', '.join(left)}.\n")
+            untouched.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")
     gone = no_more(pruned)
     for profile, (took_once, _) in gone.items():
-        lines.append((profile, "*published no more*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
+        lines.append((profile, "*no longer published*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
         total.add(took_once)
     lines.append(("**all**", "", "", "", "", *total.columns()))
     why = "".join(f" At {profile}: {reason}." for profile, (_, reason) in gone.items())

@@ -21,8 +21,8 @@ from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped
 
 SCORE = Metric("score", "Score (%)")
 # How far another machine moves the score of one seed.
-MOVED = "in bf16 one seed of E2E moved by up to 6 BLEU between two CPUs, so such rows compare less closely than their digits say."
-ROUNDED = "float32 sums are rounded otherwise on another; how far that moves the score of one seed was not measured."
+MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs: these rows compare less closely than their digits say."
+ROUNDED = "float32 sums round differently on another machine; how far that moves the score of one seed was not measured."
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ class Pivot:
     def _notes(self, ours: Sequence[Result], shown: Sequence[Run], main: Column) -> list[str]:
         notes = list(self.remarks)
         if not shown:
-            notes.append("No cell of this table is measured under the present protocol yet: what the paper prints stands alone.")
-        notes += [*rate_notes.remarks([run.cell for run in shown]), *truncation_notes.remarks(shown)]
+            notes.append("No cell of this table has been run under the present protocol yet: only the paper's values are shown.")
+        notes += [*searched.remarks([run.cell for run in shown]), *shortened.remarks(shown)]
         notes.append(
-            "Mean ± sample sd over n seeds; arrows say which direction is better; — is not run, not measured or not "
-            "printed, never 0."
+            "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "
+            "never means 0."
         )
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
@@ -166,22 +166,22 @@ class Pivot:
         if any(result.n == 1 for result in ours) and len(told := machines(first)) > 1:
             low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in first)
             notes.append(
-                f"Runs of this table come from several machines ({'; '.join(told)}), and a row of one seed from one of them: "
+                f"The runs come from several machines ({'; '.join(told)}), each row with one seed from one of them. "
                 f"{MOVED if low else ROUNDED}"
             )
         if any(main.key in result.differences for result in ours):
             notes.append(
-                f"{main.metric.label} − {self.reference_label}: paired bootstrap over test inputs and seeds, 95 % interval of "
-                "the mean over the seeds that both have; with one seed (†) it covers the inputs alone. *: p < 0.05 by Holm's "
-                "correction over all comparisons of this table. Δ: the least true difference that the comparison would show, "
-                "with a chance of 80 %. A row scored against other references is compared with none."
+                f"{main.metric.label} − {self.reference_label}: mean difference over the seeds that both rows have, with the 95 "
+                "% interval of a paired bootstrap over test inputs and seeds. †: one seed; the interval covers the inputs alone. "
+                "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
+                "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
             )
         if generated([run.record for run in shown]):
-            notes.append("The data are generated: these scores compare with each other, not with the paper's.")
+            notes.append("The data are generated: compare these scores with each other, not with the paper's.")
         if not all(run.finished for run in shown):
             notes.append(
-                "Collapsed and diverged runs are counted under Notes and in every mean: a constant answer has its score (a "
-                "correlation of 0), a run that diverged the worst there is."
+                "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (constant prediction) has "
+                "the score of its prediction (a correlation of 0), a diverged one the worst possible score."
             )
         return notes
 

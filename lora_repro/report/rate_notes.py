@@ -20,26 +20,26 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     shown = list(by_setting.values())[::-1]
     found = [(cell, search) for cell in shown if (search := cell.search)]
     lists = [
-        ("Learning rate not searched, a first guess", [cell for cell in shown if cell.unsearched]),
+        ("Learning rate not searched but a first guess", [cell for cell in shown if cell.unsearched]),
         ("The best learning rate lies at an edge of those tried", [cell for cell, search in found if search["edge"]]),
-        ("Learning rate searched on a part of the training's length", [cell for cell, search in found if search["length"] < 1]),
+        ("Learning rate searched on shorter training runs", [cell for cell, search in found if search["length"] < 1]),
     ]
     said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
     both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in found if (chosen := _by_length(search))]
-    return said + ([f"Learning rate searched at several lengths of the training: {'; '.join(both)}."] if both else [])
+    return said + ([f"Learning rate chosen at each training length searched: {'; '.join(both)}."] if both else [])
 
 
 def _by_length(search: Mapping[str, Any]) -> str:
-    """`a third of the length chose 2e-3, all of it 2e-3`; empty for a setting that was searched at one length."""
+    """`0.006 at a third of the length, 0.002 at the full length`; empty for a setting that was searched at one length."""
     chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
     if len(chosen) < 2:
         return ""
-    return ", ".join(f"{_part(length)} chose {rate:.3g}" for length, rate in sorted(chosen.items()))
+    return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(chosen.items()))
 
 
 def _part(length: float) -> str:
     """A fraction of a training's length, in words."""
-    parts = {1: "all of it", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
+    parts = {1: "the full length", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
     near = min(parts, key=lambda part: abs(part - length))
     return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"
 

@@ -73,8 +73,8 @@ def _tests(names: Sequence[str], _: report_json.Answer) -> tuple[bool, str]:
     return not missing and bool(names), ", ".join(f"`{name}`{' is missing' if name in missing else ''}" for name in names)
 
 
-def _command(verb: str, _: report_json.Answer) -> tuple[bool, str]:
-    return verb in cli.VERBS, f"`python -m lora_repro {verb}`{'' if verb in cli.VERBS else ' is no command'}"
+def _command(verb: str, _: answers.Answer) -> tuple[bool, str]:
+    return verb in cli.VERBS, f"`python -m lora_repro {verb}`{'' if verb in cli.VERBS else ' does not exist'}"
 
 
 def _record(place: str, report: report_json.Answer) -> tuple[bool, str]:
@@ -86,7 +86,7 @@ def _record(place: str, report: report_json.Answer) -> tuple[bool, str]:
         names = {name for cell in shown["cells"] if cell["row"] == row for name in cell["records"]}
         names |= {str(i) for i, sheet in enumerate(shown["sheets"]) if sheet["rows"] and not row}
         found += [f"{len(names)} at {profile}"] if names else []
-    return bool(found), f"{'records' if row else 'tables'} of `{place}`: {', '.join(found) or 'none is published'}"
+    return bool(found), f"{'records' if row else 'tables'} of `{place}`: {', '.join(found) or 'none published'}"
 
 
 def _claim(name: str, report: report_json.Answer) -> tuple[bool, str]:
@@ -105,7 +105,7 @@ ANSWERS = {"tests": _tests, "command": _command, "record": _record, "claim": _cl
 def told(root: Node) -> str:
     """The fulfilled share in words."""
     leaves = root.leaves
-    return f"{100 * root.share:.0f} % fulfilled: {sum(leaf.met for leaf in leaves)} of {len(leaves)} leaves, by weight"
+    return f"{100 * root.share:.0f} % fulfilled by weight: {sum(leaf.met for leaf in leaves)} of {len(leaves)} leaves met"
 
 
 def markdown(root: Node) -> str:
@@ -113,10 +113,12 @@ def markdown(root: Node) -> str:
     leaves = root.leaves
     lines = [
         "# Rubric\n",
-        "The paper as a tree of weighted criteria (`conf/rubric.yaml`, in the form of PaperBench's), graded by `make rubric`",
-        "from this checkout: a leaf counts if the tests, the command, the published record or the verdict that it names are",
-        "there. A record counts at any profile, generated data and small models included: it says that the row was run, not",
-        "at what scale. A claim that does not replicate is answered as well as one that does.\n",
+        "How much of the paper is reproduced: a tree of weighted criteria (`conf/rubric.yaml`, in the form of PaperBench's),",
+        "which `make rubric` grades from this checkout. A leaf is met if what it names exists:\n",
+        "- Code Development: the tests.",
+        "- Code Execution: the command or the published record. A record counts at any profile, with generated data and small",
+        "  models too: it shows that the row was run, not at what scale.",
+        "- Result Analysis: a verdict on the claim; *not replicated* counts as much as *replicated*, *inconclusive* does not.\n",
         f"**{told(root)}**\n",
         "| Category | Leaves | Met |",
         "| --- | ---: | ---: |",

@@ -10,7 +10,7 @@ from lora_repro.report.scores import Result
 from lora_repro.report.statistics import text_of
 from lora_repro.report.table import EMPTY, Number, Table
 
-MORE = "(n) behind a value: its seeds, where they are not those of the row's n, which all its columns share."
+MORE = "n: the smallest number of seeds in any column of the row. (n) after a value: its own number of seeds, where that differs."
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Scores:
                 )
             )
             previous = result.label
-        header = ("Method", "Source", "Params: method", "head", *titles, "n", versus, "Notes")
+        header = ("Method", "Source", "Params: method", "Params: head", *titles, "n", versus, "Notes")
         sides = "ll" + "r" * (4 + len(titles)) + "l"
         more = any(_more(result, column) for result in self.results for column in self.columns)
         footnotes = (*self.footnotes, MORE) if more else self.footnotes
-        return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "head", "Params: method", "n"), keys=2)
+        return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "Params: head", "Params: method", "n"), keys=2)
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None if there is only one column or no difference."""

@@ -50,11 +50,11 @@ class Metric:
 
 GENERAL_RISE = Metric(
     "general_rise",
-    "General loss: rise (nats a token)",
+    "General loss: rise (nats per token)",
     direction=-1,
     scale=1,
     digits=2,
-    note="General loss: on twelve passages of general text, after the training less before it; what a training takes.",
+    note="General loss: rise, over the training, of the loss on twelve passages of general text: how much the model forgets.",
 )
 
 

@@ -17,9 +17,9 @@ def remarks(shown: Sequence[Run]) -> list[str]:
         told: dict[str, list[str]] = {}  # how many were cut -> the rows
         for each in grouped(runs, lambda run: run.cell.row.label):
             told.setdefault(_counts(each), []).append(each[0].cell.row.label)
-        whose = {counts: "every row" if len(told) == 1 else "; ".join(labels) for counts, labels in told.items() if counts}
+        whose = {counts: "all methods" if len(told) == 1 else "; ".join(labels) for counts, labels in told.items() if counts}
         if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
-            found.append(f"{task_label(runs[0].cell)}, longer than data.max_length and cut in each run: {', '.join(parts)}.")
+            found.append(f"{task_label(runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
     return found
 
 

@@ -175,7 +175,7 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
         rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, off, allowed, one.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
-    said = (f"Allowed: what the spread over seeds, or over machines of one seed, explains, {level}.", *notes)
+    said = (f"Allowed: the difference that the spread over seeds, or of one seed over machines, explains, {level}.", *notes)
     return Table((f"{name}, profile {profile}: this checkout against what is published",), header, "lllrrrrl", tuple(rows),
                  said, ("Allowed", "Difference"), keys=2)  # fmt: skip
 

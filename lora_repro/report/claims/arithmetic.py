@@ -57,8 +57,8 @@ class CheckpointRatio(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return (f"all values over LoRA's by formula at {self.shape}; agrees if within {100 * self.within:g} % of the printed "
-                f"{self.printed:,.0f}, a round number")  # fmt: skip
+        return (f"all values / LoRA's values, by formula, at {self.shape}; agrees if within {100 * self.within:g} % of the "
+                f"printed {self.printed:,.0f}, a round number")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         ratio = self.total / self.trained

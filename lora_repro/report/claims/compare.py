@@ -96,14 +96,14 @@ class Compare(ClaimTest):
     @property
     def rule(self) -> str:
         names = "; ".join(_expression([f"`{cell.name}`" for cell in cells]) for cells in self.comparisons)
-        over = "of the mean over the tasks" if self.tasks == "mean" else "on each task"
+        over = "mean over the tasks" if self.tasks == "mean" else "on each task"
         over += f" of {', '.join(self.only)}" if self.only else ""
-        several = {"all": "every one", "any": "at least one", "most": "more than half"}[self.combine]
-        also = "".join(f", and {'' if sign > 0 else 'minus '}{metric} likewise" for metric, sign in self.agree.items())
-        better = f"; and a second verdict: above 0{also}" if self.better else ""
-        needs = f"{self.least} seeds, {INPUTS} inputs and searched rates at least"
-        where = f"{self.region.words} (points of the score){also}"
-        return f"{names}, {over}: {where}; {several} of the comparisons, with {needs}{better}"
+        several = {"all": "every comparison", "any": "one comparison", "most": "more than half of the comparisons"}[self.combine]
+        also = "".join(f", and {'' if sign > 0 else '−'}{metric} too" for metric, sign in self.agree.items())
+        better = f"; second verdict, better: above 0{also}" if self.better else ""
+        needs = f"at least {self.least} seeds, {INPUTS} test inputs and searched rates"
+        where = f"{self.region.words} points of the score{also}"
+        return f"{names}, {over}: {where}; {several} must hold, with {needs}{better}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         planned = []
@@ -156,7 +156,7 @@ class Compare(ClaimTest):
         ours = found[0]
         alone = judge(self.region, ours.low, ours.high, len(seeds), ours.each, self.least)
         if alone == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
-            notes.append(f"outside at {100 * levels.holds:g} %, not at its share of it, {100 * levels.fails:.2g} %")
+            notes.append(f"outside at {100 * levels.holds:g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
         return Reading(verdict=verdict_on(self.region), value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
                        better=verdict_on(BETTER) if self.better else "", detectable=ours.detectable,
                        notes=(*notes, *wanting), **facts)  # fmt: skip
@@ -218,7 +218,7 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[st
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if answers(place.runs[seed])), None) or ()
         if len(keys) < INPUTS:
-            found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs, a verdict takes {INPUTS}")
+            found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
         found += [f"{place.label} on {task_label(place.cell)}: rate not searched" for place in cells if place.cell.unsearched]
     return found
 
@@ -274,7 +274,7 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
     sizes = []
     for place in places[0]:
         counts = {run.record["measured"]["parameters"]["method"] for run in place.runs.values()}
-        sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained"] if counts else []
+        sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained values"] if counts else []
     lost = []
     for cells in places:
         for place in cells:

@@ -18,6 +18,7 @@ from lora_repro.results import by_place
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
 MODELS = 2  # the fewest models for a verdict on measured memory, which has no seeds
+AT = dict(zip(BATCHES, ("all batch sizes", "smallest batch", "smallest batch − largest batch"), strict=True))
 
 
 class TrainingMemory(ClaimTest):
@@ -38,8 +39,8 @@ class TrainingMemory(ClaimTest):
     @property
     def rule(self) -> str:
         names = " and ".join(f"`{table}`" for table in self.tables)
-        return (f"{PEAK}, `{self.row}` / `{self.other}`, of each task and seed of {names} run on the same device: "
-                f"the middle 95 % and every one of the quotients lies {self.region.words}")  # fmt: skip
+        return (f"{PEAK}, `{self.row}` / `{self.other}`, for each task and seed of {names} where both ran on the same device: "
+                f"the middle 95 % of the quotients and every single one lie {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         return [reading for table in self.tables for reading in self._of_table(table, evidence)]
@@ -62,7 +63,7 @@ class TrainingMemory(ClaimTest):
         verdict = judge(self.region, low, high, len(seeds), quotients)
         trained = [_range(records[side::2]) for side in (0, 1)]
         devices = sorted({str(run["where"]["device"]) for run in records})
-        counts = f"trained values {trained[0]} against {trained[1]}"
+        counts = f"trained values: {trained[0]} and {trained[1]}"
         notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
         return [Reading(f"{self.row} / {self.other}, table {table}", PEAK, verdict, float(np.median(quotients)),
@@ -85,8 +86,8 @@ class MeasuredMemory(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return (f"peak memory of training steps in a fresh process, `{self.row}` / `{self.other}`: the quotient of every model "
-                f"lies {self.region.words}")  # fmt: skip
+        return (f"peak memory of training steps, each measured in a fresh process, `{self.row}` / `{self.other}`: the quotient "
+                f"of every model lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []
@@ -114,8 +115,8 @@ class MeasuredStep(ClaimTest):
 
     @property
     def rule(self) -> str:
-        return (f"a training step's time, `{self.row}` / `full`, in interleaved rounds: the 95 % interval over rounds lies "
-                f"{self.region.words}")  # fmt: skip
+        return (f"time of a training step, `{self.row}` / `full`, measured in interleaved rounds: the 95 % interval over rounds "
+                f"lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []
@@ -158,8 +159,8 @@ class Slowdown(ClaimTest):
     @property
     def rule(self) -> str:
         of = {"all": "over all batch sizes", "least": "at the smallest batch"}
-        where = of.get(self.batches, "at the smallest batch less that at the largest")
-        return (f"slow-down of {', '.join(self.methods)} against the plain model (%), mean over lengths, {where}: the 95 % "
+        where = of.get(self.batches, "at the smallest batch minus that at the largest")
+        return (f"slow-down of {', '.join(self.methods)} relative to the plain model (%), mean over lengths, {where}: the 95 % "
                 f"interval over rounds and the value of every row and length lie {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -188,7 +189,7 @@ class Slowdown(ClaimTest):
             notes.append(f"not measured: {', '.join(missing)}")
         verdict = INCONCLUSIVE if missing else judge(self.region, low, high, n, each)
         name = measured["backbones"][chosen[0]["backbone"]]
-        return Reading(f"slow-down, {', '.join(self.methods)}, batch {self.batches}, {name}", "%", verdict, value, low, high,
+        return Reading(f"slow-down, {', '.join(self.methods)}, {AT[self.batches]}, {name}", "%", verdict, value, low, high,
                        n, 1, True, tuple(notes), (path,))  # fmt: skip
 
     def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:

@@ -17,8 +17,8 @@ from lora_repro.report.statistics import generated
 from lora_repro.report.views.dimension import Found, searched
 from lora_repro.results import grouped
 
-KNOWN = ", whatever d90 is between the values that were run"
-IDLE = "one answer for every input scores no less than is enough"
+KNOWN = ", wherever d90 lies between the values of d that were run"
+IDLE = "a constant prediction already reaches the threshold"
 
 
 class End(NamedTuple):
@@ -58,10 +58,10 @@ class Dimension(ClaimTest):
 
     @property
     def rule(self) -> str:
-        what = f"quotient by that of `{self.table}/{self.over}`" if self.over else "per cent of the model's values"
-        held = ", both held to the pre-trained model's full fine-tuning, which the other's weights reach too when trained in full"
-        what += held if self.over else ""
-        return f"d90 of `{self.table}/{self.row}`, {what}, every seed on every task, searched rates: {self.region.words}{KNOWN}"
+        what = f" / d90 of `{self.table}/{self.over}`" if self.over else ", in per cent of the model's values"
+        held = ", both held to the threshold of the pre-trained weights, which the other weights must reach when trained in full"
+        what = f"d90 of `{self.table}/{self.row}`{what}{held if self.over else ''}"
+        return f"{what}: {self.region.words} for every seed on every task, at searched rates{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
@@ -84,7 +84,7 @@ class Dimension(ClaimTest):
         if ours[0].idle:
             return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
         if self.over and theirs[0].search.possible(theirs[0].records) is not True:
-            note = f"{self.over} cannot reach it: full fine-tuning of its weights falls short too, or was not run"
+            note = f"{self.over} cannot reach the threshold: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
         shares = [End(*(100 * end / ours[0].moved for end in one)) for one in ends(ours[0]).values()]
         return _judged(_quotients(ours[0], theirs[0]) if self.over else shares, self.region, facts, [*ours, *theirs])
@@ -106,7 +106,7 @@ class DimensionBySize(ClaimTest):
     @property
     def rule(self) -> str:
         what = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
-        return f"{what}, every seed, searched rates: {self.region.words}{KNOWN}"
+        return f"{what}: {self.region.words} for every seed, at searched rates{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
@@ -152,7 +152,7 @@ def _quotients(one: Found, other: Found) -> list[End]:
 def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[Found]) -> Reading:
     values = [one.enough for one in seeds]
     if not values or math.inf in values:
-        return Reading(verdict=INCONCLUSIVE, notes=("a seed reaches it at no value that was run",), **facts)
+        return Reading(verdict=INCONCLUSIVE, notes=("one seed reaches the threshold at no d that was run",), **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
     guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))

@@ -47,9 +47,9 @@ class EpochChoice(ClaimTest):
     @property
     def rule(self) -> str:
         names = ", ".join(f"`{cell.name}`" for cell in self.cells)
-        what = "the score at the epoch that one half of the held-out rows chooses, of this half less that of the other, both ways"
-        mean = "the mean over rows and tasks of each seed, its 95 % interval over seeds"
-        return f"{names}: {what}: {mean}, lies {self.region.words}; with searched rates"
+        what = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
+        mean = "each seed's mean over rows and tasks, and the 95 % interval over seeds"
+        return f"{names}: {what}: {mean}, lie {self.region.words}; with searched rates"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         by_seed: dict[int, list[float]] = {}
@@ -71,9 +71,9 @@ class EpochChoice(ClaimTest):
             return []
         values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]
         mean, low, high = student(values)
-        notes = (f"{len(runs)} runs", *(f"{task}: {looks} looks" for task, looks in tasks.items()), *wanting)
+        notes = (f"{len(runs)} runs", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()), *wanting)
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values), values)
-        what = "score of the half that chose − that of the other"
+        what = "score of the half that chose the epoch − score of the other half"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
                         generated([run.record for run in runs]))]  # fmt: skip

@@ -44,9 +44,9 @@ class ForgetsLess(ClaimTest):
     @property
     def rule(self) -> str:
         names = " − ".join(f"`{cell.name}`" for cell in self.cells)
-        parts = " and ".join(f"of the {what} lies {region.words}" for what, _, region in PARTS)
-        return f"{names} of the same seed: the mean over seeds, its 95 % interval over them and each of them, {parts}; with " \
-               f"{LEAST} seeds and searched rates at least"  # fmt: skip
+        parts = " and ".join(f"{region.words} for the {what}" for what, _, region in PARTS)
+        return f"{names} of the same seed: the mean over seeds, its 95 % interval and every seed's value lie {parts}; with at " \
+               f"least {LEAST} seeds and searched rates"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
@@ -74,12 +74,12 @@ class ForgetsLess(ClaimTest):
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
         if not kept:
             verdict = INCONCLUSIVE if lost else NOT_RUN
-            return Reading(what, f"nats a token, {task}", verdict, notes=(*wanting, "not measured, or not run"))
+            return Reading(what, f"nats per token, {task}", verdict, notes=(*wanting, "not measured or not run"))
         runs = [run for pair, _ in kept for run in pair]
         one_origin([run.record for run in runs])
         values = [difference for _, difference in kept]
         mean, low, high = student(values)
         verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values), values)
         sources = tuple(evidence.source(run.signature) for run in runs)
-        return Reading(what, f"nats a token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
+        return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
                        generated([run.record for run in runs]), detectable=detectable_by(low, high))  # fmt: skip

@@ -36,4 +36,4 @@ class HeldByTests(ClaimTest):
         return f"{self.says}: {', '.join(f'`tests/{test}`' for test in self.tests)} must pass"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        return [Reading("held by the suite's tests, not by a record", "", TESTED, notes=tuple(self.tests))]
+        return [Reading("checked by tests of this repository, not by a record", "", TESTED, notes=tuple(self.tests))]

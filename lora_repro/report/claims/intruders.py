@@ -32,8 +32,8 @@ class Intruders(Probing):
 
     @property
     def rule(self) -> str:
-        what = "of the top 10 left singular vectors of a tuned matrix, how many have no cosine of 0.5 with any of the base's"
-        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks stand beside)"
+        what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
+        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks are shown, not judged)"
         return f"{what}: {pair}, {lies(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -48,7 +48,7 @@ class Intruders(Probing):
                 counts = [[np.asarray(run.arrays[f"{kind}.intruders"], np.float64) for run in pair] for pair in pairs]
                 values = [(pair, ours - theirs) for pair, (ours, theirs) in zip(pairs, counts, strict=True)]
                 means = [float(np.mean(side)) for side in zip(*counts, strict=True)]
-                notes = [f"LoRA {means[0]:.2f}, full {means[1]:.2f} a matrix"] if means else []
+                notes = [f"per matrix: LoRA {means[0]:.2f}, full {means[1]:.2f}"] if means else []
                 what = f"intruders, {NAMES[kind]}, r = {rank} − full"
                 read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
                 found += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]

@@ -15,9 +15,9 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, lies, of_values
 from lora_repro.report.claims.reading import Reading
 
-WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions, one draw a layer"}
+WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions (one draw per layer)"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
-         "smallest/largest": "at the smallest rank over that at the largest"}  # fmt: skip
+         "smallest/largest": "at the smallest rank / at the largest"}  # fmt: skip
 
 
 class NormRatio(Probing):
@@ -65,7 +65,7 @@ class NormRatio(Probing):
     def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:
         """(name, single runs or pairs of runs) for each reading."""
         if self.ranks == "smallest/largest":
-            return [("smallest over largest rank", rank_pairs(runs, same_seed=True))]
+            return [("smallest / largest rank", rank_pairs(runs, same_seed=True))]
         ranks = sorted({run.rank for run in runs if run.rank})[: 1 if self.ranks == "smallest" else None]
         return [(f"r = {rank}", [(run,) for run in runs if run.rank == rank]) for rank in ranks]
 

@@ -16,7 +16,7 @@ from lora_repro.report.claims.probing import Probing, lies, of_values
 from lora_repro.report.claims.reading import Reading
 
 Pairs = Sequence[tuple[str, Sequence[Pair]]]
-WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank that has two"}
+WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank with two seeds"}
 
 OF = {"ranks": "smallest/largest", "seeds": "largest", "seeds of each rank": "each"}  # the ranks that are read
 
@@ -38,21 +38,25 @@ class Overlap(Probing):
             raise UserError(f"between is {' or '.join(WORDS)}, less nothing, chance or a kind, and 1 <= first <= last")
 
     @property
+    def _directions(self) -> str:
+        return f"direction {self.first}" if self.first == self.last else f"directions {self.first}–{self.last}"
+
+    @property
     def rule(self) -> str:
-        off = {"nothing": "", "chance": " less the chance level"}.get(self.less, f" less that of {NAMES.get(self.less)}")
+        off = {"nothing": "", "chance": " minus the chance level"}.get(self.less, f" minus φ of {NAMES.get(self.less)}")
         names = ", ".join(NAMES[kind] for kind in self.kinds)
-        return (f"φ of singular directions {self.first} to {self.last} of A between {WORDS[self.between]}, {names}{off}: "
+        return (f"φ of singular {self._directions} of A between {WORDS[self.between]}, {names}{off}: "
                 f"{lies(self.region)}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
         runs = evidence.probed(self.table)
-        what = f"φ of directions {self.first}–{self.last} between {WORDS[self.between].partition(',')[0]}{off}"
+        what = f"φ of {self._directions} between {WORDS[self.between].partition(',')[0]}{off}"
         found = self.absent(evidence, runs, OF[self.between], what, "φ")
         for between, pairs in [] if found and self.between != "seeds of each rank" else self._pairs(runs):
             for kind in self.kinds:
                 values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
-                what = f"φ of directions {self.first}–{self.last} between {between}, {NAMES[kind]}{off}"
+                what = f"φ of {self._directions} between {between}, {NAMES[kind]}{off}"
                 found += of_values(what, "φ", values, self.region, evidence)
         return found
 
@@ -93,7 +97,7 @@ class WithWeight(Probing):
     @property
     def rule(self) -> str:
         which = f"the top {self.top} directions of A and the top {100 * self.share:g} % of W's"
-        return f"φ of {which}, every rank, less the chance level: {lies(self.region)}"
+        return f"φ of {which}, at every rank, minus the chance level: {lies(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         runs = evidence.probed(self.table)

@@ -24,7 +24,7 @@ from lora_repro.report.statistics import detectable_by, generated, one_origin
 
 def lies(region: Region) -> str:
     """Where the value of such a test must lie, in words, and what a verdict needs."""
-    return f"the mean over layers, its interval over seeds, lies {region.words}; with {LEAST} seeds and searched rates at least"
+    return f"the mean over layers and its interval over seeds lie {region.words}; with at least {LEAST} seeds and searched rates"
 
 
 def of_values(

@@ -37,8 +37,8 @@ class RateQuotient(ClaimTest):
     @property
     def rule(self) -> str:
         names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
-        mean = f"the 95 % interval of the geometric mean over at least {LEAST} settings in which both are bracketed"
-        return f"searched best rate of {names}, on each task: {mean} lies {self.region.words}"
+        mean = f"the 95 % interval of the geometric mean over at least {LEAST} settings with both searches bracketed"
+        return f"quotient of the best searched rates, {names}, on each task: {mean} lies {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         quotients: list[tuple[str, float]] = []
@@ -56,7 +56,7 @@ class RateQuotient(ClaimTest):
         n = len(quotients)
         value, low, high = map(math.exp, student([math.log(quotient) for _, quotient in quotients]))
         notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients)
-        return [Reading("best rate / best rate, n settings", "ratio", judge(self.region, low, high, n), value, low, high, n,
+        return [Reading("best rate / best rate (n: settings)", "ratio", judge(self.region, low, high, n), value, low, high, n,
                         notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip
 
 

@@ -50,8 +50,8 @@ def _statement(runs: Sequence[Probed]) -> str:
     r = directions(group[0])[0]
     ours, random = (np.mean([np.median(of(run, kind, r)) for run in group]) for of in (factors, random_factors))
     return (
-        f"‖Δ{NAMES[kind]}‖ of {group[0].label} is {ours:.1f} times what {NAMES[kind]} has in the update's top {r} directions, "
-        f"and {random:.1f} times what it has in random ones"
+        f"‖Δ{NAMES[kind]}‖ of {group[0].label} is {ours:.1f} times the norm of {NAMES[kind]} in the update's top {r} directions, "
+        f"and {random:.1f} times its norm in random directions"
     )
 
 

@@ -152,10 +152,10 @@ def _note(plot: Plot) -> str:
     """The note below a panel: how to read its points and bars, and which cells are not drawn."""
     spots = [spot for curve in plot.curves for spot in curve.spots]
     if plot.quoted:
-        return "as printed, bars ± sd where it prints one"
+        return "as printed in the paper, bars ± sd where it prints one"
     said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
-        said[0] += " (a broken line's at the right)"
+        said[0] += " (at the right for a broken line)"
     if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.timed:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:

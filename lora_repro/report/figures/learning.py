@@ -12,8 +12,8 @@ from lora_repro.report.figures.style import inside
 from lora_repro.results import Run, grouped, place
 
 READ = (
-    "Dashed: the loss of the batches trained on, with the training's dropout and label smoothing, a mean over a twentieth of the "
-    "steps. Markers: the dev loss, without either. Both in nats a token, means over the seeds whose records have them."
+    "Dashed: training loss, with dropout and label smoothing, averaged over twentieths of the steps. Markers: dev loss, without "
+    "either. Both in nats per token, means over the seeds whose records have them."
 )
 
 
@@ -34,8 +34,8 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
     most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
     others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
     told = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
-    goes = "falls most" if len(ends) > 1 else "goes"
-    said = f"{title}: from the third quarter of the steps to the last the training loss of {inside(most)} {goes} from "
+    goes = "falls most," if len(ends) > 1 else "goes"
+    said = f"{title}: from the third to the last quarter of the steps, the training loss of {inside(most)} {goes} from "
     return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({told})" if told else "")
 
 
@@ -56,7 +56,7 @@ def _plot(group: Sequence[Run]) -> Plot:
         dev.append(Curve(row.label, looks, row.name, method))
         trained.append(Curve(row.label, tuple(Spot(spot.x, spot.y, None) for spot in curve), row.name, method))
     title = str(group[0].record["where"]["backbone"]["label"])
-    return Plot(title, "training step", "loss (nats a token)", tuple(dev), scale="linear",
+    return Plot(title, "training step", "loss (nats per token)", tuple(dev), scale="linear",
                 references=tuple(trained), absent=tuple(absent))  # fmt: skip
 
 

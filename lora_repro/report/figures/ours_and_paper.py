@@ -16,7 +16,7 @@ from lora_repro.report.table import bound, signed
 
 CAPTION = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
-    "Two models on two data sets: only what is relative compares."
+    "The models and the data differ: compare only differences and shares."
 )
 LEAST = 5.0  # points; the axis reaches down to 2.5 times the paper's widest difference, or times this if that is larger
 
@@ -51,13 +51,13 @@ def statement(scores: Scores) -> str:
     ours = next((point for point in found if not point.quoted and point.label in papers), None)
     metric = scores.compared.metric
     if ours is None:
-        return f"{scores.title}: {metric.label} beside {scores.reference}, ours and the paper's"
+        return f"{scores.title}: {metric.label} against {scores.reference}, ours and the paper's"
     paper = papers[ours.label]
     low, high = ours.span
     between = f" [{bound(low)}, {bound(high)}]" if low < high else ""
     return (
-        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters for {signed(ours.y)}{between} "
-        f"{metric.label} over {scores.reference}; in the paper {_share(paper.x)} % for {signed(paper.y)}"
+        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters and scores {signed(ours.y)}{between} "
+        f"{metric.label} against {scores.reference}; in the paper {_share(paper.x)} % and {signed(paper.y)}"
     )
 
 

@@ -21,7 +21,7 @@ MAP = "RdBu_r"
 ACROSS, WIDEST = 4, 12.0  # panels side by side, inches
 STRONGEST = 15.0  # per cent at the ends of the scale; if it reached a prefix's 40, the paper's few per cent would be pale
 SCALE = "slow-down against the plain model (%)"
-READ = "median [95 % interval] over n = {} rounds; = : the interval holds 0"
+READ = "median [95 % interval] over n = {} rounds; = : the interval contains 0"
 
 
 def save(found: dict[str, Any], stem: Path) -> list[Path]:

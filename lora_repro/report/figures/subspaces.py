@@ -20,8 +20,8 @@ PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"
 SHARE = 0.2  # the share of W's directions shown, from the top (the paper's Figure 8 shows the top 10 %)
 PAPER = {
     "ranks": "The paper (GPT-3 175B, layer 48, r = 8 and 64): only the top direction is shared, with φ > 0.5.",
-    "seeds": "The paper (GPT-3 175B, layer 48, r = 64): W_q shares more directions than W_v, two Gaussians none.",
-    "weight": "The paper (GPT-3 175B): the top 4 directions of ΔW_q and the top 10 % of W_q share barely above 0.2.",
+    "seeds": "The paper (GPT-3 175B, layer 48, r = 64): ΔW_q shares more directions than ΔW_v, two Gaussian matrices none.",
+    "weight": "The paper (GPT-3 175B): φ of the top 4 directions of ΔW_q and the top 10 % of W_q is barely above 0.2.",
 }
 Grids = Callable[[str, int], Array]  # (kind of matrix, layer) -> phi
 
@@ -146,7 +146,7 @@ def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
     caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
     where = f"layer {layer + 1} of {lora[0].n_layers}"
-    said = f"The top {i} directions of W and the top 4 of ΔW's, {where}, share φ = {', '.join(told)}"
+    said = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(told)}"
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 

@@ -138,9 +138,9 @@ def _with_starts(names: set[str], records: Mapping[str, dict[str, Any]]) -> set[
 
 def _summary(kept: Sequence[RecordedRun], more: int) -> str:
     """How many runs are behind the page, how they ended, when, their total time; then how many runs are only in the list."""
-    rest = f"{more} more, of earlier protocols, stand in the list of runs alone." if more else ""
+    rest = f"{more} more, of earlier protocols, appear only in the list of runs." if more else ""
     if not kept:  # "more" would have nothing to refer to
-        return rest.replace(" more, of earlier protocols, stand", " runs of earlier protocols stand")
+        return rest.replace(" more, of earlier protocols, appear", " runs of earlier protocols appear")
     statuses = [str(run.record["status"]) for run in kept]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
     days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
@@ -153,7 +153,7 @@ def _scale(runs: Sequence[RecordedRun]) -> str:
     """The models of a profile, and whether its data are real or generated."""
     backbones = [run.record["where"]["backbone"] for run in runs]
     models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
-    data = "generated data: its scores compare with each other" if generated([run.record for run in runs]) else "real data"
+    data = "generated data (compare its scores with each other only)" if generated([run.record for run in runs]) else "real data"
     return f"{' and '.join(models) or 'no model'}, on {data}"
 
 

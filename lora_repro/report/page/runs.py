@@ -15,7 +15,7 @@ from lora_repro.report.views.latency import command as latency_command
 from lora_repro.results import declared_cells
 
 HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
-MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine", "Load before", "Signature", "Command")
+MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine", "Load at start", "Signature", "Command")
 
 
 @dataclass(frozen=True)

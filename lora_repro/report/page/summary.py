@@ -15,11 +15,11 @@ from lora_repro.results import PUBLISHED
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
     "replicated": "the interval and every single value lie where the claim says",
-    "not replicated": "they all lie outside",
-    "inconclusive": "neither, or too few seeds or inputs, or rates not searched",
+    "not replicated": "the interval and every single value lie outside, on one side",
+    "inconclusive": "neither, or too few seeds or test inputs, or learning rates not searched",
     "arithmetic": "follows from a formula",
-    "tested": "held by a test of this suite",
-    "not run at this scale": "nothing of it was run",
+    "tested": "checked by a test of this repository",
+    "not run at this scale": "nothing was run for it at this profile",
 }
 METHOD, REFERENCE = "lora", "full"  # the rows of the summary
 
@@ -58,7 +58,7 @@ def counted(claims: Sequence[Claim]) -> dict[str, int]:
 def headline(tables: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table | None:
     """One line per table that has both rows, with their scores here and in the paper. titles: stem -> title of what was run."""
     rows = [line for stem, title in titles.items() if (line := _line(title, tables.get(stem, {}).get("cells", [])))]
-    header = ("Table", "Score", "LoRA: ours", "the paper's", "Full fine-tuning: ours", "the paper's", "Seeds")
+    header = ("Table", "Score", "LoRA: ours", "LoRA: paper", "Full fine-tuning: ours", "Full fine-tuning: paper", "Seeds")
     return table_of("LoRA beside full fine-tuning", header, rows) if rows else None
 
 

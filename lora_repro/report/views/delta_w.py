@@ -40,8 +40,8 @@ def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Ce
             rows += [_quoted(values) for paper in papers for values in paper.get("layer_48", [])]
         layer = runs[0].middle
         header = (
-            "Run", "r", "‖UᵀWV‖, U V of ΔW", "of W", "random", "‖W‖", "‖ΔW‖",
-            "‖ΔW‖/‖UᵀWV‖", "without α/r", "random U V", "median, all layers", "random U V, median", "n",
+            "Run", "r", "‖UᵀWV‖, U V of ΔW", "‖UᵀWV‖, U V of W", "‖UᵀWV‖, random U V", "‖W‖", "‖ΔW‖",
+            "‖ΔW‖/‖UᵀWV‖", "without α/r", "with random U V", "median over layers", "median, random U V", "n",
         )  # fmt: skip
         title = f"{facts[0]}: {NAMES[kind]}, layer {layer + 1} of {runs[0].n_layers}"
         found.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES, keys=2))
@@ -49,14 +49,14 @@ def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Ce
 
 
 NOTES = (
-    "Frobenius norms; U, V: the top r singular directions of ΔW, of W, or random ones. ΔW is the effective update, α/r "
-    "included; the paper does not say whether its own is.",
-    "‖ΔW‖/‖UᵀWV‖, U and V of ΔW: the amplification factor. It scales with α/r: both forms stand here. Full fine-tuning has no "
-    "α/r and, at rank r, only a part of its ΔW in U and V.",
-    "random U V: one draw a layer, the same for all runs; the quotient is that of an update of the same norm in random "
-    "directions (the paper's from its rounded entries). A factor below it, as the paper's is, says that the update overlaps "
-    "W more than random directions do.",
-    "Mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict.",
+    "Frobenius norms. U, V: the top r singular directions of ΔW or of W, or random directions. ΔW is the effective update, with "
+    "α/r; the paper does not say whether its ΔW is.",
+    "‖ΔW‖/‖UᵀWV‖ with U, V of ΔW is the amplification factor. It scales with α/r, so it is shown with and without. Full "
+    "fine-tuning has no α/r, and its top r directions hold only a part of its ΔW.",
+    "Random U V: one draw per layer, the same for all runs. Its factor is that of an update of the same norm in random "
+    "directions (the paper's is computed from its rounded entries). A smaller factor with U, V of ΔW, as in the paper, means "
+    "that the update overlaps W more than random directions do.",
+    "Mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict.",
 )
 
 

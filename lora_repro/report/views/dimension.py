@@ -178,7 +178,7 @@ def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
     rows = []
     for one in sorted(found, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(whole, (one.moved, *one.bracket()))))
-    header = ("Row", "Task", "Backbone", "values", "too few", "d90")
+    header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
     return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
 
 
@@ -194,7 +194,7 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
         rows.append(
             (called(one, found), task_label(one.cell), text_of(one.reference, 1), enough, whole(low), whole(high), seeds, part)
         )
-    header = ("Row", "Task", "full FT ↑", f"{share} of it", "too few", "d90", "d90 of each seed", "of all values")
+    header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
 
 
@@ -232,15 +232,15 @@ def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
 
 def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
-        "Scores in per cent, mean ± sample sd over n seeds; † n = 1: no spread, supports no verdict. A run that gives every "
-        "input one answer counts with the score that this has.",
-        "d90 of each seed: against the same seed's full fine-tuning; — where no value that was run is enough.",
+        "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A run with a constant "
+        "prediction counts with the score of that prediction.",
+        "d90 of each seed: against full fine-tuning with the same seed; — where no d that was run is enough.",
         *_held(found),
         *_idle(found),
-        "gap: the score of training rows less that of test rows, in points (the source's generalisation gap is of the same two).",
+        "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap.",
     ]
     if generated(records):
-        notes.append("The data are generated: these values compare with each other only.")
+        notes.append("The data are generated: compare these values with each other only.")
     return notes
 
 
@@ -248,13 +248,13 @@ def _held(found: Sequence[Found]) -> list[str]:
     """The note on rows with random weights, if there are any."""
     if all(len(one.lines) < 2 for one in found):
         return []
-    return ["Random weights are held to the pre-trained model's line; what training all of them reaches: the next table."]
+    return ["Random weights are held to the pre-trained model's threshold. What training all of them reaches: the next table."]
 
 
 def _idle(found: Sequence[Found]) -> list[str]:
     """The note on searches whose line the constant prediction reaches, if there are any."""
     rows = ", ".join(f"{called(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
-    said = "No d90, since one answer for every input, the most frequent of training, scores no less than is enough: "
+    said = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
     return [f"{said}{rows}."] if rows else []
 
 
@@ -319,7 +319,7 @@ def _by_size(found: Sequence[Found]) -> list[Plot]:
                 spots = tuple(Spot(float(size), mean.mean, mean.sd) for size, mean in means)
                 curves.append(Curve(row[0].cell.row.label, spots))
         if curves:
-            plots.append(Plot(task_label(group[0].cell), "values of the model (log scale)", "d90", tuple(curves), log_y=True))
+            plots.append(Plot(task_label(group[0].cell), "all values of the model (log scale)", "d90", tuple(curves), log_y=True))
     return plots
 
 

@@ -18,8 +18,8 @@ from lora_repro.report.table import REPRODUCE, Table, whole
 from lora_repro.results import Run, Store, grouped, runs
 
 NOTE = (
-    "The share of each source's adapter in the softmax, mean over all positions of the test inputs and over layers, ± sample sd "
-    "over n seeds; an equal share is 1 / number of sources."
+    "The share of each source's adapter in the attention of the fusion: the softmax weight, mean over all positions of the test "
+    "inputs and over layers, ± sample sd over n seeds. An equal share is 1 / number of sources."
 )
 
 
@@ -63,7 +63,7 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
         rows.append((task_label(group[0].cell), *(summarise(seeds).text(3) for seeds in by_source.tolist()), whole(len(group))))
     notes = [NOTE]
     if generated([run.record for group in groups for run in group]):
-        notes.append("The data are generated: these shares compare with each other only.")
+        notes.append("The data are generated: compare these shares with each other only.")
     return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))
 
 

@@ -138,17 +138,18 @@ def _notes(
 ) -> tuple[str, ...]:
     bench = next(iter(measured.values()))["asked"]["bench"]
     notes = [
-        f"Median over n = {bench['rounds']} interleaved rounds of the ratio of two times of one round; percentile bootstrap over "
-        "rounds. It covers the noise of this machine in this measurement, not another machine or day. Lower is better.",
-        "= : the interval holds 0: no difference from the plain model was seen. Of intervals of equal things one in twenty "
-        "leaves 0 out by chance. — : not measured or not printed.",
-        "The pass gives the logits of every position, with no cache; PreLayer's virtual tokens come on top of the length.",
+        f"Slow-down: median over n = {bench['rounds']} interleaved rounds of the method's time / the plain model's time in the "
+        "same round; lower is better. Interval: percentile bootstrap over rounds. It covers the noise of this measurement, not "
+        "another machine or day.",
+        "= : the interval contains 0, so no difference from the plain model was detected. For equal methods one interval in "
+        "twenty excludes 0 by chance. — : not measured or not printed.",
+        "A pass computes the logits of every position, without a cache; PreLayer's virtual tokens are added to the length.",
     ]
     for source, entries in by_source.items():
         notes += [verdict(source, entries, row) for row in (MERGED, AGAIN) if any(e["row"] == row for e in entries)]
         load, threads = (measured[source]["where"][key] for key in ("load_before", "threads"))
         if load > BUSY:
-            notes.append(f"The machine was busy when {source} began (load {load}, {threads} threads): read it with care.")
+            notes.append(f"The machine was busy when {source} began (load {load}, {threads} threads): less reliable.")
     return tuple(notes)
 
 
@@ -157,8 +158,8 @@ def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
     own = [entry for entry in entries if entry["row"] == row]
     off = [entry for entry in own if not holds_zero(entry)]
     label = own[0]["label"]
-    text = f"{label} ({source}): the interval holds 0 in {len(own) - len(off)} of {len(own)} cells"
+    text = f"{label} ({source}): the interval contains 0 in {len(own) - len(off)} of {len(own)} cells"
     if off:
         text += "; not in " + ", ".join(f"{e['batch']} × {e['length']} ({signed(e['slowdown']['median'])} %)" for e in off)
     widest = max(entry["slowdown"]["high"] - entry["slowdown"]["low"] for entry in own)
-    return f"{text}. The widest of them spans {widest:.1f} points."
+    return f"{text}. The widest interval spans {widest:.1f} points."

@@ -54,14 +54,15 @@ HEADER = (
     "Peak, MB", "(4 P + 12 T)", "Peak / full FT", "Step, ms", "Step / full FT [95 %]",
 )  # fmt: skip
 NOTES = (
-    "In brackets the bytes that arithmetic asks for, in float32: T trained values, P values of the model with the method; "
-    "4 T are the gradients or the file, 8 T AdamW's two moments, 12 T moments and gradients. QLoRA's values in NF4 take "
-    "4.127 bits. MB are 10^6 bytes.",
-    "Gradients: after a backward pass. Activations: what a forward pass keeps for it, the model's own weights not counted.",
-    "Above the model: peak of a training step less the memory of the loaded model. What exceeds 12 T is activations and "
-    "buffers, which arithmetic on parameters leaves out. On a CPU the peak also holds Python and its libraries.",
-    "Step: forward, backward and AdamW; in one process, in rounds of one step of each method: the median time, and the median "
-    "quotient of two times of one round with a percentile bootstrap over rounds. Lower is better.",
+    "In brackets: the bytes by arithmetic, in float32, with T trained values and P values of the model including the method. "
+    "4 T: gradients, or the file. 8 T: AdamW's two moments. 12 T: gradients and moments. A value in NF4 (QLoRA) takes 4.127 "
+    "bits. MB: 10^6 bytes.",
+    "Gradients: after a backward pass. Activations: what a forward pass keeps for the backward pass, without the weights.",
+    "Above the model: peak of a training step minus the memory of the loaded model. What exceeds 12 T is activations and "
+    "buffers, which the arithmetic leaves out. On a CPU the peak includes Python and its libraries.",
+    "Step: forward, backward and AdamW. All methods take turns in one process, one step each per round. Shown are the median "
+    "time, and the median of step / full fine-tuning's step in the same round, with a percentile bootstrap over rounds. Lower "
+    "is better.",
 )
 
 
@@ -71,7 +72,7 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
         f"Memory and checkpoint of training, profile {first['profile']}",
         f"Backbone: {first['backbones'][backbone]}",
         f"{bench['train_steps']} steps of AdamW on {bench['train_batch']} × {bench['train_length']} random tokens",
-        "Float32, one process a method",
+        "Float32, one process per method",
         f"Device: {first['where']['device']}",
         reproduce(first),
     )
@@ -132,8 +133,8 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
                       _number(paper["tokens_s"], "")))  # fmt: skip
     model = entries[0]
     notes = [
-        f"Arithmetic at {model['width']} bytes a value: weights, gradients and AdamW's two moments, no activations; the "
-        "paper does not say what its memory holds.",
+        f"Arithmetic: {model['width']} bytes per value for weights, gradients and AdamW's two moments; no activations. The "
+        "paper does not say what its memory figures include.",
     ]
     if floors.keys() >= {FULL, "lora"}:
         ratio = floors[FULL].checkpoint / floors["lora"].checkpoint

@@ -103,8 +103,8 @@ def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
         values = [f"{grid[0, 0]:.2f}" for grid in between_ranks(lora, kind, layer, same_seed=True).values()]
         rows.append((*row, ", ".join(values) or EMPTY))
     note = (
-        "Same seed: not evidence. Such trainings share the order of the data and, in the first adapted matrix (W_q of layer "
-        "1), random numbers: A of the smaller rank starts as the first rows of the larger one's."
+        "Same seed: not evidence. Two runs of one seed share the order of the data and, in the first adapted matrix (W_q of "
+        "layer 1), the initial values: A of the smaller rank starts as the first rows of the larger rank's A."
     )
     return replace(table, header=(*table.header, "same seed: φ(1, 1)"), sides=table.sides + "r", rows=tuple(rows),
                    footnotes=(*table.footnotes, note))  # fmt: skip
@@ -113,9 +113,9 @@ def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
 def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequence[tuple[str, ...]]) -> Table:
     header = ("Layer", "Matrix", *[f"φ({i}, {j})" for i, j in places], "n")
     notes = (
-        "φ of right singular vectors of A (Section 7.2), mean ± sd over all pairs of seeds; n: how many of these share no seed; "
-        "in brackets the chance level max(i, j)/d of two random subspaces.",
-        "† n = 1: what one pair of seeds gives, both ways round where the ranks differ; supports no verdict.",
+        "φ of the right singular vectors of A (Section 7.2): mean ± sd over all pairs of seeds. n: the number of pairs that "
+        "share no seed. In brackets: the chance level max(i, j)/d, that of two random subspaces.",
+        "† n = 1: one pair of seeds (both ways round where the ranks differ); supports no verdict.",
     )
     return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes, keys=2)
 
@@ -135,5 +135,5 @@ def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Tab
             rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], whole(i), *cells, chance))
     ranks = sorted({run.rank for run in lora if run.rank})
     header = ("Layer", "Matrix", "i", *[f"φ(W, A of r = {rank}, i, 4)" for rank in ranks], "chance")
-    notes = ("How much of the 4 top directions of A lies in the top i ≈ d/10 directions of W; the paper: barely above 0.2.",)
+    notes = ("φ: how much of the top 4 directions of A lies in the top i ≈ d/10 directions of W. The paper: barely above 0.2.",)
     return Table((f"{facts[0]}: W and A", *facts[1:]), header, "ll" + "r" * (len(ranks) + 2), tuple(rows), notes, keys=2)
