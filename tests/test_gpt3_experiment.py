@@ -142,7 +142,7 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     assert [paper[title] for title in titles] == ["53.4", "29.2", "45.1", "—", "—", "—"]
     assert printed(whole, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
     assert all("3 test inputs (all methods)" in " ".join(one.tables[0].footnotes) for one in exhibits)
-    present.write(samsum, tmp_path)
+    show.write(samsum, tmp_path)
     lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
     assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
@@ -182,7 +182,7 @@ def test_a_table_says_how_many_inputs_were_cut_by_task_and_row() -> None:
     assert truncation_notes.remarks(none) == []
     alike = [cut_run(cell, label, "samsum", rows_cut=12, test_rows_cut=3) for label in ("LoRA", "LoRA", "PL")]
     some = [cut_run(cell, "PL", "mnli", rows_cut=2), cut_run(cell, "PL", "mnli", rows_cut=5), cut_run(cell, "LoRA", "mnli")]
-    assert shortened.remarks([*none, *alike, *some]) == [
+    assert truncation_notes.remarks([*none, *alike, *some]) == [
         "SAMSUM: inputs cut to data.max_length in each run: 12 training and dev rows and 3 test inputs (all methods).",
         "MNLI: inputs cut to data.max_length in each run: 2-5 training and dev rows (PL).",
     ]

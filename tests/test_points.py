@@ -109,14 +109,14 @@ def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> Non
     ours_said, paper_said = said.split("; ")
     assert ours_said == "E2E: LoRA trains 0.50 % of the parameters and scores +1.5 [−1.0, +4.0] BLEU against full FT"
     assert paper_said == "in the paper 0.10 % and +2.2"
-    assert beside.panel(scores(*ours)) is None and beside.panel(scores(ours[1], ours[2])) is None
+    assert ours_and_paper.panel(scores(*ours)) is None and ours_and_paper.panel(scores(ours[1], ours[2])) is None
 
 
 def test_the_paper_s_row_is_the_one_of_our_name() -> None:
     """GPT-3's LoRA is printed in two sizes; below the paper's scale the larger one alone may be run."""
     small, large = (replace(result("lora", 70, size, True), label=name) for name, size in (("LoRA", 4.7), ("LoRA (large)", 37.7)))
     ours = replace(result("lora", 71.5, 0.5), label="LoRA (large)")
-    said = beside.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
+    said = ours_and_paper.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
     assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % and +2.0" in said
 
 

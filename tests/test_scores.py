@@ -365,10 +365,10 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
-    assert searched.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
-    assert searched.remarks([given]) == []
+    assert rate_notes.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
+    assert rate_notes.remarks([given]) == []
     found[rates.setting(lora.asked)] = {"edge": "high", "length": 0.5}
-    assert searched.remarks([full, lora]) == [
+    assert rate_notes.remarks([full, lora]) == [
         "Learning rate not searched but a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
         "Learning rate searched on shorter training runs: LoRA.",
@@ -389,9 +389,9 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     found[rates.setting(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
-    assert searched.remarks([full, lora]) == [f"{said} the full length."]
+    assert rate_notes.remarks([full, lora]) == [f"{said} the full length."]
     found[rates.setting(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
-    (part, both) = searched.remarks([full, lora])
+    (part, both) = rate_notes.remarks([full, lora])
     assert part == "Learning rate searched on shorter training runs: Full fine-tuning."
     assert "Full fine-tuning (E2E): 2e-05 at a quarter of the length, 2e-05 at 40 % of the length; LoRA" in both
 

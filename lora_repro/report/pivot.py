@@ -155,7 +155,7 @@ class Pivot:
         notes = list(self.remarks)
         if not shown:
             notes.append("No cell of this table has been run under the present protocol yet: only the paper's values are shown.")
-        notes += [*searched.remarks([run.cell for run in shown]), *shortened.remarks(shown)]
+        notes += [*rate_notes.remarks([run.cell for run in shown]), *truncation_notes.remarks(shown)]
         notes.append(
             "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "
             "never means 0."

@@ -73,7 +73,7 @@ def _tests(names: Sequence[str], _: report_json.Answer) -> tuple[bool, str]:
     return not missing and bool(names), ", ".join(f"`{name}`{' is missing' if name in missing else ''}" for name in names)
 
 
-def _command(verb: str, _: answers.Answer) -> tuple[bool, str]:
+def _command(verb: str, _: report_json.Answer) -> tuple[bool, str]:
     return verb in cli.VERBS, f"`python -m lora_repro {verb}`{'' if verb in cli.VERBS else ' does not exist'}"
 
 
