@@ -20,10 +20,10 @@ COUNTS = (1000, 10_000)
 RENDER = """
 import sys
 from pathlib import Path
-from lora_repro.config import remembered
-from lora_repro.report import everything
-remembered.CACHE = Path(sys.argv[2])
-sys.exit(everything.main([], Path(sys.argv[1])))
+from lora_repro.config import compose_cache
+from lora_repro.report import render
+compose_cache.CACHE = Path(sys.argv[2])
+sys.exit(render.main([], Path(sys.argv[1])))
 """
 
 
