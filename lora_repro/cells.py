@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lora_repro.config import rates
-from lora_repro.config.compose import compose, known, resolved, starts_of, sweep_jobs
+from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_root
@@ -73,7 +73,7 @@ class Cell:
     @property
     def search(self) -> dict[str, Any] | None:
         """The trials that chose this run's learning rate; None if there were none or the rate is given."""
-        return rates.found(str(self.asked["profile_name"]), rates.setting(self.asked)) if self.guess else None
+        return rates.found(str(self.asked["profile_name"]), rates.setting_signature(self.asked)) if self.guess else None
 
     @property
     def unsearched(self) -> bool:
@@ -127,7 +127,7 @@ def with_starts(found: Sequence[Cell]) -> list[Cell]:
     return unique([*first, *found])
 
 
-def varied(found: Sequence[Cell]) -> list[str]:
+def varying_axes(found: Sequence[Cell]) -> list[str]:
     """The axes on which these cells differ."""
     keys = dict.fromkeys(key for cell in found for key in cell.axes)
     return [key for key in keys if len({str(cell.axes[key]) for cell in found if key in cell.axes}) > 1]
@@ -139,7 +139,7 @@ def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:
     return run.cell(whole(config.seed), {})
 
 
-def asks(config: DictConfig) -> bool:
+def row_has_seed(config: DictConfig) -> bool:
     """Whether the row asks for this seed. Raises UserError for a seed that is no whole number, or an experiment without rows."""
     _check_named(config)
     return bool(whole(config.seed) < config.row.seeds)
@@ -205,7 +205,7 @@ def _run(command: tuple[str, ...]) -> _Run:
         return _plain(compose(list(command)), command)
 
     elsewhere = any(item.startswith("paths.runs=") for item in command)  # a temporary folder: not worth remembering
-    return _of(plain() if elsewhere else known(("run", *command), plain), command)
+    return _of(plain() if elsewhere else cached_values(("run", *command), plain), command)
 
 
 def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     asked, guess = plain["asked"], plain["guess"]
     check_root(asked)  # cached values must suit today's code
     if guess is not None:
-        asked["train"]["lr"] = rates.chosen(asked, guess)  # and follow today's trials
+        asked["train"]["lr"] = rates.chosen_rate(asked, guess)  # and follow today's trials
     row = asked["row"]
     if not row["table"]:
         row["name"], row["label"] = asked["method"]["name"], own_title(asked["method"]["name"], command)

@@ -80,20 +80,20 @@ RED, GREEN, YELLOW = "31", "32", "33"
 def main(arguments: Sequence[str] | None = None) -> int:
     """`lora-repro <arguments>`: answer --help, or import the verb's module and run it. Returns the exit code."""
     if arguments is None:  # a process of its own
-        heed_signals()
+        install_signal_handlers()
         print_anywhere()
     try:
         code = _main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # here, where a closed pipe (`| head`) can still be handled
         return code
     except errors.UserError as error:
-        return failed(error)
+        return report_error(error)
     except KeyboardInterrupt as stop:
-        return interrupted(stop)
+        return report_interrupt(stop)
 
 
 def _main(arguments: Sequence[str]) -> int:
-    verb, *rest = taken(arguments) or ["--help"]
+    verb, *rest = apply_common_options(arguments) or ["--help"]
     if verb in HELP:
         print(fitted(overview()))
         return 0
@@ -102,7 +102,7 @@ def _main(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
-        return failed(errors.UserError(f"no command {verb!r}; {said}"))
+        return report_error(errors.UserError(f"no command {verb!r}; {said}"))
     if HELP & set(rest):
         print(fitted(help_of(VERBS[verb])))
         return 0
@@ -110,18 +110,18 @@ def _main(arguments: Sequence[str]) -> int:
     return int(import_module(VERBS[verb]).main(rest))
 
 
-def begin(name: str) -> None:
+def apply_options_early(name: str) -> None:
     """For `python -m lora_repro.run`, which bypasses `main`: if `name` is `__main__`, apply the options of every command and
     answer --help before that module's other imports, which take seconds.
     """
     if name != "__main__":
         return
-    heed_signals()
+    install_signal_handlers()
     print_anywhere()
     try:
-        sys.argv[1:] = taken(sys.argv[1:])
+        sys.argv[1:] = apply_common_options(sys.argv[1:])
     except errors.UserError as error:
-        sys.exit(failed(error))
+        sys.exit(report_error(error))
     if HELP & set(sys.argv[1:]):
         print(fitted(help_of(VERBS["run"])))
         sys.exit(0)
@@ -134,7 +134,7 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="replace")
 
 
-def taken(arguments: Sequence[str]) -> list[str]:
+def apply_common_options(arguments: Sequence[str]) -> list[str]:
     """Apply the options of every command and return the other arguments. Raises UserError for an option without its value."""
     left = []
     given = iter(arguments)
@@ -173,14 +173,14 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except BrokenPipeError:
             raise  # nobody reads the output any more
         except (errors.UserError, OSError) as error:
-            return failed(error)
+            return report_error(error)
         except KeyboardInterrupt as stop:
-            return interrupted(stop)
+            return report_interrupt(stop)
 
     return guarded
 
 
-def heed_signals() -> None:
+def install_signal_handlers() -> None:
     """From here on SIGTERM unwinds the stack as Ctrl-C does; either prints one line and exits with its code, even in imports."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -190,7 +190,7 @@ def heed_signals() -> None:
         if isinstance(error, BrokenPipeError):
             os._exit(141)  # as a shell counts SIGPIPE
         if isinstance(error, KeyboardInterrupt):
-            code = interrupted(error)
+            code = report_interrupt(error)
             sys.stdout.flush()
             os._exit(code)  # Python would die of the signal; nothing is open yet
         sys.__excepthook__(kind, error, trace)
@@ -200,7 +200,7 @@ def heed_signals() -> None:
         signal.signal(signal.SIGTERM, terminate)
 
 
-def interrupted(stop: KeyboardInterrupt) -> int:
+def report_interrupt(stop: KeyboardInterrupt) -> int:
     """Say which signal stopped the command; returns its exit code."""
     what = "SIGTERM" if isinstance(stop, errors.Terminated) else "Ctrl-C"
     said = f"stopped by {what}; run the same command again to resume"
@@ -291,7 +291,7 @@ def warn(text: str) -> None:
     _warned.add(text)
 
 
-def unmirrored(arguments: Sequence[str], what: str) -> None:
+def warn_ignored_tracker(arguments: Sequence[str], what: str) -> None:
     """If a tracker was asked for, say that `tracker=` has no effect on a command that starts no run."""
     if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
         say(f"tracker= has no effect here: {what} are not mirrored, only runs")
@@ -370,7 +370,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\033[{colour}m{text}\033[0m"
 
 
-def failed(error: errors.UserError | OSError) -> int:
+def report_error(error: errors.UserError | OSError) -> int:
     """Print `error: <line>` on stderr, with `--verbose` its traceback too; returns the exit code (2 for an OSError)."""
     if verbose():
         traceback.print_exception(error, file=sys.stderr)

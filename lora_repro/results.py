@@ -21,7 +21,7 @@ from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
-from lora_repro.records.record import agree, defect, load_records
+from lora_repro.records.record import check_same_config, defect, load_records
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
@@ -46,7 +46,7 @@ class Store:
         """The record of a cell. Raises UserError if the record was asked for something else than the cell."""
         found = self.records[cell.signature]
         if cell.signature not in self._agreed:
-            agree(found, cell.asked)
+            check_same_config(found, cell.asked)
             self._agreed.add(cell.signature)
         return found
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from lora_repro import cli
 
-cli.begin(__name__)  # --help does not wait for the imports below
+cli.apply_options_early(__name__)  # --help does not wait for the imports below
 
 import atexit
 import errno
@@ -32,14 +32,14 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.analysis.forgetting import general_loss
-from lora_repro.cells import asks, cell_of, own_title
+from lora_repro.cells import cell_of, own_title, row_has_seed
 from lora_repro.config.compose import (
-    asked_of,
     build,
     compose,
     hydra_program,
     job_overrides,
     resolved,
+    resolved_with_starts,
     starts_of,
     unswept,
 )
@@ -48,7 +48,7 @@ from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.metrics import jvm
 from lora_repro.records import provenance, record
-from lora_repro.records.disk import sweep as sweep_temporaries
+from lora_repro.records.disk import remove_temporaries as sweep_temporaries
 from lora_repro.stages import (
     Adapted,
     Answers,
@@ -64,7 +64,7 @@ from lora_repro.stages import (
 from lora_repro.sweep import gpus, supervise
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.launch import sweep, wants_sweep
-from lora_repro.sweep.run_summary import landed
+from lora_repro.sweep.run_summary import summary_line
 from lora_repro.tasks.base import AbstractTask, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
@@ -85,7 +85,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     `overrides`: those that composed `config`; the runs that it starts from, if any, are composed with them too.
     """
-    asked = asked_of(config, overrides)
+    asked = resolved_with_starts(config, overrides)
     if not asked["row"]["table"]:
         asked["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
     name = record.signature(asked)
@@ -188,13 +188,13 @@ def measure(
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))
         if ranks.first and test and (trained is None or trained.status == "finished"):
-            if before := resume_files.answers(folder):
+            if before := resume_files.load_answers(folder):
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
                 how = (data.max_length, settings.precision, label, subset(splits.train, data.shots, config.seed))
                 answers = answer(model.backbone, method, objective, test, *how)
-                resume_files.keep_answers(folder, vars(answers))
+                resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:
         outputs, test = task.human(test)
@@ -321,17 +321,17 @@ QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-comp
 def job(config: DictConfig) -> None:
     """The one run that a command line asks for. A mistake becomes one line and an exit code."""
     try:
-        if not asks(config):
+        if not row_has_seed(config):
             name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
             raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
         cell = cell_of(config, job_overrides())
         before = record.find(cell.folder, cell.asked) is not None
         found = run(config, job_overrides())
         if Ranks.here(config.device).first:
-            print(landed(found, cell, before), flush=True)
+            print(summary_line(found, cell, before), flush=True)
     except UserError as error:
-        supervise.confess(error)
-        sys.exit(cli.failed(error))
+        supervise.record_failure(error)
+        sys.exit(cli.report_error(error))
 
 
 @cli.command
@@ -351,7 +351,7 @@ def started(arguments: Sequence[str]) -> int:
             raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
         check_writable(Path(plain["paths"]["runs"]))
         check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
-        if said := gpus.fallen_back(config.device, config.profile_name):
+        if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
             cli.say(said)
         if many:
             announce(list(arguments))

@@ -211,7 +211,7 @@ def learn(
         with deferred():  # a signal after the last step waits until the weights are saved
             trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
             if ranks.first:
-                resume_files.keep(folder, trainable.saved, trained)
+                resume_files.save_trained(folder, trainable.saved, trained)
     if model.observer and trained.status == "finished" and ranks.first:
         model.observer.finish(trained.steps)
     return trained

@@ -112,7 +112,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty results/ in which learning rates are looked up; compositions are not cached beyond the test."""
-    remembered = (cells._run, compose.composed)
+    remembered = (cells._run, compose.compose_cached)
     for place in ("RESULTS", "SHIPPED"):
         monkeypatch.setattr(rates, place, tmp_path / "results")
     for one in remembered:

@@ -378,8 +378,8 @@ def test_every_size_of_model_is_searched_beside_its_twin() -> None:
 
 def test_what_is_said_before_it_starts() -> None:
     said = "each row runs at most 6 of the 13 values of row.d (binary search)"
-    assert bisect.saved(declared()) == said
-    assert bisect.saved([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
+    assert bisect.search_note(declared()) == said
+    assert bisect.search_note([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
 
 
 def test_a_value_that_suffices_below_one_that_does_not_is_no_answer() -> None:

@@ -11,7 +11,7 @@ import torch
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic, calibrate
 from lora_repro.costs.forecast import forecast
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.workload import workload
 from lora_repro.stages import backbone_of
 
@@ -31,7 +31,7 @@ def test_speed_is_operations_over_time(
 ) -> None:
     task = ["task=sentiment"] if backbone == "random_bert" else []
     config = compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task])
-    found = frame(backbone_of(config), build(config.method))
+    found = build_meta_model(backbone_of(config), build(config.method))
     work, _ = workload(config, found, build(config.task).load(None))
     work = replace(work, micro=2)
     steps = []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.cells import cells, unique, varied, with_starts
-from lora_repro.config.compose import CONF, asked_of, compose, resolved
+from lora_repro.cells import cells, unique, varying_axes, with_starts
+from lora_repro.config.compose import CONF, compose, resolved, resolved_with_starts
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
 from lora_repro.results import ROOT, declared_cells, frame, runs_folder
@@ -45,7 +45,7 @@ def test_a_run_brings_the_run_that_it_starts_from() -> None:
     asked = ["experiment=glue", "row/glue=lora", "profile=paper", "backbone=roberta_base", "seed=0"]
     (rte,) = cells([*asked, "task=rte"])
     assert [start.task for start in rte.starts] == ["mnli"] and rte.asked["starts_from"] == [rte.starts[0].signature]
-    assert rte.asked == asked_of(compose(list(rte.overrides)), rte.overrides)
+    assert rte.asked == resolved_with_starts(compose(list(rte.overrides)), rte.overrides)
     alone = with_starts([rte])
     assert [cell.asked["task"]["name"] for cell in alone] == ["mnli", "rte"]
     assert alone[0].folder in {cell.folder for cell in cells([*asked, "task=mnli"])}
@@ -57,7 +57,7 @@ def test_a_run_brings_the_run_that_it_starts_from() -> None:
 def test_a_cell_is_what_its_overrides_compose_to_at_every_place() -> None:
     found = cells(["experiment=low_data", "profile=paper", "row/low_data=lora,full", "paths.runs=/r"], every_seed=True)
     assert {(cell.row.name, cell.seed) for cell in found} == {(row, seed) for row in ("lora", "full") for seed in (0, 1, 2)}
-    assert list(found[0].axes) == ["backbone", "task", "data.n_train"] and varied(found) == ["data.n_train"]
+    assert list(found[0].axes) == ["backbone", "task", "data.n_train"] and varying_axes(found) == ["data.n_train"]
     for cell in found[::5]:
         alone = resolved(compose(list(cell.overrides)))
         assert cell.asked == alone and str(cell.folder) == f"/r/paper/{signature(alone)}"
@@ -66,8 +66,8 @@ def test_a_cell_is_what_its_overrides_compose_to_at_every_place() -> None:
 
 def test_a_run_met_at_several_places_is_one_and_told_by_none_of_them() -> None:
     found = cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full"])
-    assert len(found) == 4 and len(runs := unique(found)) == 3 and varied(runs) == ["row.rank"]
-    assert sorted(run.titled(varied(runs)) for run in runs) == ["full", "lora_q row.rank=1", "lora_q row.rank=32"]
+    assert len(found) == 4 and len(runs := unique(found)) == 3 and varying_axes(runs) == ["row.rank"]
+    assert sorted(run.titled(varying_axes(runs)) for run in runs) == ["full", "lora_q row.rank=1", "lora_q row.rank=32"]
 
 
 def test_seeds_are_those_of_the_command_line_then_the_sweep_s_or_all_that_a_row_asks_for() -> None:

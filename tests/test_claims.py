@@ -644,7 +644,7 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     searches: dict[str, Any] = {f"b-{task}": {"chosen": 1e-3, "edge": None} for task in "xyz"}
     searches |= {f"a-{task}": {"chosen": rate, "edge": None} for task, rate in zip("xyz", chosen, strict=True)}
     searches["a-z"]["edge"] = edge
-    monkeypatch.setattr("lora_repro.config.rates.setting", lambda asked: asked["key"])
+    monkeypatch.setattr("lora_repro.config.rates.setting_signature", lambda asked: asked["key"])
     monkeypatch.setattr(Cell, "search", property(lambda cell: searches.get(cell.asked["key"])))
     cells = []
     for row, task in itertools.product("abc", "xyz"):

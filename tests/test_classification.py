@@ -21,7 +21,7 @@ from lora_repro.data import Batch, Encoded, Rows, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.prompt_tuning import PromptTuning
-from lora_repro.objectives.base import said_of_positions
+from lora_repro.objectives.base import position_keywords
 from lora_repro.objectives.classification import (
     HALVES,
     Classification,
@@ -432,7 +432,7 @@ def test_what_each_pooling_reads_of_virtual_slots() -> None:
         batch = collate(rows, backbone.pad)
         with torch.no_grad():
             features = features_of(backbone, batch)
-            said = said_of_positions(backbone, batch)
+            said = position_keywords(backbone, batch)
             hidden = backbone.hidden(batch.ids, batch.attention, token_type_ids=batch.segments, **said)
             for b, row in enumerate(rows):
                 every, text = hidden[b, : len(row.ids)], [place for place, slot in enumerate(row.virtual) if slot < 0]

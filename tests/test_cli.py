@@ -111,7 +111,7 @@ def test_a_profile_that_nobody_has_is_not_answered_with_run_something_first(tmp_
     for given in (["publish", "profile=labtop"], ["runs", "profile=labtop", f"paths.runs={tmp_path}"]):
         done = call("-m", "lora_repro", *given)
         assert (done.returncode, done.stderr) == (2, "error: no profile 'labtop'; did you mean laptop?\n")
-    assert hydra_errors.nothing_of("smoke", "run something first") == "run something first"
+    assert hydra_errors.empty_profile_message("smoke", "run something first") == "run something first"
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
@@ -132,10 +132,10 @@ def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch
     monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
     monkeypatch.setenv(cli.VARIABLE, "")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    monkeypatch.setattr(cli, "heed_signals", lambda: None)  # the handlers of this process stay its own
-    cli.begin("lora_repro.run")  # imported, not started
+    monkeypatch.setattr(cli, "install_signal_handlers", lambda: None)  # the handlers of this process stay its own
+    cli.apply_options_early("lora_repro.run")  # imported, not started
     assert f"--{level}" in sys.argv
-    cli.begin("__main__")
+    cli.apply_options_early("__main__")
     assert sys.argv == ["run.py", "seed=1"] and os.environ[cli.VARIABLE] == level
     assert (cli.quiet(), cli.verbose()) == (level == "quiet", level == "verbose")
     assert os.environ.pop("TQDM_DISABLE", None) == ("1" if level == "quiet" else None)
@@ -153,18 +153,18 @@ def test_quiet_leaves_notes_out_and_verbose_adds_the_traceback(
     try:
         raise Busy("elsewhere")
     except Busy as error:
-        assert cli.failed(error) == 75
+        assert cli.report_error(error) == 75
         assert "Traceback" in (said := capsys.readouterr().err) and said.endswith("error: elsewhere\n")
         monkeypatch.delenv(cli.VARIABLE)
-        assert cli.failed(error) == 75
+        assert cli.report_error(error) == 75
     assert capsys.readouterr().err == "error: elsewhere\n"
 
 
 def test_a_tracker_that_has_no_effect_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(cli.VARIABLE, raising=False)
-    cli.unmirrored(["seed=1", "tracker=none"], "trials")
+    cli.warn_ignored_tracker(["seed=1", "tracker=none"], "trials")
     assert capsys.readouterr().out == ""
-    cli.unmirrored(["seed=1", "tracker=wandb"], "trials")
+    cli.warn_ignored_tracker(["seed=1", "tracker=wandb"], "trials")
     assert capsys.readouterr().out == "tracker= has no effect here: trials are not mirrored, only runs\n"
 
 
@@ -211,7 +211,7 @@ def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> Non
 
 def test_a_setting_is_no_package_to_trust() -> None:
     with pytest.raises(UserError, match="--trust needs a package, and row/e2e=lora is not one"):
-        cli.taken(["--trust", "row/e2e=lora", "seed=0"])
+        cli.apply_common_options(["--trust", "row/e2e=lora", "seed=0"])
 
 
 def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
@@ -256,17 +256,17 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         monkeypatch.setenv(name, "")
     with pytest.raises(UserError, match="no method 'mine'"):
         compose(["method=mine"])
-    assert cli.taken(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
+    assert cli.apply_common_options(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
     config = compose(["method=mine"])
     assert config.method.name == "mine" and "mine" in cli.help_of("lora_repro.run").split()
     with pytest.raises(UserError, match="if it is yours: --trust fractions"):
         build(config.method)
-    assert cli.taken(["--trust=fractions"]) == []
+    assert cli.apply_common_options(["--trust=fractions"]) == []
     assert target(config.method) is Fraction
     with pytest.raises(UserError, match=r"not a class of lora_repro or fractions"):
         target({"_target_": "fractions.math.gcd"})
     with pytest.raises(UserError, match="needs a folder, and nowhere is not one"):
-        cli.taken(["--config-dir", "nowhere"])
+        cli.apply_common_options(["--config-dir", "nowhere"])
 
 
 @pytest.mark.parametrize("arguments", [["runs", "--al"], ["rubric", "extra"], ["sweep", "--emit", "foo"], ["export"]])

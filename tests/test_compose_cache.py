@@ -29,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def forget() -> None:
     """As if this were another process."""
-    for kept in (composing._chosen, composing._axes, composing.composed, cells._run, compose_cache._home):
+    for kept in (composing._chosen, composing._axes, composing.compose_cached, cells._run, compose_cache._home):
         kept.cache_clear()
 
 
@@ -46,7 +46,7 @@ def plain(config: DictConfig) -> object:
 
 
 def test_what_is_remembered_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(composing, "known", lambda asked, make: make())
+    monkeypatch.setattr(composing, "cached_values", lambda asked, make: make())
     hydra, jobs = plain(composing.compose(ASKED)), composing.sweep_jobs(["experiment=rank", "profile=mini"])
     monkeypatch.undo()
     forget()
@@ -113,7 +113,7 @@ def test_a_remembered_run_takes_the_rate_that_is_searched_today(unsearched: Path
     (before,) = cells.cells(asked)
     assert before.unsearched and before.asked["train"]["lr"] == before.guess
     forget()
-    path = rates.path_of("mini", rates.setting(before.asked))
+    path = rates.trials_path("mini", rates.setting_signature(before.asked))
     write_json(path, {"schema": record.SCHEMA, "chosen": 0.125})
     (after,) = cells.cells(asked)
     assert after.asked["train"]["lr"] == 0.125 and after.signature != before.signature and not after.unsearched

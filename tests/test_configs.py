@@ -176,7 +176,8 @@ def test_below_the_paper_s_scale_sentence_tasks_choose_by_score_and_look_equally
 def test_precedence_component_row_profile_search_command_line(unsearched: Path) -> None:
     lora = ["experiment=e2e", "row/e2e=lora", "profile=laptop"]
     assert resolved(*lora)["train"]["lr"] == 6e-3  # the row's
-    path = rates.path_of("laptop", rates.setting(resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")))
+    same_setting = resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")
+    path = rates.trials_path("laptop", rates.setting_signature(same_setting))
     write_json(path, {"schema": SCHEMA, "chosen": 0.054})
     assert resolved(*lora)["train"]["lr"] == 0.054
     assert resolved(*lora, "train.lr=1e-9")["train"]["lr"] == 1e-9
@@ -199,7 +200,7 @@ def test_a_published_search_is_of_committed_code_bracketed_or_says_so(path: Path
         trials, seeds = search["trials"], search.get("seeds", 1)
         at = [trials[first : first + seeds] for first in range(0, len(trials), seeds)]  # a rate's trials, one a seed
         assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at)
-        done = {place: tune.mean_badness(group, search["by"]) for place, group in enumerate(at)}
+        done = {place: tune.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
         best = min(done, key=lambda place: (done[place], place))
         assert at[best][0]["lr"] == search["chosen"] and search["edge"] == tune.edge(done)
         assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.data import collate
 from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_h import AdapterH
@@ -63,7 +63,7 @@ def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_a_training_step_costs_what_torch_counts(architecture: str, method: AbstractMethod) -> None:
-    o = frame(spec(architecture), method).outline
+    o = build_meta_model(spec(architecture), method).outline
     scored = LENGTH - PROMPT
     expected = ROWS * (arithmetic.forward(o, LENGTH, scored) + arithmetic.backward(o, LENGTH, scored))
     # In a frozen base the lowest of the blocks needs no gradient of its own input, and so a part of one backward pass less.
@@ -74,7 +74,7 @@ def test_a_training_step_costs_what_torch_counts(architecture: str, method: Abst
 
 def test_full_costs_three_forward_passes_a_frozen_base_two_and_a_probe_one() -> None:
     def ratio(method: AbstractMethod) -> float:
-        o = frame(spec("gpt2"), method).outline
+        o = build_meta_model(spec("gpt2"), method).outline
         o = replace(o, head_matrix=0, width=0)  # matrices of the blocks alone
         return arithmetic.backward(o, LENGTH, 0) / arithmetic.forward(replace(o, added=0), LENGTH, 0)
 
@@ -135,7 +135,8 @@ def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
 @pytest.mark.parametrize("double, bits", [(True, 4.127), (False, 4.5)])
 def test_quantised_matrices_take_their_codes_and_all_else_floats(double: bool, bits: float) -> None:
     plain = spec("gpt2")
-    floats, codes = (frame(one, Lora(rank=2)).outline for one in (plain, replace(plain, quantise="nf4", double_quantise=double)))
+    quantised = replace(plain, quantise="nf4", double_quantise=double)
+    floats, codes = (build_meta_model(one, Lora(rank=2)).outline for one in (plain, quantised))
     values = floats.layers * floats.block
     assert codes == replace(floats, quantised=values, bits=codes.bits) and codes.bits == pytest.approx(bits, abs=1e-3)
     for size, kept in ((4, 4), (2, 4 + 2)):  # in 16 bits floats have a rounded copy, codes none
@@ -156,13 +157,13 @@ def test_disk_and_time() -> None:
 
 
 def test_an_untuned_method_trains_nothing() -> None:
-    o = frame(spec("gpt2"), Untuned()).outline
+    o = build_meta_model(spec("gpt2"), Untuned()).outline
     assert (o.trained, o.depth, o.added, o.weights) == (0, 0, 0, 0)
 
 
 def test_the_counter_sees_the_attention_it_should() -> None:
     """Without its quadratic term the formula would be off by more than the tolerance above."""
-    o = frame(spec("gpt2"), Full()).outline
+    o = build_meta_model(spec("gpt2"), Full()).outline
     with torch.no_grad():
         assert arithmetic.forward(o, 24, 0) > 1.05 * arithmetic.forward(replace(o, width=0), 24, 0)
 

@@ -14,7 +14,7 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.report import list_runs
 from lora_repro.sweep.launch import in_order
-from lora_repro.sweep.run_summary import duration, landed
+from lora_repro.sweep.run_summary import duration, summary_line
 from lora_repro.sweep.run_summary import measured as measured_of
 
 
@@ -37,19 +37,20 @@ def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     cell = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
     here = f"runs/smoke/{cell.signature}"
-    assert landed(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {here}"
+    assert summary_line(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {here}"
     asked = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
     same = replace(cell, asked=asked, folder=tmp_path / "x")
-    assert landed(record(), same, again=True) == "LoRA, e2e, seed 0: finished already recorded  bleu 68.3 (paper: 70.4)  x"
+    assert summary_line(record(), same, again=True) == "LoRA, e2e, seed 0: finished already recorded  bleu 68.3 (paper: 70.4)  x"
     twin = replace(same, asked={**asked, "backbone": {**asked["backbone"], "pretrained": False}})
-    assert landed(record(), twin) == "LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  x"  # the paper has none of random weights
-    assert landed(record(None), same) == "LoRA, e2e, seed 0: finished in 92 s  x"
+    # the paper has no score of random weights
+    assert summary_line(record(), twin) == "LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  x"
+    assert summary_line(record(None), same) == "LoRA, e2e, seed 0: finished in 92 s  x"
     glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
     measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
-    assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in landed(measured, glue)
+    assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in summary_line(measured, glue)
     rank = next(cell for cell in cells(["experiment=rank", "profile=smoke"]) if "row.rank" in cell.axes)
     told = f"{rank.row.label}, row.rank={rank.axes['row.rank']}, {rank.task}, seed 0: "
-    assert landed(record(None), rank).startswith(told)
+    assert summary_line(record(None), rank).startswith(told)
     low = {"measured": {"scores": {"bleu": 2.475e-19, "nist": 1.0}}}
     assert measured_of(low, cell) == "bleu 0.0" and measured_of({"measured": {}}, cell) == ""
     assert [duration(s) for s in (90, 600, 7199, 7200)] == ["90 s", "10 min", "120 min", "2.0 h"]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
-from lora_repro.config.compose import CONF, asked_of, build, compose, resolved, sweep_jobs
+from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
@@ -300,11 +300,11 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
             config.train.epochs = 2
         return config
 
-    compose_module.composed.cache_clear()
+    compose_module.compose_cached.cache_clear()
     monkeypatch.setattr(compose_module, "compose", changed)
-    again = asked_of(plain(cell), cell)
+    again = resolved_with_starts(plain(cell), cell)
     assert again["starts_from"] != source and record.signature(again) != found["signature"]
-    compose_module.composed.cache_clear()
+    compose_module.compose_cached.cache_clear()
 
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:

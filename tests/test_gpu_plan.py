@@ -50,7 +50,7 @@ def test_every_card_has_its_figures_and_faster_ones_cost_fewer_hours() -> None:
     for name in _known():
         chosen = card(name)
         assert chosen.source and 0 < chosen.fp32 < chosen.half and chosen.memory >= 16
-        seconds[name] = sum(line.seconds for line in plan.lines(cells([*ASKED, "train.batch_size=512"]), chosen))
+        seconds[name] = sum(line.seconds for line in plan.plan_runs(cells([*ASKED, "train.batch_size=512"]), chosen))
     assert sorted(seconds, key=seconds.__getitem__) == ["h100", "a100", "4090", "t4"]
 
 
@@ -59,17 +59,18 @@ def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path
     shown = capsys.readouterr().out
     (lora,) = [line.split() for line in shown.splitlines() if line.startswith("lora ")]
     (full,) = [line.split() for line in shown.splitlines() if line.startswith("full ")]
-    made = plan.lines(cells(ASKED), card("a100"))
+    made = plan.plan_runs(cells(ASKED), card("a100"))
     hours = sum(line.seconds for line in made if line.cell.row.name == "lora") / 3600
     assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == gpu_plan.figure(hours)
     assert full[9] == "0" and lora[9] == gpu_plan.figure(3 * 4 * 393216 / 1e9)
-    (asked,) = gpu_plan.rows(plan.lines(cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"]), card("a100")))[1:]
+    kept = cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"])
+    (asked,) = gpu_plan.rows(plan.plan_runs(kept, card("a100")))[1:]
     assert asked[9] == gpu_plan.figure(3 * 4 * 354823168 / 1e9)
     assert "NVIDIA A100" in shown and "stated, not measured" in shown and "are free" not in shown
 
 
 def test_what_does_not_fit_the_card_is_said() -> None:
-    made = plan.lines(cells(ASKED), card("t4"))
+    made = plan.plan_runs(cells(ASKED), card("t4"))
     assert not any("do not fit" in text for text in plan.totals(made, card("t4")))
     small = replace(card("t4"), memory=5.0)
     assert any("do not fit in the GPU's 5 GB: full;" in text for text in plan.totals(made, small))

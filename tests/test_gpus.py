@@ -36,13 +36,13 @@ def test_cards_are_counted_without_the_driver_where_no_variable_lists_them(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpus.listed() == []
+    assert gpus.visible_gpus() == []
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)  # a container without nvidia-smi
-    assert gpus.listed() == ["0", "1", "2"]
+    assert gpus.visible_gpus() == ["0", "1", "2"]
     program = tmp_path / "nvidia-smi"
     program.write_text('#!/bin/sh\necho "GPU 0: A100 (UUID: x)"\necho "  MIG 1g"\necho "GPU 1: A100 (UUID: y)"\n')
     program.chmod(0o755)
-    assert gpus.listed() == ["0", "1"]
+    assert gpus.visible_gpus() == ["0", "1"]
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_no_two_runs_of_a_sweep_meet_on_one_card(
         for cell in found:
             launch = cell.asked["launch"]
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
-            parallel.do(lambda cell=cell, how=how: supervise.start("x", [], cell.folder, *how))  # type: ignore[misc]
+            parallel.submit(lambda cell=cell, how=how: supervise.start("x", [], cell.folder, *how))  # type: ignore[misc]
     assert sorted(most) == ["0", "1", "2", "3"] and max(most.values()) == at_once
 
 
@@ -117,8 +117,9 @@ def test_a_run_on_a_named_card_locks_it_and_one_on_the_cpu_none(four: None) -> N
 
 def test_falling_back_to_the_cpu_is_said_where_a_gpu_was_to_be_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(gpus, "listed", lambda: ["0", "1"])
-    assert "2 GPUs are here, but torch" in str(gpus.fallen_back("auto", "mini"))
-    assert gpus.fallen_back("cpu", "mini") is None
-    monkeypatch.setattr(gpus, "listed", list)
-    assert gpus.fallen_back("auto", "mini") is None and "takes the CPU" in str(gpus.fallen_back("auto", "paper"))
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: ["0", "1"])
+    assert "2 GPUs are here, but torch" in str(gpus.cpu_fallback_warning("auto", "mini"))
+    assert gpus.cpu_fallback_warning("cpu", "mini") is None
+    monkeypatch.setattr(gpus, "visible_gpus", list)
+    assert gpus.cpu_fallback_warning("auto", "mini") is None
+    assert "takes the CPU" in str(gpus.cpu_fallback_warning("auto", "paper"))

@@ -176,7 +176,7 @@ def test_a_backbone_is_here_whole_or_its_command_is_given(tmp_path: Path, monkey
     assert found.kind == "missing" and found.mend.endswith("-m lora_repro fetch smollm2_135m")
     assert checks.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
     away = compose(["backbone=gpt2_medium"])
-    monkeypatch.setattr("lora_repro.backbone.availability.weights", lambda spec: False)
+    monkeypatch.setattr("lora_repro.backbone.availability.has_weights", lambda spec: False)
     assert checks.backbone(away, reachable=True).ok and checks.backbone(away, reachable=False).kind == "missing"
     assert checks.backbone(compose(["backbone=deberta_v2_xxlarge"]), reachable=True).kind == "note"  # no revision is pinned
 

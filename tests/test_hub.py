@@ -44,11 +44,11 @@ def test_every_backbone_comes_from_the_hub_once(name: str, hub: LocalHub, monkey
     more = ["backbone.head=classification", "backbone.n_labels=2"] if hub_files.BACKBONES[name].get("cls") else []
     more += [] if hub_files.BACKBONES[name]["revision"] else [f"backbone.revision={hub_files.UNPINNED}"]
     asked = spec(name, *more)
-    assert not availability.weights(asked) and availability.tokenizer(asked) is None
+    assert not availability.has_weights(asked) and availability.local_tokenizer(asked) is None
     first = asked.load()
     assert first.n_layers == 2 and any("tree" in line for line in hub.asked)
     assert not [line for line in hub.asked if "README" in line or "tf_model" in line]
-    assert availability.weights(asked) and availability.tokenizer(asked) is not None
+    assert availability.has_weights(asked) and availability.local_tokenizer(asked) is not None
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     again = asked.load()
@@ -69,7 +69,7 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> 
     hub.faults += [Fault("cdn", 500) for _ in range(4)]
     with pytest.raises(NotAvailable, match=r"cannot get openai-community/gpt2-medium at 6dcaa7a9 .*HTTP 500"):
         spec("gpt2_medium").load()
-    assert not availability.weights(spec("gpt2_medium"))
+    assert not availability.has_weights(spec("gpt2_medium"))
     assert spec("gpt2_medium").load().n_layers == 2
 
 
@@ -79,8 +79,8 @@ def test_weights_that_another_program_left_without_words_are_not_a_model(hub: Lo
     for path in (module.model_here(asked.hub_id, asked.revision) or Path()).iterdir():
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
-    assert not availability.weights(asked)
-    assert asked.load().n_layers == 2 and availability.tokenizer(asked) is not None
+    assert not availability.has_weights(asked)
+    assert asked.load().n_layers == 2 and availability.local_tokenizer(asked) is not None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
 from lora_repro.methods._fastfood import Fastfood, hadamard, transformed
 from lora_repro.methods.base import Shape
@@ -123,8 +123,8 @@ def test_the_gradient_is_that_of_the_dense_projection() -> None:
 
 def test_the_docs_say_what_the_released_gradient_is_divided_by() -> None:
     """docs/protocol.md, tensor by tensor of MiniLM-L6: values each, how many, 1 / N, and what each sees of theta."""
-    spec = build(compose(["task=sst2", "backbone=minilm_l6"]).backbone)
-    backbone = frame(replace(spec, head="classification", n_labels=2), IntrinsicDimension(d=1000, released=True)).backbone
+    spec = replace(build(compose(["task=sst2", "backbone=minilm_l6"]).backbone), head="classification", n_labels=2)
+    backbone = build_meta_model(spec, IntrinsicDimension(d=1000, released=True)).backbone
     moved = {module for module in backbone.model.modules() if isinstance(module, Moved)}
     assert all(module.slow == 1 / module.projection.large for module in moved)
     kinds = Counter((p.rows, p.large, min(p.large, p.d)) for p in (module.projection for module in moved))

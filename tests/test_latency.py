@@ -65,7 +65,7 @@ def test_merged_lora_is_merged_into_weights_of_its_own(architecture: str) -> Non
 
 def test_steps_are_timed_on_shared_memory_with_each_row_s_own_trained_parts() -> None:
     plain = tiny_backbone("gpt2")
-    whole, some = latency.twin(plain), latency.twin(plain)
+    whole, some = latency.copy_sharing_memory(plain), latency.copy_sharing_memory(plain)
     trained = [Full().apply(whole).parameters(), Lora(rank=2).apply(some).parameters()]
     assert storages(plain.model) == storages(whole.model) < storages(some.model)
     assert all(parameter.requires_grad for parameter in whole.model.parameters())
@@ -88,7 +88,7 @@ def test_virtual_tokens_come_on_top_of_the_length() -> None:
 
 def test_a_hub_model_is_timed_as_random_weights_of_its_shape() -> None:
     cells = measures.declared("latency", "laptop", ["row/latency=plain"])
-    spec = footprint.shaped(footprint.part(cells[0].asked, "backbone"))
+    spec = footprint.shaped(footprint.build_group(cells[0].asked, "backbone"))
     assert (spec.source, spec.label) == ("random", "GPT-2 medium, random weights") and spec.shape["n_embd"] == 1024
 
 

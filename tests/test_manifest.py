@@ -31,8 +31,8 @@ def test_of_two_hashes_that_a_merge_left_the_file_s_own_stays(text: bytes, left:
     (results / "a.md").write_bytes(text)
     with (results / manifest.NAME).open("a") as file:
         file.writelines(f"{digest}  a.md\n" for digest in (*left, "0" * 64))
-    manifest.note(results, [])
-    assert (manifest.known(results) or {})["a.md"] == left
+    manifest.record_files(results, [])
+    assert (manifest.read_manifest(results) or {})["a.md"] == left
 
 
 def test_every_published_score_is_what_its_predictions_give() -> None:
@@ -98,14 +98,14 @@ def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
     shutil.copy(results / "mini" / "records" / f"{NAME}.json", other)
     with pytest.raises(UserError, match=r"zzz.json was not published"):
         published(results / "mini")
-    manifest.note(results, [other])
+    manifest.record_files(results, [other])
     with pytest.raises(UserError, match=f"is that of {NAME}"):
         published(results / "mini")
     other.unlink()
-    manifest.note(results, [])
+    manifest.record_files(results, [])
     with pytest.raises(UserError, match=r"zzz.json is missing"):  # a note of something else forgets nothing
         published(results / "mini")
-    manifest.note(results, [], removed=[other])
+    manifest.record_files(results, [], removed=[other])
     published(results / "mini")
     (results / manifest.NAME).write_text("x")
     with pytest.raises(UserError, match="is damaged"):
@@ -116,7 +116,7 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
     edited('"bleu": 0.', '"bleu": 1.')(results / "mini" / "records" / f"{NAME}.json")
     (results / "a.md").write_text("a")
     (results / ".a.md.1.tmp").write_text("left by a kill")
-    manifest.note(results, [results / "a.md"])
+    manifest.record_files(results, [results / "a.md"])
     lines = (results / manifest.NAME).read_text().splitlines()
     assert [line[66:] for line in lines] == ["a.md", f"mini/predictions/{NAME}.jsonl", f"mini/records/{NAME}.json"]
     manifest.begin(results)  # which makes the first one and no second
@@ -128,7 +128,7 @@ def noting(results: Path, name: str) -> None:
     for number in range(10):
         path = results / "mini" / "trials" / f"{name}{number}.json"
         path.write_text(name)
-        manifest.note(results, [path])
+        manifest.record_files(results, [path])
 
 
 def test_two_that_write_at_once_lose_no_line_of_each_other(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_two_that_write_at_once_lose_no_line_of_each_other(tmp_path: Path) -> No
         one.start()
     for one in both:
         one.join()
-    assert len(manifest.known(tmp_path) or ()) == 20
+    assert len(manifest.read_manifest(tmp_path) or ()) == 20
     manifest.check_evidence(tmp_path / "mini")
 
 

@@ -14,7 +14,7 @@ from lora_repro.backbone.fetch import backbone_folder
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs.arithmetic import backward
-from lora_repro.costs.meta_model import frame, shape_of
+from lora_repro.costs.meta_model import build_meta_model, shape_of
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.adapter_p import AdapterP
@@ -36,7 +36,7 @@ def test_every_backbone_has_a_shape(name: str) -> None:
 def test_adapters_on_sentences_are_the_nearest_to_lora_s_size(name: str) -> None:
     """RoBERTa large has the paper's own bottlenecks, 16 and 8."""
     spec = replace(build(compose([f"backbone={name}"]).backbone), head="classification", n_labels=2)
-    shape = Shape.of(frame(spec, Untuned()).backbone)
+    shape = Shape.of(build_meta_model(spec, Untuned()).backbone)
     lora = Lora(rank=8).count(shape)
     for adapter, key in ((AdapterP, "adapter_p"), (AdapterH, "adapter_h_small")):
         off = {size: abs(adapter(bottleneck=size).count(shape) - lora) for size in range(1, 33)}
@@ -61,7 +61,7 @@ def test_a_method_counts_as_its_formula_says(backbone: str, name: str) -> None:
     for key in set(sizes) & set(config.method):
         config.method[key] = sizes[key]
     spec, method = build(config.backbone), build(config.method)
-    found = frame(spec, method)
+    found = build_meta_model(spec, method)
     shape = Shape.of(spec.load())
     assert (found.outline.method, found.outline.head) == (method.count(shape), method.count_head(shape))
     assert all(parameter.is_meta for parameter in found.backbone.model.parameters())
@@ -70,7 +70,7 @@ def test_a_method_counts_as_its_formula_says(backbone: str, name: str) -> None:
 
 def test_gpt2_medium_s_lora_without_its_weights() -> None:
     config = compose(["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium"])
-    found = frame(build(config.backbone), build(config.method))
+    found = build_meta_model(build(config.backbone), build(config.method))
     o = found.outline
     assert o.method == 24 * 4 * 2 * (1024 + 1024) == o.added and o.depth == o.layers == 24
     assert o.block == 12 * 1024**2 and o.head_matrix == 50257 * 1024 and o.vocabulary == 50257
@@ -81,7 +81,7 @@ def test_drawing_a_frame_moves_no_random_number() -> None:
     config = compose(["backbone=random_gpt2", "method=prelayer", "method.prefix=3"])
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    frame(build(config.backbone), build(config.method))
+    build_meta_model(build(config.backbone), build(config.method))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -97,14 +97,14 @@ def test_deberta_keeps_its_attention_scores() -> None:
     config = compose(["task=rte", "profile=paper", "backbone=deberta_v2_xxlarge", "method=bitfit"])
     spec = build(config.backbone)
     small = {**spec.shape, "num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 96, "vocab_size": 300}
-    found = frame(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
+    found = build_meta_model(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
     assert found.outline.score_heads == 24 and found.outline.vocabulary == 0 and found.outline.head_trained
 
 
 def test_what_a_method_moves_without_training_it_has_a_gradient() -> None:
     """A run of 16 random directions computes the gradients that full fine-tuning computes, and keeps no moments of them."""
     few, full = (
-        frame(build(config.backbone), build(config.method)).outline
+        build_meta_model(build(config.backbone), build(config.method)).outline
         for config in (compose(["backbone=random_llama", *words]) for words in (
             ["method=intrinsic_dimension", "method.d=16"], ["method=full"]))
     )  # fmt: skip
@@ -118,6 +118,6 @@ def test_a_checkpoint_in_a_folder_has_the_sizes_of_its_config_json(tmp_path: Pat
     spec.load().model.config.save_pretrained(tmp_path)
     here = replace(spec, source="folder", hub_id=str(tmp_path), shape={})
     method = build(compose(["method=lora"]).method)
-    assert frame(here, method).outline == frame(spec, method).outline
+    assert build_meta_model(here, method).outline == build_meta_model(spec, method).outline
     with pytest.raises(UserError, match=r"cannot read the config\.json of folder/nowhere"):
         shape_of(replace(here, hub_id="folder/nowhere"))

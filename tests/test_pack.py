@@ -227,4 +227,4 @@ def test_a_pack_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tune.Ranks, "here", lambda device: SimpleNamespace(size=2, device=CPU))
     config = tune.compose(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"])
     with pytest.raises(UserError, match="one process"):
-        tune.trained_together([(config, tmp_path)])
+        tune.train_trials([(config, tmp_path)])

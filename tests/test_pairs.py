@@ -147,6 +147,6 @@ def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
 ) -> None:
     assert command.main(["gpu"]) == 2 and "gpu needs a GPU" in capsys.readouterr().err
     monkeypatch.setattr(command, "names", lambda: ["gpu"])
-    monkeypatch.setattr(command, "checkout", lambda what: tmp_path)
+    monkeypatch.setattr(command, "checkout_root", lambda what: tmp_path)
     assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
     assert capsys.readouterr().out == "gpu: left out, it needs a GPU and torch finds none here\n"

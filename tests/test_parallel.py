@@ -108,7 +108,7 @@ def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.Monke
     def interrupted() -> None:
         with parallel.side_by_side(2):
             for _ in range(5):
-                parallel.do(start)
+                parallel.submit(start)
             at_work.wait(60)
             raise KeyboardInterrupt
 
@@ -125,13 +125,13 @@ def test_what_a_run_raises_is_raised_at_the_end() -> None:
 
     def ends() -> None:
         with parallel.side_by_side(2):
-            parallel.do(bad)
-            parallel.do(lambda: ended.append(1))
+            parallel.submit(bad)
+            parallel.submit(lambda: ended.append(1))
 
     with pytest.raises(OSError, match="no such thing"):
         ends()
     assert ended == [1]
-    parallel.do(lambda: ended.append(2))  # outside, at once
+    parallel.submit(lambda: ended.append(2))  # outside, at once
     assert ended == [1, 2]
 
 

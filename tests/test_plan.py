@@ -39,7 +39,7 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == []
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.startswith(("lora ", "full "))}
     assert lines["lora"][:6] == ["lora", "e2e", "0", "random_llama", "no", "896"]
-    (line, *_) = (line for line in plan.lines(cells(arguments)) if line.cell.row.name == "lora")
+    (line, *_) = (line for line in plan.plan_runs(cells(arguments)) if line.cell.row.name == "lora")
     assert lines["lora"][6] == f"{line.forecast.tokens:,}" and line.forecast.tokens > 1000
     assert lines["full"][5] == "26,816" and "2 runs, 0 here already" in shown and "downloads: none" in shown
 
@@ -52,7 +52,7 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
 
 def test_a_published_time_of_the_same_device_is_preferred() -> None:
     (cell,) = cells(["experiment=e2e", "row/e2e=lora", "profile=smoke"])
-    (line,) = plan.lines([cell])
+    (line,) = plan.plan_runs([cell])
     assert line.how == "estimated" and line.seconds == line.forecast.seconds
     known = {"where": {"device": "Some CPU, 2 threads"}, "measured": {"wall_seconds": 12.5}}
     assert plan._time(line.forecast, known, "Some CPU, 2 threads") == (12.5, "published")
@@ -65,7 +65,7 @@ def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatc
     known = {asked[0].signature: {"where": {"device": "Some CPU"}, "measured": {"wall_seconds": 12.5}}}
     monkeypatch.setattr(plan.record, "load_records", lambda folder: known)
     monkeypatch.setattr(plan, "device_name", lambda here: "Some CPU")
-    assert [line.how for line in plan.lines(asked)] == ["published", "estimated"]
+    assert [line.how for line in plan.plan_runs(asked)] == ["published", "estimated"]
 
 
 def test_the_paper_s_scale_is_planned_without_weights_or_data(
@@ -93,7 +93,7 @@ def test_what_has_no_single_task_or_moves_every_weight_is_planned(experiment: st
 def test_qlora_is_planned_with_its_weights_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
     asked = ["experiment=qlora", "row/qlora=lora_all,qlora_all", "profile=paper", "backbone=gpt2_medium", "train.precision=fp32"]
-    made = {line.cell.row.name: line.forecast for line in plan.lines(cells(asked))}
+    made = {line.cell.row.name: line.forecast for line in plan.plan_runs(cells(asked))}
     saved = 24 * 12 * 1024**2 * (32 - 4.127) / 8  # the matrices of the blocks, in bits beside float32's
     assert made["lora_all"].memory - made["qlora_all"].memory == pytest.approx(saved, rel=1e-3)
     assert made["lora_all"].total == made["qlora_all"].total and made["lora_all"].trained == made["qlora_all"].trained
@@ -103,11 +103,11 @@ def test_seeds_share_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     kept = plan.forecast
     monkeypatch.setattr(plan, "forecast", lambda *a: asked.append(a) or kept(*a))
-    assert len(plan.lines(cells(["-m", "method=lora", "seed=0,1,2", "profile=smoke"]))) == 3 and len(asked) == 1
+    assert len(plan.plan_runs(cells(["-m", "method=lora", "seed=0,1,2", "profile=smoke"]))) == 3 and len(asked) == 1
 
 
 def test_on_a_narrow_terminal_what_is_the_same_for_all_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = plan.lines(cells(["experiment=e2e", "profile=smoke"]))
+    made = plan.plan_runs(cells(["experiment=e2e", "profile=smoke"]))
     whole = plan.table(made)
     assert max(map(len, whole.splitlines())) > 80 and "all: " not in whole
     monkeypatch.setenv("COLUMNS", "80")
@@ -122,18 +122,18 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["experiment=latency", "profile=smoke"]) == 2
     assert "trains nothing" in capsys.readouterr().err
     with pytest.raises(UserError, match="no such folder"):
-        plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
+        plan.plan_runs(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
 
 
 def test_several_processes_a_run_are_said_not_to_be_counted_in(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]
-    two = plan.totals(plan.lines(cells([*asked, "launch.processes=2"])))
+    two = plan.totals(plan.plan_runs(cells([*asked, "launch.processes=2"])))
     assert any("for one process; launch.processes=2 would share" in text for text in two)
-    assert not any("for one process" in text for text in plan.totals(plan.lines(cells(asked))))
+    assert not any("for one process" in text for text in plan.totals(plan.plan_runs(cells(asked))))
 
 
 def test_what_does_not_fit_the_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = plan.lines(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]))
+    made = plan.plan_runs(cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"]))
     assert not any("the disk is too small" in text for text in plan.totals(made))
     free = plan.shutil.disk_usage(".")._replace(free=made[0].forecast.kept + 1)  # what stays would fit
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: free)
@@ -157,7 +157,7 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
 ) -> None:
     monkeypatch.setattr(detectable, "noise", lambda task, profile: detectable.Noise("mini", 2.3, 52))
     asked = ["experiment=glue", "row/glue=full,lora", "profile=laptop", "task=rte", "tune.length=0.333", f"paths.runs={tmp_path}"]
-    made = plan.lines(cells([*asked, "seed=0,1,2"]))
+    made = plan.plan_runs(cells([*asked, "seed=0,1,2"]))
     said = plan.totals(made)
     (search,) = [text for text in said if text.startswith("learning rates not searched: ")]
     assert search.startswith("learning rates not searched: 2; 3 to 7 trials each of 0.33 of a training add ")
@@ -167,7 +167,7 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
     (least,) = [text for text in said if text.startswith("smallest detectable difference of two rows on rte")]
     # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
     assert least.endswith(": 14.5 points with 3 seeds, by the runs published at mini")
-    (one,) = plan.differences(plan.lines(cells([*asked, "seed=0"])))
+    (one,) = plan.differences(plan.plan_runs(cells([*asked, "seed=0"])))
     assert f": {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (test inputs alone)" in one
 
 

@@ -231,7 +231,8 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
     wanted = prune.asked("smoke")
     results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
-    kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", f"trials/{rates.setting(one.asked)}.json"]
+    searched = f"trials/{rates.setting_signature(one.asked)}.json"
+    kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", searched]
     old = ["predictions/old.jsonl", "records/old.json", f"trials/{one.signature}.json", "updates/old.safetensors"]
     for path in [*kept, *old, "measures/latency.json", "trials/.gitkeep"]:
         (results / "smoke" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +246,7 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
         assert len([path for path in results.rglob("*.*") if path.name not in (manifest.NAME, manifest.LOCK)]) == left
         assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
-    assert len(manifest.known(results) or ()) == 5 and "0 records" in said[-1]
+    assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
     assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2
 
 

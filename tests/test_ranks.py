@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from lora_repro import run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
-from lora_repro.train.loop import TrainConfig, greet
+from lora_repro.train.loop import TrainConfig, check_ranks
 from lora_repro.train.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def test_the_shares_of_a_batch_are_all_of_it_and_differ_by_one_row_at_most(batch
 
 def test_more_ranks_than_rows_are_refused() -> None:
     with pytest.raises(UserError, match=r"3 processes share train\.batch_size=2"):
-        greet(Ranks(CPU, 0, 3), TrainConfig(lr=1, batch_size=2))
+        check_ranks(Ranks(CPU, 0, 3), TrainConfig(lr=1, batch_size=2))
 
 
 def free_port() -> int:

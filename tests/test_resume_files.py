@@ -19,7 +19,7 @@ from lora_repro.data import Rows
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import record
-from lora_repro.records.disk import sweep
+from lora_repro.records.disk import remove_temporaries
 from lora_repro.stages import adapt
 from lora_repro.sweep import launch
 from lora_repro.train import resume_files
@@ -36,7 +36,7 @@ TRAINED = Trained(
 def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
     saved = parameter.detach().clone()
-    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
+    resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
     with torch.no_grad():
         parameter.zero_()
     assert resume_files.restore(tmp_path, {"a": parameter}) == TRAINED
@@ -46,7 +46,7 @@ def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:
 def test_a_damaged_or_foreign_file_means_training_goes_on(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
     assert resume_files.restore(tmp_path, {"a": parameter}) is None
-    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
+    resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
     assert resume_files.restore(tmp_path, {"b": parameter}) is None
     path = tmp_path / resume_files.ADAPTER
     path.write_bytes(path.read_bytes()[:-8])
@@ -57,7 +57,7 @@ def test_a_diverged_training_has_no_dev_loss(tmp_path: Path) -> None:
     diverged = Trained("diverged", 3, math.inf, 0, 10, 0.1, [])
     assert diverged.facts()["dev_loss"] is None
     parameter = nn.Parameter(torch.zeros(1))
-    resume_files.keep(tmp_path, {"a": parameter}, diverged)
+    resume_files.save_trained(tmp_path, {"a": parameter}, diverged)
     found = resume_files.restore(tmp_path, {"a": parameter})
     assert found is not None and found.status == "diverged" and math.isnan(found.dev_loss)
 
@@ -68,13 +68,16 @@ def test_what_is_damaged_is_said_and_not_believed(
     name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
-    resume_files.keep(tmp_path, {"a": parameter}, TRAINED)
-    resume_files.keep_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
-    assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.answers(tmp_path)
+    resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
+    resume_files.save_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
+    assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.load_answers(tmp_path)
     data = (tmp_path / name).read_bytes()
     flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == resume_files.ADAPTER else data.replace(b"1", b"2", 1)
     (tmp_path / name).write_bytes({"flipped": flipped, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
-    found = resume_files.answers(tmp_path) if name == resume_files.ANSWERS else resume_files.restore(tmp_path, {"a": parameter})
+    if name == resume_files.ANSWERS:
+        found = resume_files.load_answers(tmp_path)
+    else:
+        found = resume_files.restore(tmp_path, {"a": parameter})
     assert found is None and f"{name} is damaged" in capsys.readouterr().err
     assert resume_files.leftovers(tmp_path)
     resume_files.clean(tmp_path)
@@ -102,7 +105,7 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
     (cell.folder / resume_files.ANSWERS).write_text("{}")
     monkeypatch.setattr(launch, "job_overrides", lambda: [])
     monkeypatch.setattr(launch.record, "find", lambda *asked: {"status": "finished"})
-    monkeypatch.setattr(launch, "landed", lambda *said, **how: "")
+    monkeypatch.setattr(launch, "summary_line", lambda *said, **how: "")
     with record.lock(cell.folder):  # a process is at it
         launch.tidy(cell.folder)
         assert resume_files.leftovers(cell.folder)
@@ -134,5 +137,5 @@ def test_what_a_killed_write_leaves_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / ".step_00000002.tmp").mkdir()
     for name in (".step_00000002.tmp/state.safetensors", ".best_00000002.safetensors.12.tmp", "best_00000001.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-    sweep(tmp_path)
+    remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["best_00000001.safetensors"]

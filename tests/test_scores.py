@@ -367,13 +367,13 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
     assert rate_notes.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
     assert rate_notes.remarks([given]) == []
-    found[rates.setting(lora.asked)] = {"edge": "high", "length": 0.5}
+    found[rates.setting_signature(lora.asked)] = {"edge": "high", "length": 0.5}
     assert rate_notes.remarks([full, lora]) == [
         "Learning rate not searched but a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
         "Learning rate searched on shorter training runs: LoRA.",
     ]
-    found |= {rates.setting(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
+    found |= {rates.setting_signature(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
     assert rate_notes.remarks([full, lora]) == []
 
 
@@ -385,12 +385,12 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
         kept = [{"length": length, "seeds": seeds, "chosen": chosen} for length, seeds, chosen in made]
         return {"edge": None, "length": made[-1][0], "searches": kept}
 
-    found = {rates.setting(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
-    found[rates.setting(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
+    found = {rates.setting_signature(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
+    found[rates.setting_signature(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
     assert rate_notes.remarks([full, lora]) == [f"{said} the full length."]
-    found[rates.setting(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
+    found[rates.setting_signature(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
     (part, both) = rate_notes.remarks([full, lora])
     assert part == "Learning rate searched on shorter training runs: Full fine-tuning."
     assert "Full fine-tuning (E2E): 2e-05 at a quarter of the length, 2e-05 at 40 % of the length; LoRA" in both

@@ -75,11 +75,11 @@ def test_what_a_run_decides_is_not_tried_again(program: Path, tmp_path: Path, co
 def test_the_reason_of_a_run_is_kept_but_not_that_another_process_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervise.confess(UserError("not supervised"))
+    supervise.record_failure(UserError("not supervised"))
     monkeypatch.setenv(supervise.SUPERVISED, str(tmp_path))
-    supervise.confess(Busy("elsewhere"))
+    supervise.record_failure(Busy("elsewhere"))
     assert supervise.attempts(tmp_path) == {"attempts": 0}
-    supervise.confess(UserError("rank 99 exceeds 32"))
+    supervise.record_failure(UserError("rank 99 exceeds 32"))
     assert supervise.attempts(tmp_path) == {"attempts": 1, "exit": 2, "why": "rank 99 exceeds 32"}
 
 

@@ -281,9 +281,9 @@ def test_a_signal_after_the_last_step_is_heeded_at_the_end(tmp_path: Path, monke
 def test_a_compiled_step_is_not_split_on_a_gpu() -> None:
     gpu = Ranks(torch.device("cuda"))
     with pytest.raises(UserError, match=r"^train\.compile and train\.micro_batch_size cannot be combined on a GPU"):
-        loop.greet(gpu, dataclasses.replace(CONFIG, compile=True, micro_batch_size=2))
+        loop.check_ranks(gpu, dataclasses.replace(CONFIG, compile=True, micro_batch_size=2))
     for config, ranks in (({"compile": True}, gpu), ({"compile": True, "micro_batch_size": 2}, Ranks(torch.device("cpu")))):
-        loop.greet(ranks, dataclasses.replace(CONFIG, **config))
+        loop.check_ranks(ranks, dataclasses.replace(CONFIG, **config))
 
 
 def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(

@@ -20,7 +20,7 @@ from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
 from lora_repro.sweep import search, supervise, tune
-from lora_repro.sweep.trial_sources import begun
+from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 
@@ -65,10 +65,10 @@ def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
 def test_a_trial_is_not_run_twice_and_has_a_seed_that_no_table_reports(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"]
     ((found, made),) = tune.tune(arguments)
-    rates.path_of("smoke", found.name).unlink()
-    monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained again"))
+    rates.trials_path("smoke", found.name).unlink()
+    monkeypatch.setattr(tune, "train_trial", lambda *a: pytest.fail("trained again"))
     assert [again for _, again in tune.tune(arguments)] == [made]
-    asked, _ = tune.shortened(compose([*arguments, "seed=3"]), 0.1)
+    asked, _ = tune.trial_config(compose([*arguments, "seed=3"]), 0.1)
     assert asked.seed == made["seed"] == 1000 and asked.train.lr == 0.1
 
 
@@ -108,7 +108,7 @@ def test_trials_at_chance_bracket_nothing(
         scores = {"dev_scores": [(4, score)], "code": {"dirty": False}}
         return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tune, "trained_at", trained_at)
+    monkeypatch.setattr(tune, "train_trial", trained_at)
     asked = "experiment=glue row/glue=lora profile=mini task=entailment".split()
     ((search, made),) = tune.tune([*asked, f"paths.runs={elsewhere / 'runs'}"])
     n = 200  # held-out rows, of which 105 have one answer
@@ -134,7 +134,7 @@ def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path,
         status, loss = found[config.train.lr]
         return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tune, "trained_at", trained_at)
+    monkeypatch.setattr(tune, "train_trial", trained_at)
     ((one, made),) = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
     assert made["chosen"] == 6e-3 and made["edge"] is None and "0.018: diverged" in tune.told(one, made)
 
@@ -150,32 +150,33 @@ def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch:
 
 def test_sentence_tasks_choose_by_score_then_loss_and_texts_by_loss() -> None:
     high, low = {"dev_score": 0.8, "dev_loss": 0.9}, {"dev_score": 0.7, "dev_loss": 0.5}
-    assert tune.badness(high, "score") < tune.badness(low, "score") and tune.badness(high, "loss") > tune.badness(low, "loss")
-    assert tune.badness(high, "score") < tune.badness(high | {"dev_loss": 1.0}, "score")
+    assert tune.ranking_key(high, "score") < tune.ranking_key(low, "score")
+    assert tune.ranking_key(high, "loss") > tune.ranking_key(low, "loss")
+    assert tune.ranking_key(high, "score") < tune.ranking_key(high | {"dev_loss": 1.0}, "score")
     undefined = {"dev_score": None, "dev_loss": 0.1}  # every answer the same
-    assert tune.badness(low, "score") < tune.badness(undefined, "score") < tune.badness({"dev_loss": None}, "score")
+    assert tune.ranking_key(low, "score") < tune.ranking_key(undefined, "score") < tune.ranking_key({"dev_loss": None}, "score")
 
 
 def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
     base = ["experiment=glue", "row/glue=lora", "task=cola", "profile=laptop", "tune.length=0.3333"]
-    config, _ = tune.shortened(compose(base), 1e-3)
+    config, _ = tune.trial_config(compose(base), 1e-3)
     assert config.train.epochs == pytest.approx(2 / 3, rel=1e-3) and config.train.warmup == 0.1
-    config, _ = tune.shortened(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
+    config, _ = tune.trial_config(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
     assert (config.train.steps, config.train.eval_every, config.train.warmup) == (40, 13, 10)
 
 
 def test_at_the_paper_s_scale_glue_s_rates_are_chosen_on_rows_held_out_of_train() -> None:
     asked = ["experiment=glue", "row/glue=adapter_h", "task=rte", "profile=paper", "backbone=roberta_base"]
     run_s = compose(asked)
-    config, folder = tune.shortened(run_s, 1e-3)
+    config, folder = tune.trial_config(run_s, 1e-3)
     assert (run_s.task.held_out, config.task.held_out) == (0, 250)
-    assert folder != tune.shortened(compose([*asked, "tune.held_out=0"]), 1e-3)[1]
+    assert folder != tune.trial_config(compose([*asked, "tune.held_out=0"]), 1e-3)[1]
     held = compose(["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "tune.held_out=99"])
-    assert tune.shortened(held, 1e-3)[0].task.held_out == 250  # as its run has it
-    assert "held_out" not in tune.shortened(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
+    assert tune.trial_config(held, 1e-3)[0].task.held_out == 250  # as its run has it
+    assert "held_out" not in tune.trial_config(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
     for n, left in ((100, 100), (2490, 2240), (None, None)):  # a run on every row leaves its trials what is not held out
         few = compose([*asked, f"data.n_train={'null' if n is None else n}"])
-        assert (tune.shortened(few, 1e-3)[0].data.n_train, few.data.n_train) == (left, n)
+        assert (tune.trial_config(few, 1e-3)[0].data.n_train, few.data.n_train) == (left, n)
 
 
 @pytest.mark.parametrize("task", ["wikisql", "mnli_text"])
@@ -190,7 +191,7 @@ def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, mo
             asked += [f"task.files.{name}={name}.tsv", f"task.rows.{name}={n}"]
         asked += ["task.source=folder", "task.folder=."]
     plain = compose(asked)
-    trial, _ = tune.shortened(compose([*asked, *more]), 1e-3)
+    trial, _ = tune.trial_config(compose([*asked, *more]), 1e-3)
     encoded = []
 
     class Objective:
@@ -215,7 +216,7 @@ def test_a_setting_is_searched_again_at_full_length_and_the_longest_counts(
     tune.tune([*ROW, "tune.length=0.5"])
     losses(monkeypatch, 2e-3)
     ((one, made),) = tune.tune([*ROW, "tune.length=1"])
-    published = record.read(rates.path_of("smoke", one.name))
+    published = record.read(rates.trials_path("smoke", one.name))
     assert [found["chosen"] for found in published["searches"]] == [6e-3, 2e-3] and published["chosen"] == made["chosen"] == 2e-3
     assert tune.tune([*ROW, "tune.length=0.5"]) == []
 
@@ -228,16 +229,16 @@ def test_the_mean_over_trial_seeds_decides(elsewhere: Path, monkeypatch: pytest.
 
     def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
         loss = 0.1 if lr == 2e-3 and number == 0 else 3.0 if lr == 2e-3 else abs(lr / 6e-3 - 6e-3 / lr)
-        return {"lr": lr, "dev_loss": loss, "seed": tune.shortened(config, lr, number)[0].seed, "dirty": False}
+        return {"lr": lr, "dev_loss": loss, "seed": tune.trial_config(config, lr, number)[0].seed, "dirty": False}
 
     monkeypatch.setattr(tune, "trial", trial)
     ((found, three),) = tune.tune([*arguments, "tune.seeds=3"])
     assert one["chosen"] == 2e-3 and three["chosen"] == 6e-3 and three["seeds"] == 3
     assert [each["seed"] for each in three["trials"]][:4] == [1000, 1001, 1002, 1000]
-    published = record.read(rates.path_of("smoke", found.name))
+    published = record.read(rates.trials_path("smoke", found.name))
     assert published["chosen"] == 6e-3 and published["searches"] == [one, three]
     assert tune.tune([*arguments, "tune.seeds=2"]) == [] == tune.tune(arguments)
-    assert math.isinf(tune.mean_badness([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
+    assert math.isinf(tune.mean_ranking_key([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
 
 
 def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_nothing(
@@ -297,18 +298,18 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
     (made,) = [record.read(path) for path in (elsewhere / "smoke").glob("*/record.json")]
     assert started == [f"lora_repro.run {elsewhere / 'smoke' / made['signature']}"]
     assert made["asked"]["train"]["lr"] == chosen["chosen"] and made["asked"]["seed"] == 0
-    config = begun(compose([*asked, "seed=0"]), [*asked, "seed=0"])
+    config = resolve_starts(compose([*asked, "seed=0"]), [*asked, "seed=0"])
     assert list(config.starts) == [str(elsewhere / "smoke" / made["signature"])]
-    assert tune.shortened(config, 0.1)[1] != tune.shortened(compose([*asked, "starts=null"]), 0.1)[1]
+    assert tune.trial_config(config, 0.1)[1] != tune.trial_config(compose([*asked, "starts=null"]), 0.1)[1]
     assert tune.tune([*asked, "tune.most=3"]) == [] and len(started) == 1
     resolved_again = resolved(compose(asked))["train"]["lr"]
-    assert resolved_again == record.read(rates.path_of("smoke", second.name))["chosen"]
+    assert resolved_again == record.read(rates.trials_path("smoke", second.name))["chosen"]
 
 
 def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`search`, which may run on it, leaves its trials in the same folders."""
     (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
-    left = tune.shortened(found.config, found.rate(0))[1] / tune.TRIAL
+    left = tune.trial_config(found.config, found.rate(0))[1] / tune.TRIAL
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
     tried: list[Path] = []
 
@@ -318,7 +319,7 @@ def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: 
         facts = {"dev_loss": float(config.train.lr), "steps": 1, "train_seconds": 1}
         return SimpleNamespace(status="finished", facts=lambda: facts, code={"dirty": dirty}), {}
 
-    monkeypatch.setattr(tune, "trained_at", trained_at)
+    monkeypatch.setattr(tune, "train_trial", trained_at)
     dirty = False
     assert {one["dirty"] for one in found.run()["trials"]} == {False} and left.parent in tried
     for folder in tried:
@@ -342,7 +343,7 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
             started.clear()
             monkeypatch.setattr("lora_repro.sweep.trial_sources.starts_of", lambda *a, one=starts[place]: [one])
             with pytest.raises(UserError, match="starts from"):
-                begun(config, asked)
+                resolve_starts(config, asked)
             (words,) = started
             assert ("task.held_out=250" in words) == (name in held), name
             if name == "mixture":
@@ -352,13 +353,13 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
 
 def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "start", lambda *a: 1)
-    monkeypatch.setattr(tune, "trained_at", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr(tune, "train_trial", lambda *a: pytest.fail("trained"))
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}", "tune.most=3"]
     losses(monkeypatch, 1e-3)
     with pytest.raises(UserError, match=r"a trial of lora needs the run .*, which is not finished: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
     with pytest.raises(UserError, match=r"starts=.*similarity.*: set starts=null"):
-        tune.shortened(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
+        tune.trial_config(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
 
 
 def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,10 +368,10 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
     asked = [*row, "starts=[{task:similarity}]"]
     monkeypatch.setattr(supervise, "start", lambda *a: supervise.STOPPED)
     with pytest.raises(Busy, match=r"a trial needs .*, which another process is running"):
-        begun(compose(asked), asked)
+        resolve_starts(compose(asked), asked)
     monkeypatch.setattr(supervise, "stopping", lambda: True)
     with pytest.raises(Terminated):
-        begun(compose(asked), asked)
+        resolve_starts(compose(asked), asked)
 
 
 def test_optuna_s_trial_tells_the_sign_of_a_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A"
 
 
 def verdicts(monkeypatch: pytest.MonkeyPatch, theirs: Scores, ours: Scores, **more: Any) -> dict[str, Verdict]:
-    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
     declared = cells(sorted({*theirs, *ours}), 4)
     return {one.found.cell.row.name: one
             for one in judge(compare(declared, store(OWN, ours, **more), store(PUBLISHED, theirs)))}  # fmt: skip
@@ -112,7 +112,7 @@ def test_one_seed_of_everything_decides_nothing_but_equality(monkeypatch: pytest
 
 def test_a_run_that_stands_at_every_rank_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would be judged by copies of its own difference, and the spread would have too many degrees of freedom."""
-    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
     here: Scores = {name: {seed: value - 9 * (name == "a") for seed, value in values.items()} for name, values in SPREAD.items()}
     swept = [replace(cell, axes={**cell.axes, "row.rank": rank}) for rank in (1, 2, 4) for cell in cells(["a"], 4)]
     found = compare([*swept, *cells(["b", "c"], 4)], store(OWN, here), store(PUBLISHED, SPREAD))
@@ -137,7 +137,7 @@ def test_other_data_are_not_compared_and_what_is_not_published_is_left_out(monke
 def test_machines_are_named_as_far_as_their_records_tell_them_apart(
     monkeypatch: pytest.MonkeyPatch, there: tuple[str, str], here: tuple[str, str], told: bool
 ) -> None:
-    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
     published, own = (
         runs(cells(["a"], 1), store(source, {"a": {0: 70}}, device=f"{device}, 1 threads", kernels=kernels))
         for source, (device, kernels) in ((PUBLISHED, there), (OWN, here))
@@ -158,7 +158,7 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, ours: Scores, status: int, said: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
     monkeypatch.setattr(verify, "declared_cells", lambda name, profile, extra: cells(["a", "b", "c"], 4))
     monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, SPREAD))
@@ -187,7 +187,7 @@ def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
     silent = Store(PUBLISHED, tmp_path, silent.records)
     if measured:
         write_json(tmp_path / "measures" / "glue_cuda.json", {"schema": 1})
-    monkeypatch.setattr("lora_repro.results.agree", lambda record, asked: None)
+    monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
     monkeypatch.setattr(verify, "declared_cells", lambda name, profile, extra: cells(["a", "b", "c"], 4))
     monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
     monkeypatch.setattr(verify, "published", lambda folder: silent)

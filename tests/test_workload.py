@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs import arithmetic
-from lora_repro.costs.meta_model import Frame, frame
+from lora_repro.costs.meta_model import MetaModel, build_meta_model
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
@@ -24,8 +24,8 @@ def asking(*overrides: str) -> DictConfig:
     return compose(list(overrides))
 
 
-def framed(config: DictConfig) -> Frame:
-    return frame(backbone_of(config), build(config.method))
+def framed(config: DictConfig) -> MetaModel:
+    return build_meta_model(backbone_of(config), build(config.method))
 
 
 def data(config: DictConfig) -> Any:

@@ -218,5 +218,5 @@ def main(arguments: Sequence[str]) -> int:
         for path, text in zip(written, (markdown(found), comma_separated(found)), strict=True):
             path.write_text(text, encoding="utf-8", newline="\n")
         if (ROOT / "results") in given.to.resolve().parents:
-            manifest.note(ROOT / "results", [path.resolve() for path in written])
+            manifest.record_files(ROOT / "results", [path.resolve() for path in written])
     return 0

@@ -199,5 +199,6 @@ def main(arguments: Sequence[str]) -> int:
     caption = " ".join(f"{'. '.join(facts)}." for facts in said)
     drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, given.to)
     print(*drawn, sep="\n")
-    manifest.note(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])  # hashes, for results/authors
+    # hashes, for results/authors
+    manifest.record_files(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])
     return 0

@@ -11,7 +11,7 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.sources import hub
 
 
-def weights(spec: BackboneSpec) -> bool:
+def has_weights(spec: BackboneSpec) -> bool:
     """Whether `spec.load()` would find its weights here."""
     if spec.source == "random":
         return True
@@ -22,7 +22,7 @@ def weights(spec: BackboneSpec) -> bool:
     return bool(spec.hub_id and spec.revision and hub.model_here(spec.hub_id, spec.revision))
 
 
-def tokenizer(spec: BackboneSpec) -> Any | None:
+def local_tokenizer(spec: BackboneSpec) -> Any | None:
     """The backbone's own tokenizer, or None if it is not on this machine."""
     if spec.source == "random":
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SENTENCEPIECE = ("sentencepiece", "protobuf")
 
 
-def lacking(name: str, packages: Sequence[str]) -> NotAvailable | None:
+def missing_package_error(name: str, packages: Sequence[str]) -> NotAvailable | None:
     """The error for packages that a backbone's tokenizer needs and that are not installed; None if all are."""
     absent = []
     for package in packages:
@@ -34,7 +34,7 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
         return UserError(f"{name} needs remote code, which is never run here: choose a model of a known architecture")
     # transformers names the tokenizer reader that it tried last.
     tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
-    if tokenizer and (absent := lacking(spec.name, SENTENCEPIECE)):
+    if tokenizer and (absent := missing_package_error(spec.name, SENTENCEPIECE)):
         return absent
     if spec.source == "wheel":
         return UserError(

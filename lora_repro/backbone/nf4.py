@@ -25,7 +25,7 @@ BLOCK = 64  # values that share a scale
 SCALES = 256  # scales that share a scale of their own, with double quantisation
 
 
-def absent(what: str) -> NotAvailable | None:
+def missing_package_error(what: str) -> NotAvailable | None:
     """The error for something (`what`) that needs bitsandbytes; None if that is installed."""
     if importlib.util.find_spec("bitsandbytes"):
         return None

@@ -25,7 +25,7 @@ from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, fetch
-from lora_repro.backbone.loading import check_loading, lacking, unreadable
+from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.cli import verbose
 from lora_repro.config.validation import check
@@ -109,9 +109,9 @@ class BackboneSpec:
         """
         if self.source == "hub" and not (self.hub_id and self.revision):
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
-        if self.source == "hub" and (absent := lacking(self.name, self.packages)):
+        if self.source == "hub" and (absent := missing_package_error(self.name, self.packages)):
             raise absent
-        if self.quantise and (absent := nf4.absent(f"backbone {self.name}: quantise=nf4")):
+        if self.quantise and (absent := nf4.missing_package_error(f"backbone {self.name}: quantise=nf4")):
             raise absent
         if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")

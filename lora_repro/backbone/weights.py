@@ -110,7 +110,7 @@ def narrow(module: nn.Module, dtype: torch.dtype) -> None:
     module.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
 
 
-def values(module: nn.Module) -> int:
+def count_values(module: nn.Module) -> int:
     """Number of values in all weights inside `module`, tied ones once, however they are stored."""
     stored = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
     return stored + sum(parameter.numel() for parameter in module.parameters())

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import blocks, paths, rates, task_resolver
-from lora_repro.config.compose_cache import remembered
+from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name
@@ -72,15 +72,15 @@ def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
 @cache
 def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
     config: DictConfig = OmegaConf.create(
-        known(("config", *choices), lambda: OmegaConf.to_container(hydra_compose("config", overrides=list(choices))))
+        cached_values(("config", *choices), lambda: OmegaConf.to_container(hydra_compose("config", overrides=list(choices))))
     )
     OmegaConf.set_struct(config, True)  # as Hydra does: an unknown key is an error
     return config
 
 
-def known(asked: Sequence[str], make: Callable[[], Any]) -> Any:
+def cached_values(asked: Sequence[str], make: Callable[[], Any]) -> Any:
     """Plain values made from compositions, cached on disk; nothing is cached while the user has a configuration folder."""
-    return remembered(asked, make) if _folders() == (str(paths.CONF),) else make()
+    return load_or_make(asked, make) if _folders() == (str(paths.CONF),) else make()
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
         params = hydra_compose("config", overrides=list(fixed), return_hydra_config=True).hydra.sweeper.get("params")
         return OmegaConf.to_container(params, resolve=True) if params else {}
 
-    params = known(("axes", *fixed), make)
+    params = cached_values(("axes", *fixed), make)
     return {str(key): value for key, value in params.items() if value is not None}
 
 
@@ -226,13 +226,13 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return values
 
 
-def asked_of(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def resolved_with_starts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """What names a run: its plain values and the signatures of the runs that it starts from, if any (`starts_from`).
 
     `overrides`: those that composed `config`. Raises UserError as `resolved` does.
     """
     values = resolved(config)
-    found = [signature(asked_of(*start)) for start in starts_of(config, overrides)]
+    found = [signature(resolved_with_starts(*start)) for start in starts_of(config, overrides)]
     return {**values, "starts_from": found} if found else values
 
 
@@ -256,7 +256,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
         given = {key: value for key, *value in kept if key not in late}
         words = tuple("=".join((key, *value)) for key, value in given.items())
         words += tuple(f"{key}={value}" for key, value in ({"starts": "null"} | own).items())
-        start = composed(words).copy()
+        start = compose_cached(words).copy()
         for key, value in late.items():
             OmegaConf.update(start, key, value)
         found.append((start, (*words, *(f"{key}={value}" for key, value in late.items()))))
@@ -264,12 +264,12 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
 
 
 @cache
-def composed(overrides: tuple[str, ...]) -> DictConfig:
+def compose_cached(overrides: tuple[str, ...]) -> DictConfig:
     """The result of `compose`, cached: copy it before you change it."""
     return compose(list(overrides))
 
 
-task_resolver.use(composed)
+task_resolver.use(compose_cached)
 
 
 def _refuse_unscripted(config: DictConfig) -> None:

@@ -21,7 +21,7 @@ from lora_repro.config.paths import CACHE, CONF
 from lora_repro.records.disk import write_text
 
 
-def remembered(asked: Sequence[str], make: Callable[[], Any]) -> Any:
+def load_or_make(asked: Sequence[str], make: Callable[[], Any]) -> Any:
     """The plain values that `make` gives for `asked`, computed now or by an earlier process with the same conf/."""
     path = _home() / f"{_digest(json.dumps(list(asked)))}.json"
     try:

@@ -29,11 +29,11 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     said = said.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
-        return f"no {group} {name!r}; {meant(name, known)}"
+        return f"no {group} {name!r}; {did_you_mean(name, known)}"
     if found := KEY.search(said):
         key = found["key"]
         every = "python -m lora_repro.run --cfg job shows them all"
-        return f"no setting {key!r}; {every if config is None else meant(key, alike(key, config), every)}"
+        return f"no setting {key!r}; {every if config is None else did_you_mean(key, alike(key, config), every)}"
     if found := MERGED.search(said):
         return f"{found['text']} has the wrong type: see python -m lora_repro.run --cfg hydra"
     if found := PARSED.search(said):
@@ -46,13 +46,13 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     return said
 
 
-def nothing_of(profile: str, said: str) -> str:
+def empty_profile_message(profile: str, said: str) -> str:
     """`said` for an existing profile without anything; for an unknown profile, what was probably meant."""
     known = choices("profile")
-    return said if profile in known else f"no profile {profile!r}; {meant(profile, known)}"
+    return said if profile in known else f"no profile {profile!r}; {did_you_mean(profile, known)}"
 
 
-def meant(given: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
     """`did you mean x?`; without a close match, `otherwise` or all names."""
     names = list(known)
     same = [name for name in names if name.rpartition(".")[2] == given]  # `lr` for train.lr
@@ -66,10 +66,10 @@ def alike(key: str, config: DictConfig) -> list[str]:
     node = OmegaConf.select(config, parent) if parent else None
     if not isinstance(node, DictConfig):
         return [*paths(config), *ELSEWHERE]
-    return [f"{parent}.{name}" for name in {*map(str, node), *taken(node)} if name != "_target_"]
+    return [f"{parent}.{name}" for name in {*map(str, node), *accepted_settings(node)} if name != "_target_"]
 
 
-def taken(node: DictConfig) -> tuple[str, ...]:
+def accepted_settings(node: DictConfig) -> tuple[str, ...]:
     """The settings that a component's constructor takes."""
     try:
         return fields(str(node["_target_"])) if "_target_" in node else ()

@@ -38,7 +38,7 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for folder in folders for path in (folder / group).glob("[!.]*.yaml")})
 
 
-def checkout(what: str) -> Path:
+def checkout_root(what: str) -> Path:
     """The root of the checkout. Raises UserError if the package is installed without one."""
     if INSTALLED:
         raise UserError(f"{what} needs a clone of the repository: run the command there")

@@ -26,7 +26,7 @@ def use() -> None:
     OmegaConf.register_new_resolver("searched", _searched, replace=True)
 
 
-def setting(asked: dict[str, Any]) -> str:
+def setting_signature(asked: dict[str, Any]) -> str:
     """16 hex digits that name a setting. `asked`: a resolved configuration, whatever its rate."""
     kept = {key: value for key, value in asked.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
@@ -34,20 +34,20 @@ def setting(asked: dict[str, Any]) -> str:
     return record.signature({**kept, "starts_from": asked.get("starts")})
 
 
-def path_of(profile: str, name: str) -> Path:
+def trials_path(profile: str, name: str) -> Path:
     """Where the trials of a setting are kept."""
     return RESULTS / profile / "trials" / f"{name}.json"
 
 
 def found(profile: str, name: str) -> dict[str, Any] | None:
     """The trials of a setting; None if there are none. Raises UserError if the file cannot be read."""
-    paths = (path_of(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
+    paths = (trials_path(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
     return next((record.read(path) for path in paths if path.is_file()), None)
 
 
-def chosen(asked: dict[str, Any], first: float) -> float:
+def chosen_rate(asked: dict[str, Any], first: float) -> float:
     """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `found` does."""
-    trials = found(str(asked["profile_name"]), setting(asked))
+    trials = found(str(asked["profile_name"]), setting_signature(asked))
     return float(trials["chosen"] if trials else first)
 
 
@@ -69,4 +69,4 @@ def _searched(first: float, *, _root_: DictConfig) -> float:
             asked[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:
             asked[str(key)] = OmegaConf.to_container(node, resolve=True)
-    return chosen({**asked, "profile_name": profile}, first)
+    return chosen_rate({**asked, "profile_name": profile}, first)

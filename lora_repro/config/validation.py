@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
-from lora_repro.config.hydra_errors import meant
+from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.schema import annotated_fields, class_name
 from lora_repro.errors import UserError
 
@@ -115,7 +115,7 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
     taken = annotated_fields(target)
     ours = bool(taken) and target.startswith("lora_repro.")
     if ours and (unknown := [key for key in values if key not in taken and key != "_target_"]):
-        raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {meant(unknown[0], taken)}")
+        raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {did_you_mean(unknown[0], taken)}")
     for field, kind in _kinds(target).items():
         if field in values and not kind.holds(values[field]):
             raise UserError(f"{name}.{field} must be {kind.words}, not {values[field]!r:.80}".removeprefix("."))

@@ -9,7 +9,7 @@ from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.compose import CONF
 from lora_repro.errors import UserError
 from lora_repro.records import record
-from lora_repro.sweep.bisect import saved
+from lora_repro.sweep.bisect import search_note
 
 
 def published_seconds(profile: str) -> dict[str, float]:
@@ -48,4 +48,4 @@ def announce(arguments: list[str]) -> None:
         text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine that published them"
     if unknown := len(missing) - len(known):
         text += f"; {unknown} of unknown duration"
-    cli.say("; ".join(filter(None, [text, saved(found)])))
+    cli.say("; ".join(filter(None, [text, search_note(found)])))

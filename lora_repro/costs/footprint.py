@@ -43,7 +43,7 @@ from lora_repro.train.resume_files import ADAPTER
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def part(config: dict[str, Any], group: str) -> Any:
+def build_group(config: dict[str, Any], group: str) -> Any:
     """The object that one group of a resolved configuration builds."""
     return build(OmegaConf.create(config[group]))
 
@@ -55,9 +55,9 @@ def shaped(spec: BackboneSpec) -> BackboneSpec:
     return replace(spec, source="random", label=f"{spec.label}, random weights")
 
 
-def place(config: dict[str, Any]) -> torch.device:
+def bench_device(config: dict[str, Any]) -> torch.device:
     """The device that a configuration asks for, with its CPU threads set."""
-    bench: Bench = part(config, "bench")
+    bench: Bench = build_group(config, "bench")
     if bench.threads is not None:
         torch.set_num_threads(bench.threads)
     return Ranks.here(config["device"]).device
@@ -114,9 +114,9 @@ class Training:
 
 def training(config: dict[str, Any], device: torch.device, backbone: Backbone | None = None) -> Training:
     """The training of a row of conf/row/latency, in float32, in its own backbone or in the given one."""
-    bench, method = part(config, "bench"), part(config, "method")
+    bench, method = build_group(config, "bench"), build_group(config, "method")
     torch.manual_seed(0)
-    backbone = backbone or shaped(part(config, "backbone")).load().to(device)
+    backbone = backbone or shaped(build_group(config, "backbone")).load().to(device)
     trainable = method.apply(backbone)
     backbone.to(device)
     backbone.model.train()
@@ -132,7 +132,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     mapped file is not resident before. `peak_mib` - `loaded_mib`: gradients, optimizer state, activations, buffers. One more
     step after the peak gives `activation_bytes` (`saved`) and `gradient_bytes`, those after its backward pass.
     """
-    device, bench = place(config), part(config, "bench")
+    device, bench = bench_device(config), build_group(config, "bench")
     held = training(config, device)
     trainable, model = held.trainable, held.backbone.model
     for parameter in model.parameters():
@@ -174,11 +174,11 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
     kept = [item for item in overrides if not item.startswith(swept)]
     entries = []
     for cell in cells:
-        if not part(cell.asked, "bench").trained:
+        if not build_group(cell.asked, "bench").trained:
             continue
         started = time.monotonic()
         row, backbone = cell.row, cell.asked["backbone"]["name"]
-        if cell.asked["backbone"]["quantise"] and (absent := nf4.absent(f"backbone {backbone}: quantise=nf4")):
+        if cell.asked["backbone"]["quantise"] and (absent := nf4.missing_package_error(f"backbone {backbone}: quantise=nf4")):
             say(f"{row.name} is left out: {absent}")
             continue
         chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
@@ -195,7 +195,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
 
 def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The values trained by each row with a printed size, on the shape of `bench.arithmetic`, a model too large to load."""
-    asked = part(cells[0].asked, "bench").arithmetic
+    asked = build_group(cells[0].asked, "bench").arithmetic
     token = "<|endoftext|>"
     spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])
     with torch.device("meta"):  # shapes without memory
@@ -205,7 +205,7 @@ def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             "label": asked["label"],
             "row": cell.row.name,
             "width": asked["bytes"],
-            "parameters": part(cell.asked, "method").count(shape),
+            "parameters": build_group(cell.asked, "method").count(shape),
             "total": shape.parameters,
         }
         for cell in cells

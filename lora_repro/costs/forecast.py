@@ -12,7 +12,7 @@ from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.calibrate import speed
 from lora_repro.costs.hardware import Card
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.stages import backbone_of
@@ -47,7 +47,7 @@ def memory(config: DictConfig) -> int:
     method, ranks = build(config.method), Ranks.here(config.device)
     if not method.needs_model:
         return arithmetic.PROCESS
-    found = frame(backbone_of(config), method)
+    found = build_meta_model(backbone_of(config), method)
     try:
         work, _ = workload(config, found, None)
     except UserError:
@@ -77,7 +77,7 @@ def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None
     if not method.needs_model:
         texts = rows(config, splits)[2]
         return Forecast(0, 0, 0, 0.0, arithmetic.LOADING + arithmetic.SCORING * texts, arithmetic.PROCESS, 0, 0, "counted")
-    found = frame(backbone_of(config), method)
+    found = build_meta_model(backbone_of(config), method)
     work, lengths = workload(config, found, splits)
     if card:
         ranks = Ranks(torch.device("cuda"))

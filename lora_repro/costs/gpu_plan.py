@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lora_repro.cells import varied
+from lora_repro.cells import varying_axes
 
 if TYPE_CHECKING:
     from lora_repro.costs.plan import Line
@@ -16,7 +16,7 @@ SIDES = "<<<>>>>>>>"
 
 def rows(made: Sequence[Line]) -> list[list[str]]:
     """A header, then one line per row, task and backbone, as text cells. Recorded runs cost nothing and are left out."""
-    told = [axis for axis in varied([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
+    told = [axis for axis in varying_axes([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in made:
         if line.state != "yes":

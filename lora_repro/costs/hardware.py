@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from lora_repro.config.hydra_errors import meant
+from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.paths import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
 from lora_repro.costs.calibrate import Speed
@@ -85,5 +85,5 @@ def _known() -> dict[str, dict[str, Any]]:
 def card(name: str) -> Card:
     """The card of this name. Raises UserError if it is not known."""
     if name.lower() not in _known():
-        raise UserError(f"hardware={name} is unknown; {meant(name.lower(), _known())} (conf/plan/hardware.yaml)")
+        raise UserError(f"hardware={name} is unknown; {did_you_mean(name.lower(), _known())} (conf/plan/hardware.yaml)")
     return Card(**_known()[name.lower()])

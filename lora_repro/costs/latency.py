@@ -27,7 +27,7 @@ from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
 from lora_repro.costs import footprint, measures
 from lora_repro.costs.bench import Bench
-from lora_repro.costs.footprint import part, place, shaped
+from lora_repro.costs.footprint import bench_device, build_group, shaped
 from lora_repro.costs.timing import interleaved, slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -90,7 +90,7 @@ def wait_for(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
 
 
-def twin(plain: Backbone) -> Backbone:
+def copy_sharing_memory(plain: Backbone) -> Backbone:
     """A copy with parameters of its own that share the plain model's memory: the values that a step writes change no time."""
     parameters: dict[int, Any] = {id(each): torch.nn.Parameter(each.detach()) for each in plain.model.parameters()}
     shared = [plain.tokenizer, *plain.model.buffers()]
@@ -103,15 +103,15 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
     A step is forward, backward and AdamW on one random batch, in float32. Empty if full fine-tuning is not among the cells.
     """
-    rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").trained}
+    rows = {cell.row.name: cell for cell in cells if build_group(cell.asked, "bench").trained}
     if FULL not in rows:
         return []
-    bench: Bench = part(rows[FULL].asked, "bench")
-    started, plain, made = time.monotonic(), shaped(part(rows[FULL].asked, "backbone")).load().to(device), {}
+    bench: Bench = build_group(rows[FULL].asked, "bench")
+    started, plain, made = time.monotonic(), shaped(build_group(rows[FULL].asked, "backbone")).load().to(device), {}
     for name, cell in rows.items():
         quantised = cell.asked["backbone"]["quantise"]
-        if not (quantised and nf4.absent(name)):
-            made[name] = footprint.training(cell.asked, device, None if quantised else twin(plain))
+        if not (quantised and nf4.missing_package_error(name)):
+            made[name] = footprint.training(cell.asked, device, None if quantised else copy_sharing_memory(plain))
     found = interleaved({name: held.step for name, held in made.items()}, bench.rounds, 2, wait=wait_for(device), warm=False)
     named = backbone_name(cells[0])
     say(f"{named}: {bench.rounds} rounds of training steps of {len(made)} methods, {time.monotonic() - started:.0f} s")
@@ -127,19 +127,19 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
 def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One entry per size (batch x length) and timed row of one backbone's `cells`: milliseconds of every round, slow-down."""
-    bench: Bench = part(cells[0].asked, "bench")
-    rows = {cell.row.name: cell for cell in cells if part(cell.asked, "bench").timed}
+    bench: Bench = build_group(cells[0].asked, "bench")
+    rows = {cell.row.name: cell for cell in cells if build_group(cell.asked, "bench").timed}
     named = backbone_name(cells[0])
     if not rows:
         return []
     if PLAIN not in rows:
         raise UserError(f"row/{NAME} must include {PLAIN}, which the other rows are measured against: add it")
     torch.manual_seed(0)
-    plain = shaped(part(cells[0].asked, "backbone")).load().to(device)
+    plain = shaped(build_group(cells[0].asked, "backbone")).load().to(device)
     made = {}
     for name, cell in rows.items():
-        method = part(cell.asked, "method")
-        backbone, trainable = adapted(plain, method, part(cell.asked, "bench"))
+        method = build_group(cell.asked, "method")
+        backbone, trainable = adapted(plain, method, build_group(cell.asked, "bench"))
         made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
     entries = []
     for length in bench.lengths:
@@ -166,7 +166,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
     declared = measures.declared(NAME, profile, rest)
     blocks = grouped(declared, backbone_name)
     config = declared[0].asked
-    device = place(config)
+    device = bench_device(config)
     path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
     asked = measures.signature_of(declared)
     if measures.find(path, asked, provenance.device_name(device)):
@@ -185,7 +185,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
             "asked": {"overrides": rest, "bench": config["bench"], "methods": {
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
-            "backbones": {backbone_name(block[0]): shaped(part(block[0].asked, "backbone")).label for block in blocks},
+            "backbones": {backbone_name(block[0]): shaped(build_group(block[0].asked, "backbone")).label for block in blocks},
             "latency": latency, "memory": memory, "steps": stepped, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
                       "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},
@@ -196,6 +196,6 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
 @cli.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    cli.unmirrored(arguments, "measurements")
+    cli.warn_ignored_tracker(arguments, "measurements")
     print(f"wrote {measure(arguments)}")
     return 0

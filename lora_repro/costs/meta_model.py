@@ -26,7 +26,7 @@ from lora_repro.methods.base import AbstractMethod, Shape
 
 
 @dataclass(frozen=True)
-class Frame:
+class MetaModel:
     """`backbone`: on the meta device, with the method applied. `shape`: the sizes it was built from. `tokenizer_here`: whether
     its own tokenizer is at hand.
     """
@@ -37,10 +37,10 @@ class Frame:
     tokenizer_here: bool
 
 
-_frames: dict[str, Frame] = {}
+_frames: dict[str, MetaModel] = {}
 
 
-def frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
+def build_meta_model(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     """The frame of one backbone under one method, cached for other seeds and tasks. Raises UserError without a shape."""
     key = f"{spec!r} {method!r}"
     if key not in _frames:
@@ -63,14 +63,14 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
     return dict(shape)
 
 
-def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
+def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     shape = shape_of(spec)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         backbone = replace(spec, source="random", shape=shape, quantise=None).load()
         sizes = Shape.of(backbone)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)
-    own = availability.tokenizer(spec)
+    own = availability.local_tokenizer(spec)
     if own is not None:
         backbone = Backbone(
             backbone.model, own, spec.separator, spec.eos, spec.pad, spec.label, spec.cls, spec.pooling
@@ -82,7 +82,7 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> Frame:
     if spec.quantise:  # every matrix of the blocks: `nf4.quantise`
         bits = NF4_BITS if spec.double_quantise else NF4_SINGLE_BITS
         outline = replace(outline, quantised=outline.layers * outline.block, bits=bits)
-    return Frame(backbone, outline, shape, own is not None)
+    return MetaModel(backbone, outline, shape, own is not None)
 
 
 def _outline(

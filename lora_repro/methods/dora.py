@@ -13,7 +13,15 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.methods._targets import check_targets, modules, sizes
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named, require, require_whole
+from lora_repro.methods.base import (
+    AbstractMethod,
+    Shape,
+    Trainable,
+    match_dtype,
+    named,
+    require,
+    require_whole,
+)
 from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
@@ -57,8 +65,8 @@ class DoraLinear(PartUpdate):
     def term(self, part: DoraPart, x: torch.Tensor) -> torch.Tensor:
         g = part.magnitude / self.length(part)  # (size,), 1 at the start
         weight = self.weight(part)
-        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r)
-        return (g - 1) * F.linear(matched(x, weight.dtype), weight) + g * F.linear(low, part.B)
+        low = F.linear(match_dtype(x, part.A.dtype), part.A) * self.scaling  # (..., r)
+        return (g - 1) * F.linear(match_dtype(x, weight.dtype), weight) + g * F.linear(low, part.B)
 
     def change(self, part: DoraPart) -> torch.Tensor:
         g = (part.magnitude / self.length(part))[:, None]

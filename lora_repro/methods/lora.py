@@ -17,7 +17,7 @@ from lora_repro.methods.base import (
     AbstractMethod,
     Shape,
     Trainable,
-    matched,
+    match_dtype,
     named,
     require,
     require_choice,
@@ -57,7 +57,7 @@ class LoraLinear(PartUpdate):
     """
 
     def term(self, part: LoraPart, x: torch.Tensor) -> torch.Tensor:
-        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled here, where it is small
+        low = F.linear(match_dtype(x, part.A.dtype), part.A) * self.scaling  # (..., r): scaled here, where it is small
         return F.linear(low, part.B)
 
     def change(self, part: LoraPart) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.methods._targets import check_targets, modules, sizes
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, match_dtype, named
 from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class DeltaLinear(PartUpdate):
     """
 
     def term(self, part: DeltaPart, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(matched(x, part.D.dtype), part.D)
+        return F.linear(match_dtype(x, part.D.dtype), part.D)
 
     def change(self, part: DeltaPart) -> torch.Tensor:
         return part.D.float()

@@ -12,7 +12,15 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.methods._targets import check_targets, modules, sizes
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named, require, require_whole
+from lora_repro.methods.base import (
+    AbstractMethod,
+    Shape,
+    Trainable,
+    match_dtype,
+    named,
+    require,
+    require_whole,
+)
 from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
@@ -51,7 +59,7 @@ class PissaLinear(PartUpdate):
             weights.write(base, weights.read(base).float() - began)
 
     def term(self, part: PissaPart, x: torch.Tensor) -> torch.Tensor:
-        low = F.linear(matched(x, part.A.dtype), part.A) * self.scaling  # (..., r)
+        low = F.linear(match_dtype(x, part.A.dtype), part.A) * self.scaling  # (..., r)
         return F.linear(low, part.B)
 
     def change(self, part: PissaPart) -> torch.Tensor:

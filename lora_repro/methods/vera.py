@@ -13,7 +13,15 @@ from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.methods._targets import check_targets, modules, sizes
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, matched, named, require, require_whole
+from lora_repro.methods.base import (
+    AbstractMethod,
+    Shape,
+    Trainable,
+    match_dtype,
+    named,
+    require,
+    require_whole,
+)
 from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
@@ -58,7 +66,7 @@ class VeraLinear(PartUpdate):
 
     def term(self, part: VeraPart, x: torch.Tensor) -> torch.Tensor:
         a, b = self.shared.A[:, : self.d_in], self.shared.B[: part.size]
-        return part.b * F.linear(part.d * F.linear(matched(x, a.dtype), a), b)
+        return part.b * F.linear(part.d * F.linear(match_dtype(x, a.dtype), a), b)
 
     def change(self, part: VeraPart) -> torch.Tensor:
         left, right = self.split(part)

@@ -111,7 +111,7 @@ class Objective(abc.ABC):
         return rows
 
 
-def said_of_positions(backbone: Backbone, batch: Batch) -> dict[str, torch.Tensor]:
+def position_keywords(backbone: Backbone, batch: Batch) -> dict[str, torch.Tensor]:
     """The keywords besides ids and mask, which methods in the decoder consume: slots, and segments if the backbone reads them."""
     said = {"virtual": batch.virtual} if batch.slots else {}
     return said | ({"segments": batch.segments} if backbone.reads_segments else {})

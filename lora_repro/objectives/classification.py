@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from lora_repro.config.validation import Range, check
 from lora_repro.data import Batch, Encoded, batches
 from lora_repro.errors import UserError
-from lora_repro.objectives.base import Objective, said_of_positions
+from lora_repro.objectives.base import Objective, position_keywords
 from lora_repro.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
     `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, the only one
     in a decoder that has seen the whole row; `mean`: the mean over all real positions.
     """
-    said = said_of_positions(backbone, batch)
+    said = position_keywords(backbone, batch)
     if getattr(backbone.model.config, "type_vocab_size", 0) == 2:
         said["token_type_ids"] = batch.segments
     hidden = backbone.hidden(batch.ids, batch.attention, **said)  # (B, T, d)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from lora_repro.data import Batch, Encoded, batches, collate
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
-from lora_repro.objectives.base import Objective, said_of_positions
+from lora_repro.objectives.base import Objective, position_keywords
 from lora_repro.objectives.classification import Labeller
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def scored_logits(backbone: Backbone, batch: Batch) -> torch.Tensor:
 
 def scored_hidden(backbone: Backbone, batch: Batch) -> torch.Tensor:
     """The body's last hidden states (N, d) at the scored positions, row by row."""
-    hidden = backbone.hidden(batch.ids, batch.attention, **said_of_positions(backbone, batch))
+    hidden = backbone.hidden(batch.ids, batch.attention, **position_keywords(backbone, batch))
     return hidden.flatten(0, 1)[batch.scored]
 
 

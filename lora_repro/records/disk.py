@@ -86,7 +86,7 @@ def damaged(path: Path, error: object) -> None:
     cli.warn(f"{path} is damaged ({why}); it will be made again")
 
 
-def sweep(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder whose lock we hold."""
     for path in folder.glob(".*.tmp"):
         if path.is_dir():

@@ -18,7 +18,7 @@ NAME, LOCK = "manifest.sha256", ".manifest.lock"
 EVIDENCE = ("records", "predictions", "updates", "measures", "trials")  # folders of a profile from which everything else is made
 
 
-def known(results: Path) -> dict[str, set[str]] | None:
+def read_manifest(results: Path) -> dict[str, set[str]] | None:
     """Path below results/ -> its hash, or several after a merge of branches; None if nothing has been published there.
 
     Raises UserError if the manifest is damaged.
@@ -38,16 +38,16 @@ def known(results: Path) -> dict[str, set[str]] | None:
     return found
 
 
-def note(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -> None:
+def record_files(results: Path, written: Iterable[Path], removed: Iterable[Path] = ()) -> None:
     """Record the hashes of files just written below results/, and drop files that were removed on purpose.
 
     Any other missing file stays listed, so `check` reports it. Of several hashes, which a merge may leave, only the file's
     current one is kept. Does nothing without a manifest: `begin` makes one.
     """
-    if known(results) is None:
+    if read_manifest(results) is None:
         return
     with FileLock(results / LOCK):  # two searches may end at the same time
-        listed = known(results) or {}
+        listed = read_manifest(results) or {}
         for path in removed:
             listed.pop(path.relative_to(results).as_posix(), None)
         for path in written:
@@ -63,12 +63,12 @@ def begin(results: Path) -> None:
     """Make the manifest of all that results/ holds, unless there is one."""
     if not (results / NAME).exists():
         write_text(results / NAME, "")
-        note(results, _files(results))
+        record_files(results, _files(results))
 
 
 def check(results: Path, folders: Iterable[str] = ("",)) -> None:
     """Raise UserError, naming the first wrong file, unless `folders` of results/ hold exactly the published files."""
-    listed = known(results)
+    listed = read_manifest(results)
     if listed is None:
         return
     for folder in folders:

@@ -106,7 +106,7 @@ def _same(value: Any, other: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def agree(record: dict[str, Any], resolved: dict[str, Any]) -> None:
+def check_same_config(record: dict[str, Any], resolved: dict[str, Any]) -> None:
     """Raise UserError if a record's configuration differs from today's of the same name, on any key that both have."""
     if differing := _differing(record["asked"], identity(resolved), ""):
         key, was, now = differing[0]
@@ -225,7 +225,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
         if key not in record:
             raise UserError(f"record {path} has no {key}; delete it to run again")
     if resolved is not None:
-        agree(record, resolved)
+        check_same_config(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
             cli.warn(f"{folder / name} has changed since the run wrote it: running it again")
             return None

@@ -144,5 +144,5 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
     rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
     write_text(results / NAME, f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}")
-    manifest.note(results, [results / NAME])
+    manifest.record_files(results, [results / NAME])
     return results / NAME

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.hydra_errors import nothing_of
+from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns
@@ -77,6 +77,6 @@ def main(arguments: Sequence[str]) -> int:
     found = [line for folder in folders for line in lines(folder)]
     if not found:
         said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run"
-        raise UserError(nothing_of(given.profile or "mini", said))
+        raise UserError(empty_profile_message(given.profile or "mini", said))
     print(table(found))
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from lora_repro import cli
 from lora_repro.cells import Cell, with_starts
 from lora_repro.config import rates
-from lora_repro.config.paths import ROOT, checkout
+from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.report import show
@@ -31,7 +31,7 @@ def asked(profile: str) -> list[Cell]:
 def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
     """The files of results/<profile> that belong to none of the `wanted` runs, neither as their results nor as rate trials."""
     wanted = list(wanted)
-    runs, settings = {cell.signature for cell in wanted}, {rates.setting(cell.asked) for cell in wanted}
+    runs, settings = {cell.signature for cell in wanted}, {rates.setting_signature(cell.asked) for cell in wanted}
     files = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*"))]
     return [path for path in files if path.stem not in (settings if path.parent.name == "trials" else runs)]
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError(f"{given.profile!r}: write profile=mini, or another that is published")
     if not folder.is_dir():
         raise UserError(f"nothing is published at profile {profile}: there is no {folder}")
-    checkout("pruning what is published")
+    checkout_root("pruning what is published")
     manifest.check_evidence(folder)
     found = leftover(folder, asked(profile))
     for path in found:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()  # git keeps no empty folders either
     if given.delete:
-        manifest.note(root / "results", [], found)
+        manifest.record_files(root / "results", [], found)
     counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)
     print(f"results/{profile}: {counts} that nothing asks for{'; deleted: now make render' if given.delete and found else ''}")
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.hydra_errors import nothing_of
+from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
@@ -43,10 +43,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     results = root / "results"
     manifest.check_evidence(results / profile)
     if not (runs := root / "runs" / profile).is_dir():
-        raise UserError(nothing_of(profile, f"no record under {runs}: make a run first"))
+        raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
     found = publish(runs, results / profile, force)
     manifest.begin(results)
-    manifest.note(results, _published(results / profile, found))
+    manifest.record_files(results, _published(results / profile, found))
     show.render_published(show.names(), root)
     return 0
 

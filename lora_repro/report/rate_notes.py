@@ -16,7 +16,7 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, and whose rate was searched on
     shorter trainings; then what each length chose where there were several.
     """
-    by_setting = {rates.setting(cell.asked): cell for cell in reversed(cells) if cell.guess}
+    by_setting = {rates.setting_signature(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
     found = [(cell, search) for cell in shown if (search := cell.search)]
     lists = [

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.paths import ROOT, checkout
+from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.report import show
 from lora_repro.report.claims import command as claims
 from lora_repro.report.page import command as pages
@@ -25,5 +25,5 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
-    checkout("rendering everything published")
+    checkout_root("rendering everything published")
     return max(show.main(["--published"], root), claims.main([], root), pages.main([], root))

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro import cli
-from lora_repro.config.paths import CONF, ROOT, checkout
+from lora_repro.config.paths import CONF, ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
@@ -139,7 +139,7 @@ def write(results: Path) -> Node:
     """Grade what results/report.json says and write rubric.md beside it."""
     found = load(report_json.read(results / report_json.NAME))
     write_text(results / "rubric.md", markdown(found))
-    manifest.note(results, [results / "rubric.md"])
+    manifest.record_files(results, [results / "rubric.md"])
     return found
 
 
@@ -156,6 +156,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
-    checkout("grading the rubric")
+    checkout_root("grading the rubric")
     print(f"{told(write(root / 'results'))}; wrote results/rubric.md")
     return 0

@@ -68,7 +68,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
             told[profile, name] = report_json.of_experiment(shown, ask, store, kept) if kept else None
     if told:
         wrote.append(report_json.note(root / "results", told))
-    manifest.note(root / "results", wrote, removed)
+    manifest.record_files(root / "results", wrote, removed)
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:

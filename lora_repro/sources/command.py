@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from lora_repro import cli
-from lora_repro.config.hydra_errors import meant
+from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 
 
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
 
     sources, backbones = data.known(), models.known()
     if unknown := [name for name in names if name not in sources and name not in backbones]:
-        raise UserError(f"cannot fetch {unknown[0]!r}: no such data or backbone; {meant(unknown[0], [*sources, *backbones])}")
+        hint = did_you_mean(unknown[0], [*sources, *backbones])
+        raise UserError(f"cannot fetch {unknown[0]!r}: no such data or backbone; {hint}")
     for name in names:
         if name in sources:
             data.fetch(sources[name])

@@ -141,7 +141,7 @@ def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
     return [cell for cell in chosen if records[cell.folder] is None]
 
 
-def saved(found: Sequence[Cell]) -> str:
+def search_note(found: Sequence[Cell]) -> str:
     """The note before a search starts: at most how many of the axis's values it runs; empty for any other sweep."""
     rule = rule_of(found[0].asked) if found else None
     n = len({cell.axes[rule.axis] for cell in found if rule.axis in cell.axes}) if rule else 0

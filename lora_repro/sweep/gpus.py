@@ -25,7 +25,7 @@ from lora_repro.records import record
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 
-def listed() -> list[str]:
+def visible_gpus() -> list[str]:
     """The cards that this process may use, by index or name."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name]
@@ -35,19 +35,19 @@ def listed() -> list[str]:
     return [str(n) for n, _ in enumerate(line for line in found.stdout.splitlines() if line.startswith("GPU "))]
 
 
-def usable(device: str) -> list[str]:
+def usable_gpus(device: str) -> list[str]:
     """The cards that runs of `device` (auto, cpu, cuda, cuda:1) are distributed over; empty if torch uses none."""
     if device == "cpu" or not torch.cuda.is_available():
         return []
     place = device.partition(":")[2]
-    return [name for n, name in enumerate(listed()) if place in ("", str(n))]
+    return [name for n, name in enumerate(visible_gpus()) if place in ("", str(n))]
 
 
-def fallen_back(device: str, profile: str) -> str | None:
+def cpu_fallback_warning(device: str, profile: str) -> str | None:
     """The warning if `auto` takes the CPU though a GPU was to be expected; None otherwise."""
     if device != "auto" or torch.cuda.is_available():
         return None
-    if cards := listed():
+    if cards := visible_gpus():
         return f"device=auto takes the CPU: {len(cards)} GPUs are here, but torch {torch.__version__} can use none"
     return "device=auto takes the CPU: torch finds no GPU, and profile paper is meant for one" if profile == "paper" else None
 
@@ -58,7 +58,7 @@ def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
 
     Waits until there is one.
     """
-    cards = usable(device)
+    cards = usable_gpus(device)
     if not cards:
         yield {}
         return

@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lora_repro import cli
-from lora_repro.cells import Cell, asks, cell_of, cells, unique, varied
+from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.costs.estimate import published_seconds
 from lora_repro.errors import Busy, UserError
@@ -26,7 +26,7 @@ from lora_repro.report import show
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.cleanup import tidy
-from lora_repro.sweep.run_summary import landed, measured
+from lora_repro.sweep.run_summary import measured, summary_line
 from lora_repro.sweep.time_left import Pace
 
 EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
@@ -45,7 +45,7 @@ def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
 def job(config: DictConfig) -> None:
     """One job, in the process that the launcher gives it. Its run gets a process of its own."""
     try:
-        if supervise.stopping() or not asks(config):
+        if supervise.stopping() or not row_has_seed(config):
             return
         cell = cell_of(config, job_overrides())
         if _met is not None:
@@ -54,11 +54,11 @@ def job(config: DictConfig) -> None:
             _met.add(cell.folder)
         if found := record.find(cell.folder, cell.asked):
             tidy(cell.folder)
-            print(landed(found, cell, again=True), flush=True)
+            print(summary_line(found, cell, again=True), flush=True)
             return
-        parallel.do(partial(_start, cell, job_overrides()))
+        parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
-        cli.failed(error)
+        cli.report_error(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
 
@@ -75,7 +75,7 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
         if _pace and (told := _pace.ended(cell, failed=bool(code))):
             cli.say(told)
     except UserError as error:
-        cli.failed(error)
+        cli.report_error(error)
 
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
@@ -161,7 +161,7 @@ def _launch(beside: int = 1) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenExecutor:
-        cli.failed(UserError("a worker of this sweep was killed; run the same command again to resume"))
+        cli.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
         return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
@@ -225,7 +225,7 @@ class Status:
 
 def table(statuses: Sequence[Status]) -> str:
     """One line per run, runs without a record last."""
-    told = varied([status.cell for status in statuses])
+    told = varying_axes([status.cell for status in statuses])
     lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
     for s in sorted(statuses, key=lambda status: status.code != 0):
         title = s.cell.titled(told)

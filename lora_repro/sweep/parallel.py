@@ -41,7 +41,7 @@ def at_once(missing: Sequence[Cell]) -> int:
         return min(int(launch["together"]), len(missing))
     device = missing[0].asked["device"]
     if Ranks.here(device).device.type != "cpu":
-        places = len(gpus.usable(device)) * int(launch["per_gpu"])
+        places = len(gpus.usable_gpus(device)) * int(launch["per_gpu"])
         return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number per level of nesting: 2,1
     threads = (int(given) if given.isdecimal() else 1) * int(launch["processes"])
@@ -88,7 +88,7 @@ def side_by_side(runs: int) -> Iterator[None]:
             os.environ.pop(cli.TOGETHER)
 
 
-def do(start: Callable[[], object]) -> None:
+def submit(start: Callable[[], object]) -> None:
     """Start a run and wait for its end; inside `side_by_side` do not wait."""
     if _pool is None:
         start()

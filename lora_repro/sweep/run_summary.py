@@ -8,7 +8,7 @@ from typing import Any
 from lora_repro.cells import Cell, asked_otherwise
 
 
-def landed(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
+def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
     """The line. `again`: the record existed already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]

@@ -23,7 +23,7 @@ from lora_repro.config.compose import compose, hydra_program, in_sweep, job_over
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import preflight, ray_launcher, supervise
-from lora_repro.sweep.tune import badness, shortened, trial
+from lora_repro.sweep.tune import ranking_key, trial, trial_config
 
 SWEEPER = "hydra/sweeper=learning_rate"
 
@@ -34,13 +34,13 @@ def objective(config: DictConfig) -> float | None:
         refuse_tables(config)
         found = started(config) if in_sweep() else trial(config, config.train.lr)
     except UserError as error:
-        supervise.confess(error)
-        cli.failed(error)
+        supervise.record_failure(error)
+        cli.report_error(error)
         if in_sweep() and not supervise.stopping():
             return None  # Optuna counts the trial as failed and continues
         sys.exit(error.exit_code)
     by = str(config.train.select_by)
-    figure, _ = badness(found, by)
+    figure, _ = ranking_key(found, by)
     if in_sweep():
         print(f"train.lr={found['lr']:.3g}  dev {by} {signed(figure, by):.4f}", flush=True)
     return figure
@@ -58,7 +58,7 @@ def refuse_tables(config: DictConfig) -> None:
 
 def started(config: DictConfig) -> dict[str, Any]:
     """Run a trial in a process of its own, unless it is there. Raises UserError if it ends without a dev loss."""
-    _, folder = shortened(config, config.train.lr)
+    _, folder = trial_config(config, config.train.lr)
     path = folder / "trial.json"
     code = 0
     if not path.exists():
@@ -77,7 +77,7 @@ def search(arguments: list[str]) -> dict[str, float]:
 
     Raises UserError if the configuration does not compose.
     """
-    cli.unmirrored(arguments, "trials")
+    cli.warn_ignored_tracker(arguments, "trials")
     fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
     config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
     refuse_tables(config)

@@ -231,7 +231,7 @@ def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None
         atexit._run_exitfuncs()  # multiprocessing skips them, and a scorer's Java process would be left behind
 
 
-def confess(error: UserError) -> None:
+def record_failure(error: UserError) -> None:
     """In a supervised run: record why it ends without a record.
 
     Any rank may do so: torchrun ends all ranks when any of them exits.

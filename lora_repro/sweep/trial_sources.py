@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
-from lora_repro.config.compose import asked_of, starts_of
+from lora_repro.config.compose import resolved_with_starts, starts_of
 from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
 from lora_repro.sweep import supervise
 
 
-def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The configuration with folders of finished runs as `starts`; unchanged if it starts from none. `overrides` composed it.
 
     They are the runs that the table's own run starts from, not runs with the trial's seed, so they cost nothing extra if the
@@ -33,7 +33,7 @@ def begun(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             words = (*words, f"task.held_out={n}")
             start = start.copy()
             OmegaConf.update(start, "task.held_out", n)
-        asked = asked_of(start, words)
+        asked = resolved_with_starts(start, words)
         folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
         if record.find(folder, asked) is None:
             cli.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")

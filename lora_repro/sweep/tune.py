@@ -48,7 +48,7 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read
-from lora_repro.sweep.trial_sources import begun
+from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
 from lora_repro.train.pack import Member, train_together
@@ -63,7 +63,7 @@ TRIAL = "trial.json"
 Trial = dict[str, Any]
 
 
-def shortened(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
+def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
     """(the configuration of trial `number` at rate `lr`, its folder).
 
     Raises UserError for starts that are not folders (`begun`).
@@ -98,17 +98,17 @@ def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
 
     number: which of the trials at this rate, each with a seed of its own. Raises UserError if there is nothing to train.
     """
-    config, folder = shortened(config, lr, number)
+    config, folder = trial_config(config, lr, number)
     path = folder / TRIAL
     if path.exists():
         return record.read(path)
     with record.lock(folder):
         if path.exists():  # another process has run it meanwhile
             return record.read(path)
-        return noted(config, folder, *trained_at(config, folder))
+        return save_trial(config, folder, *train_trial(config, folder))
 
 
-def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
+def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
     """Save and return a trial's measurements; delete its weights. packed: how many trials shared its steps."""
     facts = trained.facts()
     finished = trained.status == "finished"
@@ -134,7 +134,7 @@ def noted(config: DictConfig, folder: Path, trained: Trained, parameters: Mappin
     return result
 
 
-def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
+def run_packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
     """Run the missing trials (rate, number) in lockstep over one frozen backbone (`train.pack`), if the method supports it.
 
     Their `train_seconds` are those of the pack. Raises UserError as `trial` does, and if the training cannot be packed.
@@ -144,17 +144,17 @@ def packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
     with ExitStack() as locks:
         missing = []
         for lr, number in wanted:
-            own, folder = shortened(config, lr, number)
+            own, folder = trial_config(config, lr, number)
             if not (folder / TRIAL).exists():
                 locks.enter_context(record.lock(folder))
                 if not (folder / TRIAL).exists():  # another process may have run it meanwhile
                     missing.append((own, folder))
         if len(missing) > 1:
-            for (own, folder), found in zip(missing, trained_together(missing), strict=True):
-                noted(own, folder, *found, packed=len(missing))
+            for (own, folder), found in zip(missing, train_trials(missing), strict=True):
+                save_trial(own, folder, *found, packed=len(missing))
 
 
-def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
+def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
     """The result of `trained_at` for each trial. They differ only in rate and seed."""
     config = trials[0][0]
     task, method, data = (build(config[group]) for group in ("task", "method", "data"))
@@ -177,7 +177,7 @@ def trained_together(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Tr
     return [(trained, model.trainable.counts(model.backbone.model)) for trained, model in zip(found, models, strict=True)]
 
 
-def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
+def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
     """(how a trial's training ended, its parameter counts). Raises UserError if there is nothing to train."""
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
@@ -193,7 +193,7 @@ def trained_at(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int
     return trained, model.trainable.counts(model.backbone.model)
 
 
-def badness(found: Mapping[str, Any], by: str) -> tuple[float, float]:
+def ranking_key(found: Mapping[str, Any], by: str) -> tuple[float, float]:
     """The key by which trials are ranked, lowest best: (negated score, loss), or by=loss (loss, loss); infinite if diverged."""
     loss, score = (found.get(key) for key in ("dev_loss", "dev_score"))
     if loss is None:
@@ -216,9 +216,9 @@ def chance_of(config: DictConfig) -> float:
     return -((0.0 if math.isnan(score) else score) + 1 / math.sqrt(len(gold)))
 
 
-def mean_badness(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
+def mean_ranking_key(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
     """The mean `badness` over the trials of one rate, each with a seed of its own."""
-    scores, losses = zip(*(badness(one, by) for one in found), strict=True)
+    scores, losses = zip(*(ranking_key(one, by) for one in found), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
@@ -259,7 +259,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        return rates.setting(self.cell.asked)
+        return rates.setting_signature(self.cell.asked)
 
     @property
     def profile(self) -> str:
@@ -288,7 +288,7 @@ class Search:
         """`trial`, run again if the existing one is from uncommitted code (`search` may have made it)."""
         found = trial(config, lr, number)
         if found.get("dirty"):
-            (shortened(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
+            (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
             found = trial(config, lr, number)
         return found
 
@@ -297,13 +297,13 @@ class Search:
         by = str(self.config.train.select_by)
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, list[Trial]] = {}
-        config = begun(self.config, self.cell.overrides)
-        chance = chance_of(shortened(config, self.first)[0])
+        config = resolve_starts(self.config, self.cell.overrides)
+        chance = chance_of(trial_config(config, self.first)[0])
         if config.tune.packed:
-            packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
+            run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most), chance)) is not None:
             trials[place] = [self.trial(config, self.rate(place), number) for number in range(self.seeds)]
-            done[place] = mean_badness(trials[place], by)
+            done[place] = mean_ranking_key(trials[place], by)
         if any(one.get("dirty") for found in trials.values() for one in found):
             raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
         best = min(done, key=lambda place: (done[place], place))
@@ -320,9 +320,9 @@ class Search:
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
         longest = {key: searches[-1][key] for key in ("chosen", "edge", "length")}
-        path = rates.path_of(self.profile, self.name)
+        path = rates.trials_path(self.profile, self.name)
         write_json(path, {**head, **longest, "searches": searches})
-        manifest.note(rates.RESULTS, [path])
+        manifest.record_files(rates.RESULTS, [path])
         return found
 
 
@@ -333,7 +333,7 @@ def searches(arguments: Sequence[str]) -> list[Search]:
     """
     found: dict[str, Search] = {}
     for cell in sorted(with_starts(cells(arguments)), key=lambda cell: bool(cell.starts)):
-        name = rates.setting(cell.asked)
+        name = rates.setting_signature(cell.asked)
         if name not in found and cell.guess:
             found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
     if not found:
@@ -346,7 +346,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
 
     Raises UserError on uncommitted code, since such trials could not be reproduced.
     """
-    cli.unmirrored(arguments, "trials")
+    cli.warn_ignored_tracker(arguments, "trials")
     wanted = searches(arguments)
     if provenance.code()["dirty"]:
         raise UserError("trials are published, and this checkout has uncommitted changes: commit them, then search")

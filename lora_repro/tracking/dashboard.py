@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.config.hydra_errors import nothing_of
+from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
@@ -51,7 +51,7 @@ def find(root: Path, profile: str) -> Artefacts:
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
     if not (tables or figures or records):
         said = f"profile {profile} has nothing under runs/ or results/; run make reproduce-e2e first"
-        raise UserError(nothing_of(profile, said))
+        raise UserError(empty_profile_message(profile, said))
     scores = {key for record in records for key in record["measured"].get("scores", {})}
     return Artefacts(tables, figures, tuple(sorted(scores)))
 

@@ -89,7 +89,7 @@ class TrainConfig:
 
     def ready(self) -> None:
         """Raise NotAvailable if a package that this training needs is not installed."""
-        if self.paged and (absent := nf4.absent("train.paged")):
+        if self.paged and (absent := nf4.missing_package_error("train.paged")):
             raise absent
 
 
@@ -180,7 +180,7 @@ def training(
     parameters = trainable.named
     tensors = list(parameters.values())
     device = tensors[0].device
-    greet(ranks, config)
+    check_ranks(ranks, config)
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
     scaler = loss_scaler(device, dtype)
@@ -293,7 +293,7 @@ def training(
     return state.result("finished", step, last=config.select == "last")
 
 
-def greet(ranks: Ranks, config: TrainConfig) -> None:
+def check_ranks(ranks: Ranks, config: TrainConfig) -> None:
     """Have each of several ranks print its share of a batch. Raises UserError if a batch has fewer rows than there are ranks.
 
     Raises it also for compiled micro-batches on a GPU: a CUDA graph would overwrite the first one's gradients with the second's.

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro.records import provenance
-from lora_repro.records.disk import damaged, read_sealed, sealed, sha256, sweep, write_json
+from lora_repro.records.disk import damaged, read_sealed, remove_temporaries, sealed, sha256, write_json
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
@@ -24,7 +24,7 @@ ANSWERS = "answers.json"
 OBSERVED = "observed.safetensors"  # a probe's intermediate file
 
 
-def keep(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
+def save_trained(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     digest = checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
     (folder / ANSWERS).unlink(missing_ok=True)  # answers of earlier weights
@@ -57,12 +57,12 @@ def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None
     return Trained(**facts)
 
 
-def keep_answers(folder: Path, answers: dict[str, Any]) -> None:
+def save_answers(folder: Path, answers: dict[str, Any]) -> None:
     """Save the model's outputs and their cost, so that a failure in scoring does not repeat the decoding."""
     write_json(folder / ANSWERS, sealed(answers))
 
 
-def answers(folder: Path) -> dict[str, Any] | None:
+def load_answers(folder: Path) -> dict[str, Any] | None:
     """What `keep_answers` saved, if this run got that far."""
     found = read_sealed(folder / ANSWERS)
     return found if found and "seconds" in found else None  # an older version's lacks them: decode again
@@ -87,6 +87,6 @@ def thin(folder: Path, most: float | None) -> None:
 def clean(folder: Path) -> None:
     """Delete what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    sweep(folder)
+    remove_temporaries(folder)
     for name in (FACTS, ANSWERS, OBSERVED):
         (folder / name).unlink(missing_ok=True)

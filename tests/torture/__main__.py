@@ -239,7 +239,7 @@ def main(arguments: list[str]) -> int:
         seconds = round(time.monotonic() - began)
         told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": skipped(), "where": where}
         write_json(path, {"seed": given.seed, "seconds": seconds, **told})
-        manifest.note(RESULTS, [path, page(path)])
+        manifest.record_files(RESULTS, [path, page(path)])
     return int(bool(failures))
 
 

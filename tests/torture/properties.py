@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load, save
 
 from lora_repro.backbone import weights
-from lora_repro.config.compose import asked_of, build, compose
+from lora_repro.config.compose import build, compose, resolved_with_starts
 from lora_repro.config.paths import choices
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
@@ -132,5 +132,5 @@ class Properties(Bench):
     @staticmethod
     def name(words: Sequence[str]) -> str:
         config = compose(list(words))
-        return signature(asked_of(config, words))
+        return signature(resolved_with_starts(config, words))
 

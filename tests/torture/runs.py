@@ -37,7 +37,7 @@ def child(arguments: Sequence[str], log: Path, first: Callable[[], object] = lam
     log.unlink(missing_ok=True)
 
     def body() -> None:
-        cli.heed_signals()
+        cli.install_signal_handlers()
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)

@@ -18,7 +18,7 @@ from importlib import import_module
 import torch
 
 from lora_repro import cli
-from lora_repro.config.paths import checkout
+from lora_repro.config.paths import checkout_root
 from lora_repro.costs import pairs
 from lora_repro.costs.pairs import table
 from lora_repro.errors import UserError
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
     if unknown := set(chosen) - set(names()):
         raise UserError(f"no benchmark {min(unknown)!r}; choose from {', '.join(names())}")
-    results = checkout("timing") / "results"
+    results = checkout_root("timing") / "results"
     torch.set_num_threads(1)
     there, device = torch.cuda.is_available(), Ranks.here("auto").device
     modules = {name: import_module(f"{pairs.__name__}.{name}") for name in chosen or names()}
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         path = results / "bench" / f"{name}.json"
         write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
         drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
-        manifest.note(results, [path, table.write(path.parent), *drawn])
+        manifest.record_files(results, [path, table.write(path.parent), *drawn])
     if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
         print(f"wrote {', '.join(written)} and results/bench/README.md")
     return 0

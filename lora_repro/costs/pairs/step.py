@@ -25,7 +25,7 @@ from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose, profile_of
 from lora_repro.costs.arithmetic import backward, forward
-from lora_repro.costs.meta_model import frame
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
@@ -197,7 +197,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     clock, wait = clock_of(device)
     found = interleaved({arm: partial(call, arm) for arm in arms}, rounds, 1, wait=wait, clock=clock, warm=False)
     seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
-    outline = frame(spec, lora).outline
+    outline = build_meta_model(spec, lora).outline
     work = [
         sum(count(outline, len(row.ids), objective.count(row)) for row in batch for count in (forward, backward))
         for batch in batches[1:]

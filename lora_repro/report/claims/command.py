@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.paths import ROOT, checkout
+from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.report import coverage, readme, report_json, rubric
@@ -27,13 +27,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
-    checkout("judging the claims")
+    checkout_root("judging the claims")
     results = root / "results"
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))
     write_text(results / "claims.csv", ledger.comma_separated(found))
     told = report_json.note(results, claims=report_json.of_claims(found))
-    manifest.note(results, [results / "claims.md", results / "claims.csv", told])
+    manifest.record_files(results, [results / "claims.md", results / "claims.csv", told])
     graded = rubric.write(results)
     coverage.write(results)
     more = ", README.md" if readme.write(root, graded) else ""

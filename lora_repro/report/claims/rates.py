@@ -64,5 +64,5 @@ def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, 
     """(name of the setting, its search or None). All seeds of a cell share one search."""
     for cell in declared:
         if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1])):
-            return rates.setting(cell.asked), cell.search
+            return rates.setting_signature(cell.asked), cell.search
     return "", None

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         text = page(root / "results", profile, target, given.data)
         write_text(target, text)
         if not given.data:
-            manifest.note(root / "results", [target])
+            manifest.record_files(root / "results", [target])
         print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
     return 0
 
