@@ -62,5 +62,5 @@ def similarity(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -
 
     1: the top i right singular directions of A1 lie in the span of the top j of A2, or the reverse; 0: they are orthogonal.
     """
-    bases = [spectra.singular(torch.as_tensor(matrix).detach().cpu().double().numpy())[2] for matrix in (one, other)]
+    bases = [spectra.svd(torch.as_tensor(matrix).detach().cpu().double().numpy())[2] for matrix in (one, other)]
     return spectra.similarity(*bases)

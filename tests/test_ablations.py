@@ -17,7 +17,7 @@ from lora_repro.records import record
 from lora_repro.records.disk import write_json
 from lora_repro.report import show
 from lora_repro.report.columns import Column
-from lora_repro.report.exhibit import Ask
+from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import curves
 from lora_repro.report.figures.scored import _curve, curve_plot, printed_plots
 from lora_repro.report.pivot import Pivot
@@ -42,7 +42,7 @@ def pivot(name: str) -> Pivot:
 
 def scores_of(name: str, folder: Path, *overrides: str) -> list[Scores]:
     """What a table shows of the records in `folder`."""
-    ask = Ask(name, "smoke", overrides)
+    ask = ReportRequest(name, "smoke", overrides)
     return pivot(name).scores(ask, ask.cells, [published(folder)])
 
 
@@ -146,7 +146,7 @@ def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> N
     second = scores_of("rank_e2e", tmp_path)[1]
     line = next(line for line in second.results if line.source == "published" and line.row == "lora")
     assert line.cells["dev_loss_rank_1"].mean == 1.5 and second.columns[0].metric.direction == -1
-    (exhibit,) = pivot("rank_e2e").exhibits(Ask("rank_e2e", "smoke"), [published(tmp_path)])
+    (exhibit,) = pivot("rank_e2e").exhibits(ReportRequest("rank_e2e", "smoke"), [published(tmp_path)])
     show.write(exhibit, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["dev_loss_rank_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
@@ -182,9 +182,9 @@ def test_every_ablation_cell_has_a_rate_of_its_own_to_search() -> None:
 
 
 def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
-    spots = (curves.Spot(1, 50, 1.0), curves.Spot(4, 55, 2.0))
-    plot = curves.Plot("title", "r", "score", (curves.Curve("LoRA", spots), curves.Curve("full", (curves.Spot(None, 60, 1.0),))),
-                       ((1.0, "1"), (4.0, "4")))  # fmt: skip
+    spots = (curves.CurvePoint(1, 50, 1.0), curves.CurvePoint(4, 55, 2.0))
+    full = curves.Curve("full", (curves.CurvePoint(None, 60, 1.0),))
+    plot = curves.Plot("title", "r", "score", (curves.Curve("LoRA", spots), full), ((1.0, "1"), (4.0, "4")))
     first, second = ([p.read_bytes() for p in curves.save([plot], tmp_path / name / "x")] for name in "ab")
     assert first == second and len(first) == 2
 
@@ -194,7 +194,7 @@ def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
     fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, first.score)
     (table,) = scores_of("which_weights", tmp_path, f"task={first.task}")
     assert [column.key for column in table.columns] == [first.task] and table.compared == table.columns[0]
-    ask = Ask("which_weights", "smoke", (f"task={first.task}",))
+    ask = ReportRequest("which_weights", "smoke", (f"task={first.task}",))
     (exhibit,) = pivot("which_weights").exhibits(ask, [published(tmp_path)])
     show.write(exhibit, tmp_path)
     for suffix in ("md", "csv", "tex"):

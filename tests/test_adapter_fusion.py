@@ -23,7 +23,7 @@ from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
 from lora_repro.report.columns import task_label
-from lora_repro.report.exhibit import Ask
+from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.views.fusion import Fusion, draw, shares
@@ -183,10 +183,10 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
     records = {f"s{seed}": {**facts, "measured": found} for seed, found in enumerate(seen)}
 
     class Silent(Pivot):
-        def exhibits(self, ask: Ask, stores: Any) -> list[Any]:
+        def exhibits(self, ask: ReportRequest, stores: Any) -> list[Any]:
             return []
 
-    ask = Ask("fusion", "mini")
+    ask = ReportRequest("fusion", "mini")
     ask.__dict__["cells"] = declared
     (shown,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
     assert shown.tables[0].header == ("Target", "rte", "cb", "n")

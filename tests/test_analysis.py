@@ -18,8 +18,8 @@ from lora_repro.analysis.spectra import (
     projected_norm,
     random_basis,
     similarity,
-    singular,
     singular_product,
+    svd,
 )
 
 RNG = np.random.default_rng(0)
@@ -66,8 +66,8 @@ def test_phi_is_one_minus_the_squared_projection_distance_over_p() -> None:
 
 def test_phi_does_not_see_the_scale_of_a() -> None:
     a, b = RNG.standard_normal((4, 20)), RNG.standard_normal((6, 20))
-    one = similarity(singular(a)[2], singular(b)[2])
-    assert np.allclose(one, similarity(singular(1000 * a)[2], singular(b)[2]))
+    one = similarity(svd(a)[2], svd(b)[2])
+    assert np.allclose(one, similarity(svd(1000 * a)[2], svd(b)[2]))
 
 
 def test_random_subspaces_meet_at_the_chance_level() -> None:
@@ -84,7 +84,7 @@ def test_bases_of_different_spaces_are_refused() -> None:
 
 def test_singular_gives_orthonormal_columns_that_rebuild_the_matrix() -> None:
     matrix = RNG.standard_normal((5, 9))
-    u, s, v = singular(matrix)
+    u, s, v = svd(matrix)
     assert u.shape == (5, 5) and v.shape == (9, 5) and np.allclose(u @ np.diag(s) @ v.T, matrix)
     assert np.allclose(v.T @ v, np.eye(5)) and (np.diff(s) <= 0).all()
 
@@ -94,7 +94,7 @@ def test_the_svd_of_a_product_is_that_of_the_whole_matrix(rows: int, r: int, col
     left, right = RNG.standard_normal((rows, r)), RNG.standard_normal((r, columns))
     k = min(rows, r, columns)
     u, s, v = singular_product(left, right)
-    whole_u, whole_s, whole_v = (part[..., :k] for part in singular(left @ right))
+    whole_u, whole_s, whole_v = (part[..., :k] for part in svd(left @ right))
     assert u.shape == (rows, k) and v.shape == (columns, k) and np.allclose(s, whole_s)
     assert np.allclose(np.abs((u * whole_u).sum(axis=0)), 1) and np.allclose(np.abs((v * whole_v).sum(axis=0)), 1)
     assert np.allclose(u @ np.diag(s) @ v.T, left @ right)
@@ -120,7 +120,7 @@ REAL = os.environ.get("LORA_REPRO_AUTHORS_ADAPTER", "")
 def test_the_authors_adapter_has_the_spectra_that_were_read_off_it_before() -> None:
     """Measured independently: the top direction has 58 % of W_q's squared norm on average, 99 % in the last layer; W_v 39 %."""
     found = read(Path(REAL))
-    spectra = {place: singular(factors.update)[1][:8] for place, factors in found.items()}
+    spectra = {place: svd(factors.update)[1][:8] for place, factors in found.items()}
     share = {place: s[0] ** 2 / (s**2).sum() for place, s in spectra.items()}
     query, value = ([share[kind, layer] for layer in range(12)] for kind in ("query", "value"))
     assert np.mean(query) == pytest.approx(0.58, abs=0.01) and query[11] == pytest.approx(0.99, abs=0.005)
@@ -128,13 +128,13 @@ def test_the_authors_adapter_has_the_spectra_that_were_read_off_it_before() -> N
     ranks = {kind: np.mean([effective_rank(spectra[kind, n]) for n in range(12)]) for kind in ("query", "value")}
     assert ranks["query"] == pytest.approx(3.7, abs=0.06) and ranks["value"] == pytest.approx(5.2, abs=0.06)
     for layer in range(12):
-        one, other = (singular(found[kind, layer].A)[2] for kind in ("query", "value"))
+        one, other = (svd(found[kind, layer].A)[2] for kind in ("query", "value"))
         assert 0.03 < similarity(one, other)[-1, -1] < 0.09
 
 
 def test_an_intruder_is_a_leading_direction_that_the_base_lacks() -> None:
     base = np.diag([8.0, 7, 6, 5, 4, 3, 2, 1])
-    left = singular(base)[0]
+    left = svd(base)[0]
     new = np.ones(8) / np.sqrt(8)  # at a cosine of 0.35 to every direction of the base
     assert intruders(left, base) == 0 and intruders(left, base + 100 * np.outer(new, new)) == 1
     assert intruders(left, base + 100 * np.outer(np.eye(8)[5], new)) == 0  # a direction that the base has

@@ -12,9 +12,9 @@ from lora_repro.cells import Cell, Row, unique
 from lora_repro.errors import UserError
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.exhibit import Ask
+from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.table import Number
-from lora_repro.report.views.dimension import Dimensions, searched
+from lora_repro.report.views.dimension import Dimensions, find_searches
 from lora_repro.results import PUBLISHED, Store, declared_cells
 from lora_repro.sweep import bisect
 
@@ -105,13 +105,13 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
     rounds, records = search(scores)
     assert [value for values in rounds for value in values] == [4, 16384]
     assert bisect.searches(declared(), RULE)[0].bracket(records) == (None, None)
-    (did, _) = searched(declared(), store(scores))
+    (did, _) = find_searches(declared(), store(scores))
     assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
     assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
 
 
 def test_the_first_rows_of_a_sorted_file_give_no_gap() -> None:
-    found = searched(declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(64)}))
+    found = find_searches(declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(64)}))
     cells = found[0].search.reference
     assert found[0].gap(cells) is not None
     for cell in cells:
@@ -130,7 +130,7 @@ def test_a_run_without_a_score_counts_as_the_worst_if_it_ended_so(status: str) -
         return None if d == 16384 and seed == 1 else 0.8
 
     scores = {"full": 0.8, "full_untrained": 0.8, "did": seeds, "did_untrained": 0.8}
-    found = searched(declared(range(3)), store(scores, range(3)))
+    found = find_searches(declared(range(3)), store(scores, range(3)))
     cells = found[0].search.values[16384]
     found[0].records[cells[1].folder]["status"] = status  # type: ignore[index]
     mean = found[0].mean(cells)
@@ -164,7 +164,7 @@ def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
 
 def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None:
     scores = {"full": 0.88, "did": steep(300)}
-    ask = Ask("intrinsic_dimension", "mini")
+    ask = ReportRequest("intrinsic_dimension", "mini")
     guessed = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
     mine = [one for one in declared() if one.row.name in scores]
     ask.__dict__["cells"] = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in mine]
@@ -176,7 +176,7 @@ def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    ask = Ask("intrinsic_dimension", "mini")
+    ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = declared(range(3))  # a row asks for more seeds than were run
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
     answers, points = shown.tables
@@ -194,7 +194,7 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
 
 
 def test_of_a_reference_that_diverged_there_is_no_share() -> None:
-    ask = Ask("intrinsic_dimension", "mini")
+    ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = declared()
     kept = store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5})
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
@@ -250,7 +250,7 @@ def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pyt
         return 0.9 if d >= 300 else 0.4
 
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": twin}, range(3))
-    ran, twins = searched(declared(range(3)), kept)
+    ran, twins = find_searches(declared(range(3)), kept)
     assert ran.by_seed[0] == (256, 512) and twins.by_seed[0][1] is not None and twins.by_seed[0][1] > 512
     reading = quotient(kept, monkeypatch)
     assert (reading.value < 1, reading.verdict) == (True, "inconclusive") and reading.high > 1
@@ -281,7 +281,7 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     kept = store(scores, range(3))
     for found in kept.records.values():
         found["measured"]["one_answer_scores"] = {"accuracy": one_answer}
-    ask = Ask("intrinsic_dimension", "mini")
+    ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = declared(range(3))
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
     line = shown.tables[0].rows[0]
@@ -306,7 +306,7 @@ def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
             if made := given.get(one.signature):
                 measured = {**made["measured"], "one_answer_scores": {"accuracy": one_answer}}
                 kept[cells[-1].signature] = {**made, "asked": asked, "measured": measured}
-    found = searched(cells, Store(PUBLISHED, Path(), kept))
+    found = find_searches(cells, Store(PUBLISHED, Path(), kept))
     assert [(one.cell.task, one.floor, one.idle) for one in found] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
 
 
@@ -323,7 +323,7 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
             record = large.records[one.signature]
             grown = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
             both[f"m{one.signature}"] = {**record, "signature": f"m{one.signature}", "measured": grown, "asked": asked}
-    ask = Ask("intrinsic_dimension", "mini")
+    ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = cells
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), both)])
     answers, _, by_size = shown.tables
@@ -352,7 +352,7 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
 
 def test_a_twin_is_held_to_the_pretrained_models_line() -> None:
     """Random weights that stay at chance would reach 90 % of their own full fine-tuning in any number of directions."""
-    found = searched(declared(), store({"full": 0.88, "full_untrained": 0.5, "did": steep(300), "did_untrained": 0.5}))
+    found = find_searches(declared(), store({"full": 0.88, "full_untrained": 0.5, "did": steep(300), "did_untrained": 0.5}))
     assert [(one.cell.row.name, *(cells[0].row.name for cells in one.lines)) for one in found] == [
         ("did", "full"), ("did_untrained", "full", "full_untrained"),
     ]  # fmt: skip

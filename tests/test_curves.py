@@ -15,10 +15,10 @@ from matplotlib.text import Annotation
 
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import curves, method_styles
-from lora_repro.report.figures.curves import Curve, Plot, Spot
+from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.method_styles import COLOURS
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
-from lora_repro.report.figures.style import blank, symbols, write
+from lora_repro.report.figures.style import blank, to_mathtext, write
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Mean, Metric
@@ -60,8 +60,9 @@ def drawn(plots: list[Plot], columns: int = 1) -> Figure:
 
 def rank_plot() -> Plot:
     """Three sets of matrices adapted at two ranks, and each in full."""
-    placed = [Curve(f"LoRA on {name}", (Spot(1, 50 + n, 1.0), Spot(4, 60 + n, 1.0)), name) for n, name in enumerate(SETS)]
-    across = [Curve(f"{name} in full", (Spot(None, 70 + n, 2.0),), name) for n, name in enumerate(SETS)]
+    ends = [(CurvePoint(1, 50 + n, 1.0), CurvePoint(4, 60 + n, 1.0)) for n in range(len(SETS))]
+    placed = [Curve(f"LoRA on {name}", points, name) for points, name in zip(ends, SETS, strict=True)]
+    across = [Curve(f"{name} in full", (CurvePoint(None, 70 + n, 2.0),), name) for n, name in enumerate(SETS)]
     return Plot("title", "r", "score", (*across, *placed), ((1.0, "1"), (4.0, "4")))
 
 
@@ -70,7 +71,7 @@ def test_a_set_of_matrices_is_one_colour_broken_in_full_and_solid_adapted() -> N
     handles = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     colours = set()
     for name in SETS:
-        full, adapted = handles[symbols(f"{name} in full")], handles[symbols(f"LoRA on {name}")][0]
+        full, adapted = handles[to_mathtext(f"{name} in full")], handles[to_mathtext(f"LoRA on {name}")][0]
         assert to_hex(full.get_color()) == to_hex(adapted.get_color())
         assert adapted.get_linestyle() == "-" != full.get_linestyle()
         colours.add((to_hex(full.get_color()), full.get_linestyle()))
@@ -80,21 +81,22 @@ def test_a_set_of_matrices_is_one_colour_broken_in_full_and_solid_adapted() -> N
 def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several() -> None:
     order = ("full", "lora", "bitfit")
     for names in (order, order[::-1]):
-        plot = Plot("t", "x", "y", tuple(Curve(name.title(), (Spot(1, 1, 1.0),), method=name) for name in names))
+        plot = Plot("t", "x", "y", tuple(Curve(name.title(), (CurvePoint(1, 1, 1.0),), method=name) for name in names))
         (axis,) = drawn([plot]).axes
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == {n: method_styles.look(n).colour for n in order}
+        colours = {n: method_styles.style_of(n).colour for n in order}
+        assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == colours
     # One that stands once keeps its look beside several of another method, which have its colour no more.
-    mixed = method_styles.looks({"q": "lora", "v": "lora", "all": "full"})
-    assert mixed["all"] == method_styles.look("full") and len({one.colour for one in mixed.values()}) == 3
+    mixed = method_styles.assign_styles({"q": "lora", "v": "lora", "all": "full"})
+    assert mixed["all"] == method_styles.style_of("full") and len({one.colour for one in mixed.values()}) == 3
     known = list(method_styles.LOOKS.values())
     assert len(set(known)) == len(known)
-    new = method_styles.look("a_new_one")
-    assert new == method_styles.look("a_new_one") and new.colour != method_styles.BLUE
+    new = method_styles.style_of("a_new_one")
+    assert new == method_styles.style_of("a_new_one") and new.colour != method_styles.BLUE
 
 
 def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:
-    plot = Plot("", "r", "y", (Curve("LoRA", (Spot(1, 70, None), Spot(2, 71, None))),), quoted=True)
+    plot = Plot("", "r", "y", (Curve("LoRA", (CurvePoint(1, 70, None), CurvePoint(2, 71, None))),), quoted=True)
     figure = drawn([plot])
     assert texts(figure) == ["as printed in the paper, bars ± sd where it prints one"]
     (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
@@ -102,7 +104,7 @@ def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:
 
 
 def test_eight_methods_have_eight_colours_and_markers() -> None:
-    plot = Plot("t", "x", "y", tuple(Curve(f"method {n}", (Spot(1, n, 1.0), Spot(2, n, 1.0))) for n in range(8)))
+    plot = Plot("t", "x", "y", tuple(Curve(f"method {n}", (CurvePoint(1, n, 1.0), CurvePoint(2, n, 1.0))) for n in range(8)))
     (axis,) = drawn([plot]).axes
     lines = [handle[0] for handle in axis.get_legend_handles_labels()[0]]
     assert len({to_hex(line.get_color()) for line in lines}) == len({line.get_marker() for line in lines}) == 8
@@ -128,12 +130,12 @@ def texts(figure: Figure) -> list[str]:
 
 
 def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained() -> None:
-    curve = Curve("AdapterH", (Spot(1, 70, 1.0), Spot(64, 89, None, "1 of 2 collapsed")))
+    curve = Curve("AdapterH", (CurvePoint(1, 70, 1.0), CurvePoint(64, 89, None, "1 of 2 collapsed")))
     plot = Plot("t", "x", "y", (curve,), absent=("PreLayer at size 8 (2 of 2 collapsed)",))
     marked, note = (text.replace("\n", " ") for text in texts(drawn([plot])))
     assert marked == "1 of 2 collapsed"
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
-    single = Plot("t", "x", "y", (Curve("LoRA", (Spot(1, 70, None),)),))
+    single = Plot("t", "x", "y", (Curve("LoRA", (CurvePoint(1, 70, None),)),))
     assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
     assert texts(drawn([replace(single, timed=True)])) == [""]  # rounds have no seeds
 
@@ -189,7 +191,7 @@ def test_names_below_the_axis_never_touch() -> None:
     labels = ["W_q (r = 8)", "W_q, W_k (r = 4)", "W_q, W_v (r = 4)", "W_q, W_k, W_v, W_o (r = 2)"] * 2
     for count in (2, 8):
         ticks = _ticks(labels[:count])
-        curve = Curve("a", tuple(Spot(x, 1, None) for x, _ in ticks))
+        curve = Curve("a", tuple(CurvePoint(x, 1, None) for x, _ in ticks))
         figure = curves._figure([Plot("", "", "Score (%)", (curve,), ticks, "places")], 1, "", "")
         figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]

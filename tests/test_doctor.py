@@ -16,20 +16,20 @@ from lora_repro.doctor.checks import Finding
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Java, no network, no checksums of half a gigabyte."""
-    monkeypatch.setattr(checks, "scoring", lambda texts: Finding(True, "METEOR", needed=texts))
+    monkeypatch.setattr(checks, "meteor", lambda texts: Finding(True, "METEOR", needed=texts))
     monkeypatch.setattr(checks, "hub", lambda needed: Finding(False, "hub", "connect", needed))
     monkeypatch.setattr(checks, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
 
 
 def test_the_needs_of_a_profile_are_those_of_its_experiments() -> None:
-    found = doctor.needs(["profile=mini"])
+    found = doctor.find_requirements(["profile=mini"])
     assert {config.task.name for config in found.tasks} >= {"e2e", "sentiment", "entailment", "similarity"}
     assert {config.backbone.name for config in found.backbones} == {"smollm2_135m", "minilm_l6"}
     assert found.texts and not found.hub
 
 
 def test_one_experiment_needs_less() -> None:
-    found = doctor.needs(["profile=paper", "experiment=glue", "backbone=roberta_base", "task=rte"])
+    found = doctor.find_requirements(["profile=paper", "experiment=glue", "backbone=roberta_base", "task=rte"])
     assert [config.task.name for config in found.tasks] == ["rte"]
     assert [config.backbone.name for config in found.backbones] == ["roberta_base"]
     assert found.hub and not found.texts
@@ -37,13 +37,13 @@ def test_one_experiment_needs_less() -> None:
 
 def test_a_grid_of_one_s_own_needs_what_it_names_and_no_experiment() -> None:
     """A backbone has the sizes of its own family's rows only: other tables would not compose with it."""
-    found = doctor.needs(["profile=smoke", "backbone=random_bert", "task=sentiment,entailment"])
+    found = doctor.find_requirements(["profile=smoke", "backbone=random_bert", "task=sentiment,entailment"])
     assert [config.task.name for config in found.tasks] == ["sentiment", "entailment"] and found.experiment
     assert [config.backbone.name for config in found.backbones] == ["random_bert"]
 
 
 def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    (wanted,) = doctor.needs(["profile=mini", "experiment=qlora_glue"]).backbones
+    (wanted,) = doctor.find_requirements(["profile=mini", "experiment=qlora_glue"]).backbones
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = checks.backbone(wanted, False)
     assert not found.ok and "quantise=nf4 needs bitsandbytes" in found.what and found.mend.endswith("-e '.[qlora]'")
@@ -68,20 +68,20 @@ def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: py
 
 @pytest.mark.usefixtures("quick")
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    only, needed = {"rte"}, doctor.needs(["profile=laptop"])
-    monkeypatch.setattr(doctor, "needs", lambda overrides: needed)
+    only, needed = {"rte"}, doctor.find_requirements(["profile=laptop"])
+    monkeypatch.setattr(doctor, "find_requirements", lambda overrides: needed)
     monkeypatch.setattr(checks, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
-    some = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
+    some = [finding for finding in doctor.run_checks(["profile=laptop"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in some} == {"ready", "note"}
     only.clear()
-    none = [finding for finding in doctor.examine(["profile=laptop"]) if finding.what.startswith("data ")]
+    none = [finding for finding in doctor.run_checks(["profile=laptop"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in none} == {"missing"}
 
 
 def test_a_broken_installation_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
-    monkeypatch.setattr(doctor, "needs", lambda overrides: pytest.fail("went on"))
-    assert [finding.ok for finding in doctor.examine([])] == [True, False]
+    monkeypatch.setattr(doctor, "find_requirements", lambda overrides: pytest.fail("went on"))
+    assert [finding.ok for finding in doctor.run_checks([])] == [True, False]
 
 
 @pytest.mark.parametrize(("encoding", "tick"), [("utf-8", "✓"), ("ascii", "ok"), ("latin-1", "ok")])
@@ -96,7 +96,7 @@ def test_quiet_shows_what_is_missing_only(monkeypatch: pytest.MonkeyPatch, capsy
     def examine(overrides: Sequence[str]) -> Iterator[Finding]:
         yield from (Finding(True, "one"), Finding(False, "two", "mend two"), Finding(False, "three", needed=False))
 
-    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr(doctor, "run_checks", examine)
     monkeypatch.setenv("LORA_REPRO_VERBOSITY", "quiet")
     assert doctor.main([]) == 1
     assert capsys.readouterr().out == "✗ two\n    mend two\n"

@@ -17,7 +17,7 @@ from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
 from lora_repro.report import report_json, show, truncation_notes
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.results import Run, declared_cells, published
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
@@ -104,7 +104,7 @@ def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:
 
 def shown(folder: Path, task: str, scores: dict[tuple[str, int], dict[str, float | None]], caption: str) -> list[Exhibit]:
     """The exhibits of two rows and two tasks, of which `task` has records: (row, seed) -> its scores."""
-    ask = Ask("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
+    ask = ReportRequest("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
     for cell in ask.cells:
         if cell.task == task and (cell.row.name, cell.seed) in scores:
             write_json(folder / "records" / f"{cell.signature}.json", {
@@ -146,8 +146,8 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
     assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
-    ask = Ask("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
-    told = report_json.of_experiment(TABLE, ask, published(tmp_path), exhibits)["cells"]
+    ask = ReportRequest("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
+    told = report_json.experiment_entry(TABLE, ask, published(tmp_path), exhibits)["cells"]
     (cell,) = [one for one in told if one["column"] == "rougeL_py_rouge"]
     assert (cell["value"], cell["n"], cell["metric"], len(cell["records"])) == (61.0, 2, "ROUGE-L (py-rouge)", 2)
 

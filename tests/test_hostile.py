@@ -156,7 +156,7 @@ def test_adapters_of_every_float_are_analysed_and_answer(dtype: torch.dtype, tmp
     folder = adapter(tmp_path, {}, {"A": A.to(dtype), "B": B.to(dtype)})
     (factors,) = read(folder).values()
     assert factors.scaling == 2 and factors.update[0, 0] == 4
-    assert subspace.spectra(read(folder), "x").rows
+    assert subspace.spectra_table(read(folder), "x").rows
     peft_folder.load(folder, tiny_backbone("gpt2"))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
-from lora_repro.report.rescoring import disagreement
+from lora_repro.report.rescoring import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -40,7 +40,7 @@ def test_every_published_score_is_what_its_predictions_give() -> None:
     for path in sorted(RESULTS.glob("*/records/*.json")):
         found = record.whole(record.read(path), path)
         lines = record.load_predictions(path.parents[1] / "predictions" / f"{path.stem}.jsonl")
-        assert disagreement(found, lines) is None, path
+        assert score_mismatch(found, lines) is None, path
         compared += len(lines)
     assert compared
 
@@ -158,7 +158,7 @@ def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() 
 def test_a_score_that_the_predictions_do_not_give_is_named(change: Callable[[float], float]) -> None:
     found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
     lines = record.load_predictions(RESULTS / "mini" / "predictions" / f"{NAME}.jsonl")
-    assert disagreement(found, lines) is None
+    assert score_mismatch(found, lines) is None
     found["measured"]["scores"]["bleu"] = change(found["measured"]["scores"]["bleu"])
-    assert "bleu" in str(disagreement(found, lines))
-    assert disagreement(record.read(RESULTS / "mini" / "records" / f"{NAME}.json"), lines[::-1][1:]) is not None
+    assert "bleu" in str(score_mismatch(found, lines))
+    assert score_mismatch(record.read(RESULTS / "mini" / "records" / f"{NAME}.json"), lines[::-1][1:]) is not None

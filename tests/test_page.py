@@ -25,7 +25,7 @@ from lora_repro.report.page.build import _with_starts, page
 from lora_repro.report.page.command import main
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import texts_of
-from lora_repro.report.page.figures import belonging, drawn
+from lora_repro.report.page.figures import belonging, embed_figure
 from lora_repro.report.page.markdown import pieces
 from lora_repro.report.page.summary import headline
 from lora_repro.report.rerun_command import command, override_value
@@ -420,9 +420,9 @@ def test_figures_belong_to_the_longest_stem_and_the_smaller_file_is_taken(tmp_pa
         "e2e": ["e2e"], "rank": ["rank_cost"], "rank_two": ["rank_two_a"], "lone": ["lone"], "ranks": ["ranks"],
     }
     (tmp_path / "a.svg").write_text("<svg>" + 40 * "<g/>" + "</svg>")
-    assert drawn(tmp_path / "a").source.startswith("data:image/svg+xml;base64,")
+    assert embed_figure(tmp_path / "a").source.startswith("data:image/svg+xml;base64,")
     (tmp_path / "a.png").write_bytes(b"small")
-    assert drawn(tmp_path / "a").source.startswith("data:image/png;base64,")
+    assert embed_figure(tmp_path / "a").source.startswith("data:image/png;base64,")
 
 
 def test_the_command_line_writes_the_page_and_names_mistakes(

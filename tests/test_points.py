@@ -11,7 +11,7 @@ import pytest
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import ours_and_paper, points
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
-from lora_repro.report.figures.style import inside, wrapped
+from lora_repro.report.figures.style import in_sentence, wrapped
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference, Mean, Metric
@@ -171,7 +171,7 @@ def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:
     assert statement(one, of="RTE").startswith("E2E, RTE, BLEU: LoRA 71.5")
     assert "SmolLM2-135M" in provenance(one) and "profile mini" in provenance(one)
     assert [*map(short, (230_400, 999_499, 999_700, 134_515_008, 999.7, 12))] == ["230 k", "999 k", "1 M", "135 M", "1 k", "12"]
-    assert [*map(inside, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]
+    assert [*map(in_sentence, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]
 
 
 def test_nothing_of_a_figure_lies_outside_it() -> None:

@@ -25,7 +25,7 @@ from lora_repro.methods.update import merge
 from lora_repro.records import record
 from lora_repro.records.disk import sealed, write_json
 from lora_repro.report.publish import publish
-from lora_repro.report.views.probed import probed
+from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import declared_cells, own, published, runs
 from lora_repro.train import resume_files
 
@@ -181,12 +181,12 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     found = run.run(compose(overrides), overrides)
     assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
     cells = declared_cells("subspace", "smoke")
-    (one,) = probed(runs(cells, own(tmp_path / "runs" / "smoke")))
+    (one,) = probed_runs(runs(cells, own(tmp_path / "runs" / "smoke")))
     assert (one.rank, one.scaling, one.seed, one.kept_layers) == (4, 8.0, 0, [0, 1])
     path = tmp_path / "runs" / "smoke" / found["signature"] / "record.json"
     clean = record.read(path)
     clean["where"]["dirty"] = False
     write_json(path, sealed(clean))
     publish(tmp_path / "runs" / "smoke", tmp_path / "results")
-    (again,) = probed(runs(cells, published(tmp_path / "results")))
+    (again,) = probed_runs(runs(cells, published(tmp_path / "results")))
     assert np.array_equal(again.basis("query", 0), one.basis("query", 0))

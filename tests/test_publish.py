@@ -229,7 +229,7 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
-    wanted = prune.asked("smoke")
+    wanted = prune.requested_runs("smoke")
     results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
     searched = f"trials/{rates.setting_signature(one.asked)}.json"
     kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", searched]
@@ -253,11 +253,11 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
 @pytest.mark.parametrize("profile", ["mini", "laptop"])
 def test_all_that_is_published_is_asked_for(profile: str) -> None:
     # A change of conf/ that moves a signature leaves its published run behind, and an empty row in its table.
-    assert prune.leftover(ROOT / "results" / profile, prune.asked(profile)) == []
+    assert prune.leftover(ROOT / "results" / profile, prune.requested_runs(profile)) == []
 
 
 def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show, "names", lambda: ["fusion"])
     shown = declared_cells("fusion", "smoke")
     starts = {start.signature for cell in shown for start in cell.starts} - {cell.signature for cell in shown}
-    assert starts and starts <= {cell.signature for cell in prune.asked("smoke")}
+    assert starts and starts <= {cell.signature for cell in prune.requested_runs("smoke")}

@@ -14,7 +14,7 @@ from lora_repro.cells import Cell, Row
 from lora_repro.records.disk import write_json, write_text
 from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import Number, Table
 from lora_repro.report.views.fusion import Fusion
@@ -73,9 +73,9 @@ def found(tmp_path: Path) -> list[dict[str, Any]]:
     right = {("full", "x", 0): 20, ("full", "x", 1): 22, ("full", "y", 0): 10, ("full", "y", 1): 10,
              ("lora", "x", 0): 30, ("lora", "x", 1): 34, ("lora", "y", 0): 12, ("lora", "y", 1): 12}  # fmt: skip
     cells, store = planted(tmp_path / "mini", right)
-    ask = Ask("t", "mini")
+    ask = ReportRequest("t", "mini")
     ask.__dict__["cells"] = cells
-    told = report_json.of_experiment(PIVOT, ask, store, [])
+    told = report_json.experiment_entry(PIVOT, ask, store, [])
     assert told["sheets"] == []
     return list(told["cells"])
 
@@ -97,10 +97,10 @@ def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[
 
 def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: Path, found: list[dict[str, Any]]) -> None:
     table = Table(("Costs",), ("a", "b"), "lr", (("x", Number("1.5", 1.5000004, n=3)),))
-    ask = Ask("latency", "mini")
+    ask = ReportRequest("latency", "mini")
     ask.__dict__["cells"] = []
     store = Store("published", tmp_path, {})
-    sheet = report_json.of_experiment(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
+    sheet = report_json.experiment_entry(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
     number = {"value": 1.5, "sd": None, "n": 3, "low": None, "high": None}
     told = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
     assert sheet["sheets"] == [told]
@@ -108,15 +108,15 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     nothing: Any = None
     read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
     entries = [(claim, {"mini": ledger.Outcome(claim.test.verdict(read[claim.id]), read[claim.id])}) for claim in claims]
-    report_json.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
-    path = report_json.note(tmp_path, claims=report_json.of_claims(ledger.Ledger({"mini": ""}, entries)))
+    report_json.update_report(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
+    path = report_json.update_report(tmp_path, claims=report_json.claim_entries(ledger.Ledger({"mini": ""}, entries)))
     first = path.read_bytes()
     whole = json.loads(first)
     assert faults(whole, SCHEMA) == [] and list(whole["tables"]["mini"]) == ["latency", "t"]
     assert whole["tables"]["mini"]["t"]["cells"] == found and len(whole["claims"]) == len(claims) > 2
-    report_json.note(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
+    report_json.update_report(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
     assert path.read_bytes() == first
-    report_json.note(tmp_path, {("mini", "t"): None})  # shows nothing any more
+    report_json.update_report(tmp_path, {("mini", "t"): None})  # shows nothing any more
     assert list(json.loads(path.read_text(encoding="utf-8"))["tables"]["mini"]) == ["latency"]
     whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
     whole["claims"][0]["verdict"] = "good"
@@ -126,11 +126,11 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
 
 def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> None:
     cells, store = planted(tmp_path / "mini", {("full", "x", 0): 20, ("lora", "x", 0): 30})
-    ask = Ask("t", "mini")
+    ask = ReportRequest("t", "mini")
     ask.__dict__["cells"] = cells
     scores, shares = (Table((name,), ("a",), "l", (("x",),)) for name in ("scores", "shares"))
     exhibits = [Exhibit(stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
-    told = report_json.of_experiment(Fusion(PIVOT), ask, store, exhibits)
+    told = report_json.experiment_entry(Fusion(PIVOT), ask, store, exhibits)
     assert [sheet["caption"] for sheet in told["sheets"]] == ["shares"]
     ours = {(cell["row"], cell["value"]) for cell in told["cells"] if cell["source"] == "published"}
     assert ours == {("full", 50), ("lora", 75)}

@@ -24,9 +24,9 @@ from lora_repro.records.record import save
 from lora_repro.report import rate_notes, statistics
 from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.scores import Result, measured, quoted
+from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference, Mean, Metric, holm, one_origin, summarise, text_of
+from lora_repro.report.statistics import Difference, Mean, Metric, check_same_origin, holm, summarise, text_of
 from lora_repro.results import Run, Store, declared_cells, long, own, published, runs
 from lora_repro.tasks.triples.dart import DART
 from lora_repro.tasks.triples.webnlg import WebNLG
@@ -70,7 +70,7 @@ def store(folder: Path, *records: dict[str, Any]) -> Store:
 
 
 def results(cells: list[Cell], source: Store) -> dict[str, Result]:
-    return {result.row: result for result in measured(cells, source, COLUMNS, "metric", "full", COLUMNS[:1])}
+    return {result.row: result for result in measured_results(cells, source, COLUMNS, "metric", "full", COLUMNS[:1])}
 
 
 def test_mean_and_sample_sd() -> None:
@@ -100,7 +100,8 @@ def test_a_table_of_one_task_leaves_out_rows_of_which_nothing_is_known(tmp_path:
     found = store(tmp_path, record("s0"))
     cells = row("lora", 1, ["s0"]) + row("none", 2, ["s1"])
     cells += row("printed", 3, ["s2"], paper={"small": {"bleu": 60, "source": "p"}})
-    made = [*measured(cells, found, COLUMNS, "metric", "full", COLUMNS[:1]), *quoted(cells, COLUMNS, "small", "S")]
+    ours = measured_results(cells, found, COLUMNS, "metric", "full", COLUMNS[:1])
+    made = [*ours, *quoted_results(cells, COLUMNS, "small", "S")]
     scores = Scores("t", "FT", "smoke", "B", (), tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
     shown = scores.without_empty_rows().results
     assert {(one.row, one.source) for one in shown} == {(one.row, one.source) for one in made if one.row != "none"} != set()
@@ -151,7 +152,7 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
 def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) -> None:
     one = drawn_at_random(np.random.default_rng(1), seeds, 1.0)
     for level, quantile in ((0.05, 1.959964), (0.01, 2.575829), (0.001, 3.290527)):
-        end = quantile * statistics.spread(one.at(level))
+        end = quantile * statistics.standard_error(one.at(level))
         assert statistics.p_of(end, [one]) == statistics.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
     assert statistics.p_of(0.0, [one]) == 1 and statistics.p_of(1e9, [one]) < 1e-3
     flat = Draws(1.0, np.zeros(3), 3, np.zeros(3), 2)
@@ -193,7 +194,7 @@ def test_an_average_is_over_the_seeds_that_every_task_has_a_score_of(
         asked = {"task": {"name": task}, "backbone": {"name": "small"}, "method": {"name": "lora"}}
         cells += [dataclasses.replace(cell, axes={"task": task}, asked=asked) for cell in row("lora", 1, keys)]
     columns = [*(Column(Metric(task, task), "bleu", task) for task in scores), Column(Metric("average", "A"), "", "average")]
-    (made,) = measured(cells, store(tmp_path, *records), columns, "task", "full", [])
+    (made,) = measured_results(cells, store(tmp_path, *records), columns, "task", "full", [])
     assert (made.n, made.head_parameters) == (2, 5)  # the fewest seeds, the largest head
     found = made.cells["average"]
     assert (found.mean, found.sd, found.n) == (pytest.approx(average.mean), average.sd and pytest.approx(average.sd), average.n)
@@ -221,8 +222,8 @@ def test_different_file_hashes_share_no_table_but_a_row_without_a_model_does() -
     other = record("b")
     other["where"]["data"]["hashes"] = {"a": "1" * 64}
     with pytest.raises(UserError, match="different data"):
-        one_origin([record("a"), other])
-    one_origin([record("a"), record("human", sha256="")])
+        check_same_origin([record("a"), other])
+    check_same_origin([record("a"), record("human", sha256="")])
 
 
 def test_seeds_with_different_parameter_counts_are_refused(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_paper_and_reruns_stand_under_their_own_names() -> None:
     paper = {"big": {"bleu": 70.4, "bleu_sd": 0.1, "params_m": 0.35, "n": 3, "source": "Table 3"}}
     reruns = {"big": {"bleu": [68.65, 68.85, 68.87], "source": "issue"}}
     cells = [*row("lora", 1, ["a"], paper=paper, reruns=reruns), *row("bitfit", 2, ["b"])]
-    first, second = quoted(cells, COLUMNS, "big", "BIG")
+    first, second = quoted_results(cells, COLUMNS, "big", "BIG")
     assert (first.source, first.cells, first.printed_millions) == ("paper (BIG)", {"bleu": Mean(70.4, 0.1, 3)}, 0.35)
     assert (second.source, second.n) == ("reruns by others (BIG)", 3)
     assert second.cells["bleu"].mean == pytest.approx(68.79)

@@ -18,15 +18,15 @@ from lora_repro.analysis import subspace
 from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.spectra import Array
 from lora_repro.analysis.tuned import counts
-from lora_repro.analysis.updates import Probed, scaling_of
+from lora_repro.analysis.updates import ProbedRun, scaling_of
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
-from lora_repro.report.exhibit import Ask
+from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import amplification
 from lora_repro.report.figures import subspaces as heat_maps
 from lora_repro.report.figures.curves import Plot
-from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.table import Number
 from lora_repro.report.views import delta_w, probed, subspaces
 from lora_repro.results import PUBLISHED, Store
@@ -53,7 +53,7 @@ def test_an_update_of_zero_has_no_top_direction_and_spoils_no_mean(layers: tuple
     subspace.draw(found, None, "", tmp_path)
     assert f"The top direction holds of ‖ΔW‖²: {said} (mean over layers)" in (tmp_path / "subspace_spectrum.svg").read_text()
     mean = "none, for every ΔW is zero" if 1 in layers else "W_q top σ² share 1.00, effective rank 1.0"
-    assert subspace.spectra(found, "planted").footnotes[1] == f"Mean over layers: {mean}."
+    assert subspace.spectra_table(found, "planted").footnotes[1] == f"Mean over layers: {mean}."
 
 
 @pytest.mark.parametrize("kind", ["pissa.Pissa", "dora.Dora"])
@@ -172,12 +172,12 @@ def test_the_sheets_say_what_was_planted(tmp_path: Path) -> None:
     # A's own singular values order its directions: the first is the longer row.
     one = read(planted(tmp_path / "one", np.array([2.0, 1.0])[:, None] * own[[0, 1]], b / np.array([2, 1])))
     other = read(planted(tmp_path / "other", np.array([2.0, 1.0])[:, None] * own[[0, 2]], b))
-    query, value = subspace.spectra(one, "one").rows
+    query, value = subspace.spectra_table(one, "one").rows
     assert query == ("W_q", "1", "2", "6.325", "0.90", f"{0.9**-0.9 * 0.1**-0.1:.2f}", "0.000 (0.250)")  # 2 sqrt(10), 9 of 10
     assert value[3:6] == query[3:6] and value[6] == "—"
-    rows = subspace.overlaps(one, other, ("one", "other")).rows
+    rows = subspace.overlap_table(one, other, ("one", "other")).rows
     assert rows[0] == ("W_q", "1", "2, 2", "1.00", "0.50", "0.50", "0.50", "0.25")
-    assert subspace.overlaps(one, one, ("one", "one")).rows[1][3:7] == ("1.00",) * 4
+    assert subspace.overlap_table(one, one, ("one", "one")).rows[1][3:7] == ("1.00",) * 4
 
 
 @pytest.mark.parametrize("case", ["empty folder", "no lora", "no scaling", "half", "damaged"])
@@ -257,23 +257,23 @@ def test_spectra_and_overlaps_of_planted_factors() -> None:
     eye = np.eye(6)
     query = Factors(eye[:2], np.column_stack([3 * eye[0], eye[1]]), 2.0)
     value = Factors(eye[[1, 4]], np.column_stack([eye[0], eye[1]]), 2.0)
-    sheet = subspace.spectra({("query", 0): query, ("value", 0): value}, "planted", ("sha256 abc",))
+    sheet = subspace.spectra_table({("query", 0): query, ("value", 0): value}, "planted", ("sha256 abc",))
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
     assert sheet.rows[0] == ("W_q", "1", "2", f"{2 * 10**0.5:.3f}", "0.90", f"{np.exp(entropy):.2f}", "0.500 (0.333)")
     assert sheet.rows[1][4:] == ("0.50", "2.00", "—") and sheet.facts == ("LoRA of planted", "sha256 abc")
     assert "W_q top σ² share 0.90, effective rank 1.4; W_v top σ² share 0.50, effective rank 2.0" in sheet.footnotes[1]
-    (row,) = subspace.overlaps({("query", 0): query}, {("query", 0): value}, ("a", "b")).rows
+    (row,) = subspace.overlap_table({("query", 0): query}, {("query", 0): value}, ("a", "b")).rows
     assert row == ("W_q", "1", "2, 2", "0.00", "0.50", "0.50", "0.50", "0.33")
 
 
 def test_a_figure_of_one_checkpoint_shows_every_layer_and_ends_with_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, list[list[Map]]] = {}
+    kept: dict[str, list[list[Heatmap]]] = {}
     said: dict[str, tuple[float | None, str]] = {}
 
     def save(
-        rows: list[list[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
+        rows: list[list[Heatmap]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
     ) -> list[Path]:
         kept[stem.name], said[stem.name] = rows, (top, caption)
         return []
@@ -310,7 +310,7 @@ def test_the_published_sheet_of_the_authors_adapter_says_whose_it_is_and_holds_n
     assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".svg", ".png"}
 
 
-def probed_run(rank: int | None, seed: int, planted: Array) -> Probed:
+def probed_run(rank: int | None, seed: int, planted: Array) -> ProbedRun:
     """L = 3 layers, d = 40; A's first direction is `planted`, the rest is random."""
     arrays: dict[str, Array] = {"steps": np.array([1, 2]), "weight_directions": np.arange(4, 41, 4)}
     keep = rank or 8
@@ -325,7 +325,7 @@ def probed_run(rank: int | None, seed: int, planted: Array) -> Probed:
             arrays[f"{kind}.weight_top_{r}"] = arrays[f"{kind}.weight_random_{r}"] = np.ones(3, np.float32)
         arrays[f"{kind}.weight_norm"] = np.ones(3, np.float32)
     label = "Full fine-tuning" if rank is None else f"LoRA, r = {rank}"
-    return Probed("lora", label, seed, rank, None if rank is None else 32 / rank, {}, arrays)
+    return ProbedRun("lora", label, seed, rank, None if rank is None else 32 / rank, {}, arrays)
 
 
 def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path) -> None:
@@ -349,9 +349,9 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
 def test_a_caption_asks_for_the_runs_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}}}
     run = replace(probed_run(4, 0, RNG.standard_normal(40)), record={"asked": {"task": {}}, "where": where})
-    monkeypatch.setattr(probed, "probed", lambda found: [run])
+    monkeypatch.setattr(probed, "probed_runs", lambda found: [run])
     asked = {"task": {"_target_": "a.B", "name": "x"}, "backbone": {"name": "b", "label": "B"}}
-    ask = Ask("subspace", "mini", ("row.rank=4",))
+    ask = ReportRequest("subspace", "mini", ("row.rank=4",))
     ask.__dict__["cells"] = [Cell(Row("lora", "LoRA", 1, 1, True, {}, {}), 0, {}, (), "s", asked, Path("s"))]
     (shown,) = subspaces.Subspaces("T").exhibits(ask, [Store(PUBLISHED, tmp_path, {})])
     assert shown.tables[0].facts[-1] == "To reproduce: python -m lora_repro.run experiment=subspace profile=mini row.rank=4"
@@ -379,17 +379,17 @@ def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
 
 
 class Shown(NamedTuple):
-    rows: list[list[Map]]
+    rows: list[list[Heatmap]]
     title: str
     top: float
     caption: str
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[Probed], folder: Path) -> dict[str, Shown]:
+def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[ProbedRun], folder: Path) -> dict[str, Shown]:
     """stem -> what a figure is made of."""
     kept: dict[str, Shown] = {}
 
-    def save(rows: list[list[Map]], title: str, scale: str, stem: Path, top: float, caption: str) -> list[Path]:
+    def save(rows: list[list[Heatmap]], title: str, scale: str, stem: Path, top: float, caption: str) -> list[Path]:
         kept[stem.name] = Shown(rows, title, top, caption)
         return []
 
@@ -463,6 +463,6 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
 
 
 def test_heat_maps_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
-    panel = Map("W_q", RNG.random((3, 5)), "j", "i", (1, 5), (1, 3))
+    panel = Heatmap("W_q", RNG.random((3, 5)), "j", "i", (1, 5), (1, 3))
     first, second = ([p.read_bytes() for p in save([[panel, panel], [panel]], "t", "φ", tmp_path / n / "x", 1.0)] for n in "ab")
     assert first == second

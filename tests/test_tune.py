@@ -342,7 +342,7 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
         for place, name in enumerate(names):
             started.clear()
             monkeypatch.setattr("lora_repro.sweep.trial_sources.starts_of", lambda *a, one=starts[place]: [one])
-            with pytest.raises(UserError, match="a trial of .* needs the run"):
+            with pytest.raises(UserError, match=r"a trial of .* needs the run"):
                 resolve_starts(config, asked)
             (words,) = started
             assert ("task.held_out=250" in words) == (name in held), name

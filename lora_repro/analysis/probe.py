@@ -36,8 +36,8 @@ from lora_repro.analysis.spectra import (
     projected_norm,
     random_basis,
     similarity,
-    singular,
     singular_product,
+    svd,
 )
 from lora_repro.backbone import weights
 from lora_repro.backbone.architecture import Projection
@@ -84,7 +84,7 @@ class Observer:
             kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
         }
         self.weights = {
-            kind: [numbers(weights.read(place.module)[place.rows]) for place in places] for kind, places in self.places.items()
+            kind: [to_numpy(weights.read(place.module)[place.rows]) for place in places] for kind, places in self.places.items()
         }
         last = backbone.n_layers - 1
         self.layers = sorted({round(depth * last) for depth in probe.depths})
@@ -127,7 +127,7 @@ class Observer:
             found: dict[str, list[float]] = {}
             spectra = []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
-                left, values, own = singular(weight)
+                left, values, own = svd(weight)
                 for name, value in self._constants(layer, weight, values).items():
                     found.setdefault(name, []).append(value)
                 found.setdefault("intruders", []).append(intruders(left, weight + update(place, weight)))
@@ -136,7 +136,7 @@ class Observer:
                 if layer not in self.layers:
                     continue
                 pair = factors(place)
-                basis = (v if pair is None else singular(pair[1])[2])[:, : self.probe.keep]
+                basis = (v if pair is None else svd(pair[1])[2])[:, : self.probe.keep]
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
@@ -158,7 +158,7 @@ def write(arrays: Mapping[str, Array], path: Path) -> None:
     checkpoint.save_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()})
 
 
-def numbers(tensor: torch.Tensor) -> Array:
+def to_numpy(tensor: torch.Tensor) -> Array:
     """The tensor as a float64 array on the CPU."""
     return tensor.detach().to("cpu", torch.float64).numpy()
 
@@ -171,11 +171,11 @@ def updates_at(place: Projection) -> list[Update]:
 def update(place: Projection, before: Array) -> Array:
     """The effective update D (size, d_in) of a projection: what a method adds to W, or else W now minus W before."""
     if found := updates_at(place):
-        return sum((numbers(module.delta()[place.rows]) for module in found), np.zeros_like(before))
+        return sum((to_numpy(module.delta()[place.rows]) for module in found), np.zeros_like(before))
     now = weights.read(place.module)
     if not now.requires_grad:  # frozen: it differs only by its rounding to bf16
         return np.zeros_like(before)
-    return numbers(now[place.rows]) - before
+    return to_numpy(now[place.rows]) - before
 
 
 def factors(place: Projection) -> tuple[Array, Array] | None:
@@ -184,13 +184,13 @@ def factors(place: Projection) -> tuple[Array, Array] | None:
     if len(found) != 1 or found[0] is None:
         return None
     left, right = found[0]
-    return numbers(left), numbers(right)
+    return to_numpy(left), to_numpy(right)
 
 
 def decomposed(place: Projection, before: Array) -> tuple[Array, Array, Array]:
     """`singular` of `update`, from its factors if it has them: (size, k), (k,), (d_in, k)."""
     pair = factors(place)
-    return singular(update(place, before)) if pair is None else singular_product(*pair)
+    return svd(update(place, before)) if pair is None else singular_product(*pair)
 
 
 def padded(values: Array, length: int) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 
-def singular(matrix: Array) -> tuple[Array, Array, Array]:
+def svd(matrix: Array) -> tuple[Array, Array, Array]:
     """(U, s, V) with matrix = U diag(s) V^T: U (rows, k), s (k,) decreasing, V (columns, k), k = min(rows, columns)."""
     u, s, vt = np.linalg.svd(np.asarray(matrix, dtype=np.float64), full_matrices=False)
     return u, s, vt.T
@@ -26,7 +26,7 @@ def singular_product(left: Array, right: Array) -> tuple[Array, Array, Array]:
     """
     q_left, r_left = np.linalg.qr(np.asarray(left, np.float64))
     q_right, r_right = np.linalg.qr(np.asarray(right, np.float64).T)
-    u, s, v = singular(r_left @ r_right.T)
+    u, s, v = svd(r_left @ r_right.T)
     return q_left @ u, s, q_right @ v
 
 
@@ -51,7 +51,7 @@ def chance(m: int, n: int, dimension: int) -> Array:
 
 def random_basis(dimension: int, n: int, seed: int) -> Array:
     """The right singular vectors (d, n) of an (n, d) Gaussian matrix, as of an A that learned nothing."""
-    return singular(np.random.default_rng(seed).standard_normal((n, dimension)))[2]
+    return svd(np.random.default_rng(seed).standard_normal((n, dimension)))[2]
 
 
 def projected_norm(weight: Array, left: Array, right: Array) -> float:
@@ -64,7 +64,7 @@ def intruders(left: Array, tuned: Array, top: int = 10, least: float = 0.5) -> i
 
     left: U (d_out, k) of the base matrix. The defaults are those of Shuttleworth et al. 2024 (arXiv 2410.21228).
     """
-    mine = singular(tuned)[0][:, :top]
+    mine = svd(tuned)[0][:, :top]
     return int((np.abs(left.T @ mine).max(axis=0) < least).sum())
 
 

@@ -66,7 +66,7 @@ class Start:
 
 
 @torch.no_grad()
-def seen(
+def evaluate_start(
     config: DictConfig, backbone: Backbone, method: AbstractMethod | None = None, trained: int = 0, untrained: bool = False
 ) -> Start:
     """The model's losses and outputs on held-out rows, with `method` in it or without one."""
@@ -85,16 +85,16 @@ def seen(
     return Start(trained, losses, outputs, room, untrained)
 
 
-def alone(config: DictConfig) -> Start:
+def backbone_start(config: DictConfig) -> Start:
     """The configured backbone alone, not quantised, with its new head drawn as a run draws it."""
     config = OmegaConf.merge(config, {"backbone": {"quantise": None}})  # type: ignore[assignment]
     backbone = backbone_of(config).load().to(Ranks.here(config.device).device)
     torch.manual_seed(config.seed)
     backbone.reset_head()
-    return seen(config, backbone)
+    return evaluate_start(config, backbone)
 
 
-def start(cell: Cell) -> Start | None:
+def method_start(cell: Cell) -> Start | None:
     """A cell's method before its first step; None if it has no model, trains nothing, or continues another run's training.
 
     Adapters that other runs would have trained are drawn at random. Raises UserError, as a run does.
@@ -111,7 +111,7 @@ def start(cell: Cell) -> Start | None:
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, 0.0, STD)
     trained = model.trainable.counts(model.backbone.model)["method"]
-    return seen(config, model.backbone, method, trained, bool(kept))
+    return evaluate_start(config, model.backbone, method, trained, bool(kept))
 
 
 def _borrows(method: AbstractMethod) -> bool:
@@ -147,14 +147,14 @@ def table(chosen: Sequence[Cell], overrides: Sequence[str]) -> Table:
     for cell in chosen:
         label = cell.row.label
         try:
-            found = start(cell)
+            found = method_start(cell)
         except UserError as error:
             refused.append(f"{label} is refused: {error}.")
             continue
         if found is None:
             left_out.append(label)
             continue
-        plain = plain or alone(OmegaConf.create(cell.asked))
+        plain = plain or backbone_start(OmegaConf.create(cell.asked))
         lines.append(line(label, found, plain))
         untrained += [label] if found.untrained else []
     if plain is None:

@@ -18,12 +18,12 @@ import numpy as np
 
 from lora_repro import cli
 from lora_repro.analysis.lora_files import Factors, read
-from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular, singular_product
+from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular_product, svd
 from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import sha256
-from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, comma_separated, markdown
 from lora_repro.report.terminal import terminal
@@ -63,7 +63,7 @@ def origin(path: Path) -> tuple[str, ...]:
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 
-def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
+def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
 
     counted: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
@@ -77,7 +77,7 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted:
         share = f"{s[0] ** 2 / np.square(s).sum():.2f}" if s[0] else "—"
         pair = "—"
         if kind == "query" and ("value", layer) in found:
-            one, other = (singular(found[key, layer].A)[2] for key in ("query", "value"))
+            one, other = (svd(found[key, layer].A)[2] for key in ("query", "value"))
             pair = f"{similarity(one, other)[-1, -1]:.3f} ({r / one.shape[0]:.3f})"
         norm = f"{np.linalg.norm(s):.3f}"
         last = (pair, str(counts.get((kind, layer), "—"))) if counts else (pair,)
@@ -96,11 +96,11 @@ def spectra(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted:
     return Table((f"LoRA of {name}", *origin), header, "l" + "r" * (len(header) - 1), tuple(rows), notes)
 
 
-def overlaps(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
+def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
     """phi(A, A') at (1, 1), (2, 2), the smaller rank and both whole ranks, for every matrix that both adapt."""
     rows = []
     for place in sorted(one.keys() & other.keys()):
-        bases = [singular(found[place].A)[2] for found in (one, other)]
+        bases = [svd(found[place].A)[2] for found in (one, other)]
         _same_space(bases[0].shape[0], bases[1].shape[0], names)
         grid = similarity(*bases)
         m, n = grid.shape
@@ -123,11 +123,11 @@ def _chosen(layers: Sequence[int]) -> list[int]:
     return sorted({layers[round(part * (len(layers) - 1))] for part in (0, 1 / 3, 2 / 3, 1)})
 
 
-def _grid(title: str, one: Factors, other: Factors) -> Map:
-    return panel(title, similarity(singular(one.A)[2], singular(other.A)[2]))
+def _grid(title: str, one: Factors, other: Factors) -> Heatmap:
+    return panel(title, similarity(svd(one.A)[2], svd(other.A)[2]))
 
 
-def _with_chance(panels: Sequence[Map], dimension: int) -> list[list[Map]]:
+def _with_chance(panels: Sequence[Heatmap], dimension: int) -> list[list[Heatmap]]:
     """The panels, then two Gaussian matrices of the same ranks and their chance level, in rows of ACROSS."""
     m, n = max((panel.values.shape for panel in panels), key=lambda shape: shape[0] * shape[1])
     every = [*panels, *beside_chance((m, n), dimension)]
@@ -144,11 +144,11 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
         r = max(map(len, lines))
         values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
-        spectra_row.append(Map(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
+        spectra_row.append(Heatmap(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
     held = ", ".join(f"{_top_share(panel.values)} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
     title = f"The top direction holds of ‖ΔW‖²: {held} (mean over layers)"
     paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum", caption=caption)
-    rows: list[list[Map]] = []
+    rows: list[list[Heatmap]] = []
     if other is None and {"query", "value"} <= set(kinds):
         layers = [layer for name, layer in found if name == "query" and ("value", layer) in found]
         panels = [_grid(f"A_q, A_v, layer {n + 1}", found["query", n], found["value", n]) for n in layers]
@@ -188,9 +188,9 @@ def main(arguments: Sequence[str]) -> int:
         from lora_repro.analysis.tuned import intruders_in  # lazy: only this needs torch
 
         counted = intruders_in(given.base, found)
-    made = [spectra(*each) for each in zip(found, names, origins, counted, strict=True)]
+    made = [spectra_table(*each) for each in zip(found, names, origins, counted, strict=True)]
     if len(found) == 2:
-        made.append(overlaps(found[0], found[1], (names[0], names[1])))
+        made.append(overlap_table(found[0], found[1], (names[0], names[1])))
     print(terminal(made))
     given.to.mkdir(parents=True, exist_ok=True)
     (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")

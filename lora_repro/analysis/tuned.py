@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from lora_repro.analysis.lora_files import Factors
-from lora_repro.analysis.probe import numbers
-from lora_repro.analysis.spectra import intruders, singular
+from lora_repro.analysis.probe import to_numpy
+from lora_repro.analysis.spectra import intruders, svd
 from lora_repro.analysis.updates import NAMES
 from lora_repro.backbone import availability, weights
 from lora_repro.backbone.model import Backbone
@@ -42,11 +42,11 @@ def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Co
         if layer >= backbone.n_layers:
             raise UserError(f"{backbone.label} has no layer {layer + 1}: the adapter was trained on another model")
         place = backbone.projections(layer, kind)[0]
-        weight, update = numbers(weights.read(place.module)[place.rows]), factors.update
+        weight, update = to_numpy(weights.read(place.module)[place.rows]), factors.update
         if weight.shape != update.shape:
             shapes = f"{weight.shape}, not {update.shape}"
             raise UserError(f"{NAMES[kind]} of {backbone.label} is {shapes}: the adapter was trained on another model")
-        found[kind, layer] = intruders(singular(weight)[0], weight + update)
+        found[kind, layer] = intruders(svd(weight)[0], weight + update)
     return found
 
 

@@ -17,7 +17,7 @@ def scaling_of(method: Mapping[str, Any]) -> float:
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbedRun:
     """One run: its row, seed, LoRA rank and alpha / rank (None for another method), record and arrays.
 
     unsearched: whether its learning rate is a first guess that was not searched.
@@ -56,24 +56,24 @@ class Probed:
         return self.arrays[f"{kind}.basis_{layer}"]
 
 
-def groups_of(runs: Sequence[Probed]) -> list[list[Probed]]:
+def groups_of(runs: Sequence[ProbedRun]) -> list[list[ProbedRun]]:
     """Groups of runs that differ only in their seed."""
     labels = dict.fromkeys(run.label for run in runs)
     return [[run for run in runs if run.label == label] for label in labels]
 
 
-def directions(run: Probed) -> list[int]:
+def directions(run: ProbedRun) -> list[int]:
     """The measured r to show: only the rank of a LoRA run, all of them for another method."""
     kind = run.kinds[0]
     measured = sorted(int(name.rpartition("_")[2]) for name in run.arrays if name.startswith(f"{kind}.inside_"))
     return [r for r in measured if run.rank is None or r == run.rank]
 
 
-def factors(run: Probed, kind: str, r: int, step: int = -1) -> Array:
+def update_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
     """Amplification ||D||_F / ||U^T W V||_F of every layer, alpha / rank included, at an observed step (-1: the end)."""
     return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.inside_{r}"][step])
 
 
-def random_factors(run: Probed, kind: str, r: int, step: int = -1) -> Array:
+def random_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
     """The null of `factors`: ||D||_F / ||U^T W V||_F of every layer with U, V random, for an update of the same norm."""
     return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.weight_random_{r}"])

@@ -88,7 +88,7 @@ def device(profile: str) -> Finding:
     return Finding(True, what)
 
 
-def scoring(texts: bool) -> Finding:
+def meteor(texts: bool) -> Finding:
     """Whether Java runs METEOR on one sentence, which takes some seconds and 1 GB of memory."""
     from lora_repro.metrics import coco, jvm
 

@@ -28,7 +28,7 @@ SYMBOLS = {"ready": ("✓", "ok", cli.GREEN), "missing": ("✗", "NO", cli.RED),
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What a profile runs: a configuration for each of its backbones, and one for each of its tasks."""
 
     profile: str
@@ -51,7 +51,7 @@ class Needs:
         return any(spec.source == "hub" and not availability.has_weights(spec) for spec in specs)
 
 
-def needs(overrides: Sequence[str]) -> Needs:
+def find_requirements(overrides: Sequence[str]) -> Requirements:
     """What all experiments, a named one, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
@@ -81,20 +81,20 @@ def needs(overrides: Sequence[str]) -> Needs:
                 backbones[config.backbone.name] = config
     if not tasks:
         raise UserError(f"{asked or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
-    return Needs(profile, asked, tuple(backbones.values()), tuple(tasks.values()))
+    return Requirements(profile, asked, tuple(backbones.values()), tuple(tasks.values()))
 
 
-def examine(overrides: Sequence[str]) -> Iterator[Finding]:
+def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:
     """Run every check in turn and yield each finding at once. Raises UserError for what does not compose."""
     # If one of these fails, all later checks would fail for the same reason.
     for check in (checks.python, checks.packages):
         yield (found := check())
         if not found.ok:
             return
-    wanted = needs(overrides)
+    wanted = find_requirements(overrides)
     yield checks.device(wanted.profile)
     yield from checks.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
-    yield checks.scoring(wanted.texts)
+    yield checks.meteor(wanted.texts)
     yield (reached := checks.hub(wanted.hub))
     yield from (checks.backbone(config, reached.ok) for config in wanted.backbones)
     read = [checks.data(config, reached.ok) for config in wanted.tasks]
@@ -121,7 +121,7 @@ def shown(finding: Finding) -> str:
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     missing = 0
-    for finding in examine(list(arguments)):
+    for finding in run_checks(list(arguments)):
         missing += finding.kind == "missing"
         if finding.kind == "missing" or not cli.quiet():
             print(shown(finding), flush=True)

@@ -56,7 +56,7 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     if dequantise:
         require(form == "merged", "--dequantise needs --format merged: an adapter does not contain the base's weights")
         require(bool(asked_of(found).get("quantise")), "this run's weights are already floats: leave out --dequantise")
-        cli.say(floats(found.backbone.model))
+        cli.say(dequantise_model(found.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -93,7 +93,7 @@ def asked_of(found: Restored) -> dict[str, Any]:
     return asked
 
 
-def floats(model: nn.Module) -> str:
+def dequantise_model(model: nn.Module) -> str:
     """Dequantise the model. Returns one line on what that loses."""
     before = weights.stored_bytes(model)
     matrices = weights.dequantise(model)

@@ -48,7 +48,7 @@ def save(
     # peft treats a class as a language model only if it has this method.
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
     config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
-    if backbone.classifier and pooling.plainly(backbone):
+    if backbone.classifier and pooling.fits_auto_class(backbone):
         found = pooling.head(backbone)
         config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in found})}
         tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in found.items()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEAD = "head.safetensors"  # beside a bare body: the weights that turn features into class scores
 
 
-def plainly(backbone: AddressedModel) -> bool:
+def fits_auto_class(backbone: AddressedModel) -> bool:
     """Whether AutoModelForSequenceClassification computes our logits: only if the head reads the first position, as BERT's does.
 
     That class never takes the mean over positions, and finds a decoder's last position by `ids != pad`, which is wrong if eos is
@@ -31,7 +31,7 @@ def plainly(backbone: AddressedModel) -> bool:
 
 def outside(backbone: AddressedModel) -> nn.Module:
     """The module to export: the model, or its body if no class computes our logits."""
-    return backbone.model if plainly(backbone) else backbone.decoder
+    return backbone.model if fits_auto_class(backbone) else backbone.decoder
 
 
 def head(backbone: AddressedModel) -> dict[str, nn.Parameter]:
@@ -41,7 +41,7 @@ def head(backbone: AddressedModel) -> dict[str, nn.Parameter]:
 
 def save_head(folder: Path, backbone: AddressedModel) -> None:
     """Write the head to a file of its own if only the body is exported."""
-    if not plainly(backbone):
+    if not fits_auto_class(backbone):
         save_tensors(folder / HEAD, {name: p.detach() for name, p in head(backbone).items()})
 
 

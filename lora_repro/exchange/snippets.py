@@ -19,7 +19,7 @@ POOLED = {
 
 def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
     """Load the folder FOLDER and compute logits for one row of `ids` (1, T)."""
-    auto, merged, apart = kind(backbone), form == "merged", not pooling.plainly(backbone)
+    auto, merged, apart = kind(backbone), form == "merged", not pooling.fits_auto_class(backbone)
     lines = ["import torch"]
     lines += ["from safetensors.torch import load_file"] if apart else []
     lines += [] if merged else ["from peft import PeftModel"]
@@ -47,7 +47,7 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
 
 def kind(backbone: Backbone) -> str:
     """The transformers class that loads the model."""
-    if not pooling.plainly(backbone):
+    if not pooling.fits_auto_class(backbone):
         return "AutoModel"
     return "AutoModelForSequenceClassification" if backbone.classifier else "AutoModelForCausalLM"
 

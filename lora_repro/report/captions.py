@@ -11,7 +11,7 @@ from lora_repro.report.columns import task_label
 Record = dict[str, Any]
 
 
-def identity(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
+def caption_facts(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
     """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration."""
     backbones = [record["where"]["backbone"] for record in shown]
     labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]

@@ -14,7 +14,7 @@ from lora_repro.results import Store, declared_cells
 
 
 @dataclass(frozen=True)
-class Ask:
+class ReportRequest:
     """An experiment (the stem of its files), a profile, and the training command's other overrides."""
 
     name: str
@@ -65,5 +65,5 @@ class Exhibit:
 class Declaration(Protocol):
     """The type of TABLE in experiments/<name>.py."""
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """The exhibits of what the stores have of `ask`; empty if they have nothing to show."""

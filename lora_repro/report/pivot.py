@@ -11,11 +11,11 @@ from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.report import captions, rate_notes, truncation_notes
 from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
-from lora_repro.report.scores import Result, measured, quoted, rows_of
+from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.statistics import Metric, generated, one_origin
+from lora_repro.report.statistics import Metric, check_same_origin, is_generated
 from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 
@@ -49,7 +49,7 @@ class Pivot:
     over: str = ""
     each: Mapping[str, Pivot] = field(default_factory=dict)
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs."""
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
@@ -71,12 +71,12 @@ class Pivot:
                 made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
         return made
 
-    def parts(self, ask: Ask) -> list[tuple[str, Pivot, list[Cell]]]:
+    def parts(self, ask: ReportRequest) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""
         own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
         return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
 
-    def scores(self, ask: Ask, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
+    def scores(self, ask: ReportRequest, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
         """The contents of each table: one per backbone (and task, unless tasks are the columns), then those of further metrics.
 
         Raises UserError if one store's records differ in data, text form or backbone. A further store whose records differ from
@@ -84,7 +84,7 @@ class Pivot:
         """
         for store in stores:
             for here in by_place(declared, "backbone"):
-                one_origin([run.record for run in runs(here, store)], same_backbone=False)
+                check_same_origin([run.record for run in runs(here, store)], same_backbone=False)
         found: list[Scores] = []
         for group in by_place(declared, self.by):
             if found and self.by != "metric" and not any(runs(group, store) for store in stores):
@@ -94,7 +94,7 @@ class Pivot:
                 found += [self._scored(ask, group, stores, metric) for metric in self.metrics[1:]]
         return found
 
-    def _scored(self, ask: Ask, group: Sequence[Cell], stores: Sequence[Store], other: Metric | None) -> Scores:
+    def _scored(self, ask: ReportRequest, group: Sequence[Cell], stores: Sequence[Store], other: Metric | None) -> Scores:
         columns = columns_of(self.by, self.axis, self.metrics, group, other)
         compared = [] if other else columns[:1] if self.by == "metric" else columns
         ours: list[Result] = []
@@ -104,17 +104,17 @@ class Pivot:
             found = runs(group, store)
             if store is not stores[0] and not found:
                 continue
-            results = measured(group, store, columns, self.by, self.reference, compared)
+            results = measured_results(group, store, columns, self.by, self.reference, compared)
             try:
                 for here in grouped([*shown, *found], lambda run: place(run.cell)):
-                    one_origin([run.record for run in here])
+                    check_same_origin([run.record for run in here])
             except UserError as error:
                 refused.append(f"The {store.source} runs are not shown beside these: {error}.")
                 continue
             ours, shown = [*ours, *results], [*shown, *found]
         backbone = backbone_name(group[0])
         scale = backbone if backbone in self.paper else next(iter(self.paper))  # the paper's backbone to show beside it
-        everything = [*ours, *quoted(group, columns, scale, self.paper[scale])]
+        everything = [*ours, *quoted_results(group, columns, scale, self.paper[scale])]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
         has = {key for result in everything for key in result.cells}
@@ -139,10 +139,10 @@ class Pivot:
         )
 
     def _facts(
-        self, ask: Ask, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
+        self, ask: ReportRequest, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
     ) -> tuple[str, ...]:
         cell = group[0]
-        first = captions.identity(self.title, ask.profile, cell, [run.record for run in shown], counts)
+        first = captions.caption_facts(self.title, ask.profile, cell, [run.record for run in shown], counts)
         last = REPRODUCE + ask.command(cell)
         if self.by == "metric":
             return (*first, captions.decoding(cell), last)
@@ -176,7 +176,7 @@ class Pivot:
                 "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
                 "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
             )
-        if generated([run.record for run in shown]):
+        if is_generated([run.record for run in shown]):
             notes.append("The data are generated: compare these scores with each other, not with the paper's.")
         if not all(run.finished for run in shown):
             notes.append(

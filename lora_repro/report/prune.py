@@ -23,7 +23,7 @@ from lora_repro.results import declared_cells
 KINDS = tuple(kind for kind in manifest.EVIDENCE if kind != "measures")
 
 
-def asked(profile: str) -> list[Cell]:
+def requested_runs(profile: str) -> list[Cell]:
     """Every run that some experiment asks for at a profile, and the runs that these start from. Raises UserError, as `cells`."""
     return with_starts([cell for name in show.names() for cell in declared_cells(name, profile)])
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError(f"nothing is published at profile {profile}: there is no {folder}")
     checkout_root("pruning what is published")
     manifest.check_evidence(folder)
-    found = leftover(folder, asked(profile))
+    found = leftover(folder, requested_runs(profile))
     for path in found:
         print(path.relative_to(root))
         if given.delete:

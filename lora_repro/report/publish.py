@@ -21,7 +21,7 @@ from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.records.record import load_predictions, load_records, read
 from lora_repro.report import show
-from lora_repro.report.rescoring import disagreement
+from lora_repro.report.rescoring import score_mismatch
 
 # Keys that no published prediction may have: the data's own texts are not ours to publish.
 PRIVATE = ("input", "target", "references")
@@ -101,7 +101,7 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
             return f"{bad} is not a finite number"
         if leaked := [key for key in PRIVATE if key in line]:
             return f"its predictions hold the data's own text ({leaked[0]})"
-    return disagreement(record, lines)
+    return score_mismatch(record, lines)
 
 
 def _not_finite(value: object, path: str) -> str | None:

@@ -20,7 +20,7 @@ from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
-from lora_repro.report.exhibit import Ask, Declaration, Exhibit
+from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
@@ -33,7 +33,7 @@ NAME = "report.json"
 Answer = dict[str, Any]
 
 
-def of_experiment(shown: Declaration, ask: Ask, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
+def experiment_entry(shown: Declaration, ask: ReportRequest, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
     """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
     pivot = shown.pivot if isinstance(shown, Fusion) else shown
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
@@ -53,7 +53,7 @@ def _number(cell: Number) -> Answer:
     return {"value": _plain(cell.value), "sd": _plain(cell.sd), "n": cell.n, "low": _plain(cell.low), "high": _plain(cell.high)}
 
 
-def of_claims(ledger: Ledger) -> list[Answer]:
+def claim_entries(ledger: Ledger) -> list[Answer]:
     """One entry per claim, with its verdict and readings at every profile."""
     return [
         {
@@ -72,7 +72,7 @@ def of_claims(ledger: Ledger) -> list[Answer]:
     ]
 
 
-def note(
+def update_report(
     results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
 ) -> Path:
     """Write what was rendered or judged into results/report.json, and leave the rest of the file as it is.
@@ -101,7 +101,7 @@ def read(path: Path) -> Answer:
         raise UserError(f"{path} cannot be read ({error}); delete it, then make tables claims") from None
 
 
-def behind(found: Answer, profile: str) -> set[str]:
+def source_signatures(found: Answer, profile: str) -> set[str]:
     """The signatures of the runs behind the tables, figures and claims of a profile. found: the whole file, from `read`."""
     shown = [item for answer in found["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
     judged = [one for claim in found["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
@@ -109,7 +109,7 @@ def behind(found: Answer, profile: str) -> set[str]:
     return {name for item in shown for name in item["records"]} | sources
 
 
-def _cells(pivot: Pivot, ask: Ask, declared: Sequence[Cell], store: Store) -> list[Answer]:
+def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: Store) -> list[Answer]:
     found = []
     for group in by_place(declared, pivot.by):
         if not runs(group, store):

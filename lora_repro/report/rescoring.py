@@ -12,7 +12,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import METRICS, columns
 
 
-def disagreement(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
+def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
     """The first score that the predictions contradict, in words; None if there is none.
 
     Not checked: scores that no sum over inputs gives (NIST, a rank correlation) or whose statistics an older record lacks.

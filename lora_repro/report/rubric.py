@@ -24,7 +24,7 @@ from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.report import report_json
-from lora_repro.report.claims.held_by_tests import is_there
+from lora_repro.report.claims.held_by_tests import has_test
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN
 
 RUBRIC = CONF / "rubric.yaml"
@@ -69,7 +69,7 @@ def graded(node: Mapping[str, Any], report: report_json.Answer) -> Node:
 
 
 def _tests(names: Sequence[str], _: report_json.Answer) -> tuple[bool, str]:
-    missing = [name for name in names if not is_there(name)]
+    missing = [name for name in names if not has_test(name)]
     return not missing and bool(names), ", ".join(f"`{name}`{' is missing' if name in missing else ''}" for name in names)
 
 

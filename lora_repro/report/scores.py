@@ -14,9 +14,9 @@ from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.statistics import (
     Difference,
     Mean,
+    check_same_origin,
     difference,
     holm,
-    one_origin,
     paired,
     score,
     summarise,
@@ -58,7 +58,7 @@ class Result:
         return self.source.startswith(("paper", "reruns"))
 
 
-def measured(
+def measured_results(
     group: Sequence[Cell], store: Store, columns: Sequence[Column], by: str, reference: str, compared: Sequence[Column]
 ) -> list[Result]:
     """One result per declared row, with its differences from the row `reference` in the columns `compared`.
@@ -77,7 +77,7 @@ def measured(
     for column in single:
         here = placed[column.key]
         chosen = [run for seeds in here.values() for run in seeds.values()]
-        one_origin([run.record for run in chosen])
+        check_same_origin([run.record for run in chosen])
         for part in _of_column(column, chosen, named=by != "metric"):
             parts[part.row].append(part)
         # A reference whose run is the same at every rank is placed in the last column, and serves all columns.
@@ -186,7 +186,7 @@ def _with_average(
     return replace(result, cells={**result.cells, column.key: summarise(values)}, differences=differences)
 
 
-def quoted(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_label: str) -> list[Result]:
+def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str, scale_label: str) -> list[Result]:
     """The paper's results and the reruns of its recipe by others, as declared in the rows for backbone `scale`.
 
     Values are in printed units. The notes name each source.

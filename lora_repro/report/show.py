@@ -21,7 +21,7 @@ from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.report import report_json
-from lora_repro.report.exhibit import Ask, Declaration, Exhibit
+from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
@@ -59,22 +59,22 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         folder = root / "results" / profile
         store = published(folder)
         for name in chosen:
-            ask, shown = Ask(name, profile), declaration(name)
+            ask, shown = ReportRequest(name, profile), declaration(name)
             kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
             for exhibit in kept:
                 wrote += (files := write(exhibit, folder))
                 cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
             removed += _clear(folder, name, wrote)
-            told[profile, name] = report_json.of_experiment(shown, ask, store, kept) if kept else None
+            told[profile, name] = report_json.experiment_entry(shown, ask, store, kept) if kept else None
     if told:
-        wrote.append(report_json.note(root / "results", told))
+        wrote.append(report_json.update_report(root / "results", told))
     manifest.record_files(root / "results", wrote, removed)
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     """Print this checkout's results beside the published ones and the paper's; write this checkout's own tables under runs/."""
     profile, extra = profile_of(overrides)
-    ask, shown = Ask(name, profile, tuple(extra)), declaration(name)
+    ask, shown = ReportRequest(name, profile, tuple(extra)), declaration(name)
     folder = runs_folder(ask.cells, root, profile)
     ours = own(folder)
     exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])

@@ -132,14 +132,14 @@ def score(run: Run, metric: str) -> float | None:
     A diverged run, which predicts nothing, has the metric's `worst`.
     """
     measured = run.record["measured"]
-    others = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: rise(measured)}
+    others = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
     value: float | None = {**others, **(measured.get("scores") or {})}.get(metric)
     if value is None and not run.finished and metric in METRICS:
         return METRICS[metric].worst
     return value
 
 
-def rise(measured: Mapping[str, Any]) -> float | None:
+def general_loss_rise(measured: Mapping[str, Any]) -> float | None:
     """Loss on general text after training minus before, in nats per token (`analysis.forgetting`); None if not measured."""
     before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
     return None if before is None or after is None else float(after) - float(before)
@@ -153,11 +153,11 @@ def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
 
 def same_inputs(runs: Sequence[Run]) -> bool:
     """Whether all runs, apart from diverged ones, answered the same inputs; False if all of them diverged."""
-    answered = [inputs(run) for run in runs if answers(run)]
+    answered = [inputs(run) for run in runs if has_answers(run)]
     return bool(answered) and answered[0] is not None and all(keys == answered[0] for keys in answered)
 
 
-def answers(run: Run) -> bool:
+def has_answers(run: Run) -> bool:
     return bool(run.record["status"] != "diverged")
 
 
@@ -173,7 +173,7 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
     draws = np.mean([one.resamples for one in drawn], axis=0)
     mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
-    return Difference(scale * mean, scale * low, scale * high, n, scale * spread(draws), p_of(mean, drawn))
+    return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, drawn))
 
 
 def p_of(mean: float, drawn: Sequence[Draws]) -> float:
@@ -184,7 +184,7 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
 
     def beyond(log_level: float) -> float:
         level = math.exp(log_level)
-        error = spread(np.mean([one.at(level) for one in drawn], axis=0))
+        error = standard_error(np.mean([one.at(level) for one in drawn], axis=0))
         return abs(mean) - float(ndtri(1 - level / 2)) * error
 
     ends = math.log(SMALLEST), math.log(1 - 1e-9)
@@ -200,7 +200,7 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def spread(draws: Floats) -> float:
+def standard_error(draws: Floats) -> float:
     """A difference's error: the standard deviation of the resamples in which it is defined; NaN if there are none."""
     return math.nan if np.isnan(draws).all() else float(np.nanstd(draws))
 
@@ -212,7 +212,7 @@ def detectable_by(low: float, high: float) -> float:
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
     """The difference of paired runs and its resamples, computed once per files. runs: ours and theirs alternate."""
-    return _resampled(tuple(_stamped(run.predictions) if answers(run) else None for run in runs), metric, seed)
+    return _resampled(tuple(_stamped(run.predictions) if has_answers(run) else None for run in runs), metric, seed)
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
@@ -243,7 +243,7 @@ def _inputs(file: File) -> tuple[str, ...]:
     return tuple(str(line["key"]) for line in _predictions(file))
 
 
-def one_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
+def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
     """Raise UserError unless all records used the same data files in one text form (and `same_backbone`: the same weights)."""
     checks = {
         "data": {_data(record) for record in records},
@@ -268,7 +268,7 @@ def _backbone(record: Mapping[str, Any]) -> str:
     return f"{backbone['label']} ({str(backbone.get('sha256', ''))[:12]})"
 
 
-def generated(records: Sequence[Mapping[str, Any]]) -> bool:
+def is_generated(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any of these runs used generated data."""
     captions = [str(record["where"]["data"]["caption"]) for record in records]
     return any(word in caption for caption in captions for word in ("synthetic", "generated"))

@@ -74,7 +74,7 @@ def bound(value: float, digits: int = 1, plus: bool = True) -> str:
     return next((text for text in tried if text.strip("0.")), signed(value, digits, plus))
 
 
-def whole(value: float | None) -> str:
+def format_count(value: float | None) -> str:
     """A count with commas between thousands; — for None."""
     return EMPTY if value is None else Number(f"{value:,}", value)
 

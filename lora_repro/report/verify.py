@@ -40,7 +40,7 @@ from lora_repro.report import show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric, one_origin, score, summarise
+from lora_repro.report.statistics import Metric, check_same_origin, score, summarise
 from lora_repro.report.table import EMPTY, Table, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import (
@@ -120,7 +120,7 @@ def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Seque
     for place in by_place(unique(declared)):
         for mine in grouped(place, lambda cell: cell.row.name):
             stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
-            one_origin([run.record for seeds in stored for run in seeds.values()])
+            check_same_origin([run.record for seeds in stored for run in seeds.values()])
             for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
                 published, here = (_values(seeds, metric) for seeds in stored)
                 if published:

@@ -22,7 +22,7 @@ from lora_repro.costs.pairs.step import copied, ours
 from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded
-from lora_repro.report.figures.curves import Curve, Plot, Spot, save
+from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.stages import objective_of
 
 ROWS, LENGTH, RANK = 4, 64, 8
@@ -97,7 +97,7 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
     plots = []
     for what, arms in found["seconds"].items():
         curves = [
-            Curve(ARMS.get(arm, arm), tuple(Spot(int(x), statistics.median(y), None) for x, y in sizes.items()), method=arm)
+            Curve(ARMS.get(arm, arm), tuple(CurvePoint(int(x), statistics.median(y), None) for x, y in sizes.items()), method=arm)
             for arm, sizes in arms.items()
         ]
         plots.append(Plot(f"by {ACROSS[what]}", ACROSS[what], "CPU seconds", tuple(curves), log_y=True, timed=True))

@@ -61,7 +61,7 @@ class Operand:
         return f"{self.table}/{self.row}{'' if self.size is None else '@' + self.size}"
 
 
-def read_rows(cells: Iterable[Operand]) -> dict[str, set[str]]:
+def rows_by_table(cells: Iterable[Operand]) -> dict[str, set[str]]:
     """table -> the rows that these cells belong to."""
     found: dict[str, set[str]] = {}
     for cell in cells:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = ledger.judge_all(ledger.load(), results)
     write_text(results / "claims.md", ledger.markdown(found))
     write_text(results / "claims.csv", ledger.comma_separated(found))
-    told = report_json.note(results, claims=report_json.of_claims(found))
+    told = report_json.update_report(results, claims=report_json.claim_entries(found))
     manifest.record_files(results, [results / "claims.md", results / "claims.csv", told])
     graded = rubric.write(results)
     coverage.write(results)

@@ -13,7 +13,7 @@ import numpy as np
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import (
     HOW,
@@ -29,15 +29,15 @@ from lora_repro.report.claims.reading import (
 )
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
-    answers,
-    generated,
+    check_same_origin,
+    has_answers,
     inputs,
     interval,
-    one_origin,
+    is_generated,
     resampled,
     same_inputs,
     score,
-    spread,
+    standard_error,
 )
 from lora_repro.report.table import bound, signed
 from lora_repro.results import Run, backbone_name, by_place, grouped
@@ -91,7 +91,7 @@ class Compare(ClaimTest):
             raise UserError(f"tasks is mean or each and combine one of {', '.join(HOW)}, not {tasks} and {combine}")
 
     def rows(self) -> dict[str, set[str]]:
-        return read_rows(itertools.chain(*self.comparisons))
+        return rows_by_table(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:
@@ -131,12 +131,12 @@ class Compare(ClaimTest):
             "signed": True,
             "notes": told,
             "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
-            "generated": generated([run.record for run in runs]),
+            "generated": is_generated([run.record for run in runs]),
         }
         if not whole:
             return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", **facts)
         for cells in places:
-            one_origin([run.record for place in cells for run in place.runs.values()])
+            check_same_origin([run.record for place in cells for run in place.runs.values()])
         seeds = _shared_seeds(places)
         if not seeds:
             return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", **facts)
@@ -203,7 +203,7 @@ def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Leve
     holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    least = detectable(spread(holds), levels.holds)
+    least = detectable(standard_error(holds), levels.holds)
     return Value(value, low, high, interval(fails, levels.fails), each, least)
 
 
@@ -216,7 +216,7 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[st
     """What keeps these cells from a verdict: too few test inputs, or a learning rate that was not searched."""
     found = []
     for cells in places:
-        keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if answers(place.runs[seed])), None) or ()
+        keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if has_answers(place.runs[seed])), None) or ()
         if len(keys) < INPUTS:
             found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
         found += [f"{place.label} on {task_label(place.cell)}: rate not searched" for place in cells if place.cell.unsearched]

@@ -11,7 +11,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
-from lora_repro.report.statistics import generated
+from lora_repro.report.statistics import is_generated
 from lora_repro.report.views.latency import BUSY, PLAIN
 from lora_repro.results import by_place
 
@@ -67,7 +67,7 @@ class TrainingMemory(ClaimTest):
         notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
         return [Reading(f"{self.row} / {self.other}, table {table}", PEAK, verdict, float(np.median(quotients)),
-                        low, high, len(seeds), 2, notes=notes, sources=sources, generated=generated(records))]  # fmt: skip
+                        low, high, len(seeds), 2, notes=notes, sources=sources, generated=is_generated(records))]  # fmt: skip
 
 
 def _range(records: Sequence[Record]) -> str:

@@ -13,8 +13,8 @@ from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import generated
-from lora_repro.report.views.dimension import Found, searched
+from lora_repro.report.statistics import is_generated
+from lora_repro.report.views.dimension import DimensionSearch, find_searches
 from lora_repro.results import grouped
 
 KNOWN = ", wherever d90 lies between the values of d that were run"
@@ -65,11 +65,11 @@ class Dimension(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
-        found = searched(cells, evidence.store)
+        found = find_searches(cells, evidence.store)
         readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (one.cell.task, one.backbone))]
         return readings + _not_run(cells, found, f"d90 of {self.row}")
 
-    def _reading(self, group: Sequence[Found], evidence: Evidence) -> Reading:
+    def _reading(self, group: Sequence[DimensionSearch], evidence: Evidence) -> Reading:
         ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
         runs = {cell.signature: one.records[cell.folder] for one in [*ours, *theirs] for cell in one.cells}
         label = task_label(group[0].cell)
@@ -77,7 +77,7 @@ class Dimension(ClaimTest):
             "what": f"d90 of {self.row}" + (f" / {self.over}" if self.over else ""),
             "unit": f"quotient, {label}" if self.over else f"% of all values, {label}",
             "sources": tuple(evidence.source(name) for name in runs),
-            "generated": generated([dict(record) for record in runs.values() if record]),
+            "generated": is_generated([dict(record) for record in runs.values() if record]),
         }  # fmt: skip
         if not ours or (self.over and not theirs):
             return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
@@ -110,33 +110,33 @@ class DimensionBySize(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
-        found = [one for one in searched(cells, evidence.store) if one.cell.row.name == self.row]
+        found = [one for one in find_searches(cells, evidence.store) if one.cell.row.name == self.row]
         groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: one.cell.task)]
         pairs = [pair for group in groups for pair in pairwise(group)]
         readings = [self._reading(*pair, evidence) for pair in pairs]
         return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
 
-    def _reading(self, small: Found, large: Found, evidence: Evidence) -> Reading:
+    def _reading(self, small: DimensionSearch, large: DimensionSearch, evidence: Evidence) -> Reading:
         runs = {cell.signature: one.records[cell.folder] for one in (small, large) for cell in one.cells}
         facts = {
             "what": f"d90 of {self.row}, {large.backbone} / {small.backbone}",
             "unit": f"quotient, {task_label(small.cell)}",
             "sources": tuple(evidence.source(name) for name in runs),
-            "generated": generated([dict(record) for record in runs.values() if record]),
+            "generated": is_generated([dict(record) for record in runs.values() if record]),
         }  # fmt: skip
         if small.idle or large.idle:
             return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
         return _judged(_quotients(large, small), self.region, facts, [small, large])
 
 
-def _not_run(cells: Sequence[Cell], found: Sequence[Found], what: str) -> list[Reading]:
+def _not_run(cells: Sequence[Cell], found: Sequence[DimensionSearch], what: str) -> list[Reading]:
     """A reading `not run` for each task of these cells without a search."""
     seen = {one.cell.task for one in found}
     absent = {cell.task: task_label(cell) for cell in cells if cell.task not in seen}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
-def _quotients(one: Found, other: Found) -> list[End]:
+def _quotients(one: DimensionSearch, other: DimensionSearch) -> list[End]:
     """a / b of each seed that both have: with l < a <= h and l' < b <= h' it lies strictly between l / h' and h / l'."""
     mine, theirs = ends(one), ends(other)
     found = []
@@ -149,7 +149,7 @@ def _quotients(one: Found, other: Found) -> list[End]:
     return found
 
 
-def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[Found]) -> Reading:
+def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[DimensionSearch]) -> Reading:
     values = [one.enough for one in seeds]
     if not values or math.inf in values:
         return Reading(verdict=INCONCLUSIVE, notes=("one seed reaches the threshold at no d that was run",), **facts)
@@ -161,5 +161,5 @@ def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behi
     return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)
 
 
-def ends(found: Found) -> dict[int, End]:
+def ends(found: DimensionSearch) -> dict[int, End]:
     return {seed: End.of(*bracket) for seed, bracket in found.by_seed.items()}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_repro.report.claims.base import ClaimTest, Operand, read_rows
+from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import generated
+from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
 
 Look = tuple[float, float]  # one evaluation: the scores of either half of the held-out rows
@@ -29,7 +29,7 @@ def inflation(looks: Sequence[Look]) -> float:
     return (looks[by_a][0] - looks[by_a][1] + looks[by_b][1] - looks[by_b][0]) / 2
 
 
-def looks_of(run: Run) -> list[Look]:
+def half_scores(run: Run) -> list[Look]:
     """The evaluations in which both halves have a score; none for a run that did not finish or whose older record lacks them."""
     found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.finished else ()
     return [(float(even), float(odd)) for _, even, odd in found if even is not None and odd is not None]
@@ -42,7 +42,7 @@ class EpochChoice(ClaimTest):
         self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
 
     def rows(self) -> dict[str, set[str]]:
-        return read_rows(self.cells)
+        return rows_by_table(self.cells)
 
     @property
     def rule(self) -> str:
@@ -61,7 +61,7 @@ class EpochChoice(ClaimTest):
                 for here in by_place([cell for cell in declared if cell.row.name == row]):
                     task = task_label(here[0])
                     for seed, run in evidence.runs(here).items():
-                        if len(looks := looks_of(run)) > 1:
+                        if len(looks := half_scores(run)) > 1:
                             by_seed.setdefault(seed, []).append(100 * inflation(looks))
                             runs.append(run)
                             tasks[task] = len(looks)
@@ -76,4 +76,4 @@ class EpochChoice(ClaimTest):
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values), values)
         what = "score of the half that chose the epoch − score of the other half"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
-                        generated([run.record for run in runs]))]  # fmt: skip
+                        is_generated([run.record for run in runs]))]  # fmt: skip

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_repro.analysis.updates import Probed
+from lora_repro.analysis.updates import ProbedRun
 from lora_repro.cells import Cell
 from lora_repro.records import record
-from lora_repro.report.views.probed import probed
+from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import Run, Store, declared_cells, published, runs
 
 Record = dict[str, Any]
@@ -25,7 +25,7 @@ class Evidence:
     wanted: Mapping[str, Sequence[str]]
     store: Store = field(init=False)
     _cells: dict[str, list[Cell]] = field(init=False, default_factory=dict)
-    _probed: dict[str, list[Probed]] = field(init=False, default_factory=dict)
+    _probed: dict[str, list[ProbedRun]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store = published(self.folder)
@@ -41,10 +41,10 @@ class Evidence:
         """seed -> run, of any status, for the cells of one row at one place."""
         return {run.cell.seed: run for run in runs(declared, self.store)}
 
-    def probed(self, table: str) -> list[Probed]:
+    def probed(self, table: str) -> list[ProbedRun]:
         """The LoRA runs of a table that left arrays."""
         if table not in self._probed:
-            self._probed[table] = [run for run in probed(runs(self.cells(table), self.store)) if run.rank]
+            self._probed[table] = [run for run in probed_runs(runs(self.cells(table), self.store)) if run.rank]
         return self._probed[table]
 
     def measures(self, name: str) -> dict[str, Record]:

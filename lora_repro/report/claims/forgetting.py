@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.report.claims.base import ClaimTest, Operand, read_rows
+from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import detectable_by, generated, one_origin, rise
+from lora_repro.report.statistics import (
+    check_same_origin,
+    detectable_by,
+    general_loss_rise,
+    is_generated,
+)
 from lora_repro.results import Run, backbone_name, grouped
 
 Value = Callable[[dict[str, Any]], float | None]
@@ -22,7 +27,7 @@ def held_out(measured: dict[str, Any]) -> float | None:
 
 
 PARTS: tuple[tuple[str, Value, Region], ...] = (
-    ("rise of the loss on general text", rise, Region(ceiling=0.0)),
+    ("rise of the loss on general text", general_loss_rise, Region(ceiling=0.0)),
     ("held-out loss of the task", held_out, Region(floor=0.0)),
 )
 
@@ -39,7 +44,7 @@ class ForgetsLess(ClaimTest):
             raise UserError("what forgets less names two rows of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        return read_rows(self.cells)
+        return rows_by_table(self.cells)
 
     @property
     def rule(self) -> str:
@@ -76,10 +81,10 @@ class ForgetsLess(ClaimTest):
             verdict = INCONCLUSIVE if lost else NOT_RUN
             return Reading(what, f"nats per token, {task}", verdict, notes=(*wanting, "not measured or not run"))
         runs = [run for pair, _ in kept for run in pair]
-        one_origin([run.record for run in runs])
+        check_same_origin([run.record for run in runs])
         values = [difference for _, difference in kept]
         mean, low, high = student(values)
         verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values), values)
         sources = tuple(evidence.source(run.signature) for run in runs)
         return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
-                       generated([run.record for run in runs]), detectable=detectable_by(low, high))  # fmt: skip
+                       is_generated([run.record for run in runs]), detectable=detectable_by(low, high))  # fmt: skip

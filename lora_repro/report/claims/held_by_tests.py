@@ -12,7 +12,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import TESTED, Reading
 
 
-def is_there(test: str) -> bool:
+def has_test(test: str) -> bool:
     """Whether tests/ has the test `file.py::name`."""
     file, _, name = test.partition("::")
     path = ROOT / "tests" / file
@@ -28,7 +28,7 @@ class HeldByTests(ClaimTest):
     def __init__(self, tests: Sequence[str], says: str) -> None:
         self.tests, self.says = list(tests), says
         for test in self.tests:
-            if not is_there(test):
+            if not has_test(test):
                 raise UserError(f"no test {test} in tests/")
 
     @property

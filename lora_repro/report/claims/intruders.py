@@ -9,9 +9,9 @@ import numpy as np
 
 from lora_repro.analysis.updates import NAMES
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import Probing, lies, of_values
+from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import BESIDE, Reading
-from lora_repro.report.views.probed import probed
+from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import runs
 
 
@@ -34,10 +34,10 @@ class Intruders(Probing):
     def rule(self) -> str:
         what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
         pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks are shown, not judged)"
-        return f"{what}: {pair}, {lies(self.region)}"
+        return f"{what}: {pair}, {region_rule(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        every = probed(runs(evidence.cells(self.table), evidence.store))
+        every = probed_runs(runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older records lack the count
         full = {run.seed: run for run in every if run.row == "full"}
         ranks = sorted({run.rank for run in every if run.rank})

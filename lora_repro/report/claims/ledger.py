@@ -17,7 +17,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
-from lora_repro.report.statistics import generated
+from lora_repro.report.statistics import is_generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; the claim's own section has all of them
@@ -101,7 +101,7 @@ def scale(evidence: Evidence) -> str:
     records = list(evidence.store.records.values())
     backbones = [run["where"]["backbone"] for run in records]
     models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
-    return f"{'; '.join(models)}. {'Generated' if generated(records) else 'Real'} data" if records else "measurements only"
+    return f"{'; '.join(models)}. {'Generated' if is_generated(records) else 'Real'} data" if records else "measurements only"
 
 
 def markdown(ledger: Ledger) -> str:

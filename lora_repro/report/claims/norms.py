@@ -9,10 +9,10 @@ import numpy as np
 
 from lora_repro.analysis.overlaps import rank_pairs
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, Probed, directions
+from lora_repro.analysis.updates import NAMES, ProbedRun, directions
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import Probing, lies, of_values
+from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import Reading
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ of random directions (one draw per layer)"}
@@ -46,7 +46,7 @@ class NormRatio(Probing):
     @property
     def rule(self) -> str:
         forms = " with and without α/r" if len(self.forms) > 1 else ""
-        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {lies(self.region)}"
+        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         measured = [run for run in evidence.probed(self.table) if directions(run)]
@@ -62,19 +62,19 @@ class NormRatio(Probing):
             found += of_values(what, "ratio", values, self.region, evidence, notes=notes)
         return found
 
-    def _groups(self, runs: Sequence[Probed]) -> list[tuple[str, Sequence[Sequence[Probed]]]]:
+    def _groups(self, runs: Sequence[ProbedRun]) -> list[tuple[str, Sequence[Sequence[ProbedRun]]]]:
         """(name, single runs or pairs of runs) for each reading."""
         if self.ranks == "smallest/largest":
             return [("smallest / largest rank", rank_pairs(runs, same_seed=True))]
         ranks = sorted({run.rank for run in runs if run.rank})[: 1 if self.ranks == "smallest" else None]
         return [(f"r = {rank}", [(run,) for run in runs if run.rank == rank]) for rank in ranks]
 
-    def _value(self, group: Sequence[Probed], kind: str, to: str, scaled: bool) -> Array:
+    def _value(self, group: Sequence[ProbedRun], kind: str, to: str, scaled: bool) -> Array:
         """(L,): the ratio in a run; for a pair, that of the first run over that of the second."""
         first, *other = (self._norm(run, kind, self.of, scaled) / self._norm(run, kind, to, scaled) for run in group)
         return np.asarray(first / other[0]) if other else first
 
-    def _norm(self, run: Probed, kind: str, name: str, scaled: bool) -> Array:
+    def _norm(self, run: ProbedRun, kind: str, name: str, scaled: bool) -> Array:
         """(L,): a norm at the last observed step, or one that training does not change."""
         array = run.arrays[f"{kind}.{name}" if name == "norm" else f"{kind}.{name}_{run.rank}"]
         last = np.asarray(array[-1] if array.ndim == 2 else array, np.float64)

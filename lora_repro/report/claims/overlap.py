@@ -9,10 +9,10 @@ import numpy as np
 
 from lora_repro.analysis.overlaps import Pair, rank_pairs, seed_pairs, with_weight
 from lora_repro.analysis.spectra import Array, chance, similarity
-from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.probing import Probing, lies, of_values
+from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import Reading
 
 Pairs = Sequence[tuple[str, Sequence[Pair]]]
@@ -46,7 +46,7 @@ class Overlap(Probing):
         off = {"nothing": "", "chance": " minus the chance level"}.get(self.less, f" minus φ of {NAMES.get(self.less)}")
         names = ", ".join(NAMES[kind] for kind in self.kinds)
         return (f"φ of singular {self._directions} of A between {WORDS[self.between]}, {names}{off}: "
-                f"{lies(self.region)}")  # fmt: skip
+                f"{region_rule(self.region)}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
@@ -60,7 +60,7 @@ class Overlap(Probing):
                 found += of_values(what, "φ", values, self.region, evidence)
         return found
 
-    def _pairs(self, runs: Sequence[Probed]) -> Pairs:
+    def _pairs(self, runs: Sequence[ProbedRun]) -> Pairs:
         """(between what, the pairs) for each reading of a kind of matrix."""
         if self.between == "ranks":
             return [("ranks", rank_pairs(runs))]
@@ -97,7 +97,7 @@ class WithWeight(Probing):
     @property
     def rule(self) -> str:
         which = f"the top {self.top} directions of A and the top {100 * self.share:g} % of W's"
-        return f"φ of {which}, at every rank, minus the chance level: {lies(self.region)}"
+        return f"φ of {which}, at every rank, minus the chance level: {region_rule(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         runs = evidence.probed(self.table)
@@ -111,7 +111,7 @@ class WithWeight(Probing):
             found += of_values(what, "φ", values, self.region, evidence, notes=notes)
         return found
 
-    def _values(self, run: Probed, kind: str, layer: int) -> tuple[float, float]:
+    def _values(self, run: ProbedRun, kind: str, layer: int) -> tuple[float, float]:
         """(phi, its chance level for two random subspaces of these sizes)."""
         index, grid = with_weight(run, kind, layer)
         d = run.basis(kind, layer).shape[0]

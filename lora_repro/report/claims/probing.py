@@ -14,21 +14,21 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, Probed
+from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge
-from lora_repro.report.statistics import detectable_by, generated, one_origin
+from lora_repro.report.statistics import check_same_origin, detectable_by, is_generated
 
 
-def lies(region: Region) -> str:
+def region_rule(region: Region) -> str:
     """Where the value of such a test must lie, in words, and what a verdict needs."""
     return f"the mean over layers and its interval over seeds lie {region.words}; with at least {LEAST} seeds and searched rates"
 
 
 def of_values(
-    what: str, unit: str, values: Sequence[tuple[Sequence[Probed], Array]], region: Region, evidence: Evidence,
+    what: str, unit: str, values: Sequence[tuple[Sequence[ProbedRun], Array]], region: Region, evidence: Evidence,
     digits: int = 2, notes: Sequence[str] = (), versus: bool = False,
 ) -> list[Reading]:  # fmt: skip
     """The reading of `values`, each (run or pair of runs, its values over the layers); empty without a finite value.
@@ -41,7 +41,7 @@ def of_values(
     if not means:
         return []
     runs = [run for group, _ in values for run in group]
-    one_origin([run.record for run in runs])
+    check_same_origin([run.record for run in runs])
     every = np.concatenate([layers for _, layers in kept])
     value, low, high, n = over_seeds(means)
     spread = np.percentile(every, [2.5, 50, 97.5])
@@ -55,10 +55,10 @@ def of_values(
     verdict = INCONCLUSIVE if wanting else judge(region, low, high, n, [mean for _, mean in means])
     least = detectable_by(low, high) if versus else None
     return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*told, *wanting), sources=tuple(files),
-                    generated=generated([run.record for run in runs]), detectable=least)]  # fmt: skip
+                    generated=is_generated([run.record for run in runs]), detectable=least)]  # fmt: skip
 
 
-def over_seeds(means: Sequence[tuple[Sequence[Probed], float]]) -> tuple[float, float, float, int]:
+def over_seeds(means: Sequence[tuple[Sequence[ProbedRun], float]]) -> tuple[float, float, float, int]:
     """(mean, low, high, k): the mean of all runs or pairs and its 95 % interval over their k seeds; NaN if k seeds give none.
 
     Jackknife: error² = (k - 1)/k sum_s (m_s - m̄)², m_s the mean without seed s. For single runs it is the usual standard error.
@@ -88,7 +88,7 @@ class Probing(ClaimTest):
         return {self.table: {"lora"}}
 
     def absent(
-        self, evidence: Evidence, runs: Sequence[Probed], which: str, what: str, unit: str, bases: bool = False
+        self, evidence: Evidence, runs: Sequence[ProbedRun], which: str, what: str, unit: str, bases: bool = False
     ) -> list[Reading]:
         """A reading `not run` for each rank that the test reads and that has no run: no other rank may stand in for it.
 

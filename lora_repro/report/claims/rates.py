@@ -10,7 +10,7 @@ from typing import Any
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded, read_rows
+from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
@@ -32,7 +32,7 @@ class RateQuotient(ClaimTest):
             raise UserError("a comparison of rates names two cells of one table")
 
     def rows(self) -> dict[str, set[str]]:
-        return read_rows(itertools.chain(*self.comparisons))
+        return rows_by_table(itertools.chain(*self.comparisons))
 
     @property
     def rule(self) -> str:

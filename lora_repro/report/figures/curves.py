@@ -11,15 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lora_repro.report.figures.method_styles import Look, looks
-from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, symbols, wrapped, write
+from lora_repro.report.figures.method_styles import MethodStyle, assign_styles
+from lora_repro.report.figures.style import (
+    GREY,
+    SINGLE,
+    add_title_caption,
+    blank,
+    to_mathtext,
+    wrapped,
+    write,
+)
 
 BROKEN = ("--", "-.", ":")  # line styles of horizontal lines, in turn
 WIDE, HIGH = 4.7, 3.3  # inches of a panel, whose text can be read on a phone
 
 
 @dataclass(frozen=True)
-class Spot:
+class CurvePoint:
     """One cell: x the swept amount (None: the row has none, and is a horizontal line), y its mean, sd None for one seed.
 
     mark: a remark written beside it: `1 of 2 collapsed`.
@@ -39,7 +47,7 @@ class Curve:
     """
 
     label: str
-    spots: tuple[Spot, ...]
+    spots: tuple[CurvePoint, ...]
     family: str = ""
     method: str = ""
 
@@ -77,7 +85,7 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     width = min(columns, len(plots))
     height = -(-len(plots) // width)
     figure = blank(WIDE * width, HIGH * height)
-    named = looks({curve.look: curve.method for plot in plots for curve in plot.curves})
+    named = assign_styles({curve.look: curve.method for plot in plots for curve in plot.curves})
     axes = list(figure.subplots(height, width, squeeze=False).flat)
     for axis, plot in zip(axes, plots, strict=False):
         _draw(axis, plot, named)
@@ -87,12 +95,12 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     inches = 0.075 * max(map(len, handles), default=0) + 0.7  # of the widest legend entry: 8-point text, the line sample
     across = max(1, min(len(handles), int(WIDE * width / inches)))
     figure.legend(handles=list(handles.values()), loc="lower center", ncols=across, frameon=False, fontsize=8)
-    lettered(figure, title, caption)
+    add_title_caption(figure, title, caption)
     return figure
 
 
-def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
-    axis.set_title(symbols(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
+def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle]) -> None:
+    axis.set_title(to_mathtext(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
     axis.set_xscale("log" if plot.scale == "log" else "linear")
     axis.set_yscale("log" if plot.log_y else "linear")
@@ -109,14 +117,14 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, Look]) -> None:
         style: Any = {"color": colour, "marker": marker, "markersize": 5}
         for spot in curve.spots:
             if spot.x is None:
-                _across(axis, spot, symbols(curve.label), colour, lines)
+                _across(axis, spot, to_mathtext(curve.label), colour, lines)
                 lines += 1
-        _placed(axis, [spot for spot in curve.spots if spot.x is not None], symbols(curve.label), style, plot)
+        _placed(axis, [spot for spot in curve.spots if spot.x is not None], to_mathtext(curve.label), style, plot)
     below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
     axis.annotate(_note(plot), (0.5, 0), (0, -3), fontsize=7, **below)
 
 
-def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> None:
+def _across(axis: Axes, spot: CurvePoint, label: str, colour: str, number: int) -> None:
     """A horizontal line over the whole range, in the style of its number. Its bar is right of the frame, clear of the points."""
     axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=1, label=label)
     if spot.sd:
@@ -124,7 +132,7 @@ def _across(axis: Axes, spot: Spot, label: str, colour: str, number: int) -> Non
         axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **beside)
 
 
-def _placed(axis: Axes, spots: Sequence[Spot], label: str, style: dict[str, Any], plot: Plot) -> None:
+def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str, Any], plot: Plot) -> None:
     """The points at their x, joined unless the scale is `places`; hollow for a single seed."""
     if not spots:
         return
@@ -160,4 +168,4 @@ def _note(plot: Plot) -> str:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:
         said.append(f"not drawn: {', '.join(plot.absent)}")
-    return symbols(wrapped("; ".join(said), WIDE - 0.4, size=7))
+    return to_mathtext(wrapped("; ".join(said), WIDE - 0.4, size=7))

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from lora_repro.analysis.spectra import Array
-from lora_repro.report.figures.style import blank, lettered, symbols, write
+from lora_repro.report.figures.style import add_title_caption, blank, to_mathtext, write
 
 SIDE = 1.55  # inches of a panel
 COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable in grey
 
 
 @dataclass(frozen=True)
-class Map:
+class Heatmap:
     """One panel: values (rows, columns), row 0 at the top. `x`, `y`: axis values of its first and last column, and row.
 
     names: tick labels of the columns, if these are not numbers.
@@ -34,13 +34,13 @@ class Map:
 
 
 def save(
-    rows: Sequence[Sequence[Map]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
+    rows: Sequence[Sequence[Heatmap]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
 ) -> list[Path]:
     """Draw the panels (one list per row) with one colour bar labelled `scale`, from 0 to `top` (None: the largest value)."""
     return write(lambda: _figure(rows, title, scale, top, caption), stem)
 
 
-def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | None, caption: str = "") -> Figure:
+def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: float | None, caption: str = "") -> Figure:
     height, width = len(rows), max(len(row) for row in rows)
     highest = max(float(np.nanmax(panel.values)) for row in rows for panel in row)
     limit = top or highest
@@ -55,12 +55,12 @@ def _figure(rows: Sequence[Sequence[Map]], title: str, scale: str, top: float | 
             image = _panel(axis, row[place], limit, first=place == 0)
     assert image is not None
     beyond = "max" if highest > limit * 1.0001 else "neither"
-    figure.colorbar(image, ax=axes.ravel().tolist(), label=symbols(scale), shrink=0.8, extend=beyond)
-    lettered(figure, title, caption)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale), shrink=0.8, extend=beyond)
+    add_title_caption(figure, title, caption)
     return figure
 
 
-def _panel(axis: Axes, panel: Map, limit: float, first: bool) -> AxesImage:
+def _panel(axis: Axes, panel: Heatmap, limit: float, first: bool) -> AxesImage:
     (left, right), (top, last) = panel.x, panel.y
     down, across = np.shape(panel.values)
     dx, dy = (right - left) / max(1, across - 1) / 2 or 0.5, (last - top) / max(1, down - 1) / 2 or 0.5
@@ -68,12 +68,12 @@ def _panel(axis: Axes, panel: Map, limit: float, first: bool) -> AxesImage:
     image = axis.imshow(
         panel.values, aspect="auto", cmap=COLOURS, vmin=0, vmax=limit, interpolation="nearest", extent=extent
     )
-    axis.set_title(symbols(panel.title), fontsize=8)
-    axis.set_xlabel(symbols(panel.xlabel), fontsize=8)
+    axis.set_title(to_mathtext(panel.title), fontsize=8)
+    axis.set_xlabel(to_mathtext(panel.xlabel), fontsize=8)
     if first:
         # A short label is upright: a single i turned sideways looks like a dot.
         upright: dict[str, Any] = {"rotation": 0, "labelpad": 8} if len(panel.ylabel) < 3 else {}
-        axis.set_ylabel(symbols(panel.ylabel), fontsize=8, **upright)
+        axis.set_ylabel(to_mathtext(panel.ylabel), fontsize=8, **upright)
     axis.tick_params(labelsize=7)
     axis.spines[:].set_visible(False)
     if panel.names:

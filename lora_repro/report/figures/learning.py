@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro.report.figures.curves import Curve, Plot, Spot, save
+from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.report.figures.method_styles import LORA
-from lora_repro.report.figures.style import inside
+from lora_repro.report.figures.style import in_sentence
 from lora_repro.results import Run, grouped, place
 
 READ = (
@@ -35,7 +35,7 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
     others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
     told = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
     goes = "falls most," if len(ends) > 1 else "goes"
-    said = f"{title}: from the third to the last quarter of the steps, the training loss of {inside(most)} {goes} from "
+    said = f"{title}: from the third to the last quarter of the steps, the training loss of {in_sentence(most)} {goes} from "
     return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({told})" if told else "")
 
 
@@ -54,17 +54,17 @@ def _plot(group: Sequence[Run]) -> Plot:
             absent.append(f"{row.label} (diverged)")
             continue
         dev.append(Curve(row.label, looks, row.name, method))
-        trained.append(Curve(row.label, tuple(Spot(spot.x, spot.y, None) for spot in curve), row.name, method))
+        trained.append(Curve(row.label, tuple(CurvePoint(spot.x, spot.y, None) for spot in curve), row.name, method))
     title = str(group[0].record["where"]["backbone"]["label"])
     return Plot(title, "training step", "loss (nats per token)", tuple(dev), scale="linear",
                 references=tuple(trained), absent=tuple(absent))  # fmt: skip
 
 
-def _mean(runs: Sequence[Run], key: str) -> tuple[Spot, ...]:
+def _mean(runs: Sequence[Run], key: str) -> tuple[CurvePoint, ...]:
     """The mean losses of a row ± sd over its seeds, at the steps that all seeds have."""
     losses = [{step: float(loss) for step, loss in run.record["measured"].get(key) or ()} for run in runs]
     spots = []
     for step in sorted(set.intersection(*map(set, losses))):
         values = [own[step] for own in losses]
-        spots.append(Spot(step, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
+        spots.append(CurvePoint(step, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
     return tuple(spots)

@@ -14,7 +14,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK, WINE = COLOURS
 
 
-class Look(NamedTuple):
+class MethodStyle(NamedTuple):
     colour: str
     marker: str
 
@@ -22,39 +22,39 @@ class Look(NamedTuple):
 LORA = "lora"
 # Keyed by the name in conf/method. A method that is not listed gets a look that follows from its name alone.
 LOOKS = {
-    LORA: Look(BLUE, "o"),
-    "lora_r64": Look(BLUE, "D"),
-    "full": Look(BLACK, "s"),
-    "top_layers": Look(BLACK, "v"),
-    "linear_probe": Look(WINE, "X"),
-    "bitfit": Look(ORANGE, "P"),
-    "adapter_h": Look(GREEN, "^"),
-    "adapter_l": Look(GREEN, "v"),
-    "adapter_p": Look(GREEN, "<"),
-    "adapter_drop": Look(GREEN, ">"),
-    "adapter_fusion": Look(GREEN, "P"),
-    "prelayer": Look(RED, "D"),
-    "prompt_tuning": Look(PINK, "s"),
-    "lora_prelayer": Look(RED, "o"),
-    "lora_prompt_tuning": Look(PINK, "o"),
-    "dora": Look(RED, "^"),
-    "rslora": Look(SKY, "D"),
-    "lora_plus": Look(SKY, "P"),
-    "pissa": Look(WINE, "<"),
-    "vera": Look(ORANGE, "v"),
+    LORA: MethodStyle(BLUE, "o"),
+    "lora_r64": MethodStyle(BLUE, "D"),
+    "full": MethodStyle(BLACK, "s"),
+    "top_layers": MethodStyle(BLACK, "v"),
+    "linear_probe": MethodStyle(WINE, "X"),
+    "bitfit": MethodStyle(ORANGE, "P"),
+    "adapter_h": MethodStyle(GREEN, "^"),
+    "adapter_l": MethodStyle(GREEN, "v"),
+    "adapter_p": MethodStyle(GREEN, "<"),
+    "adapter_drop": MethodStyle(GREEN, ">"),
+    "adapter_fusion": MethodStyle(GREEN, "P"),
+    "prelayer": MethodStyle(RED, "D"),
+    "prompt_tuning": MethodStyle(PINK, "s"),
+    "lora_prelayer": MethodStyle(RED, "o"),
+    "lora_prompt_tuning": MethodStyle(PINK, "o"),
+    "dora": MethodStyle(RED, "^"),
+    "rslora": MethodStyle(SKY, "D"),
+    "lora_plus": MethodStyle(SKY, "P"),
+    "pissa": MethodStyle(WINE, "<"),
+    "vera": MethodStyle(ORANGE, "v"),
 }
 
 
-def look(method: str) -> Look:
+def style_of(method: str) -> MethodStyle:
     """A method's colour and marker in every figure."""
     digest = zlib.crc32(method.encode())
-    return LOOKS.get(method) or Look(COLOURS[1 + digest % 7], MARKERS[1 + digest // 7 % 8])
+    return LOOKS.get(method) or MethodStyle(COLOURS[1 + digest % 7], MARKERS[1 + digest // 7 % 8])
 
 
-def looks(curves: dict[str, str]) -> dict[str, Look]:
+def assign_styles(curves: dict[str, str]) -> dict[str, MethodStyle]:
     """key -> look, given key -> method: the method's own, or one in turn if several keys have the same method or none."""
     methods = list(curves.values())
-    own = {key: look(method) for key, method in curves.items() if method and methods.count(method) == 1}
+    own = {key: style_of(method) for key, method in curves.items() if method and methods.count(method) == 1}
     free = [colour for colour in COLOURS if colour not in {one.colour for one in own.values()}] or COLOURS
     others = [key for key in curves if key not in own]
-    return own | {key: Look(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}
+    return own | {key: MethodStyle(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.points import Panel, Point
-from lora_repro.report.figures.style import inside
+from lora_repro.report.figures.style import in_sentence
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.table import bound, signed
@@ -38,7 +38,7 @@ def panel(scores: Scores) -> Panel | None:
     reach = 2.5 * max(LEAST, *(abs(point.y) for point in quoted))
     title = f"Ours ({scores.facts[1].removeprefix('Backbone: ').partition(' (')[0].partition(',')[0]}) and the {theirs.source}"
     points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
-    xlabel = f"trained parameters (% of {inside(mine.label)}'s, log scale)"
+    xlabel = f"trained parameters (% of {in_sentence(mine.label)}'s, log scale)"
     many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
     return Panel(title, (*points, *quoted), xlabel, many, one, floor=-reach, joined=True)
 

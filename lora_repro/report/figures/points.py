@@ -13,8 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from lora_repro.report.figures.method_styles import LORA, look
-from lora_repro.report.figures.style import GREY, SINGLE, blank, lettered, settle, symbols, wrapped, write
+from lora_repro.report.figures.method_styles import LORA, style_of
+from lora_repro.report.figures.style import (
+    GREY,
+    SINGLE,
+    add_title_caption,
+    blank,
+    freeze_layout,
+    to_mathtext,
+    wrapped,
+    write,
+)
 from lora_repro.report.table import signed
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
@@ -71,15 +80,15 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> F
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel, ylabel)
-    lettered(figure, title, caption)
-    settle(figure)  # labels can be measured from here on
+    add_title_caption(figure, title, caption)
+    freeze_layout(figure)  # labels can be measured from here on
     for axis, panel in zip(axes, panels, strict=True):
         _label(axis, panel)
     return figure
 
 
 def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
-    axis.set_title(symbols(wrapped(panel.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set_title(to_mathtext(wrapped(panel.title, WIDE - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=panel.xlabel, ylabel=ylabel)
     axis.set_xscale("log")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
@@ -101,7 +110,7 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     for point in panel.points:
         pair = [other for other in drawn if panel.joined and point.quoted and not other.quoted and other.label == point.label]
         for other in pair:
-            colour = look(point.method).colour
+            colour = style_of(point.method).colour
             axis.plot([point.x, other.x], [point.y, other.y], color=colour, linewidth=0.7, linestyle=":", zorder=2)
         if point.x <= 0:
             axis.axhline(point.y, color=GREY, linewidth=1, linestyle="--", zorder=1)
@@ -117,7 +126,7 @@ def _is_below(axis: Axes, panel: Panel, point: Point) -> bool:
 
 def _style(point: Point) -> dict[str, Any]:
     """The method's colour. The paper's points are hollow squares, ours discs, hollow for one seed; LoRA's are larger."""
-    colour = look(point.method).colour
+    colour = style_of(point.method).colour
     size = (6 if point.quoted else 5) + 3 * (point.method == LORA)
     style: dict[str, Any] = {"marker": "s" if point.quoted else "o", "color": colour, "markersize": size}
     return {**style, "markerfacecolor": "white" if point.quoted or point.single else colour}
@@ -153,14 +162,15 @@ def _label(axis: Axes, panel: Panel) -> None:
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
         said = wrapped(f"▼ below this range: {told}", WIDE - 1.6, size=8)
-        taken.append(_extent(axis, axis.annotate(symbols(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
+        taken.append(_extent(axis, axis.annotate(to_mathtext(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
     for point in drawn:
         if point in low or (point.quoted and point.label in ours):
             continue
         at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
-        words = list(dict.fromkeys(symbols(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
-        look_of: Any = {"fontsize": 9, "weight": "bold", "color": look(LORA).colour} if point.method == LORA else {"fontsize": 8}
-        taken.append(_place(axis, axis.annotate(words[0], arrowprops=arrow, **look_of, **at), words, taken))
+        words = list(dict.fromkeys(to_mathtext(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
+        bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
+        font: Any = bold if point.method == LORA else {"fontsize": 8}
+        taken.append(_place(axis, axis.annotate(words[0], arrowprops=arrow, **font, **at), words, taken))
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:

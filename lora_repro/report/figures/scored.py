@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lora_repro.report.columns import ANY, Column
-from lora_repro.report.figures.curves import WIDE, Curve, Plot, Spot
+from lora_repro.report.figures.curves import WIDE, Curve, CurvePoint, Plot
 from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.points import Panel, Point
-from lora_repro.report.figures.style import inside, symbols, wrapped
+from lora_repro.report.figures.style import in_sentence, to_mathtext, wrapped
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 
@@ -70,7 +70,7 @@ def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
                 trained = result.sizes.get(column.key, result.method_parameters)
                 x = None if trained is None else trained + head
             if cell and result.n is not None and (column.value == ANY or x is not None):
-                spots.append(Spot(x, cell.mean, cell.sd, mark(result, column)))
+                spots.append(CurvePoint(x, cell.mean, cell.sd, mark(result, column)))
         absent += [text for column in scores.columns for text in _absent([result], column)]
         if spots:
             drawn.append(_curve(result, spots, scores))
@@ -82,7 +82,7 @@ def _xlabel(over: str, axis: str) -> str:
     return OVER.get(over, f"{axis} (log scale)")
 
 
-def _curve(result: Result, spots: Sequence[Spot], scores: Scores) -> Curve:
+def _curve(result: Result, spots: Sequence[CurvePoint], scores: Scores) -> Curve:
     # The same matrices adapted (lora_q) and fully trained (full_q) share a colour.
     matrices = result.row.removeprefix("lora_").removeprefix("full_")
     both = {f"lora_{matrices}", f"full_{matrices}"} <= {other.row for other in scores.results}
@@ -116,7 +116,7 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
                 if x is None:
                     continue
             values |= {x} - {None}
-            spots.append(Spot(x, float(value), result.printed.get(f"{key}_sd")))
+            spots.append(CurvePoint(x, float(value), result.printed.get(f"{key}_sd")))
         if spots:
             drawn.append(_curve(result, spots, scores))
     ticks = () if over == "parameters" else tuple((x, f"{x:,.0f}") for x in sorted(x for x in values if x is not None))
@@ -169,7 +169,7 @@ def _beside_reference(scores: Scores, ours: Sequence[Result], lora: Result | Non
     if hero is None or reference is None:
         return f"{scores.title}: {label} against trained parameters"
     first, second = (
-        f"{inside(r.label)} {r.cells[key].mean:.{scores.compared.metric.digits}f} with {short(r.method_parameters or 0)}"
+        f"{in_sentence(r.label)} {r.cells[key].mean:.{scores.compared.metric.digits}f} with {short(r.method_parameters or 0)}"
         for r in (hero, reference)
     )
     return f"{scores.title}, {label}: {first[0].upper()}{first[1:]} trained parameters, {second}"
@@ -221,7 +221,7 @@ def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
     for number, column in enumerate(scores.columns):
         aside = 0.14 * (number - (len(scores.columns) - 1) / 2)
         cells = [(place + aside, results[row], results[row].cells.get(column.key)) for place, row in enumerate(rows)]
-        spots = [Spot(place, cell.mean, cell.sd, mark(result, column)) for place, result, cell in cells if cell]
+        spots = [CurvePoint(place, cell.mean, cell.sd, mark(result, column)) for place, result, cell in cells if cell]
         absent += _absent([results[row] for row in rows], column)
         if spots:
             drawn.append(Curve(column.metric.label, tuple(spots)))
@@ -236,7 +236,7 @@ def _printed_by_row(results: Sequence[Result]) -> Plot | None:
     drawn = []
     for task in tasks:
         found = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
-        drawn.append(Curve(task.upper(), tuple(Spot(place, float(y), sd) for place, y, sd in found)))
+        drawn.append(Curve(task.upper(), tuple(CurvePoint(place, float(y), sd) for place, y, sd in found)))
     ticks = _ticks([result.label for result in results])
     return Plot("", "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", quoted=True) if drawn else None
 
@@ -247,5 +247,5 @@ def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
     ticks = []
     for place, label in enumerate(labels):
         names, _, rank = label.partition(" (")
-        ticks.append((float(place), symbols(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
+        ticks.append((float(place), to_mathtext(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
     return tuple(ticks)

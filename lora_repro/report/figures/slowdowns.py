@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lora_repro.report.figures.style import blank, lettered, write
+from lora_repro.report.figures.style import add_title_caption, blank, write
 from lora_repro.report.table import signed
 from lora_repro.report.views.latency import Entry, holds_zero, interval
 
@@ -56,7 +56,7 @@ def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
         bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9, extend=beyond)
         bar.outline.set_visible(False)
     where = f"Profile {found['profile']}, {found['where']['device']}, float32, random tokens"
-    lettered(figure, _statement(entries), f"{where}; {READ.format(found['asked']['bench']['rounds'])}.")
+    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(found['asked']['bench']['rounds'])}.")
     return figure
 
 

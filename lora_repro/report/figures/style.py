@@ -43,7 +43,7 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
-def lettered(figure: Figure, title: str, caption: str) -> None:
+def add_title_caption(figure: Figure, title: str, caption: str) -> None:
     """Write `title`, one statement, above and `caption`, whose numbers these are and how to read them, below the panels.
 
     Both are as wide as the figure, which grows in height to make room for them.
@@ -68,7 +68,7 @@ def lettered(figure: Figure, title: str, caption: str) -> None:
 
 
 def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
-    text = figure.text(0, 0, symbols(wrapped(words, width - 2 * EDGE, **look)), linespacing=1.35, **look)
+    text = figure.text(0, 0, to_mathtext(wrapped(words, width - 2 * EDGE, **look)), linespacing=1.35, **look)
     text.set_in_layout(False)
     return text
 
@@ -101,18 +101,18 @@ def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", 
     return "\n".join(lines)
 
 
-def inside(label: str) -> str:
+def in_sentence(label: str) -> str:
     """A row's label as it is written inside a sentence: full fine-tuning, but LoRA and FT-Top2."""
     first, rest = label.partition(" (")[0], label[1:]
     return label[0].lower() + rest if first[1:].islower() else label
 
 
-def symbols(text: str) -> str:
+def to_mathtext(text: str) -> str:
     """`text` with W_q and A_v in mathematical notation, as in the paper."""
     return SYMBOL.sub(r"$\1_{\2}$", text)
 
 
-def settle(figure: Figure) -> None:
+def freeze_layout(figure: Figure) -> None:
     """Fix the layout, rounded to a millionth of the figure: the last digits of its solver vary, and would change an SVG's ids."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -126,7 +126,7 @@ def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = draw()
-        settle(figure)
+        freeze_layout(figure)
         stem.parent.mkdir(parents=True, exist_ok=True)
         # The statement is in the metadata, too: an SVG has its text as outlines only.
         title = {"Title": str(figure.get_label())} if figure.get_label() else {}

@@ -13,8 +13,8 @@ import numpy as np
 
 from lora_repro.analysis.overlaps import between_ranks, between_seeds, gaussian, with_weight
 from lora_repro.analysis.spectra import Array, chance, random_basis, similarity
-from lora_repro.analysis.updates import NAMES, Probed
-from lora_repro.report.figures.heatmap import Map, save
+from lora_repro.analysis.updates import NAMES, ProbedRun
+from lora_repro.report.figures.heatmap import Heatmap, save
 
 PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"
 SHARE = 0.2  # the share of W's directions shown, from the top (the paper's Figure 8 shows the top 10 %)
@@ -26,7 +26,7 @@ PAPER = {
 Grids = Callable[[str, int], Array]  # (kind of matrix, layer) -> phi
 
 
-def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
     """Draw the figures that the runs allow: `stem`_ranks and `stem`_seeds at the middle layer, with the suffix _layers at every
     kept layer, and `stem`_weight.
 
@@ -61,7 +61,7 @@ def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
 
 
 def _drawn(
-    lora: Sequence[Probed], grids: Grids, part: int, place: int, zoom: str, said: str, name: str, caption: str, stem: Path
+    lora: Sequence[ProbedRun], grids: Grids, part: int, place: int, zoom: str, said: str, name: str, caption: str, stem: Path
 ) -> list[Path]:
     """Figures 3 and 4: one panel per matrix at the middle layer and one of Gaussians, then the first `part` directions again.
     Figures 6 and 7: the same matrices at every kept layer.
@@ -89,12 +89,12 @@ def _drawn(
     return [*paths, *save(maps, f"{said.partition(', layer')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
 
 
-def _middle(run: Probed) -> int:
+def _middle(run: ProbedRun) -> int:
     """The kept layer nearest to the middle of the model."""
     return min(run.kept_layers, key=lambda layer: abs(layer - run.middle))
 
 
-def _at(lora: Sequence[Probed], grids: Grids, place: int) -> str:
+def _at(lora: Sequence[ProbedRun], grids: Grids, place: int) -> str:
     """`0.62 in W_q, 0.41 in W_v`: phi(place, place) of the middle layer."""
     values = {kind: grids(kind, _middle(lora[0])) for kind in lora[0].kinds}
     return ", ".join(f"{grid[place - 1, place - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
@@ -108,18 +108,18 @@ def _mean(pairs: int) -> str:
     return f"mean over {pairs} pairs of runs" if pairs > 1 else "one pair of runs"
 
 
-def beside_chance(grid_shape: tuple[int, int], dimension: int) -> list[Map]:
+def beside_chance(grid_shape: tuple[int, int], dimension: int) -> list[Heatmap]:
     """The two baselines of phi as panels: two Gaussian matrices, and the chance level max(i, j)/d."""
     random = panel("two Gaussian matrices", gaussian(dimension, *grid_shape))
     return [random, panel("chance, max(i, j)/d", chance(*grid_shape, dimension))]
 
 
-def panel(title: str, grid: Array) -> Map:
+def panel(title: str, grid: Array) -> Heatmap:
     """The panel of phi over i (down) and j (across)."""
-    return Map(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
+    return Heatmap(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
 
 
-def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
     """Figure 8: the top i directions of W, up to SHARE of them, and the top j of A, mean over seeds. A row of panels per matrix,
     with one panel per rank.
     """
@@ -150,5 +150,5 @@ def _weight_figure(lora: Sequence[Probed], title: str, stem: Path) -> list[Path]
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 
-def _weight_panel(title: str, grid: Array, index: Array) -> Map:
-    return Map(title, grid, "j", "i of W", (1, grid.shape[1]), (float(index[0]), float(index[-1])))
+def _weight_panel(title: str, grid: Array, index: Array) -> Heatmap:
+    return Heatmap(title, grid, "j", "i of W", (1, grid.shape[1]), (float(index[0]), float(index[-1])))

@@ -21,11 +21,11 @@ from lora_repro.report import report_json
 from lora_repro.report.html import html
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import examples
-from lora_repro.report.page.figures import BESIDE, Drawn, belonging, drawn
+from lora_repro.report.page.figures import BESIDE, EmbeddedFigure, belonging, embed_figure
 from lora_repro.report.page.markdown import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
-from lora_repro.report.statistics import generated
+from lora_repro.report.statistics import is_generated
 from lora_repro.report.table import REPRODUCE, Table
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ class Section:
     stem: str
     title: str
     pieces: tuple[Markup | Table, ...]
-    figures: tuple[Drawn, ...]
+    figures: tuple[EmbeddedFigure, ...]
     run: bool
 
     @property
@@ -67,7 +67,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     order = [section.stem for section in sections]
     numbers = results / report_json.NAME
     told = report_json.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
-    behind = _with_starts(report_json.behind(told, profile), records) if numbers.is_file() else None
+    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers.is_file() else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
@@ -114,7 +114,7 @@ def _sections(folder: Path, page: Path) -> list[Section]:
         run = not tables or not all(map(unrun, tables))
         shown = [folded(piece) if isinstance(piece, Table) else piece for piece in said if not _nothing(piece)]
         once = tuple(piece for i, piece in enumerate(shown) if isinstance(piece, Table) or piece not in shown[:i])
-        sections.append(Section(stem, title, once, tuple(drawn(folder / "figures" / name) for name in found[stem]), run))
+        sections.append(Section(stem, title, once, tuple(embed_figure(folder / "figures" / name) for name in found[stem]), run))
     return sorted(sections, key=lambda section: not section.run)
 
 
@@ -153,7 +153,8 @@ def _scale(runs: Sequence[RecordedRun]) -> str:
     """The models of a profile, and whether its data are real or generated."""
     backbones = [run.record["where"]["backbone"] for run in runs]
     models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
-    data = "generated data (compare its scores with each other only)" if generated([run.record for run in runs]) else "real data"
+    generated = is_generated([run.record for run in runs])
+    data = "generated data (compare its scores with each other only)" if generated else "real data"
     return f"{' and '.join(models) or 'no model'}, on {data}"
 
 

@@ -12,7 +12,7 @@ BESIDE = "_beside_paper"  # suffix of figures with our points and the paper's; t
 
 
 @dataclass(frozen=True)
-class Drawn:
+class EmbeddedFigure:
     """A figure: its stem, data URI, the statement that is its title, and its size in CSS pixels (0 if unknown)."""
 
     name: str
@@ -27,7 +27,7 @@ class Drawn:
         return self.width > 600
 
 
-def drawn(stem: Path) -> Drawn:
+def embed_figure(stem: Path) -> EmbeddedFigure:
     """`stem`.svg or `stem`.png as an image. An SVG inside an image runs no script, and its ids cannot clash with others."""
     found, title, size = [], "", (0, 0)
     if (svg := stem.with_suffix(".svg")).is_file():
@@ -41,7 +41,7 @@ def drawn(stem: Path) -> Drawn:
     if (png := stem.with_suffix(".png")).is_file():
         found.append(("image/png", png.read_bytes()))
     kind, data = min(found, key=lambda item: len(item[1]))
-    return Drawn(stem.name, f"data:{kind};base64,{base64.b64encode(data).decode()}", title, *size)
+    return EmbeddedFigure(stem.name, f"data:{kind};base64,{base64.b64encode(data).decode()}", title, *size)
 
 
 def belonging(stems: list[str], figures: list[str]) -> dict[str, list[str]]:

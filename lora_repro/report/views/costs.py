@@ -13,7 +13,7 @@ from lora_repro.cells import Cell
 from lora_repro.costs import measures
 from lora_repro.costs.bench import limit
 from lora_repro.records.record import read
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.table import Table
 from lora_repro.report.views.latency import latency_tables
 from lora_repro.report.views.memory import memory_tables
@@ -26,7 +26,7 @@ Found = dict[str, Any]
 class Costs:
     """The measured times, memory and file sizes (lora_repro.costs.latency) beside the paper's."""
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""
         asked = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
         sources = {store.source: _measured(ask, store, asked) for store in stores}
@@ -43,7 +43,7 @@ class Costs:
         return made
 
 
-def _measured(ask: Ask, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:
+def _measured(ask: ReportRequest, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:
     if store.source != OWN:
         return measures.load(store.folder, ask.name)
     paths = [measures.path_of(store.folder, ask.name, asked, ask.overrides, kind) for kind in ("cpu", "cuda")]

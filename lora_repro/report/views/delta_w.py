@@ -8,12 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro.analysis.updates import NAMES, Probed, directions, factors, groups_of, random_factors
+from lora_repro.analysis.updates import (
+    NAMES,
+    ProbedRun,
+    directions,
+    groups_of,
+    random_factors,
+    update_factors,
+)
 from lora_repro.cells import Cell
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.scores import rows_of
 from lora_repro.report.statistics import summarise
-from lora_repro.report.table import EMPTY, Number, Table, whole
+from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.report.views import probed
 from lora_repro.results import Store
 
@@ -24,11 +31,11 @@ class UpdateNorms:
 
     title: str
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), figures)
 
 
-def tables(runs: Sequence[Probed], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
+def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
     """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
     found = []
     for kind in runs[0].kinds if runs else []:
@@ -65,7 +72,7 @@ def _quoted(values: dict[str, float]) -> tuple[str, ...]:
     norms = [_norm(values[key]) for key in ("update", "weight", "random", "weight_norm", "update_norm")]
     random = values["update_norm"] / values["random"]
     amplification = Number(str(values["amplification"]), values["amplification"])
-    return ("paper, GPT-3, layer 48", whole(values["r"]), *norms, amplification, EMPTY, Number(f"{random:.0f}", random),
+    return ("paper, GPT-3, layer 48", format_count(values["r"]), *norms, amplification, EMPTY, Number(f"{random:.0f}", random),
             EMPTY, EMPTY, EMPTY)  # fmt: skip
 
 
@@ -73,7 +80,7 @@ def _norm(value: float) -> Number:
     return Number(f"{value:.2f}", value)
 
 
-def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
+def _line(group: Sequence[ProbedRun], kind: str, r: int) -> tuple[str, ...]:
     layer = group[0].middle
 
     def over_seeds(values: Sequence[float]) -> str:
@@ -84,13 +91,13 @@ def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
 
     of_weight = (f"weight_top_{r}", f"weight_random_{r}", "weight_norm")
     constants = [_norm(float(group[0].arrays[f"{kind}.{name}"][layer])) for name in of_weight]
-    amplified = [float(factors(run, kind, r)[layer]) for run in group]
+    amplified = [float(update_factors(run, kind, r)[layer]) for run in group]
     random = [random_factors(run, kind, r) for run in group]
-    medians = [float(np.median(factors(run, kind, r))) for run in group]
+    medians = [float(np.median(update_factors(run, kind, r))) for run in group]
     without = over_seeds([value / (run.scaling or 1) for value, run in zip(amplified, group, strict=True)])
     return (
         group[0].label,
-        whole(r),
+        format_count(r),
         over_seeds(last(f"inside_{r}")),
         *constants,
         over_seeds(last("norm")),
@@ -99,11 +106,11 @@ def _line(group: Sequence[Probed], kind: str, r: int) -> tuple[str, ...]:
         over_seeds([float(found[layer]) for found in random]),
         over_seeds(medians),
         over_seeds([float(np.median(found)) for found in random]),
-        whole(len(group)),
+        format_count(len(group)),
     )
 
 
-def figures(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
     """`stem`.svg and .png: amplification by layer and over the training."""
     from lora_repro.report.figures import (
         amplification,  # lazy: matplotlib is slow to import

@@ -12,10 +12,10 @@ from lora_repro.cells import Cell, unique
 from lora_repro.metrics.bootstrap import METRICS
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.rate_notes import remarks
-from lora_repro.report.statistics import Mean, generated, one_origin, summarise, text_of
-from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, signed, whole
+from lora_repro.report.statistics import Mean, check_same_origin, is_generated, summarise, text_of
+from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.sweep import bisect
 
@@ -26,7 +26,7 @@ Records = dict[Path, Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
-class Found:
+class DimensionSearch:
     """One row's search, finished or not, with the records of its runs."""
 
     search: bisect.Search
@@ -74,7 +74,7 @@ class Found:
         """
         gaps = []
         for record in filter(None, (self.records[cell.folder] for cell in cells)):
-            if "train_scored" not in record["measured"] and not generated([record]):
+            if "train_scored" not in record["measured"] and not is_generated([record]):
                 continue
             both = [record["measured"].get(key, {}).get(cells[0].score) for key in ("train_scores", "scores")]
             if None not in both:
@@ -124,7 +124,7 @@ class Found:
         return int(first["measured"]["parameters"]["total"]) if first else 0
 
 
-def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
+def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearch]:
     """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
     cells = [cell for cell in unique(declared) if cell.signature in store.records]
     rule = bisect.rule_of(declared[0].asked)
@@ -132,7 +132,7 @@ def searched(declared: Sequence[Cell], store: Store) -> list[Found]:
         return []
     records: Records = {cell.folder: store.record(cell) for cell in cells}
     kept = [cell for cell in cells if cell.row.name in rule.references or bisect.referenced(cell, cells, rule)]
-    return [Found(search, records) for search in bisect.searches(kept, rule)]
+    return [DimensionSearch(search, records) for search in bisect.searches(kept, rule)]
 
 
 @dataclass(frozen=True)
@@ -142,47 +142,50 @@ class Dimensions:
     title: str
     remarks: tuple[str, ...] = ()
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per store that has searches. Raises UserError if its runs of a task saw different data."""
         made = []
         for store in stores:
-            if found := searched(ask.cells, store):
+            if found := find_searches(ask.cells, store):
                 records = list({r["signature"]: r for one in found for r in one.records.values() if r}.values())
                 for group in grouped(found, lambda one: one.cell.task):
-                    one_origin([r for one in group for c in one.cells if (r := one.records[c.folder])], same_backbone=False)
+                    run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
+                    check_same_origin(run, same_backbone=False)
                 facts = self._facts(ask, found, records)
                 notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(found, records))
-                tables = (answers(found, facts, notes), points(found, facts), *sizes(found, facts))
+                tables = (d90_table(found, facts, notes), points(found, facts), *sizes(found, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
         return made
 
-    def _facts(self, ask: Ask, found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    def _facts(
+        self, ask: ReportRequest, found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
+    ) -> tuple[str, ...]:
         counts = [len(cells) for one in found for cells in one.search.values.values()]
-        first = captions.identity(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
+        first = captions.caption_facts(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
         data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
         return (*first[:2], data, first[3], REPRODUCE + ask.command(found[0].cell))
 
 
-def called(one: Found, found: Sequence[Found]) -> str:
+def row_label(one: DimensionSearch, found: Sequence[DimensionSearch]) -> str:
     """The row's label, with its backbone if there are several."""
     several = len({other.backbone for other in found}) > 1
     return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
 
 
-def sizes(found: Sequence[Found], facts: tuple[str, ...]) -> list[Table]:
+def sizes(found: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[Table]:
     """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
     if len({one.backbone for one in found}) < 2:
         return []
     order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in found))}
     rows = []
     for one in sorted(found, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
-        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(whole, (one.moved, *one.bracket()))))
+        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(format_count, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
     return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
 
 
-def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
+def d90_table(found: Sequence[DimensionSearch], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
     """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
     share = f"{100 * found[0].search.share:.0f} %"
     rows = []
@@ -191,46 +194,45 @@ def answers(found: Sequence[Found], facts: tuple[str, ...], notes: tuple[str, ..
         enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
         part = EMPTY if high is None else Number(f"{100 * high / one.moved:.3f} %", 100 * high / one.moved)
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
-        rows.append(
-            (called(one, found), task_label(one.cell), text_of(one.reference, 1), enough, whole(low), whole(high), seeds, part)
-        )
+        first = (row_label(one, found), task_label(one.cell), text_of(one.reference, 1))
+        rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
 
 
-def points(found: Sequence[Found], facts: tuple[str, ...]) -> Table:
+def points(found: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
     """One line per size that was run."""
     rows = []
     for one in found:
         rows += [
-            (called(one, found), _scored_task(one.cell, found), whole(value), *_scored(one, cells))
+            (row_label(one, found), _scored_task(one.cell, found), format_count(value), *_scored(one, cells))
             for value, cells in one.search.values.items()
         ]  # fmt: skip
     for one, full in {cells[0].folder: (each, cells) for each in found for cells in each.lines}.values():
         line = (EMPTY, *_scored(one, full))
-        label = full[0].row.label + called(one, found).removeprefix(one.cell.row.label)
+        label = full[0].row.label + row_label(one, found).removeprefix(one.cell.row.label)
         rows.append((label, _scored_task(one.cell, found), *line))
     scores = dict.fromkeys(score_label(one.cell) for one in found)
     header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
     return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
 
 
-def _scored_task(cell: Cell, found: Sequence[Found]) -> str:
+def _scored_task(cell: Cell, found: Sequence[DimensionSearch]) -> str:
     """A cell's task, with the name of its score if tasks differ in it."""
     alike = len({score_label(one.cell) for one in found}) == 1
     return task_label(cell) if alike else f"{task_label(cell)}, {score_label(cell)}"
 
 
-def _scored(one: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
+def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     """For runs that differ only in their seeds: score, share of the reference's score, gap, number of cells, failed statuses."""
     mean, reference = one.mean(cells), one.reference
     share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # a score of 0 has no shares
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-    return text_of(mean, 1), part, text_of(one.gap(cells), 1), whole(len(cells)), "; ".join(lost)
+    return text_of(mean, 1), part, text_of(one.gap(cells), 1), format_count(len(cells)), "; ".join(lost)
 
 
-def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
         "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A run with a constant "
         "prediction counts with the score of that prediction.",
@@ -239,26 +241,26 @@ def _notes(found: Sequence[Found], records: Sequence[Mapping[str, Any]]) -> list
         *_idle(found),
         "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap.",
     ]
-    if generated(records):
+    if is_generated(records):
         notes.append("The data are generated: compare these values with each other only.")
     return notes
 
 
-def _held(found: Sequence[Found]) -> list[str]:
+def _held(found: Sequence[DimensionSearch]) -> list[str]:
     """The note on rows with random weights, if there are any."""
     if all(len(one.lines) < 2 for one in found):
         return []
     return ["Random weights are held to the pre-trained model's threshold. What training all of them reaches: the next table."]
 
 
-def _idle(found: Sequence[Found]) -> list[str]:
+def _idle(found: Sequence[DimensionSearch]) -> list[str]:
     """The note on searches whose line the constant prediction reaches, if there are any."""
-    rows = ", ".join(f"{called(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
+    rows = ", ".join(f"{row_label(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
     said = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
     return [f"{said}{rows}."] if rows else []
 
 
-def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Path]:
+def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
     from lora_repro.report.figures import curves  # lazy: matplotlib is slow to import
 
@@ -267,16 +269,16 @@ def _draw(found: Sequence[Found], facts: tuple[str, ...], stem: Path) -> list[Pa
         drawn: dict[str, curves.Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
-            line = [curves.Spot(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
-            drawn[called(one, found)] = curves.Curve(called(one, found), tuple(line), method=_method(one.cell))
-            beside = called(one, found).removeprefix(one.cell.row.label)
+            line = [curves.CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
+            drawn[row_label(one, found)] = curves.Curve(row_label(one, found), tuple(line), method=_method(one.cell))
+            beside = row_label(one, found).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
-                    drawn[label] = curves.Curve(label, (curves.Spot(None, full.mean, full.sd),), method=_method(cells[0]))
+                    drawn[label] = curves.Curve(label, (curves.CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
             if one.line is not None:
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
-                drawn[label] = curves.Curve(label, (curves.Spot(None, one.line, None),))
+                drawn[label] = curves.Curve(label, (curves.CurvePoint(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
@@ -296,18 +298,18 @@ def _method(cell: Cell) -> str:
     return str(cell.asked["method"]["name"])
 
 
-def _gap(one: Found, found: Sequence[Found]) -> Curve | None:
+def _gap(one: DimensionSearch, found: Sequence[DimensionSearch]) -> Curve | None:
     """The gap over d of one row; None if no run's training rows were scored."""
-    from lora_repro.report.figures.curves import Curve, Spot
+    from lora_repro.report.figures.curves import Curve, CurvePoint
 
     gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
-    spots = tuple(Spot(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
-    return Curve(called(one, found), spots) if spots else None
+    spots = tuple(CurvePoint(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
+    return Curve(row_label(one, found), spots) if spots else None
 
 
-def _by_size(found: Sequence[Found]) -> list[Plot]:
+def _by_size(found: Sequence[DimensionSearch]) -> list[Plot]:
     """One panel per task with several backbones: d90 over the model's size, mean ± sd over seeds, one line per row."""
-    from lora_repro.report.figures.curves import Curve, Plot, Spot
+    from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 
     plots = []
     for group in grouped(found, lambda one: one.cell.task):
@@ -316,16 +318,16 @@ def _by_size(found: Sequence[Found]) -> list[Plot]:
             ends = [(one, [float(top) for _, top in one.by_seed.values() if top is not None]) for one in row]
             means = [(one.moved, summarise(values)) for one, values in sorted(ends, key=lambda pair: pair[0].moved) if values]
             if len(means) > 1:
-                spots = tuple(Spot(float(size), mean.mean, mean.sd) for size, mean in means)
+                spots = tuple(CurvePoint(float(size), mean.mean, mean.sd) for size, mean in means)
                 curves.append(Curve(row[0].cell.row.label, spots))
         if curves:
             plots.append(Plot(task_label(group[0].cell), "all values of the model (log scale)", "d90", tuple(curves), log_y=True))
     return plots
 
 
-def _statement(found: Sequence[Found]) -> str:
+def _statement(found: Sequence[DimensionSearch]) -> str:
     """The figure's title: d90 of every row and task that has one."""
     told = [(one, one.bracket()[1]) for one in found]
     share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
-    values = [f"{called(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
+    values = [f"{row_label(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
     return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"

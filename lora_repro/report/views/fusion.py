@@ -11,10 +11,10 @@ import numpy as np
 
 from lora_repro.report import captions
 from lora_repro.report.columns import task_label
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import generated, summarise
-from lora_repro.report.table import REPRODUCE, Table, whole
+from lora_repro.report.statistics import is_generated, summarise
+from lora_repro.report.table import REPRODUCE, Table, format_count
 from lora_repro.results import Run, Store, grouped, runs
 
 NOTE = (
@@ -29,7 +29,7 @@ class Fusion:
 
     pivot: Pivot
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         made = self.pivot.exhibits(ask, stores)
         for store in stores:
             found = [run for run in runs(ask.cells, store) if run.finished and "fusion" in run.record["measured"]]
@@ -38,7 +38,7 @@ class Fusion:
             groups = grouped(found, lambda run: run.cell.task)
             counts = [len(group) for group in groups]
             cell, records = found[0].cell, [run.record for run in found]
-            facts = captions.identity(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
+            facts = captions.caption_facts(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
             data = captions.data_of_tasks([run.cell for run in found], records)
             facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
@@ -60,9 +60,10 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
     rows = []
     for group in groups:
         by_source = shares(group)[1].mean(axis=1).T  # (sources, seeds)
-        rows.append((task_label(group[0].cell), *(summarise(seeds).text(3) for seeds in by_source.tolist()), whole(len(group))))
+        means = [summarise(seeds).text(3) for seeds in by_source.tolist()]
+        rows.append((task_label(group[0].cell), *means, format_count(len(group))))
     notes = [NOTE]
-    if generated([run.record for group in groups for run in group]):
+    if is_generated([run.record for group in groups for run in group]):
         notes.append("The data are generated: compare these shares with each other only.")
     return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))
 
@@ -77,7 +78,7 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         title = f"{task_label(group[0].cell)} (n = {len(group)})"
         names = tuple(sources)
         mean = values.mean(axis=0)  # (layers, sources)
-        maps.append(heatmap.Map(title, mean, "adapter of", "layer", (0, len(names) - 1), (1, len(mean)), names))
+        maps.append(heatmap.Heatmap(title, mean, "adapter of", "layer", (0, len(names) - 1), (1, len(mean)), names))
     rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
     sources = shares(groups[0])[0]
     own = []

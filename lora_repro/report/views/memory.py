@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_repro.costs.bench import Limit, limit
-from lora_repro.report.table import EMPTY, Number, Table, whole
+from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.report.views.latency import millions, paper_numbers, reproduce
 
 FULL = "full"
@@ -129,7 +129,7 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
                       _number((floor.weights + floor.state) / GB, ",.0f"), _number(floor.checkpoint / MB, ",.1f"),
                       EMPTY))  # fmt: skip
         paper = printed[entry["row"]]["gpt3_175b"]
-        lines.append(("", "paper", EMPTY, whole(paper["memory_gb"]), EMPTY, whole(paper["checkpoint_mb"]),
+        lines.append(("", "paper", EMPTY, format_count(paper["memory_gb"]), EMPTY, format_count(paper["checkpoint_mb"]),
                       _number(paper["tokens_s"], "")))  # fmt: skip
     model = entries[0]
     notes = [

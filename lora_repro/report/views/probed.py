@@ -9,17 +9,17 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from lora_repro.analysis.updates import Probed, scaling_of
-from lora_repro.report.captions import identity
-from lora_repro.report.exhibit import Ask, Exhibit
-from lora_repro.report.statistics import one_origin
+from lora_repro.analysis.updates import ProbedRun, scaling_of
+from lora_repro.report.captions import caption_facts
+from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.statistics import check_same_origin
 from lora_repro.report.table import REPRODUCE, Table
 from lora_repro.results import Run, Store, runs
 
 
-def probed(found: Sequence[Run]) -> list[Probed]:
+def probed_runs(found: Sequence[Run]) -> list[ProbedRun]:
     """The finished runs that left arrays, each once, sorted by row, rank and seed."""
-    made: dict[str, Probed] = {}
+    made: dict[str, ProbedRun] = {}
     for run in found:
         if not run.finished or not run.updates.is_file():
             continue
@@ -28,7 +28,7 @@ def probed(found: Sequence[Run]) -> list[Probed]:
         label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
         scaling = scaling_of(method) if rank and "alpha" in method else None
         cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
-        made[run.signature] = Probed(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
+        made[run.signature] = ProbedRun(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
     return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
 
 
@@ -39,22 +39,22 @@ def _arrays(path: Path, written: int) -> dict[str, Any]:
 
 
 def exhibits(
-    ask: Ask,
+    ask: ReportRequest,
     stores: Sequence[Store],
     title: str,
-    tables: Callable[[Sequence[Probed], tuple[str, ...]], list[Table]],
-    draw: Callable[[Sequence[Probed], str, Path], list[Path]],
+    tables: Callable[[Sequence[ProbedRun], tuple[str, ...]], list[Table]],
+    draw: Callable[[Sequence[ProbedRun], str, Path], list[Path]],
 ) -> list[Exhibit]:
     """One exhibit per store with probed runs. Raises UserError if its runs saw different data or weights."""
     made = []
     for store in stores:
-        if not (found := probed(runs(ask.cells, store))):
+        if not (found := probed_runs(runs(ask.cells, store))):
             continue
         records = [run.record for run in found]
-        one_origin(records)
+        check_same_origin(records)
         seeds = [len({run.seed for run in found if run.label == label}) for label in dict.fromkeys(run.label for run in found)]
         cell = ask.cells[0]
-        facts = (*identity(title, ask.profile, cell, records, seeds), REPRODUCE + ask.command(cell))
+        facts = (*caption_facts(title, ask.profile, cell, records, seeds), REPRODUCE + ask.command(cell))
         above = f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}"  # a figure's title
         said, heading = f"{len(found)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
         made.append(Exhibit(ask.name, tuple(tables(found, facts)), said, partial(draw, found, above), heading=heading))

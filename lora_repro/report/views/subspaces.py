@@ -19,10 +19,10 @@ from lora_repro.analysis.overlaps import (
     with_weight,
 )
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, Probed
-from lora_repro.report.exhibit import Ask, Exhibit
+from lora_repro.analysis.updates import NAMES, ProbedRun
+from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.statistics import summarise
-from lora_repro.report.table import EMPTY, SINGLE, Number, Table, whole
+from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
 from lora_repro.report.views import probed
 from lora_repro.results import Store
 
@@ -33,17 +33,17 @@ class Subspaces:
 
     title: str
 
-    def exhibits(self, ask: Ask, stores: Sequence[Store]) -> list[Exhibit]:
+    def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         return probed.exhibits(ask, stores, self.title, tables, _draw)
 
 
-def _draw(runs: Sequence[Probed], title: str, stem: Path) -> list[Path]:
+def _draw(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
     from lora_repro.report.figures import subspaces  # lazy: matplotlib is slow to import
 
     return subspaces.figures(runs, title, stem)
 
 
-def tables(runs: Sequence[Probed], facts: tuple[str, ...]) -> list[Table]:
+def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
     """The tables between ranks, between seeds, and with W: one line per layer and matrix, the chance level in brackets."""
     lora = [run for run in runs if run.rank]
     if not lora:
@@ -62,14 +62,14 @@ def tables(runs: Sequence[Probed], facts: tuple[str, ...]) -> list[Table]:
         places = sorted({(1, 1), (4, 4), (n // 8 or 1, n // 8 or 1), (n, n)})
         rows = _rows(lora, places, seed_pairs(lora), lambda kind, layer: between_seeds(lora, kind, layer))
         random = gaussian(d, n, n)
-        rows.append((EMPTY, "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], whole(1)))
+        rows.append((EMPTY, "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], format_count(1)))
         found.append(_table((f"{facts[0]}: A of rank {n} from two seeds", *facts[1:]), places, rows))
     found.append(_weight_table(lora, facts, d))
     return found
 
 
 def _rows(
-    lora: Sequence[Probed],
+    lora: Sequence[ProbedRun],
     places: Sequence[tuple[int, int]],
     pairs: Sequence[Pair],
     grids: Callable[[str, int], list[Array]],
@@ -81,7 +81,7 @@ def _rows(
             found = grids(kind, layer)
             d = lora[0].basis(kind, layer).shape[0]
             cells = [_cell(found, n, i, j, d) for i, j in places]
-            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, whole(n)))
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, format_count(n)))
     return rows
 
 
@@ -95,7 +95,7 @@ def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
     return Number(f"{text} ({max(i, j) / d:.2f})", mean.mean, mean.sd if n > 1 else None, n)
 
 
-def _beside(table: Table, lora: Sequence[Probed], d: int) -> Table:
+def _beside(table: Table, lora: Sequence[ProbedRun], d: int) -> Table:
     """The table of two ranks with phi(1, 1) at the same seed as its last column, and a note why that is not evidence."""
     rows = []
     places = [(kind, layer) for kind in lora[0].kinds for layer in lora[0].kept_layers]
@@ -120,7 +120,7 @@ def _table(facts: tuple[str, ...], places: Sequence[tuple[int, int]], rows: Sequ
     return Table(facts, header, "ll" + "r" * (len(places) + 1), tuple(rows), notes, keys=2)
 
 
-def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Table:
+def _weight_table(lora: Sequence[ProbedRun], facts: tuple[str, ...], d: int) -> Table:
     """phi(W, A, i, 4) at i = 10 % of d, of W's and A's directions, with the chance level i / d (Figure 8)."""
     rows = []
     for kind in lora[0].kinds:
@@ -132,7 +132,7 @@ def _weight_table(lora: Sequence[Probed], facts: tuple[str, ...], d: int) -> Tab
                 cells.append(summarise([float(grid[place, min(4, grid.shape[1]) - 1]) for _, grid in same]).text(2))
             i = int(same[0][0][place])
             chance = Number(f"{i / d:.2f}", i / d)
-            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], whole(i), *cells, chance))
+            rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], format_count(i), *cells, chance))
     ranks = sorted({run.rank for run in lora if run.rank})
     header = ("Layer", "Matrix", "i", *[f"φ(W, A of r = {rank}, i, 4)" for rank in ranks], "chance")
     notes = ("φ: how much of the top 4 directions of A lies in the top i ≈ d/10 directions of W. The paper: barely above 0.2.",)
