@@ -221,7 +221,7 @@ def test_data_of_the_hub_are_there_in_its_cache_or_where_it_answers(monkeypatch:
     monkeypatch.setattr(Glue, "load", refuse)
     assert checks.data(config, True).ok and checks.data(config, False).kind == "missing"
     monkeypatch.setattr(Glue, "load", load)
-    assert "1 train, 1 dev, 0 test (the hub's" in checks.data(config, False).what
+    assert "1 train, 1 dev, 0 test (from the hub's cache" in checks.data(config, False).what
 
 
 def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no pair 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
     assert told in capsys.readouterr().err
 
 

@@ -386,4 +386,4 @@ def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.Cap
         with pytest.raises(UserError):
             ask(["profile=huge", "tracker=wandb"])
     assert latency.main(["profile=huge", "tracker=wandb"]) == 2
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["trials", "trials", "measurements"]
+    assert [line.split()[5] for line in capsys.readouterr().out.splitlines()] == ["trials", "trials", "measurements"]
