@@ -199,14 +199,14 @@ NAN = torch.full((D,), float("nan"))
         ({"classifier.out_proj.bias": None}, "lacks classifier.out_proj.bias"),
         ({"classifier.norm.bias": torch.ones(D)}, "has an unknown classifier.norm.bias"),
         ({QUERY.replace(".1.", ".7.") + ".lora_A": torch.ones(R, D)}, "lacks roberta.encoder.layer.2"),
-        ({f"{QUERY}.lora_A": torch.ones(R, D + 1)}, rf"{QUERY}.lora_A is not \(4, 32\) finite"),
-        ({f"{QUERY}.lora_A": torch.ones(R * D)}, rf"{QUERY}.lora_A is not \(4, 32\)"),
-        ({f"{QUERY}.lora_B": torch.ones(R, D)}, rf"{QUERY}.lora_B is not \(32, 4\)"),
-        ({f"{QUERY}.lora_B": torch.ones(D, R + 1)}, rf"{QUERY}.lora_B is not \(32, 4\)"),
-        ({"classifier.dense.bias": torch.ones(D - 1)}, "is not"),
-        ({"classifier.out_proj.weight": torch.ones(3, D - 1)}, r"out_proj.weight is not \(3, 32\)"),
-        ({"classifier.dense.bias": NAN}, "classifier.dense.bias is not .* finite"),
-        ({f"{QUERY}.lora_A": torch.ones(R, D).half()}, "lora_A is not .* float32"),
+        ({f"{QUERY}.lora_A": torch.ones(R, D + 1)}, rf"{QUERY}.lora_A must have shape \(4, 32\) and finite"),
+        ({f"{QUERY}.lora_A": torch.ones(R * D)}, rf"{QUERY}.lora_A must have shape \(4, 32\)"),
+        ({f"{QUERY}.lora_B": torch.ones(R, D)}, rf"{QUERY}.lora_B must have shape \(32, 4\)"),
+        ({f"{QUERY}.lora_B": torch.ones(D, R + 1)}, rf"{QUERY}.lora_B must have shape \(32, 4\)"),
+        ({"classifier.dense.bias": torch.ones(D - 1)}, "must have shape"),
+        ({"classifier.out_proj.weight": torch.ones(3, D - 1)}, r"out_proj.weight must have shape \(3, 32\)"),
+        ({"classifier.dense.bias": NAN}, r"classifier.dense.bias must have shape \(32,\) and finite"),
+        ({f"{QUERY}.lora_A": torch.ones(R, D).half()}, "lora_A must have .* float32"),
     ],
 )
 def test_wrong_keys_shapes_and_values_are_refused_in_one_line(
@@ -365,7 +365,7 @@ def test_a_mistake_of_a_conversion_is_one_line(tmp_path: Path, capsys: pytest.Ca
     for arguments, message in (
         (
             [source, "--convert", out, "data.n_test=4"],
-            "a conversion takes no settings: leave data.n_test=4 out",
+            "a conversion takes no settings: leave out data.n_test=4",
         ),
         ([source, "--back", out], "cannot read"),
         ([tmp_path / "no.safetensors", "--back", out], "cannot read"),

@@ -76,7 +76,7 @@ def test_a_protocol_is_a_choice_of_the_tasks_that_have_two(task: str) -> None:
     assert signature(asked[0]) == signature(asked[1])
     with pytest.raises(UserError, match=r"official.*paper"):
         compose([f"task={task}", "protocol=both"])
-    with pytest.raises(UserError, match="no setting of E2E"):
+    with pytest.raises(UserError, match="not a setting of E2E"):
         build(compose(["task=e2e", "protocol=official"]).task)
 
 

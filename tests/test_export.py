@@ -105,7 +105,7 @@ def test_the_versatile_language_model_is_refused_by_either_format_and_its_folder
 def test_a_run_in_a_random_subspace_is_exported_merged(tmp_path: Path) -> None:
     run = smoke_run(tmp_path, "experiment=glue", "task=entailment", "method=intrinsic_dimension", "row/glue=full", "method.d=300")
     expected, answers = ask(open_checkpoint(run), "sentence")
-    with pytest.raises(UserError, match="peft has no intrinsic_dimension"):
+    with pytest.raises(UserError, match="cannot export intrinsic_dimension to peft"):
         export.export(run, tmp_path / "peft")
     target = export.export(run, tmp_path / "merged", "merged")
     again, same = ask(open_checkpoint(target), "sentence")

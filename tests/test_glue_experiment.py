@@ -329,7 +329,7 @@ def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp
         zero = {name: torch.zeros_like(parameter) if name.endswith(".B") else parameter for name, parameter in kept.items()}
         method.begin(method.apply(tiny_backbone("bert")), [zero])
     (run_folder / "adapter.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be read; delete"):
+    with pytest.raises(UserError, match=r"cannot read .* delete"):
         trained_tensors(run_folder)
 
 

@@ -164,7 +164,7 @@ def test_the_declared_settings_have_the_declared_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["mini"], "not an override"), (["profile=smoke", "row/latency=lora"], "leaves plain out"),
+    [(["mini"], "not an override"), (["profile=smoke", "row/latency=lora"], "must include plain"),
      (["profile=smoke", "bench.rounds=1"], "bench.rounds"), (["profile=smoke", "row/latency=lroa"], "lroa")],
 )  # fmt: skip
 @pytest.mark.usefixtures("in_this_process")

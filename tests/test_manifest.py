@@ -99,7 +99,7 @@ def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
     with pytest.raises(UserError, match=r"zzz.json was not published"):
         published(results / "mini")
     manifest.record_files(results, [other])
-    with pytest.raises(UserError, match=f"is that of {NAME}"):
+    with pytest.raises(UserError, match=f"belongs to run {NAME}"):
         published(results / "mini")
     other.unlink()
     manifest.record_files(results, [])

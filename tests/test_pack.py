@@ -226,5 +226,5 @@ def test_a_method_that_cannot_be_packed_is_tried_one_by_one(tmp_path: Path) -> N
 def test_a_pack_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune.Ranks, "here", lambda device: SimpleNamespace(size=2, device=CPU))
     config = tune.compose(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"])
-    with pytest.raises(UserError, match="one process"):
+    with pytest.raises(UserError, match="a single process"):
         tune.train_trials([(config, tmp_path)])

@@ -197,6 +197,6 @@ def test_a_pickle_and_damage_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_method_that_peft_lacks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="peft has no full"):
+    with pytest.raises(UserError, match="cannot export full to peft"):
         peft_folder.save(tmp_path, trained(fresh("gpt2"), Full()), Full(), "base")
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ SLOW = """
 import signal, sys, time
 from lora_repro import cli
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
-cli.begin("__main__")
+cli.apply_options_early("__main__")
 print("importing", flush=True)
 {stage}
 """

@@ -165,7 +165,7 @@ from pathlib import Path
 from lora_repro.records import record
 from lora_repro.errors import Busy, UserError
 from lora_repro.sweep import supervise
-supervise.confess({error})
+supervise.record_failure({error})
 sys.exit(2)
 """
 

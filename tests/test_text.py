@@ -52,4 +52,4 @@ def test_a_damaged_line_of_metrics_is_dropped_and_said(
     path.write_bytes(b'{"step": 1, "a": 1}\n' + damage + b'\n{"step": 2, "a": 2}\n{"step": 3')
     Metrics(path).log(3, {"a": 3.0})
     assert path.read_text() == '{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a": 3.0}\n'
-    assert "metrics.jsonl is damaged: 1 lines" in capsys.readouterr().err
+    assert "metrics.jsonl is damaged: dropping 1 unreadable lines" in capsys.readouterr().err
