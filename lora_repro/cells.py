@@ -73,7 +73,7 @@ class Cell:
     @property
     def search(self) -> dict[str, Any] | None:
         """The trials that chose this run's learning rate; None if there were none or the rate is given."""
-        return rates.found(str(self.asked["profile_name"]), rates.setting_signature(self.asked)) if self.guess else None
+        return rates.load_trials(str(self.asked["profile_name"]), rates.setting_signature(self.asked)) if self.guess else None
 
     @property
     def unsearched(self) -> bool:
@@ -81,7 +81,7 @@ class Cell:
         return bool(self.guess) and self.search is None
 
     def titled(self, axes: Iterable[str]) -> str:
-        """The row and its values on the swept `axes`: `lora_q row.rank=4`. `axes`: those to show (`varied`)."""
+        """The row and its values on the swept `axes`: `lora_q row.rank=4`. `axes`: those to show (`varying_axes`)."""
         told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
         return " ".join([self.row.name, *told])
 

@@ -365,7 +365,7 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     full, lora = (declared_cells("e2e", "smoke", [f"row/e2e={name}", "seed=0"])[0] for name in ("full", "lora"))
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
+    monkeypatch.setattr(rates, "load_trials", lambda profile, setting: found.get(setting))
     assert rate_notes.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
     assert rate_notes.remarks([given]) == []
     found[rates.setting_signature(lora.asked)] = {"edge": "high", "length": 0.5}
@@ -388,7 +388,7 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
 
     found = {rates.setting_signature(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
     found[rates.setting_signature(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
-    monkeypatch.setattr(rates, "found", lambda profile, setting: found.get(setting))
+    monkeypatch.setattr(rates, "load_trials", lambda profile, setting: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
     assert rate_notes.remarks([full, lora]) == [f"{said} the full length."]
     found[rates.setting_signature(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))

@@ -19,7 +19,7 @@ def svd(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 def singular_product(left: Array, right: Array) -> tuple[Array, Array, Array]:
-    """`singular` of left @ right, (rows, r) and (r, columns), without forming the product: k = min(r, rows, columns).
+    """`svd` of left @ right, (rows, r) and (r, columns), without forming the product: k = min(r, rows, columns).
 
     left = Q_l R_l and right^T = Q_r R_r give left right = Q_l (R_l R_r^T) Q_r^T. The SVD of the r x r middle, rotated by Q_l and
     Q_r, takes O((rows + columns) r^2), that of the whole matrix O(rows columns min(rows, columns)).

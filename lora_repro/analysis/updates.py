@@ -75,5 +75,5 @@ def update_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
 
 
 def random_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
-    """The null of `factors`: ||D||_F / ||U^T W V||_F of every layer with U, V random, for an update of the same norm."""
+    """The null of `update_factors`: ||D||_F / ||U^T W V||_F of every layer with U, V random, for an update of the same norm."""
     return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.weight_random_{r}"])

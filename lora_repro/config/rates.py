@@ -39,15 +39,15 @@ def trials_path(profile: str, name: str) -> Path:
     return RESULTS / profile / "trials" / f"{name}.json"
 
 
-def found(profile: str, name: str) -> dict[str, Any] | None:
+def load_trials(profile: str, name: str) -> dict[str, Any] | None:
     """The trials of a setting; None if there are none. Raises UserError if the file cannot be read."""
     paths = (trials_path(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
     return next((record.read(path) for path in paths if path.is_file()), None)
 
 
 def chosen_rate(asked: dict[str, Any], first: float) -> float:
-    """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `found` does."""
-    trials = found(str(asked["profile_name"]), setting_signature(asked))
+    """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `load_trials` does."""
+    trials = load_trials(str(asked["profile_name"]), setting_signature(asked))
     return float(trials["chosen"] if trials else first)
 
 

@@ -214,8 +214,8 @@ def whole(found: dict[str, Any], path: Path) -> dict[str, Any]:
 def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The record in a run's folder if that run is done, else None. Raises UserError for a record that lacks a needed entry.
 
-    With `resolved` (what is asked) it raises UserError as `agree` does, and checks the files beside the record: a run with a
-    damaged file gets a warning and counts as not done.
+    With `resolved` (what is asked) it raises UserError as `check_same_config` does, and checks the files beside the record: a
+    run with a damaged file gets a warning and counts as not done.
     """
     path = folder / "record.json"
     if not path.exists():

@@ -67,7 +67,7 @@ def _different(missing: Sequence[Cell]) -> list[dict[str, object]]:
 
 @contextmanager
 def side_by_side(runs: int) -> Iterator[None]:
-    """Let `do` run this many at once; on exit all of them have ended. Ctrl-C stops the current runs and starts no more."""
+    """Let `submit` run this many at once; on exit all of them have ended. Ctrl-C stops the current runs and starts no more."""
     global _pool
     if runs < 2:
         yield

@@ -66,7 +66,7 @@ Trial = dict[str, Any]
 def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
     """(the configuration of trial `number` at rate `lr`, its folder).
 
-    Raises UserError for starts that are not folders (`begun`).
+    Raises UserError for starts that are not folders (`resolve_starts`).
     """
     starts = list(config.get("starts") or ())
     if not all(isinstance(start, str) for start in starts):
@@ -155,7 +155,7 @@ def run_packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
 
 
 def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
-    """The result of `trained_at` for each trial. They differ only in rate and seed."""
+    """The result of `train_trial` for each trial. They differ only in rate and seed."""
     config = trials[0][0]
     task, method, data = (build(config[group]) for group in ("task", "method", "data"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
@@ -202,7 +202,7 @@ def ranking_key(found: Mapping[str, Any], by: str) -> tuple[float, float]:
 
 
 def chance_of(config: DictConfig) -> float:
-    """The least `badness` of a trial that has learnt nothing.
+    """The least `ranking_key` of a trial that has learnt nothing.
 
     By score: a held-out score of at most that of the constant prediction (the commonest answer; 0 for a correlation) plus 1/√n,
     which is two standard errors of an accuracy of 1/2 on n rows. By loss: infinite, since there is no constant prediction.
@@ -217,13 +217,13 @@ def chance_of(config: DictConfig) -> float:
 
 
 def mean_ranking_key(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
-    """The mean `badness` over the trials of one rate, each with a seed of its own."""
+    """The mean `ranking_key` over the trials of one rate, each with a seed of its own."""
     scores, losses = zip(*(ranking_key(one, by) for one in found), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
 def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float = math.inf) -> int | None:
-    """The grid's next exponent of 3; None when the search has ended. `done`: exponent -> `badness` of the trials so far.
+    """The grid's next exponent of 3; None when the search has ended. `done`: exponent -> `ranking_key` of the trials so far.
 
     chance: a trial at or above this badness (`chance_of`) has learnt nothing; its neighbours then differ by noise alone and do
     not bracket it. No larger rate is tried after one that diverged.
@@ -274,7 +274,7 @@ class Search:
 
     def published(self) -> list[dict[str, Any]]:
         """The ended searches of this setting, which differ in length or number of seeds."""
-        found = rates.found(self.profile, self.name)
+        found = rates.load_trials(self.profile, self.name)
         return list(found["searches"]) if found else []
 
     @property

@@ -63,7 +63,7 @@ def save_answers(folder: Path, answers: dict[str, Any]) -> None:
 
 
 def load_answers(folder: Path) -> dict[str, Any] | None:
-    """What `keep_answers` saved, if this run got that far."""
+    """What `save_answers` saved, if this run got that far."""
     found = read_sealed(folder / ANSWERS)
     return found if found and "seconds" in found else None  # an older version's lacks them: decode again
 
