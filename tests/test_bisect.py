@@ -91,6 +91,16 @@ def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -
     assert did.enough(256, records | {first.folder: result(first, {"did": None})}) is False
 
 
+def test_a_collapsed_run_counts_in_the_mean_as_in_tables() -> None:
+    """A constant prediction has no correlation: its score is the worst, 0, and the other seeds may still suffice."""
+    _, records = search({"full": 0.7, "full_untrained": 0.5, "did": 1.0, "did_untrained": 0.2}, range(3))
+    did = bisect.searches(declared(range(3)), RULE)[0]
+    lost = cell("did", 2, 16384)
+    collapsed = result(lost, {"did": None}) | {"status": "collapsed"}
+    assert did.enough(16384, records | {lost.folder: collapsed}) is True  # 0.67 of 0.7
+    assert did.enough(16384, records | {lost.folder: result(lost, {"did": None})}) is False  # diverged
+
+
 def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
     assert RULE.share * 0.8 > 0.72
     twin = {"full_untrained": 0.8, "did_untrained": 0.8}

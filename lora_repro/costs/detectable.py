@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from lora_repro.config.paths import ROOT
-from lora_repro.metrics.bootstrap import METRICS, detectable, paired_draws
+from lora_repro.metrics.bootstrap import counted_score, detectable, paired_draws
 from lora_repro.records.record import load_predictions, load_records
 
 PAIRS, DRAWS = 8, 200  # pairs of settings compared, and resamples of their inputs: enough for two digits
@@ -96,9 +96,7 @@ def _metric(run: Mapping[str, Any]) -> str:
 
 
 def _score(run: Mapping[str, Any]) -> float | None:
-    """A run's score as tables count it: collapsed and diverged runs have their own score, or else the metric's worst."""
-    value = (run["measured"].get("scores") or {}).get(_metric(run))
-    return METRICS[_metric(run)].worst if value is None and run["status"] != "finished" else value
+    return counted_score(run, _metric(run))
 
 
 def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:

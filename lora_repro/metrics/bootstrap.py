@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +183,16 @@ METRICS: Mapping[str, CorpusMetric] = {
     "execution_accuracy": CorpusMetric(_mean_of("execution"), _ratio),
     **{metric: CorpusMetric(_mean_of(metric), _ratio) for metric in rouge.METRICS},
 }
+
+
+def counted_score(record: Mapping[str, Any], metric: str) -> float | None:
+    """The score with which a run counts in means and comparisons; None if a finished run has no such score.
+
+    A collapsed run has the score of its constant prediction, or the metric's `worst` if that is undefined (0 for a correlation).
+    A diverged run, which predicts nothing, has the metric's `worst`.
+    """
+    value: float | None = (record["measured"].get("scores") or {}).get(metric)
+    return METRICS[metric].worst if value is None and record["status"] != "finished" and metric in METRICS else value
 
 
 def columns(statistics: Statistics, metric: str) -> Floats:

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL, METRICS, Draws, Floats, detectable, paired_draws
+from lora_repro.metrics.bootstrap import LEVEL, Draws, Floats, counted_score, detectable, paired_draws
 from lora_repro.records.record import load_predictions
 from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
@@ -126,17 +126,10 @@ Pair = tuple[Run, Run]
 
 
 def score(run: Run, metric: str) -> float | None:
-    """The score with which a run counts in means and comparisons; None if the metric was not measured.
-
-    A collapsed run has the score of its constant prediction, or the metric's `worst` if that is undefined (0 for a correlation).
-    A diverged run, which predicts nothing, has the metric's `worst`.
-    """
+    """`counted_score` of a run, or the loss that the metric names; None if it was not measured."""
     measured = run.record["measured"]
-    others = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
-    value: float | None = {**others, **(measured.get("scores") or {})}.get(metric)
-    if value is None and not run.finished and metric in METRICS:
-        return METRICS[metric].worst
-    return value
+    losses = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
+    return losses[metric] if metric in losses else counted_score(run.record, metric)
 
 
 def general_loss_rise(measured: Mapping[str, Any]) -> float | None:

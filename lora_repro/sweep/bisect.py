@@ -23,6 +23,7 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import counted_score
 from lora_repro.records import record
 from lora_repro.results import grouped, place
 
@@ -170,9 +171,9 @@ def _found(cell: Cell) -> Mapping[str, Any] | None:
 
 
 def _mean(cells: Sequence[Cell], records: Records) -> float | None:
-    """The mean score over seeds; None if a record is missing, minus infinity if a run has no score, as a diverged one."""
-    found = [records[cell.folder] for cell in cells]
-    scores = [(made["measured"].get("scores") or {}).get(cell.score) for cell, made in zip(cells, found, strict=True) if made]
-    if len(scores) < len(cells):
+    """The mean score over seeds; None if a record is missing, minus infinity if a run diverged or has no score."""
+    found = [made for cell in cells if (made := records[cell.folder])]
+    if len(found) < len(cells):
         return None
-    return statistics.fmean(float("-inf") if score is None else float(score) for score in scores)
+    scores = [None if made["status"] == "diverged" else counted_score(made, cells[0].score) for made in found]
+    return statistics.fmean(-math.inf if score is None else score for score in scores)

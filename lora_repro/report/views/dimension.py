@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.cells import Cell, unique
-from lora_repro.metrics.bootstrap import METRICS
+from lora_repro.metrics.bootstrap import counted_score
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
@@ -56,16 +56,10 @@ class DimensionSearch:
         return self.mean(self.search.reference)
 
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
-        """The mean score in per cent; None if no run is recorded or a finished run has no score.
-
-        A diverged run, or a collapsed run whose score is undefined, counts with the metric's `worst`.
-        """
-        metric = cells[0].score
-        found = [record for cell in cells if (record := self.records[cell.folder])]
-        lost = METRICS[metric].worst
-        measured: list[Any] = [(record["measured"].get("scores") or {}).get(metric) for record in found]
-        scores = [lost if score is None and r["status"] != FINISHED else score for score, r in zip(measured, found, strict=True)]
-        return summarise([100 * score for score in scores]) if scores and None not in scores else None
+        """The mean score in per cent; None if no run is recorded or a finished run has no score."""
+        scores = [counted_score(record, cells[0].score) for cell in cells if (record := self.records[cell.folder])]
+        known = [100 * score for score in scores if score is not None]
+        return summarise(known) if known and len(known) == len(scores) else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
         """Score of training rows minus score of test rows, in points; None if no run's training rows were scored.
