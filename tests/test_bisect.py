@@ -14,7 +14,7 @@ from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.table import Number
-from lora_repro.report.views.dimension import Dimensions, find_searches
+from lora_repro.report.views.dimension import Dimensions, find_searches, two_digits
 from lora_repro.results import PUBLISHED, Store, declared_cells
 from lora_repro.sweep import bisect
 
@@ -327,16 +327,18 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     large = store(scores | {"did": steep(60)}, range(3))
     both, cells = dict(small.records), list(declared(range(3)))
     for one in declared(range(3)):
-        asked = {**one.asked, "backbone": {**one.asked["backbone"], "name": "mpnet", "label": "MPNet"}}
+        asked = {**one.asked, "backbone": {**one.asked["backbone"], "name": "mpnet", "label": "MPNet (saw NLI)"}}
         cells.append(replace(one, asked=asked, signature=f"m{one.signature}", folder=Path(f"m{one.folder}")))
         if one.signature in large.records:
             record = large.records[one.signature]
             grown = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
-            both[f"m{one.signature}"] = {**record, "signature": f"m{one.signature}", "measured": grown, "asked": asked}
+            where = {**record["where"], "backbone": {"label": "MPNet (saw NLI)", "sha256": "2"}}
+            both[f"m{one.signature}"] = {**record, "measured": grown, "asked": asked, "where": where}
     ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = cells
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), both)])
     answers, _, by_size = shown.tables
+    assert all(table.facts[1] == "Backbones: MiniLM; MPNet (saw NLI)" for table in shown.tables)
     assert {row[0]: row[5] for row in answers.rows}["DID, MPNet"] == "64" and len(answers.rows) == 4
     assert [row[2:] for row in by_size.rows if row[0] == "DID"] == [
         ("MiniLM", "100,000", "256", "512"), ("MPNet", "300,000", "32", "64"),
@@ -358,6 +360,10 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     evidence.store = small
     (reading,) = by_size_claim.read(evidence)
     assert (reading.value, reading.verdict) == (None, "not run at this scale")  # of one size
+
+
+def test_a_small_share_keeps_two_digits() -> None:
+    assert [f"{share:.{two_digits(share)}f}" for share in (0.00028, 0.0045, 0.018, 12.5)] == ["0.00028", "0.0045", "0.018", "12.500"]
 
 
 def test_a_twin_is_held_to_the_pretrained_models_line() -> None:

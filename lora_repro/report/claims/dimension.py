@@ -14,7 +14,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import is_generated
-from lora_repro.report.views.dimension import DimensionSearch, find_searches
+from lora_repro.report.views.dimension import DimensionSearch, find_searches, two_digits
 from lora_repro.results import grouped
 
 KNOWN = ", wherever d90 lies between the values of d that were run"
@@ -158,7 +158,9 @@ def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behi
     guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))
     verdict = INCONCLUSIVE if guesses else judge(region, low, high, len(values), values)
     facts = {**facts, "notes": guesses}
-    return Reading(verdict=verdict, value=statistics.median(values), low=low, high=high, n=len(values), digits=3, **facts)
+    value = statistics.median(values)
+    digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
+    return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
 
 
 def ends(found: DimensionSearch) -> dict[int, End]:

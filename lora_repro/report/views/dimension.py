@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,8 +39,8 @@ class DimensionSearch:
 
     @property
     def backbone(self) -> str:
-        """The backbone's display name, which its twin with random weights shares."""
-        return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"])
+        """The backbone's display name without a remark in brackets; its twin with random weights shares it."""
+        return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"]).partition(" (")[0]
 
     @property
     def cells(self) -> list[Cell]:
@@ -157,8 +158,10 @@ class Dimensions:
     ) -> tuple[str, ...]:
         counts = [len(cells) for one in found for cells in one.search.values.values()]
         first = captions.caption_facts(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
+        used = [r["where"]["backbone"]["label"] for one in found for c in one.search.reference if (r := one.records[c.folder])]
+        several = f"Backbones: {'; '.join(dict.fromkeys(used))}" if len(set(used)) > 1 else first[1]
         data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
-        return (*first[:2], data, first[3], REPRODUCE + ask.command(found[0].cell))
+        return (first[0], several, data, first[3], REPRODUCE + ask.command(found[0].cell))
 
 
 def row_label(one: DimensionSearch, found: Sequence[DimensionSearch]) -> str:
@@ -186,12 +189,18 @@ def d90_table(found: Sequence[DimensionSearch], facts: tuple[str, ...], notes: t
     for one in found:
         low, high = one.bracket()
         enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
-        part = EMPTY if high is None else Number(f"{100 * high / one.moved:.3f} %", 100 * high / one.moved)
+        share_of_all = 100 * (high or 0) / one.moved
+        part = Number(f"{share_of_all:.{two_digits(share_of_all)}f} %", share_of_all) if high else EMPTY
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
         first = (row_label(one, found), task_label(one.cell), text_of(one.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
+
+
+def two_digits(value: float) -> int:
+    """The decimals that show two significant digits of a positive number, at least three."""
+    return max(3, 1 - math.floor(math.log10(value)))
 
 
 def points(found: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
