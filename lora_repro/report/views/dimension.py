@@ -324,7 +324,10 @@ def _by_size(found: Sequence[DimensionSearch]) -> list[Plot]:
                 spots = tuple(CurvePoint(float(size), mean.mean, mean.sd) for size, mean in means)
                 curves.append(Curve(row[0].cell.row.label, spots))
         if curves:
-            plots.append(Plot(task_label(group[0].cell), "all values of the model (log scale)", "d90", tuple(curves), log_y=True))
+            sizes = sorted({spot.x or 0.0 for curve in curves for spot in curve.spots})
+            ticks = tuple((size, f"{size / 1e6:.3g} M") for size in sizes)
+            label = "all values of the model (log scale)"
+            plots.append(Plot(task_label(group[0].cell), label, "d90 (log scale)", tuple(curves), ticks, log_y=True))
     return plots
 
 
