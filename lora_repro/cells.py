@@ -252,6 +252,8 @@ def _check_rows(overrides: Sequence[str]) -> None:
 
 def data_hint(task: Mapping[str, Any]) -> list[str]:
     """`paths.data=/path/to/e2e` for a task that reads a folder of the user's, which no record names; else nothing."""
+    if task.get("members"):  # a mixture reads what its members read
+        return data_hint(task["members"][0])
     home = class_name(str(task["_target_"])).lower()
     if task.get("folder") == home:  # a subfolder of its own inside the named folder
         home = "data"

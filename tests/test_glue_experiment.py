@@ -17,6 +17,7 @@ from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
@@ -460,3 +461,13 @@ def test_every_task_builds_on_its_own_family(name: str) -> None:
     assert build(config.task).name == name
     labelled = str(config.task._target_).endswith((".Glue", ".GlueText", ".Mixture"))  # any other writes a text
     assert (config.decode._target_ == "lora_repro.objectives.classification.Labeller") == labelled
+
+
+def test_a_mixture_s_run_is_found_with_its_sources_and_its_members_data() -> None:
+    """Its members differ between profiles: those of the generated tasks have no settings at laptop."""
+    (path, *_) = [
+        path for path in (ROOT / "results" / "laptop" / "records").glob("*.json")
+        if json.loads(path.read_text(encoding="utf-8"))["asked"]["task"]["name"] == "mixture"
+    ]  # fmt: skip
+    found = command(json.loads(path.read_text(encoding="utf-8")), "laptop")
+    assert not found.problem and "task=mixture" in found.text and "paths.data=/path/to/glue" in found.text
