@@ -333,7 +333,8 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
             record = large.records[one.signature]
             grown = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
             where = {**record["where"], "backbone": {"label": "MPNet (saw NLI)", "sha256": "2"}}
-            both[f"m{one.signature}"] = {**record, "measured": grown, "asked": asked, "where": where}
+            apart = {"signature": f"m{one.signature}", "measured": grown, "asked": asked, "where": where}
+            both[f"m{one.signature}"] = {**record, **apart}
     ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = cells
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), both)])

@@ -189,13 +189,16 @@ def d90_table(found: Sequence[DimensionSearch], facts: tuple[str, ...], notes: t
     for one in found:
         low, high = one.bracket()
         enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
-        share_of_all = 100 * (high or 0) / one.moved
-        part = Number(f"{share_of_all:.{two_digits(share_of_all)}f} %", share_of_all) if high else EMPTY
+        part = EMPTY if high is None else _percentage(100 * high / one.moved)
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
         first = (row_label(one, found), task_label(one.cell), text_of(one.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
+
+
+def _percentage(value: float) -> Number:
+    return Number(f"{value:.{two_digits(value)}f} %", value)
 
 
 def two_digits(value: float) -> int:
