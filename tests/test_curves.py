@@ -110,13 +110,6 @@ def test_eight_methods_have_eight_colours_and_markers() -> None:
     assert len({to_hex(line.get_color()) for line in lines}) == len({line.get_marker() for line in lines}) == 8
 
 
-def test_one_value_on_a_logarithmic_axis_is_drawn_inside_a_range() -> None:
-    same = Curve("SAID", (CurvePoint(17e6, 256, 0.0), CurvePoint(23e6, 256, 0.0)))
-    (axis,) = drawn([Plot("SST-2", "values", "d90", (same,), log_y=True)]).axes
-    low, high = axis.get_ylim()
-    assert low < 256 < high and axis.get_window_extent().height > 50
-
-
 @pytest.mark.parametrize("panels", [1, 2])
 def test_legend_title_notes_and_bars_stay_inside_the_figure(panels: int) -> None:
     plot = rank_plot()

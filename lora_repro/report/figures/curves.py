@@ -120,9 +120,6 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle]) -> None:
                 _across(axis, spot, to_mathtext(curve.label), colour, lines)
                 lines += 1
         _placed(axis, [spot for spot in curve.spots if spot.x is not None], to_mathtext(curve.label), style, plot)
-    heights = {spot.y for curve in plot.curves for spot in curve.spots}
-    if plot.log_y and len(heights) == 1:  # of one value matplotlib's logarithmic axis makes no range
-        axis.set_ylim(min(heights) / 2, min(heights) * 2)
     below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
     axis.annotate(_note(plot), (0.5, 0), (0, -3), fontsize=7, **below)
 

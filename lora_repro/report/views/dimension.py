@@ -21,7 +21,8 @@ from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.sweep import bisect
 
 if TYPE_CHECKING:
-    from lora_repro.report.figures.curves import Curve, Plot
+    from lora_repro.report.figures.brackets import BracketPanel
+    from lora_repro.report.figures.curves import Curve
 
 Records = dict[Path, Mapping[str, Any] | None]
 
@@ -268,7 +269,7 @@ def _idle(found: Sequence[DimensionSearch]) -> list[str]:
 
 def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
-    from lora_repro.report.figures import curves  # lazy: matplotlib is slow to import
+    from lora_repro.report.figures import brackets, curves  # lazy: matplotlib is slow to import
 
     plots = []
     for group in grouped(found, lambda one: one.cell.task):
@@ -296,7 +297,7 @@ def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) 
     made = curves.save(plots, stem, title=_statement(found), caption=caption)
     if panels := _by_size(found):
         by_size = stem.with_name(f"{stem.name}_size")
-        made += curves.save(panels, by_size, title="d90 against the size of the model", caption=caption)
+        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption)
     return made
 
 
@@ -313,25 +314,23 @@ def _gap(one: DimensionSearch, found: Sequence[DimensionSearch]) -> Curve | None
     return Curve(row_label(one, found), spots) if spots else None
 
 
-def _by_size(found: Sequence[DimensionSearch]) -> list[Plot]:
-    """One panel per task with several backbones: d90 over the model's size, mean ± sd over seeds, one line per row."""
-    from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
+def _by_size(found: Sequence[DimensionSearch]) -> list[BracketPanel]:
+    """One panel per task with several backbones: the bracket of d90 at each model's size, one row per row of the table."""
+    from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
 
-    plots = []
+    panels = []
     for group in grouped(found, lambda one: one.cell.task):
-        curves = []
+        rows = []
         for row in grouped(group, lambda one: one.cell.row.name):
-            ends = [(one, [float(top) for _, top in one.by_seed.values() if top is not None]) for one in row]
-            means = [(one.moved, summarise(values)) for one, values in sorted(ends, key=lambda pair: pair[0].moved) if values]
-            if len(means) > 1:
-                spots = tuple(CurvePoint(float(size), mean.mean, mean.sd) for size, mean in means)
-                curves.append(Curve(row[0].cell.row.label, spots))
-        if curves:
-            sizes = sorted({spot.x or 0.0 for curve in curves for spot in curve.spots})
-            ticks = tuple((size, f"{size / 1e6:.3g} M") for size in sizes)
-            label = "all values of the model (log scale)"
-            plots.append(Plot(task_label(group[0].cell), label, "d90 (log scale)", tuple(curves), ticks, log_y=True))
-    return plots
+            ends = [Bracket(float(one.moved), *one.bracket()) for one in sorted(row, key=lambda one: one.moved)]
+            if known := tuple(one for one in ends if (one.low, one.high) != (None, None)):
+                rows.append(BracketRow(row[0].cell.row.label, known, _method(row[0].cell)))
+        sizes = sorted({one.x for row in rows for one in row.brackets})
+        if len(sizes) > 1:
+            ticks = tuple((size, f"{size / 1e6:.3g}") for size in sizes)
+            label = "all values of the model (millions, log scale)"
+            panels.append(BracketPanel(task_label(group[0].cell), label, "d90 (log scale)", tuple(rows), ticks))
+    return panels
 
 
 def _statement(found: Sequence[DimensionSearch]) -> str:
