@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_repro.report.columns import Column
@@ -59,6 +60,25 @@ def test_a_label_between_two_bars_is_broken_where_one_line_has_no_room() -> None
     labels = [Text.get_window_extent(text) for text in axis.texts if isinstance(text, Annotation)]
     bars = [points._bar_box(axis, point) for point in made]
     assert len(labels) == 4 and not any(label.overlaps(bar) for label in labels for bar in bars)
+
+
+def test_no_line_from_a_label_to_its_point_crosses_another_label() -> None:
+    """Two methods with one count of parameters and nearly one score, between bars: the second label has to go farther out."""
+    from matplotlib.path import Path as Line
+
+    cells = (("Full fine-tuning", 2.3e7, 84.8, 0.6), ("LoRA", 7.4e4, 79.9, 6.2), ("LoRA + prompt tuning", 8.1e4, 69.5, 18),
+             ("LoRA on attention (r = 5)", 9.3e4, 83.6, 0.5), ("LoRA on the MLP (r = 4)", 9.3e4, 83.6, 0.4),
+             ("LoRA (r = 64)", 5.9e5, 83, 0.4), ("rsLoRA (r = 64)", 5.9e5, 61, 19.2), ("LoRA+", 7.4e4, 71.2, 16.6),
+             ("LoRA + PreLayer", 1.5e5, 72.1, 5.1))  # fmt: skip
+    made = tuple(points.Point(label, x, y, sd, "lora" if " on " in label else "") for label, x, y, sd in cells)
+    (axis,) = points._figure([points.Panel("t", made)], "Average", "", "").axes
+    labels = [points._extent(axis, text) for text in axis.texts if text.get_text()]
+    lines = [text for text in axis.texts if not text.get_text()]
+    assert len(labels) == len(cells) and lines
+    for line in lines:
+        start = axis.transData.transform(line.xy)
+        path = Line([start, start + np.array(line.xyann) * axis.figure.dpi / 72])
+        assert sum(bool(path.intersects_bbox(label)) for label in labels) == 0
 
 
 def test_a_number_and_its_unit_stay_on_one_line() -> None:

@@ -29,7 +29,10 @@ from lora_repro.report.table import signed
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Places to try for a label: its distances from the marker in points, and the widths of its lines in inches.
 REACHES, WIDTHS = (7, 14, 22, 32, 44, 58), (2.4, 1.1, 0.75)
-SIDES = ((1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1))
+SIDES = (
+    (1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1), (0.4, 1), (-0.4, 1), (0.4, -1), (-0.4, -1),
+)  # fmt: skip
+LEADER = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,6 @@ def _label(axis: Axes, panel: Panel) -> None:
     taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
     taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
-    arrow = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
     ours = {point.label for point in drawn if not point.quoted}
     if low:
         told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
@@ -170,7 +172,7 @@ def _label(axis: Axes, panel: Panel) -> None:
         words = list(dict.fromkeys(to_mathtext(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
-        taken.append(_place(axis, axis.annotate(words[0], arrowprops=arrow, **font, **at), words, taken))
+        taken.append(_place(axis, axis.annotate(words[0], **font, **at), words, taken))
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:
@@ -212,7 +214,19 @@ def _place(axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox]
         tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), number))
         if tried[-1][:2] == (0.0, 0):
             break
-    return _moved(axis, text, *ways[min(tried)[2]])
+    way = ways[min(tried)[2]]
+    box = _moved(axis, text, *way)
+    if way[0] > REACHES[0]:
+        _lead(axis, text, box)
+    return box
+
+
+def _lead(axis: Axes, text: Annotation, box: Bbox) -> None:
+    """Draw a thin line from the mark of `text` to the nearest point of its box."""
+    x, y = (float(end) for end in axis.transData.transform(text.xy))
+    away = (min(max(x, box.x0), box.x1) - x, min(max(y, box.y0), box.y1) - y)
+    points = tuple(72 * pixels / axis.figure.dpi for pixels in away)
+    axis.annotate("", text.xy, xytext=points, textcoords="offset points", arrowprops=LEADER)
 
 
 def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[float, float]) -> Bbox:
