@@ -258,7 +258,7 @@ def facts(
     """The measurements of a record, except wall time and peak memory. `cut`: rows that were cut to data.max_length."""
     found: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
     if model:
-        found = {"parameters": model.trainable.counts(model.backbone.model), "note": model.note}
+        found = {"parameters": model.counts, "note": model.note}
     if cut:
         found["rows_cut"] = cut
     if trained:

@@ -63,11 +63,13 @@ def label_of(config: DictConfig) -> str:
 class Adapted:
     """A backbone with a method applied. `note`: the method's remark about this backbone. `observer`: watches the training.
 
-    alone: what was measured on the backbone before the method was applied.
+    counts: its values (`Trainable.counts`) before `round_frozen`, which may untie a head. alone: what was measured on the
+    backbone before the method was applied.
     """
 
     backbone: Backbone
     trainable: Trainable
+    counts: dict[str, int]
     note: str
     observer: Observer | None = None
     alone: float | None = None
@@ -107,7 +109,7 @@ def adapt(
             method.begin(trainable, [trained_tensors(start) for start in starts])
         except UserError as error:
             raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
-    return Adapted(backbone, trainable, method.note(shape), observer, alone)
+    return Adapted(backbone, trainable, trainable.counts(backbone.model), method.note(shape), observer, alone)
 
 
 @dataclass(frozen=True)

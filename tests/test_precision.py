@@ -1,11 +1,14 @@
 """Rounding frozen weights once gives the bits that autocast gives by rounding them at every call."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import tiny_backbone
+from peft_models import smoke_run
 
 from lora_repro.methods.lora import Lora
-from lora_repro.records import provenance
+from lora_repro.records import provenance, record
 from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision, round_frozen
 
 CPU = torch.device("cpu")
@@ -47,6 +50,12 @@ def test_a_tied_head_in_training_is_left_tied() -> None:
     backbone.model.requires_grad_(True)
     round_frozen(backbone.model, torch.bfloat16, backbone.embedding)
     assert backbone.model.lm_head.weight is backbone.embedding.weight  # type: ignore[union-attr]
+
+
+def test_a_record_counts_a_tied_head_once_in_every_precision(tmp_path: Path) -> None:
+    """Rounding the frozen weights to bf16 unties the head."""
+    runs = [smoke_run(tmp_path, "experiment=e2e", "row/e2e=lora", f"train.precision={name}") for name in ("fp32", "bf16")]
+    assert len({record.read(run / "record.json")["measured"]["parameters"]["total"] for run in runs}) == 1
 
 
 def test_fp32_means_fp32() -> None:

@@ -174,7 +174,7 @@ def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Traine
             settings = build(own.train)
             members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / "checkpoints", log, label))
         found = train_together(joint, members, rows, objective)
-    return [(trained, model.trainable.counts(model.backbone.model)) for trained, model in zip(found, models, strict=True)]
+    return [(trained, model.counts) for trained, model in zip(found, models, strict=True)]
 
 
 def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
@@ -190,7 +190,7 @@ def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, in
     rows = encode(splits, objective, model.backbone, method, data)
     metrics = Metrics(folder / "metrics.jsonl")
     trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
-    return trained, model.trainable.counts(model.backbone.model)
+    return trained, model.counts
 
 
 def ranking_key(found: Mapping[str, Any], by: str) -> tuple[float, float]:
