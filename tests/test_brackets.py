@@ -13,7 +13,9 @@ TICKS = ((17e6, "17"), (23e6, "23"), (109e6, "109"))
 
 
 def drawn(*rows: BracketRow, panels: int = 1) -> Figure:
-    return brackets._figure([BracketPanel("SST-2", "values", "d90", rows, TICKS)] * panels, "d90 by size", "From records.")
+    figure = brackets._figure([BracketPanel("SST-2", "values", "d90", rows, TICKS)] * panels, "d90 by size", "From records.")
+    figure.draw_without_rendering()
+    return figure
 
 
 def test_a_bar_reaches_from_bound_to_bound_and_an_arrow_away_from_the_only_one() -> None:

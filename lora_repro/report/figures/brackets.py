@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lora_repro.report.figures.method_styles import assign_styles
-from lora_repro.report.figures.style import GREY, add_title_caption, blank, freeze_layout, to_mathtext, write
+from lora_repro.report.figures.style import add_note, add_title_caption, blank, to_mathtext, write
 
 WIDE, HIGH = 4.7, 3.3  # inches of a panel, as in curves.py
 APART = 0.025  # what lies between two rows' bars of one x, as a share of the panel's width
-
 NOTE = "bar: the value lies in it; arrow: it lies beyond every value that was run"
 
 
@@ -68,7 +67,6 @@ def _figure(panels: Sequence[BracketPanel], title: str, caption: str) -> Figure:
     handles = {handle.get_label(): handle for axis in axes for handle in axis.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="lower center", ncols=2, frameon=False, fontsize=8)
     add_title_caption(figure, title, caption)
-    freeze_layout(figure)
     return figure
 
 
@@ -87,8 +85,7 @@ def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
         aside = (max(xs) / min(xs) * 1.3**2) ** (APART * (place - (len(panel.rows) - 1) / 2))
         for number, one in enumerate(row.brackets):
             _bar(axis, one, one.x * aside, colours[row.label], to_mathtext(row.label) if number == 0 else "")
-    below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
-    axis.annotate(NOTE, (0.5, 0), (0, -3), fontsize=7, **below)
+    add_note(axis, NOTE)
 
 
 def _bar(axis: Axes, one: Bracket, x: float, colour: str, label: str) -> None:

@@ -15,6 +15,7 @@ from lora_repro.report.figures.method_styles import MethodStyle, assign_styles
 from lora_repro.report.figures.style import (
     GREY,
     SINGLE,
+    add_note,
     add_title_caption,
     blank,
     to_mathtext,
@@ -120,8 +121,7 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle]) -> None:
                 _across(axis, spot, to_mathtext(curve.label), colour, lines)
                 lines += 1
         _placed(axis, [spot for spot in curve.spots if spot.x is not None], to_mathtext(curve.label), style, plot)
-    below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
-    axis.annotate(_note(plot), (0.5, 0), (0, -3), fontsize=7, **below)
+    add_note(axis, _note(plot))
 
 
 def _across(axis: Axes, spot: CurvePoint, label: str, colour: str, number: int) -> None:

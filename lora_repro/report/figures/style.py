@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -65,6 +66,12 @@ def add_title_caption(figure: Figure, title: str, caption: str) -> None:
         legend.set_in_layout(False)
         legend.borderaxespad = 0.0
         legend.set_bbox_to_anchor((0, below / total, 1, height / total), figure.transFigure)
+
+
+def add_note(axis: Axes, words: str) -> None:
+    """Write how to read a panel below the label of its x axis."""
+    below: Any = {"xycoords": axis.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top", "color": GREY}
+    axis.annotate(words, (0.5, 0), (0, -3), fontsize=7, **below)
 
 
 def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
