@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.records.disk import SEAL
 from lora_repro.records.record import identity, signature
@@ -406,6 +407,22 @@ def test_a_run_outside_any_table_and_one_that_no_override_gives() -> None:
     assert "another signature" in command(record, "mini").problem
     record["row"] = {"table": "e2e", "name": "no_such_row", "label": "x"}
     assert "refuses" in command(record, "mini").problem
+
+
+def test_the_command_of_ones_own_method_names_the_package_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_biases.py").write_text("from lora_repro.methods.bitfit import BitFit\nclass Mine(BitFit): pass\n")
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: own_biases.Mine\nname: mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(paths.OWN, str(tmp_path))
+    monkeypatch.setenv(paths.TRUSTED, "own_biases")
+    config = resolved(compose(["profile=mini", "method=mine", "task=sentiment"]))
+    record = {"signature": signature(config), "asked": identity(config), "row": {"table": None, "name": "mine", "label": None}}
+    made = command(record, "mini")
+    assert not made.problem and made.text.split()[3:7] == ["--config-dir", "/path/to/yours", "--trust", "own_biases"]
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: lora_repro.methods.bitfit.BitFit\nname: mine\n")
+    config = resolved(compose(["profile=mini", "method=bitfit", "task=sentiment"]))
+    assert command(record | {"asked": identity(config)}, "mini").options == ()
 
 
 @pytest.mark.parametrize(

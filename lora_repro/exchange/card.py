@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.exchange import snippets
+from lora_repro.report.rerun_command import Command, trust
 
 if TYPE_CHECKING:
     from lora_repro.exchange.restore import Restored
-    from lora_repro.report.rerun_command import Command
 
 
 def card(run: Restored, form: str, made_by: Command) -> str:
@@ -27,6 +27,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
         "Profile, seed": f"{run.profile}, {asked['seed']}",
         "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
+    answer = " ".join(["python -m lora_repro generate FOLDER", *trust(asked)])
     source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
@@ -47,7 +48,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             *([f"At commit {where['git_sha']}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
-            f"`python -m lora_repro generate FOLDER {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
+            f"`{answer} {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
             f" (decoding: {settings(asked['decode']) or 'the most likely class'}). Without this project:",
             "",
             "```python",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lora_repro.cells import Cell, cell_of, cells, data_hint
+from lora_repro.config import paths
 from lora_repro.config.compose import compose, sweep_jobs
 from lora_repro.config.schema import defaults
 from lora_repro.errors import UserError
@@ -24,6 +27,7 @@ class Command:
 
     overrides: compose to the record's signature, unless `problem` says why this checkout cannot compose it.
     extra: those of the overrides that no declared row asks for; () for a cell of a table. order: the row's place in its table.
+    options: what finds the user's own classes and yaml files, for a record that has any.
     """
 
     overrides: tuple[str, ...]
@@ -31,11 +35,12 @@ class Command:
     problem: str
     order: int
     data: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The command for a shell. The reader fills in the folder of the data, which is not part of the signature."""
-        return f"{PROGRAM} {shlex.join([*self.overrides, *self.data])}"
+        """The command for a shell. The reader fills in the folders of data and yaml files, which no signature has."""
+        return f"{PROGRAM} {shlex.join([*self.options, *self.overrides, *self.data])}"
 
 
 def command(record: dict[str, Any], profile: str) -> Command:
@@ -44,7 +49,7 @@ def command(record: dict[str, Any], profile: str) -> Command:
     The command asks for the record's cell of its table, or else for the nearest cell plus the overrides in which they differ.
     """
     asked, row = record["asked"], record["row"]
-    data = tuple(data_hint(asked["task"]))
+    data, options = tuple(data_hint(asked["task"])), _options(asked, record["row"]["table"])
     seed = f"seed={asked['seed']}"
     base = [f"profile={profile}"]
     if row["table"]:
@@ -55,15 +60,36 @@ def command(record: dict[str, Any], profile: str) -> Command:
         extra = _extra(fixed, asked) if _apart(near, asked) else ()
         cell = _cell((*fixed, *extra), asked["seed"])
     except UserError as error:
-        return Command((*base, seed), (), f"this checkout refuses it: {error}", 99, data)
+        return Command((*base, seed), (), f"this checkout refuses it: {error}", 99, data, options)
     same = cell.signature == record["signature"]
     problem = "" if same else "this checkout composes another signature: its configuration has changed since"
-    return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data)
+    return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data, options)
 
 
-def command_of(cell: Cell) -> Command:
-    """The command of a declared cell."""
-    return Command(cell.overrides, (), "", cell.row.order, tuple(data_hint(cell.asked["task"])))
+def command_of(cell: Cell, table: str) -> Command:
+    """The command of a cell that `table` declares."""
+    data, options = tuple(data_hint(cell.asked["task"])), _options(cell.asked, table)
+    return Command(cell.overrides, (), "", cell.row.order, data, options)
+
+
+def trust(asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """`--trust PACKAGE,...` for the packages of others whose classes a run was built from; () if there are none."""
+    packages = {target.partition(".")[0] for target in _targets(asked)} - {"lora_repro"}
+    return ("--trust", ",".join(sorted(packages))) if packages else ()
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        yield from filter(None, [node.get("_target_")])
+    for part in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _targets(part)
+
+
+def _options(asked: Mapping[str, Any], table: str | None) -> tuple[str, ...]:
+    """The options with which `run` finds a record's classes and yaml files outside this project."""
+    chosen = [(group, asked[group]["name"]) for group in GROUPS] + [("experiment", table)]
+    own = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in chosen)
+    return (*(("--config-dir", "/path/to/yours") if own else ()), *trust(asked))
 
 
 NO_STARTS: dict[str, Any] = {"starts": None}  # no record keeps this key

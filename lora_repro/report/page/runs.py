@@ -57,7 +57,7 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRu
     runs = []
     for record in records.values():
         found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        runs.append(RecordedRun(record, command_of(found) if found else command(record, profile)))
+        runs.append(RecordedRun(record, command_of(found, str(record["row"]["table"])) if found else command(record, profile)))
     return sorted(
         runs,
         key=lambda run: (
