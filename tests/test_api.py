@@ -105,16 +105,19 @@ def test_a_head_is_trained_and_other_methods_fit_but_those_with_slots() -> None:
         Lora().apply(torch.nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize(
-    "made", [Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)), GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES))]
-)
-def test_the_beam_search_takes_any_causal_model(made: PreTrainedModel) -> None:
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("model, config", [(Qwen2ForCausalLM, Qwen2Config), (GPTNeoXForCausalLM, GPTNeoXConfig)])
+def test_the_beam_search_takes_any_causal_model(model: type[PreTrainedModel], config: Any, seed: int) -> None:
     """With one beam and no bans it is greedy decoding, which a loop over whole sequences gives too."""
-    made, tokenizer = made.eval(), byte_tokenizer("<eos>")
+    torch.manual_seed(seed)
+    made, tokenizer = model(config(**SIZES, num_key_value_heads=1)).eval(), byte_tokenizer("<eos>")
     ids = tokenizer.encode("Hello", add_special_tokens=False)
     start = len(ids)
     while len(ids) < start + 5:
-        ids.append(int(made(torch.tensor([ids])).logits[0, -1].argmax()))
+        best = int(made(torch.tensor([ids])).logits[0, -1].argmax())
+        if best == tokenizer.eos_token_id:
+            break
+        ids.append(best)
     found = complete(made, tokenizer, ["Hello", "Hello there"], BeamSearch(beam=1, max_new_tokens=5, no_repeat_ngram=0))
     assert found[0] == tokenizer.decode(ids[start:]).split("\n\n")[0].strip()
 
