@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft_models import logits, smoke_run
 
+from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import collate
 from lora_repro.errors import UserError
@@ -88,6 +89,28 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
     kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
     assert kept == {"format": "peft", "profile": "smoke", "record": record}
+
+
+def test_the_card_trusts_the_package_of_ones_own_classes_where_they_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training builds method and task; an export is opened without its method's class."""
+    (tmp_path / "own_method.py").write_text("from lora_repro.methods.lora import Lora\nclass Mine(Lora): pass\n")
+    (tmp_path / "own_task.py").write_text("from lora_repro.tasks.e2e.task import E2E\nclass Mine(E2E): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"method": ["method._target_=own_method.Mine"], "task": ["task._target_=own_task.Mine"]}
+    for part, overrides in own.items():
+        monkeypatch.setenv(paths.TRUSTED, f"own_{part}")
+        run = smoke_run(tmp_path / part, *TEXT, *overrides)
+        card = (export.export(run, tmp_path / f"{part}_out") / "README.md").read_text(encoding="utf-8")
+        assert f"python -m lora_repro.run --trust own_{part} " in card
+        assert (f"generate FOLDER --trust own_{part} " in card) == (part == "task")
+        monkeypatch.setenv(paths.TRUSTED, "")
+        if part == "method":
+            assert open_checkpoint(tmp_path / "method_out").config
+        else:
+            with pytest.raises(UserError, match="--trust own_task"):
+                open_checkpoint(tmp_path / "task_out")
 
 
 def test_the_versatile_language_model_is_refused_by_either_format_and_its_folder_answers(

@@ -27,7 +27,8 @@ def card(run: Restored, form: str, made_by: Command) -> str:
         "Profile, seed": f"{run.profile}, {asked['seed']}",
         "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
-    answer = " ".join(["python -m lora_repro generate FOLDER", *trust(asked)])
+    # An export is opened without its method's class.
+    answer = " ".join(["python -m lora_repro generate FOLDER", *trust({**asked, "method": {}})])
     source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
