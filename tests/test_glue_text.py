@@ -18,6 +18,7 @@ from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.embedded import inference
 from lora_repro.tasks.glue.files import rows_sha256
+from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
 from lora_repro.tasks.glue.text import GlueText
 
@@ -111,7 +112,15 @@ def test_where_the_part_is_not_there_the_whole_set_s_overrides_are_named_and_rea
 
 def test_the_licences_are_named_where_texts_are_shown() -> None:
     for part in ("Wang et al. 2019", "MNLI: OANC", "SICK: CC BY-NC-SA 3.0"):
-        assert part in Glue.attribution and part in GlueText.attribution
+        for name in ("rte", "cb", "sick", "mnli_text", "mixture"):
+            assert build(compose([f"task={name}"]).task).attribution.count(part) == 1
+
+
+def test_a_task_of_ones_own_is_not_credited_with_glues_licences() -> None:
+    own = replace(build(compose(["task=rte"]).task), name="questions", label="Questions", suite="our own")
+    assert own.attribution == "Questions (our own): its own licence."
+    both = Mixture(name="two", label="Two", names=("rte", "questions"), members=(build(compose(["task=rte"]).task), own))
+    assert "Wang et al. 2019" in both.attribution and own.attribution in both.attribution
 
 
 def test_what_reads_the_whole_set_renames_no_run() -> None:

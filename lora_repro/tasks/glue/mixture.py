@@ -26,7 +26,6 @@ class Mixture(AbstractTask):
     of a member's own held-out rows choose, drawn once (0: all); a member that holds out none holds out this many.
     """
 
-    attribution: ClassVar[str] = Glue.attribution
     objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
     scored: ClassVar[tuple[str, ...]] = ("test",)
     name: str
@@ -48,6 +47,10 @@ class Mixture(AbstractTask):
         own = [replace(one, held_out=one.held_out or self.held_out) if self.held_out else one for one in self.members]
         object.__setattr__(self, "members", own)
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
+
+    @property
+    def attribution(self) -> str:  # type: ignore[override]
+        return " ".join(dict.fromkeys(member.attribution for member in self.members))
 
     @property
     def source(self) -> str:

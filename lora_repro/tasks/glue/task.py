@@ -19,6 +19,11 @@ from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_hub, 
 
 SOURCES = ("embedded", "folder", "hub")
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
+ATTRIBUTION = (
+    "GLUE's tasks (Wang et al. 2019), SICK and CB: each its own licence (MNLI: OANC, in parts CC BY(-SA) 3.0; "
+    "STS-B: in parts CC BY-SA 4.0; SICK: CC BY-NC-SA 3.0)."
+)
+ATTRIBUTED = ("GLUE", "SuperGLUE", "SemEval 2014")  # the suites that it speaks of
 
 
 def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
@@ -59,10 +64,6 @@ class Glue(AbstractTask):
     Raises UserError on any other value.
     """
 
-    attribution: ClassVar[str] = (
-        "GLUE's tasks (Wang et al. 2019), SICK and CB: each its own licence (MNLI: OANC, in parts CC BY(-SA) 3.0; "
-        "STS-B: in parts CC BY-SA 4.0; SICK: CC BY-NC-SA 3.0)."
-    )
     objective: ClassVar[str] = "lora_repro.objectives.classification.Classification"
     name: str
     label: str
@@ -113,6 +114,10 @@ class Glue(AbstractTask):
             raise UserError(f"task {self.name}: scale must be the least and the largest number, not {self.scale}")
         if self.held_out < 0:
             raise UserError(f"task.held_out must be >= 0, not {self.held_out}")
+
+    @property
+    def attribution(self) -> str:  # type: ignore[override]
+        return ATTRIBUTION if self.suite in ATTRIBUTED else f"{self.label} ({self.suite}): its own licence."
 
     @property
     def directions(self) -> dict[str, int]:

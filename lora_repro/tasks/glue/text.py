@@ -17,7 +17,7 @@ from lora_repro.metrics import glue as metrics
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
 from lora_repro.tasks.glue.embedded import inference
 from lora_repro.tasks.glue.files import rows_sha256
-from lora_repro.tasks.glue.task import Glue
+from lora_repro.tasks.glue.task import ATTRIBUTION, Glue
 from lora_repro.tasks.glue.task import examples as sentences
 
 
@@ -61,7 +61,7 @@ class GlueText(AbstractTask):
     held_out: int = 0
     metrics: Sequence[str] = ("accuracy",)
 
-    attribution: ClassVar[str] = Glue.attribution
+    attribution: ClassVar[str] = ATTRIBUTION
     directions: ClassVar[dict[str, int]] = {"accuracy": 1}
     cut: ClassVar[str] = "the last words of the first sentence"
 
