@@ -6,6 +6,8 @@ longest sequence; the authors pad everything to 512, which gives the same loss f
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated
@@ -181,6 +183,18 @@ def epoch_order(
     if lengths is not None:
         batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
     return batches
+
+
+def batches_from(
+    done: int, rows: Sequence[Encoded], batch_size: int, seed: int, by_length: bool = False
+) -> Iterator[list[Encoded]]:
+    """The global batches of all steps after the first `done`, without end. `by_length`: see `epoch_order`."""
+    lengths = [len(row.ids) for row in rows] if by_length else None
+    epoch, position = divmod(done, math.ceil(len(rows) / batch_size))
+    for number in itertools.count(epoch):
+        for chosen in epoch_order(len(rows), batch_size, seed, number, lengths)[position:]:
+            yield [rows[i] for i in chosen]
+        position = 0
 
 
 def batches(rows: Sequence[Encoded], batch_size: int, pad: int, device: torch.device) -> Iterator[tuple[list[int], Batch]]:

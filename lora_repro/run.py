@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,10 @@ from lora_repro.config.compose import (
     unswept,
 )
 from lora_repro.costs.estimate import announce
-from lora_repro.data import subset
+from lora_repro.data import DataConfig, subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.metrics import jvm
+from lora_repro.objectives.base import Objective
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import remove_temporaries as sweep_temporaries
 from lora_repro.stages import (
@@ -65,7 +66,7 @@ from lora_repro.sweep import gpus, supervise
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line
-from lora_repro.tasks.base import AbstractTask, Scores
+from lora_repro.tasks.base import AbstractTask, Example, Scores
 from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
@@ -187,13 +188,13 @@ def measure(
             cut, started = rows.cut, time.monotonic()
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))
+        ask = partial(answer, model.backbone, method, objective, data.max_length, settings.precision, label)
         if ranks.first and test and (trained is None or trained.status == "finished"):
             if before := resume_files.load_answers(folder):
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                how = (data.max_length, settings.precision, label, subset(splits.train, data.shots, config.seed))
-                answers = answer(model.backbone, method, objective, test, *how)
+                answers = ask(test, subset(splits.train, data.shots, config.seed))
                 resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:
@@ -204,14 +205,7 @@ def measure(
     scores = task.score(outputs, test) if outputs else None
     measured = facts(model, cut, trained, starts, answers, scores)
     if model and answers and data.n_train_scored:
-        trained_on = subset(splits.train, data.n_train, data.subset_seed)
-        # A random sample, since a file may be ordered by source, as STS-B's and CoLA's are.
-        some = subset(trained_on, min(data.n_train_scored, len(trained_on)), data.subset_seed)
-        seen = [replace(example, references=(example.target,)) for example in some]
-        again = answer(model.backbone, method, objective, seen, data.max_length, settings.precision, label)
-        measured["train_scores"], measured["train_scored"] = finite_scores(task.score(again.outputs, seen)), len(some)
-        usual = Counter(example.target for example in some).most_common(1)[0][0]
-        measured["one_answer_scores"] = finite_scores(task.score([usual] * len(test), test))
+        measured |= scores_on_train(ask, task, subset(splits.train, data.n_train, data.subset_seed), data, test)
     if model and model.alone is not None and (trained is None or trained.status == "finished"):
         losses = {"before": model.alone, "after": on_general_text(model.backbone, method=method)}
         measured["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
@@ -219,8 +213,6 @@ def measure(
         measured["scores"] = {"dev_loss": measured.get("dev_loss")}
     measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
     measured["peak_memory_mb"] = max(trained.peak_memory_mb if trained else 0, provenance.peak_memory_mb(ranks.device))
-    origin = {"label": model.backbone.label, "sha256": model.backbone.sha256} if model else {"label": "none", "sha256": ""}
-    batching = {"batching": model.backbone.batching} if model else {}
     result = {
         "schema": record.SCHEMA,
         "signature": name,
@@ -231,10 +223,8 @@ def measure(
         "measured": measured,
         "where": {
             **place(settings, ranks, trained),
-            **batching,
-            **({"batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size}} if model else {}),
+            **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "backbone": origin,
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
         },
     }
@@ -273,6 +263,27 @@ def facts(
     return found
 
 
+def scores_on_train(
+    ask: Callable[[Sequence[Example]], Answers],
+    task: AbstractTask,
+    rows: Sequence[Example],
+    data: DataConfig,
+    test: list[Example],
+) -> dict[str, Any]:
+    """The scores on `data.n_train_scored` of the training rows, for the generalisation gap, and those of one constant answer.
+
+    A random sample, since a file may be ordered by source, as STS-B's and CoLA's are.
+    """
+    some = subset(rows, min(data.n_train_scored, len(rows)), data.subset_seed)
+    seen = [replace(example, references=(example.target,)) for example in some]
+    usual = Counter(example.target for example in some).most_common(1)[0][0]
+    return {
+        "train_scores": finite_scores(task.score(ask(seen).outputs, seen)),
+        "train_scored": len(some),
+        "one_answer_scores": finite_scores(task.score([usual] * len(test), test)),
+    }
+
+
 def finite_scores(scores: Scores) -> dict[str, Any]:
     """The scores as a record holds them: None for one that is not finite."""
     return {key: record.finite(value) for key, value in scores.values.items()}
@@ -300,6 +311,17 @@ def place(settings: TrainConfig, ranks: Ranks, trained: Trained | None) -> dict[
     if settings.micro_batch_size:
         found["micro_batch_size"] = settings.micro_batch_size
     return found
+
+
+def from_model(model: Adapted | None, settings: TrainConfig, objective: Objective) -> dict[str, Any]:
+    """The backbone of a run and how its rows were batched; a row without a model has neither."""
+    if model is None:
+        return {"backbone": {"label": "none", "sha256": ""}}
+    return {
+        "batching": model.backbone.batching,
+        "batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size},
+        "backbone": {"label": model.backbone.label, "sha256": model.backbone.sha256},
+    }
 
 
 def check_writable(folder: Path) -> None:

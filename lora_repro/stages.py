@@ -234,10 +234,10 @@ def answer(
     backbone: Backbone,
     method: AbstractMethod,
     objective: Objective,
-    examples: Sequence[Example],
     max_length: int,
     precision: str,
     label: str,
+    examples: Sequence[Example],
     shots: Sequence[Example] = (),
 ) -> Answers:
     """Answer every input once, with `shots` before it, in the precision of training."""

@@ -129,9 +129,9 @@ def test_an_answer_that_the_backbone_has_no_positions_for_is_refused() -> None:
     assert backbone.positions == 256
     around = len(encode_prompt(TASK.ask("a || b").input, backbone).ids) - 1
     fitting, larger = (TASK.ask(f"{'a' * (256 - longest - around + more)} || b") for more in (0, 1))
-    assert len(answer(backbone, method, objective, [fitting], 999, "fp32", "test").outputs) == 1
+    assert len(answer(backbone, method, objective, 999, "fp32", "test", [fitting]).outputs) == 1
     with pytest.raises(UserError, match=r"248 tokens and 9 new ones, but this backbone has 256 positions: lower data.max_length"):
-        answer(backbone, method, objective, [larger], 999, "fp32", "test")
+        answer(backbone, method, objective, 999, "fp32", "test", [larger])
 
 
 def test_shots_stand_before_each_input_with_their_texts() -> None:

@@ -347,9 +347,10 @@ def test_beside_its_score_stands_what_training_rows_and_one_answer_score(
     answered: list[list[str]] = []
     real = run.answer
 
-    def answer(backbone: Any, method: Any, objective: Any, examples: Any, *rest: Any) -> Any:
+    def answer(*settings: Any) -> Any:
+        examples = settings[6]
         answered.append([example.key for example in examples])
-        return real(backbone, method, objective, examples, *rest)
+        return real(*settings)
 
     monkeypatch.setattr(run, "answer", answer)
     asked = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]

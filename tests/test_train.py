@@ -269,7 +269,7 @@ def test_a_signal_after_the_last_step_is_heeded_at_the_end(tmp_path: Path, monke
         assert not heeded
         return load_file(path)
 
-    monkeypatch.setattr(loop, "load_file", reading)
+    monkeypatch.setattr(progress, "load_file", reading)
     before = signal.signal(signal.SIGTERM, lambda number, frame: heeded.append(number))
     try:
         cut = weights(tmp_path / "cut", config)

@@ -42,7 +42,7 @@ class Opened:
         require(not self.config.data.shots, "a few-shot run cannot be opened without its training data: run it again instead")
         config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
         how = (config.data.max_length, config.train.precision, label_of(config))
-        return answer(backbone, self.method, objective_of(config), examples, *how).outputs
+        return answer(backbone, self.method, objective_of(config), *how, examples).outputs
 
 
 def open_checkpoint(

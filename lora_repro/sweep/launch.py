@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -80,50 +80,33 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     """Run every cell, print the table and return the exit code: 0 if every cell has its record."""
-    if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
-        raise UserError("run takes no sweeper that searches; to search on dev data: python -m lora_repro search method=lora")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError("torchrun starts one run (hydra.mode=RUN), not a sweep: leave torchrun out and set launch.processes=2")
+    check_launch(hydra_node)
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
         ray_launcher.use()
-    global _met, _pace
-    _met, _pace = set(), None
+    global _met
+    _met = set()
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row has these seeds")
-    if hydra_node.launcher.get("n_jobs") == 0:
-        raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
     if rows := in_order(wanted):
         sys.argv.append(rows)  # Hydra reads it
         wanted = unique(cells([*arguments, rows]))
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
     preflight.check([cell.asked for cell in missing])
     rule = bisect.rule_of(wanted[0].asked)
-    if launcher.endswith("BasicLauncher") and not rule and len(missing) > 2:
-        _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
-    if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
-        jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
-        share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
-    beside = 1
-    if launcher.endswith("BasicLauncher") and (beside := parallel.at_once(missing)) > 1:
-        share_cores(beside)
-        cli.say(f"{beside} runs at a time, {os.environ['OMP_NUM_THREADS']} thread(s) each; one after another: launch.together=1")
-    if "submitit" in launcher:  # its jobs outlive this process
-        left, stopped = _launch() if rule is None else _halve(arguments, wanted, rule), False
-    else:
-        mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
-        os.environ[supervise.MARK] = str(mark)
-        if "joblib" in launcher or launcher == ray_launcher.NAME:
-            os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report a killed worker, without Hydra's traceback
-        with supervise.stoppable():
-            left = _launch(beside) if rule is None else _halve(arguments, wanted, rule, beside)
-        stopped = supervise.stopping()
-        mark.unlink(missing_ok=True)
+    beside = _pace_and_share(hydra_node, wanted, missing, rule)
+    launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
+    # submitit's jobs outlive this process
+    left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
         begun = ("record.json", "attempts.json")
         wanted = [cell for cell in wanted if any((cell.folder / name).is_file() for name in begun)]
+    return _report(arguments, wanted, left, stopped)
+
+
+def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool) -> int:
+    """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. `left`: that of its launch."""
     statuses = [Status.of(cell) for cell in wanted]
     print(table(statuses), flush=True)
     name = wanted[0].asked["row"]["table"] if wanted else None
@@ -134,6 +117,51 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     if left == 130:
         return left
     return supervise.STOPPED if stopped and lacking else lacking or left
+
+
+def check_launch(hydra_node: DictConfig) -> None:
+    """Raise UserError for a sweeper, a launcher or a number of processes with which a sweep cannot run."""
+    if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
+        raise UserError("run takes no sweeper that searches; to search on dev data: python -m lora_repro search method=lora")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("torchrun starts one run (hydra.mode=RUN), not a sweep: leave torchrun out and set launch.processes=2")
+    if hydra_node.launcher.get("n_jobs") == 0:
+        raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
+
+
+def _pace_and_share(
+    hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisect.Rule | None
+) -> int:
+    """Set the forecast of the time left and the threads of a run; returns how many runs this process starts at a time."""
+    global _pace
+    _pace = None
+    launcher, beside = str(hydra_node.launcher._target_), 1
+    if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
+        jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
+        share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
+    if launcher.endswith("BasicLauncher"):
+        if not rule and len(missing) > 2:
+            _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
+        if (beside := parallel.at_once(missing)) > 1:
+            share_cores(beside)
+            threads = os.environ["OMP_NUM_THREADS"]
+            cli.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
+    return beside
+
+
+def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, bool]:
+    """(exit code, whether it was stopped) of a sweep whose runs a signal to this process stops, too."""
+    launcher = str(hydra_node.launcher._target_)
+    mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
+    os.environ[supervise.MARK] = str(mark)
+    if "joblib" in launcher or launcher == ray_launcher.NAME:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report a killed worker, without Hydra's traceback
+    with supervise.stoppable():
+        left = launch()
+    stopped = supervise.stopping()
+    mark.unlink(missing_ok=True)
+    return left, stopped
 
 
 def in_order(wanted: Sequence[Cell]) -> str:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.config.validation import Range, check
-from lora_repro.data import Encoded, Rows, collate, epoch_order
+from lora_repro.data import Encoded, Rows, batches_from, collate
 from lora_repro.errors import Preempted, UserError
 from lora_repro.records import provenance
 from lora_repro.signals import collected
@@ -29,13 +28,15 @@ from lora_repro.train.progress import (
     State,
     Trained,
     best_path,
-    damaged_best,
+    restore_best,
     restore_state,
     save_state,
 )
 from lora_repro.train.ranks import Ranks
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from lora_repro.backbone.model import Backbone
     from lora_repro.methods.base import Trainable
     from lora_repro.objectives.base import Objective
@@ -196,60 +197,26 @@ def training(
     ran = {**provenance.code(), **provenance.machine(device, dtype)}
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
     with ranks.in_turn():
-        step = restore_state(folder, parameters, optimizer, state)
+        done = restore_state(folder, parameters, optimizer, state)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
-    started = time.monotonic() - state.seconds
-    order: list[list[int]] = []
-    lengths = [len(row.ids) for row in rows.train] if config.group_by_length else None
     note = log if ranks.first else silent
-    read_every = READ.get(device.type, MEASURED)
-    unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []  # step, loss, tokens, other logged values
-    silence = {} if ranks.first and shown else {"disable": True}
-    bar = cli.bar(total, label, "step", step, **silence)
-
-    def read() -> int:
-        """Read and log the pending losses; returns the first step whose loss is not finite, or 0."""
-        for number, loss, tokens, values in unread:
-            value, tokens_of_all = ranks.total(float(loss), tokens)
-            if not math.isfinite(value):
-                return number
-            state.tokens, state.seconds = state.tokens + int(tokens_of_all), time.monotonic() - started
-            state.saw(number, value, total)
-            note(number, {"train_loss": value, **values, "tokens": state.tokens})
-            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
-            bar.set_postfix(loss=f"{value:.3f}", dev=dev_loss, refresh=False)
-        unread.clear()
-        return 0
-
+    bar = cli.bar(total, label, "step", done, **({} if ranks.first and shown else {"disable": True}))
+    losses = Losses(state, total, ranks, note, bar)
+    batches = batches_from(done, rows.train, config.batch_size, seed, config.group_by_length)
     with bar:
-        while step < total:
-            epoch, position = divmod(step, per_epoch)
-            if position == 0 or not order:
-                order = epoch_order(len(rows.train), config.batch_size, seed, epoch, lengths)
-            chosen = [rows.train[i] for i in order[position]]
-            if ranks.size > 1:  # every rank has dropout masks of its own, which a resumed run repeats
-                torch.manual_seed((seed * 1_000_003 + step) * ranks.size + ranks.rank)
+        for step in range(done + 1, total + 1):
+            ranks.seed(seed, step)
             backbone.model.train()
-            loss, tokens = yield chosen, scaler
+            loss, tokens = yield next(batches), scaler
             ranks.add_gradients(tensors)
-            scaler.unscale_(optimizer)
-            measured = step % MEASURED == 0  # before the clip
-            size = {"grad_norm": gradient_norm(tensors)} if measured and ranks.first else {}
-            size = size if math.isfinite(size.get("grad_norm", 0)) else {}  # a step that overflows is skipped below
-            if config.clip is not None:
-                nn.utils.clip_grad_norm_(tensors, config.clip)
-            step += 1
-            rate = learning_rate(step, total, config)
-            set_rate(optimizer, rate)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            unread.append((step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size}))
+            rate, measured = learning_rate(step, total, config), ranks.first and (step - 1) % MEASURED == 0
+            size = update(optimizer, scaler, tensors, rate, config.clip, measured)
+            losses.add(step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size})
             if observe and ranks.first:
                 observe(step, total)
             looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0
-            if (looks or saves or step % read_every == 0) and (bad := read()):
+            if (looks or saves or step % losses.every == 0) and (bad := losses.read()):
                 return state.result("diverged", bad - 1)
             bar.update()
             if looks:
@@ -257,22 +224,13 @@ def training(
                     backbone.model.eval()
                     validation = ranks.led(lambda: objective.validate(backbone, rows.dev, config.eval_batch_size))
                 note(step, validation)
-                dev, figure = validation["dev_loss"], objective.figure(validation)
-                if not math.isfinite(dev):
+                if not math.isfinite(validation["dev_loss"]):
                     return state.result("diverged", step)
-                state.dev_losses.append((step, dev))
-                if "dev_score" in validation:
-                    scores = [validation[name] for name in ("dev_score", "dev_score_even", "dev_score_odd")]
-                    whole, even, odd = (score if math.isfinite(score) else None for score in scores)
-                    state.dev_scores.append((step, whole))
-                    state.dev_halves.append((step, even, odd))
-                if figure <= state.best_figure:  # of equal ones the later, closer to the end of the schedule
-                    state.best_figure, state.best_loss, state.best_step = figure, dev, step
-                    state.best_sha256 = ""
-                    if config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
-                        state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
+                best = state.looked(step, validation, objective.figure(validation))
+                if best and config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
+                    state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
             (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
-            if stops and (bad := read()):
+            if stops and (bad := losses.read()):
                 return state.result("diverged", bad - 1)
             if ranks.first and (stops or (step < total and saves)):
                 state.weigh(device)
@@ -282,15 +240,59 @@ def training(
                 number = caught[0] if caught else signal.SIGTERM
                 raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
     if config.select == "best" and state.best_step < total and ranks.first:
-        if wrong := damaged_best(folder, vars(state)):
-            raise UserError(f"{wrong}; run the same command again to resume from the last good state")
-        best = load_file(best_path(folder, state.best_step))
-        with torch.no_grad():
-            for name, tensor in parameters.items():
-                tensor.copy_(best[name])
+        restore_best(folder, parameters, state)
     backbone.model.eval()
     state.weigh(device)
-    return state.result("finished", step, last=config.select == "last")
+    return state.result("finished", total, last=config.select == "last")
+
+
+class Losses:
+    """The training losses of the steps since the last reading, still on the device. `every`: steps between two readings."""
+
+    def __init__(self, state: State, total: int, ranks: Ranks, note: Log, bar: tqdm) -> None:
+        self.state, self.total, self.ranks, self.note, self.bar = state, total, ranks, note, bar
+        self.started = time.monotonic() - state.seconds
+        self.every = READ.get(ranks.device.type, MEASURED)
+        self.unread: list[tuple[int, torch.Tensor, int, dict[str, float]]] = []
+
+    def add(self, step: int, loss: torch.Tensor, tokens: int, values: dict[str, float]) -> None:
+        """Keep this rank's part of a step's loss and of its padded positions, and what else is logged with them."""
+        self.unread.append((step, loss, tokens, values))
+
+    def read(self) -> int:
+        """Read and log the kept losses; returns the first step whose loss is not finite, or 0."""
+        state = self.state
+        for step, loss, tokens, values in self.unread:
+            value, tokens_of_all = self.ranks.total(float(loss), tokens)
+            if not math.isfinite(value):
+                return step
+            state.tokens, state.seconds = state.tokens + int(tokens_of_all), time.monotonic() - self.started
+            state.saw(step, value, self.total)
+            self.note(step, {"train_loss": value, **values, "tokens": state.tokens})
+            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
+            self.bar.set_postfix(loss=f"{value:.3f}", dev=dev_loss, refresh=False)
+        self.unread.clear()
+        return 0
+
+
+def update(
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    tensors: Sequence[torch.Tensor],
+    rate: float,
+    clip: float | None,
+    measured: bool,
+) -> dict[str, float]:
+    """One step of the optimizer. Returns the norm of the gradients before the clip, if `measured` and the step is not skipped."""
+    scaler.unscale_(optimizer)
+    norm = gradient_norm(tensors) if measured else math.nan
+    if clip is not None:
+        nn.utils.clip_grad_norm_(tensors, clip)
+    set_rate(optimizer, rate)
+    scaler.step(optimizer)  # skips a step whose gradients overflow
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return {"grad_norm": norm} if math.isfinite(norm) else {}
 
 
 def check_ranks(ranks: Ranks, config: TrainConfig) -> None:

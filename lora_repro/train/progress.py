@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from lora_repro.errors import UserError
 from lora_repro.records import provenance
 from lora_repro.records.disk import read_sealed, sha256
 from lora_repro.train import checkpoint
@@ -85,6 +87,22 @@ class State:
         _, number, summed = self.bins.pop() if self.bins and (step - 1) % math.ceil(total / BINS) else (0, 0, 0.0)
         self.bins.append((step, number + 1, summed + loss))
 
+    def looked(self, step: int, validation: Mapping[str, float], figure: float) -> bool:
+        """Add the dev loss and scores of a step; True if its weights are the best so far, of which `figure` is least.
+
+        Of equal ones the later is the best, closer to the end of the schedule.
+        """
+        self.dev_losses.append((step, validation["dev_loss"]))
+        if "dev_score" in validation:
+            scores = [validation[name] for name in ("dev_score", "dev_score_even", "dev_score_odd")]
+            whole, even, odd = (score if math.isfinite(score) else None for score in scores)
+            self.dev_scores.append((step, whole))
+            self.dev_halves.append((step, even, odd))
+        if not figure <= self.best_figure:
+            return False
+        self.best_figure, self.best_loss, self.best_step, self.best_sha256 = figure, validation["dev_loss"], step, ""
+        return True
+
     def weigh(self, device: torch.device) -> None:
         """Update the peak memory with that of this attempt."""
         self.peak_memory_mb = max(self.peak_memory_mb, provenance.peak_memory_mb(device))
@@ -135,6 +153,16 @@ def damaged_best(folder: Path, facts: Mapping[str, Any]) -> str | None:
         return f"{path.name} does not match its hash" if facts["best_sha256"] and sha256(path) != facts["best_sha256"] else None
     except OSError as error:
         return f"{path.name} cannot be read: {error.strerror}"
+
+
+def restore_best(folder: Path, parameters: Mapping[str, nn.Parameter], state: State) -> None:
+    """Put the best weights in place. Raises UserError if their file is damaged."""
+    if wrong := damaged_best(folder, vars(state)):
+        raise UserError(f"{wrong}; run the same command again to resume from the last good state")
+    best = load_file(best_path(folder, state.best_step))
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            tensor.copy_(best[name])
 
 
 def restore_state(

@@ -85,6 +85,11 @@ class Ranks:
         """This rank's rows of a global batch: every `size`-th one."""
         return rows if self.size == 1 else rows[self.rank :: self.size]
 
+    def seed(self, seed: int, step: int) -> None:
+        """Give each of several ranks its own dropout masks at `step` (from 1), which a resumed run repeats."""
+        if self.size > 1:
+            torch.manual_seed((seed * 1_000_003 + step - 1) * self.size + self.rank)
+
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the ranks, in one transfer. A gradient that no rank has stays None."""
         if self.size == 1:
