@@ -185,10 +185,10 @@ def epoch_order(
     return batches
 
 
-def batches_from(
-    done: int, rows: Sequence[Encoded], batch_size: int, seed: int, by_length: bool = False
+def training_batches(
+    rows: Sequence[Encoded], batch_size: int, seed: int, by_length: bool, done: int
 ) -> Iterator[list[Encoded]]:
-    """The global batches of all steps after the first `done`, without end. `by_length`: see `epoch_order`."""
+    """The global batches of all steps after the first `done`, without end. `by_length`: `epoch_order` with the rows' lengths."""
     lengths = [len(row.ids) for row in rows] if by_length else None
     epoch, position = divmod(done, math.ceil(len(rows) / batch_size))
     for number in itertools.count(epoch):

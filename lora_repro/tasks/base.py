@@ -81,11 +81,14 @@ class AbstractTask(abc.ABC):
     kind: str = "text"
     labels: Sequence[str] = ()
     answers: Sequence[str] = ()
-    attribution: ClassVar[str] = ""
     objective: ClassVar[str] = "lora_repro.objectives.completion.Completion"
     publishes_outputs: ClassVar[bool] = True
     cut: ClassVar[str] = ""
     parts: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def attribution(self) -> str:
+        return ""
 
     @property
     @abc.abstractmethod

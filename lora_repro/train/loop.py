@@ -17,7 +17,7 @@ from torch import nn
 from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.config.validation import Range, check
-from lora_repro.data import Encoded, Rows, batches_from, collate
+from lora_repro.data import Encoded, Rows, collate, training_batches
 from lora_repro.errors import Preempted, UserError
 from lora_repro.records import provenance
 from lora_repro.signals import collected
@@ -203,7 +203,7 @@ def training(
     note = log if ranks.first else silent
     bar = cli.bar(total, label, "step", done, **({} if ranks.first and shown else {"disable": True}))
     losses = Losses(state, total, ranks, note, bar)
-    batches = batches_from(done, rows.train, config.batch_size, seed, config.group_by_length)
+    batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
     with bar:
         for step in range(done + 1, total + 1):
             ranks.seed(seed, step)

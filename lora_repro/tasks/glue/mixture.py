@@ -49,7 +49,7 @@ class Mixture(AbstractTask):
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
 
     @property
-    def attribution(self) -> str:  # type: ignore[override]
+    def attribution(self) -> str:
         return " ".join(dict.fromkeys(member.attribution for member in self.members))
 
     @property

@@ -116,7 +116,7 @@ class Glue(AbstractTask):
             raise UserError(f"task.held_out must be >= 0, not {self.held_out}")
 
     @property
-    def attribution(self) -> str:  # type: ignore[override]
+    def attribution(self) -> str:
         return ATTRIBUTION if self.suite in ATTRIBUTED else f"{self.label} ({self.suite}): its own licence."
 
     @property
