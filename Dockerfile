@@ -5,7 +5,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN apt-get update && apt-get install -y --no-install-recommends make git && rm -rf /var/lib/apt/lists/*
 WORKDIR /work
 # torch first and from its own index: its build is the machine's. Everything else is installed by its hash.
-RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir 'torch>=2.6,<2.14' --index-url "$TORCH_INDEX"
+RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir 'torch>=2.7,<2.14' --index-url "$TORCH_INDEX"
 COPY . .
 RUN make setup LOCKED=1
 CMD ["make", "help"]
