@@ -62,7 +62,7 @@ def test_a_file_system_without_locks_is_said(number: int, says: str, tmp_path: P
     def refused(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("filelock._unix.fcntl.flock", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     with pytest.raises(UserError, match=rf"{says} in .*; choose another folder with paths.runs"), record.lock(tmp_path / "run"):
         pass
 

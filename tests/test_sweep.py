@@ -431,12 +431,17 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
 
 
 # As every interpreter begins: a process that is forked writes down, at its end, the packages that it had to import from.
+# What is registered for the end as it is forked, Python 3.13 drops before multiprocessing calls `begin`.
 LATE = """
 import atexit, os, pathlib, sys
-def begin():
-    before, file = set(sys.modules), pathlib.Path(__file__).with_name(f"late-{os.getpid()}")
-    atexit.register(lambda: file.write_text(" ".join({name.partition(".")[0] for name in set(sys.modules) - before})))
-os.register_at_fork(after_in_child=begin)
+from multiprocessing import util
+before = set()
+def begin(_):
+    file = pathlib.Path(__file__).with_name(f"late-{os.getpid()}")
+    late = lambda: {name.partition(".")[0] for name in set(sys.modules) - before}
+    before and atexit.register(lambda: file.write_text(" ".join(late())))
+os.register_at_fork(after_in_child=lambda: before.update(sys.modules))
+util.register_after_fork(begin, begin)
 """
 
 

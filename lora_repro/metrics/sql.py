@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 
 from lora_repro.errors import UserError
 
@@ -120,16 +120,13 @@ class Table:
     rows: tuple[tuple[object, ...], ...] | None = None
 
 
-@lru_cache(maxsize=8)  # questions about one table are consecutive
-def _database(table: Table) -> sqlite3.Connection:
+def _fill(database: sqlite3.Connection, table: Table) -> None:
     if table.rows is None or len(table.types) != len(table.header) or not {*table.types} <= {*TYPES}:
         raise UserError(f"a table of {len(table.header)} columns without its rows, or types other than text and real")
-    database = sqlite3.connect(":memory:")
     database.execute(f"CREATE TABLE t ({', '.join(f'col{n} {kind}' for n, kind in enumerate(table.types))})")
     marks = ", ".join("?" * len(table.header))
     lower = [[cell.lower() if isinstance(cell, str) else cell for cell in row] for row in table.rows]
     database.executemany(f"INSERT INTO t VALUES ({marks})", lower)
-    return database
 
 
 def _bound(value: str, kind: str) -> str | float:
@@ -153,7 +150,9 @@ def execute(query: Query, table: Table) -> list[object]:
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
     try:
         values = {f"col{c}": _bound(value, table.types[c]) for c, _, value in query.conditions}
-        return [result for (result,) in _database(table).execute(f"SELECT {selected} FROM t{where}", values)]
+        with closing(sqlite3.connect(":memory:")) as database:
+            _fill(database, table)
+            return [result for (result,) in database.execute(f"SELECT {selected} FROM t{where}", values)]
     except (IndexError, ValueError, OverflowError, sqlite3.Error) as error:
         raise UserError(f"the query cannot be run: {error}") from None
 
