@@ -156,6 +156,19 @@ def asked_otherwise(command: Sequence[str]) -> list[str]:
     return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *told))]
 
 
+def chosen_settings(cell: Cell) -> list[str]:
+    """What the line about a run adds to its row's label: the settings asked for, without an axis that the row lacks.
+
+    A row declares its axes by their defaults, so full fine-tuning in a sweep over `row.rank` has no rank to tell.
+    """
+
+    def lacks(item: str) -> bool:
+        rest = tuple(word for word in cell.overrides if word != item and not word.startswith("seed="))
+        return item.startswith("row.") and _run(rest).at(item.partition("=")[0], (item,)) is None
+
+    return [item for item in asked_otherwise(cell.overrides) if not lacks(item)]
+
+
 def whole(seed: object) -> int:
     try:
         number = int(str(seed))

@@ -48,9 +48,10 @@ def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: py
     glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
     measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
     assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in summary_line(measured, glue)
-    rank = next(cell for cell in cells(["experiment=rank", "profile=smoke"]) if "row.rank" in cell.axes)
-    told = f"{rank.row.label}, row.rank={rank.axes['row.rank']}, {rank.task}, seed 0: "
-    assert summary_line(record(None), rank).startswith(told)
+    of_rank = ["experiment=rank", "profile=smoke", "row.rank=4", "data.n_train=8", "task=entailment"]
+    rank, full = (cells([*of_rank, f"row/rank={name}"])[0] for name in ("lora_q", "full"))
+    assert summary_line(record(None), rank).startswith("LoRA on W_q, data.n_train=8, row.rank=4, entailment, seed 0: ")
+    assert summary_line(record(None), full).startswith("Full fine-tuning, data.n_train=8, entailment, seed 0: ")  # it has no rank
     low = {"measured": {"scores": {"bleu": 2.475e-19, "nist": 1.0}}}
     assert measured_of(low, cell) == "bleu 0.0" and measured_of({"measured": {}}, cell) == ""
     assert [duration(s) for s in (90, 600, 7199, 7200)] == ["90 s", "10 min", "120 min", "2.0 h"]

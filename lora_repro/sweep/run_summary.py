@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell, asked_otherwise
+from lora_repro.cells import Cell, chosen_settings
 
 
 def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
     """The line. `again`: the record existed already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
-    chosen = asked_otherwise(cell.overrides) if cell.asked["row"]["table"] else []  # without a table the label has them
+    chosen = chosen_settings(cell) if cell.asked["row"]["table"] else []  # without a table the label has them
     return ", ".join([cell.row.label, *chosen, cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
 
 
