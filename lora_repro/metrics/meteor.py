@@ -17,7 +17,6 @@ from lora_repro.metrics import jvm
 # The jar's English parameters (its "rank" task), and the weights of exact, stem, synonym and paraphrase matches.
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)
-SIZE = 6  # test length, reference length, test matches, reference matches (all four weighted), chunks, matched words
 
 
 def aligned(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
@@ -42,7 +41,7 @@ def evaluated(statistics: Sequence[str]) -> float:
 
 
 def sufficient(line: str) -> list[float]:
-    """The `SIZE` numbers of one line of statistics.
+    """Six numbers a line: weighted length of test, of reference, weighted matches of test, of reference, chunks, matched words.
 
     The line holds: test and reference length; function words of each; for each kind of match the content words matched in test
     and reference, then the function words; chunks; matched words of test and reference. A content word weighs DELTA, a function
@@ -62,7 +61,7 @@ def sufficient(line: str) -> list[float]:
 
 
 def corpus(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METEOR of summed statistics [..., SIZE]: (1 - GAMMA frag^BETA) / ((1 - ALPHA) / P + ALPHA / R); [...]. 0 without a match.
+    """METEOR of summed `sufficient` [..., 6]: (1 - GAMMA frag^BETA) / ((1 - ALPHA) / P + ALPHA / R); [...]. 0 without a match.
 
     P, R: weighted matches over weighted length of test and reference; frag: chunks over matched words.
     """
