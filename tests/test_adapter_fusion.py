@@ -22,6 +22,7 @@ from lora_repro.methods.base import Shape
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
+from lora_repro.report.captions import data_of_tasks
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import heatmap
@@ -176,11 +177,12 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
     task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
     asked = {"task": task, "backbone": {"name": "minilm", "label": "MiniLM"}, "row": {"table": "fusion"}}
     cell = Cell(Row("fusion", "AdapterFusion", 1, 5, True, {}, {}), 0, {}, (), "s0", asked, Path("s0"))
-    declared = [replace(cell, seed=seed, signature=f"s{seed}") for seed in range(2)]
+    declared = [replace(cell, seed=seed, signature=f"s{seed}") for seed in range(3)]
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
     seen = [{"fusion": {"rte": [0.2, 0.6 + seed / 10], "cb": [0.8, 0.4]}} for seed in range(2)]
     facts = {"status": "finished", "where": where, "asked": {}}
     records = {f"s{seed}": {**facts, "measured": found} for seed, found in enumerate(seen)}
+    records["s2"] = {**records["s0"], "status": "collapsed"}
 
     class Silent(Pivot):
         def exhibits(self, ask: ReportRequest, stores: Any) -> list[Any]:
@@ -191,7 +193,23 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
     (shown,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
     assert shown.tables[0].header == ("Target", "rte", "cb", "n")
     assert shown.tables[0].rows == (("RTE", "0.425 ± 0.035", "0.600 ± 0.000", "2"),)
+    assert shown.tables[0].footnotes[1] == "Left out, as collapsed or diverged: RTE (n = 1)."
     assert [path.suffix for path in shown.draw(tmp_path / "shares")] == [".svg", ".png"]
+
+
+def test_a_caption_says_which_tasks_each_text_about_the_data_is_of() -> None:
+    def told(*captions: str) -> str:
+        labels = [caption.split(" (")[0] for caption in captions]
+        asked = [{"task": {"name": label, "label": label}} for label in labels]
+        row = Row("lora", "LoRA", 1, 5, True, {}, {})
+        declared = [Cell(row, 0, {}, (), label, one, Path(label)) for label, one in zip(labels, asked, strict=True)]
+        return data_of_tasks(declared, [{"where": {"data": {"caption": caption}}} for caption in captions])
+
+    held = [("RTE", 250), ("MRPC", 250), ("SST-2", 500), ("STS-B", 500)]
+    rte, mrpc, sst2, stsb = (f"{task} (GLUE; {n} held out)" for task, n in held)
+    assert told(rte, mrpc) == "Data: RTE, MRPC: GLUE; 250 held out"
+    assert told(rte, sst2, mrpc, stsb) == "Data: RTE, MRPC (GLUE; 250 held out); SST-2, STS-B (GLUE; 500 held out)"
+    assert told() == "Data: no record yet"
 
 
 def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

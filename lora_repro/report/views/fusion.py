@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ class Fusion:
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         made = self.pivot.exhibits(ask, stores)
         for store in stores:
-            found = [run for run in runs(ask.cells, store) if run.finished and "fusion" in run.record["measured"]]
+            fused = [run for run in runs(ask.cells, store) if "fusion" in run.record["measured"]]
+            found = [run for run in fused if run.finished]
             if not found:
                 continue
             groups = grouped(found, lambda run: run.cell.task)
@@ -42,7 +44,8 @@ class Fusion:
             data = captions.data_of_tasks([run.cell for run in found], records)
             facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
-            tables = (table(groups, facts),)
+            left_out = Counter(task_label(run.cell) for run in fused if not run.finished)
+            tables = (table(groups, facts, left_out),)
             made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))
         return made
 
@@ -54,8 +57,8 @@ def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...],
     return sources, np.asarray(values, np.float64).transpose(0, 2, 1)
 
 
-def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
-    """One line per target task: the mean share of every source, and its spread over seeds."""
+def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], left_out: Mapping[str, int]) -> Table:
+    """One line per target task: the mean share of every source, and its spread over seeds. `left_out`: task -> failed runs."""
     sources = shares(groups[0])[0]
     rows = []
     for group in groups:
@@ -63,6 +66,9 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...]) -> Table:
         means = [summarise(seeds).text(3) for seeds in by_source.tolist()]
         rows.append((task_label(group[0].cell), *means, format_count(len(group))))
     notes = [NOTE]
+    if left_out:
+        failed = ", ".join(f"{task} (n = {n})" for task, n in left_out.items())
+        notes.append(f"Left out, as collapsed or diverged: {failed}.")
     if is_generated([run.record for group in groups for run in group]):
         notes.append("The data are generated: compare these shares with each other only.")
     return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))
