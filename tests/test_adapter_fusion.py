@@ -209,6 +209,7 @@ def test_a_caption_says_which_tasks_each_text_about_the_data_is_of() -> None:
     rte, mrpc, sst2, stsb = (f"{task} (GLUE; {n} held out)" for task, n in held)
     assert told(rte, mrpc) == "Data: RTE, MRPC: GLUE; 250 held out"
     assert told(rte, sst2, mrpc, stsb) == "Data: RTE, MRPC (GLUE; 250 held out); SST-2, STS-B (GLUE; 500 held out)"
+    assert told("SST (a)", "SST-2 (b)") == "Data: SST (a); SST-2 (b)"  # of two names that begin a caption, the longer
     assert told() == "Data: no record yet"
 
 

@@ -30,18 +30,14 @@ def decoding(cell: Cell) -> str:
 
 def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
     """The tasks that have a record, and the rest of their captions, each text once, with the tasks that it is of."""
-    captions = list(dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown))
     names = [task_label(cell) for cell in cells]
-    of_text: dict[str, list[str]] = {}
-    for caption in captions:
-        name = next((name for name in reversed(names) if caption.startswith(name)), "")
-        of_text.setdefault(_bare(caption.removeprefix(name)), []).append(name)
-    told = {text: ", ".join(filter(None, tasks)) for text, tasks in of_text.items()}
-    if len(told) == 1:
-        said = [f"{tasks}: {text}" if tasks else text for text, tasks in told.items()]
-    else:
-        said = [f"{tasks} ({text})" if tasks else text for text, tasks in told.items()]
-    return f"Data: {'; '.join(said) or 'no record yet'}"
+    tasks: dict[str, list[str]] = {}
+    for caption in dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown):
+        name = max((name for name in names if caption.startswith(name)), key=len, default="")
+        tasks.setdefault(_bare(caption.removeprefix(name)), []).extend([name] if name else [])
+    form = "{}: {}" if len(tasks) == 1 else "{} ({})"
+    told = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
+    return f"Data: {'; '.join(told) or 'no record yet'}"
 
 
 def _bare(text: str) -> str:
