@@ -10,12 +10,13 @@ import pytest
 
 from lora_repro.cells import Cell, Row, unique
 from lora_repro.errors import UserError
+from lora_repro.report import show
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.table import Number
 from lora_repro.report.views.dimension import Dimensions, find_searches, two_digits
-from lora_repro.results import PUBLISHED, Store, declared_cells
+from lora_repro.results import OWN, PUBLISHED, Store, declared_cells
 from lora_repro.sweep import bisect
 
 RULE = bisect.Rule("row.d", ["full", "full_untrained"], 0.9)
@@ -318,6 +319,18 @@ def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
                 kept[cells[-1].signature] = {**made, "asked": asked, "measured": measured}
     found = find_searches(cells, Store(PUBLISHED, Path(), kept))
     assert [(one.cell.task, one.floor, one.idle) for one in found] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
+
+
+def test_full_fine_tuning_alone_has_no_table_yet_which_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    only = ("row/intrinsic_dimension=full",)
+    ran = {one.signature: result(one, {"full": 0.88}) for one in ReportRequest("intrinsic_dimension", "mini", only).cells}
+    monkeypatch.setattr(show, "own", lambda folder: Store(OWN, folder, ran))
+    monkeypatch.setattr(show, "published", lambda folder: Store(PUBLISHED, folder, {}))
+    show.show("intrinsic_dimension", ["profile=mini", *only])
+    assert f"these runs ({len(ran)} recorded) only beside runs of its other rows" in capsys.readouterr().out
+    ran.clear()
+    with pytest.raises(UserError, match="nothing is measured for intrinsic_dimension"):
+        show.show("intrinsic_dimension", ["profile=mini", *only])
 
 
 def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
+from lora_repro.cells import unique
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
@@ -79,6 +80,9 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     ours = own(folder)
     exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
     if not exhibits:
+        if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
+            cli.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
+            return
         measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
         how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
