@@ -38,6 +38,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.held_by_tests import HeldByTests
 from lora_repro.report.claims.intruders import Intruders
 from lora_repro.report.claims.norms import NormRatio
+from lora_repro.report.claims.outlook import Spread, outlook
 from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient
 from lora_repro.report.claims.reading import (
@@ -335,6 +336,63 @@ def test_bleu_and_slot_errors_must_agree(tmp_path: Path) -> None:
         found["status"], found["measured"]["scores"] = "diverged", {}
     (lost,) = test.read(evidence)
     assert lost.verdict == lost.better == REFUTED and any(note.startswith("slot_error_rate") for note in lost.notes)
+
+
+APART = "seeds lie on both sides of a bound, or on it: no further seed can decide it"
+WIDE = "its test inputs alone leave too wide an interval: no number of seeds can decide it"
+
+
+@pytest.mark.parametrize(
+    "each, inputs, region, expected",
+    [
+        ((2.0, 3.0, 4.0), 0.0, Region(floor=0), "about 4 seeds like these would decide it"),  # t(3) / 2 = 1.6 < 3
+        ((0.1, 0.9, 2.0), 0.0, Region(floor=0), "about 7 seeds like these would decide it"),  # 0.955 t(6) / sqrt 7 = 0.88 < 1
+        ((-2.0, -3.0, -4.0), 0.0, Region(floor=-1, ceiling=1), "about 4 seeds like these would decide it"),  # to fail
+        ((0.2, 0.3, 0.4), 0.3, Region(floor=-1, ceiling=1), "about 4 seeds like these would decide it"),  # 0.7 from a bound
+        ((0.2, 0.3, 0.4), 0.4, Region(floor=-1, ceiling=1), WIDE),  # 1.96 * 0.4 > 0.7
+        ((0.01, 0.01, 2.0), 0.0, Region(floor=0), "about 14 seeds like these would decide it"),  # 1.149 t(13) / sqrt 14 = 0.66
+        ((0.001, 0.001, 2.0), 0.34, Region(floor=0), "only more than 100 seeds like these would decide it"),
+        ((-0.1, 3.0, 4.0), 0.0, Region(floor=0), APART),
+        ((0.0, 3.0, 4.0), 0.0, Region(floor=0), APART),
+        ((0.0, -3.0, -4.0), 0.0, Region(floor=0), APART),
+        ((0.5, 0.5, 1.5), 0.0, Region(floor=-1, ceiling=1), APART),
+        ((3.0,), 0.0, Region(floor=0), ""),
+        ((math.nan, 3.0), 0.0, Region(floor=0), ""),
+    ],
+)
+def test_what_more_seeds_would_decide(each: tuple[float, ...], inputs: float, region: Region, expected: str) -> None:
+    assert outlook(region, [Spread(each, inputs)], 0.05, 0.05, 3) == expected
+
+
+def test_scores_that_must_agree_wait_for_the_slower_and_never_agree_from_two_sides() -> None:
+    sure, slow = Spread((2.0, 3.0, 4.0), 0.0), Spread((0.1, 0.9, 2.0), 0.0)
+    assert outlook(Region(floor=0), [sure, slow], 0.05, 0.05, 3) == "about 7 seeds like these would decide it"
+    assert outlook(Region(floor=0), [sure, Spread((-2.0, -3.0, -4.0), 0.0)], 0.05, 0.05, 3) == APART
+    assert outlook(Region(floor=0), [sure], 0.05, 0.05, 6) == "about 6 seeds like these would decide it"  # the claim asks for six
+    fails = Spread((-2.0, -3.0, -4.0), 0.0)  # 0.1 % asks for more seeds than 5 %; each side has its own level
+    for held, failed, inside, outside in ((0.05, 0.001, 4, 6), (0.001, 0.05, 6, 4)):
+        assert outlook(Region(floor=0), [sure], held, failed, 3) == f"about {inside} seeds like these would decide it"
+        assert outlook(Region(floor=0), [fails], held, failed, 3) == f"about {outside} seeds like these would decide it"
+
+
+@pytest.mark.parametrize(
+    "a, expected",
+    [
+        ((121, 125, 133), "about 8 seeds like these would decide it"),  # hypot(3.055 t(7) / sqrt 8, 1.96 * 0.93) = 3.14 < 3.17
+        ((118, 125, 130), APART),
+        ((150, 151, 152), None),
+    ],
+)
+def test_an_inconclusive_comparison_says_whether_more_seeds_would_decide_it(
+    tmp_path: Path, a: tuple[int, ...], expected: str | None
+) -> None:
+    evidence = evidence_of(tmp_path, planted(a, (120, 120, 120)))
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
+    assert (reading.verdict == INCONCLUSIVE) == (expected is not None)
+    assert reading.notes[2:] == ((expected,) if expected else ())
+    evidence._cells["t"] = [Guess(**vars(cell)) if cell.row.name == "b" else cell for cell in evidence._cells["t"]]
+    (guessed,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
+    assert guessed.notes[2:] == ("B on X: rate not searched",)  # that reason comes first
 
 
 def comparisons() -> list[tuple[str, str, Compare]]:

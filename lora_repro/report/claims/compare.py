@@ -15,6 +15,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.outlook import Spread, outlook
 from lora_repro.report.claims.reading import (
     HOW,
     INCONCLUSIVE,
@@ -146,18 +147,22 @@ class Compare(ClaimTest):
             if metric in _scores_of(places[0]):
                 other = _value(places, seeds, levels, metric)
                 found.append(other.turned(sign))
-                verdict = found[-1].verdict(self.region, self.least)
-                notes.append(f"{metric} {signed(other.value)} [{bound(other.low)}, {bound(other.high)}]: {verdict}")
+                alike = found[-1].verdict(self.region, self.least)
+                notes.append(f"{metric} {signed(other.value)} [{bound(other.low)}, {bound(other.high)}]: {alike}")
         wanting = _wanting(places, seeds)
 
         def verdict_on(region: Region) -> str:
             return INCONCLUSIVE if wanting or part else combined([one.verdict(region, self.least) for one in found], "agree")
 
         ours = found[0]
-        alone = judge(self.region, ours.low, ours.high, len(seeds), ours.each, self.least)
+        alone = judge(self.region, ours.low, ours.high, len(seeds), ours.spread.each, self.least)
         if alone == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
             notes.append(f"outside at {100 * levels.holds:g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
-        return Reading(verdict=verdict_on(self.region), value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
+        verdict = verdict_on(self.region)
+        if verdict == INCONCLUSIVE and not wanting and not part:
+            ahead = outlook(self.region, [one.spread for one in found], levels.holds, levels.fails, self.least)
+            notes += [ahead] if ahead else []
+        return Reading(verdict=verdict, value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
                        better=verdict_on(BETTER) if self.better else "", detectable=ours.detectable,
                        notes=(*notes, *wanting), **facts)  # fmt: skip
 
@@ -174,25 +179,26 @@ class Levels:
 class Value:
     """A difference in points, its interval [low, high] at `Levels.holds` and its interval `against` at `Levels.fails`.
 
-    each: the difference of every seed. detectable: the least true difference that would have shown at `Levels.holds`.
+    detectable: the least true difference that would have shown at `Levels.holds`.
     """
 
     value: float
     low: float
     high: float
     against: tuple[float, float]
-    each: Sequence[float]
+    spread: Spread
     detectable: float
 
     def turned(self, sign: int) -> Value:
         """The value times `sign`: with -1 a positive difference in a metric of which lower is better means better."""
         low, high = sorted((sign * self.low, sign * self.high))
         first, last = sorted(sign * end for end in self.against)
-        return Value(sign * self.value, low, high, (first, last), [sign * one for one in self.each], self.detectable)
+        spread = Spread([sign * one for one in self.spread.each], self.spread.inputs)
+        return Value(sign * self.value, low, high, (first, last), spread, self.detectable)
 
     def verdict(self, region: Region, least: int) -> str:
-        ends = {REPLICATED: (self.low, self.high), REFUTED: self.against}
-        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), self.each, least) == said]
+        ends, each = {REPLICATED: (self.low, self.high), REFUTED: self.against}, self.spread.each
+        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(each), each, least) == said]
         return found[0] if found else INCONCLUSIVE
 
 
@@ -203,8 +209,9 @@ def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Leve
     holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
+    by_inputs = 100 * np.mean([one.resamples - one.by_seeds for one in drawn], axis=0)
     least = detectable(standard_error(holds), levels.holds)
-    return Value(value, low, high, interval(fails, levels.fails), each, least)
+    return Value(value, low, high, interval(fails, levels.fails), Spread(each, standard_error(by_inputs)), least)
 
 
 def _scores_of(cells: Sequence[Place]) -> set[str]:
