@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from lora_repro.report.publish import main, publish
 from lora_repro.results import declared_cells
 
 LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiments that ask for the runs `s` and `t`."""
+    monkeypatch.setattr(module, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in ("s", "t")])
 
 
 def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None = None, **change: Any) -> Path:
@@ -174,6 +181,7 @@ def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
         publish(tmp_path / "runs", tmp_path / "results")
 
 
+@pytest.mark.usefixtures("asked_for")
 def test_the_command_publishes_notes_the_hashes_and_renders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +197,7 @@ def test_the_command_publishes_notes_the_hashes_and_renders(
     assert "is for tests" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("asked_for")
 def test_where_a_published_file_was_changed_nothing_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,16 +211,31 @@ def test_where_a_published_file_was_changed_nothing_is_published(
     assert not (tmp_path / "results" / "mini" / "records" / "t.json").exists()
 
 
+@pytest.mark.usefixtures("asked_for")
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs" / "mini").mkdir(parents=True)
     seen: list[bool] = []
-    monkeypatch.setattr(module, "publish", lambda runs, results, force: seen.append(force) or {})
+    monkeypatch.setattr(module, "publish", lambda runs, results, force, wanted: seen.append(force) or {})
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
         main(["profile=mini"], tmp_path)
     main(["profile=mini", "--force"], tmp_path)
     assert seen == [False, False, True, True]
+
+
+def test_a_run_that_no_experiment_asks_for_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else `publish` would bring back what `prune` deleted, as long as its run is still in runs/."""
+    monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
+    monkeypatch.setattr(show, "render_published", lambda names, root: None)
+    wanted = prune.requested_runs("mini")[0].signature
+    for signature in (wanted, "old"):
+        run(tmp_path, signature)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [wanted]
+    assert "old  e2e/lora: left out: no experiment asks for it" in capsys.readouterr().out
 
 
 def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
     python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces published records that differ)
 
-It prints what it left out and why. Only --force replaces a published record by a different one.
+It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
+a published record by a different one.
 """
 
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.records.record import load_predictions, load_records, read
 from lora_repro.report import show
+from lora_repro.report.prune import requested_runs
 from lora_repro.report.rescoring import score_mismatch
 
 # Keys that no published prediction may have: the data's own texts are not ours to publish.
@@ -44,16 +46,18 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     manifest.check_evidence(results / profile)
     if not (runs := root / "runs" / profile).is_dir():
         raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
-    found = publish(runs, results / profile, force)
+    wanted = {cell.signature for cell in requested_runs(profile)}
+    found = publish(runs, results / profile, force, wanted)
     manifest.begin(results)
     manifest.record_files(results, _published(results / profile, found))
     show.render_published(show.names(), root)
     return 0
 
 
-def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
+def publish(runs: Path, results: Path, force: bool = False, wanted: Container[str] | None = None) -> dict[str, str]:
     """Copy what may be published. Returns signature (or name of a measurement) -> what became of it, and prints it too.
 
+    wanted: the signatures of the runs that an experiment asks for; all others are left out. None: every run may be published.
     Raises UserError if there is nothing to publish.
     """
     records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
@@ -64,7 +68,8 @@ def publish(runs: Path, results: Path, force: bool = False) -> dict[str, str]:
         outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force)
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
-        reason = refusal(record, runs / signature / "predictions.jsonl")
+        unasked = "no experiment asks for it" if wanted is not None and signature not in wanted else None
+        reason = unasked or refusal(record, runs / signature / "predictions.jsonl")
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
         row = record.get("row") or {}
         cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
