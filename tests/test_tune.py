@@ -252,7 +252,7 @@ def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_noth
     assert {(one.cell.row.name, one.cell.task) for one in asked} == {(row, task) for row in ("full", "lora") for task in tasks}
 
 
-def test_a_trial_that_another_process_is_at_is_waited_for(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_another_process_is_at_is_left_for_last(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def test_a_trial_that_another_process_is_at_is_waited_for(elsewhere: Path, monke
 
     monkeypatch.setattr(tune, "trial", trial)
     ended = tune.tune(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "tune.most=3"])
-    assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == ["lora", *["full"] * 3, *["lora"] * 3]
+    assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == [*["lora"] * 3, *["full"] * 3, *["lora"] * 3]
 
 
 def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

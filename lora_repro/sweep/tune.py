@@ -19,10 +19,10 @@ One rule for every method and task:
                first seed, which are made if they are missing
 
 Each search is saved with its trials as results/<profile>/trials/<setting>.json, where later runs read the rate
-(`lora_repro.config.rates`). A stopped search resumes from its trials; several processes can share the work of one command. A
-setting may be searched at several lengths, to see whether shorter trials choose the same rate; runs use the longest search, of
-equally long ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one
-frozen backbone: on a GPU in little more than the time of one, on a CPU no faster.
+(`lora_repro.config.rates`). A stopped search resumes from its trials; several processes can share the work of one command, and
+of one search. A setting may be searched at several lengths, to see whether shorter trials choose the same rate; runs use the
+longest search, of equally long ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in
+lockstep over one frozen backbone: on a GPU in little more than the time of one, on a CPU no faster.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,19 @@ class Search:
             found = trial(config, lr, number)
         return found
 
+    def trials(self, config: DictConfig, places: Iterable[int]) -> dict[int, list[Trial]]:
+        """The trials at each place. Raises Busy if another process is running some; the others are then done."""
+        found: dict[int, list[Trial]] = {}
+        busy = None
+        for place, number in product(places, range(self.seeds)):
+            try:
+                found.setdefault(place, []).append(self.trial(config, self.rate(place), number))
+            except Busy as error:
+                busy = error
+        if busy:
+            raise busy
+        return found
+
     def run(self) -> dict[str, Any]:
         """Run the missing trials, publish all of them, and return the search. Raises UserError, Busy."""
         by = str(self.config.train.select_by)
@@ -302,8 +316,9 @@ class Search:
         if config.tune.packed:
             run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most), chance)) is not None:
-            trials[place] = [self.trial(config, self.rate(place), number) for number in range(self.seeds)]
-            done[place] = mean_ranking_key(trials[place], by)
+            made = self.trials(config, [first for first in FIRST if first not in done] or [place])
+            trials |= made
+            done |= {place: mean_ranking_key(found, by) for place, found in made.items()}
         if any(one.get("dirty") for found in trials.values() for one in found):
             raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
         best = min(done, key=lambda place: (done[place], place))
