@@ -287,11 +287,10 @@ class Search:
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
         """`trial`, run again if the existing one is from uncommitted code (`search` may have made it)."""
-        found = trial(config, lr, number)
-        if found.get("dirty"):
-            (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
-            found = trial(config, lr, number)
-        return found
+        path = trial_config(config, lr, number)[1] / TRIAL
+        if path.exists() and record.read(path).get("dirty"):
+            path.unlink(missing_ok=True)
+        return trial(config, lr, number)
 
     def trials(self, config: DictConfig, places: Iterable[int]) -> dict[int, list[Trial]]:
         """The trials at each place. Raises Busy if another process is running some; the others are then done."""
