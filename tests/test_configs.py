@@ -17,7 +17,7 @@ from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
 from lora_repro.records.record import SCHEMA, read, signature
-from lora_repro.sweep import tune
+from lora_repro.sweep import grid
 
 ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
@@ -200,9 +200,9 @@ def test_a_published_search_is_of_committed_code_bracketed_or_says_so(path: Path
         trials, seeds = search["trials"], search.get("seeds", 1)
         at = [trials[first : first + seeds] for first in range(0, len(trials), seeds)]  # a rate's trials, one a seed
         assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at)
-        done = {place: tune.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
+        done = {place: grid.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
         best = min(done, key=lambda place: (done[place], place))
-        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == tune.edge(done)
+        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == grid.edge(done)
         assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7)
         assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10)
     assert found["chosen"] == found["searches"][-1]["chosen"]

@@ -14,7 +14,7 @@ import pytest
 from lora_repro import run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
-from lora_repro.sweep import search, supervise, tune
+from lora_repro.sweep import search, supervise, trial
 from lora_repro.tasks.e2e.task import E2E
 
 pytestmark = [
@@ -33,7 +33,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         assert module == "lora_repro" and overrides[0] == "search"
         config = compose(list(overrides[1:]))
-        tune.trial(config, config.train.lr)
+        trial.trial(config, config.train.lr)
         return 0
 
     def command(*arguments: str) -> None:

@@ -19,7 +19,7 @@ from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
-from lora_repro.sweep import search, supervise, tune
+from lora_repro.sweep import grid, search, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
@@ -38,12 +38,12 @@ def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch)
 def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | None = None) -> None:
     """Trials whose loss is least at the rate `valley`; `most` collects the rates that were tried."""
 
-    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
         if most is not None:
             most.append(lr)
         return {"lr": lr, "dev_loss": abs(lr / valley - valley / lr), "dirty": False}
 
-    monkeypatch.setattr(tune, "trial", trial)
+    monkeypatch.setattr(tune, "trial", tried_at)
 
 
 def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
@@ -53,8 +53,8 @@ def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
     manifest.check(rates.RESULTS)  # the search is noted there
     path = elsewhere / "results/smoke/trials" / f"{found.name}.json"
     published = json.loads(path.read_text())
-    assert [trial["lr"] for trial in made["trials"]] == [0.002, 0.006, 0.018]
-    best = min(made["trials"], key=lambda trial: float(trial["dev_loss"]))
+    assert [one["lr"] for one in made["trials"]] == [0.002, 0.006, 0.018]
+    best = min(made["trials"], key=lambda one: float(one["dev_loss"]))
     assert published["chosen"] == made["chosen"] == best["lr"] and published["searches"] == [made]
     assert resolved(compose(arguments))["train"]["lr"] == best["lr"]
     left = {one.name for one in (elsewhere / "runs/smoke/trials").glob("*/*")}
@@ -66,9 +66,9 @@ def test_a_trial_is_not_run_twice_and_has_a_seed_that_no_table_reports(elsewhere
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"]
     ((found, made),) = tune.tune(arguments)
     rates.trials_path("smoke", found.name).unlink()
-    monkeypatch.setattr(tune, "train_trial", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(trial, "train_trial", lambda *a: pytest.fail("trained again"))
     assert [again for _, again in tune.tune(arguments)] == [made]
-    asked, _ = tune.trial_config(compose([*arguments, "seed=3"]), 0.1)
+    asked, _ = trial.trial_config(compose([*arguments, "seed=3"]), 0.1)
     assert asked.seed == made["seed"] == 1000 and asked.train.lr == 0.1
 
 
@@ -85,18 +85,19 @@ def test_the_grid_goes_on_where_the_best_lies_until_it_is_bracketed(
     losses(monkeypatch, valley, rates_tried)
     ((_, made),) = tune.tune(ROW)
     assert rates_tried == tried and made["edge"] == edge
-    assert [trial["lr"] for trial in made["trials"]] == sorted(tried)
+    assert [one["lr"] for one in made["trials"]] == sorted(tried)
     assert made["chosen"] == min(tried, key=lambda lr: abs(lr / valley - valley / lr))
 
 
-@pytest.mark.parametrize("learns, tried, edge", [
-    (None, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 7.41e-5, 0.054], None),  # nothing does: both sides, seven trials and no more
-    (2.22e-4, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 7.41e-5], None),
-    (0.018, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 0.054], None),
-    (2e-3, [2e-3, 6.67e-4, 6e-3], None),  # it has learnt: worse neighbours bracket it
+@pytest.mark.parametrize("learns, lucky, tried, edge", [
+    (None, 2e-3, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 7.41e-5, 0.054], None),  # nothing does: seven trials and no more
+    (2.22e-4, 2e-3, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 7.41e-5], None),
+    (2.22e-4, 6e-3, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 7.41e-5], None),  # a lucky rate at an edge says no more than one in the middle
+    (0.018, 2e-3, [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 0.054], None),
+    (2e-3, 2e-3, [2e-3, 6.67e-4, 6e-3], None),  # it has learnt: worse neighbours bracket it
 ])  # fmt: skip
-def test_trials_at_chance_bracket_nothing(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, learns: float | None, tried: list[float], edge: str | None
+def test_trials_at_chance_bracket_nothing_and_show_no_side(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, learns: float | None, lucky: float, tried: list[float], edge: str | None
 ) -> None:
     """Of scores by chance one is always the best, and its neighbours are worse: the rate that learns may lie beyond them."""
     rates_tried: list[float] = []
@@ -104,17 +105,17 @@ def test_trials_at_chance_bracket_nothing(
     def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
         lr = config.train.lr
         rates_tried.append(lr)
-        score = 0.7 if lr == learns else 0.53 if lr == 2e-3 else 0.51
+        score = 0.7 if lr == learns else 0.53 if lr == lucky else 0.51
         scores = {"dev_scores": [(4, score)], "code": {"dirty": False}}
         return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tune, "train_trial", trained_at)
+    monkeypatch.setattr(trial, "train_trial", trained_at)
     asked = "experiment=glue row/glue=lora profile=mini task=entailment".split()
     ((search, made),) = tune.tune([*asked, f"paths.runs={elsewhere / 'runs'}"])
     n = 200  # held-out rows, of which 105 have one answer
     assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))
     assert rates_tried == tried and made["edge"] == edge
-    assert made["chosen"] == (learns or 2e-3)
+    assert made["chosen"] == (learns or lucky)
 
 
 def test_chance_is_none_of_a_loss_and_none_of_a_correlation(elsewhere: Path) -> None:
@@ -123,8 +124,8 @@ def test_chance_is_none_of_a_loss_and_none_of_a_correlation(elsewhere: Path) -> 
     assert text == math.inf
     assert number == pytest.approx(-1 / math.sqrt(200))
     done = {0: (-0.5, 1.0), -1: (-0.4, 1.0), 1: (math.inf, math.inf)}
-    assert tune.next_place(done, 7, chance=-0.6) == -2
-    assert tune.next_place({**done, -2: (-0.4, 1.0)}, 7, chance=-0.6) == -3  # and not beyond a diverged one
+    assert grid.next_place(done, 7, chance=-0.6) == -2
+    assert grid.next_place({**done, -2: (-0.4, 1.0)}, 7, chance=-0.6) == -3  # and not beyond a diverged one
 
 
 def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,49 +135,49 @@ def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path,
         status, loss = found[config.train.lr]
         return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tune, "train_trial", trained_at)
+    monkeypatch.setattr(trial, "train_trial", trained_at)
     ((one, made),) = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
     assert made["chosen"] == 6e-3 and made["edge"] is None and "0.018: diverged" in tune.told(one, made)
 
 
 def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
         return {"lr": lr, "dev_loss": None if lr > 1e-3 else lr, "dirty": False}
 
-    monkeypatch.setattr(tune, "trial", trial)
+    monkeypatch.setattr(tune, "trial", tried_at)
     ((_, made),) = tune.tune(ROW)
     assert made["chosen"] == min(one["lr"] for one in made["trials"]) < 1e-3
 
 
 def test_sentence_tasks_choose_by_score_then_loss_and_texts_by_loss() -> None:
     high, low = {"dev_score": 0.8, "dev_loss": 0.9}, {"dev_score": 0.7, "dev_loss": 0.5}
-    assert tune.ranking_key(high, "score") < tune.ranking_key(low, "score")
-    assert tune.ranking_key(high, "loss") > tune.ranking_key(low, "loss")
-    assert tune.ranking_key(high, "score") < tune.ranking_key(high | {"dev_loss": 1.0}, "score")
+    assert grid.ranking_key(high, "score") < grid.ranking_key(low, "score")
+    assert grid.ranking_key(high, "loss") > grid.ranking_key(low, "loss")
+    assert grid.ranking_key(high, "score") < grid.ranking_key(high | {"dev_loss": 1.0}, "score")
     undefined = {"dev_score": None, "dev_loss": 0.1}  # every answer the same
-    assert tune.ranking_key(low, "score") < tune.ranking_key(undefined, "score") < tune.ranking_key({"dev_loss": None}, "score")
+    assert grid.ranking_key(low, "score") < grid.ranking_key(undefined, "score") < grid.ranking_key({"dev_loss": None}, "score")
 
 
 def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
     base = ["experiment=glue", "row/glue=lora", "task=cola", "profile=laptop", "tune.length=0.3333"]
-    config, _ = tune.trial_config(compose(base), 1e-3)
+    config, _ = trial.trial_config(compose(base), 1e-3)
     assert config.train.epochs == pytest.approx(2 / 3, rel=1e-3) and config.train.warmup == 0.1
-    config, _ = tune.trial_config(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
+    config, _ = trial.trial_config(compose([*base, "train.steps=120", "train.eval_every=40", "train.warmup=30"]), 1e-3)
     assert (config.train.steps, config.train.eval_every, config.train.warmup) == (40, 13, 10)
 
 
 def test_at_the_paper_s_scale_glue_s_rates_are_chosen_on_rows_held_out_of_train() -> None:
     asked = ["experiment=glue", "row/glue=adapter_h", "task=rte", "profile=paper", "backbone=roberta_base"]
     run_s = compose(asked)
-    config, folder = tune.trial_config(run_s, 1e-3)
+    config, folder = trial.trial_config(run_s, 1e-3)
     assert (run_s.task.held_out, config.task.held_out) == (0, 250)
-    assert folder != tune.trial_config(compose([*asked, "tune.held_out=0"]), 1e-3)[1]
+    assert folder != trial.trial_config(compose([*asked, "tune.held_out=0"]), 1e-3)[1]
     held = compose(["experiment=glue", "row/glue=lora", "task=rte", "profile=laptop", "tune.held_out=99"])
-    assert tune.trial_config(held, 1e-3)[0].task.held_out == 250  # as its run has it
-    assert "held_out" not in tune.trial_config(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
+    assert trial.trial_config(held, 1e-3)[0].task.held_out == 250  # as its run has it
+    assert "held_out" not in trial.trial_config(compose([*ROW, "tune.held_out=99"]), 1e-3)[0].task
     for n, left in ((100, 100), (2490, 2240), (None, None)):  # a run on every row leaves its trials what is not held out
         few = compose([*asked, f"data.n_train={'null' if n is None else n}"])
-        assert (tune.trial_config(few, 1e-3)[0].data.n_train, few.data.n_train) == (left, n)
+        assert (trial.trial_config(few, 1e-3)[0].data.n_train, few.data.n_train) == (left, n)
 
 
 @pytest.mark.parametrize("task", ["wikisql", "mnli_text"])
@@ -191,7 +192,7 @@ def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, mo
             asked += [f"task.files.{name}={name}.tsv", f"task.rows.{name}={n}"]
         asked += ["task.source=folder", "task.folder=."]
     plain = compose(asked)
-    trial, _ = tune.trial_config(compose([*asked, *more]), 1e-3)
+    held, _ = trial.trial_config(compose([*asked, *more]), 1e-3)
     encoded = []
 
     class Objective:
@@ -200,7 +201,7 @@ def test_no_trial_sees_a_row_that_is_reported_where_the_dev_set_is(task: str, mo
             return [], 0
 
     made = build(plain.task).load(str(tmp_path))
-    for config in (plain, trial):
+    for config in (plain, held):
         encode(made, Objective(), SimpleNamespace(positions=None), build(plain.method), build(config.data))  # type: ignore[arg-type]
     (_, dev, _, tried), tested = encoded, subset(made.test, plain.data.n_test, plain.data.subset_seed)
     assert [one.key for one in made.dev] == [one.key for one in made.test]
@@ -227,18 +228,18 @@ def test_the_mean_over_trial_seeds_decides(elsewhere: Path, monkeypatch: pytest.
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
     ((_, one),) = tune.tune(arguments)
 
-    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
         loss = 0.1 if lr == 2e-3 and number == 0 else 3.0 if lr == 2e-3 else abs(lr / 6e-3 - 6e-3 / lr)
-        return {"lr": lr, "dev_loss": loss, "seed": tune.trial_config(config, lr, number)[0].seed, "dirty": False}
+        return {"lr": lr, "dev_loss": loss, "seed": trial.trial_config(config, lr, number)[0].seed, "dirty": False}
 
-    monkeypatch.setattr(tune, "trial", trial)
+    monkeypatch.setattr(tune, "trial", tried_at)
     ((found, three),) = tune.tune([*arguments, "tune.seeds=3"])
     assert one["chosen"] == 2e-3 and three["chosen"] == 6e-3 and three["seeds"] == 3
     assert [each["seed"] for each in three["trials"]][:4] == [1000, 1001, 1002, 1000]
     published = record.read(rates.trials_path("smoke", found.name))
     assert published["chosen"] == 6e-3 and published["searches"] == [one, three]
     assert tune.tune([*arguments, "tune.seeds=2"]) == [] == tune.tune(arguments)
-    assert math.isinf(tune.mean_ranking_key([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
+    assert math.isinf(grid.mean_ranking_key([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
 
 
 def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_nothing(
@@ -255,13 +256,13 @@ def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_noth
 def test_a_trial_that_another_process_is_at_is_left_for_last(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def trial(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
         calls.append(str(config.row.name))
         if calls == ["lora"]:
             raise Busy("another process")
         return {"lr": lr, "dev_loss": abs(lr - config.train.lr), "dirty": False}
 
-    monkeypatch.setattr(tune, "trial", trial)
+    monkeypatch.setattr(tune, "trial", tried_at)
     ended = tune.tune(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "tune.most=3"])
     assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == [*["lora"] * 3, *["full"] * 3, *["lora"] * 3]
 
@@ -300,7 +301,7 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
     assert made["asked"]["train"]["lr"] == chosen["chosen"] and made["asked"]["seed"] == 0
     config = resolve_starts(compose([*asked, "seed=0"]), [*asked, "seed=0"])
     assert list(config.starts) == [str(elsewhere / "smoke" / made["signature"])]
-    assert tune.trial_config(config, 0.1)[1] != tune.trial_config(compose([*asked, "starts=null"]), 0.1)[1]
+    assert trial.trial_config(config, 0.1)[1] != trial.trial_config(compose([*asked, "starts=null"]), 0.1)[1]
     assert tune.tune([*asked, "tune.most=3"]) == [] and len(started) == 1
     resolved_again = resolved(compose(asked))["train"]["lr"]
     assert resolved_again == record.read(rates.trials_path("smoke", second.name))["chosen"]
@@ -309,21 +310,21 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
 def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`search`, which may run on it, leaves its trials in the same folders."""
     (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
-    left = tune.trial_config(found.config, found.rate(0))[1] / tune.TRIAL
+    left = trial.trial_config(found.config, found.rate(0))[1] / trial.TRIAL
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
     tried: list[Path] = []
 
     def trained_at(config: Any, folder: Path) -> tuple[Any, dict[str, int]]:
         tried.append(folder)
-        assert not (folder / tune.TRIAL).exists()
+        assert not (folder / trial.TRIAL).exists()
         facts = {"dev_loss": float(config.train.lr), "steps": 1, "train_seconds": 1}
         return SimpleNamespace(status="finished", facts=lambda: facts, code={"dirty": dirty}), {}
 
-    monkeypatch.setattr(tune, "train_trial", trained_at)
+    monkeypatch.setattr(trial, "train_trial", trained_at)
     dirty = False
     assert {one["dirty"] for one in found.run()["trials"]} == {False} and left.parent in tried
     for folder in tried:
-        (folder / tune.TRIAL).unlink()
+        (folder / trial.TRIAL).unlink()
     dirty = True
     with pytest.raises(UserError, match="changed while its trials ran"):
         found.run()
@@ -353,13 +354,13 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
 
 def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "start", lambda *a: 1)
-    monkeypatch.setattr(tune, "train_trial", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr(trial, "train_trial", lambda *a: pytest.fail("trained"))
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}", "tune.most=3"]
     losses(monkeypatch, 1e-3)
     with pytest.raises(UserError, match=r"a trial of lora needs the run .*, which is not finished: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
     with pytest.raises(UserError, match=r"starts=.*similarity.*: set starts=null"):
-        tune.trial_config(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
+        trial.trial_config(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
 
 
 def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

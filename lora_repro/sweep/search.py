@@ -23,13 +23,14 @@ from lora_repro.config.compose import compose, hydra_program, in_sweep, job_over
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import preflight, ray_launcher, supervise
-from lora_repro.sweep.tune import ranking_key, trial, trial_config
+from lora_repro.sweep.grid import ranking_key
+from lora_repro.sweep.trial import TRIAL, trial, trial_config
 
 SWEEPER = "hydra/sweeper=learning_rate"
 
 
 def objective(config: DictConfig) -> float | None:
-    """The value of one trial that Optuna minimises (`badness`: dev loss or negated dev score); None if the trial failed."""
+    """The value of one trial that Optuna minimises (dev loss or negated dev score); None if the trial failed."""
     try:
         refuse_tables(config)
         found = started(config) if in_sweep() else trial(config, config.train.lr)
@@ -47,7 +48,7 @@ def objective(config: DictConfig) -> float | None:
 
 
 def signed(figure: float, by: str) -> float:
-    """The dev loss or the dev score as measured, with the sign that `badness` negates; a correlation may be below 0."""
+    """The dev loss or the dev score as measured, not negated; a correlation may be below 0."""
     return -figure if by == "score" else figure
 
 
@@ -59,7 +60,7 @@ def refuse_tables(config: DictConfig) -> None:
 def started(config: DictConfig) -> dict[str, Any]:
     """Run a trial in a process of its own, unless it is there. Raises UserError if it ends without a dev loss."""
     _, folder = trial_config(config, config.train.lr)
-    path = folder / "trial.json"
+    path = folder / TRIAL
     code = 0
     if not path.exists():
         with supervise.stoppable():

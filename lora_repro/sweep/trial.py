@@ -1,0 +1,158 @@
+"""One learning-rate trial: the run itself at one rate, without decoding, with a seed that no table reports.
+
+Its result is `trial.json` in runs/<profile>/trials/<signature>, without weights. An unfinished trial resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro.config.compose import build, resolved
+from lora_repro.errors import UserError
+from lora_repro.records import provenance, record
+from lora_repro.records.disk import write_json
+from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read
+from lora_repro.tracking.metrics import Metrics
+from lora_repro.train import resume_files
+from lora_repro.train.pack import Member, train_together
+from lora_repro.train.precision import resolve_precision
+from lora_repro.train.progress import Trained
+from lora_repro.train.ranks import Ranks
+
+TRIAL = "trial.json"
+Trial = dict[str, Any]
+
+
+def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
+    """(the configuration of trial `number` at rate `lr`, its folder).
+
+    Raises UserError for starts that are not folders (`resolve_starts`).
+    """
+    starts = list(config.get("starts") or ())
+    if not all(isinstance(start, str) for start in starts):
+        raise UserError(f"such a trial cannot start from other runs (starts={config.starts}): set starts=null")
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    config.pop("probe", None)  # a trial is only trained
+    if config.tune.held_out and config.task.get("held_out") == 0:
+        config.task.held_out = config.tune.held_out
+        if config.data.n_train is not None and "train" in (config.task.get("rows") or {}):  # a run may use all of them
+            config.data.n_train = min(config.data.n_train, config.task.rows.train - config.task.held_out)
+    train, length = config.train, float(config.tune.length)
+    train.lr, config.seed = lr, config.tune.seed + number
+    train.epochs *= length
+    for key in ("steps", "eval_every"):  # as many evaluations as the run has
+        if train[key] is not None:
+            train[key] = max(1, round(train[key] * length))
+    if train.warmup >= 1:
+        train.warmup = max(1, round(train.warmup * length))
+    asked = resolved(config)
+    # Decoding is not part of a trial.
+    first = {"starts_from": [Path(start).name for start in starts]} if starts else {}
+    name = record.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
+    return config, Path(config.paths.runs) / config.profile_name / "trials" / name
+
+
+def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
+    """Train once at `lr`, unless that trial was run before, and return its measurements (no loss or score if it diverged).
+
+    number: which of the trials at this rate, each with a seed of its own. Raises UserError if there is nothing to train.
+    """
+    config, folder = trial_config(config, lr, number)
+    path = folder / TRIAL
+    if path.exists():
+        return record.read(path)
+    with record.lock(folder):
+        if path.exists():  # another process has run it meanwhile
+            return record.read(path)
+        return save_trial(config, folder, *train_trial(config, folder))
+
+
+def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
+    """Save and return a trial's measurements; delete its weights. packed: how many trials shared its steps."""
+    facts = trained.facts()
+    finished = trained.status == "finished"
+    result = {
+        "schema": record.SCHEMA,
+        "signature": folder.name,
+        "row": {"name": config.row.name},
+        "lr": float(config.train.lr),
+        "status": trained.status,
+        # The values from before it diverged do not count for this rate.
+        "dev_loss": facts["dev_loss"] if finished else None,
+        "dev_score": facts.get("dev_score") if finished else None,
+        "steps": facts["steps"],
+        "train_seconds": facts["train_seconds"],
+        **({"packed": packed} if packed > 1 else {}),
+        "parameters": dict(parameters),
+        **trained.code,
+        "finished_at": provenance.now(),
+    }
+    write_json(folder / TRIAL, result)
+    resume_files.clean(folder)
+    (folder / resume_files.ADAPTER).unlink(missing_ok=True)
+    return result
+
+
+def run_packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
+    """Run the missing trials (rate, number) in lockstep over one frozen backbone (`train.pack`), if the method supports it.
+
+    Their `train_seconds` are those of the pack. Raises UserError as `trial` does, and if the training cannot be packed.
+    """
+    if not build(config.method).packs:
+        return
+    with ExitStack() as locks:
+        missing = []
+        for lr, number in wanted:
+            own, folder = trial_config(config, lr, number)
+            if not (folder / TRIAL).exists():
+                locks.enter_context(record.lock(folder))
+                if not (folder / TRIAL).exists():  # another process may have run it meanwhile
+                    missing.append((own, folder))
+        if len(missing) > 1:
+            for (own, folder), found in zip(missing, train_trials(missing), strict=True):
+                save_trial(own, folder, *found, packed=len(missing))
+
+
+def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
+    """The result of `train_trial` for each trial. They differ only in rate and seed."""
+    config = trials[0][0]
+    task, method, data = (build(config[group]) for group in ("task", "method", "data"))
+    objective, ranks = objective_of(config), Ranks.here(config.device)
+    if ranks.size > 1:
+        raise UserError("tune.packed=true needs a single process: start one, or set tune.packed=false")
+    pack = Pack.of(backbone_of(config), resolve_precision(config.train.precision, ranks.device), ranks.device)
+    starts = [Path(start) for start in config.get("starts") or ()]
+    models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]
+    joint = pack.joined([model.backbone for model in models])
+    rows = encode(read(task, config.paths.data), objective, models[0].backbone, method, data)
+    with ExitStack() as logs:
+        members = []
+        for model, (own, folder) in zip(models, trials, strict=True):
+            log = logs.enter_context(Metrics(folder / "metrics.jsonl")).log
+            label = f"{label_of(own)}, {len(trials)} rates at once"
+            settings = build(own.train)
+            members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / "checkpoints", log, label))
+        found = train_together(joint, members, rows, objective)
+    return [(trained, model.counts) for trained, model in zip(found, models, strict=True)]
+
+
+def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
+    """(how a trial's training ended, its parameter counts). Raises UserError if there is nothing to train."""
+    task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
+    objective, ranks = objective_of(config), Ranks.here(config.device)
+    splits = read(task, config.paths.data)
+    starts = [Path(start) for start in config.get("starts") or ()]
+    method.check_starts(len(starts))
+    model = adapt(backbone_of(config), method, config.seed, ranks.device, starts)
+    if not model.trainable.parameters():
+        raise UserError(f"{config.method.name} trains nothing: it has no learning rate to choose")
+    rows = encode(splits, objective, model.backbone, method, data)
+    metrics = Metrics(folder / "metrics.jsonl")
+    trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
+    return trained, model.counts
