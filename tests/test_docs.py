@@ -106,8 +106,12 @@ def test_the_readme_tells_the_ledger_s_verdicts_and_the_rubric_s_share() -> None
             own = [claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == verdict]
             assert found and found[1] == str(len(own)) and (found[2] or "") == ", ".join(own)
             assert not own or f" {len(own)} {verdict}" in counts
-    share = re.search(r"\*\*(\d+ %) fulfilled", (ROOT / "results/rubric.md").read_text(encoding="utf-8"))
-    assert share and f"[a rubric of the paper](results/rubric.md) {share[1]} is done." in told and len(told.splitlines()) == 3
+    graded = (ROOT / "results/rubric.md").read_text(encoding="utf-8")
+    share = re.search(r"\*\*(\d+ %) fulfilled", graded)
+    leaves = [tuple(found) for found in re.findall(r"\| (\d+) \| (\d+) \|", graded)]
+    line = told.splitlines()[-1]
+    assert share and f"[a rubric of the paper](results/rubric.md) {share[1]} is done: " in line and len(told.splitlines()) == 3
+    assert [found[::-1] for found in re.findall(r"(\d+) of (\d+)", line)] == leaves
 
 
 def test_the_changelog_names_what_did_not_replicate() -> None:
@@ -122,7 +126,7 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
     told = [{"id": f"c{i}", "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
-    graded = rubric.Node("all", 1, (rubric.Node("a", 1, met=True), rubric.Node("b", 3)))
+    graded = rubric.Node("all", 1, (rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")))
     assert not readme.write(tmp_path, graded)
     path = tmp_path / "README.md"
     path.write_text("no marks\n")
@@ -133,5 +137,5 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
             "- Of [4 claims](results/claims.md) at `mini`, generated data: 2 replicated (c0, c3), 1 not replicated (c2).",
-            "- By [a rubric of the paper](results/rubric.md) 25 % is done.",
+            "- By [a rubric of the paper](results/rubric.md) 25 % is done: code 0 of 0, runs (at any scale) 1 of 1, verdicts reached 0 of 1.",
         ]

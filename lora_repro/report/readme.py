@@ -10,13 +10,13 @@ from pathlib import Path
 from lora_repro.records.disk import write_text
 from lora_repro.report import report_json
 from lora_repro.report.claims.reading import REFUTED, REPLICATED
-from lora_repro.report.rubric import Node
+from lora_repro.report.rubric import Node, by_category
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 
 
 def lines(claims: list[report_json.Answer], rubric: Node) -> str:
-    """One line per profile, then the rubric's line."""
+    """One line per profile, then the rubric's."""
     said = []
     for profile in claims[0]["profiles"] if claims else ():
         outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
@@ -27,7 +27,10 @@ def lines(claims: list[report_json.Answer], rubric: Node) -> str:
             parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
         data = "generated" if generated else "real"
         said.append(f"- Of [{len(outcomes)} claims](results/claims.md) at `{profile}`, {data} data: {', '.join(parts)}.\n")
-    return "".join([*said, f"- By [a rubric of the paper](results/rubric.md) {100 * rubric.share:.0f} % is done.\n"])
+    (code, of_code), (runs, of_runs), (verdicts, of_verdicts) = by_category(rubric).values()
+    counted = f"code {code} of {of_code}, runs (at any scale) {runs} of {of_runs}, verdicts reached {verdicts} of {of_verdicts}"
+    said.append(f"- By [a rubric of the paper](results/rubric.md) {100 * rubric.share:.0f} % is done: {counted}.\n")
+    return "".join(said)
 
 
 def write(root: Path, rubric: Node) -> bool:

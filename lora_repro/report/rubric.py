@@ -108,9 +108,14 @@ def told(root: Node) -> str:
     return f"{100 * root.share:.0f} % fulfilled by weight: {sum(leaf.met for leaf in leaves)} of {len(leaves)} leaves met"
 
 
+def by_category(root: Node) -> dict[str, tuple[int, int]]:
+    """Category -> (leaves met, leaves)."""
+    every, met = Counter(leaf.category for leaf in root.leaves), Counter(leaf.category for leaf in root.leaves if leaf.met)
+    return {category: (met[category], every[category]) for category in dict.fromkeys(KINDS.values())}
+
+
 def markdown(root: Node) -> str:
     """The share, the leaves by category, then the tree."""
-    leaves = root.leaves
     lines = [
         "# Rubric\n",
         "How much of the paper is reproduced: a tree of weighted criteria (`conf/rubric.yaml`, in the form of PaperBench's),",
@@ -123,8 +128,7 @@ def markdown(root: Node) -> str:
         "| Category | Leaves | Met |",
         "| --- | ---: | ---: |",
     ]
-    every, met = Counter(leaf.category for leaf in leaves), Counter(leaf.category for leaf in leaves if leaf.met)
-    lines += [f"| {category} | {every[category]} | {met[category]} |" for category in dict.fromkeys(KINDS.values())]
+    lines += [f"| {category} | {every} | {met} |" for category, (met, every) in by_category(root).items()]
     return "\n".join([*lines, "", *_lines(root, 0)]) + "\n"
 
 
