@@ -251,6 +251,18 @@ def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(m
     assert quotient(Store(PUBLISHED, Path(), some), monkeypatch).verdict == "inconclusive"  # does the twin reach it at all?
 
 
+def test_a_twin_that_no_value_is_enough_for_bounds_the_quotient_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(10**9)}, range(3))
+    reading = quotient(kept, monkeypatch)
+    assert (reading.value, reading.low, reading.high) == pytest.approx((512 / 16384, 0, 512 / 16384))
+    assert reading.verdict == "replicated" and reading.notes == (
+        "3 of 3 are upper bounds: did_untrained reaches the threshold at no d that was run",
+    )
+    back = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(1)}, range(3))
+    reading = quotient(back, monkeypatch)  # the smallest d suffices for the twin, so there is no upper bound
+    assert (reading.value, reading.high, reading.verdict) == (512 / 4, None, "inconclusive")
+
+
 def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over seeds leads the search: a seed's own bracket stays wide, and its upper end is no d90."""
 

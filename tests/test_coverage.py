@@ -33,6 +33,8 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     for trial in trials:
         trial["train_seconds"], trial["status"] = 7200 / len(trials), "finished"
     trials[0]["status"] = "diverged"
+    more = [{**trial, "signature": f"more{trial['signature']}", "train_seconds": 7200, "packed": 2} for trial in trials[1:3]]
+    search["searches"].append({"seeds": 2, "trials": [*trials, *more]})  # the first seed's trials are those of the search before
     path.write_text(json.dumps(search))
     (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))
     pruned = tmp_path / "pruned.yaml"
@@ -42,10 +44,10 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     lines = coverage.write(tmp_path, pruned).read_text(encoding="utf-8").splitlines()
 
     (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
-    assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials)} | 1 diverged | 2.0 |")
+    assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials) + 2} | 1 diverged | 4.0 |")
     assert "| mini | latency | measured | — | — | 1 | — | 0.1 | — | — | — |" in lines
     assert "| laptop | *no longer published* | — | — | — | 10 | 2 collapsed, 1 diverged | 4.0 | 5 | — | 1.0 |" in lines
-    every = f"| **all** |  |  |  |  | 13 | 2 collapsed, 2 diverged | 5.6 | {len(trials) + 5} | 1 diverged | 3.0 |"
+    every = f"| **all** |  |  |  |  | 13 | 2 collapsed, 2 diverged | 5.6 | {len(trials) + 7} | 1 diverged | 5.0 |"
     assert every in lines and any("docs/results.md)). At laptop: it was wrong." in line for line in lines)
     assert any(line.startswith("- Not run at mini: dart, ") and " glue," not in line for line in lines)
 

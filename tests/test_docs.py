@@ -126,7 +126,8 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
     told = [{"id": f"c{i}", "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
-    graded = rubric.Node("all", 1, (rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")))
+    leaves = rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")
+    graded = rubric.Node("all", 1, leaves)
     assert not readme.write(tmp_path, graded)
     path = tmp_path / "README.md"
     path.write_text("no marks\n")
@@ -137,5 +138,6 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
             "- Of [4 claims](results/claims.md) at `mini`, generated data: 2 replicated (c0, c3), 1 not replicated (c2).",
-            "- By [a rubric of the paper](results/rubric.md) 25 % is done: code 0 of 0, runs (at any scale) 1 of 1, verdicts reached 0 of 1.",
+            "- By [a rubric of the paper](results/rubric.md) 25 % is done: "
+            "code 0 of 0, runs (at any scale) 1 of 1, verdicts reached 0 of 1.",
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro.cells import cells
+from lora_repro.errors import Busy
 from lora_repro.sweep import gpus, parallel, supervise
 
 
@@ -21,6 +22,8 @@ def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("time.sleep", lambda seconds: pytest.exit("waits"))
         with pytest.raises(pytest.exit.Exception), gpus.own_gpu():
             pytest.fail("a third run on two GPUs")
+        with pytest.raises(Busy, match="stopped"), gpus.own_gpu(stopping=lambda: True):
+            pytest.fail("started after the sweep was stopped")
     with gpus.own_gpu() as again:
         assert again == {"CUDA_VISIBLE_DEVICES": "4"}
     monkeypatch.setattr("time.sleep", lambda seconds: None)

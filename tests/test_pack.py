@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from lora_repro.objectives.base import Objective
 from lora_repro.objectives.classification import Classification
 from lora_repro.objectives.completion import Completion
 from lora_repro.stages import Adapted, Pack, adapt
-from lora_repro.sweep import trial, tune
+from lora_repro.sweep import tune
 from lora_repro.train.loop import TrainConfig, own_gradients, silent, train
 from lora_repro.train.pack import Joint, Member, gradients, train_together
 from lora_repro.train.precision import loss_scaler
@@ -223,8 +222,3 @@ def test_a_method_that_cannot_be_packed_is_tried_one_by_one(tmp_path: Path) -> N
     assert len(found["trials"]) == 3 and not any("packed" in one for one in found["trials"])
 
 
-def test_a_pack_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial.Ranks, "here", lambda device: SimpleNamespace(size=2, device=CPU))
-    config = tune.compose(["experiment=e2e", "row/e2e=lora", "profile=smoke", f"paths.runs={tmp_path}"])
-    with pytest.raises(UserError, match="a single process"):
-        trial.train_trials([(config, tmp_path)])

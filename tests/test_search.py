@@ -27,7 +27,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """A search in this process whose trials are in this process, too. No test data is looked at."""
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
@@ -36,10 +36,10 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
         trial.trial(config, config.train.lr)
         return 0
 
-    def command(*arguments: str) -> None:
+    def command(*arguments: str) -> int:
         given = ["search", "profile=smoke", "method=lora", *arguments, f"paths.runs={tmp_path}"]
         monkeypatch.setattr(sys, "argv", given)
-        search.main()
+        return search.main()
 
     monkeypatch.setattr(supervise, "start", start)
     monkeypatch.setattr(supervise, "_signals", [])
@@ -54,7 +54,7 @@ def trials(tmp_path: Path) -> dict[float, float]:
 
 
 def test_the_rate_with_the_lowest_dev_loss_is_printed_and_a_second_search_trains_nothing(
-    command_line: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command_line: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command_line("hydra.sweeper.n_trials=3")
     found = trials(tmp_path)
@@ -67,7 +67,7 @@ def test_the_rate_with_the_lowest_dev_loss_is_printed_and_a_second_search_trains
 
 
 def test_a_trial_without_a_loss_does_not_end_the_search(
-    command_line: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command_line: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner: Any = supervise.start
     codes = iter([-9, 0])
@@ -83,6 +83,17 @@ def test_a_trial_without_a_loss_does_not_end_the_search(
     printed = capsys.readouterr()
     assert "has no dev loss: was killed by SIGKILL" in printed.err and printed.out.count("best:") == 1
     assert len(trials(tmp_path)) == 1
+
+
+def test_a_search_whose_trials_all_fail_ends_in_one_line(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(supervise, "start", lambda *a: 1)
+    assert command_line("hydra.sweeper.n_trials=2") == UserError.exit_code
+    printed = capsys.readouterr().err
+    assert printed.count("has no dev loss: it did not start") == 2
+    assert printed.endswith("error: every trial failed, for the reasons above\n")
 
 
 def test_an_experiment_is_refused() -> None:

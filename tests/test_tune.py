@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,6 +275,45 @@ def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.M
         tune.tune(ROW)
 
 
+def test_what_another_process_has_published_meanwhile_is_not_published_again(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, 6e-3)
+    arguments = [*ROW, f"paths.runs={elsewhere}"]
+    ((found, _),) = tune.tune(arguments)
+    (late,) = tune.searches(arguments)
+    before = rates.trials_path("smoke", found.name).read_bytes()
+    with pytest.raises(Busy, match="has published"):  # it had asked before the other one ended
+        late.run()
+    assert rates.trials_path("smoke", found.name).read_bytes() == before
+
+
+def test_a_search_that_waits_reads_its_data_once(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(tune, "chance_of", lambda config: asked.append(config.task.name) or math.inf)
+    monkeypatch.setattr(tune, "WAIT_SECONDS", 0)
+    waits = iter([True, True, True, False, False, False])
+
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+        if lr > 0.02 and next(waits):
+            raise Busy("another process")
+        return {"lr": lr, "dev_loss": abs(lr - 0.05), "dirty": False}
+
+    monkeypatch.setattr(tune, "trial", tried_at)
+    ((_, made),) = tune.tune([*ROW, f"paths.runs={elsewhere}"])
+    assert asked == ["e2e"] and made["chosen"] == 0.054
+
+
+@pytest.mark.parametrize("processes", ["torchrun's", "launch.processes=2"])
+def test_a_trial_is_one_process(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, processes: str) -> None:
+    """The ranks of torchrun would wait for one another: the first has the trial's lock."""
+    monkeypatch.setattr(trial, "train_trial", lambda *a: pytest.fail("trained"))
+    if processes == "torchrun's":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="trains in a single process"):
+        tune.tune([*ROW, f"paths.runs={elsewhere}", *([] if processes == "torchrun's" else [processes])])
+
+
 def test_a_rate_that_is_given_is_not_searched(elsewhere: Path) -> None:
     for given in (["row/e2e=untuned"], ["row/e2e=lora", "train.lr=0.1"], ["row/e2e=lora", "profile=paper"]):
         with pytest.raises(UserError, match="every learning rate is given"):
@@ -307,8 +347,8 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
     assert resolved_again == record.read(rates.trials_path("smoke", second.name))["chosen"]
 
 
-def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`search`, which may run on it, leaves its trials in the same folders."""
+def test_trials_that_are_not_of_one_commit_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`search`, which may run on uncommitted code, leaves its trials in the same folders; one may be resumed after a commit."""
     (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
     left = trial.trial_config(found.config, found.rate(0))[1] / trial.TRIAL
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
@@ -318,16 +358,19 @@ def test_trials_of_uncommitted_code_are_run_again(elsewhere: Path, monkeypatch: 
         tried.append(folder)
         assert not (folder / trial.TRIAL).exists()
         facts = {"dev_loss": float(config.train.lr), "steps": 1, "train_seconds": 1}
-        return SimpleNamespace(status="finished", facts=lambda: facts, code={"dirty": dirty}), {}
+        mixed = dirty or (config.train.lr == found.rate(1) and tried.count(folder) == 1)
+        return SimpleNamespace(status="finished", facts=lambda: facts, code={"dirty": mixed}), {}
 
     monkeypatch.setattr(trial, "train_trial", trained_at)
-    dirty = False
-    assert {one["dirty"] for one in found.run()["trials"]} == {False} and left.parent in tried
-    for folder in tried:
-        (folder / trial.TRIAL).unlink()
     dirty = True
     with pytest.raises(UserError, match="changed while its trials ran"):
         found.run()
+    dirty = False
+    for folder in {*tried} - {left.parent}:
+        (folder / trial.TRIAL).unlink()
+    tried.clear()
+    assert {one["dirty"] for one in found.run()["trials"]} == {False} and left.parent in tried
+    assert sorted(Counter(tried).values()) == [1, 1, 2]
 
 
 def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     """Merge and write the model, with its tokenizer; the backbone cannot be used afterwards.
 
-    The body and the head are written separately where `reading` says so. Raises UserError if the trained model has weights that
+    The body and the head are written separately where `pooling` says so. Raises UserError if the trained model has weights that
     its architecture has no place for.
     """
     strip(backbone.model)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -53,10 +53,12 @@ def cpu_fallback_warning(device: str, profile: str) -> str | None:
 
 
 @contextmanager
-def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
+def own_gpu(
+    per_gpu: int = 1, device: str = "auto", stopping: Callable[[], bool] = lambda: False
+) -> Iterator[dict[str, str]]:
     """The environment of a run with a card that fewer than `per_gpu` runs on this machine use, the least used first.
 
-    Waits until there is one.
+    Waits until there is one. Raises Busy if `stopping` says so meanwhile.
     """
     cards = usable_gpus(device)
     if not cards:
@@ -64,7 +66,7 @@ def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
         return
     places = [(slot, card) for slot in range(per_gpu) for card in cards]
     with ExitStack() as stack:
-        while True:
+        while not stopping():
             for slot, card in places:
                 name = f"lora_repro_{os.getuid()}_gpu_{card}{f'_{slot}' if slot else ''}"
                 try:
@@ -74,3 +76,4 @@ def own_gpu(per_gpu: int = 1, device: str = "auto") -> Iterator[dict[str, str]]:
                 yield {} if ":" in device else {"CUDA_VISIBLE_DEVICES": card}  # cuda:1 is an index into the visible cards
                 return
             time.sleep(1)
+        raise Busy("stopped while other runs had all GPUs")

@@ -38,7 +38,7 @@ def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float
     """The place to try next; None when the search has ended. `done`: place -> mean `ranking_key` of its trials.
 
     chance: a rate whose key is not below it has learnt nothing, and its neighbours differ from it by noise alone. While no rate
-    has learnt, smaller and larger ones are tried in turn, but no larger one than one that diverged.
+    has learnt, smaller and larger ones are tried in turn, but none above one that diverged or has no score.
     """
     for place in FIRST:
         if place not in done:

@@ -2,7 +2,7 @@
 
 - On a CPU: one thread each, as many runs as there are cores and as memory allows. Two threads make a run faster, but not twice
   as fast: two runs of one thread each end 1.15 to 1.28 times sooner than one after the other on two threads (two cores).
-- On GPUs: as many runs as there are cards, times `launch.per_gpu`; `cards` gives each run its card.
+- On GPUs: as many runs as there are cards, times `launch.per_gpu`; `gpus` gives each run its card.
 """
 
 from __future__ import annotations

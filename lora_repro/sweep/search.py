@@ -11,6 +11,7 @@ and no run adopts it. To compare methods, give each of them the same number of t
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def started(config: DictConfig) -> dict[str, Any]:
 def search(arguments: list[str]) -> dict[str, float]:
     """Run Optuna on the command line (sys.argv); returns the best values.
 
-    Raises UserError if the configuration does not compose.
+    Raises UserError if the configuration does not compose, or if every trial failed.
     """
     cli.warn_ignored_tracker(arguments, "trials")
     fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
@@ -89,7 +90,13 @@ def search(arguments: list[str]) -> dict[str, float]:
     result.unlink(missing_ok=True)
     if not cli.verbose():
         logging.getLogger("optuna.study").setLevel(logging.WARNING)  # each trial prints a line of ours
-    hydra_program(objective)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report that every trial failed, without Hydra's traceback
+    try:
+        hydra_program(objective)
+    except ValueError as error:
+        if "No trials are completed" not in str(error):
+            raise
+        raise UserError("every trial failed, for the reasons above") from error
     best: Any = OmegaConf.load(result)
     by = str(config.train.select_by)
     return {**best.best_params, f"dev_{by}": signed(best.best_value, by)}

@@ -144,9 +144,12 @@ def start(
     _let_go(folder)
     for left in reversed(range(max(1, tries))):
         before = attempts(folder)["attempts"]
-        alone: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device) if processes == 1 else nullcontext({})
-        with alone as chosen:
-            code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
+        card: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device, stopping) if processes == 1 else nullcontext({})
+        try:
+            with card as chosen:
+                code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
+        except Busy:  # stopped while it waited for a card
+            return STOPPED
         if processes > 1:
             code = _decided(folder, before, code)
         if code == -signal.SIGTERM or (code and stopping()):

@@ -22,7 +22,7 @@ from lora_repro.train import resume_files
 from lora_repro.train.pack import Member, train_together
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.progress import Trained
-from lora_repro.train.ranks import Ranks
+from lora_repro.train.ranks import Ranks, world_size
 
 TRIAL = "trial.json"
 Trial = dict[str, Any]
@@ -31,8 +31,10 @@ Trial = dict[str, Any]
 def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictConfig, Path]:
     """(the configuration of trial `number` at rate `lr`, its folder).
 
-    Raises UserError for starts that are not folders (`resolve_starts`).
+    Raises UserError for starts that are not folders (`resolve_starts`), and where several processes are to share a trial.
     """
+    if world_size() > 1 or int(config.launch.processes) > 1:
+        raise UserError("a trial trains in a single process: leave torchrun out and set launch.processes=1")
     starts = list(config.get("starts") or ())
     if not all(isinstance(start, str) for start in starts):
         raise UserError(f"such a trial cannot start from other runs (starts={config.starts}): set starts=null")
@@ -124,8 +126,6 @@ def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Traine
     config = trials[0][0]
     task, method, data = (build(config[group]) for group in ("task", "method", "data"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
-    if ranks.size > 1:
-        raise UserError("tune.packed=true needs a single process: start one, or set tune.packed=false")
     pack = Pack.of(backbone_of(config), resolve_precision(config.train.precision, ranks.device), ranks.device)
     starts = [Path(start) for start in config.get("starts") or ()]
     models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]

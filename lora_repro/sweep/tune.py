@@ -32,10 +32,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
@@ -54,7 +56,7 @@ WAIT_SECONDS = 5.0
 
 
 def chance_of(config: DictConfig) -> float:
-    """The least `ranking_key` of a trial that has learnt nothing.
+    """The least `ranking_key` of a trial that has learnt nothing. `config`: a trial's.
 
     By score: a held-out score of at most that of the constant prediction (the commonest answer; 0 for a correlation) plus 1/√n,
     which is two standard errors of an accuracy of 1/2 on n rows. By loss: infinite, since there is no constant prediction.
@@ -100,15 +102,21 @@ class Search:
     def seeds(self) -> int:
         return int(self.config.tune.seeds)
 
+    @cached_property
+    def chance(self) -> float:
+        """`chance_of` its trials, which does not depend on what they start from."""
+        return chance_of(trial_config(OmegaConf.merge(self.config, {"starts": None}), self.first)[0])  # type: ignore[arg-type]
+
     def ended(self) -> bool:
         return any(found["length"] == self.length and found.get("seeds", 1) >= self.seeds for found in self.published())
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
-        """`trial`, run again if the existing one is from uncommitted code (`search` may have made it)."""
-        path = trial_config(config, lr, number)[1] / TRIAL
-        if path.exists() and record.read(path).get("dirty"):
-            path.unlink(missing_ok=True)
-        return trial(config, lr, number)
+        """`trial`, run once more if it is not of one commit: `search` made it, or it was resumed under another one."""
+        found = trial(config, lr, number)
+        if found.get("dirty"):
+            (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
+            found = trial(config, lr, number)
+        return found
 
     def trials(self, config: DictConfig, places: Iterable[int]) -> dict[int, list[Trial]]:
         """The trials at each place. Raises Busy if another process is running some; the others are then done."""
@@ -124,15 +132,17 @@ class Search:
         return found
 
     def run(self) -> dict[str, Any]:
-        """Run the missing trials, publish all of them, and return the search. Raises UserError, Busy."""
+        """Run the missing trials, publish all of them, and return the search.
+
+        Raises UserError, and Busy if another process is running a trial or has published them meanwhile.
+        """
         by = str(self.config.train.select_by)
         done: dict[int, tuple[float, float]] = {}
         trials: dict[int, list[Trial]] = {}
         config = resolve_starts(self.config, self.cell.overrides)
-        chance = chance_of(trial_config(config, self.first)[0])
         if config.tune.packed:
             run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
-        while (place := next_place(done, int(self.config.tune.most), chance)) is not None:
+        while (place := next_place(done, int(self.config.tune.most), self.chance)) is not None:
             made = self.trials(config, [first for first in FIRST if first not in done] or [place])
             trials |= made
             done |= {place: mean_ranking_key(found, by) for place, found in made.items()}
@@ -147,6 +157,14 @@ class Search:
             "edge": edge(done),
             "trials": [one for place in sorted(trials) for one in trials[place]],
         }
+        with record.lock(Path(config.paths.runs) / self.profile / "trials" / f"search-{self.name}"):
+            if self.ended():
+                raise Busy(f"another process has published the search {self.name}")
+            self.publish(found)
+        return found
+
+    def publish(self, found: Mapping[str, Any]) -> None:
+        """Write the search beside those of other lengths or numbers of seeds, and its checksum."""
         searches = sorted([*self.published(), found], key=lambda one: (one["length"], one.get("seeds", 1)))
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
@@ -154,7 +172,6 @@ class Search:
         path = rates.trials_path(self.profile, self.name)
         write_json(path, {**head, **longest, "searches": searches})
         manifest.record_files(rates.RESULTS, [path])
-        return found
 
 
 def searches(arguments: Sequence[str]) -> list[Search]:

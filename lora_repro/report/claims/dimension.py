@@ -87,7 +87,8 @@ class Dimension(ClaimTest):
             note = f"{self.over} cannot reach the threshold: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
         shares = [End(*(100 * end / ours[0].moved for end in one)) for one in ends(ours[0]).values()]
-        return _judged(_quotients(ours[0], theirs[0]) if self.over else shares, self.region, facts, [*ours, *theirs])
+        quotients, notes = _quotients(ours[0], theirs[0]) if self.over else (shares, ())
+        return _judged(quotients, self.region, facts, [*ours, *theirs], notes)
 
 
 class DimensionBySize(ClaimTest):
@@ -126,7 +127,8 @@ class DimensionBySize(ClaimTest):
         }  # fmt: skip
         if small.idle or large.idle:
             return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
-        return _judged(_quotients(large, small), self.region, facts, [small, large])
+        quotients, notes = _quotients(large, small)
+        return _judged(quotients, self.region, facts, [small, large], notes)
 
 
 def _not_run(cells: Sequence[Cell], found: Sequence[DimensionSearch], what: str) -> list[Reading]:
@@ -136,20 +138,27 @@ def _not_run(cells: Sequence[Cell], found: Sequence[DimensionSearch], what: str)
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
-def _quotients(one: DimensionSearch, other: DimensionSearch) -> list[End]:
-    """a / b of each seed that both have: with l < a <= h and l' < b <= h' it lies strictly between l / h' and h / l'."""
+def _quotients(one: DimensionSearch, other: DimensionSearch) -> tuple[list[End], tuple[str, ...]]:
+    """(a / b of each seed that both have, notes): with l < a <= h and l' < b <= h' it lies strictly between l / h' and h / l'.
+
+    Where b lies above all values that were run, h' is infinite, and the value is the bound h / l'.
+    """
     mine, theirs = ends(one), ends(other)
     found = []
-    for seed in sorted(mine.keys() & theirs.keys()):
+    seeds = sorted(mine.keys() & theirs.keys())
+    for seed in seeds:
         a, b = mine[seed], theirs[seed]
-        most = a.enough / b.short if b.short else math.inf
-        value = math.inf if math.isinf(a.enough) else a.enough / b.enough
-        least = a.short / b.enough
-        found.append(End(value, math.nextafter(least, math.inf) if least else 0.0, math.nextafter(most, 0)))
-    return found
+        most = math.nextafter(a.enough / b.short, 0) if b.short and math.isfinite(a.enough) else math.inf
+        least = math.nextafter(a.short / b.enough, math.inf) if a.short and math.isfinite(b.enough) else 0.0
+        found.append(End(a.enough / b.enough if math.isfinite(b.enough) else most, least, most))
+    unreached = sum(math.isinf(theirs[seed].enough) for seed in seeds)
+    note = f"{unreached} of {len(seeds)} are upper bounds: {other.cell.row.name} reaches the threshold at no d that was run"
+    return found, (note,) if unreached else ()
 
 
-def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[DimensionSearch]) -> Reading:
+def _judged(
+    seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[DimensionSearch], notes: tuple[str, ...] = ()
+) -> Reading:
     values = [one.enough for one in seeds]
     if not values or math.inf in values:
         return Reading(verdict=INCONCLUSIVE, notes=("one seed reaches the threshold at no d that was run",), **facts)
@@ -157,7 +166,7 @@ def _judged(seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behi
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
     guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))
     verdict = INCONCLUSIVE if guesses else judge(region, low, high, len(values), values)
-    facts = {**facts, "notes": guesses}
+    facts = {**facts, "notes": (*notes, *guesses)}
     value = statistics.median(values)
     digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
