@@ -194,7 +194,8 @@ def measure(
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                answers = ask(test, subset(splits.train, data.shots, config.seed))
+                code = attempts_so_far(settings, ranks, trained.code if trained else None)
+                answers = replace(ask(test, subset(splits.train, data.shots, config.seed)), code=code)
                 resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:
@@ -222,7 +223,7 @@ def measure(
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
         "where": {
-            **place(settings, ranks, trained),
+            **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
             "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
@@ -302,10 +303,14 @@ def judge(status: str, outputs: Sequence[str]) -> str:
     return status
 
 
-def place(settings: TrainConfig, ranks: Ranks, trained: Trained | None) -> dict[str, Any]:
+def attempts_so_far(settings: TrainConfig, ranks: Ranks, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Code and machine of this attempt, joined with those `before` it."""
+    return provenance.joined(before, provenance.attempt(ranks.device, resolve_precision(settings.precision, ranks.device)))
+
+
+def place(settings: TrainConfig, ranks: Ranks, before: dict[str, Any] | None) -> dict[str, Any]:
     """Code, machine and precision of a run, and how its batches were split, if they were: dropout masks then differ."""
-    precision = resolve_precision(settings.precision, ranks.device)
-    found = provenance.where(ranks.device, precision, trained.code if trained else None)
+    found = provenance.where(attempts_so_far(settings, ranks, before))
     if ranks.size > 1:
         found["processes"] = ranks.size
     if settings.micro_batch_size:

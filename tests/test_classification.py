@@ -645,6 +645,15 @@ def test_an_undefined_score_goes_through_validation_and_is_the_worst() -> None:
     assert math.isnan(found["dev_score"]) and task.figure(found) == math.inf
 
 
+def test_predictions_that_are_no_numbers_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop sees the loss and says that the run has diverged; a scorer would refuse `nan` as the user's mistake."""
+    backbone = shared("bert", 1)
+    task = Classification((), lambda answers, gold: pytest.fail("scored"))
+    monkeypatch.setattr(Classification, "_logits", lambda self, backbone, batch: torch.full((len(batch.labels), 1), math.nan))
+    found = task.validate(backbone, encoded(backbone, regression=True), 4)
+    assert list(found) == ["dev_loss"] and math.isnan(found["dev_loss"])
+
+
 def test_a_batch_size_below_one_is_refused() -> None:
     assert Labeller().batch_size == 64 and Labeller(1).batch_size == 1
     for size in (0, -1):

@@ -67,6 +67,14 @@ def test_ready_is_exit_code_0_and_a_missing_need_is_1(tmp_path: Path, capsys: py
 
 
 @pytest.mark.usefixtures("quick")
+def test_no_command_fetches_what_fetch_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    laptop = ["profile=laptop", "experiment=fusion", "task=sick", f"paths.data={tmp_path}", f"paths.runs={tmp_path}"]
+    assert doctor.main(laptop) == 1
+    shown = capsys.readouterr().out
+    assert "✗ data sick" in shown and "fetch sick" not in shown
+
+
+@pytest.mark.usefixtures("quick")
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     only, needed = {"rte"}, doctor.find_requirements(["profile=laptop"])
     monkeypatch.setattr(doctor, "find_requirements", lambda overrides: needed)

@@ -227,6 +227,12 @@ def test_an_installed_package_saves_the_download(tmp_path: Path, monkeypatch: py
     assert find_weights(wheel, tmp_path / "wheels", tmp_path) == tmp_path / INSIDE
 
 
+def test_a_backbone_of_the_user_s_own_folder_is_fetched(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORA_REPRO_CONFIG_DIR", str(cache.conf))
+    label, wheel = read_spec("fake")
+    assert (label, wheel.package) == ("Fake", "fake-model") and read_spec("smollm2_135m")[1].package != wheel.package
+
+
 def test_names_and_fields_are_checked(cache: Cache) -> None:
     with pytest.raises(UserError, match=r"no such backbone: fak \(can be fetched: fake\)"):
         read_spec("fak", cache.conf)

@@ -69,7 +69,7 @@ def test_what_is_damaged_is_said_and_not_believed(
 ) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
     resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
-    resume_files.save_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "cut": 0})
+    resume_files.save_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "code": {}})
     assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.load_answers(tmp_path)
     data = (tmp_path / name).read_bytes()
     flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == resume_files.ADAPTER else data.replace(b"1", b"2", 1)

@@ -146,6 +146,21 @@ def test_a_run_that_goes_on_under_other_code_says_so(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("quick_scores")
+@pytest.mark.parametrize("row", ["lora", "untuned"])
+def test_answers_of_other_code_are_said_so(row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded on uncommitted changes, scored on a clean commit."""
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_IMPORTED", {"git_sha": "a" * 40, "dirty": True})
+        patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
+        with pytest.raises(UserError, match="no Java"):
+            run.run(config(tmp_path, row=row))
+    monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
+    monkeypatch.setattr(run, "answer", lambda *a: pytest.fail("decoded again"))
+    found = run.run(config(tmp_path, row=row))
+    assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True) and "code" not in found["measured"]
+
+
+@pytest.mark.usefixtures("quick_scores")
 def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
     found = run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
     assert found["status"] == "diverged" and "scores" not in found["measured"]

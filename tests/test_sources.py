@@ -123,15 +123,16 @@ def test_mrpc_is_split_as_glue_splits_it(tmp_path: Path) -> None:
     assert (tmp_path / "dev.tsv").read_text().splitlines()[1:] == ["0\t20\t21\tc\td"]
 
 
+@pytest.mark.parametrize("name", ["msr_paraphrase_train.txt", "mrpc_dev_ids.tsv"])
 @pytest.mark.parametrize("served", ["", "<html><body>Please log in</body></html>"])
-def test_a_page_served_in_mrpc_s_place_is_not_kept(served: str, tmp_path: Path) -> None:
-    """The file has no published checksum: kept, it would be right from then on."""
-    whole = tmp_path / "msr_paraphrase_train.txt"
-    whole.write_text(served)
+def test_a_page_served_in_mrpc_s_place_is_not_kept(served: str, name: str, tmp_path: Path) -> None:
+    """The files have no published checksum: kept, they would be right from then on."""
+    (tmp_path / "msr_paraphrase_train.txt").write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t20\t21\tc\td\n")
     (tmp_path / "mrpc_dev_ids.tsv").write_text("20\t21\n")
-    with pytest.raises(UserError, match="is not Microsoft's training file: run the same command again"):
+    (tmp_path / name).write_text(served)
+    with pytest.raises(UserError, match=f"{name} is not the file that GLUE is made from: run the same command again"):
         data.split_mrpc(tmp_path)
-    assert not whole.exists()
+    assert not (tmp_path / name).exists()
 
 
 def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ class Architecture:
     `layer_norms`: in forward order. With `post_norm` each follows a residual addition; the last one follows the MLP's and gives
     the block's output. Without it they come before attention and MLP, and none follows the MLP.
     `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a task.
+    `head_dropout`: the setting of the classifier's own dropout, if it has one.
     `pooling`: its features are the hidden state of the `first` or the `last` real position. `picks_first`: the first of these
     modules takes (B, T, d) and picks the first position itself.
     `packs`: transformers can exchange its attention, which is plain (no window, no position bias), so that rows may be packed
@@ -41,6 +42,7 @@ class Architecture:
     dropouts: tuple[str, ...] = ()
     post_norm: bool = False
     classifier: tuple[str, ...] = ("score",)
+    head_dropout: str | None = None
     pooling: str = "last"
     picks_first: bool = False
     packs: bool = False
@@ -60,6 +62,7 @@ _BERT = Architecture(
     dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     post_norm=True,
     classifier=("dropout", "classifier"),
+    head_dropout="classifier_dropout",
     pooling="first",
     packs=True,
 )
@@ -105,6 +108,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         output="attention.attn.o",
         layer_norms=("attention.LayerNorm", "output.LayerNorm"),
         classifier=("classifier",),
+        head_dropout=None,  # the body's
         picks_first=True,
         packs=False,
         after_padding=True,
@@ -115,6 +119,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         key=("attention.self.key_proj", None),
         value=("attention.self.value_proj", None),
         classifier=("pooler", "dropout", "classifier"),
+        head_dropout="cls_dropout",
         picks_first=True,
         packs=False,
     ),

@@ -28,7 +28,7 @@ from filelock import FileLock
 from lora_repro import cli
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
-from lora_repro.config.paths import CACHE, CONF
+from lora_repro.config.paths import CACHE, CONF, own
 from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256
 
@@ -46,9 +46,10 @@ def backbone_folder(name: str) -> Path:
 
 
 def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
-    """Every backbone's yaml by its name. Raises UserError for a file that is no valid one."""
+    """Every backbone's yaml by its name, the user's own among them. Raises UserError for a file that is no valid one."""
     found = {}
-    for path in sorted((conf / "backbone").glob("*.yaml")):
+    folders = [conf, Path(own())] if own() else [conf]
+    for path in sorted(path for folder in folders for path in (folder / "backbone").glob("*.yaml")):
         try:
             found[path.stem] = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, TypeError, ValueError) as error:

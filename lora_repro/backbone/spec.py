@@ -137,12 +137,16 @@ class BackboneSpec:
         # GPT-2's GELU (tanh form) as one kernel in place of eight; the results differ by a few units in the last place at most.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
-        for name in ARCHITECTURES[config.model_type].dropouts if config.model_type in ARCHITECTURES else ():
+        table = ARCHITECTURES.get(config.model_type)
+        for name in table.dropouts if table else ():
             setattr(config, name, self.dropout)
         if self.head == "classification":
             config.num_labels = self.n_labels or 2
-            for name in ("classifier_dropout", "cls_dropout"):
-                setattr(config, name, self.dropout if self.head_dropout is None else self.head_dropout)
+            own = table.head_dropout if table else None
+            if own is None and self.head_dropout is not None:
+                raise UserError(f"backbone {self.name}: its head has no dropout of its own: leave backbone.head_dropout out")
+            if own is not None:
+                setattr(config, own, self.dropout if self.head_dropout is None else self.head_dropout)
         return config
 
     def _auto(self) -> Any:

@@ -187,8 +187,9 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
             }},
             "backbones": {backbone_name(block[0]): shaped(build_group(block[0].asked, "backbone")).label for block in blocks},
             "latency": latency, "memory": memory, "steps": stepped, "arithmetic": footprint.arithmetic(blocks[0]),
-            "where": {**provenance.where(device, None), "kind": device.type, "threads": torch.get_num_threads(),
-                      "load_before": round(load, 2), "wall_seconds": round(time.monotonic() - started)},
+            "where": {**provenance.where(provenance.attempt(device, None)), "kind": device.type,
+                      "threads": torch.get_num_threads(), "load_before": round(load, 2),
+                      "wall_seconds": round(time.monotonic() - started)},
         })  # fmt: skip
     return path
 

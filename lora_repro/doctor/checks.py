@@ -194,10 +194,11 @@ def data(config: DictConfig, reachable: bool) -> Finding:
     Data from the hub are not downloaded here: they are read, from the hub's cache, only if the hub does not answer.
     """
     from lora_repro.config.compose import build
-    from lora_repro.sources.data import name_of
+    from lora_repro.config.paths import DATA
+    from lora_repro.sources.data import known, name_of
 
     task = build(config.task)
-    mend = f"{sys.executable} -m lora_repro fetch {name_of(task)}"
+    mend = f"{sys.executable} -m lora_repro fetch {name_of(task)}" if name_of(task) in known() else ""
     if task.source == "hub" and reachable:
         return Finding(True, f"data {task.name}: not checked, the first run downloads them from the hub")
     try:
@@ -205,7 +206,7 @@ def data(config: DictConfig, reachable: bool) -> Finding:
     except UserError as error:
         return Finding(False, f"data {task.name}: {error}", mend)
     counts = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "dev", "test"))
-    place = {"embedded": "generated", "hub": "from the hub's cache"}.get(task.source, config.paths.data)
+    place = {"embedded": "generated", "hub": "from the hub's cache"}.get(task.source, config.paths.data or DATA)
     return Finding(True, f"data {task.name}: {counts} ({place})")
 
 
@@ -219,7 +220,7 @@ def tracker() -> Finding:
     known = "WANDB_API_KEY" in os.environ or any(
         "wandb" in Path(path).read_text(encoding="utf-8", errors="replace") for path in files if path and Path(path).is_file()
     )
-    mode = os.environ.get("WANDB_MODE", "offline unless asked")
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     return Finding(known, f"W&B {version}: {'a key is set' if known else 'no key'}, mode {mode}", LOGIN, needed=False)
 
 

@@ -207,7 +207,7 @@ class Classification(Objective):
             for index, text in zip(order, self._texts(logits), strict=True):
                 answers[index] = text
         found = {"dev_loss": total / len(rows)}
-        if self.score is not None:
+        if self.score is not None and math.isfinite(total):  # a value that is not a number has no score: the run has diverged
             gold = [f"{row.label}" if self.regression else self.labels[int(row.label)] for row in rows]
             found["dev_score"] = self.score(answers, gold)
             for half, name in enumerate(HALVES):

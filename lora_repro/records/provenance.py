@@ -71,6 +71,11 @@ def machine(device: torch.device, autocast: torch.dtype | None) -> dict[str, str
     return {"device": device_name(device), "kernels": kernels(device), "precision": precision(device, autocast)}
 
 
+def attempt(device: torch.device, autocast: torch.dtype | None) -> dict[str, Any]:
+    """Code and machine of this attempt at a run."""
+    return {**code(), **machine(device, autocast)}
+
+
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -115,10 +120,9 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def where(device: torch.device, autocast: torch.dtype | None, ran: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The provenance in a record: code, machine, versions, time. `ran`: code and machine of its training, over all attempts."""
-    found = joined(ran, {**code(), **machine(device, autocast)})
-    return {**found, "finished_at": now(), "versions": versions()}
+def where(attempts: dict[str, Any]) -> dict[str, Any]:
+    """The provenance in a record: code and machine of all attempts (`joined`), time, versions."""
+    return {**attempts, "finished_at": now(), "versions": versions()}
 
 
 def precision(device: torch.device, autocast: torch.dtype | None) -> str:

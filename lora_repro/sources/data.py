@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from filelock import FileLock
 
 from lora_repro import cli
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
+from lora_repro.records.disk import replacing, write_json, write_text
 from lora_repro.records.disk import sha256 as file_sha256
-from lora_repro.records.disk import write_json, write_text
 from lora_repro.sources.download import retrieve
 
 RECEIPTS = ".fetched"  # folder of <data set>.json, what was fetched: {file: sha256}
@@ -50,7 +51,13 @@ def name_of(task: Any) -> str:
 
 
 def fetch(source: Source, folder: Path = DATA) -> None:
-    """Fetch the missing files of one data set. Raises NotAvailable and UserError as `retrieve` does."""
+    """Fetch the missing files of one data set; a second process waits. Raises NotAvailable and UserError as `retrieve` does."""
+    (folder / RECEIPTS).mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / RECEIPTS / f"{source.name}.lock"):
+        _fetch(source, folder)
+
+
+def _fetch(source: Source, folder: Path) -> None:
     receipt = folder / RECEIPTS / f"{source.name}.json"
     got = _received(receipt)
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
@@ -89,17 +96,11 @@ def _right(path: Path, sha256: str | None) -> bool:
 
 def unpack(archive: Path, member: str, target: Path, sha256: str | None) -> None:
     """Extract one member of a zip or tar, atomically. Raises UserError if it is missing or has another hash."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-        try:
-            with _member(archive, member) as content:
-                shutil.copyfileobj(content, file)
-            file.close()
-            if sha256 and file_sha256(Path(file.name)) != sha256:
-                raise UserError(f"{member} of {archive.name} is not the file described in conf/source (checksum)")
-            Path(file.name).replace(target)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+    with replacing(target) as new:
+        with _member(archive, member) as content, new.open("wb") as file:
+            shutil.copyfileobj(content, file)
+        if sha256 and file_sha256(new) != sha256:
+            raise UserError(f"{member} of {archive.name} is not the file described in conf/source (checksum)")
 
 
 @contextmanager
@@ -121,14 +122,17 @@ def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 def split_mrpc(folder: Path) -> None:
     """Write GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the dev pairs."""
-    whole = folder / "msr_paraphrase_train.txt"
-    lines = whole.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    if not lines or lines[0].count("\t") != 4:
-        whole.unlink()  # it has no published checksum, so the next run would accept it
-        raise UserError(f"the server's {whole} is not Microsoft's training file: run the same command again")
-    listed = (folder / "mrpc_dev_ids.tsv").read_text(encoding="utf-8").splitlines()
-    dev = {tuple(line.split("\t")) for line in listed if line.strip()}
-    head, rows = lines[0], [line for line in lines[1:] if line.strip()]
+    whole, ids = folder / "msr_paraphrase_train.txt", folder / "mrpc_dev_ids.tsv"
+    lines, listed = (list(filter(str.strip, path.read_text("utf-8-sig", "replace").splitlines())) for path in (whole, ids))
+    for path, right in (
+        (whole, bool(lines) and lines[0].count("\t") == 4),
+        (ids, bool(listed) and all(re.fullmatch(r"\d+\t\d+", line) for line in listed)),
+    ):
+        if not right:
+            path.unlink()  # it has no published checksum, so the next run would accept it
+            raise UserError(f"the server's {path} is not the file that GLUE is made from: run the same command again")
+    dev = {tuple(line.split("\t")) for line in listed}
+    head, *rows = lines
     for name, wanted in (("train", False), ("dev", True)):
         kept = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is wanted]
         write_text(folder / f"{name}.tsv", "\n".join([head, *kept]) + "\n")

@@ -194,7 +194,7 @@ def training(
     total = config.steps or max(1, round(per_epoch * config.epochs))
     eval_every = config.eval_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
-    ran = {**provenance.code(), **provenance.machine(device, dtype)}
+    ran = provenance.attempt(device, dtype)
     state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
     with ranks.in_turn():
         done = restore_state(folder, parameters, optimizer, state)

@@ -65,7 +65,7 @@ def save_answers(folder: Path, answers: dict[str, Any]) -> None:
 def load_answers(folder: Path) -> dict[str, Any] | None:
     """What `save_answers` saved, if this run got that far."""
     found = read_sealed(folder / ANSWERS)
-    return found if found and "seconds" in found else None  # an older version's lacks them: decode again
+    return found if found and "code" in found else None  # an older version's lacks it: decode again
 
 
 def leftovers(folder: Path) -> bool:

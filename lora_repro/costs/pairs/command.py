@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         if name in lacking:
             cli.say(f"{name}: left out, it needs a GPU and torch finds none here")
             continue
-        where = {**provenance.where(device, None), "load_before": round(os.getloadavg()[0], 1)}
+        where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)
         for row in found["rows"]:
             cli.say("  ".join(filter(None, table.Row(**row).cells())))

@@ -71,7 +71,7 @@ ORIGINALS = {
             "dev": Expected(872, 2268, "f72c435b88f19d6a67f4fa92b5e5176fffaf936e78ecb5b1adeb2843e747ea23"),
             "test": Expected(1862, 4928, "e7fce2760deea09cf1d54aea1640bc0ca398fc6a744cd064e6ee89d6bde9b598"),
         },
-        r"gem|v\.?[23]|20(18|20|23)|enriched|clean|web_nlg",
+        r"(?<![a-z])(gem|clean(ed)?)(?![a-z])|v\.?[23]|20(18|20|23)|enriched|web_nlg",
     ),
     "dart": Original(
         "DART v1.1.1",
@@ -84,7 +84,7 @@ ORIGINALS = {
             "dev": Expected(2768, 6980, "c083a338643fa4875c21246d080a2ec309c35a608f37463fb2460493ef7aa0fb"),
             "test": Expected(5097, 12552, "98eacc5fb4b255bee321a6e1bcce16a5f5df6ed47520c4f3a80266a7bc5b8470"),
         },
-        r"gem|v\.?1\.0|clean",
+        r"(?<![a-z])(gem|clean(ed)?)(?![a-z])|v\.?1\.0",
     ),
 }  # fmt: skip
 
