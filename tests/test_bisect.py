@@ -67,7 +67,7 @@ def steep(at: int) -> Any:
 
 
 def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
-    rounds, records = search({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)})
+    rounds, records = search({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)})
     assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
     (did, untrained) = bisect.searches(declared(), RULE)
     assert did.bracket(records) == (256, 512) and untrained.bracket(records) == (4096, 8192)
@@ -116,7 +116,7 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
     rounds, records = search(scores)
     assert [value for values in rounds for value in values] == [4, 16384]
     assert bisect.searches(declared(), RULE)[0].bracket(records) == (None, None)
-    (did, _) = find_searches(declared(), store(scores))
+    (did,) = find_searches(declared(), store(scores))  # nothing says whether the twin could reach a line
     assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
     assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
 
@@ -157,6 +157,29 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
     assert asked == [["did_16384_0", "did_16384_1"]]  # nothing that has a record, and no end without what failed
 
 
+def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls_short(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scores = {"full": 0.88, "full_untrained": 0.79, "did": steep(300), "did_untrained": steep(5000)}
+    first = bisect.due(declared(), RULE, dict.fromkeys(one.folder for one in declared()))
+    assert {one.row.name for one in first} == {"full", "full_untrained", "did"}
+    _, records = search(scores)
+    assert not any(record and folder.name.startswith("did_untrained") for folder, record in records.items())
+    ask = ReportRequest("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = declared()
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
+    answers, points = shown.tables
+    assert answers.rows[1] == ("DID_UNTRAINED", "RTE", "88.0 ± 0.0", "79.2", "—", "—", "—", "—")
+    assert "No d was run where training all values falls short, too: DID_UNTRAINED on RTE." in answers.footnotes
+    assert points.rows[-1][:4] == ("FULL_UNTRAINED", "RTE", "—", "79.0 ± 0.0")
+    assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", store(scores)
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared())
+    (reading,) = Dimension("did", ["full", "full_untrained"], 1, over="did_untrained").read(evidence)
+    assert reading.verdict == "inconclusive" and "cannot reach the threshold" in reading.notes[0]
+
+
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with row full: add that row"):
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
@@ -186,7 +209,7 @@ def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None
 
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
-    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
+    scores = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}
     ask = ReportRequest("intrinsic_dimension", "mini")
     ask.__dict__["cells"] = declared(range(3))  # a row asks for more seeds than were run
     (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
@@ -197,7 +220,7 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     numbers = [cell for cell in answers.rows[1] if isinstance(cell, Number)]
     assert [one.value for one in numbers] == pytest.approx([88, 79.2, 4096, 8192, 8.192]) and numbers[0].n == 2
     assert any("held to the pre-trained model's threshold" in note for note in answers.footnotes)
-    assert points.rows[-1][:5] == ("FULL_UNTRAINED", "RTE", "—", "60.0 ± 0.0", "68 %")
+    assert points.rows[-1][:5] == ("FULL_UNTRAINED", "RTE", "—", "80.0 ± 0.0", "91 %")
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
     assert points.header[5] == "gap" and points.rows[-2][:6] == ("FULL", "RTE", "—", "88.0 ± 0.0", "100 %", "6.0 ± 0.0")
     assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
@@ -400,9 +423,11 @@ def test_a_twin_is_held_to_the_pretrained_models_line() -> None:
         ("did", "full"), ("did_untrained", "full", "full_untrained"),
     ]  # fmt: skip
     (pretrained, twin) = found
-    assert twin.search.bracket(twin.records) == (16384, None) and twin.search.possible(twin.records) is False
+    assert twin.search.values == {} and twin.search.possible(twin.records) is False
     assert pretrained.search.possible(pretrained.records) is True
-    assert set(twin.by_seed.values()) == {(16384, None)}
+    able = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": 0.5}
+    (_, twin) = find_searches(declared(), store(able))
+    assert twin.search.bracket(twin.records) == (16384, None) and set(twin.by_seed.values()) == {(16384, None)}
 
 
 def test_every_size_of_model_is_searched_beside_its_twin() -> None:

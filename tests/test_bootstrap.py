@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bootstrap_interval import paired_bootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import bleu, bootstrap, glue
-from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_bootstrap, paired_draws
+from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_draws
 
 Row = dict[str, Any]
 Answers = tuple[list[str], list[str], list[str]]  # of method a, of method b, gold

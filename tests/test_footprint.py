@@ -22,6 +22,11 @@ def measured(row: str, *overrides: str) -> dict[str, Any]:
     return footprint.footprint(cell.asked)
 
 
+def test_without_a_benchmark_nothing_says_what_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert footprint.main(["profile=smoke", "method=lora"]) == UserError.exit_code
+    assert capsys.readouterr().err.startswith("error: nothing says what to measure: name experiment=latency and a row")
+
+
 @pytest.mark.parametrize("row", ["full", "lora", "adapter_l_small", "adapter_h_large", "prelayer", "bitfit", "ft_top2"])
 def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
     found = measured(row)

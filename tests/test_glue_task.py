@@ -13,11 +13,11 @@ from pathlib import Path
 
 import datasets
 import pytest
+from bootstrap_interval import paired_bootstrap
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build, compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import paired_bootstrap
 from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example, Splits, example_key
 from lora_repro.tasks.glue import files as glue_files

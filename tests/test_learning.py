@@ -51,6 +51,10 @@ def test_the_title_says_whose_training_loss_still_falls_most_and_lora_s_beside_i
         "(LORA from 1.500 to 1.250)"
     )
     assert "LORA goes from 1.500 to 1.250" in learning.statement("E2E", learning._plot(found[:1]).references)
+    # Of 14 steps in parts of 4 and a last one of 2 the third quarter is 7 to 10, the last one 11 to 14.
+    uneven = learning._plot([run("lora", 0, train_losses=[*CURVE[:3], [14, 1.25]], dev_losses=[[14, 1.0]])]).references
+    third, last = (2.0 * 1 + 1.5 * 2) / 3, (1.5 * 2 + 1.25 * 2) / 4
+    assert f"LORA goes from {third:.3f} to {last:.3f}" in learning.statement("E2E", uneven)
     short = learning._plot([run("lora", 0, train_losses=CURVE[:1], dev_losses=[[4, 1.0]])])
     assert learning.statement("E2E", short.references) == "E2E: training and dev loss by step"
 

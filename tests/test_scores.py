@@ -174,6 +174,8 @@ def test_a_difference_prints_what_it_could_have_shown_and_whether_it_stands_afte
     assert one.text(1) == "−1.3 [−2.1, −0.5]*, Δ 1.1" and one.detectable == pytest.approx(2.8016 * 0.4, rel=1e-4)
     assert dataclasses.replace(one, p=0.2).text(1) == "−1.3 [−2.1, −0.5], Δ 1.1"
     assert dataclasses.replace(one, n=1).text(1) == "−1.3 [−2.1, −0.5]†, Δ 1.1"
+    alike = dataclasses.replace(one, mean=0, low=0, high=0, n=1, error=0.0)  # the same inputs answered right
+    assert alike.text(1) == "0.0 [0.0, 0.0]†" and math.isnan(alike.detectable)
 
 
 def test_an_unmeasured_metric_of_one_seed_leaves_the_cell_empty(tmp_path: Path) -> None:
@@ -198,6 +200,27 @@ def test_an_average_is_over_the_seeds_that_every_task_has_a_score_of(
     assert (made.n, made.head_parameters) == (2, 5)  # the fewest seeds, the largest head
     found = made.cells["average"]
     assert (found.mean, found.sd, found.n) == (pytest.approx(average.mean), average.sd and pytest.approx(average.sd), average.n)
+
+
+def test_an_average_s_difference_is_over_the_seeds_that_every_task_has(tmp_path: Path) -> None:
+    """As the average itself: pairs of seeds that one task lacks would move its difference alone."""
+    tasks, cells, records = {"x": 3, "y": 1}, [], []
+    for task, seeds in tasks.items():
+        for order, name in enumerate(("full", "lora")):
+            keys = [f"{name}{task}{seed}" for seed in range(seeds)]
+            records += [record(key) for key in keys]
+            asked = {"task": {"name": task}, "backbone": {"name": "small"}, "method": {"name": name}}
+            cells += [dataclasses.replace(cell, axes={"task": task}, asked=asked) for cell in row(name, order, keys)]
+    for one in records:
+        one["measured"]["scores"]["accuracy"] = 0.5
+    found = store(tmp_path, *records)
+    for one in records:
+        right = {"fullx0": 4, "lorax0": 6, "fully0": 4, "loray0": 6}.get(one["signature"], 0 if "full" in one["signature"] else 9)
+        rewritten(tmp_path, one["signature"], [{"correct": float(place < right)} for place in range(10)])
+    columns = [Column(Metric(task, task, scale=100), "accuracy", task) for task in tasks]
+    columns.append(Column(Metric("average", "A", scale=100), "", "average"))
+    (_, made) = measured_results(cells, found, columns, "task", "full", columns[-1:])
+    assert made.differences["average"].n == 1 and made.differences["average"].mean == pytest.approx(20)
 
 
 @pytest.mark.parametrize("other", [{"caption": "E2E NLG"}, {"text_form": "tokenised"}, {"sha256": "cd"}])

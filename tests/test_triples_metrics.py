@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bootstrap_interval import paired_bootstrap
 from triples_cases import BLANK_LINE_TER, CASES, EXPECTED, LONG
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import meteor, webnlg
-from lora_repro.metrics.bootstrap import paired_bootstrap
 from lora_repro.metrics.ter import Shift, pyter, tercom, tercom_edits
 
 OUTPUTS, REFERENCES = [output for output, _ in CASES], [references for _, references in CASES]

@@ -28,7 +28,7 @@ from lora_repro.data import batches, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import manifest
-from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, markdown
+from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, markdown, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import backbone_name, declared_cells, grouped
 from lora_repro.stages import adapt, backbone_of, objective_of
@@ -129,7 +129,7 @@ def line(label: str, found: Start, plain: Start) -> tuple[str, ...]:
     outputs = [float((with_it - without).norm() / without.norm()) for with_it, without in pairs]
     changes = [with_it - without for with_it, without in zip(found.losses, plain.losses, strict=True)]
     loss, largest = sum(changes) / len(changes), max(map(abs, changes))
-    told = (shown(sum(outputs) / len(outputs)), shown(max(outputs)), f"{loss:+.4f}".replace("-", "−"), f"{largest:.4f}")
+    told = (shown(sum(outputs) / len(outputs)), shown(max(outputs)), signed(loss, 4), f"{largest:.4f}")
     return label, f"{found.trained:,}", *told, EMPTY if found.room is None else f"{found.room:,}"
 
 

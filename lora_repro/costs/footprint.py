@@ -57,6 +57,8 @@ def shaped(spec: BackboneSpec) -> BackboneSpec:
 
 def bench_device(config: dict[str, Any]) -> torch.device:
     """The device that a configuration asks for, with its CPU threads set."""
+    if "bench" not in config:
+        raise UserError("nothing says what to measure: name experiment=latency and a row, for example row/latency=lora")
     bench: Bench = build_group(config, "bench")
     if bench.threads is not None:
         torch.set_num_threads(bench.threads)

@@ -20,19 +20,6 @@ GROUPS = ("seen", "unseen")  # parts of one test set, by the `group` of a row
 CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 × 40,430 counts take 32 MB
 
 
-class Interval(NamedTuple):
-    """Score of a minus score of b with its 95% interval. If 0 lies outside it, the difference is unlikely to be chance.
-
-    n_resamples: the resamples in which both scores are defined, which give the interval. Without any, low and high are NaN.
-    """
-
-    difference: float
-    low: float
-    high: float
-    n_inputs: int
-    n_resamples: int
-
-
 class Draws(NamedTuple):
     """A difference of scores, the same in n resamples, and the number of inputs.
 
@@ -188,7 +175,7 @@ METRICS: Mapping[str, CorpusMetric] = {
 def counted_score(record: Mapping[str, Any], metric: str) -> float | None:
     """The score with which a run counts in means and comparisons; None if a finished run has no such score.
 
-    A collapsed run has the score of its constant prediction, or the metric's `worst` if that is undefined (0 for a correlation).
+    A collapsed run has its own score, or the metric's `worst` if that is undefined (0 for a correlation).
     A diverged run, which predicts nothing, has the metric's `worst`.
     """
     value: float | None = (record["measured"].get("scores") or {}).get(metric)
@@ -228,8 +215,8 @@ def detectable(error: float, level: float = LEVEL) -> float:
     return float(ndtri(1 - level / 2) + ndtri(0.8)) * error
 
 
-def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Interval:
-    """Difference a - b of a corpus metric with its 95% percentile interval over `n` resamples of inputs and seeds.
+def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Draws:
+    """The difference a - b of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
 
     stats_a, stats_b: one run's per-input statistics, or a list of runs (seeds; None for one that diverged); both methods on
     the same inputs in the same order. metric: a key of `METRICS`; cider takes per-input scores as stored, so that document
@@ -247,14 +234,6 @@ def paired_bootstrap(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0,
     Raises UserError on another metric, n < 1, no inputs, inputs that differ in number, statistics that lack a number, or if every
     run of both methods diverged.
     """
-    found = paired_draws(stats_a, stats_b, n, seed, metric)
-    drawn = found.resamples[~np.isnan(found.resamples)]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return Interval(found.difference, float(low), float(high), found.inputs, len(drawn))
-
-
-def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Draws:
-    """The difference a - b and its n resamples; see `paired_bootstrap`."""
     if metric not in METRICS:
         raise UserError(f"metric={metric}: the bootstrap needs one of {', '.join(METRICS)}")
     if n < 1:
@@ -298,7 +277,7 @@ def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats
 
 def _by_seeds(values: Floats, seed: int) -> Floats:
     """[resamples], from values [resamples, k]: how far drawing k seeds with replacement moves the mean, widened as in
-    `paired_bootstrap`.
+    `paired_draws`.
     """
     n, k = values.shape
     if k == 1:

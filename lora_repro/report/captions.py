@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.report.columns import task_label
+from lora_repro.results import grouped
 
 Record = dict[str, Any]
 
@@ -15,7 +16,7 @@ def caption_facts(title: str, profile: str, cell: Cell, shown: Sequence[Record],
     """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration."""
     backbones = [record["where"]["backbone"] for record in shown]
     labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]
-    data = shown[0]["where"]["data"]["caption"] if shown else "no record yet"
+    data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else "no record yet"
     n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
     backbone = labels[0] if labels else cell.asked["backbone"]["label"]
     return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds per row: n = {n}")
@@ -32,12 +33,22 @@ def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
     """The tasks that have a record, and the rest of their captions, each text once, with the tasks that it is of."""
     names = [task_label(cell) for cell in cells]
     tasks: dict[str, list[str]] = {}
-    for caption in dict.fromkeys(str(record["where"]["data"]["caption"]) for record in shown):
+    for records in grouped(shown, lambda record: str(record["where"]["data"]["caption"])):
+        caption = str(records[0]["where"]["data"]["caption"])
         name = max((name for name in names if caption.startswith(name)), key=len, default="")
-        tasks.setdefault(_bare(caption.removeprefix(name)), []).extend([name] if name else [])
+        tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(records)}", []).extend([name] if name else [])
     form = "{}: {}" if len(tasks) == 1 else "{} ({})"
     told = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
     return f"Data: {'; '.join(told) or 'no record yet'}"
+
+
+def drawn(records: Sequence[Record]) -> str:
+    """How many rows runs of one task draw from its data, as the end of a caption; empty where they take all."""
+    told = []
+    for key, what in (("n_train", "training rows"), ("n_test", "test inputs")):
+        counts = sorted({int(count) for record in records if (count := record["asked"].get("data", {}).get(key))})
+        told += [f"{'-'.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {what}"] if counts else []
+    return f"; drawn: {', '.join(told)}" if told else ""
 
 
 def _bare(text: str) -> str:

@@ -180,8 +180,8 @@ class Pivot:
             notes.append("The data are generated: compare these scores with each other, not with the paper's.")
         if not all(run.finished for run in shown):
             notes.append(
-                "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (constant prediction) has "
-                "the score of its prediction (a correlation of 0), a diverged one the worst possible score."
+                "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (the same answer to 99 of "
+                "100 inputs or more) has its own score, 0 where a correlation is undefined, a diverged one the worst possible."
             )
         return notes
 

@@ -181,6 +181,8 @@ def _with_average(
     differences = dict(result.differences)
     if reference and result.row != reference and reference in scored[0][0]:
         pairs = [(paired(place[result.row], place[reference]), key) for place, key in scored]
+        every = set.intersection(*({one.cell.seed for one, _ in both} for both, _ in pairs))
+        pairs = [([pair for pair in both if pair[0].cell.seed in every], key) for both, key in pairs]
         if found := difference(pairs, column.metric.scale):
             differences[column.key] = found
     return replace(result, cells={**result.cells, column.key: summarise(values)}, differences=differences)

@@ -90,13 +90,14 @@ class Difference:
 
     @property
     def detectable(self) -> float:
-        return detectable(self.error)
+        """NaN where the resamples do not differ: equal answers to these inputs say nothing of others."""
+        return detectable(self.error) if self.error else math.nan
 
     def text(self, digits: int) -> str:
         """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * marks a corrected p below 0.05, † a single seed; Δ is `detectable`."""
         low, high = (bound(end, digits) for end in (self.low, self.high))
         mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
-        least = "" if math.isnan(self.error) else f", Δ {self.detectable:.{digits}f}"
+        least = "" if math.isnan(self.detectable) else f", Δ {self.detectable:.{digits}f}"
         return Number(f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
 
 

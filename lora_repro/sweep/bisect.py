@@ -7,7 +7,8 @@ An experiment asks for it beside the axis; only the values of the axis may be tr
 - For each row, task and backbone it runs both ends, then the middle of the values between the largest that fell short and the
   smallest that was enough, until these are neighbours.
 - A value is enough if the mean score of all its seeds is at least `share` of the first reference's mean score on the same
-  backbone with pre-trained weights. A twin with random weights is held to the same line.
+  backbone with pre-trained weights. A twin with random weights is held to the same line. It is searched after the same training
+  of all its values, and not at all if that falls short: then no part of them is enough.
 - The next value follows from the records alone. So the same command continues after a kill, on any launcher, and runs made by
   another command count.
 """
@@ -73,6 +74,11 @@ class Search:
         """Whether full training of the row's own weights is enough; None if it was not run."""
         return self._reaches(self.whole, records) if self.whole else None
 
+    @property
+    def twin(self) -> bool:
+        """Whether the row's weights are not those of the reference, and their full training was asked for."""
+        return bool(self.whole) and self.whole[0].folder != self.reference[0].folder
+
     def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
         here, there = (_mean(found, records) for found in (cells, self.reference))
         if here is None or there is None or not math.isfinite(there):
@@ -87,7 +93,9 @@ class Search:
         return low, high
 
     def next(self, records: Records) -> int | None:
-        """The value to run next; None once the bracket is two neighbours, or an end decides."""
+        """The value to run next; None once the bracket is two neighbours, an end decides, or while a twin is not `possible`."""
+        if self.twin and not self.possible(records):
+            return None
         known = list(self.values)
         for end in (known[0], known[-1]):
             if any(records[cell.folder] is None for cell in self.values[end]):

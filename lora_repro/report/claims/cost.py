@@ -87,7 +87,7 @@ class MeasuredMemory(ClaimTest):
     @property
     def rule(self) -> str:
         return (f"peak memory of training steps, each measured in a fresh process, `{self.row}` / `{self.other}`: the quotient "
-                f"of every model lies {self.region.words}")  # fmt: skip
+                f"of every model lies {self.region.words}, with at least {MODELS} models")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         found = []

@@ -12,8 +12,8 @@ from lora_repro.report.figures.style import in_sentence
 from lora_repro.results import Run, grouped, place
 
 READ = (
-    "Dashed: training loss, with dropout and label smoothing, averaged over twentieths of the steps. Markers: dev loss, without "
-    "either. Both in nats per token, means over the seeds whose records have them."
+    "Dashed: training loss, with dropout and label smoothing, averaged over up to 20 parts of the steps. Markers: dev loss, "
+    "without either. Both in nats per token, means over the seeds whose records have them."
 )
 
 
@@ -28,7 +28,8 @@ def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[P
 
 def statement(title: str, trained: Sequence[Curve]) -> str:
     """The row whose training loss falls most from the third quarter of its steps to the last, with LoRA's beside it."""
-    ends = {curve.label: _quarters([spot.y for spot in curve.spots]) for curve in trained if len(curve.spots) > 1}
+    losses = {curve.label: [(int(spot.x or 0), spot.y) for spot in curve.spots] for curve in trained}
+    ends = {label: _quarters(parts) for label, parts in losses.items() if len(parts) > 1}
     if not ends:
         return f"{title}: training and dev loss by step"
     most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
@@ -39,10 +40,12 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
     return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({told})" if told else "")
 
 
-def _quarters(losses: Sequence[float]) -> tuple[float, float]:
-    """(mean of the third quarter, mean of the last quarter)."""
-    n = max(1, len(losses) // 4)
-    return statistics.fmean(losses[-2 * n : -n]), statistics.fmean(losses[-n:])
+def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """(mean over the third quarter of the steps, mean over the last). losses: (last step, mean loss) of each part of them."""
+    before = (0, *(step for step, _ in losses))
+    each = [loss for first, (last, loss) in zip(before, losses, strict=False) for _ in range(last - first)]
+    half, last = len(each) // 2, len(each) * 3 // 4
+    return statistics.fmean(each[half:last]), statistics.fmean(each[last:])
 
 
 def _plot(group: Sequence[Run]) -> Plot:

@@ -29,14 +29,14 @@ Records = dict[Path, Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class DimensionSearch:
-    """One row's search, finished or not, with the records of its runs."""
+    """One row's search, finished or not, with the records of its runs. cell: the row's, at any size.
+
+    A twin whose full training falls short has no sizes.
+    """
 
     search: bisect.Search
     records: Records
-
-    @property
-    def cell(self) -> Cell:
-        return next(iter(self.search.values.values()))[0]
+    cell: Cell
 
     @property
     def backbone(self) -> str:
@@ -122,13 +122,22 @@ class DimensionSearch:
 
 def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearch]:
     """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
-    cells = [cell for cell in unique(declared) if cell.signature in store.records]
+    every = unique(declared)
+    cells = [cell for cell in every if cell.signature in store.records]
     rule = bisect.rule_of(declared[0].asked)
     if rule is None or not cells:
         return []
     records: Records = {cell.folder: store.record(cell) for cell in cells}
-    kept = [cell for cell in cells if cell.row.name in rule.references or bisect.referenced(cell, cells, rule)]
-    return [DimensionSearch(search, records) for search in bisect.searches(kept, rule)]
+    beside = [cell for cell in cells if cell.row.name in rule.references]
+    swept = [cell for cell in every if cell.row.name not in rule.references and bisect.referenced(cell, cells, rule)]
+    found = []
+    for search in bisect.searches([*beside, *swept], rule):
+        first = next(iter(search.values.values()))[0]
+        ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
+        made = replace(search, values={value: group for value, group in ran.items() if group})
+        if made.values or (made.twin and made.possible(records) is False):
+            found.append(DimensionSearch(made, records, first))
+    return found
 
 
 @dataclass(frozen=True)
@@ -241,10 +250,11 @@ def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
 
 def _notes(found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
-        "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A run with a constant "
-        "prediction counts with the score of that prediction.",
+        "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A collapsed run "
+        "(the same answer to 99 of 100 inputs or more) counts with its own score.",
         "d90 of each seed: against full fine-tuning with the same seed; — where no d that was run is enough.",
         *_held(found),
+        *_unsearched(found),
         *_idle(found),
         "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap.",
     ]
@@ -258,6 +268,12 @@ def _held(found: Sequence[DimensionSearch]) -> list[str]:
     if all(len(one.lines) < 2 for one in found):
         return []
     return ["Random weights are held to the pre-trained model's threshold. What training all of them reaches: the next table."]
+
+
+def _unsearched(found: Sequence[DimensionSearch]) -> list[str]:
+    """The note on twins that were not searched, if there are any."""
+    rows = ", ".join(f"{row_label(one, found)} on {task_label(one.cell)}" for one in found if not one.search.values)
+    return [f"No d was run where training all values falls short, too: {rows}."] if rows else []
 
 
 def _idle(found: Sequence[DimensionSearch]) -> list[str]:
@@ -277,7 +293,8 @@ def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) 
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [curves.CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
-            drawn[row_label(one, found)] = curves.Curve(row_label(one, found), tuple(line), method=_method(one.cell))
+            if line:
+                drawn[row_label(one, found)] = curves.Curve(row_label(one, found), tuple(line), method=_method(one.cell))
             beside = row_label(one, found).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):

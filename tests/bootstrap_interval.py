@@ -1,0 +1,26 @@
+"""A difference of scores with its 95 % interval, as a table has it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lora_repro.metrics.bootstrap import paired_draws
+from lora_repro.report import statistics
+
+
+class Interval(NamedTuple):
+    """n_resamples: those in which both scores are defined."""
+
+    difference: float
+    low: float
+    high: float
+    n_inputs: int
+    n_resamples: int
+
+
+def paired_bootstrap(*given: Any, **more: Any) -> Interval:
+    found = paired_draws(*given, **more)
+    defined = int(np.count_nonzero(~np.isnan(found.resamples)))
+    return Interval(found.difference, *statistics.interval(found.resamples), found.inputs, defined)

@@ -1,0 +1,28 @@
+"""What a caption says of the data: each task's source, and how much of it the runs draw."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from lora_repro.report import captions
+
+
+def record(caption: str, n_train: int | None, n_test: int | None = None) -> dict[str, Any]:
+    return {"where": {"data": {"caption": caption}}, "asked": {"data": {"n_train": n_train, "n_test": n_test}}}
+
+
+def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) -> None:
+    monkeypatch.setattr(captions, "task_label", lambda cell: cell.label)
+    cells: Any = [SimpleNamespace(label=name) for name in ("RTE", "SST-2", "WikiSQL")]
+    shown = [record("RTE (GLUE)", None), record("SST-2 (GLUE)", 6000), record("WikiSQL (its files)", 512, 250)]
+    assert captions.data_of_tasks(cells, shown) == (
+        "Data: RTE (GLUE); SST-2 (GLUE; drawn: 6,000 training rows); "
+        "WikiSQL (its files; drawn: 512 training rows, 250 test inputs)"
+    )
+    assert captions.data_of_tasks(cells[:1], shown[:1]) == "Data: RTE: GLUE"
+
+
+def test_an_axis_of_training_rows_is_a_range_and_a_run_without_test_inputs_draws_none() -> None:
+    assert captions.drawn([record("x", n) for n in (400, 100, 1600)]) == "; drawn: 100-1,600 training rows"
+    assert captions.drawn([record("x", None, 0)]) == ""
