@@ -5,7 +5,7 @@ An experiment asks for it beside the axis; only the values of the axis may be tr
     bisect: {axis: row.d, references: [full], share: 0.9}
 
 - For each row, task and backbone it runs both ends, then the middle of the values between the largest that fell short and the
-  smallest that was enough, until these are neighbours.
+  smallest that was enough, until these are neighbours. If they are by other runs, the ends are not needed.
 - A value is enough if the mean score of all its seeds is at least `share` of the first reference's mean score on the same
   backbone with pre-trained weights. A twin with random weights is held to the same line. It is searched after the same training
   of all its values, and not at all if that falls short: then no part of them is enough.
@@ -97,13 +97,12 @@ class Search:
         if self.twin and not self.possible(records):
             return None
         known = list(self.values)
-        for end in (known[0], known[-1]):
-            if any(records[cell.folder] is None for cell in self.values[end]):
-                return end
         low, high = self.bracket(records)
-        if low is None or high is None:
-            return None
-        between = [value for value in known if low < value < high]
+        between = [value for value in known if low is not None and high is not None and low < value < high]
+        if low is None or high is None or between:
+            for end in (known[0], known[-1]):
+                if any(records[cell.folder] is None for cell in self.values[end]):
+                    return end
         return between[len(between) // 2] if between else None
 
 
