@@ -194,7 +194,8 @@ def measure(
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                code = attempts_so_far(settings, ranks, trained.code if trained else None)
+                precision = resolve_precision(settings.precision, ranks.device)
+                code = provenance.attempt(ranks.device, precision, trained.code if trained else None)
                 answers = replace(ask(test, subset(splits.train, data.shots, config.seed)), code=code)
                 resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
@@ -303,14 +304,9 @@ def judge(status: str, outputs: Sequence[str]) -> str:
     return status
 
 
-def attempts_so_far(settings: TrainConfig, ranks: Ranks, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Code and machine of this attempt, joined with those `before` it."""
-    return provenance.joined(before, provenance.attempt(ranks.device, resolve_precision(settings.precision, ranks.device)))
-
-
 def place(settings: TrainConfig, ranks: Ranks, before: dict[str, Any] | None) -> dict[str, Any]:
     """Code, machine and precision of a run, and how its batches were split, if they were: dropout masks then differ."""
-    found = provenance.where(attempts_so_far(settings, ranks, before))
+    found = provenance.where(provenance.attempt(ranks.device, resolve_precision(settings.precision, ranks.device), before))
     if ranks.size > 1:
         found["processes"] = ranks.size
     if settings.micro_batch_size:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bootstrap_interval import paired_bootstrap
 
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import UserError
-from lora_repro.metrics import bootstrap
 from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.embedded import inference
@@ -140,7 +140,7 @@ def test_an_answer_is_the_word_and_nothing_else() -> None:
     assert scores.values == {"accuracy": 0.5}
     assert [row["correct"] for row in scores.per_input] == [1, 1, 0, 0]
     right = task().score(["True", "Neither", "False", "True"], test)
-    assert bootstrap.paired_bootstrap(scores.per_input, right.per_input, metric="accuracy").difference == -0.5
+    assert paired_bootstrap(scores.per_input, right.per_input, metric="accuracy").difference == -0.5
     assert task().quality(["TRUE", "maybe"], ["True", "False"]) == 0.5
     refused(lambda: task().score(["True"], [Example("k", "x", "True")]), "no label")
     refused(lambda: task().score(["True"], test))

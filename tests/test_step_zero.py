@@ -31,7 +31,7 @@ def test_lora_starts_at_the_backbone_exactly_and_both_kinds_of_prefix_take_posit
     asked = [*SMOKE, "row/e2e=lora,prelayer_key_value,prompt_tuning,human", "--to", str(tmp_path)]
     assert step_zero.main(asked) == 0
     found = shown(tmp_path)
-    assert found["LoRA"][1:] == ["0", "0", "+0.0000", "0.0000", "2,048"]
+    assert found["LoRA"][1:] == ["0", "0", "0.0000", "0.0000", "2,048"]
     prompt, keys = found["Prompt tuning"], found["PreLayer (key/value)"]
     assert 0 < float(prompt[1]) <= float(prompt[2]) and float(prompt[4]) > 0
     assert (prompt[5], keys[5]) == ("2,045", "2,046")

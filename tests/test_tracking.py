@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD = {
     "status": "finished",
     "measured": {"scores": {"bleu": 0.5, "nist": None}, "parameters": {"method": 8}, "steps": 2, "dev_losses": [[1, 2.0]]},
-    "where": {"git_sha": "abc", "dirty": False, "device": "cpu", "precision": "fp32", "backbone": {"label": "X", "sha256": ""}},
+    "where": {"git_sha": "abc", "dirty": False, "device": "cpu", "precision": "fp32", "backbone": {"sha256": "00"}},
 }
 PREDICTIONS = [{"key": "k", "output": "o", "words": 1}]
 
@@ -92,7 +92,7 @@ def test_a_mirror_hears_everything_in_order_from_a_thread_of_its_own(tmp_path: P
 
 
 def test_texts_of_the_data_stay_here() -> None:
-    human = {**RECORD, "where": {"backbone": {"label": "none", "sha256": ""}}}
+    human = {**RECORD, "where": {"backbone": {"sha256": ""}}}
     assert Ending.of(human, PREDICTIONS).predictions == []
 
 

@@ -11,9 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from bootstrap_interval import paired_bootstrap
 from conftest import refused
 
-from lora_repro.metrics import bootstrap, sql
+from lora_repro.metrics import sql
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.wikisql import embedded as wikisql_embedded
@@ -140,7 +141,7 @@ def test_the_task_s_scores_and_what_a_bootstrap_makes_of_them() -> None:
     assert 0.6 < scores.values["execution_accuracy"] < 0.8
     assert sum(int(str(row["readable"])) for row in scores.per_input) == 40
     for metric, value in scores.values.items():
-        compared = bootstrap.paired_bootstrap(scores.per_input, task.score(outputs, test).per_input, metric=metric)
+        compared = paired_bootstrap(scores.per_input, task.score(outputs, test).per_input, metric=metric)
         assert compared.difference == pytest.approx(value - 1)
 
 

@@ -71,9 +71,9 @@ def machine(device: torch.device, autocast: torch.dtype | None) -> dict[str, str
     return {"device": device_name(device), "kernels": kernels(device), "precision": precision(device, autocast)}
 
 
-def attempt(device: torch.device, autocast: torch.dtype | None) -> dict[str, Any]:
-    """Code and machine of this attempt at a run."""
-    return {**code(), **machine(device, autocast)}
+def attempt(device: torch.device, autocast: torch.dtype | None, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Code and machine of this attempt at a run, `joined` with those of the attempts `before` it."""
+    return joined(before, {**code(), **machine(device, autocast)})
 
 
 def versions() -> dict[str, str]:

@@ -46,7 +46,7 @@ def drawn(records: Sequence[Record]) -> str:
     """How many rows runs of one task draw from its data, as the end of a caption; empty where they take all."""
     told = []
     for key, what in (("n_train", "training rows"), ("n_test", "test inputs")):
-        counts = sorted({int(count) for record in records if (count := record["asked"].get("data", {}).get(key))})
+        counts = sorted({int(count) for record in records if (count := record.get("asked", {}).get("data", {}).get(key))})
         told += [f"{'-'.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {what}"] if counts else []
     return f"; drawn: {', '.join(told)}" if told else ""
 

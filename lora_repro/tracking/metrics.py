@@ -42,7 +42,7 @@ class Ending:
         """
         where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
         numbers = dict(flat({**record["measured"], "where": where}))
-        private = record["where"]["backbone"]["label"] == "none" or record["where"].get("data", {}).get("outputs_private")
+        private = not record["where"]["backbone"]["sha256"] or record["where"].get("data", {}).get("outputs_private")
         shown = [] if private else predictions
         return cls(record["status"], numbers, shown, tuple(record["measured"].get("started_from", ())))
 
