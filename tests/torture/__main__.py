@@ -215,7 +215,7 @@ def main(arguments: list[str]) -> int:
     began, most = time.monotonic(), 150.0 if given.quick else 60.0 * given.minutes
     counts: dict[str, Any] = {}
     failures: list[str] = []
-    where = provenance.where(torch.device("cpu"), None)
+    where = provenance.where(provenance.attempt(torch.device("cpu"), None))
     with tempfile.TemporaryDirectory() as folder:
         bench = Faults(given.seed, Path(folder))
         kinds = [kind for kind in trials(bench, given.quick) if given.only in kind[0]]
