@@ -80,6 +80,14 @@ class Cell:
         """Whether it trains at a first guess: its learning rate is neither given nor searched."""
         return bool(self.guess) and self.search is None
 
+    @property
+    def rate_doubt(self) -> str:
+        """Why no verdict rests on this cell's learning rate; empty if one may."""
+        if self.unsearched:
+            return "rate not searched"
+        tried = rates.stopped(search["searches"][-1]) if (search := self.search) else 0
+        return f"its search stopped at chance after {tried} rates" if tried else ""
+
     def titled(self, axes: Iterable[str]) -> str:
         """The row and its values on the swept `axes`: `lora_q row.rank=4`. `axes`: those to show (`varying_axes`)."""
         told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]

@@ -94,6 +94,11 @@ class Run:
     def finished(self) -> bool:
         return bool(self.record["status"] == FINISHED)
 
+    @property
+    def trained(self) -> bool:
+        """Whether it went through its training: a collapsed run did, a diverged one did not."""
+        return bool(self.record["status"] != "diverged")
+
 
 def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
     """The cells that have a record in `store`, in their order; a run at two places of the axes is listed at both."""

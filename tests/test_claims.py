@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -309,6 +309,16 @@ def test_a_verdict_takes_two_hundred_inputs_searched_rates_and_the_claim_s_own_n
     evidence._cells["t"] = [Guess(**vars(cell)) if cell.row.name == "b" else cell for cell in evidence._cells["t"]]
     (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
     assert reading.verdict == INCONCLUSIVE and "B on X: rate not searched" in reading.notes
+    evidence._cells["t"] = [Stopped(**vars(cell)) if cell.row.name == "b" else cell for cell in evidence._cells["t"]]
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
+    assert reading.verdict == INCONCLUSIVE and "B on X: its search stopped at chance after 1 rates" in reading.notes
+
+
+class Stopped(Cell):
+    """A cell whose search found no rate above chance and did not look any further."""
+
+    unsearched = False  # type: ignore[assignment]
+    search: ClassVar = {"searches": [{"learnt": False, "trials": [{"lr": 1e-3}]}]}  # type: ignore[misc]
 
 
 class Guess(Cell):
@@ -569,6 +579,8 @@ def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -
     evidence.store.records["a-7-None-1"]["measured"]["peak_memory_mb"] = 300  # one large run of 180, outside the middle 95 %
     (one,) = cost.read(evidence)
     assert one.high == 0.5 and one.verdict == INCONCLUSIVE
+    lost = {("a", "x", None, 0): "collapsed", ("b", "x", None, 1): "diverged"}  # what collapsed was trained
+    assert cost.read(evidence_of(tmp_path / "lost", right | lost))[0].n == 2
     evidence = evidence_of(tmp_path / "light", right, peak=0.5)
     for key, value in {"batching": "packed", "device": "another"}.items():
         evidence.store.records["a-x-None-1"]["where"][key] = value
@@ -714,6 +726,10 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     assert (reading.n, reading.verdict) == (n, verdict) and "mini/trials/a-x.json" in reading.sources
     assert reading.value == pytest.approx(1e3 * math.prod(chosen[:n]) ** (1 / n))
     assert RateQuotient([["t/a", "t/c"]], floor=5).read(evidence) == []  # never searched
+    searches["b-x"]["learnt"] = False
+    (fewer,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
+    assert fewer.n == n - 1 and "left out, no rate of a search above chance: t/a / t/b on X" in fewer.notes
+    del searches["b-x"]["learnt"]
     larger = [replace(cell, asked={**cell.asked, "backbone": {"name": "large"}}) for cell in cells]
     evidence._cells["t"] = [*cells, *larger]  # with the same rates: as many settings more, none in another's place
     (both,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
@@ -835,6 +851,10 @@ def test_norms_are_the_last_step_s_at_the_rank_of_the_run(tmp_path: Path) -> Non
     assert over.value == pytest.approx(2) and over.verdict == REPLICATED and over.n == 4
     each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
     assert [(r.value, r.verdict) for r in each] == [(3, INCONCLUSIVE)] * 2  # on the threshold
+    for run in evidence.probed("delta_w"):  # a draw of more directions scatters less, and stands for fewer
+        run.arrays["value.weight_random_32"] = np.array([2.0, 2.0], np.float32)
+    each = NormRatio(["value"], "inside", "weight_random", floor=3).read(evidence)
+    assert [r.value for r in each] == [2, 1]  # 1 over 2 · 8/32 and 2 · 16/32
     (weight,) = WithWeight(["query"], 0.1, 4, ceiling=0.3).read(evidence)
     assert weight.value == pytest.approx(0.15 - 6 / 64) and weight.verdict == REPLICATED
 

@@ -170,6 +170,9 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(evidence_of("glue", runs, tmp_path))
     assert (reading.value, reading.n, reading.verdict) == (pytest.approx(4.0), 3, REPLICATED)
     assert reading.notes[0] == "6 runs"
+    failed = evidence_of("glue", runs, tmp_path)
+    failed.store.records["lora1"]["status"], failed.store.records["full1"]["status"] = "collapsed", "diverged"
+    assert EpochChoice(["glue/full", "glue/lora"]).read(failed)[0].notes[0] == "5 runs"  # a collapsed run was trained
     guessed = evidence_of("glue", runs, tmp_path, unsearched=True)
     (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(guessed)
     assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)

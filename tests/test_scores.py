@@ -399,6 +399,8 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     ]
     found |= {rates.setting_signature(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
     assert rate_notes.remarks([full, lora]) == []
+    found[rates.setting_signature(full.asked)]["learnt"] = False
+    assert rate_notes.remarks([full, lora]) == [f"{rate_notes.CHANCE}: Full fine-tuning."]
 
 
 def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.MonkeyPatch) -> None:

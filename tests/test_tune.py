@@ -25,6 +25,8 @@ from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 
+ROOT = Path(__file__).resolve().parents[1]
+
 ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
 
@@ -117,6 +119,54 @@ def test_trials_at_chance_bracket_nothing_and_show_no_side(
     assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))
     assert rates_tried == tried and made["edge"] == edge
     assert made["chosen"] == (learns or lucky)
+    published = rates.load_trials("mini", search.name)
+    assert published and {one.get("learnt", True) for one in (made, published)} == {learns is not None}
+    assert rates.stopped(made) == 0 and search.ended()  # it did what the rule asks
+
+
+def test_a_published_search_that_stopped_at_chance_goes_on_from_its_trials(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+        tried.append(config.train.lr)
+        scores = {"dev_scores": [(4, 0.7 if config.train.lr == 0.018 else 0.5)], "code": {"dirty": False}}
+        return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "train_trial", trained_at)
+    asked = "experiment=glue row/glue=lora profile=mini task=entailment".split()
+    ((first, made),) = tune.tune([*asked, "tune.most=3", f"paths.runs={elsewhere / 'runs'}"])
+    assert rates.stopped(made) == len(tried) == 3 and first.cell.rate_doubt.endswith("after 3 rates")
+    ((_, whole),) = tune.tune([*asked, f"paths.runs={elsewhere / 'lost'}"])  # a machine without those trials' folders
+    assert tried == [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 0.054] and whole["chosen"] == 0.018
+    published = rates.load_trials("mini", first.name)
+    assert published and published["searches"] == [whole] and len(whole["trials"]) == 6 and "learnt" not in published
+    assert first.ended() and not first.cell.rate_doubt
+
+
+def test_published_searches_say_whether_any_rate_learnt() -> None:
+    """Those of before 2026-11-30 were marked afterwards; at `mini` the data can be made again."""
+    chances: dict[str, float] = {}
+    marked = 0
+    for path in sorted((ROOT / "results/mini/trials").glob("*.json")):
+        head = json.loads(path.read_text(encoding="utf-8"))
+        for one in head["searches"]:
+            if one["by"] != "score":
+                assert "learnt" not in one
+                continue
+            if (task := head["task"]) not in chances:
+                table, row = ("fusion", "adapter_p") if task == "mixture" else ("glue", "lora")
+                asked = [f"experiment={table}", f"row/{table}={row}", "profile=mini", f"task={task}"]
+                chances[task] = tune.chance_of(compose(asked))
+            keys: dict[float, list[float]] = {}
+            for trial_ in one["trials"]:
+                keys.setdefault(trial_["lr"], []).append(grid.ranking_key(trial_, "score")[0])
+            best = min(sum(found) / len(found) for found in keys.values())
+            assert one.get("learnt", True) == (best < chances[task]), path.name
+            marked += best >= chances[task]
+        assert head.get("learnt", True) == head["searches"][-1].get("learnt", True)
+    assert marked and len(chances) > 2
 
 
 def test_chance_is_none_of_a_loss_and_none_of_a_correlation(elsewhere: Path) -> None:

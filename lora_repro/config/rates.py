@@ -18,6 +18,7 @@ from lora_repro.records import record
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
+MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
 
 
@@ -49,6 +50,15 @@ def chosen_rate(asked: dict[str, Any], first: float) -> float:
     """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `load_trials` does."""
     trials = load_trials(str(asked["profile_name"]), setting_signature(asked))
     return float(trials["chosen"] if trials else first)
+
+
+def stopped(search: dict[str, Any]) -> int:
+    """After how many rates one search of a setting stopped at chance, as none may (`sweep.tune`) since 2026-11-28; else 0.
+
+    A search in which no rate rose above chance has `learnt: false`; if it tried `MOST` rates, it did what the rule asks.
+    """
+    tried = len({one["lr"] for one in search["trials"]})
+    return 0 if search.get("learnt", True) or tried >= MOST else tried
 
 
 def first_guess(config: DictConfig) -> float | None:

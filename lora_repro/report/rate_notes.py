@@ -9,12 +9,14 @@ from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.report.columns import place_label
 
+CHANCE = "No learning rate tried rose above a constant prediction's score on held-out rows, so the one chosen is best by noise"
+
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
     """The footnotes on the learning rates of the cells shown, apart from prescribed rates.
 
-    They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, and whose rate was searched on
-    shorter trainings; then what each length chose where there were several.
+    They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, whose rates all stayed at
+    chance, and whose rate was searched on shorter trainings; then what each length chose where there were several.
     """
     by_setting = {rates.setting_signature(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
@@ -22,6 +24,7 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     lists = [
         ("Learning rate not searched but a first guess", [cell for cell in shown if cell.unsearched]),
         ("The best learning rate lies at an edge of those tried", [cell for cell, search in found if search["edge"]]),
+        (CHANCE, [cell for cell, search in found if not search.get("learnt", True)]),
         ("Learning rate searched on shorter training runs", [cell for cell, search in found if search["length"] < 1]),
     ]
     said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]

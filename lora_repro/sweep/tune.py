@@ -19,10 +19,11 @@ One rule for every method and task:
                first seed, which are made if they are missing
 
 Each search is saved with its trials as results/<profile>/trials/<setting>.json, where later runs read the rate
-(`lora_repro.config.rates`). A stopped search resumes from its trials; several processes can share the work of one command, and
-of one search. A setting may be searched at several lengths, to see whether shorter trials choose the same rate; runs use the
-longest search, of equally long ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in
-lockstep over one frozen backbone: on a GPU in little more than the time of one, on a CPU no faster.
+(`lora_repro.config.rates`). A stopped search resumes from its trials, a published one that stopped at chance (its best score no
+higher than above) goes on from them; several processes can share the work of one command, and of one search. A setting may be
+searched at several lengths, to see whether shorter trials choose the same rate; runs use the longest search, of equally long
+ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one frozen
+backbone: on a GPU in little more than the time of one, on a CPU no faster.
 """
 
 from __future__ import annotations
@@ -108,7 +109,19 @@ class Search:
         return chance_of(trial_config(OmegaConf.merge(self.config, {"starts": None}), self.first)[0])  # type: ignore[arg-type]
 
     def ended(self) -> bool:
-        return any(found["length"] == self.length and found.get("seeds", 1) >= self.seeds for found in self.published())
+        """Whether it is published, with as many seeds at least, and did not stop at chance."""
+        found = [one for one in self.published() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
+        return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in found)
+
+    def begun(self) -> dict[int, list[Trial]]:
+        """The published trials of this search, by place, if it stopped at chance: it goes on from them."""
+        places = {self.rate(place): place for place in range(-rates.MOST, rates.MOST + 1)}
+        found: dict[int, list[Trial]] = {}
+        for search in self.published():
+            if (search["length"], search.get("seeds", 1)) == (self.length, self.seeds) and rates.stopped(search):
+                for one in search["trials"]:
+                    found.setdefault(places[one["lr"]], []).append(one)
+        return found
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
         """`trial`, run once more if it is not of one commit: `search` made it, or it was resumed under another one."""
@@ -137,8 +150,8 @@ class Search:
         Raises UserError, and Busy if another process is running a trial or has published them meanwhile.
         """
         by = str(self.config.train.select_by)
-        done: dict[int, tuple[float, float]] = {}
-        trials: dict[int, list[Trial]] = {}
+        trials = self.begun()
+        done = {place: mean_ranking_key(found, by) for place, found in trials.items()}
         config = resolve_starts(self.config, self.cell.overrides)
         if config.tune.packed:
             run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
@@ -155,6 +168,7 @@ class Search:
             "by": by,
             "chosen": self.rate(best_place(done)),
             "edge": edge(done),
+            **({"learnt": False} if done[best_place(done)][0] >= self.chance < math.inf else {}),
             "trials": [one for place in sorted(trials) for one in trials[place]],
         }
         with record.lock(Path(config.paths.runs) / self.profile / "trials" / f"search-{self.name}"):
@@ -165,10 +179,13 @@ class Search:
 
     def publish(self, found: Mapping[str, Any]) -> None:
         """Write the search beside those of other lengths or numbers of seeds, and its checksum."""
-        searches = sorted([*self.published(), found], key=lambda one: (one["length"], one.get("seeds", 1)))
+        def kind(one: Mapping[str, Any]) -> tuple[float, int]:
+            return one["length"], one.get("seeds", 1)
+
+        searches = sorted([*(one for one in self.published() if kind(one) != kind(found)), found], key=kind)
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
-        longest = {key: searches[-1][key] for key in ("chosen", "edge", "length")}
+        longest = {key: searches[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in searches[-1]}
         path = rates.trials_path(self.profile, self.name)
         write_json(path, {**head, **longest, "searches": searches})
         manifest.record_files(rates.RESULTS, [path])

@@ -220,13 +220,14 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
 
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:
-    """What keeps these cells from a verdict: too few test inputs, or a learning rate that was not searched."""
+    """What keeps these cells from a verdict: too few test inputs, or a learning rate in doubt."""
     found = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if has_answers(place.runs[seed])), None) or ()
         if len(keys) < INPUTS:
             found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
-        found += [f"{place.label} on {task_label(place.cell)}: rate not searched" for place in cells if place.cell.unsearched]
+        doubts = [(f"{place.label} on {task_label(place.cell)}", place.cell.rate_doubt) for place in cells]
+        found += [f"{name}: {doubt}" for name, doubt in doubts if doubt]
     return found
 
 

@@ -22,7 +22,7 @@ AT = dict(zip(BATCHES, ("all batch sizes", "smallest batch", "smallest batch −
 
 
 class TrainingMemory(ClaimTest):
-    """Ratio of one row's peak memory to another's, for each task and seed of `tables` that both finished on the same device.
+    """Ratio of one row's peak memory to another's, for each task and seed of `tables` that both trained on the same device.
 
     The peak includes the interpreter and what earlier runs in the same process left.
     """
@@ -53,7 +53,7 @@ class TrainingMemory(ClaimTest):
                 pair = [side[seed].record for side in sides]
                 how = {(str(run["where"]["device"]), run["where"].get("batching", "padded")) for run in pair}
                 same = len(how) == 1  # a packed step takes less than a padded one, whatever the method
-                if same and all(side[seed].finished for side in sides):
+                if same and all(side[seed].trained for side in sides):
                     quotients.append(pair[0]["measured"]["peak_memory_mb"] / pair[1]["measured"]["peak_memory_mb"])
                     seeds.add(seed)
                     records += pair

@@ -164,9 +164,9 @@ def _judged(
         return Reading(verdict=INCONCLUSIVE, notes=("one seed reaches the threshold at no d that was run",), **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
-    guesses = tuple(f"{label}: rate not searched" for label in dict.fromkeys(cell.row.label for cell in ran if cell.unsearched))
-    verdict = INCONCLUSIVE if guesses else judge(region, low, high, len(values), values)
-    facts = {**facts, "notes": (*notes, *guesses)}
+    doubts = tuple(dict.fromkeys(f"{cell.row.label}: {doubt}" for cell in ran if (doubt := cell.rate_doubt)))
+    verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values), values)
+    facts = {**facts, "notes": (*notes, *doubts)}
     value = statistics.median(values)
     digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)

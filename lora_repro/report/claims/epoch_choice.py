@@ -30,8 +30,8 @@ def inflation(looks: Sequence[Look]) -> float:
 
 
 def half_scores(run: Run) -> list[Look]:
-    """The evaluations in which both halves have a score; none for a run that did not finish or whose older record lacks them."""
-    found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.finished else ()
+    """The evaluations in which both halves have a score; none for a run that diverged or whose older record lacks them."""
+    found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.trained else ()
     return [(float(even), float(odd)) for _, even, odd in found if even is not None and odd is not None]
 
 
@@ -65,8 +65,8 @@ class EpochChoice(ClaimTest):
                             by_seed.setdefault(seed, []).append(100 * inflation(looks))
                             runs.append(run)
                             tasks[task] = len(looks)
-                            if run.cell.unsearched:
-                                wanting[f"{run.cell.row.label} on {task}: rate not searched"] = None
+                            if doubt := run.cell.rate_doubt:
+                                wanting[f"{run.cell.row.label} on {task}: {doubt}"] = None
         if not runs:
             return []
         values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]

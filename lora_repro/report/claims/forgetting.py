@@ -58,7 +58,7 @@ class ForgetsLess(ClaimTest):
         found = []
         for here in places:
             sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]
-            wanting = [f"{side[0].row.label}: rate not searched" for side in sides if side[0].unsearched]
+            wanting = [f"{side[0].row.label}: {side[0].rate_doubt}" for side in sides if side[0].rate_doubt]
             runs = [evidence.runs(side) for side in sides]
             names = " − ".join(side[0].row.label for side in sides)
             task = task_label(here[0])

@@ -21,8 +21,9 @@ from lora_repro.results import backbone_name, grouped
 class RateQuotient(ClaimTest):
     """Best rate of a over that of b, for each comparison [a, b] on each task of its table, from searches on a grid of factor 3.
 
-    A setting counts only if both searches are bracketed, that is, the best trial has a worse one on either side. The value is
-    the geometric mean over the n settings; its interval is Student's over their logarithms.
+    A setting counts only if both searches are bracketed, that is, the best trial has a worse one on either side, and both best
+    trials learnt something: among rates at chance noise alone chooses. The value is the geometric mean over the n settings; its
+    interval is Student's over their logarithms.
     """
 
     def __init__(self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None) -> None:
@@ -37,25 +38,31 @@ class RateQuotient(ClaimTest):
     @property
     def rule(self) -> str:
         names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
-        mean = f"the 95 % interval of the geometric mean over at least {LEAST} settings with both searches bracketed"
+        settings = f"at least {LEAST} settings with both searches bracketed and above chance"
+        mean = f"the 95 % interval of the geometric mean over {settings}"
         return f"quotient of the best searched rates, {names}, on each task: {mean} lies {self.region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         quotients: list[tuple[str, float]] = []
+        left_out: list[str] = []
         sources: list[str] = []
         for operands in self.comparisons:
             for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
                 for a, b in expanded(operands, sizes_of(mine)):
                     found = [_search(mine, operand) for operand in (a, b)]
-                    bracketed = [float(one["chosen"]) for _, one in found if one and not one["edge"]]
-                    if len(bracketed) == 2:
-                        quotients.append((f"{a.name} / {b.name} on {task_label(mine[0])}", bracketed[0] / bracketed[1]))
+                    bracketed = [one for _, one in found if one and not one["edge"]]
+                    name = f"{a.name} / {b.name} on {task_label(mine[0])}"
+                    if len(bracketed) == 2 and not all(one.get("learnt", True) for one in bracketed):
+                        left_out.append(f"left out, no rate of a search above chance: {name}")
+                    elif len(bracketed) == 2:
+                        chosen = [float(one["chosen"]) for one in bracketed]
+                        quotients.append((name, chosen[0] / chosen[1]))
                         sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in found]
         if not quotients:
             return []
         n = len(quotients)
         value, low, high = map(math.exp, student([math.log(quotient) for _, quotient in quotients]))
-        notes = tuple(f"{name}: {quotient:.3g}" for name, quotient in quotients)
+        notes = (*(f"{name}: {quotient:.3g}" for name, quotient in quotients), *left_out)
         return [Reading("best rate / best rate (n: settings)", "ratio", judge(self.region, low, high, n), value, low, high, n,
                         notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip
 

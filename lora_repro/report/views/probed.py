@@ -18,10 +18,10 @@ from lora_repro.results import Run, Store, runs
 
 
 def probed_runs(found: Sequence[Run]) -> list[ProbedRun]:
-    """The finished runs that left arrays, each once, sorted by row, rank and seed."""
+    """The trained runs that left arrays, each once, sorted by row, rank and seed."""
     made: dict[str, ProbedRun] = {}
     for run in found:
-        if not run.finished or not run.updates.is_file():
+        if not run.trained or not run.updates.is_file():
             continue
         method = run.cell.asked["method"]
         rank = method.get("rank")
