@@ -55,6 +55,7 @@ VERBS = {
     "export": "lora_repro.exchange.export",
     "subspace": "lora_repro.analysis.subspace",
     "step-zero": "lora_repro.analysis.step_zero",
+    "digits": "lora_repro.analysis.digits",
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",

@@ -136,7 +136,7 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
     """
     folders = []
     starts = starts_of(config, overrides)
-    build(config.method).check_starts(len(starts))
+    build(config.method).check_starts(len(starts), [str(start.task.name) for start, _ in starts])
     for start, own in starts:
         task = str(start.task.name)
         found = awaited(start, own, task)

@@ -341,6 +341,29 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
 
 
+def test_a_seed_whose_threshold_takes_no_learning_has_no_d90(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean's threshold is 79.2, seed 0's 72: a constant prediction of 75 reaches the latter."""
+    scores: dict[str, Any] = {"full": lambda d, seed: (0.80, 0.92, 0.92)[seed], "did": lambda d, seed: 0.9 if d >= 300 else 0.4}
+    kept = store(scores | {"full_untrained": 0.6, "did_untrained": steep(5000)}, range(3))
+    for found in kept.records.values():
+        found["measured"]["one_answer_scores"] = {"accuracy": 0.75}
+    one = next(one for one in find_searches(declared(range(3)), kept) if one.cell.row.name == "did")
+    assert not one.idle and one.idle_seeds == [0] and one.by_seed[0] == (None, None) and one.by_seed[1] == (256, 512)
+    ask = ReportRequest("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = declared(range(3))
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    assert shown.tables[0].rows[0][6] == "—, 512, 512"
+    assert shown.tables[1].rows[-2][5] == "6.0 ± 3.5"
+    first = next(cell for cell in declared(range(3)) if cell.row.name == "full")
+    del kept.records[first.signature]["measured"]["train_scored"]
+    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    assert shown.tables[1].rows[-2][5:7] == ("4.0 ± 0.0 (2)", "3")  # of so many runs that scored their training rows
+    assert any("reaches that seed's line" in note for note in shown.tables[0].footnotes)
+    said = "a constant prediction already reaches the threshold of seed 0"
+    reading = quotient(kept, monkeypatch, over="")
+    assert (reading.verdict, reading.notes) == ("inconclusive", (said,))
+
+
 def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
     """The records of a table are of all its tasks: MRPC's share of the larger class is no floor of RTE's."""
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}

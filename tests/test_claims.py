@@ -744,9 +744,9 @@ def test_the_ledger_has_a_second_table_for_what_came_after(tmp_path: Path) -> No
     entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], later[0])]
     text = ledger.markdown(ledger.Ledger({"mini": "x"}, entries))
     first, second = text.split("**After the paper**")
-    assert f"[{CLAIMS[0].statement}]" in first and "| Claim | Paper | mini |" in first and later[0].statement not in first
+    assert f"[{CLAIMS[0].statement}]" in first and "| Claim | Source | mini |" in first and later[0].statement not in first
     assert second.index("| Claim | Source | mini |") < second.index(f"[{later[0].statement}]")
-    assert f"- Source: {later[0].figure}" in second and f"- Paper: {CLAIMS[0].figure}" in second
+    assert f"- Source: {later[0].figure}" in second and f"- Source: {CLAIMS[0].figure}" in second
 
 
 def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -92,6 +93,32 @@ def test_a_mean_that_the_docs_tell_stands_in_a_published_table() -> None:
     assert len(told) > 10 and not [mean for mean in told if mean not in tables]
 
 
+INTERVAL = re.compile(r"\[([+−]?[\d.,]*\d), ?\s*([+−]?[\d.,]*\d)\]")
+
+
+def intervals(text: str) -> list[tuple[str, ...]]:
+    """(low, high) of every interval in a text, as written but for minus signs and commas between thousands."""
+    return [tuple(end.replace("−", "-").replace(",", "") for end in ends) for ends in INTERVAL.findall(text)]
+
+
+def test_an_interval_that_the_docs_tell_was_published() -> None:
+    """Possibly with more decimals, or for the difference the other way round."""
+    told = intervals((ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    paths = [*ROOT.glob("results/*/tables/*.md"), *ROOT.glob("results/*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    known = {(float(low), float(high)) for text in texts for low, high in intervals(text)}
+    with (ROOT / "results/claims.csv").open(encoding="utf-8", newline="") as lines:  # with more decimals than claims.md
+        known |= {(float(line["low"]), float(line["high"])) for line in csv.DictReader(lines) if line["low"] and line["high"]}
+
+    def published(*ends: str) -> bool:
+        digits = [len(end.partition(".")[2]) for end in ends]
+        mine = [float(end) for end in ends]
+        pairs = [*known, *((-high, -low) for low, high in known)]
+        return any(all(abs(a - b) <= 0.5001 * 10**-d for a, b, d in zip(mine, pair, digits, strict=True)) for pair in pairs)
+
+    assert len(told) > 50 and not [interval for interval in told if not published(*interval)]
+
+
 CLAIMS = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
 
 
@@ -115,9 +142,10 @@ def test_the_readme_tells_the_ledger_s_verdicts_and_the_rubric_s_share() -> None
 
 
 def test_the_changelog_names_what_did_not_replicate() -> None:
-    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
-    for named in re.findall(r"Not replicated at `mini`[^:]*: (.*)", unreleased):
-        own = {claim["id"] for claim in CLAIMS if claim["profiles"]["mini"]["verdict"] == "not replicated"}
+    text = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1].split())
+    for profile in ("mini", "laptop"):
+        (named,) = re.findall(rf"Not replicated at `{profile}`: ([^.]*)\.", text)
+        own = {claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == "not replicated"}
         assert set(re.findall(r"`(\w+)`", named)) == own
 
 

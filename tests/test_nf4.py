@@ -259,6 +259,9 @@ def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path,
     merged = export(run, tmp_path / "merged", "merged", dequantise=True)
     assert "dequantised 8 matrices: the model takes 0.2 MiB instead of 0.1" in capsys.readouterr().out
     export(run, tmp_path / "peft")
+    cards = [(tmp_path / form / "README.md").read_text(encoding="utf-8") for form in ("merged", "peft")]
+    said = ("quantising them again would also round the update", "an adapter over the floats computes slightly other logits")
+    assert [[text in card for text in said] for card in cards] == [[True, False], [False, True]]
     found = [logits(open_checkpoint(folder).backbone.model, IDS) for folder in (run, tmp_path / "peft", merged)]
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)

@@ -274,6 +274,7 @@ UNTRAINED = "extraction=[{row/fusion: adapter_p, task: sentiment, train.lr: 1e-3
         (["method=intrinsic_dimension", "method.d=10000000"], 2, "method.d=10,000,000 exceeds the", 0),
         (["method=adapter_fusion", "method.sources=[sentiment]"], 2, "has 0 of them", 0),
         ([*FUSION, UNTRAINED], 2, "adapters of sentiment were never trained", 1),
+        ([*FUSION[:2], "sources=[entailment,sentiment]"], 2, "but starts are runs on sentiment, entailment: name the same", 0),
         (["method=lora", "backbone.quantise=nf4"], 3, "quantise=nf4 needs bitsandbytes: pip install", 0),
     ],
 )

@@ -153,6 +153,29 @@ def test_a_paged_optimizer_makes_the_same_steps_and_resumes_to_the_bit(
     ]  # fmt: skip
 
 
+class Paging(torch.optim.AdamW):
+    """Keeps its state in memory of its own, as bitsandbytes' paged optimizers do on a GPU."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.pages: list[torch.Tensor] = []
+
+    def get_state_buffer(self, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        self.pages.append(torch.zeros_like(parameter, dtype=dtype))
+        return self.pages[-1]
+
+
+def test_what_a_paged_optimizer_restores_is_paged_again() -> None:
+    weight = torch.nn.Parameter(torch.ones(4, 3))
+    first, again = Paging([weight]), Paging([weight])
+    weight.grad = torch.rand(4, 3)
+    first.step()
+    optimizer.restore(again, {"w": weight}, *optimizer.state_of(first, {"w": weight}))
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert any(again.state[weight][key] is page for page in again.pages)
+        assert torch.equal(again.state[weight][key], first.state[weight][key])
+
+
 def test_a_paged_optimizer_without_bitsandbytes_is_one_line_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

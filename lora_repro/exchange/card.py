@@ -56,7 +56,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             snippets.code(asked["backbone"], form, backbone),
             "```",
             "",
-            *snippets.notes(asked, backbone),
+            *snippets.notes(asked, form, backbone),
             "",
             "## Licence",
             "",

@@ -83,13 +83,16 @@ class AdapterFusion(AbstractMethod):
         check_settings(self.bottleneck, self.activation, "zero_up", 1.0)
         require(self.penalty >= 0, f"adapter_fusion penalty must not be negative: {self.penalty}")
 
-    def check_starts(self, n: int) -> None:
+    def check_starts(self, n: int, tasks: Sequence[str] = ()) -> None:
         fits = n == len(self.sources) > 0
         require(
             fits,
             f"adapter_fusion fuses the adapters of other runs: starts=[{{task: rte, method: adapter_p}}, ...] has {n} of them, "
             f"method.sources names {len(self.sources)}",
         )
+        named, given = ", ".join(self.sources), ", ".join(tasks)
+        fits = not tasks or named == given
+        require(fits, f"method.sources names {named}, but starts are runs on {given}: name the same, in order")
 
     def insert(self, backbone: Backbone) -> Trainable:
         require(len(self.sources) > 0, "adapter_fusion needs method.sources, the tasks whose adapters it fuses")

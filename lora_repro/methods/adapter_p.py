@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -46,7 +46,7 @@ class AdapterP(AbstractMethod):
         made = adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
         return Trainable(kept=made.method) if self.frozen else made
 
-    def check_starts(self, n: int) -> None:
+    def check_starts(self, n: int, tasks: Sequence[str] = ()) -> None:
         require(n == 1 or not self.frozen, f"method.frozen=true needs one run to start from, not {n}: starts=[{{task: mixture}}]")
         super().check_starts(n)
 

@@ -190,8 +190,11 @@ class AbstractMethod(abc.ABC):
         """What a reader of the row's label must know about this method on this backbone; usually empty."""
         return ""
 
-    def check_starts(self, n: int) -> None:
-        """Raise UserError unless a run of this method can start from n other runs; 0 starts from the backbone alone."""
+    def check_starts(self, n: int, tasks: Sequence[str] = ()) -> None:
+        """Raise UserError unless a run of this method can start from n other runs; 0 starts from the backbone alone.
+
+        tasks: what these runs were trained on, where it is known.
+        """
         require(n <= 1, f"{self.name} can start from one run, not from {n}: shorten starts")
 
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:

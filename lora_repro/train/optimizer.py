@@ -71,3 +71,8 @@ def restore(
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     state = {index: found[name] for index, name in enumerate(order) if found[name]}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if buffer := getattr(optimizer, "get_state_buffer", None):  # bitsandbytes': what it loads would no longer be paged
+        for parameter, own in optimizer.state.items():
+            for key, value in own.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    own[key] = buffer(parameter, dtype=value.dtype).copy_(value)

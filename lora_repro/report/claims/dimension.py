@@ -21,6 +21,14 @@ KNOWN = ", wherever d90 lies between the values of d that were run"
 IDLE = "a constant prediction already reaches the threshold"
 
 
+def _idle(found: DimensionSearch) -> tuple[str, ...]:
+    """A note if some threshold takes no learning, of all seeds or of one: then no d90 follows."""
+    if found.idle:
+        return (IDLE,)
+    seeds = ", ".join(map(str, found.idle_seeds))
+    return (f"{IDLE} of seed {seeds}",) if seeds else ()
+
+
 class End(NamedTuple):
     """A seed's d90 as `enough`, the smallest value that was enough (infinite if none was), and its bounds: (short, most]."""
 
@@ -81,11 +89,11 @@ class Dimension(ClaimTest):
         }  # fmt: skip
         if not ours or (self.over and not theirs):
             return Reading(verdict=NOT_RUN, **facts)  # type: ignore[arg-type]
-        if ours[0].idle:
-            return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
+        if note := _idle(ours[0]):
+            return Reading(verdict=INCONCLUSIVE, notes=note, **facts)  # type: ignore[arg-type]
         if self.over and theirs[0].search.possible(theirs[0].records) is not True:
-            note = f"{self.over} cannot reach the threshold: full fine-tuning of its weights falls short too, or was not run"
-            return Reading(verdict=INCONCLUSIVE, notes=(note,), **facts)  # type: ignore[arg-type]
+            short = f"{self.over} cannot reach the threshold: full fine-tuning of its weights falls short too, or was not run"
+            return Reading(verdict=INCONCLUSIVE, notes=(short,), **facts)  # type: ignore[arg-type]
         shares = [End(*(100 * end / ours[0].moved for end in one)) for one in ends(ours[0]).values()]
         quotients, notes = _quotients(ours[0], theirs[0]) if self.over else (shares, ())
         return _judged(quotients, self.region, facts, [*ours, *theirs], notes)
@@ -125,8 +133,8 @@ class DimensionBySize(ClaimTest):
             "sources": tuple(evidence.source(name) for name in runs),
             "generated": is_generated([dict(record) for record in runs.values() if record]),
         }  # fmt: skip
-        if small.idle or large.idle:
-            return Reading(verdict=INCONCLUSIVE, notes=(IDLE,), **facts)  # type: ignore[arg-type]
+        if notes := _idle(small) or _idle(large):
+            return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)  # type: ignore[arg-type]
         quotients, notes = _quotients(large, small)
         return _judged(quotients, self.region, facts, [small, large], notes)
 

@@ -113,10 +113,10 @@ def markdown(ledger: Ledger) -> str:
         counts = Counter(outcomes[name].verdict for _, outcomes in ledger.entries).most_common()
         lines.append(f"- `{name}`: {text}. {', '.join(f'{count} {verdict}' for verdict, count in counts)}.")
     later = ["", "**After the paper**: findings of later work on LoRA."]
-    for after, told, number in ((False, [], "Paper"), (True, later, "Source")):
+    for after, told in ((False, []), (True, later)):
         entries = [entry for entry in ledger.entries if entry[0].after == after]
         if entries:
-            title = f"| Claim | {number} | " + " | ".join(profiles) + " |"
+            title = "| Claim | Source | " + " | ".join(profiles) + " |"
             lines += [*told, "", title, "| --- | --- |" + " --- |" * len(profiles)]
         for claim, outcomes in entries:
             cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
@@ -158,7 +158,7 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
     lines = [
         f'<a id="{claim.id}"></a>\n\n## {claim.statement}\n',
         f"- Test: {claim.test.rule}.",
-        f"- {'Source' if claim.after else 'Paper'}: {claim.figure} ({claim.source}).",
+        f"- Source: {claim.figure} ({claim.source}).",
     ]
     if claim.test.anywhere:
         outcomes = {"any profile": next(iter(outcomes.values()))}

@@ -100,18 +100,26 @@ class DimensionSearch:
         return (None, None) if self.idle else self.search.bracket(self.records)
 
     @property
-    def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
-        """seed -> `bracket` of that seed, held to the reference's run of the same seed."""
-        if self.idle:
-            return {}
+    def seeds(self) -> dict[int, DimensionSearch]:
+        """seed -> the search of that seed alone, held to the reference's run of the same seed."""
         made = {}
         for seed in sorted({cell.seed for cell in self.search.reference}):
             values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
             values = {v: cells for v, cells in values.items() if cells}
             if values:
                 own = [cell for cell in self.search.reference if cell.seed == seed]
-                made[seed] = replace(self.search, values=values, reference=own).bracket(self.records)
+                made[seed] = replace(self, search=replace(self.search, values=values, reference=own))
         return made
+
+    @property
+    def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
+        """seed -> `bracket` of that seed; empty if the mean needs none."""
+        return {} if self.idle else {seed: one.bracket() for seed, one in self.seeds.items()}
+
+    @property
+    def idle_seeds(self) -> list[int]:
+        """The seeds whose own threshold the constant prediction reaches."""
+        return [seed for seed, one in self.seeds.items() if one.idle]
 
     @property
     def moved(self) -> int:
@@ -245,18 +253,22 @@ def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # a score of 0 has no shares
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-    return text_of(mean, 1), part, text_of(one.gap(cells), 1), format_count(len(cells)), "; ".join(lost)
+    gap = one.gap(cells)
+    measured = gap.text(1) + (f" ({gap.n})" if 1 < (gap.n or 0) < len(cells) else "") if gap else EMPTY
+    return text_of(mean, 1), part, measured, format_count(len(cells)), "; ".join(lost)
 
 
 def _notes(found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
         "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A collapsed run "
         "(the same answer to 99 of 100 inputs or more) counts with its own score.",
-        "d90 of each seed: against full fine-tuning with the same seed; — where no d that was run is enough.",
+        "d90 of each seed: against full fine-tuning with the same seed; — where no d that was run is enough"
+        + (", or where the most frequent training label reaches that seed's line." if any(map(_part_idle, found)) else "."),
         *_held(found),
         *_unsearched(found),
         *_idle(found),
-        "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap.",
+        "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap; (n): of so many "
+        "runs, where the others did not score their training rows.",
     ]
     if is_generated(records):
         notes.append("The data are generated: compare these values with each other only.")
@@ -274,6 +286,10 @@ def _unsearched(found: Sequence[DimensionSearch]) -> list[str]:
     """The note on twins that were not searched, if there are any."""
     rows = ", ".join(f"{row_label(one, found)} on {task_label(one.cell)}" for one in found if not one.search.values)
     return [f"No d was run where training all values falls short, too: {rows}."] if rows else []
+
+
+def _part_idle(one: DimensionSearch) -> bool:
+    return bool(one.idle_seeds) and not one.idle
 
 
 def _idle(found: Sequence[DimensionSearch]) -> list[str]:
