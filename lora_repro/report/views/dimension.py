@@ -254,7 +254,9 @@ def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
     lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     gap = one.gap(cells)
-    measured = gap.text(1) + (f" ({gap.n})" if 1 < (gap.n or 0) < len(cells) else "") if gap else EMPTY
+    measured = text_of(gap, 1)
+    if gap and isinstance(measured, Number) and 1 < (gap.n or 0) < len(cells):
+        measured = measured.and_more(f" ({gap.n})")
     return text_of(mean, 1), part, measured, format_count(len(cells)), "; ".join(lost)
 
 
