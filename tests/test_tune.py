@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -143,6 +144,17 @@ def test_a_published_search_that_stopped_at_chance_goes_on_from_its_trials(
     published = rates.load_trials("mini", first.name)
     assert published and published["searches"] == [whole] and len(whole["trials"]) == 6 and "learnt" not in published
     assert first.ended() and not first.cell.rate_doubt
+    assert first.config.tune.most == 3 and compose(asked).tune.most == rates.MOST
+
+
+def test_trials_on_another_grid_are_not_gone_on_from(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting is the same whatever its first guess, so a row's new guess meets the old one's search."""
+    (search,) = tune.searches("experiment=glue row/glue=lora profile=mini task=entailment".split())
+    trials = [{"lr": lr, "dev_score": 0.5, "dev_loss": 0.7} for lr in (2e-3, 6.67e-4, 6e-3)]
+    found = {"length": 1.0, "learnt": False, "trials": trials}
+    monkeypatch.setattr(tune.Search, "published", lambda self: [found])
+    assert list(search.begun()) == [0, -1, 1]
+    assert dataclasses.replace(search, first=5e-3).begun() == {}
 
 
 def test_published_searches_say_whether_any_rate_learnt() -> None:

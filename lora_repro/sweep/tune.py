@@ -114,11 +114,16 @@ class Search:
         return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in found)
 
     def begun(self) -> dict[int, list[Trial]]:
-        """The published trials of this search, by place, if it stopped at chance: it goes on from them."""
+        """The published trials of this search, by place, if it stopped at chance: it goes on from them.
+
+        None of them if they lie on another grid, since the row's first guess has changed.
+        """
         places = {self.rate(place): place for place in range(-rates.MOST, rates.MOST + 1)}
         found: dict[int, list[Trial]] = {}
         for search in self.published():
             if (search["length"], search.get("seeds", 1)) == (self.length, self.seeds) and rates.stopped(search):
+                if any(one["lr"] not in places for one in search["trials"]):
+                    return {}
                 for one in search["trials"]:
                     found.setdefault(places[one["lr"]], []).append(one)
         return found
@@ -153,7 +158,7 @@ class Search:
         trials = self.begun()
         done = {place: mean_ranking_key(found, by) for place, found in trials.items()}
         config = resolve_starts(self.config, self.cell.overrides)
-        if config.tune.packed:
+        if config.tune.packed and not done:
             run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most), self.chance)) is not None:
             made = self.trials(config, [first for first in FIRST if first not in done] or [place])
