@@ -21,12 +21,11 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from lora_repro import cli
-from lora_repro.config.paths import ROOT
 from lora_repro.methods._fastfood import Fastfood
 from lora_repro.methods._subspace import Moved, Subspace
 from lora_repro.records import manifest
 from lora_repro.report.statistics import Mean, summarise
-from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, format_count, markdown
+from lora_repro.report.table import EMPTY, REPRODUCE, Table, format_count, save_tables
 from lora_repro.report.terminal import terminal
 
 WIDTHS = (50, 100, 200)
@@ -178,11 +177,6 @@ def main(arguments: Sequence[str]) -> int:
     made = tables(found, len(SEEDS))
     print(terminal(made))
     if given.to:
-        given.to.mkdir(parents=True, exist_ok=True)
-        written = [given.to / "digits.md", given.to / "digits.csv"]
-        for path, text in zip(written, (markdown(made), comma_separated(made)), strict=True):
-            path.write_text(text, encoding="utf-8", newline="\n")
-        written += draw(found, given.to / "digits")
-        if (ROOT / "results") in given.to.resolve().parents:
-            manifest.record_files(ROOT / "results", [path.resolve() for path in written])
+        stem = given.to / "digits"
+        manifest.record_files(given.to.parent, [*save_tables(made, stem), *draw(found, stem)])
     return 0

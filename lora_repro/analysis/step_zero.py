@@ -23,12 +23,11 @@ from lora_repro import cli
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell, cells
 from lora_repro.config.compose import build, profile_of
-from lora_repro.config.paths import ROOT
 from lora_repro.data import batches, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import manifest
-from lora_repro.report.table import EMPTY, REPRODUCE, Table, comma_separated, markdown, signed
+from lora_repro.report.table import EMPTY, REPRODUCE, Table, save_tables, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import backbone_name, declared_cells, grouped
 from lora_repro.stages import adapt, backbone_of, objective_of
@@ -213,10 +212,5 @@ def main(arguments: Sequence[str]) -> int:
     found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), cell.task))]
     print(terminal(found))
     if given.to:
-        given.to.mkdir(parents=True, exist_ok=True)
-        written = [given.to / "step_zero.md", given.to / "step_zero.csv"]
-        for path, text in zip(written, (markdown(found), comma_separated(found)), strict=True):
-            path.write_text(text, encoding="utf-8", newline="\n")
-        if (ROOT / "results") in given.to.resolve().parents:
-            manifest.record_files(ROOT / "results", [path.resolve() for path in written])
+        manifest.record_files(given.to.parent, save_tables(found, given.to / "step_zero"))
     return 0

@@ -25,7 +25,7 @@ from lora_repro.records import manifest
 from lora_repro.records.disk import sha256
 from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
-from lora_repro.report.table import Table, comma_separated, markdown
+from lora_repro.report.table import Table, save_tables
 from lora_repro.report.terminal import terminal
 
 
@@ -192,13 +192,11 @@ def main(arguments: Sequence[str]) -> int:
     if len(found) == 2:
         made.append(overlap_table(found[0], found[1], (names[0], names[1])))
     print(terminal(made))
-    given.to.mkdir(parents=True, exist_ok=True)
-    (given.to / "subspace.md").write_text(markdown(made), encoding="utf-8")
-    (given.to / "subspace.csv").write_text(comma_separated(made), encoding="utf-8")
+    written = save_tables(made, given.to / "subspace")
     said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
     caption = " ".join(f"{'. '.join(facts)}." for facts in said)
     drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, given.to)
     print(*drawn, sep="\n")
     # hashes, for results/authors
-    manifest.record_files(given.to.parent, [given.to / "subspace.md", given.to / "subspace.csv", *drawn])
+    manifest.record_files(given.to.parent, [*written, *drawn])
     return 0

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
 REPRODUCE = "To reproduce: "  # how the fact that holds the command begins
@@ -151,6 +152,15 @@ def comma_separated(tables: Sequence[Table]) -> str:
         plain.writerow(["table", *table.header])
         plain.writerows([table.facts[0], *row] for row in table.rows)
     return out.getvalue()
+
+
+def save_tables(tables: Sequence[Table], stem: Path) -> list[Path]:
+    """Write `stem`.md and .csv, and the folder if it is missing; returns both."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
+    for path, text in zip(written, (markdown(tables), comma_separated(tables)), strict=True):
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return written
 
 
 def _merged(headers: Sequence[Sequence[str]]) -> list[str]:
