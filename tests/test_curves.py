@@ -161,6 +161,11 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
     found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
+    rte, mrpc = (Column(Metric(name, name.upper()), "accuracy", name) for name in ("rte", "mrpc"))
+    part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, notes=("RTE: 1 collapsed",))
+    columns = (rte, mrpc, average)
+    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, (*results[:1], part), (), columns, average, True, "Score"), False)
+    assert found.title == ""  # it was not run on MRPC, and its collapsed run has a score
 
 
 def test_a_layout_that_ends_in_other_last_digits_is_the_same_file(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ class Dimension(ClaimTest):
     the ceiling, and fails if none of it does. The reading is the median over seeds of the smallest value that was enough; its
     interval spans all that the seeds' d90 can be.
 
-    There is no verdict at learning rates that were not searched, nor if full fine-tuning of the twin falls short too: then
-    the training is too short to say anything about directions.
+    There is no verdict at learning rates that were not searched; nor if a constant prediction reaches the threshold of all seeds
+    or of one; nor if full fine-tuning of the twin falls short too: then the training is too short to say anything about
+    directions.
     """
 
     def __init__(

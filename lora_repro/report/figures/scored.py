@@ -30,7 +30,9 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
         lost = [note for note in result.notes if COUNTED.fullmatch(note)]
         label = f"{result.label} ({', '.join(lost)})" if lost else result.label
         if cell is None:
-            absent += [label] if lost else []
+            ran = {scores.compared.key, *result.cells, *result.lost}
+            if lost and all(column.key in ran for column in scores.columns):  # else it lacks an average for want of tasks
+                absent.append(label)
         elif result.method_parameters is not None:
             x = result.method_parameters + (result.head_parameters or 0)
             # Human texts are scored against one reference fewer: an unmarked line would invite a comparison with the methods.
