@@ -30,8 +30,7 @@ class Decoded:
 
     `outputs`: text cut at EOS, then at the first blank line, then stripped. `tokens`: the generated ids, end token included.
     `scores`: sum of log-probabilities / length^penalty. `forward_calls`: model calls. `steps`: positions searched, summed over
-    prompts, which equals the calls of a search of one prompt at a time. `token_forwards`: tokens passed through the model,
-    padding included.
+    prompts, which equals the calls of a search of one prompt at a time.
     """
 
     outputs: list[str]
@@ -39,7 +38,6 @@ class Decoded:
     scores: list[float]
     forward_calls: int
     steps: int
-    token_forwards: int = 0
 
 
 @dataclass
@@ -98,19 +96,17 @@ class BeamSearch:
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))  # similar lengths need least padding
         found: dict[int, _Best] = {}
         ending = Ending(tokenizer, eos)
-        calls = steps = tokens = 0
+        calls = steps = 0
         with torch.inference_mode():
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
                 forward = BeamForward(model, [prompts[i] for i in batch], pad, self.beam, segments)
                 best, searched = self._search(forward, ending, progress or (lambda finished: None))
                 found.update(zip(batch, best, strict=True))
-                calls, steps, tokens = calls + forward.calls, steps + searched, tokens + forward.tokens
+                calls, steps = calls + forward.calls, steps + searched
         ranked = [found[i] for i in range(len(prompts))]
         texts = [ending.text(best.tokens) for best in ranked]
-        return Decoded(
-            texts, [list(b.tokens) for b in ranked], [b.score for b in ranked], calls, steps, tokens
-        )
+        return Decoded(texts, [list(b.tokens) for b in ranked], [b.score for b in ranked], calls, steps)
 
     def _search(
         self, forward: BeamForward, ending: Ending, progress: Callable[[int], None]

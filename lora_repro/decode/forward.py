@@ -27,7 +27,7 @@ class BeamForward:
         self.device = next(model.parameters()).device
         self.lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
         self.mask = self._left_padded([[1] * len(prompt.ids) for prompt in prompts], 0)  # (B, P)
-        self.calls = self.tokens = 0
+        self.calls = 0
         self.cache: Any = None
         self.cache_name = cache_name(model)
 
@@ -37,7 +37,7 @@ class BeamForward:
 
     def _call(self, ids: Tensor, positions: Tensor, **extra: Tensor) -> Tensor:
         """Next-token logits (rows, V) after `ids` (rows, t)."""
-        self.calls, self.tokens = self.calls + 1, self.tokens + ids.numel()
+        self.calls += 1
         inputs = {"input_ids": ids, "position_ids": positions, **extra}
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         out = self.model(**inputs, **{self.cache_name: self.cache}, use_cache=True, logits_to_keep=1)
