@@ -6,7 +6,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends make git && rm 
 WORKDIR /work
 # torch first and from its own index: its build is the machine's. Everything else is installed by its hash.
 RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir 'torch>=2.7,<2.14' --index-url "$TORCH_INDEX"
-# With .git, so that a run's record can name its commit: without one, no run can be published.
+# With .git, so that a run's record can name its commit: without one, no run can be published. Its config, which may hold a
+# password, stays out (.dockerignore).
 COPY . .
 RUN make setup LOCKED=1
 CMD ["make", "help"]
