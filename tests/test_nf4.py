@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.cells import cells
 from lora_repro.config.compose import build, compose, resolved
+from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.export import export
 from lora_repro.exchange.open_checkpoint import open_checkpoint
@@ -238,6 +240,19 @@ def test_what_changes_the_weights_themselves_is_refused_in_a_line(method: Abstra
     with pytest.raises(UserError, match="trains the backbone's own weights, which are quantised here") as told:
         method.apply(backbone("llama"))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("method", [*ADDITIVE, *CHANGING], ids=lambda method: method.name)
+def test_a_plan_refuses_what_its_runs_would_and_counts_the_rest_as_over_floats(method: AbstractMethod) -> None:
+    """Without bitsandbytes, too: a forecast needs no codes."""
+    floats = build(compose(["backbone=random_llama"]).backbone)
+    codes = replace(floats, quantise="nf4")
+    if method in CHANGING:
+        with pytest.raises(UserError, match="the backbone's own weights, which are quantised here"):
+            build_meta_model(codes, method)
+    else:
+        found = build_meta_model(codes, method).outline
+        assert replace(found, quantised=0, bits=32) == replace(build_meta_model(floats, method).outline, bits=32)
 
 
 def test_mistakes_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

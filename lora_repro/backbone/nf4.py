@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
@@ -128,12 +129,19 @@ def quantise(model: AddressedModel, double: bool = True) -> None:
 
     Raises NotAvailable without bitsandbytes.
     """
+    store(model, lambda weight, bias, transposed: Nf4Matrix(weight, bias, double, transposed))
+    for tensor in (*model.model.parameters(), *model.model.buffers()):
+        tensor.data = tensor.data.clone()  # a checkpoint's whole file stays in memory as long as one tensor is a view of it
+
+
+def store(
+    model: AddressedModel, make: Callable[[torch.Tensor, nn.Parameter | None, bool], weights.StoredMatrix]
+) -> None:
+    """Replace every matrix of the blocks by what `make` returns for its weight (out, in), its bias and `transposed`."""
     for layer in range(model.n_layers):
         for place in (place for kind in KINDS for place in model.projections(layer, kind)):
             module = place.module
             if isinstance(module, weights.StoredMatrix):
                 continue  # part of a fused matrix that is already quantised
             bias: Any = module.bias
-            place.replace(Nf4Matrix(weights.read(module), bias, double, weights.transposed(module)))
-    for tensor in (*model.model.parameters(), *model.model.buffers()):
-        tensor.data = tensor.data.clone()  # a checkpoint's whole file stays in memory as long as one tensor is a view of it
+            place.replace(make(weights.read(module), bias, weights.transposed(module)))

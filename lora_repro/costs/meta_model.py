@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lora_repro.backbone import availability
+from lora_repro.backbone import availability, nf4, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF
@@ -35,6 +35,21 @@ class MetaModel:
     outline: Outline
     shape: dict[str, Any]
     tokenizer_here: bool
+
+
+class MetaMatrix(weights.StoredMatrix):
+    """The place of a quantised matrix: its sizes alone, so that a method which can't train one refuses it here as in a run."""
+
+    def __init__(self, weight: torch.Tensor, bias: nn.Parameter | None, transposed: bool) -> None:
+        super().__init__()
+        self._weight, self.bias, self.transposed = weight.detach(), bias, transposed
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self._weight.shape[1], self._weight.shape[0]
+
+    def read(self) -> torch.Tensor:
+        return self._weight
 
 
 _frames: dict[str, MetaModel] = {}
@@ -68,6 +83,8 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         backbone = replace(spec, source="random", shape=shape, quantise=None).load()
         sizes = Shape.of(backbone)
+        if spec.quantise:
+            nf4.store(backbone, MetaMatrix)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)
     own = availability.local_tokenizer(spec)
