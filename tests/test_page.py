@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -430,6 +431,14 @@ def test_the_command_of_ones_own_method_names_the_package_and_the_folder(tmp_pat
 )
 def test_a_value_survives_the_override_grammar(value: object) -> None:
     assert resolved(compose([f"row.label={override_value(value)}"]))["row"]["label"] == value
+
+
+def test_an_embedded_figure_is_smaller_and_every_glyph_is_still_found() -> None:
+    path = next(path for path in sorted((ROOT / "results").glob("*/figures/*.svg")) if "DejaVuSans-" in path.read_text("utf-8"))
+    text = base64.b64decode(embed_figure(path.with_suffix("")).source.partition(",")[2]).decode()
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert text.startswith("<?xml") and len(ids) == len(set(ids))
+    assert set(re.findall(r'xlink:href="#([^"]+)"', text)) <= set(ids) and "DejaVuSans-" not in text
 
 
 def test_figures_belong_to_the_longest_stem_and_the_smaller_file_is_taken(tmp_path: Path) -> None:
