@@ -129,12 +129,12 @@ def quantise(model: AddressedModel, double: bool = True) -> None:
 
     Raises NotAvailable without bitsandbytes.
     """
-    store(model, lambda weight, bias, transposed: Nf4Matrix(weight, bias, double, transposed))
+    replace_matrices(model, lambda weight, bias, transposed: Nf4Matrix(weight, bias, double, transposed))
     for tensor in (*model.model.parameters(), *model.model.buffers()):
         tensor.data = tensor.data.clone()  # a checkpoint's whole file stays in memory as long as one tensor is a view of it
 
 
-def store(
+def replace_matrices(
     model: AddressedModel, make: Callable[[torch.Tensor, nn.Parameter | None, bool], weights.StoredMatrix]
 ) -> None:
     """Replace every matrix of the blocks by what `make` returns for its weight (out, in), its bias and `transposed`."""

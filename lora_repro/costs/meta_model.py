@@ -84,7 +84,7 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
         backbone = replace(spec, source="random", shape=shape, quantise=None).load()
         sizes = Shape.of(backbone)
         if spec.quantise:
-            nf4.store(backbone, MetaMatrix)
+            nf4.replace_matrices(backbone, MetaMatrix)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)
     own = availability.local_tokenizer(spec)
