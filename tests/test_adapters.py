@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_backbone
+from peft_models import sentences
 
 from lora_repro.errors import UserError
 from lora_repro.methods._bottleneck import Bottleneck
-from lora_repro.methods.adapter_h import AdaptedProjection, AdapterH
+from lora_repro.methods.adapter_h import AdaptedOutput, AdapterH
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.adapter_p import AdapterP
 
@@ -56,9 +57,9 @@ def test_adapter_h_block_is_the_literal_block() -> None:
     x = torch.randn(2, 5, 32)
     q, k, v = (t.view(2, 5, 4, 8).transpose(1, 2) for t in block.attn.c_attn(block.ln_1(x)).split(32, dim=2))
     attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(2, 5, 32)
-    h = block.attn.c_proj.base(attended)
+    h = block.attn.c_proj(attended)
     h = x + (h + adapters[0].up(F.gelu(adapters[0].down(h))))
-    m = block.mlp.c_proj.base(block.mlp.act(block.mlp.c_fc(block.ln_2(h))))
+    m = block.mlp.c_proj(block.mlp.act(block.mlp.c_fc(block.ln_2(h))))
     literal = h + (m + adapters[1].up(F.gelu(adapters[1].down(m))))
     out = block(x)
     torch.testing.assert_close(
@@ -66,13 +67,32 @@ def test_adapter_h_block_is_the_literal_block() -> None:
     )
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
-def test_adapter_h_sits_on_both_residual_outputs(architecture: str) -> None:
-    backbone = tiny_backbone(architecture)
-    bases = [p.module for layer in range(2) for p in backbone.residual_outputs(layer)]
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "bert", "roberta", "mpnet", "deberta-v2"])
+def test_adapter_h_sits_where_each_residual_addition_reads(architecture: str) -> None:
+    """In training, what the adapter gives is what is added, and no dropout comes after it."""
+    backbone = sentences(architecture) if architecture == "deberta-v2" else tiny_backbone(architecture)
     AdapterH(bottleneck=3).apply(backbone)
-    wrapped = [p.module for layer in range(2) for p in backbone.residual_outputs(layer)]
-    assert all(isinstance(w, AdaptedProjection) and w.base is b for w, b in zip(wrapped, bases, strict=True))
+    randomise(backbone.model)
+    layer: Any = backbone.layers[0].train()
+    for part in layer.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    first, second = (layer.get_submodule(path) for path in backbone.table.residuals)
+    assert isinstance(first, AdaptedOutput) and isinstance(second, AdaptedOutput)
+    entered: dict[str, torch.Tensor] = {}
+    gave: dict[str, torch.Tensor] = {}
+    layer.register_forward_pre_hook(lambda _, args: entered.update(block=args[0]))
+    layer.register_forward_hook(lambda _, args, out: gave.update(block=out if isinstance(out, torch.Tensor) else out[0]))
+    first.register_forward_hook(lambda _, args, out: gave.update(first=out))
+    second.register_forward_hook(lambda _, args, out: gave.update(second=out))
+    norms = [layer.get_submodule(path) for path in backbone.table.layer_norms]
+    backbone.model(input_ids=IDS)
+    x = entered["block"]
+    if backbone.table.post_norm:
+        literal = norms[1](norms[0](x + gave["first"]) + gave["second"])
+    else:
+        literal = x + gave["first"] + gave["second"]
+    torch.testing.assert_close(gave["block"], literal, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])

@@ -110,10 +110,6 @@ class AddressedModel:
         path, part = getattr(self.table, kind)
         return [self._projection(layer, path, part)]
 
-    def residual_outputs(self, layer: int) -> tuple[Projection, Projection]:
-        """The two matrices whose outputs are added to the residual stream: after attention, after the MLP."""
-        return self._projection(layer, self.table.output), self._projection(layer, self.table.mlp[-1])
-
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device

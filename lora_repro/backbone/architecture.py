@@ -20,6 +20,8 @@ class Architecture:
 
     `query`, `key`, `value`: (path in a layer, part index); the index counts equal thirds of a fused matrix and is None for a
     matrix of its own. `mlp`: its matrices in forward order; the last one writes to the residual.
+    `residuals`: the modules whose outputs are added to the residual stream, after attention and after the MLP: the dropout behind
+    the matrix or, without one, the matrix.
     `layer_norms`: in forward order. With `post_norm` each follows a residual addition; the last one follows the MLP's and gives
     the block's output. Without it they come before attention and MLP, and none follows the MLP.
     `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a task.
@@ -36,6 +38,7 @@ class Architecture:
     value: tuple[str, int | None]
     output: str
     mlp: tuple[str, ...]
+    residuals: tuple[str, str]
     layer_norms: tuple[str, ...]
     embedding: str
     heads: dict[str, str]
@@ -56,6 +59,7 @@ _BERT = Architecture(
     value=("attention.self.value", None),
     output="attention.output.dense",
     mlp=("intermediate.dense", "output.dense"),
+    residuals=("attention.output.dropout", "output.dropout"),
     layer_norms=("attention.output.LayerNorm", "output.LayerNorm"),
     embedding="embeddings.word_embeddings",
     heads={"classification": "classifier"},
@@ -74,6 +78,7 @@ _LLAMA = Architecture(
     value=("self_attn.v_proj", None),
     output="self_attn.o_proj",
     mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    residuals=("self_attn.o_proj", "mlp.down_proj"),
     layer_norms=("input_layernorm", "post_attention_layernorm"),
     embedding="embed_tokens",
     heads={"lm": "lm_head", "classification": "score"},
@@ -89,6 +94,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         value=("attn.c_attn", 2),
         output="attn.c_proj",
         mlp=("mlp.c_fc", "mlp.c_proj"),
+        residuals=("attn.resid_dropout", "mlp.dropout"),
         layer_norms=("ln_1", "ln_2"),
         embedding="wte",
         heads={"lm": "lm_head", "classification": "score"},
@@ -106,6 +112,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         key=("attention.attn.k", None),
         value=("attention.attn.v", None),
         output="attention.attn.o",
+        residuals=("attention.dropout", "output.dropout"),
         layer_norms=("attention.LayerNorm", "output.LayerNorm"),
         classifier=("classifier",),
         head_dropout=None,  # the body's

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
 
 
-class AdaptedProjection(nn.Module):
-    """adapter(base(x)): the bottleneck on a projection's output, before the residual addition."""
+class AdaptedOutput(nn.Module):
+    """adapter(base(x)): the bottleneck on what the next residual addition would have taken."""
 
     adds = False
 
@@ -33,12 +33,13 @@ class AdaptedProjection(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class AdapterH(AbstractMethod):
-    """h + up(act(down(h))) on the output of the attention and of the MLP, before each residual addition.
+    """h + up(act(down(h))), h the output of the attention or of the MLP after its dropout, before each residual addition.
 
     `init`: `normal` starts near the identity as the source does, N(0, std^2) cut off at two std, std 0.01, biases zero;
     `gaussian` is the same without the cut (the LoRA authors' own runs: std 0.02, silu); `zero_up` starts exactly at the
     identity. No LayerNorm is trained: with L_LN = 0 the paper's formula gives its printed counts. The source says only
-    "nonlinearity"; its released code uses GELU. Count: 2 L (2 d b + b + d).
+    "nonlinearity"; its released code uses GELU. There, as in the LoRA authors' code, the block's dropout comes first.
+    Count: 2 L (2 d b + b + d).
     """
 
     name: str = "adapter_h"
@@ -52,8 +53,8 @@ class AdapterH(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []
-        for layer in range(backbone.n_layers):
-            for found in backbone.residual_outputs(layer):
+        for layer in backbone.layers:
+            for path in backbone.table.residuals:
                 adapter = Bottleneck(
                     backbone.hidden_size,
                     self.bottleneck,
@@ -63,7 +64,7 @@ class AdapterH(AbstractMethod):
                     truncate=self.init != "gaussian",
                     device=backbone.device,
                 )
-                found.replace(AdaptedProjection(found.module, adapter))
+                layer.set_submodule(path, AdaptedOutput(layer.get_submodule(path), adapter))
                 parameters += adapter.parameters()
         return Trainable(method=named(backbone.model, parameters))
 
