@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SHAPES, tiny_backbone
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.profiler import profile
 from transformers.activations import NewGELUActivation
 
@@ -247,6 +247,21 @@ def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(
     assert torch.equal(whole.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
     assert torch.equal(twin.embedding.weight, again.embedding.weight) and twin.embedding.weight.shape == table.shape
     assert (twin.sha256, twin.label) == ("random weights, seed 0", "X, its weights drawn at random")
+
+
+def test_what_a_file_lacks_is_drawn_alike_whatever_was_drawn_before(tmp_path: Path) -> None:
+    saved = tiny_backbone("bert", seed=3)
+    saved.model.save_pretrained(tmp_path)
+    saved.tokenizer.save_pretrained(tmp_path)
+    kept = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if "pooler" not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    shared = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification", "pooling": "mean"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
+    poolers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        poolers.append(spec.load().decoder.pooler.dense.weight)  # type: ignore[union-attr]
+    assert torch.equal(*poolers) and poolers[0].std() > 0  # type: ignore[call-arg]
 
 
 def test_a_numbered_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,16 @@ def test_a_twin_that_no_value_is_enough_for_bounds_the_quotient_from_above(monke
     assert (reading.value, reading.high, reading.verdict) == (512 / 4, None, "inconclusive")
 
 
+def test_seeds_that_no_value_is_enough_for_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ours(d: int, seed: int) -> float:
+        return 0.9 if d >= 300 and not seed else 0.4
+
+    kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": steep(300)}, range(3))
+    reading = quotient(kept, monkeypatch, over="")
+    assert reading.value is None and reading.verdict == "inconclusive"
+    assert "2 of 3 seeds reach the threshold at no d that was run" in reading.notes
+
+
 def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over seeds leads the search: a seed's own bracket stays wide, and its upper end is no d90."""
 

@@ -455,6 +455,27 @@ def test_where_all_must_hold_one_that_fails_needs_its_share_of_the_error(tmp_pat
         assert {reading.verdict for reading in turned} == {REPLICATED}  # that all hold by chance is less likely
 
 
+def test_of_the_parts_of_a_claim_one_that_fails_needs_its_share_of_the_error(tmp_path: Path) -> None:
+    right = planted((110, 112, 114), (120, 120, 120))
+    alone = Compare([["t/a", "t/b"]], floor=0, combine="any")
+    assert alone.verdict(alone.read(evidence_of(tmp_path, dict(right)))) == REFUTED
+    both = AllOf([Compare([["t/a", "t/b"]], floor=0, combine="any"), Compare([["t/a", "t/b"]] * 3, floor=0)])
+    readings = both.read(evidence_of(tmp_path, dict(right)))
+    assert both.verdict(readings) == INCONCLUSIVE
+    told = [note for reading in readings for note in reading.notes if "corrected" in note]
+    assert [note.rpartition("level of ")[2] for note in told] == ["2.5 %", "0.83 %", "0.83 %", "0.83 %"]
+
+
+def test_a_seed_on_which_all_diverged_is_a_difference_of_nothing(tmp_path: Path) -> None:
+    """Not one that is left out: three seeds beside it would decide alone."""
+    right = planted((90, 90, 90, "diverged"), (120, 120, 120, "diverged"))
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "one", right))
+    assert reading.n == 4 and reading.value == pytest.approx(-15 * 3 / 4) and reading.verdict == INCONCLUSIVE
+    lost = planted(("diverged",) * 3, ("diverged",) * 3)
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "all", lost))
+    assert reading.value is None and reading.verdict == INCONCLUSIVE
+
+
 def test_a_comparison_that_was_not_run_decides_nothing_of_better(tmp_path: Path) -> None:
     right = planted((150, 150, 150), (100, 100, 100))
     test = Compare([["t/a", "t/b"], ["t/a", "t/c"]], floor=-1, better=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
@@ -120,6 +121,15 @@ def test_counts_are_sums_and_heads_are_counted_once() -> None:
         counts = joined.apply(backbone).counts(backbone.model)
         assert counts["method"] == joined.count(shape) == sum(method.count(shape) for method in methods)
         assert counts["head"] == joined.count_head(shape) == LinearProbe().count_head(shape)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_random_directions_leave_alone_what_a_method_before_them_trains(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    query = backbone.projections(0, "query")[0].module
+    Combined(methods=[BitFit(), IntrinsicDimension(d=9)]).apply(backbone)
+    assert is_parametrized(query, "weight") and not is_parametrized(query, "bias")
+    assert query.bias.requires_grad
 
 
 @pytest.mark.parametrize(

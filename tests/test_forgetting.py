@@ -128,6 +128,14 @@ def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
     assert {one.verdict for one in found} == {INCONCLUSIVE} and "rate not searched" in found[0].notes[0]
 
 
+def test_a_diverged_run_s_loss_from_before_it_diverged_is_not_its_loss(tmp_path: Path) -> None:
+    runs = {(row, seed): losses(3.0, 3.1, 1.5) for row in ("lora", "full") for seed in range(3)}
+    evidence = evidence_of("e2e", runs, tmp_path)
+    evidence.store.records["lora2"]["status"] = "diverged"
+    _, learns = ForgetsLess("e2e/lora", "e2e/full").read(evidence)
+    assert learns.n == 2 and "1 of 3 seeds diverged" in learns.notes
+
+
 def test_a_method_is_not_judged_on_the_seeds_that_it_did_not_lose(tmp_path: Path) -> None:
     runs = {("lora", seed): losses(3.0, 3.1 + seed / 100, 1.5 + seed / 100) for seed in range(4)}
     runs |= {("full", seed): losses(3.0, 3.6, 1.2) for seed in range(4)}

@@ -154,6 +154,15 @@ def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() 
             runs([cell], Store("published", RESULTS / "mini", {cell.signature: changed}))
 
 
+def test_multi_bleu_s_zero_is_what_outputs_without_a_match_give() -> None:
+    """E2E's scorer puts a tiny number in place of 0, by which the predictions are scored again."""
+    lines = [{"key": "0", "matches": [3, 1, 0, 0], "totals": [5, 4, 3, 2], "hyp_len": 5, "ref_len": 5}]
+    assert score_mismatch({"measured": {"scores": {"bleu": 0.0}}}, lines) is None
+    assert "bleu" in str(score_mismatch({"measured": {"scores": {"bleu": 0.01}}}, lines))
+    lines[0]["matches"] = [3, 1, 1, 1]
+    assert "bleu" in str(score_mismatch({"measured": {"scores": {"bleu": 0.0}}}, lines))
+
+
 @pytest.mark.parametrize("change", [lambda bleu: 0.9, lambda bleu: 100 * bleu, lambda bleu: -3, lambda bleu: bleu + 1e-4])
 def test_a_score_that_the_predictions_do_not_give_is_named(change: Callable[[float], float]) -> None:
     found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")

@@ -131,6 +131,29 @@ def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
     assert found_difference and found_difference.n == 2 and found_difference.mean == pytest.approx((0 + 90) / 2)
 
 
+def test_a_seed_that_diverged_on_both_sides_is_a_difference_of_nothing(tmp_path: Path) -> None:
+    found = store(tmp_path, *(record(name) for name in ("f0", "l0")), *(record(name, None, status="diverged") for name in ("f1", "l1")))
+    for name, errors in (("f0", 1), ("l0", 3)):
+        lines = [{"key": str(i), "slots": 10, "slot_errors": errors} for i in range(20)]
+        (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
+             (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
+    made = statistics.difference([(statistics.paired(*sides), "slot_error_rate")])
+    assert made and made.n == 2 and made.mean == pytest.approx(20 / 2)
+    gone = [{1: side[1]} for side in sides]
+    assert statistics.difference([(statistics.paired(*gone), "slot_error_rate")]) is None
+
+
+def test_a_diverged_run_has_no_held_out_loss(tmp_path: Path) -> None:
+    """What its record holds is the best from before it diverged."""
+    found = store(tmp_path, record("a"))
+    (run,) = runs(row("lora", 1, ["a"]), found)
+    run.record["measured"]["dev_loss"] = 1.25
+    assert statistics.score(run, "dev_loss") == 1.25
+    run.record["status"] = "diverged"
+    assert statistics.score(run, "dev_loss") is None
+
+
 def drawn_at_random(generator: Any, seeds: int, spread: float) -> Draws:
     """A difference of none: inputs whose mean errs by 1, seeds by `spread`, as `paired_draws` draws them."""
     values = 5 * generator.normal(size=25)[:, None] + spread * generator.normal(size=seeds)
@@ -360,17 +383,17 @@ def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_table_with_rows_of_one_seed_names_its_machines_and_what_they_do_to_it() -> None:
+def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_what_they_do_to_it() -> None:
     """One seed of one method moved by 6 BLEU between two CPUs in bf16; float32 differs too, by an unknown amount."""
-    cells = [*row("full", 1, ["a"]), *row("lora", 2, ["b"])]
     main = COLUMNS[0]
 
-    def notes(*kernels: str, precision: str = "fp32", n: int = 1, devices: Sequence[str] = "cc") -> list[str]:
+    def notes(*kernels: str, precision: str = "fp32", seeds: Sequence[int] = (1, 1), devices: Sequence[str] = "cc") -> list[str]:
         records = [record(key) for key in "ab"]
+        cells = [dataclasses.replace(cell, seed=seed) for cell, seed in zip([*row("full", 1, ["a"]), *row("lora", 2, ["b"])], seeds, strict=True)]
         for one, kind, device in zip(records, kernels, devices, strict=True):
             one["where"] |= {"kernels": kind, "precision": precision, "device": f"{device}, 1 threads"}
         shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]
-        ours = [Result(cell.row.name, cell.row.label, "published", {}, n) for cell in cells]
+        ours = [Result(cell.row.name, cell.row.label, "published", {}, 3) for cell in cells]
         return [note for note in Pivot("t", {})._notes(ours, shown, main) if "several machines" in note]
 
     (low,) = notes("x86 AVX2", "x86 AVX512", precision="bf16 autocast")
@@ -379,7 +402,7 @@ def test_a_table_with_rows_of_one_seed_names_its_machines_and_what_they_do_to_it
     assert "float32 sums round differently" in plain and "BLEU" not in plain
     assert "(AMD, x86 AVX512; Intel, x86 AVX512)" in notes("x86 AVX512", "x86 AVX512", devices=("AMD", "Intel"))[0]
     assert notes("x86 AVX512 BF16", "x86 AVX512 AMX BF16", precision="bf16 autocast")
-    assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", n=3)
+    assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", seeds=(1, 2))
     assert not notes("x86 AVX512", "x86 AVX512 BF16")  # the older record does not say that it lacks BF16
     assert Pivot("t", {})._notes([], [], main)
 

@@ -199,17 +199,19 @@ class BackboneSpec:
                 )
                 twin.sha256 = f"random weights, seed {self.random_seed}"
                 return twin
-            model, info = self._auto().from_pretrained(
-                name,
-                config=config,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                # Other sources prefer safetensors, else torch.load reads tensors only (weights_only).
-                use_safetensors=True if self.source == "wheel" else None,
-                weights_only=True,
-                **where,
-            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.random_seed)  # draws what the file lacks and no score depends on, such as L3's pooler
+                model, info = self._auto().from_pretrained(
+                    name,
+                    config=config,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    # Other sources prefer safetensors, else torch.load reads tensors only (weights_only).
+                    use_safetensors=True if self.source == "wheel" else None,
+                    weights_only=True,
+                    **where,
+                )
         except (OSError, SafetensorError, ImportError, *SHAPELESS) as error:
             raise unreadable(self, name, error) from error
         except Exception as error:

@@ -56,6 +56,8 @@ class Combined(AbstractMethod):
             require(not part.kept, f"{method.name} starts from other runs, which combined cannot: leave it out")
             twice = [name for name, parameter in part.method.items() if id(parameter) in own]
             require(not twice, f"{method.name} and a method before it both train {(twice or [''])[0]}: name {method.name} first")
+            for parameter in part.named.values():
+                parameter.requires_grad_(True)  # a later method leaves alone what this one trains; `apply` sets all of them anew
             own |= {id(parameter): parameter for parameter in part.method.values()}
             head |= {id(parameter): parameter for parameter in part.head.values()}
             rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}

@@ -162,13 +162,12 @@ class Pivot:
         )
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
-        first = [run.record["where"] for run in shown if run.source == shown[0].source]
-        if any(result.n == 1 for result in ours) and len(told := machines(first)) > 1:
-            low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in first)
-            notes.append(
-                f"The runs come from several machines ({'; '.join(told)}), each row with one seed from one of them. "
-                f"{MOVED if low else ROUNDED}"
-            )
+        first = [run for run in shown if run.source == shown[0].source]
+        together = grouped(first, lambda run: (run.cell.task, run.cell.seed))
+        if mixed := [run.record["where"] for runs in together for run in runs if len(machines(one.record["where"] for one in runs)) > 1]:
+            low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
+            told = "; ".join(machines(mixed))
+            notes.append(f"Rows of one seed come from several machines ({told}). {MOVED if low else ROUNDED}")
         if any(main.key in result.differences for result in ours):
             notes.append(
                 f"{main.metric.label} − {self.reference_label}: mean difference over the seeds that both rows have, with the 95 "

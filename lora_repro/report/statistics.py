@@ -127,10 +127,12 @@ Pair = tuple[Run, Run]
 
 
 def score(run: Run, metric: str) -> float | None:
-    """`counted_score` of a run, or the loss that the metric names; None if it was not measured."""
+    """`counted_score` of a run, or the loss that the metric names; None if it was not measured, or the run diverged."""
     measured = run.record["measured"]
     losses = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
-    return losses[metric] if metric in losses else counted_score(run.record, metric)
+    if metric in losses:
+        return losses[metric] if has_answers(run) else None  # a diverged run's held-out loss is from before it diverged
+    return counted_score(run.record, metric)
 
 
 def general_loss_rise(measured: Mapping[str, Any]) -> float | None:
@@ -140,15 +142,19 @@ def general_loss_rise(measured: Mapping[str, Any]) -> float | None:
 
 
 def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
-    """The pairs of runs of each shared seed that answered the same inputs or of which one diverged. ours, theirs: seed -> run."""
+    """The pairs of runs of each shared seed that answered the same inputs or diverged; empty if all diverged.
+
+    ours, theirs: seed -> run.
+    """
     both = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    return [pair for pair in both if same_inputs(pair)]
+    pairs = [pair for pair in both if same_inputs(pair)]
+    return pairs if any(has_answers(run) for pair in pairs for run in pair) else []
 
 
 def same_inputs(runs: Sequence[Run]) -> bool:
-    """Whether all runs, apart from diverged ones, answered the same inputs; False if all of them diverged."""
+    """Whether all runs, apart from diverged ones, answered the same inputs."""
     answered = [inputs(run) for run in runs if has_answers(run)]
-    return bool(answered) and answered[0] is not None and all(keys == answered[0] for keys in answered)
+    return all(keys is not None and keys == answered[0] for keys in answered)
 
 
 def has_answers(run: Run) -> bool:

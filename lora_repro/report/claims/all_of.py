@@ -15,6 +15,8 @@ class AllOf(ClaimTest):
 
     def __init__(self, parts: Sequence[ClaimTest]) -> None:
         self.parts = list(parts)
+        for part in self.parts:
+            part.fails /= len(self.parts)  # one part that fails decides
 
     def rows(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import BESIDE, Reading, combined
 
@@ -17,6 +18,7 @@ class ClaimTest(abc.ABC):
     """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
 
     combine: str = "all"  # how several readings make one verdict: `reading.combined`
+    fails: float = LEVEL  # the level at which comparisons of scores may show that the claim fails; a part's is its share (`AllOf`)
     anywhere: ClassVar[bool] = False  # whether the outcome is the same at every profile
 
     def rows(self) -> dict[str, set[str]]:

@@ -68,7 +68,7 @@ class Compare(ClaimTest):
     verdict. better: whether to give a second verdict, on whether the value is above 0.
 
     Where one of m comparisons alone can decide the claim, its level is Bonferroni's 5 % / m. That is one that holds under
-    `any`, and one that fails under `all`.
+    `any`, and one that fails under `all`; `fails` is less than 5 % in a part of a claim (`AllOf`).
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Compare(ClaimTest):
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
-        share = LEVEL / (len(planned) or 1)
-        levels = Levels(share if self.combine == "any" else LEVEL, share if self.combine == "all" else LEVEL)
+        share = 1 / (len(planned) or 1)
+        levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if self.combine == "all" else 1))
         return [self._reading(places, evidence, levels) for places in planned]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
@@ -258,9 +258,14 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
 
 
 def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
-    """The seeds that every cell of every task has, and whose runs answered the same inputs within a task, or diverged."""
+    """The seeds that every cell of every task has, and whose runs answered the same inputs within a task, or diverged.
+
+    None if all of them diverged on some task.
+    """
     shared = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
-    return [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
+    seeds = [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
+    answered = all(any(has_answers(place.runs[seed]) for place in cells for seed in seeds) for cells in places)
+    return seeds if answered else []
 
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:

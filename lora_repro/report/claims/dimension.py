@@ -169,8 +169,10 @@ def _judged(
     seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[DimensionSearch], notes: tuple[str, ...] = ()
 ) -> Reading:
     values = [one.enough for one in seeds]
-    if not values or math.inf in values:
-        return Reading(verdict=INCONCLUSIVE, notes=("one seed reaches the threshold at no d that was run",), **facts)
+    if short := values.count(math.inf):
+        notes = (*notes, f"{short} of {len(values)} seeds reach the threshold at no d that was run")
+    if short or not values:
+        return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
     doubts = tuple(dict.fromkeys(f"{cell.row.label}: {doubt}" for cell in ran if (doubt := cell.rate_doubt)))

@@ -14,6 +14,7 @@ from lora_repro.report.statistics import (
     check_same_origin,
     detectable_by,
     general_loss_rise,
+    has_answers,
     is_generated,
 )
 from lora_repro.results import Run, backbone_name, grouped
@@ -73,9 +74,9 @@ class ForgetsLess(ClaimTest):
         seeds = sorted(sides[0].keys() & sides[1].keys())
         pairs = [[side[seed] for side in sides] for seed in seeds]
         lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
-        # A diverged run has neither loss; leaving its seed out would bias the mean, so there is no verdict.
+        # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
         wanting = [*wanting, *([f"{lost} of {len(pairs)} seeds diverged"] if lost else [])]
-        read = [(pair, [value(run.record["measured"]) for run in pair]) for pair in pairs]
+        read = [(pair, [value(run.record["measured"]) if has_answers(run) else None for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
         if not kept:
             verdict = INCONCLUSIVE if lost else NOT_RUN
