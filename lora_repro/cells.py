@@ -225,8 +225,9 @@ def _run(command: tuple[str, ...]) -> _Run:
     def plain() -> dict[str, Any]:
         return _plain(compose(list(command)), command)
 
-    elsewhere = any(item.startswith("paths.runs=") for item in command)  # a temporary folder: not worth remembering
-    return _of(plain() if elsewhere else cached_values(("run", *command), plain), command)
+    # A temporary folder is not worth remembering, and an environment variable may have changed.
+    passing = any(item.startswith("paths.runs=") or "${oc.env" in item for item in command)
+    return _of(plain() if passing else cached_values(("run", *command), plain), command)
 
 
 def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:

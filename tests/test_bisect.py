@@ -10,6 +10,7 @@ import pytest
 
 from lora_repro.cells import Cell, Row, unique
 from lora_repro.errors import UserError
+from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
@@ -183,6 +184,23 @@ def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with row full: add that row"):
         bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
+
+
+def test_one_value_is_an_ordinary_run_which_needs_no_reference() -> None:
+    """The command of one cell in the experiment's own header."""
+    asked = ["row/intrinsic_dimension=did", "row.d=16", "seed=0"]
+    assert bisect.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", asked))) is None
+    alone = [*asked[:1], "row.d=4,16", "seed=0"]
+    assert bisect.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", alone))) is not None
+    assert bisect.rule_among([]) is None
+
+
+def test_a_run_that_another_process_makes_has_begun(tmp_path: Path) -> None:
+    """A sweep that met it is not done: it is to be started again later."""
+    found = replace(declared()[0], folder=tmp_path / "run")
+    assert not bisect.begun(found)
+    with record.lock(found.folder):
+        assert bisect.begun(found)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0, 1.01])

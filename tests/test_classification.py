@@ -696,6 +696,18 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+def test_a_head_is_drawn_alike_wherever_the_model_is() -> None:
+    """Random directions only move the head that a run began with, and its files do not have it."""
+    states = []
+    for device in ("cpu", "meta"):
+        backbone = classifier("bert")
+        backbone.model.to(device)
+        torch.manual_seed(0)
+        backbone.reset_head()
+        states.append(torch.get_rng_state())  # what was drawn, was drawn by the CPU's generator
+    assert torch.equal(*states)
+
+
 def probed(architecture: str, folder: Path, cache: bool, dropout: float) -> dict[str, torch.Tensor]:
     """The head after three epochs of linear probing, on features kept once or computed at every step."""
     backbone = classifier(architecture, dropout=dropout)

@@ -98,6 +98,14 @@ def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatc
     assert composing.compose(ASKED).seed == 3
 
 
+def test_what_an_environment_variable_gives_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("/first", "/second"):
+        monkeypatch.setenv("WHERE", folder)
+        (found,) = cells.cells(["task=rte", "method=lora", "paths.data='${oc.env:WHERE}/glue'"])
+        assert found.asked["paths"]["data"] == f"{folder}/glue"
+        forget()
+
+
 def test_runs_are_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the runs that they start from, their axes and their rows."""
     asked = ["experiment=fusion", "profile=mini", "row/fusion=fusion,lora", "data.n_test=7"]

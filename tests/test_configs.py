@@ -13,6 +13,7 @@ from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose, starts_of
+from lora_repro.config.override import override_value
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
@@ -87,6 +88,14 @@ def test_a_start_with_a_method_of_its_own_has_none_of_the_settings_of_this_one()
     assert said == ("train.lr=1e-3", "starts=null", "task=mnli", "method=adapter_p", "seed=0")
     assert first.method == compose(["method=adapter_p"]).method and first.train.lr == 1e-3
     assert (second.method.name, second.method.sources, second.method.bottleneck) == ("adapter_fusion", ["mnli", "sst2"], 8)
+
+
+def test_a_start_s_own_settings_are_spelled_as_hydra_reads_them() -> None:
+    own = {"data.n_train": None, "paths.data": "/data/my glue (v1)", "row.label": "null", "method.targets": ["query", "value"]}
+    asked = ["task=rte", "method=lora", f"starts=[{override_value({'task': 'mrpc', **own})}]"]
+    ((start, _),) = starts_of(compose(asked), asked)
+    assert (start.task.name, start.data.n_train, start.paths.data) == ("mrpc", None, "/data/my glue (v1)")
+    assert start.row.label == "null" and start.method.targets == ["query", "value"]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

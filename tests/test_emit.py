@@ -33,6 +33,18 @@ def test_a_line_composes_the_run_it_stands_for(tmp_path: Path, capsys: pytest.Ca
     assert names == [cell.signature for cell in unique(cells([*GRID, runs]))]
 
 
+@pytest.mark.parametrize("form", emit.FORMS)
+def test_a_command_finds_the_user_s_own_files_and_classes(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORA_REPRO_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("LORA_REPRO_TRUST", "mine,yours")
+    text = told(capsys, "--emit", form, *GRID, f"paths.runs={tmp_path}")
+    words = yaml.safe_load(text)["command"] if form == "wandb" else text.split()
+    at = words.index("lora_repro.run")
+    assert words[at + 1 : at + 5] == ["--config-dir", str(tmp_path), "--trust", "mine,yours"]
+
+
 def test_starts_come_first_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["experiment=glue", "profile=paper", "row/glue=lora", "backbone=roberta_base", "seed=0", "task=rte,mrpc,mnli"]
     lines = told(capsys, *asked).splitlines()

@@ -17,7 +17,7 @@ from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import collate
 from lora_repro.errors import UserError
-from lora_repro.exchange import export, merged
+from lora_repro.exchange import card, export, merged
 from lora_repro.exchange.card import settings
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
@@ -134,6 +134,11 @@ def test_a_run_in_a_random_subspace_is_exported_merged(tmp_path: Path) -> None:
     again, same = ask(open_checkpoint(target), "sentence")
     torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
     assert same == answers and "intrinsic_dimension (d 300, form did, embeddings False" in (target / "README.md").read_text()
+
+
+def test_a_card_of_an_installed_package_knows_no_commit() -> None:
+    assert card._commit({"git_sha": None, "dirty": True}) == "unknown"
+    assert card._commit({"git_sha": "abc", "dirty": True}) == "abc with uncommitted changes"
 
 
 def test_a_card_tells_methods_within_a_method_in_words() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
+from lora_repro.config.override import override_value
 from lora_repro.records.disk import SEAL
 from lora_repro.records.record import identity, signature
 from lora_repro.report.html import html as html_of
@@ -30,7 +31,7 @@ from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, embed_figure
 from lora_repro.report.page.markdown import pieces
 from lora_repro.report.page.summary import headline
-from lora_repro.report.rerun_command import command, override_value
+from lora_repro.report.rerun_command import command
 from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]

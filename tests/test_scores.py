@@ -132,7 +132,8 @@ def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
 
 
 def test_a_seed_that_diverged_on_both_sides_is_a_difference_of_nothing(tmp_path: Path) -> None:
-    found = store(tmp_path, *(record(name) for name in ("f0", "l0")), *(record(name, None, status="diverged") for name in ("f1", "l1")))
+    lost = (record(name, None, status="diverged") for name in ("f1", "l1"))
+    found = store(tmp_path, *(record(name) for name in ("f0", "l0")), *lost)
     for name, errors in (("f0", 1), ("l0", 3)):
         lines = [{"key": str(i), "slots": 10, "slot_errors": errors} for i in range(20)]
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -389,7 +390,8 @@ def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_w
 
     def notes(*kernels: str, precision: str = "fp32", seeds: Sequence[int] = (1, 1), devices: Sequence[str] = "cc") -> list[str]:
         records = [record(key) for key in "ab"]
-        cells = [dataclasses.replace(cell, seed=seed) for cell, seed in zip([*row("full", 1, ["a"]), *row("lora", 2, ["b"])], seeds, strict=True)]
+        both = (*row("full", 1, ["a"]), *row("lora", 2, ["b"]))
+        cells = [dataclasses.replace(cell, seed=seed) for cell, seed in zip(both, seeds, strict=True)]
         for one, kind, device in zip(records, kernels, devices, strict=True):
             one["where"] |= {"kernels": kind, "precision": precision, "device": f"{device}, 1 threads"}
         shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]

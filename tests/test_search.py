@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,23 @@ def test_the_rate_with_the_lowest_dev_loss_is_printed_and_a_second_search_trains
     monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("a trial was started again"))
     command_line("hydra.sweeper.n_trials=3")
     assert trials(tmp_path) == found
+
+
+def test_a_setting_that_is_a_word_is_searched_and_printed(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not command_line("hydra.sweeper.n_trials=1", "train.lr=1e-3", "backbone.label=choice(A,B)")
+    assert re.search(r"best: backbone\.label=[AB]  dev_loss=\d", capsys.readouterr().out)
+
+
+def test_what_is_swept_is_told_from_a_value_with_brackets(
+    command_line: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(search.preflight, "check", lambda asked: seen.append(asked[0]["paths"]["data"]))
+    data = f"{tmp_path}/GLUE (v1)"
+    assert not command_line("hydra.sweeper.n_trials=2", "method=lora,bitfit", f"paths.data='{data}'")
+    assert seen == [data]
 
 
 def test_a_trial_without_a_loss_does_not_end_the_search(

@@ -21,10 +21,10 @@ import pytest
 from lora_repro import run
 from lora_repro.cells import Cell, Row, cell_of
 from lora_repro.cells import cells as listed
-from lora_repro.config.compose import compose
+from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
-from lora_repro.sweep import bisect, parallel, ray_launcher, supervise
+from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep import launch as sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +66,26 @@ def test_which_command_lines_are_sweeps(arguments: list[str], expected: bool) ->
     assert sweep.wants_sweep(arguments, compose(fixed, hydra_node=True).hydra) is expected
 
 
+def test_what_the_starts_need_is_looked_at_before_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdapterFusion on one task starts from adapters of others: hours would pass before the first of them is missed."""
+
+    def check(missing: list[dict[str, Any]]) -> None:
+        raise UserError(" ".join(sorted({asked["task"]["name"] for asked in missing})))
+
+    monkeypatch.setattr(sweep.preflight, "check", check)
+    asked = ["experiment=fusion", "profile=smoke", "row/fusion=fusion", "task=sentiment", "seed=0", f"paths.runs={tmp_path}"]
+    with pytest.raises(UserError, match=r"entailment .*sentiment"):
+        sweep.sweep(asked, compose(asked, hydra_node=True).hydra)
+
+
+def test_a_row_without_a_model_hides_no_missing_backbone() -> None:
+    missing = ["profile=smoke", "task=e2e", "backbone=smollm2_135m", "backbone.source=folder", "backbone.hub_id=/nowhere"]
+    asked = [resolved(compose([*missing, f"method={name}"])) for name in ("human", "lora")]
+    preflight.check(asked[:1])
+    with pytest.raises(UserError, match="there is no folder /nowhere"):
+        preflight.check(asked)
+
+
 def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     config = compose(overrides)
@@ -80,6 +100,8 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
     supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
     supervise.note(tmp_path / "stopped", 75, "stopped at step 3 of 9")
+    supervise.note(tmp_path / "interrupted", 130, "stopped at step 3 of 9")  # by Ctrl-C
+    assert (sweep.Status.of(cell("interrupted")).status, sweep.Status.of(cell("interrupted")).code) == ("stopped", 130)
     supervise.note(tmp_path / "crashed", 255, "crashed with exit code 255")
     assert sweep.Status.of(cell("crashed")).code == 1  # of a sweep no status that is not documented
     with record.lock(tmp_path / "running"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lora_repro import run
-from lora_repro.config import rates
+from lora_repro.config import paths, rates
 from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.costs import latency
 from lora_repro.data import subset
@@ -328,6 +328,13 @@ def test_a_trial_that_another_process_is_at_is_left_for_last(elsewhere: Path, mo
     monkeypatch.setattr(tune, "trial", tried_at)
     ended = tune.tune(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "tune.most=3"])
     assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == [*["lora"] * 3, *["full"] * 3, *["lora"] * 3]
+
+
+def test_an_installed_package_searches_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trials would have no commit; and "commit your changes" is no help there."""
+    monkeypatch.setattr(paths, "INSTALLED", True)
+    with pytest.raises(UserError, match="searching learning rates needs a clone"):
+        tune.tune(["profile=smoke", "experiment=e2e", "row/e2e=lora"])
 
 
 def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,8 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
                 rows += _with_chance(panels, found[kind, layers[0]].A.shape[1])
     what = "A_q and A_v" if other is None else "The A of two checkpoints"
     highest = max((panel.values[-1, -1] for row in rows for panel in row if "layer" in panel.title), default=0.0)
-    title = f"{what} share at most φ = {highest:.2f} of all their directions in any layer"
+    where = "any layer" if other is None else "the layers shown"
+    title = f"{what} share at most φ = {highest:.2f} of all their directions in {where}"
     return [*paths, *(save(rows, title, PHI, folder / "subspace_phi", 1.0, caption) if rows else [])]
 
 

@@ -183,10 +183,13 @@ class Backbone(AddressedModel):
         return attention.bool()[:, None, None, :].expand(-1, 1, width, -1)
 
     def reset_head(self) -> None:
-        """Initialise the classifier, if there is one, from torch's global generator: weights N(0, 0.02^2), biases zero."""
+        """Initialise the classifier, if there is one, from torch's CPU generator: weights N(0, 0.02^2), biases zero.
+
+        A GPU's generator gives other numbers for the same seed, and a head that random directions only move is in no file.
+        """
         for part in (part for module in self.classifier for part in module.modules()):
             if isinstance(part, nn.Linear):
-                nn.init.normal_(part.weight, 0.0, STD)
+                part.weight.data.copy_(torch.empty_like(part.weight, device="cpu").normal_(0.0, STD))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
 

@@ -104,11 +104,13 @@ class BackboneSpec:
     def ready(self) -> None:
         """Check what can be checked before a sweep starts, without the network and without reading weights.
 
-        Raises UserError for a hub model without a pinned commit; NotAvailable for a package that is not installed, or a wheel
-        that is not fetched while HF_HUB_OFFLINE forbids downloads.
+        Raises UserError for a hub model without a pinned commit, or a folder that is not there. Raises NotAvailable for a package
+        that is not installed, or a wheel that is not fetched while HF_HUB_OFFLINE forbids downloads.
         """
         if self.source == "hub" and not (self.hub_id and self.revision):
             raise UserError(f"backbone {self.name}: a hub model needs hub_id and a pinned backbone.revision=COMMIT")
+        if self.source == "folder" and not Path(str(self.hub_id)).is_dir():
+            raise UserError(f"backbone {self.name}: there is no folder {self.hub_id}: correct backbone.hub_id")
         if self.source == "hub" and (absent := missing_package_error(self.name, self.packages)):
             raise absent
         if self.quantise and (absent := nf4.missing_package_error(f"backbone {self.name}: quantise=nf4")):

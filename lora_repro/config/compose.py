@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_repro.config import blocks, paths, rates, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
+from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_node, check_root
@@ -247,7 +248,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
     for item in config.get("starts") or ():
         if not isinstance(item, DictConfig):
             raise UserError(f"starts must be a list of each start's own settings, such as [{{task: mnli}}], not of {item!r}")
-        own = {str(key): value for key, value in item.items()}
+        own: Any = OmegaConf.to_container(item, resolve=True)
         kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
         kept = [pair for pair in kept if "method" not in own or not pair[0].startswith("method.")]
         # Setting these after composing gives the same result in a fraction of the time.
@@ -255,7 +256,7 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
         late |= {key: OmegaConf.select(config, key) for key, *_ in kept if key.startswith("row.")}
         given = {key: value for key, *value in kept if key not in late}
         words = tuple("=".join((key, *value)) for key, value in given.items())
-        words += tuple(f"{key}={value}" for key, value in ({"starts": "null"} | own).items())
+        words += tuple(f"{key}={override_value(value)}" for key, value in ({"starts": None} | own).items())
         start = compose_cached(words).copy()
         for key, value in late.items():
             OmegaConf.update(start, key, value)

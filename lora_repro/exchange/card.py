@@ -46,7 +46,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             "",
             f"    {made_by.text}",
             "",
-            *([f"At commit {where['git_sha']}; {made_by.problem}.", ""] if made_by.problem else []),
+            *([f"At commit {where['git_sha'] or 'unknown'}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
             f"`{answer} {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
@@ -115,6 +115,8 @@ def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
 
 
 def _commit(where: Mapping[str, Any]) -> str:
+    if not where["git_sha"]:
+        return "unknown"  # an installed package
     return f"{where['git_sha']}{' with uncommitted changes' if where['dirty'] else ''}"
 
 

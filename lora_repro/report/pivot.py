@@ -163,8 +163,9 @@ class Pivot:
         if any(result.n == 1 for result in ours):
             notes.append("† n = 1: no spread over seeds, supports no verdict.")
         first = [run for run in shown if run.source == shown[0].source]
-        together = grouped(first, lambda run: (run.cell.task, run.cell.seed))
-        if mixed := [run.record["where"] for runs in together for run in runs if len(machines(one.record["where"] for one in runs)) > 1]:
+        seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
+        together = [[run.record["where"] for run in group] for group in seeds]
+        if mixed := [where for group in together if len(machines(group)) > 1 for where in group]:
             low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
             told = "; ".join(machines(mixed))
             notes.append(f"Rows of one seed come from several machines ({told}). {MOVED if low else ROUNDED}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from lora_repro.cells import Cell, cell_of, cells, data_hint
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, sweep_jobs
+from lora_repro.config.override import override_value
 from lora_repro.config.schema import defaults
 from lora_repro.errors import UserError
 from lora_repro.records.record import identity
@@ -166,17 +166,3 @@ def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = 
 def plain(value: Any) -> Any:
     """`value` with a tuple, which a default may be, as the list that yaml has."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def override_value(value: object) -> str:
-    """`value` in Hydra's override grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        word = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf")
-        return value if word else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(override_value, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
-    return repr(value)

@@ -110,7 +110,7 @@ def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
     """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
     made = []
     apart = [cell for cell in found if cell.row.name in rule.references]
-    swept = [cell for cell in found if cell.row.name not in rule.references and rule.axis in cell.axes]
+    swept = [cell for cell in found if _swept(cell, rule)]
     for cells in grouped(swept, lambda cell: _where(cell, rule)):
         beside = [cell for cell in apart if _says(cell, cells[0], rule)]
         if not beside:
@@ -149,11 +149,22 @@ def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
     return [cell for cell in chosen if records[cell.folder] is None]
 
 
+def rule_among(found: Sequence[Cell]) -> Rule | None:
+    """The rule by which these cells are searched; None if they have one value of its axis, or belong to another sweep."""
+    rule = rule_of(found[0].asked) if found else None
+    values = {cell.axes[rule.axis] for cell in found if _swept(cell, rule)} if rule else ()
+    return rule if len(values) > 1 else None
+
+
+def _swept(cell: Cell, rule: Rule) -> bool:
+    return cell.row.name not in rule.references and rule.axis in cell.axes
+
+
 def search_note(found: Sequence[Cell]) -> str:
     """The note before a search starts: at most how many of the axis's values it runs; empty for any other sweep."""
-    rule = rule_of(found[0].asked) if found else None
-    n = len({cell.axes[rule.axis] for cell in found if rule.axis in cell.axes}) if rule else 0
-    most = min(n, 2 + (n - 2).bit_length()) if n > 1 else n
+    rule = rule_among(found)
+    n = len({cell.axes[rule.axis] for cell in found if _swept(cell, rule)}) if rule else 0
+    most = min(n, 2 + (n - 2).bit_length())
     return f"each row runs at most {most} of the {n} values of {rule.axis} (binary search)" if rule and most < n else ""
 
 
@@ -167,6 +178,11 @@ def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
             return
         tried |= {cell.folder for cell in chosen}
         yield chosen
+
+
+def begun(cell: Cell) -> bool:
+    """Whether the cell's run was started, here or by another process, which holds its lock."""
+    return any((cell.folder / name).is_file() for name in ("record.json", "attempts.json", "lock"))
 
 
 def _found(cell: Cell) -> Mapping[str, Any] | None:

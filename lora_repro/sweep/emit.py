@@ -21,15 +21,23 @@ import yaml
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
+from lora_repro.config import paths
 from lora_repro.errors import UserError
 from lora_repro.records import record
 
 FORMS = ("lines", "slurm-array", "sky", "wandb")
 
 
+def program() -> list[str]:
+    """The words of a run's command before its overrides, with the options that find the user's own yaml files and classes."""
+    named = {"--config-dir": paths.own(), "--trust": ",".join(paths.trusted()[1:])}
+    options = (word for option, value in named.items() if value for word in (option, value))
+    return ["python", "-m", "lora_repro.run", *options]
+
+
 def line(cell: Cell) -> str:
     """The command of one run."""
-    return shlex.join(["python", "-m", "lora_repro.run", *cell.overrides, "hydra.mode=RUN"])
+    return shlex.join([*program(), *cell.overrides, "hydra.mode=RUN"])
 
 
 def slurm_array(commands: Sequence[str]) -> str:
@@ -84,7 +92,7 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
         values["seed"] = common
     fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
     name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
-    command = ["${env}", "python", "-m", "lora_repro.run", *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
+    command = ["${env}", *program(), *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
     sweep = {"program": "lora_repro/run.py", "method": "grid", "metric": name,
              "parameters": {key: {"values": listed} for key, listed in values.items()}, "command": command}  # fmt: skip
     return yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True).rstrip("\n")

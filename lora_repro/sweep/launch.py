@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lora_repro import cli
-from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes
+from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.costs.estimate import published_seconds
 from lora_repro.errors import Busy, UserError
@@ -93,15 +93,14 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         sys.argv.append(rows)  # Hydra reads it
         wanted = unique(cells([*arguments, rows]))
     missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
-    preflight.check([cell.asked for cell in missing])
-    rule = bisect.rule_of(wanted[0].asked)
+    preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / "record.json").is_file()])
+    rule = bisect.rule_among(wanted)
     beside = _pace_and_share(hydra_node, wanted, missing, rule)
     launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
-        begun = ("record.json", "attempts.json")
-        wanted = [cell for cell in wanted if any((cell.folder / name).is_file() for name in begun)]
+        wanted = [cell for cell in wanted if bisect.begun(cell)]
     return _report(arguments, wanted, left, stopped)
 
 
@@ -247,7 +246,7 @@ class Status:
         if not why:
             return cls(cell, "missing", 1)
         code = failed["exit"]
-        status = "stopped" if code == supervise.STOPPED else "failed"
+        status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
         return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
 
 

@@ -24,6 +24,8 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
     backbones: list[BackboneSpec] = []
     for config in missing:
         for group, folder in (("task", config["paths"]["data"]), ("backbone", None), ("train", None)):
+            if group == "backbone" and not target(config["method"]).needs_model:
+                continue
             key = json.dumps([config[group], folder], sort_keys=True)
             if key in seen:
                 continue
@@ -31,10 +33,8 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
             part = build(OmegaConf.create(config[group]))
             if group == "task":
                 part.ready(folder)
-            elif group == "train":
+            else:
                 part.ready()
-            elif target(config["method"]).needs_model:
-                part.ready()
-                backbones.append(part)
+                backbones += [part] if group == "backbone" else []
     for spec in backbones:
         spec.bring()

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
-from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved
+from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import preflight, ray_launcher, supervise
@@ -74,13 +74,13 @@ def started(config: DictConfig) -> dict[str, Any]:
     return record.read(path)
 
 
-def search(arguments: list[str]) -> dict[str, float]:
+def search(arguments: list[str]) -> dict[str, float | str]:
     """Run Optuna on the command line (sys.argv); returns the best values.
 
     Raises UserError if the configuration does not compose, or if every trial failed.
     """
     cli.warn_ignored_tracker(arguments, "trials")
-    fixed = [item for item in arguments if not item.startswith("-") and "(" not in item]
+    fixed, _ = unswept(arguments)
     config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
     refuse_tables(config)
     if str(node.launcher._target_) == ray_launcher.NAME:
@@ -114,5 +114,5 @@ def main(arguments: Sequence[str]) -> int:
     given.insert(0, "--multirun")
     sys.argv[1:] = given
     best = search(given)
-    print("best: " + "  ".join(f"{key}={value:.4g}" for key, value in best.items()))
+    print("best: " + "  ".join(f"{key}={value if isinstance(value, str) else f'{value:.4g}'}" for key, value in best.items()))
     return 0

@@ -44,6 +44,7 @@ from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose
+from lora_repro.config.paths import checkout_root
 from lora_repro.data import dev_subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, provenance, record
@@ -218,6 +219,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     """
     cli.warn_ignored_tracker(arguments, "trials")
     wanted = searches(arguments)
+    checkout_root("searching learning rates")
     if provenance.code()["dirty"]:
         raise UserError("trials are published, and this checkout has uncommitted changes: commit them, then search")
     waiting = [search for search in wanted if not search.ended()]

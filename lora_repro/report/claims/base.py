@@ -18,7 +18,7 @@ class ClaimTest(abc.ABC):
     """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
 
     combine: str = "all"  # how several readings make one verdict: `reading.combined`
-    fails: float = LEVEL  # the level at which comparisons of scores may show that the claim fails; a part's is its share (`AllOf`)
+    fails: float = LEVEL  # the level at which differences of scores may show that it fails; of a part (`AllOf`) its share
     anywhere: ClassVar[bool] = False  # whether the outcome is the same at every profile
 
     def rows(self) -> dict[str, set[str]]:

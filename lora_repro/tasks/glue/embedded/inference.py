@@ -1,8 +1,8 @@
 """The generated inference task with MNLI's three answers: synthetic, from our own words, for a first run without a download.
 
 Two sentences say who saw what: one names a thing, the other the same thing, its hypernym, a hyponym or a sister term; each may
-be negated. Pairs of content words of dev and test never occur together in a first sentence of train. Its numbers are not
-comparable with the paper's.
+be negated. Pairs of content words of dev and test never occur together in a first sentence of train, unless that names a
+hypernym. Its numbers are not comparable with the paper's.
 """
 
 from __future__ import annotations

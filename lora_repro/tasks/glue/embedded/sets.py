@@ -1,8 +1,9 @@
 """The embedded GLUE-shaped tasks: synthetic, generated from our own words, so that a first run needs no download.
 
 One task for each form in GLUE: a sentence classified, a pair classified, a pair scored. Train and dev share no row, and pairs of
-content words (or of frame and content word) in dev never occur together in a first sentence of train. Any table made from them
-must say that they are synthetic: their numbers are not comparable with the paper's.
+content words (or of frame and content word) in dev never occur together in a first sentence of train, except where a first
+sentence of Entailment names a thing's hypernym. Any table made from them must say that they are synthetic: their numbers are not
+comparable with the paper's.
 """
 
 from __future__ import annotations
