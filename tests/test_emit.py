@@ -91,7 +91,7 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     text = told(capsys, "--emit", form, *GRID)
     if form == "sky":
         task = yaml.safe_load(text)
-        assert task["run"].count("lora_repro.run") == 4 and task["resources"]["accelerators"] == "A100:1"
+        assert task["workdir"] == "." and task["run"].count("lora_repro.run") == 4 and task["resources"]["accelerators"] == "A100:1"
         return
     assert "--array=0-3 " in text
     path = tmp_path / "python"
@@ -101,7 +101,7 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     if bash is None:
         pytest.skip("no bash on this machine")
     there = {"PATH": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "7"}
-    done = subprocess.run([bash, "-c", text], env=there, capture_output=True, text=True, check=False)
+    done = subprocess.run([bash, "-c", text], env=there, cwd=tmp_path, capture_output=True, text=True, check=False)
     expected = emit.line(unique(cells(GRID))[2]).removeprefix("python ")
     assert done.stdout.strip() == " ".join(shlex.split(expected)), done.stderr
     # A run that is told to stop writes its checkpoint and leaves with 75: the task is queued again. Any other status is its own.
@@ -111,7 +111,7 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     for status, said in ((75, "requeue 7_2"), (3, "")):
         waits = f"while [ -z $stop ] && [ $i -lt 400 ]; do {sleep} 0.05; i=$((i+1)); done"  # and never for ever
         path.write_text(f"#!/bin/sh\ni=0\ntrap 'stop=1' TERM\necho up\n{waits}\nexit ${{stop:+{status}}}\n")
-        with subprocess.Popen([bash, "-c", text], env=there, stdout=subprocess.PIPE, text=True) as task:
+        with subprocess.Popen([bash, "-c", text], env=there, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as task:
             assert task.stdout is not None and task.stdout.readline() == "up\n"
             task.terminate()
             assert task.stdout.read().strip() == said

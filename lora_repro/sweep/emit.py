@@ -26,6 +26,7 @@ from lora_repro.errors import UserError
 from lora_repro.records import record
 
 FORMS = ("lines", "slurm-array", "sky", "wandb")
+ACTIVATE = "export PATH=$PWD/.venv/bin:$PATH"
 
 
 def program() -> list[str]:
@@ -49,6 +50,7 @@ def slurm_array(commands: Sequence[str]) -> str:
     head = [
         "#!/bin/bash",
         f"#SBATCH --array=0-{len(commands) - 1} --gres=gpu:1 --time=12:00:00 --requeue --signal=B:TERM@300",
+        ACTIVATE,
         "commands=(",
         *(f"  {shlex.quote(command)}" for command in commands),
         ")",
@@ -63,9 +65,9 @@ def slurm_array(commands: Sequence[str]) -> str:
 
 def sky(commands: Sequence[str]) -> str:
     """A SkyPilot task that makes the runs one after another on one GPU."""
-    head = ["resources: {accelerators: 'A100:1', use_spot: true}", "setup: make setup", "run: |"]
-    first, last = "  export PATH=$PWD/.venv/bin:$PATH", "  exit ${status:-0}"
-    return "\n".join([*head, first, *(f"  {command} || status=$?" for command in commands), last])
+    head = ["workdir: .", "resources: {accelerators: 'A100:1', use_spot: true}", "setup: make setup", "run: |"]
+    last = "  exit ${status:-0}"
+    return "\n".join([*head, f"  {ACTIVATE}", *(f"  {command} || status=$?" for command in commands), last])
 
 
 def wandb_sweep(found: Sequence[Cell]) -> str:

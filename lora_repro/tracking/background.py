@@ -129,7 +129,7 @@ def awaited() -> Iterator[None]:
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
             names = ", ".join(sorted(set(busy)))
-            told = "the same values are in the runs' metrics.jsonl"
+            told = "losses and scores are in the runs' metrics.jsonl"
             print(f"{names} did not answer in time (tracker.patience=120 waits longer); {told}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
