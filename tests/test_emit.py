@@ -91,7 +91,8 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     text = told(capsys, "--emit", form, *GRID)
     if form == "sky":
         task = yaml.safe_load(text)
-        assert task["workdir"] == "." and task["run"].count("lora_repro.run") == 4 and task["resources"]["accelerators"] == "A100:1"
+        assert task["run"].count("lora_repro.run") == 4
+        assert task["workdir"] == "." and task["resources"]["accelerators"] == "A100:1"
         return
     assert "--array=0-3 " in text
     path = tmp_path / "python"

@@ -117,6 +117,7 @@ def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_pat
     found = json.loads(path.read_text())
     assert found["status"] == "finished" and found["name"] == "latency" and found["profile"] == "smoke"
     assert {"git_sha", "dirty", "versions", "device", "kind", "threads", "load_before"} <= set(found["where"])
+    assert found["asked"]["overrides"] == ["device=cpu", *SMALL]  # a folder of this machine is nobody else's business
     assert found["asked"]["bench"]["rounds"] == 5 and found["asked"]["methods"]["random_gpt2"]["lora"]["rank"] == 4
     entries = found["latency"]
     assert [(e["length"], e["batch"]) for e in entries[::6]] == [(8, 1), (8, 2)] and len(entries) == 2 * 6

@@ -57,6 +57,10 @@ def test_the_title_says_whose_training_loss_still_falls_most_and_lora_s_beside_i
     assert f"LORA goes from {third:.3f} to {last:.3f}" in learning.statement("E2E", uneven)
     short = learning._plot([run("lora", 0, train_losses=CURVE[:1], dev_losses=[[4, 1.0]])])
     assert learning.statement("E2E", short.references) == "E2E: training and dev loss by step"
+    for steps, said in ((2, "E2E: training and dev loss by step"), (3, "E2E: from the third to the last quarter of the steps")):
+        each = [[step, 2.0] for step in range(1, steps + 1)]  # at smoke a run has two steps, and each its own loss
+        found = learning._plot([run("lora", 0, train_losses=each, dev_losses=[[steps, 1.0]])])
+        assert learning.statement("E2E", found.references).startswith(said)
 
 
 def test_of_records_without_a_curve_nothing_is_drawn(tmp_path: Path) -> None:

@@ -140,15 +140,16 @@ def test_other_predictions_under_the_same_record_count_as_different(tmp_path: Pa
     assert "a different record is published" in outcome(tmp_path)
 
 
-def measure(folder: Path, **change: Any) -> str:
-    found = {"schema": 1, "status": "finished", "latency": [{"ms": [1.0]}], "where": {"dirty": False}, **change}
+def measure(folder: Path, wanted: set[str] | None = None, **change: Any) -> str:
+    found = {"schema": 1, "signature": "now", "status": "finished", "latency": [{"ms": [1.0]}], "where": {"dirty": False}}
+    found |= change
     path = folder / "runs" / "mini" / "measures" / "latency.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found))
     adhoc = path.parent / "adhoc" / "latency-0.json"
     adhoc.parent.mkdir(exist_ok=True)
     adhoc.write_text(json.dumps(found))
-    return publish(folder / "runs" / "mini", folder / "results" / "mini")["latency"]
+    return publish(folder / "runs" / "mini", folder / "results" / "mini", wanted=wanted)["latency"]
 
 
 def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path: Path) -> None:
@@ -160,6 +161,11 @@ def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path
     assert "FORCE=1 replaces it" in measure(tmp_path, latency=[])
     assert json.loads(target.read_text())["latency"] == [{"ms": [1.0]}]
     assert publish(tmp_path / "runs" / "mini", tmp_path / "results" / "mini", True) == {"latency": "replaced"}
+
+
+def test_a_measurement_of_earlier_settings_is_left_out(tmp_path: Path) -> None:
+    assert measure(tmp_path, {"now"}) == "published"
+    assert "measured with other settings" in measure(tmp_path, {"since"})
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A"
     computed = {"device": device, "kernels": kernels, "precision": "fp32"}
     return Store(source, Path("nowhere"), {
         f"{name}-{seed}": {
-            "status": "finished", "asked": {"task": {"name": "x"}}, "measured": {"scores": {"accuracy": value / 100}},
+            "status": "finished", "asked": {"task": {"name": "x"}},
+            "measured": {"scores": {"accuracy": value / 100}, "parameters": {"method": int(name != "human"), "head": 0}},
             "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, **computed},
         }
         for name, values in scores.items() for seed, value in values.items()
@@ -84,6 +85,14 @@ def test_what_is_allowed_depends_on_how_many_seeds_are_compared(
 ) -> None:
     found = verdicts(monkeypatch, SPREAD, ours)["a"]
     assert found.by == by and found.allowed == pytest.approx(allowed, rel=1e-4)
+
+
+def test_a_row_that_trains_nothing_tells_nothing_of_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts of people are the same everywhere; as a gap of 0 they would make every other row differ."""
+    fixed: Scores = {"human": {0: 57, 1: 57, 2: 57}}
+    ours: Scores = {"a": {0: 70.6, 1: 72.6}, "b": {0: 60.3}}
+    found = verdicts(monkeypatch, {**SPREAD, **fixed}, {**ours, **fixed})
+    assert found["a"].by == "seeds" and found["a"].verdict == found["human"].verdict == REPRODUCED
 
 
 def compared(theirs: verify.Values, ours: verify.Values, task: str = "x", backbone: str = "b", metric: str = "m") -> Compared:

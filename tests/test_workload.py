@@ -77,6 +77,22 @@ def test_virtual_tokens_are_paid_for() -> None:
         assert longer.length - plain.length == pytest.approx(7) and longer.prompt - plain.prompt == pytest.approx(7)
 
 
+def test_examples_in_the_prompt_are_paid_for() -> None:
+    few = ["profile=smoke", "task=wikisql", "method=untuned"]
+    for here in (False, True):
+        found = []
+        for shots in (0, 2):
+            asked = asking(*few, f"data.shots={shots}", "data.max_length=2048")
+            found.append(workload(asked, framed(asked), data(asked) if here else None)[0].prompt)
+        assert found[1] > 2.5 * found[0], here
+
+
+def test_documented_lengths_end_where_rows_are_cut() -> None:
+    asked = asking("task=rte", "profile=paper", "method=lora", "data.max_length=32")
+    work, source = workload(asked, framed(asked), None)
+    assert source == "documented" and max(work.length, work.dev_length, work.prompt, work.longest) == 32
+
+
 def test_a_probe_of_a_sentence_task_runs_over_features() -> None:
     asked = asking("profile=smoke", "task=sentiment", "method=linear_probe")
     work, _ = workload(asked, framed(asked), data(asked))

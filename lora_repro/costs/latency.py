@@ -180,9 +180,10 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
         stepped = [entry for block in blocks for entry in steps(block, device, say)]
         latency = [entry for block in blocks for entry in times(block, device, say)]
+        public = [item for item in rest if not item.startswith("paths.")]
         write_json(path, {
             "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
-            "asked": {"overrides": rest, "bench": config["bench"], "methods": {
+            "asked": {"overrides": public, "bench": config["bench"], "methods": {
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
             "backbones": {backbone_name(block[0]): shaped(build_group(block[0].asked, "backbone")).label for block in blocks},

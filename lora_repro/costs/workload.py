@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs.arithmetic import Work
 from lora_repro.costs.meta_model import MetaModel
-from lora_repro.data import Encoded, epoch_order
+from lora_repro.data import Encoded, epoch_order, subset
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
@@ -109,13 +109,13 @@ def _documented() -> dict[str, Any]:
 def documented(config: DictConfig) -> Lengths:
     """Mean lengths from conf/plan/lengths.yaml; a guess for a task that it does not list."""
     known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
-    mean = known or UNKNOWN
+    mean, most = known or UNKNOWN, config.data.max_length
     return Lengths(
-        length=mean["grouped" if build(config.train).group_by_length else "padded"] + slots,
-        dev=mean["mean"] + slots,
+        length=min(most, mean["grouped" if build(config.train).group_by_length else "padded"] + slots),
+        dev=min(most, mean["mean"] + slots),
         scored=mean["scored"],
         longest=int(mean["longest"]) + slots,
-        prompt=mean["prompt"] + slots,
+        prompt=min(most, mean["prompt"] + slots + config.data.shots * mean["mean"]),
         source="documented" if known else "guessed",
     )
 
@@ -125,7 +125,8 @@ def counted(config: DictConfig, frame: MetaModel, splits: Splits) -> Lengths:
     objective, settings = objective_of(config), build(config.train)
     how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
     train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
-    asked: list[Encoded] = objective.ask(_sample(splits.test), *how)[0]
+    shots = subset(splits.train, config.data.shots, config.seed)
+    asked: list[Encoded] = objective.ask(_sample(splits.test), *how, shots)[0]
     lengths = [len(row.ids) for row in train]
     order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
     padded = sum(len(places) * max(lengths[i] for i in places) for places in order)

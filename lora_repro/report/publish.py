@@ -17,6 +17,7 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT
+from lora_repro.costs import measures
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if not (runs := root / "runs" / profile).is_dir():
         raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
     wanted = {cell.signature for cell in requested_runs(profile)}
+    for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
+        wanted.add(measures.signature_of(measures.declared("latency", profile, read(path)["asked"]["overrides"])))
     found = publish(runs, results / profile, force, wanted)
     manifest.begin(results)
     manifest.record_files(results, _published(results / profile, found))
@@ -57,7 +60,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 def publish(runs: Path, results: Path, force: bool = False, wanted: Container[str] | None = None) -> dict[str, str]:
     """Copy what may be published. Returns signature (or name of a measurement) -> what became of it, and prints it too.
 
-    wanted: the signatures of the runs that an experiment asks for; all others are left out. None: every run may be published.
+    wanted: the signatures of the runs and measurements that an experiment asks for; all others are left out. None: each may be
+    published.
     Raises UserError if there is nothing to publish.
     """
     records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
@@ -65,7 +69,7 @@ def publish(runs: Path, results: Path, force: bool = False, wanted: Container[st
         raise UserError(f"no record under {runs}: make a run first")
     outcome = {}
     for path in measures:
-        outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force)
+        outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force, wanted)
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
         unasked = "no experiment asks for it" if wanted is not None and signature not in wanted else None
@@ -159,13 +163,15 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
     return "replaced" if replaced else "published"
 
 
-def _copy_measure(source: Path, target: Path, force: bool) -> str:
+def _copy_measure(source: Path, target: Path, force: bool, wanted: Container[str] | None) -> str:
     """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
     found = read(source)
     if found["status"] != "finished":
         return f"left out: status is {found['status']}"
     if found["where"].get("dirty") is not False:
         return "left out: it was measured with uncommitted changes or outside a git checkout"
+    if wanted is not None and found["signature"] not in wanted:
+        return "left out: it was measured with other settings than its experiment has now; measure again"
     if bad := _not_finite(found, source.stem):
         return f"left out: {bad} is not a finite number"
     text, replaced = source.read_text(encoding="utf-8"), target.exists()

@@ -78,12 +78,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of a row at one place: seed -> value in printed units, published (`theirs`) and in this checkout (`ours`)."""
+    """One metric of a row at one place: seed -> value in printed units, published (`theirs`) and in this checkout (`ours`).
+
+    trains: whether the row trains anything; if not, its value hardly depends on the machine.
+    """
 
     cell: Cell
     metric: Metric
     theirs: Values
     ours: Values
+    trains: bool = True
     shared: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,8 +128,13 @@ def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Seque
             for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
                 published, here = (_values(seeds, metric) for seeds in stored)
                 if published:
-                    found.append(Compared(mine[0], metric, published, here))
+                    found.append(Compared(mine[0], metric, published, here, any(map(_trains, stored[0].values()))))
     return found
+
+
+def _trains(run: Run) -> bool:
+    counts = run.record["measured"].get("parameters") or {}
+    return bool(counts.get("method", 0) + counts.get("head", 0))
 
 
 def _values(seeds: dict[int, Run], metric: Metric) -> Values:
@@ -147,7 +156,7 @@ def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
         return Verdict(one, REPRODUCED if abs(one.difference) <= digit else UNDECIDED)
     runs_each = (1 / len(one.shared),) * 2 if one.shared else (1 / len(one.ours), 1 / len(one.theirs))
     allowed, by = seeds.allows(math.sqrt(sum(runs_each)), level), seeds.of
-    others = [gap for other in pool if other is not one for gap in other.shared]
+    others = [gap for other in pool if other is not one and other.trains for gap in other.shared]
     if one.shared and len(others) >= LEAST:
         machines = Spread("machines", math.sqrt(statistics.fmean(gap * gap for gap in others)), len(others))
         allowed, by = min((allowed, by), (machines.allows(math.sqrt(1 / len(one.shared)), level), machines.of))

@@ -29,7 +29,7 @@ def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[P
 def statement(title: str, trained: Sequence[Curve]) -> str:
     """The row whose training loss falls most from the third quarter of its steps to the last, with LoRA's beside it."""
     losses = {curve.label: [(int(spot.x or 0), spot.y) for spot in curve.spots] for curve in trained}
-    ends = {label: _quarters(parts) for label, parts in losses.items() if len(parts) > 1}
+    ends = {label: _quarters(parts) for label, parts in losses.items() if len(parts) > 1 and parts[-1][0] > 2}
     if not ends:
         return f"{title}: training and dev loss by step"
     most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
@@ -41,7 +41,10 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
 
 
 def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """(mean over the third quarter of the steps, mean over the last). losses: (last step, mean loss) of each part of them."""
+    """(mean over the third quarter of the steps, of which there are 3 or more, mean over the last).
+
+    losses: (last step, mean loss) of each part of them.
+    """
     before = (0, *(step for step, _ in losses))
     each = [loss for first, (last, loss) in zip(before, losses, strict=False) for _ in range(last - first)]
     half, last = len(each) // 2, len(each) * 3 // 4
