@@ -18,6 +18,7 @@ from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
 from lora_repro.exchange import export, generate, score
 from lora_repro.exchange.open_checkpoint import open_checkpoint
+from lora_repro.tasks.base import Example
 from lora_repro.tasks.e2e.task import E2E
 
 MRS = ["name[The Vaults], eatType[pub]", "name : Blue Spice | food : Thai"]
@@ -104,6 +105,12 @@ def test_options_reach_the_decoder(text: Path) -> None:
     assert (model.config.decode.beam, model.config.decode.length_penalty, model.config.train.precision) == (3, 0.5, "bf16")  # type: ignore[union-attr]
     as_run = open_checkpoint(text).config.decode
     assert as_run.beam == json.loads((text / "record.json").read_text())["asked"]["decode"]["beam"] != 3  # type: ignore[union-attr]
+
+
+def test_a_few_shot_run_is_not_opened_without_its_examples(text: Path) -> None:
+    model = open_checkpoint(text, [], {"data.shots": 2})
+    with pytest.raises(UserError, match="a few-shot run cannot be opened"):
+        model.answer([Example("0", MRS[0], "")])
 
 
 def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(

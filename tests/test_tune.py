@@ -394,19 +394,28 @@ def test_a_rate_that_is_given_is_not_searched(elsewhere: Path) -> None:
 def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rate of the start is chosen first, then the start is run at it, once; the trials have its weights."""
     started: list[str] = []
+    begun: list[tuple[str, list[Path]]] = []
+    adapt = trial.adapt
 
     def start(module: str, words: list[str], folder: Path, *rest: int) -> int:
         started.append(f"{module} {folder}")
         run.run(compose(words), words)
         return 0
 
+    def adapted(spec: Any, method: Any, seed: int, device: Any, starts: list[Path]) -> Any:
+        begun.append((method.name, list(starts)))
+        return adapt(spec, method, seed, device, starts)
+
     monkeypatch.setattr(supervise, "start", start)
+    monkeypatch.setattr(trial, "adapt", adapted)
     asked = ["experiment=fusion", "row/fusion=multi_task", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
     (first, chosen), (second, _) = tune.tune([*asked, "tune.most=3"])
     searched = [(one.cell.row.name, one.cell.task) for one in (first, second)]
     assert searched == [("adapter_p", "mixture"), ("multi_task", "entailment")]
     (made,) = [record.read(path) for path in (elsewhere / "smoke").glob("*/record.json")]
     assert started == [f"lora_repro.run {elsewhere / 'smoke' / made['signature']}"]
+    assert [starts for _, starts in begun].count([elsewhere / "smoke" / made["signature"]]) == 3  # the second row's trials
+    assert [starts for _, starts in begun].count([]) == len(begun) - 3 == 3
     assert made["asked"]["train"]["lr"] == chosen["chosen"] and made["asked"]["seed"] == 0
     config = resolve_starts(compose([*asked, "seed=0"]), [*asked, "seed=0"])
     assert list(config.starts) == [str(elsewhere / "smoke" / made["signature"])]
