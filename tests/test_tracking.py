@@ -253,7 +253,7 @@ def test_a_program_ends_with_its_own_exit_code_though_a_mirror_hangs(leave: str,
     program = [sys.executable, "-c", PROGRAM.replace("LEAVE", leave)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == code and done.stdout == "result\n"
-    assert "Board did not answer in time (tracker.patience=120 waits longer); the same values are in the runs'" in done.stderr
+    assert "Board did not answer in time (tracker.patience=120 waits longer); losses and scores are in the runs'" in done.stderr
     assert ("ZeroDivisionError" in done.stderr) == (leave == "1 / 0")
 
 
