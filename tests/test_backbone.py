@@ -261,7 +261,7 @@ def test_what_a_file_lacks_is_drawn_alike_whatever_was_drawn_before(tmp_path: Pa
     for seed in (1, 2):
         torch.manual_seed(seed)
         poolers.append(spec.load().decoder.pooler.dense.weight)  # type: ignore[union-attr]
-    assert torch.equal(*poolers) and poolers[0].std() > 0  # type: ignore[call-arg]
+    assert torch.equal(poolers[0], poolers[1]) and poolers[0].std() > 0
 
 
 def test_a_numbered_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
