@@ -335,3 +335,15 @@ def test_real_files():
 def test_real_tokenised_files():
     splits = E2E("folder", "tokenised").load(os.environ["E2E_LORA_DATA"])
     assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [42061, 4672, 630]
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained_on"),
+    [("£20-25", "£ 20 - 25"), ("less than £20", "less than £ 20"), ("more than £30", "more than £ 30"), ("cheap", "cheap")],
+)
+def test_a_question_has_the_form_of_the_training_texts(asked: str, trained_on: str) -> None:
+    """All that differs between the 51,426 inputs of the raw and of the tokenised files is the space in prices."""
+    question = f"name[Ash], priceRange[{asked}], near[Oak 20-25]"
+    for form, price in (("raw", asked), ("tokenised", trained_on)):
+        assert E2E(source="folder", text_form=form).ask(question).input == f"name : Ash | price : {price} | near : Oak 20-25"
+    assert E2E(source="folder", text_form="tokenised").ask(f"name : Ash | price : {trained_on}").input.endswith(f": {trained_on}")

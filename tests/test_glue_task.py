@@ -688,6 +688,12 @@ def test_a_file_that_is_not_utf_8_is_refused(name: str, tmp_path: Path) -> None:
         ({"labels": ["0", "1", "1"]}, "at least two different labels"),
         ({"positive": None}, "for f1 or matthews one of the labels as positive"),
         ({"positive": "yes"}, "for f1 or matthews one of the labels as positive"),
+        ({"labels": ["0", "1", "2"]}, "f1, matthews and positive are for two labels, and it has 3"),
+        ({"labels": ["0", "1", "2"], "metrics": ["accuracy"]}, "f1, matthews and positive are for two labels, and it has 3"),
+        (
+            {"kind": "number", "labels": [], "positive": None, "metrics": ["spearman", "pearson"]},
+            "put pearson before spearman",
+        ),
         ({"held_out": -1}, "task.held_out must be >= 0, not -1"),
     ],
 )

@@ -75,7 +75,7 @@ def test_it_is_scored_as_one_task() -> None:
 @pytest.mark.parametrize(("override", "why"), [
     ("task.names=[rte]", "two different tasks"), ("task.names=[sentiment,sentiment]", "two different tasks"),
     ("task.names=[sentiment,e2e]", "e2e answers with text"), ("task.names=[sentiment,mixture]", "task.names must be a list"),
-    ("task.names=[sentiment,nothing]", "nothing"),
+    ("task.names=[sentiment,nothing]", "nothing"), ("task.metrics=[f1]", "scored by accuracy alone"),
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused_in_a_line(override: str, why: str) -> None:
     with pytest.raises(UserError, match=why) as caught:

@@ -152,6 +152,9 @@ def test_mistakes_are_named() -> None:
         nlg.score(["a", "b"], [["a"], []])
     with pytest.raises(UserError, match="no outputs"):
         nlg.score([], [])
+    for outputs, references in ((["one pub"], ["one pub"]), ("one pub", [["one pub"]])):
+        with pytest.raises(UserError, match="for each output a list of references"):  # not a reference for each letter
+            nlg.score(outputs, references)
 
 
 def test_java_errors_are_one_line_and_leave_the_process_usable() -> None:

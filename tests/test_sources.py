@@ -139,7 +139,7 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(_files, "DATA", tmp_path)
     (tmp_path / "e2e").mkdir()  # what a fetch leaves that broke off at once
     (tmp_path / "e2e" / ".train.txt.part").touch()
-    with pytest.raises(UserError, match=r"^E2E is not here: run python -m lora_repro fetch e2e, or name its folder with DATA="):
+    with pytest.raises(UserError, match=r"^E2E is not here: run python -m lora_repro fetch e2e, or name the folder that holds e2e/ with DATA="):
         e2e_files.find_files(None, "tokenised")
     with pytest.raises(UserError, match="run python -m lora_repro fetch glue"):
         glue_files.find_files(None, "RTE", {"train": "train.tsv"})
@@ -150,6 +150,10 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).touch()
     assert e2e_files.find_files(None, "tokenised")["dev"] == tmp_path / "e2e" / "valid.txt"
     assert glue_files.find_files(None, "RTE", {"train": "train.tsv"})["train"] == tmp_path / "RTE" / "train.tsv"
+    for given in (tmp_path, tmp_path / "e2e"):  # a folder of the user's, as fetch lays it out, or E2E's own
+        assert e2e_files.find_files(str(given), "tokenised")["dev"] == tmp_path / "e2e" / "valid.txt"
+    with pytest.raises(UserError, match=r"^mine is not here, and fetch does not have it"):
+        _files.home(None, "mine", "Mine", "mine")  # a task without conf/source/mine.yaml
 
 
 def test_names_are_listed_and_misspelt_ones_understood(capsys: pytest.CaptureFixture[str]) -> None:

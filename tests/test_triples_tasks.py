@@ -182,6 +182,18 @@ def test_mistakes_are_named(build, message: str) -> None:
     refused(build, message)
 
 
+def test_an_empty_text_is_not_trained_on() -> None:
+    """DART's files hold a few; one would end the training before its first step."""
+    one = replace(AGAIN, texts=("", "t3"))
+    assert [example.target for example in DART("embedded", "paper").pairs([TABLE, one])] == ["t1", "t3"]
+
+
+def test_a_question_has_the_relations_of_the_training_inputs() -> None:
+    asked = "[TABLECONTEXT] : [TITLE] : Ferries | Star : HOME PORT : Hesket"
+    assert DART("embedded", "paper").ask(asked) == replace(DART("embedded", "paper").asked(TABLE), group="")
+    assert WebNLG("embedded", "paper").ask(asked).input == asked
+
+
 def test_scores_are_of_all_and_of_each_group(monkeypatch: pytest.MonkeyPatch) -> None:
     task = WebNLG("embedded", "paper")
     test = task.load(None).test[:6]

@@ -24,11 +24,18 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
         return Path(given).expanduser()
     if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that failed may leave a dotted file
         return DATA
-    files = yaml.safe_load((CONF / "source" / f"{name}.yaml").read_text(encoding="utf-8"))["files"]
+    source = CONF / "source" / f"{name}.yaml"
+    files = yaml.safe_load(source.read_text(encoding="utf-8"))["files"] if source.exists() else ()
     if not any(path.startswith(f"{within}/") for path in files):
         raise UserError(f"{within} is not here, and fetch does not have it: name its parent folder with DATA=/path (paths.data)")
     get = f"python -m lora_repro fetch {name}"
-    raise UserError(f"{title} is not here: run {get}, or name its folder with DATA=/path (paths.data)")
+    raise UserError(f"{title} is not here: run {get}, or name the folder that holds {within}/ with DATA=/path (paths.data)")
+
+
+def own_folder(given: str | None, within: str, title: str, name: str) -> Path:
+    """The folder `within` of `home`; if the user's folder has none, that folder itself. Raises UserError as `home` does."""
+    root = home(given, within, title, name)
+    return root / within if (root / within).is_dir() else root
 
 
 def hub_parts(hub_id: str, revision: str, folder: str, splits: Iterable[str]) -> dict[str, Any]:

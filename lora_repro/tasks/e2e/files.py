@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import home, hub_parts
+from lora_repro.tasks._files import hub_parts, own_folder
 from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
     CLEANED_FILES,
@@ -55,6 +55,11 @@ def linearise(mr: str) -> str:
     if len(slots) < len(found) or not whole.endswith("]"):
         raise UserError(f"not an E2E meaning representation: {mr[:60]!r}; expected name[...], eatType[...]")
     return " | ".join(f"{_RENAMED.get(slot, slot)} : {value}" for slot, value in slots)
+
+
+def tokenised_prices(mr: str) -> str:
+    """A linearised input with prices as in the tokenised files: `£ 20 - 25` for `£20-25`; nothing else differs there."""
+    return re.sub(r"£ ?(\d+)(?: ?- ?(\d+))?", lambda price: "£ " + " - ".join(filter(None, price.groups())), mr)
 
 
 def _tidy(text: str) -> str:
@@ -108,7 +113,7 @@ def read_file(path: Path, form: str) -> tuple[list[Row], str]:
 
 def find_files(folder: str | None, form: str) -> dict[str, Path]:
     """split -> its file of one text form in `folder`. Raises UserError if one is missing or is of another data set."""
-    root = home(folder, "e2e", "E2E", "e2e") / ("" if folder else "e2e")
+    root = own_folder(folder, "e2e", "E2E", "e2e")
     refuse_cleaned(str(root))
     if not root.is_dir():
         raise UserError(f"no such folder: {root}; pass DATA=/path/to/e2e")

@@ -10,7 +10,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
 from lora_repro.tasks.e2e.embedded import generate
-from lora_repro.tasks.e2e.files import SPLITS, find_files, linearise, load_folder, load_hub
+from lora_repro.tasks.e2e.files import SPLITS, find_files, linearise, load_folder, load_hub, tokenised_prices
 from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 
@@ -91,6 +91,8 @@ class E2E(AbstractTask):
         """The example for a meaning representation: `name[X], eatType[pub]`, or linearised: `name : X | Type : pub`."""
         mr = linearise(text) if "[" in text else text.strip()
         slots.parse_mr(mr)
+        if self.text_form == "tokenised":
+            mr = tokenised_prices(mr)
         return Example(example_key(mr), mr, "")
 
     def parted(self, text: str) -> list[tuple[int, int]]:

@@ -101,8 +101,13 @@ class Glue(AbstractTask):
             raise UserError(f"task {self.name}: label {bad[0]!r} is not text; put it in quotes (yaml reads a bare no as false)")
         if self.kind == "class" and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise UserError(f"task {self.name}: a class needs at least two different labels")
-        if not self.metrics or ({"f1", "matthews"} & set(self.metrics) and self.positive not in self.labels):
+        of_two = {"f1", "matthews"} & set(self.metrics)
+        if not self.metrics or (of_two and self.positive not in self.labels):
             raise UserError(f"task {self.name}: give metrics, and for f1 or matthews one of the labels as positive")
+        if (of_two or self.positive is not None) and len(self.labels) != 2:
+            raise UserError(f"task {self.name}: f1, matthews and positive are for two labels, and it has {len(self.labels)}")
+        if self.metrics[0] == "spearman":
+            raise UserError(f"task {self.name}: put pearson before spearman, since tables compare by the first metric")
         splits = {"train", *self.scored}
         if self.source == "folder" and not (
             {"first", "label"} <= set(self.columns) and splits <= set(self.files) and self.scored
@@ -193,7 +198,7 @@ class Glue(AbstractTask):
     def pairs(self) -> bool:
         """Whether an input is two sentences."""
         if self.source == "embedded":
-            return sets.generate(self.name)["dev"][0][1] is not None
+            return sets.is_pair(self.name)
         return self.columns.get("second") is not None
 
     def ask(self, text: str) -> Example:

@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import home
+from lora_repro.tasks._files import own_folder
 
 SPLITS = ("train", "dev", "test")
 Triple = tuple[str, str, str]
@@ -101,7 +101,7 @@ def refuse_other_editions(original: Original, name: str) -> None:
 def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> dict[str, Path]:
     """split -> its file, or its folder of XML files. Raises UserError if one is missing or of another edition."""
     original, within = ORIGINALS[which], {"webnlg": "webnlg2017"}.get(which, which)
-    root = home(folder, within, original.title, which) / ("" if folder else within)
+    root = own_folder(folder, within, original.title, which)
     refuse_other_editions(original, str(root))
     if not root.is_dir():
         raise UserError(f"no such folder: {root}; pass DATA=/path/to/{which}")

@@ -70,11 +70,11 @@ class TriplesTask(AbstractTask, abc.ABC):
         return Splits(self.pairs(entries["train"]), self.pairs(entries["dev"]), test, self.caption, hashes)
 
     def pairs(self, entries: Sequence[Entry]) -> list[Example]:
-        """One Example per input and text, in order."""
+        """One Example per input and text, in order. An empty text, of which DART's files hold a few, teaches nothing."""
         found = []
         for entry in entries:
             asked = self.asked(entry)
-            found += [replace(asked, target=text) for text in good(entry)]
+            found += [replace(asked, target=text) for text in good(entry) if text.strip()]
         return found
 
     def tested(self, entries: Sequence[Entry]) -> list[Example]:
@@ -103,10 +103,14 @@ class TriplesTask(AbstractTask, abc.ABC):
 
     def ask(self, text: str) -> Example:
         """The example for linearised triples: `Ada Lovelace : born : 1815 | Ada Lovelace : field : mathematics`."""
-        line = " ".join(text.split())
-        for part in line.split(" | "):
-            if len(part.split(" : ")) < 3:
-                raise UserError(f"not a triple: {part[:60]!r}; expected subject : relation : object, triples separated by ' | '")
+        triples = [part.split(" : ") for part in " ".join(text.split()).split(" | ")]
+        for parts in triples:
+            if len(parts) < 3:
+                said = " : ".join(parts)[:60]
+                raise UserError(f"not a triple: {said!r}; expected subject : relation : object, triples separated by ' | '")
+            if self.lower_relations and len(parts) == 3:
+                parts[1] = parts[1].lower()
+        line = " | ".join(map(" : ".join, triples))
         return Example(example_key(line), line, "")
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:

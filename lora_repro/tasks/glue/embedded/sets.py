@@ -9,6 +9,7 @@ comparable with the paper's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from lora_repro.errors import UserError
 from lora_repro.tasks._draw import Draw
@@ -54,6 +55,12 @@ def examples(name: str, seed: int = SEED) -> dict[str, list[Example]]:
                 part.append(one)
         splits[split] = draw.sample(part, size)
     return splits
+
+
+@cache
+def is_pair(name: str) -> bool:
+    """Whether an input of the task is two sentences."""
+    return generate(name)["dev"][0][1] is not None
 
 
 def generate(name: str) -> dict[str, list[Row]]:
