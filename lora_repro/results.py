@@ -96,7 +96,7 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it went through its training: a collapsed run did, a diverged one did not."""
+        """Whether it went through its training, and so has answers: a collapsed run does, a diverged one does not."""
         return bool(self.record["status"] != "diverged")
 
 

@@ -88,7 +88,7 @@ def test_virtual_tokens_come_on_top_of_the_length() -> None:
 
 def test_a_hub_model_is_timed_as_random_weights_of_its_shape() -> None:
     cells = measures.declared("latency", "laptop", ["row/latency=plain"])
-    spec = footprint.shaped(footprint.build_group(cells[0].asked, "backbone"))
+    spec = footprint.shaped(footprint.build(cells[0].asked["backbone"]))
     assert (spec.source, spec.label) == ("random", "GPT-2 medium, random weights") and spec.shape["n_embd"] == 1024
 
 
@@ -128,7 +128,7 @@ def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_pat
             assert entry["slowdown"] is None and entry["parameters"] == 0
         else:
             again = slowdown(entry["ms"], plain[entry["batch"]], 200)
-            assert entry["slowdown"]["median"] == pytest.approx(again.median, abs=0.1)  # kept to four digits
+            assert entry["slowdown"]["median"] == pytest.approx(again.median, rel=1e-3, abs=0.1)  # kept to four digits
             assert entry["slowdown"]["low"] <= entry["slowdown"]["median"] <= entry["slowdown"]["high"]
     assert [entry["row"] for entry in found["memory"]] == ["lora"]
     steps = {entry["row"]: entry for entry in found["steps"]}

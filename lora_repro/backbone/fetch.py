@@ -13,7 +13,6 @@ variable LORA_REPRO_CACHE.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,16 +27,11 @@ from filelock import FileLock
 from lora_repro import cli
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
-from lora_repro.config.paths import CACHE, CONF, own
+from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError
 from lora_repro.records.disk import sha256
 
 MANIFEST = "manifest.json"
-
-
-def cache_folder() -> Path:
-    """Where backbones are kept: $LORA_REPRO_CACHE, or the default above."""
-    return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser()
 
 
 def backbone_folder(name: str) -> Path:

@@ -22,6 +22,11 @@ OWN = "LORA_REPRO_CONFIG_DIR"  # a folder beside conf/
 TRUSTED = "LORA_REPRO_TRUST"  # packages whose classes a `_target_` may name, comma-separated
 
 
+def cache_folder() -> Path:
+    """Where backbones, and what else is built once, are kept: $LORA_REPRO_CACHE, or a folder of `CACHE`."""
+    return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser()
+
+
 def own() -> str:
     """The user's own folder of configurations, empty if there is none."""
     return os.environ.get(OWN, "")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from lora_repro import cli
 from lora_repro.backbone import nf4
@@ -43,11 +42,6 @@ from lora_repro.train.resume_files import ADAPTER
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def build_group(config: dict[str, Any], group: str) -> Any:
-    """The object that one group of a resolved configuration builds."""
-    return build(OmegaConf.create(config[group]))
-
-
 def shaped(spec: BackboneSpec) -> BackboneSpec:
     """The spec of a hub model with random weights of its shape; any other spec as it is."""
     if spec.source != "hub":
@@ -59,7 +53,7 @@ def bench_device(config: dict[str, Any]) -> torch.device:
     """The device that a configuration asks for, with its CPU threads set."""
     if "bench" not in config:
         raise UserError("nothing says what to measure: name experiment=latency and a row, for example row/latency=lora")
-    bench: Bench = build_group(config, "bench")
+    bench: Bench = build(config["bench"])
     if bench.threads is not None:
         torch.set_num_threads(bench.threads)
     return Ranks.here(config["device"]).device
@@ -116,9 +110,9 @@ class Training:
 
 def training(config: dict[str, Any], device: torch.device, backbone: Backbone | None = None) -> Training:
     """The training of a row of conf/row/latency, in float32, in its own backbone or in the given one."""
-    bench, method = build_group(config, "bench"), build_group(config, "method")
+    bench, method = build(config["bench"]), build(config["method"])
     torch.manual_seed(0)
-    backbone = backbone or shaped(build_group(config, "backbone")).load().to(device)
+    backbone = backbone or shaped(build(config["backbone"])).load().to(device)
     trainable = method.apply(backbone)
     backbone.to(device)
     backbone.model.train()
@@ -134,7 +128,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     mapped file is not resident before. `peak_mib` - `loaded_mib`: gradients, optimizer state, activations, buffers. One more
     step after the peak gives `activation_bytes` (`saved`) and `gradient_bytes`, those after its backward pass.
     """
-    device, bench = bench_device(config), build_group(config, "bench")
+    device, bench = bench_device(config), build(config["bench"])
     held = training(config, device)
     trainable, model = held.trainable, held.backbone.model
     for parameter in model.parameters():
@@ -176,7 +170,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
     kept = [item for item in overrides if not item.startswith(swept)]
     entries = []
     for cell in cells:
-        if not build_group(cell.asked, "bench").trained:
+        if not build(cell.asked["bench"]).trained:
             continue
         started = time.monotonic()
         row, backbone = cell.row, cell.asked["backbone"]["name"]
@@ -197,7 +191,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
 
 def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The values trained by each row with a printed size, on the shape of `bench.arithmetic`, a model too large to load."""
-    asked = build_group(cells[0].asked, "bench").arithmetic
+    asked = build(cells[0].asked["bench"]).arithmetic
     token = "<|endoftext|>"
     spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])
     with torch.device("meta"):  # shapes without memory
@@ -207,7 +201,7 @@ def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             "label": asked["label"],
             "row": cell.row.name,
             "width": asked["bytes"],
-            "parameters": build_group(cell.asked, "method").count(shape),
+            "parameters": build(cell.asked["method"]).count(shape),
             "total": shape.parameters,
         }
         for cell in cells

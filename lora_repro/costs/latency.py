@@ -24,10 +24,10 @@ from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
-from lora_repro.config.compose import profile_of
+from lora_repro.config.compose import build, profile_of
 from lora_repro.costs import footprint, measures
 from lora_repro.costs.bench import Bench
-from lora_repro.costs.footprint import bench_device, build_group, shaped
+from lora_repro.costs.footprint import bench_device, shaped
 from lora_repro.costs.timing import interleaved, slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -103,11 +103,11 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
     A step is forward, backward and AdamW on one random batch, in float32. Empty if full fine-tuning is not among the cells.
     """
-    rows = {cell.row.name: cell for cell in cells if build_group(cell.asked, "bench").trained}
+    rows = {cell.row.name: cell for cell in cells if build(cell.asked["bench"]).trained}
     if FULL not in rows:
         return []
-    bench: Bench = build_group(rows[FULL].asked, "bench")
-    started, plain, made = time.monotonic(), shaped(build_group(rows[FULL].asked, "backbone")).load().to(device), {}
+    bench: Bench = build(rows[FULL].asked["bench"])
+    started, plain, made = time.monotonic(), shaped(build(rows[FULL].asked["backbone"])).load().to(device), {}
     for name, cell in rows.items():
         quantised = cell.asked["backbone"]["quantise"]
         if not (quantised and nf4.missing_package_error(name)):
@@ -127,19 +127,19 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
 
 def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One entry per size (batch x length) and timed row of one backbone's `cells`: milliseconds of every round, slow-down."""
-    bench: Bench = build_group(cells[0].asked, "bench")
-    rows = {cell.row.name: cell for cell in cells if build_group(cell.asked, "bench").timed}
+    bench: Bench = build(cells[0].asked["bench"])
+    rows = {cell.row.name: cell for cell in cells if build(cell.asked["bench"]).timed}
     named = backbone_name(cells[0])
     if not rows:
         return []
     if PLAIN not in rows:
         raise UserError(f"row/{NAME} must include {PLAIN}, which the other rows are measured against: add it")
     torch.manual_seed(0)
-    plain = shaped(build_group(cells[0].asked, "backbone")).load().to(device)
+    plain = shaped(build(cells[0].asked["backbone"])).load().to(device)
     made = {}
     for name, cell in rows.items():
-        method = build_group(cell.asked, "method")
-        backbone, trainable = adapted(plain, method, build_group(cell.asked, "bench"))
+        method = build(cell.asked["method"])
+        backbone, trainable = adapted(plain, method, build(cell.asked["bench"]))
         made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
     entries = []
     for length in bench.lengths:
@@ -186,7 +186,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
             "asked": {"overrides": public, "bench": config["bench"], "methods": {
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
-            "backbones": {backbone_name(block[0]): shaped(build_group(block[0].asked, "backbone")).label for block in blocks},
+            "backbones": {backbone_name(block[0]): shaped(build(block[0].asked["backbone"])).label for block in blocks},
             "latency": latency, "memory": memory, "steps": stepped, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(provenance.attempt(device, None)), "kind": device.type,
                       "threads": torch.get_num_threads(), "load_before": round(load, 2),

@@ -16,7 +16,6 @@ def interleaved(
     calls: Mapping[str, Call],
     rounds: int,
     warmup: int,
-    seed: int = 0,
     wait: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
     warm: bool = True,
@@ -32,7 +31,7 @@ def interleaved(
         for _ in range(warmup):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    draw = random.Random(seed)
+    draw = random.Random(0)
     for _ in range(rounds):
         for name in draw.sample(list(calls), len(calls)):
             if warm:
@@ -55,7 +54,7 @@ class SlowdownEstimate:
     n: int
 
 
-def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, seed: int = 0) -> SlowdownEstimate:
+def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int) -> SlowdownEstimate:
     """100 (median_i(t_i / p_i) - 1) over rounds i, with a percentile-bootstrap interval of that median.
 
     The rounds are resampled, so the interval covers only the noise of this machine during this measurement. Raises ValueError
@@ -64,7 +63,7 @@ def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int, see
     ratios = np.asarray(times, float) / np.asarray(plain, float)
     if len(times) != len(plain) or not len(ratios) or not (np.isfinite(ratios) & (ratios > 0)).all():
         raise ValueError("times and plain must hold one positive number for each round")
-    chosen = np.random.default_rng(seed).integers(len(ratios), size=(resamples, len(ratios)))
+    chosen = np.random.default_rng(0).integers(len(ratios), size=(resamples, len(ratios)))
     low, high = np.percentile(np.median(ratios[chosen], axis=1), [2.5, 97.5])
     median, low, high = (float(100 * (value - 1)) for value in (np.median(ratios), low, high))
     return SlowdownEstimate(median, low, high, len(ratios))

@@ -106,7 +106,7 @@ def disk(profile: str, runs: Path) -> Iterator[Finding]:
     """Free space and write permission where runs and backbones are kept, and the size of the hub's cache (HF_HOME)."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from lora_repro.backbone.fetch import cache_folder
+    from lora_repro.config.paths import cache_folder
 
     wanted, other = SPACE.get(profile, 5), f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
     yield _room("runs", runs, wanted, other)

@@ -7,7 +7,6 @@ row, that no text has is never used. Leaving it out, with the others in their or
 from __future__ import annotations
 
 import gzip
-import os
 import zipfile
 from array import array
 from collections.abc import Iterable, Iterator
@@ -18,15 +17,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_repro.config.paths import CACHE
-from lora_repro.records.disk import sha256
+from lora_repro.config.paths import cache_folder
+from lora_repro.records.disk import replacing, sha256
 
 Index = dict[str, NDArray[np.generic]]
-
-
-def cache_folder() -> Path:
-    """The folder of the table's index (75 MB), beside the backbones."""
-    return Path(os.environ.get("LORA_REPRO_CACHE") or CACHE / "backbones").expanduser() / "meteor"
 
 
 @contextmanager
@@ -34,10 +28,11 @@ def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterato
     """A table with only the pairs of `table` that the texts can contain, in their order; `table` itself if no index can be kept.
 
     table: gzip, three lines per pair (probability, phrase, paraphrase). seen: the texts' words, and their pairs of consecutive
-    words with a space between. folder: of the index. The file is deleted at the end of the context.
+    words with a space between. folder: of the index (75 MB; default: beside the backbones). The file is deleted at the end of
+    the context.
     """
     try:
-        index = _index(table, folder or cache_folder())
+        index = _index(table, folder or cache_folder() / "meteor")
     except OSError:  # the folder cannot be written
         yield table
         return
@@ -90,13 +85,8 @@ def _index(table: Path, folder: Path) -> Index:
             return dict(kept)
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
         made = _read(table)  # missing, or damaged, which a zip file's checksums show
-    folder.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(half, **made)  # type: ignore[arg-type]
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(path) as half, half.open("wb") as target:
+        np.savez(target, **made)  # type: ignore[arg-type]
     return made
 
 

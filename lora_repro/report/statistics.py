@@ -131,7 +131,7 @@ def score(run: Run, metric: str) -> float | None:
     measured = run.record["measured"]
     losses = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
     if metric in losses:
-        return losses[metric] if has_answers(run) else None  # a diverged run's held-out loss is from before it diverged
+        return losses[metric] if run.trained else None  # a diverged run's held-out loss is from before it diverged
     return counted_score(run.record, metric)
 
 
@@ -148,17 +148,13 @@ def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
     """
     both = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     pairs = [pair for pair in both if same_inputs(pair)]
-    return pairs if any(has_answers(run) for pair in pairs for run in pair) else []
+    return pairs if any(run.trained for pair in pairs for run in pair) else []
 
 
 def same_inputs(runs: Sequence[Run]) -> bool:
     """Whether all runs, apart from diverged ones, answered the same inputs."""
-    answered = [inputs(run) for run in runs if has_answers(run)]
+    answered = [inputs(run) for run in runs if run.trained]
     return all(keys is not None and keys == answered[0] for keys in answered)
-
-
-def has_answers(run: Run) -> bool:
-    return bool(run.record["status"] != "diverged")
 
 
 def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0) -> Difference | None:
@@ -212,7 +208,7 @@ def detectable_by(low: float, high: float) -> float:
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
     """The difference of paired runs and its resamples, computed once per files. runs: ours and theirs alternate."""
-    return _resampled(tuple(_stamped(run.predictions) if has_answers(run) else None for run in runs), metric, seed)
+    return _resampled(tuple(_stamped(run.predictions) if run.trained else None for run in runs), metric, seed)
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from lora_repro.config.compose import build, target
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
             if key in seen:
                 continue
             seen.add(key)
-            part = build(OmegaConf.create(config[group]))
+            part = build(config[group])
             if group == "task":
                 part.ready(folder)
             else:

@@ -1,1 +1,1 @@
-"""Timings beside a peer that does the same work, one file per pair. Peers are imported where they run."""
+"""What `make bench` times, one file per benchmark, most of them beside a peer that does the same work."""

@@ -2,8 +2,8 @@
 
     python -m lora_repro claims
 
-It also updates the lines on results in README.md. It reads results/*/{records,predictions,updates,measures} only, trains nothing
-and needs no network.
+It also updates the lines on results in README.md. It reads what is published, conf/ and docs/claims.md, trains nothing and needs
+no network.
 """
 
 import argparse

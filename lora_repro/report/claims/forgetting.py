@@ -14,7 +14,6 @@ from lora_repro.report.statistics import (
     check_same_origin,
     detectable_by,
     general_loss_rise,
-    has_answers,
     is_generated,
 )
 from lora_repro.results import Run, backbone_name, grouped
@@ -76,7 +75,7 @@ class ForgetsLess(ClaimTest):
         lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
         # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
         wanting = [*wanting, *([f"{lost} of {len(pairs)} seeds diverged"] if lost else [])]
-        read = [(pair, [value(run.record["measured"]) if has_answers(run) else None for run in pair]) for pair in pairs]
+        read = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
         if not kept:
             verdict = INCONCLUSIVE if lost else NOT_RUN

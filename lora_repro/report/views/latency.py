@@ -78,7 +78,7 @@ def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
             chosen = sizes[start : start + COLUMNS]
             rows = _rows(by_source, chosen, printed)
             titles = [f"{batch} × {length}" for length, batch in chosen]
-            notes = _notes(measured, by_source, backbone) if start + COLUMNS >= len(sizes) else ()
+            notes = _notes(measured, by_source) if start + COLUMNS >= len(sizes) else ()
             header = ("Method", "Source", "Parameters", *titles)
             tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(chosen), rows, notes, ("Parameters",)))
     return tables
@@ -133,9 +133,7 @@ def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, 
     )
 
 
-def _notes(
-    measured: Mapping[str, dict[str, Any]], by_source: Mapping[str, Sequence[Entry]], backbone: str
-) -> tuple[str, ...]:
+def _notes(measured: Mapping[str, dict[str, Any]], by_source: Mapping[str, Sequence[Entry]]) -> tuple[str, ...]:
     bench = next(iter(measured.values()))["asked"]["bench"]
     notes = [
         f"Slow-down: median over n = {bench['rounds']} interleaved rounds of the method's time / the plain model's time in the "

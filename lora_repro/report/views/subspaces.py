@@ -56,7 +56,7 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
         places = sorted({(1, 1), (2, 2), (m, m), (m, n)})
         rows = _rows(lora, places, rank_pairs(lora), lambda kind, layer: list(between_ranks(lora, kind, layer).values()))
         title = f"{facts[0]}: A of rank {m} and of rank {n}, different seeds"
-        found.append(_beside(_table((title, *facts[1:]), places, rows), lora, d))
+        found.append(_beside(_table((title, *facts[1:]), places, rows), lora))
     if seed_pairs(lora):
         n = ranks[-1]
         places = sorted({(1, 1), (4, 4), (n // 8 or 1, n // 8 or 1), (n, n)})
@@ -95,7 +95,7 @@ def _cell(grids: Sequence[Array], n: int, i: int, j: int, d: int) -> str:
     return Number(f"{text} ({max(i, j) / d:.2f})", mean.mean, mean.sd if n > 1 else None, n)
 
 
-def _beside(table: Table, lora: Sequence[ProbedRun], d: int) -> Table:
+def _beside(table: Table, lora: Sequence[ProbedRun]) -> Table:
     """The table of two ranks with phi(1, 1) at the same seed as its last column, and a note why that is not evidence."""
     rows = []
     places = [(kind, layer) for kind in lora[0].kinds for layer in lora[0].kept_layers]

@@ -7,13 +7,12 @@ authors released (one `input||text ` per line). LoRA paper, section 5.3, uses th
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from pathlib import Path
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import hub_parts, own_folder
+from lora_repro.tasks._files import hub_parts, own_folder, read_text
 from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
     CLEANED_FILES,
@@ -97,18 +96,10 @@ def _parse_lines(text: str, path: Path) -> list[Row]:
 
 def read_file(path: Path, form: str) -> tuple[list[Row], str]:
     """Rows of one file, ends stripped, and the sha256 of its bytes. Raises UserError if unreadable."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); download it again") from error
+    text, digest = read_text(path)
     if not text.strip():
         raise UserError(f"{path}: empty file; download it again")
-    rows = _parse_csv(text, path) if form == "raw" else _parse_lines(text, path)
-    return rows, hashlib.sha256(data).hexdigest()
+    return _parse_csv(text, path) if form == "raw" else _parse_lines(text, path), digest
 
 
 def find_files(folder: str | None, form: str) -> dict[str, Path]:
