@@ -668,16 +668,23 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path:
         save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
     evidence = Evidence("mini", tmp_path, {})
     evidence._cells["delta_w"] = cells
-    test = Intruders(["query"], most=16, floor=0)
-    reading, large = test.read(evidence)
+    test = Intruders(["query"], most=16, full_below=5, floor=0)
+    whole, reading, large = test.read(evidence)
+    assert (whole.value, whole.n, whole.verdict, whole.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")  # one has 9.5
     assert (reading.value, reading.n, reading.verdict, reading.detectable) == (2.0, 3, REPLICATED, 0)
     assert "per matrix: LoRA 4.50, full 2.50" in reading.notes and reading.what == "intruders, W_q, r = 8 − full"
     # 64 − full: −1, −2 and −3, beside and not judged; Student's t with 2 degrees of freedom for 1.96 of 1.96 + 0.84
     assert (large.value, large.verdict, large.what) == (-2.0, BESIDE, "intruders, W_q, r = 64 − full")
     assert large.detectable == pytest.approx(2.8016 * 4.3027 / 1.96 / 3**0.5, rel=1e-3)
     assert test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
-    assert {reading.verdict for reading in Intruders(["query"], most=4, floor=0).read(evidence)} == {BESIDE}
-    assert Intruders(["query"], most=16, ceiling=0).read(evidence)[0].verdict == REFUTED
+    assert {reading.verdict for reading in Intruders(["query"], most=4, full_below=5, floor=0).read(evidence)[1:]} == {BESIDE}
+    assert Intruders(["query"], most=16, full_below=5, ceiling=0).read(evidence)[1].verdict == REFUTED
+    assert Intruders(["query"], most=16, full_below=20, floor=0).read(evidence)[0].verdict == REPLICATED
+    asked = {**cells[0].asked, "method": {"rank": 4, "alpha": 16}}
+    evidence._cells["delta_w"] = [*cells, replace(cells[0], asked=asked, signature="unknown")]
+    wanted = test.read(evidence)[1]
+    assert (wanted.verdict, wanted.what) == (NOT_RUN, "intruders, W_q, r = 4 − full")  # 8 does not stand in for it
+    assert test.verdict([wanted, reading]) == INCONCLUSIVE
 
 
 def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged() -> None:

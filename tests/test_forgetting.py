@@ -175,16 +175,21 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     runs = {("lora", seed): at(0.02 + seed / 100) for seed in range(3)}
     runs |= {("full", seed): at(0.04 + seed / 100) for seed in range(3)}
     runs[("full", 3)] = {"dev_halves": [[1, 0.5, 0.4]]}  # one look chooses nothing
-    (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(evidence_of("glue", runs, tmp_path))
+    claim = EpochChoice(["glue/full", "glue/lora"], floor=0.5)
+    (reading,) = claim.read(evidence_of("glue", runs, tmp_path))
     assert (reading.value, reading.n, reading.verdict) == (pytest.approx(4.0), 3, REPLICATED)
-    assert reading.notes[0] == "6 runs"
+    assert reading.notes[0] == "6 runs of full, lora"
+    assert EpochChoice(["glue/full", "glue/lora"], floor=7).read(evidence_of("glue", runs, tmp_path))[0].verdict == REFUTED
+    (more,) = claim.read(evidence_of("glue", {**runs, ("lora", 4): at(0.3)}, tmp_path))
+    assert (more.value, more.n, more.notes[0]) == (reading.value, 3, reading.notes[0])  # full has no seed 4
     failed = evidence_of("glue", runs, tmp_path)
     failed.store.records["lora1"]["status"], failed.store.records["full1"]["status"] = "collapsed", "diverged"
-    assert EpochChoice(["glue/full", "glue/lora"]).read(failed)[0].notes[0] == "5 runs"  # a collapsed run was trained
+    left = claim.read(failed)[0]  # a collapsed run was trained, a diverged one chose nothing
+    assert left.n == 3 and left.notes[0] == "3 runs of lora" and "full on X: left out, fewer than 3 seeds" in left.notes
     guessed = evidence_of("glue", runs, tmp_path, unsearched=True)
-    (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(guessed)
+    (reading,) = claim.read(guessed)
     assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)
-    assert EpochChoice(["glue/full"]).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
+    assert EpochChoice(["glue/full"], floor=0.5).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
     # On a second backbone, too: no run takes another's place because it has the same seed.
     more = evidence_of("glue", {key: {"dev_halves": [[1, 0.5, 0.5], [2, 0.5, 0.5]]} for key in runs if key[1] < 3}, tmp_path)
     both = evidence_of("glue", runs, tmp_path)
@@ -192,8 +197,8 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
         asked = {**cell.asked, "backbone": {"name": "large"}}
         both._cells["glue"].append(replace(cell, asked=asked, signature=f"large-{cell.signature}"))
         both.store.records[f"large-{cell.signature}"] = {**more.store.records[cell.signature], "asked": asked}
-    (reading,) = EpochChoice(["glue/full", "glue/lora"]).read(both)
-    assert (reading.value, reading.n, reading.notes[0]) == (pytest.approx(2.0), 3, "12 runs")
+    (reading,) = claim.read(both)
+    assert (reading.value, reading.n, reading.notes[0]) == (pytest.approx(2.0), 3, "12 runs of full, lora")
 
 
 def test_the_halves_of_the_held_out_rows_are_scored_at_every_look(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from lora_repro.report.claims.reading import (
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
     check_same_origin,
-    has_answers,
     inputs,
     interval,
     is_generated,
@@ -68,7 +67,7 @@ class Compare(ClaimTest):
     verdict. better: whether to give a second verdict, on whether the value is above 0.
 
     Where one of m comparisons alone can decide the claim, its level is Bonferroni's 5 % / m. That is one that holds under
-    `any`, and one that fails under `all`; `fails` is less than 5 % in a part of a claim (`AllOf`).
+    `any`, and one that fails under `all`, or of two under `most`; `fails` is less than 5 % in a part of a claim (`AllOf`).
     """
 
     def __init__(
@@ -115,7 +114,8 @@ class Compare(ClaimTest):
                 for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
                     planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
         share = 1 / (len(planned) or 1)
-        levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if self.combine == "all" else 1))
+        one_fails = self.combine == "all" or (self.combine == "most" and len(planned) <= 2)
+        levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if one_fails else 1))
         return [self._reading(places, evidence, levels) for places in planned]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
@@ -149,6 +149,8 @@ class Compare(ClaimTest):
                 found.append(other.turned(sign))
                 alike = found[-1].verdict(self.region, self.least)
                 notes.append(f"{metric} {signed(other.value)} [{bound(other.low)}, {bound(other.high)}]: {alike}")
+        if levels.holds < LEVEL:
+            notes.append(f"interval and Δ at {100 * levels.holds:.2g} %, since one of several comparisons is enough")
         wanting = _wanting(places, seeds)
 
         def verdict_on(region: Region) -> str:
@@ -223,7 +225,7 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[st
     """What keeps these cells from a verdict: too few test inputs, or a learning rate in doubt."""
     found = []
     for cells in places:
-        keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if has_answers(place.runs[seed])), None) or ()
+        keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if place.runs[seed].trained), None) or ()
         if len(keys) < INPUTS:
             found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
         doubts = [(f"{place.label} on {task_label(place.cell)}", place.cell.rate_doubt) for place in cells]
@@ -264,7 +266,7 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
     """
     shared = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
     seeds = [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
-    answered = all(any(has_answers(place.runs[seed]) for place in cells for seed in seeds) for cells in places)
+    answered = all(any(place.runs[seed].trained for place in cells for seed in seeds) for cells in places)
     return seeds if answered else []
 
 

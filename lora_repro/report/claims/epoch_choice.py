@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge, student
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Reading, Region, judge, student
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
@@ -19,7 +21,8 @@ def inflation(looks: Sequence[Look]) -> float:
     """By how much the half that chose an evaluation scores higher there than the other half, averaged over both directions.
 
     With s_A(t), s_B(t) the scores of the halves at evaluation t, and t_A the best evaluation of A (the last of equal ones):
-    ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]. The difference in difficulty between the halves cancels.
+    ½ [s_A(t_A) − s_B(t_A) + s_B(t_B) − s_A(t_B)]. The difference in difficulty between the halves cancels. It is never negative,
+    since s_A(t_A) >= s_A(t_B) and s_B(t_B) >= s_B(t_A), so a test needs a floor above 0.
     """
 
     def chosen(half: int) -> int:
@@ -36,10 +39,14 @@ def half_scores(run: Run) -> list[Look]:
 
 
 class EpochChoice(ClaimTest):
-    """The mean `inflation` of each seed, over the rows and places whose runs have several evaluations, lies above 0."""
+    """The mean `inflation` of each seed in points, over the rows and tasks whose runs have several evaluations, lies above
+    `floor`.
 
-    def __init__(self, rows: Sequence[str]) -> None:
-        self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=0.0)
+    Of the rows and tasks with at least 3 seeds, those seeds count that all of them have: each seed's mean is of the same cells.
+    """
+
+    def __init__(self, rows: Sequence[str], floor: float) -> None:
+        self.cells, self.region = [Operand.of(row) for row in rows], Region(floor=floor)
 
     def rows(self) -> dict[str, set[str]]:
         return rows_by_table(self.cells)
@@ -48,30 +55,34 @@ class EpochChoice(ClaimTest):
     def rule(self) -> str:
         names = ", ".join(f"`{cell.name}`" for cell in self.cells)
         what = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
-        mean = "each seed's mean over rows and tasks, and the 95 % interval over seeds"
-        return f"{names}: {what}: {mean}, lie {self.region.words}; with searched rates"
+        cells = f"the rows and tasks with at least {LEAST} seeds"
+        mean = f"each seed's mean over {cells}, and the 95 % interval over the seeds that they share"
+        return f"{names}: {what}: {mean}, lie {self.region.words} points; with searched rates"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        by_seed: dict[int, list[float]] = {}
-        runs, tasks = [], {}
-        wanting: dict[str, None] = {}
+        places: list[dict[int, Run]] = []
         for table in self.rows():
             declared = evidence.cells(table)
             for row in sorted(self.rows()[table]):
                 for here in by_place([cell for cell in declared if cell.row.name == row]):
-                    task = task_label(here[0])
-                    for seed, run in evidence.runs(here).items():
-                        if len(looks := half_scores(run)) > 1:
-                            by_seed.setdefault(seed, []).append(100 * inflation(looks))
-                            runs.append(run)
-                            tasks[task] = len(looks)
-                            if doubt := run.cell.rate_doubt:
-                                wanting[f"{run.cell.row.label} on {task}: {doubt}"] = None
-        if not runs:
+                    found = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) > 1}
+                    places += [found] if found else []
+        counted = [place for place in places if len(place) >= LEAST]
+        seeds = sorted(set.intersection(*({*place} for place in counted))) if counted else []
+        if not seeds:
             return []
-        values = [float(sum(found) / len(found)) for _, found in sorted(by_seed.items())]
+        values = [float(np.mean([100 * inflation(half_scores(place[seed])) for place in counted])) for seed in seeds]
         mean, low, high = student(values)
-        notes = (f"{len(runs)} runs", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()), *wanting)
+        runs = [place[seed] for place in counted for seed in seeds]
+        tasks = {task_label(run.cell): len(half_scores(run)) for run in runs}
+        rows = list(dict.fromkeys(run.cell.row.label for run in runs))
+        fewer = [next(iter(place.values())).cell for place in places if place not in counted]
+        left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
+        wanting = dict.fromkeys(
+            f"{run.cell.row.label} on {task_label(run.cell)}: {doubt}" for run in runs if (doubt := run.cell.rate_doubt)
+        )
+        notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
+                 *left_out, *wanting)  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values), values)
         what = "score of the half that chose the epoch − score of the other half"

@@ -10,7 +10,7 @@ import numpy as np
 from lora_repro.analysis.updates import NAMES
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import BESIDE, Reading
+from lora_repro.report.claims.reading import BESIDE, NOT_RUN, Reading, Region
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import runs
 
@@ -18,14 +18,15 @@ from lora_repro.results import runs
 class Intruders(Probing):
     """analysis.spectra.intruders of LoRA at each rank up to `most`, minus that of full fine-tuning with the same seed and layer.
 
-    Larger ranks are shown but not judged.
+    Larger ranks are shown but not judged. full_below: what full fine-tuning's own count must lie below.
     """
 
     def __init__(
-        self, kinds: Sequence[str], most: int, floor: float | None = None, ceiling: float | None = None, table: str = "delta_w"
-    ) -> None:
+        self, kinds: Sequence[str], most: int, full_below: float, floor: float | None = None, ceiling: float | None = None,
+        table: str = "delta_w",
+    ) -> None:  # fmt: skip
         super().__init__(kinds, floor, ceiling, table)
-        self.most = most
+        self.most, self.full_region = most, Region(ceiling=full_below)
 
     def rows(self) -> dict[str, set[str]]:
         return {self.table: {"lora", "full"}}
@@ -34,15 +35,18 @@ class Intruders(Probing):
     def rule(self) -> str:
         what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
         pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks are shown, not judged)"
-        return f"{what}: {pair}, {region_rule(self.region)}"
+        return f"{what}: {pair}, {region_rule(self.region)}; and full fine-tuning's own count lies {self.full_region.words}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         every = probed_runs(runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older records lack the count
         full = {run.seed: run for run in every if run.row == "full"}
-        ranks = sorted({run.rank for run in every if run.rank})
+        ranks = sorted({int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))})
         found = []
         for kind in self.kinds:
+            own = [((run,), np.asarray(run.arrays[f"{kind}.intruders"], np.float64)) for run in full.values()]
+            what = f"intruders, {NAMES[kind]}, full"
+            found += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
             for rank in ranks:
                 pairs = [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
                 counts = [[np.asarray(run.arrays[f"{kind}.intruders"], np.float64) for run in pair] for pair in pairs]
@@ -51,5 +55,6 @@ class Intruders(Probing):
                 notes = [f"per matrix: LoRA {means[0]:.2f}, full {means[1]:.2f}"] if means else []
                 what = f"intruders, {NAMES[kind]}, r = {rank} − full"
                 read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
+                read = read or [Reading(what, "of 10", NOT_RUN)]
                 found += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
         return found

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
+from lora_repro.report.captions import models
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
@@ -99,9 +100,9 @@ def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
 def scale(evidence: Evidence) -> str:
     """Models and data of everything that a profile has published."""
     records = list(evidence.store.records.values())
-    backbones = [run["where"]["backbone"] for run in records]
-    models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
-    return f"{'; '.join(models)}. {'Generated' if is_generated(records) else 'Real'} data" if records else "measurements only"
+    if not records:
+        return "measurements only"
+    return f"{'; '.join(models(records))}. {'Generated' if is_generated(records) else 'Real'} data"
 
 
 def markdown(ledger: Ledger) -> str:

@@ -23,7 +23,8 @@ class RateQuotient(ClaimTest):
 
     A setting counts only if both searches are bracketed, that is, the best trial has a worse one on either side, and both best
     trials learnt something: among rates at chance noise alone chooses. The value is the geometric mean over the n settings; its
-    interval is Student's over their logarithms.
+    interval is Student's over their logarithms. That holds the scatter between settings alone: the grid's own error, up to a
+    factor of √3 in each rate, comes on top.
     """
 
     def __init__(self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None) -> None:
@@ -40,7 +41,8 @@ class RateQuotient(ClaimTest):
         names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
         settings = f"at least {LEAST} settings with both searches bracketed and above chance"
         mean = f"the 95 % interval of the geometric mean over {settings}"
-        return f"quotient of the best searched rates, {names}, on each task: {mean} lies {self.region.words}"
+        grid = "it leaves out the grid's error, up to a factor of √3 in each rate"
+        return f"quotient of the best searched rates, {names}, on each task: {mean} lies {self.region.words}; {grid}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         quotients: list[tuple[str, float]] = []
