@@ -61,6 +61,7 @@ from lora_repro.stages import (
     learn,
     objective_of,
     read,
+    settle,
 )
 from lora_repro.sweep import gpus, supervise
 from lora_repro.sweep.cleanup import tidy
@@ -114,7 +115,10 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 record.vacate(folder)
             raise
         except OSError as error:
-            if error.errno in FORBIDDEN:
+            elsewhere = error.filename and not Path(error.filename).resolve().is_relative_to(folder.resolve())
+            if error.errno in FORBIDDEN and elsewhere:
+                why = f"cannot use {error.filename}: {error.strerror}; give access, or name another place (LORA_REPRO_CACHE)"
+            elif error.errno in FORBIDDEN:
                 why = f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
             elif error.errno in FULL or error.errno is None:  # safetensors gives no errno
                 why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
@@ -183,8 +187,9 @@ def measure(
     if method.needs_model:
         on_general_text = partial(general_loss, objective=objective, dtype=resolve_precision(settings.precision, ranks.device))
         model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder, on_general_text)
-        if model.trainable.parameters():
-            rows = encode(splits, objective, model.backbone, method, data)
+        rows = encode(splits, objective, model.backbone, method, data) if model.trainable.parameters() else None
+        settle(folder, splits, model.backbone, ranks)
+        if rows:
             cut, started = rows.cut, time.monotonic()
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))

@@ -24,6 +24,7 @@ from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, require
 from lora_repro.methods.update import share
+from lora_repro.records import provenance
 from lora_repro.signals import deferred
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig, epochs, train
@@ -188,6 +189,12 @@ def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encode
     )
 
 
+def settle(folder: Path, splits: Splits, backbone: Backbone, ranks: Ranks) -> None:
+    """Before anything is resumed: look at the code once more, and discard what was made from other data or weights."""
+    provenance.recheck()
+    ranks.led(lambda: resume_files.keep_to(folder, {"data": splits.hashes, "backbone": backbone.sha256}))
+
+
 def learn(
     model: Adapted,
     rows: Rows,
@@ -203,6 +210,10 @@ def learn(
     backbone, trainable = model.backbone, model.trainable
     dtype = resolve_precision(config.precision, ranks.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
+    if config.recompute:  # before a finished training is restored: both decide how answers are batched
+        backbone.recompute()
+    if config.compile:
+        backbone.compile()
     trained = resume_files.restore(folder, trainable.saved)
     if trained is None:
         if not trainable.method:  # a frozen body computes the same features every epoch

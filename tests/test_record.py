@@ -139,6 +139,18 @@ def test_code_is_dirty_where_what_computes_is_not_its_commit_s_or_git_says_nothi
     git("checkout", "conf")
     (tmp_path / "lora_repro" / "new").write_text("")  # tracked or not
     assert provenance._look() == {**clean, "dirty": True}
+    (tmp_path / "lora_repro" / "new").unlink()
+    # A run forked from a server imports its method long after the server looked: what changed by then counts, committed or not.
+    for name, dirty in (("docs", False), ("conf", True)):
+        monkeypatch.setattr(provenance, "_IMPORTED", provenance._look())
+        (tmp_path / name / "one").write_text("3")
+        git("commit", "-am", name)
+        provenance.recheck()
+        assert provenance.code()["dirty"] == dirty
+    monkeypatch.setattr(provenance, "_IMPORTED", provenance._look())
+    (tmp_path / "conf" / "new.yaml").write_text("")
+    provenance.recheck()
+    assert provenance.code()["dirty"]
     monkeypatch.setattr(paths, "INSTALLED", True)  # inside somebody else's repository
     assert provenance._look() == unknown
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from forked import forked
 from omegaconf import DictConfig
 
-from lora_repro import run
+from lora_repro import run, stages
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
@@ -111,6 +113,54 @@ def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monk
     assert (tmp_path / "cut/smoke" / name / "predictions.jsonl").read_bytes() == (
         tmp_path / "whole/smoke" / name / "predictions.jsonl"
     ).read_bytes()
+
+
+@pytest.mark.usefixtures("quick_scores")
+@pytest.mark.parametrize("row", ["lora", "untuned"])
+def test_a_run_does_not_go_on_with_other_data(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers to the old rows were paired with the new ones, and the record had the new rows' hash."""
+    with monkeypatch.context() as patch:
+        patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
+        with pytest.raises(UserError, match="no Java"):
+            run.run(config(tmp_path, row=row))
+    load = E2E.load
+    monkeypatch.setattr(E2E, "load", lambda *a: replace(load(*a), hashes={"rows/test": "other"}))
+    trained, answered = [], []
+    answer = run.answer
+    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    monkeypatch.setattr(run, "answer", lambda *a: answered.append(1) or answer(*a))
+    found = run.run(config(tmp_path, row=row))
+    assert (len(trained), len(answered)) == (row == "lora", 1)
+    assert found["where"]["data"]["hashes"] == {"rows/test": "other"}
+    assert "the data or the backbone changed since this run began, so it begins anew" in capsys.readouterr().err
+    assert not (tmp_path / "smoke" / found["signature"] / resume_files.INPUTS).exists()
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared cache that is read-only was told as paths.runs, and so was the advice."""
+
+    def forbidden(*words: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/shared/cache/x")
+
+    monkeypatch.setattr(run, "read", forbidden)
+    with pytest.raises(UserError, match=r"^cannot use /shared/cache/x: Permission denied; give access"):
+        run.run(config(tmp_path))
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_resumed_after_its_training_answers_in_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recomputing decides the batching; it was switched on by the training alone."""
+    asked = config(tmp_path, "train.recompute=true")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.run(asked)
+    assert run.run(asked)["where"]["batching"] == "padded"
 
 
 @pytest.mark.usefixtures("quick_scores")

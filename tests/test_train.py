@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import math
@@ -251,6 +252,27 @@ def test_a_damaged_state_falls_back_too(
         path.write_bytes(path.read_bytes().replace(b'"tokens": ', b'"tokens": 1') if isinstance(damage, str) else damage)
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted(), weights(tmp_path), strict=True))
     assert "cannot be used" in capsys.readouterr().err
+
+
+def test_a_method_that_changed_between_two_attempts_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other names ended in a KeyError at every attempt; another shape could be filled by broadcasting."""
+    with pytest.raises(Preempted):
+        weights(tmp_path, stop_at=5, method="bitfit")
+    assert weights(tmp_path) and "it is of other parameters: the method has changed" in capsys.readouterr().err
+
+
+def test_a_checkpoint_on_a_failing_disk_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Preempted):
+        weights(tmp_path, stop_at=5)
+    before = sorted(tmp_path.rglob("*"))
+
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("lora_repro.train.checkpoint.sha256", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        weights(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

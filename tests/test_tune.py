@@ -35,6 +35,7 @@ ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """results/ of a throw-away project with committed code; the test split must not be scored."""
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "abc", "dirty": False})
+    monkeypatch.setattr(provenance, "_changed", lambda sha: False)
     monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
     return tmp_path
 

@@ -63,7 +63,8 @@ def stopped(search: dict[str, Any]) -> int:
 
 def first_guess(config: DictConfig) -> float | None:
     """Where a search of this configuration's rate begins; None if the rate is given, so that nothing is searched."""
-    text = OmegaConf.to_container(config.train, resolve=False)["lr"]  # type: ignore[index, call-overload]
+    train: Any = OmegaConf.to_container(config.train, resolve=False)
+    text = train.get("lr")
     named = re.fullmatch(r"\$\{searched:(.+)\}", text) if isinstance(text, str) else None
     return float(named.group(1)) if named else None
 

@@ -44,6 +44,24 @@ def _look() -> dict[str, Any]:
 _IMPORTED = _look()
 
 
+def _changed(sha: str) -> bool:
+    """Whether the science files are no longer those of a commit."""
+    names = [f":/{name}" for name in SCIENCE]
+    if _git("diff", "--quiet", sha, "--", *names) is None:
+        return True
+    return _git("ls-files", "--others", "--exclude-standard", "--", *names) != ""
+
+
+def recheck() -> None:
+    """Count this process's code as changed if the science files are no longer those of its import.
+
+    To be called once everything that a run names is imported: a run that is forked from a server, as each run of a sweep is,
+    imports its method and task, and reads conf/, long after the server looked.
+    """
+    if not _IMPORTED["dirty"] and _changed(str(_IMPORTED["git_sha"])):
+        _IMPORTED["dirty"] = True
+
+
 def code() -> dict[str, Any]:
     """Commit and whether the science files differ from it. Without git both are unknown, and unknown counts as dirty."""
     return dict(_IMPORTED)

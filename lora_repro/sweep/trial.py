@@ -16,7 +16,7 @@ from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
-from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read
+from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
 from lora_repro.train.pack import Member, train_together
@@ -153,6 +153,7 @@ def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, in
     if not model.trainable.parameters():
         raise UserError(f"{config.method.name} trains nothing: it has no learning rate to choose")
     rows = encode(splits, objective, model.backbone, method, data)
+    settle(folder, splits, model.backbone, ranks)
     metrics = Metrics(folder / "metrics.jsonl")
     trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
     return trained, model.counts

@@ -61,7 +61,8 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
 def load_newest(
     folder: Path, beside: Callable[[dict[str, Any]], str | None] = lambda facts: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed.
+    """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed;
+    one that cannot be read for another reason, such as a failing disk, stays, and its OSError is raised.
 
     `beside`(facts): what is wrong with other files that the checkpoint depends on, or None.
     """
@@ -73,7 +74,7 @@ def load_newest(
             if wrong := beside(facts):
                 raise ValueError(wrong)
             return load_file(path / "state.safetensors"), facts
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             print(f"checkpoint {path.name} cannot be used ({reason}); falling back to the one before", file=sys.stderr)
             shutil.rmtree(path)

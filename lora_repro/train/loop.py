@@ -185,10 +185,6 @@ def training(
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
     scaler = loss_scaler(device, dtype)
-    if config.recompute:
-        backbone.recompute()
-    if config.compile:
-        backbone.compile()
     optimizer = adamw(parameters, trainable.rates, config)
     per_epoch = math.ceil(len(rows.train) / config.batch_size)
     total = config.steps or max(1, round(per_epoch * config.epochs))

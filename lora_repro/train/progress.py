@@ -131,7 +131,7 @@ def save_state(
     blob |= {f"{WEIGHT}{name}": tensor for name, tensor in parameters.items()}
     tensors, rest = state_of(optimizer, parameters)
     blob |= {f"{MOMENT}{key}": value for key, value in tensors.items()}
-    facts: dict[str, Any] = {**vars(state), "optimizer": rest}
+    facts: dict[str, Any] = {**vars(state), "optimizer": rest, "shapes": _shapes(parameters)}
     for name in ("best_loss", "best_figure"):
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
@@ -139,6 +139,10 @@ def save_state(
     asked_for = {best_path(folder, each["best_step"]) for each in kept}
     for path in set(folder.glob("best_*.safetensors")) - asked_for:
         path.unlink()
+
+
+def _shapes(parameters: Mapping[str, nn.Parameter]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in parameters.items()}
 
 
 def best_path(folder: Path, step: int) -> Path:
@@ -151,8 +155,8 @@ def damaged_best(folder: Path, facts: Mapping[str, Any]) -> str | None:
     path = best_path(folder, facts["best_step"])
     try:
         return f"{path.name} does not match its hash" if facts["best_sha256"] and sha256(path) != facts["best_sha256"] else None
-    except OSError as error:
-        return f"{path.name} cannot be read: {error.strerror}"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
 
 
 def restore_best(folder: Path, parameters: Mapping[str, nn.Parameter], state: State) -> None:
@@ -170,12 +174,15 @@ def restore_state(
 ) -> int:
     """Restore the newest undamaged checkpoint, if there is one; returns its step, or 0.
 
-    A checkpoint without `code` or `optimizer` in its facts is another version's and is removed like a damaged one.
+    A checkpoint that lacks a fact is another version's; it and one of other parameters are removed like a damaged one.
     """
 
     def unusable(facts: dict[str, Any]) -> str | None:
-        known = {"code", "optimizer"} <= set(facts)
-        return damaged_best(folder, facts) if known else "it is another version's"
+        if not {"code", "optimizer", "shapes"} <= set(facts):
+            return "it is another version's"
+        if facts["shapes"] != _shapes(parameters):
+            return "it is of other parameters: the method has changed"
+        return damaged_best(folder, facts)
 
     found = checkpoint.load_newest(folder, unusable)
     if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,19 @@ ADAPTER = "adapter.safetensors"
 FACTS = "trained.json"
 ANSWERS = "answers.json"
 OBSERVED = "observed.safetensors"  # a probe's intermediate file
+INPUTS = "inputs.json"
+
+
+def keep_to(folder: Path, inputs: dict[str, Any]) -> None:
+    """Delete what an earlier attempt left if it had other `inputs`, the hashes of data and backbone: the run begins anew then.
+
+    A name (paths.data, a folder of weights) may stand for other files than when the run was interrupted.
+    """
+    before = read_sealed(folder / INPUTS)
+    if before and before["inputs"] != inputs:
+        print(f"{folder}: the data or the backbone changed since this run began, so it begins anew", file=sys.stderr)
+        clean(folder)
+    write_json(folder / INPUTS, sealed({"inputs": inputs}))
 
 
 def save_trained(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
@@ -70,7 +84,7 @@ def load_answers(folder: Path) -> dict[str, Any] | None:
 
 def leftovers(folder: Path) -> bool:
     """Whether a folder still holds files that only an unfinished run needs, or temporary files of a killed one."""
-    names = ("checkpoints", FACTS, ANSWERS, OBSERVED)
+    names = ("checkpoints", FACTS, ANSWERS, OBSERVED, INPUTS)
     return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
 
 
@@ -88,5 +102,5 @@ def clean(folder: Path) -> None:
     """Delete what only an unfinished run needs. The adapter stays."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     remove_temporaries(folder)
-    for name in (FACTS, ANSWERS, OBSERVED):
+    for name in (FACTS, ANSWERS, OBSERVED, INPUTS):
         (folder / name).unlink(missing_ok=True)
