@@ -125,6 +125,16 @@ def test_legend_title_notes_and_bars_stay_inside_the_figure(panels: int) -> None
     assert under.y1 <= legend.y0 and all(box and legend.y1 <= box.y0 + 1 and box.y1 <= over.y0 + 1 for box in boxes)
 
 
+def test_a_horizontal_line_has_one_style_in_every_panel() -> None:
+    """Full fine-tuning was dotted in one panel and dashed in the other, where dots were another row's."""
+    rows = [Curve(name, (CurvePoint(None, 80.0 + n, 1.0),)) for n, name in enumerate(("Full", "Query", "Value"))]
+    figure = drawn([Plot("t", "x", "y", tuple(rows[1:] + rows[:1])), Plot("u", "x", "y", tuple(rows))], 2)
+    styles = [{line.get_label(): line.get_linestyle() for line in axis.lines if line.get_linestyle() in ("--", "-.", ":")}
+              for axis in figure.axes]  # fmt: skip
+    assert styles[0] == styles[1] and len(set(styles[0].values())) == 3
+    assert all(line.get_zorder() > 1.5 for axis in figure.axes for line in axis.lines)  # above the grid
+
+
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axis in figure.axes for text in axis.texts if isinstance(text, Annotation)]
 
@@ -137,7 +147,7 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (CurvePoint(1, 70, None),)),))
     assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
-    assert texts(drawn([replace(single, timed=True)])) == [""]  # rounds have no seeds
+    assert texts(drawn([replace(single, spreadless=True)])) == [""]  # rounds have no seeds
 
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:

@@ -151,7 +151,7 @@ def test_the_changelog_names_what_did_not_replicate() -> None:
 
 def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left(tmp_path: Path) -> None:
     reading = {"generated": True}
-    told = [{"id": f"c{i}", "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
+    told = [{"id": f"c{i}", "after_the_paper": i == 3, "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
     leaves = rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")
@@ -165,7 +165,8 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
         assert readme.write(tmp_path, graded)
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
-            "- Of [4 claims](results/claims.md) at `mini`, generated data: 2 replicated (c0, c3), 1 not replicated (c2).",
+            "- Of [4 claims](results/claims.md), 1 of them from later work, at `mini`, generated data: 2 replicated (c0, c3), "
+            "1 not replicated (c2).",
             "- By [a rubric of the paper](results/rubric.md) 25 % is done: "
             "code 0 of 0, runs (at any scale) 1 of 1, verdicts reached 0 of 1.",
         ]

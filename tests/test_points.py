@@ -33,8 +33,36 @@ def test_labels_of_neighbours_do_not_overlap() -> None:
     names = ["LoRA", "AdapterL (small)", "PreLayer", "BitFit"]
     made = tuple(points.Point(name, 2e5 + 1e4 * i, 60 + 0.02 * i, None) for i, name in enumerate(names))
     (axis,) = points._figure([points.Panel("t", made)], "y", "t", "c").axes
-    boxes = [points._extent(axis, text) for text in axis.texts]
+    boxes = [points._extent(axis, text) for text in axis.texts if text.get_text()]
     assert len(boxes) == 4 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_labels_of_marks_with_one_x_have_the_order_of_the_marks() -> None:
+    """Two labels of three discs were swapped: each stood free of the others, but beside the wrong disc."""
+    rows = (("LoRA, bf16", 64.5), ("QLoRA", 65.1), ("LoRA", 64.7))
+    made = tuple(points.Point(label, 1.22e6, y, 1.4, "lora") for label, y in rows)
+    (axis,) = points._figure([points.Panel("t", (*made, points.Point("Full", 1e8, 64.8, 0.7)))], "y", "t", "c").axes
+    middles = {text.get_text(): box.y0 + box.y1 for text in axis.texts if (box := points._extent(axis, text)) and text.get_text()}
+    assert middles["QLoRA"] > middles["LoRA"] > middles["LoRA, bf16"]
+
+
+def test_a_label_is_not_beside_another_s_mark() -> None:
+    made = (points.Point("FT-Top2", 7e6, -0.1, None, quoted=True), points.Point("Full fine-tuning", 1e8, 0.0, None))
+    far = points.Point("Prompt tuning", 2e4, -6, None)
+    (axis,) = points._figure([points.Panel("t", (*made, far))], "y", "t", "c").axes
+    for text in axis.texts:
+        if text.get_text():
+            box, own = points._extent(axis, text), axis.transData.transform(text.xy)
+            others = [axis.transData.transform((point.x, point.y)) for point in (*made, far) if (point.x, point.y) != text.xy]
+            assert points._distance(box, own) < min(points._distance(box, other) for other in others)
+
+
+def test_a_bar_that_goes_on_below_the_frame_ends_in_an_arrow() -> None:
+    made = (points.Point("A", 1e5, -13, None, ends=(-40, 0)), points.Point("B", 1e6, -1, None, ends=(-15, 1)))
+    (axis,) = points._figure([points.Panel("t", made, floor=-12)], "y", "t", "c").axes
+    assert -40 < axis.get_ylim()[0] < -15
+    (arrow,) = [line for line in axis.lines if line.get_marker() == "v"]
+    assert np.ravel(arrow.get_data()).tolist() == [1e5, axis.get_ylim()[0]]
 
 
 def test_a_line_out_of_range_is_told_in_words() -> None:

@@ -10,16 +10,28 @@ from lora_repro.report.columns import task_label
 from lora_repro.results import grouped
 
 Record = dict[str, Any]
+DRAWN = ", its weights drawn at random"  # how the label of an untrained twin ends (BackboneSpec)
 
 
 def caption_facts(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
-    """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration."""
+    """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration.
+
+    counts: the number of seeds of each cell.
+    """
     backbones = [record["where"]["backbone"] for record in shown]
     labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]
     data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else "no record yet"
     n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
     backbone = labels[0] if labels else cell.asked["backbone"]["label"]
-    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds per row: n = {n}")
+    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds per cell: n = {n}")
+
+
+def models(records: Sequence[Record]) -> list[str]:
+    """The labels of the models whose weights were loaded or drawn; one that was trained both ways stands once and says so."""
+    labels = sorted({str(found["label"]) for record in records if (found := record["where"]["backbone"]).get("sha256")})
+    twins = {label.removesuffix(DRAWN) for label in labels if label.endswith(DRAWN)}
+    kept = [label for label in labels if not (label.endswith(DRAWN) and label.removesuffix(DRAWN) in labels)]
+    return [f"{label}, also with random weights" if label in twins else label for label in kept]
 
 
 def decoding(cell: Cell) -> str:

@@ -39,6 +39,8 @@ COLUMNS = (
     "Trials failed", "Trial hours",
 )  # fmt: skip
 FOOT = """- Cells run: a cell is a row of the table at one task, rank or size. A run that several tables show counts in each.
+- A table without runs of its own (—) mostly has no file: its cells stand in the table that they were run for (`glue_dagger` in
+  `glue`, `rank_e2e` in `e2e`, `gpt3_sizes` in `gpt3`).
 - Rates searched: how many of the cells run have a searched learning rate. Cells with a prescribed rate are not counted.
 - Runs, run hours: a run that several tables show counts only in the table that it was first run for. Hours are wall time,
   including what a killed run had done before it was resumed.

@@ -119,7 +119,8 @@ class Pivot:
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
         has = {key for result in everything for key in result.cells}
         columns = [column for column in columns if not column.metric.note or column.key in has]
-        facts = self._facts(ask, group, shown, [result.n for result in ours if result.n], other)
+        counts = [mean.n for result in ours for mean in result.cells.values() if mean.n]
+        facts = self._facts(ask, group, shown, counts, other)
         main = main_column(self.by, columns)
         told = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
         notes = (*self._notes(ours, shown, main), *told, *refused)

@@ -26,7 +26,9 @@ def lines(claims: list[report_json.Answer], rubric: Node) -> str:
             names = [name for name, outcome in outcomes.items() if outcome["verdict"] == verdict]
             parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
         data = "generated" if generated else "real"
-        said.append(f"- Of [{len(outcomes)} claims](results/claims.md) at `{profile}`, {data} data: {', '.join(parts)}.\n")
+        later = sum(claim["after_the_paper"] for claim in claims)
+        of = f"[{len(outcomes)} claims](results/claims.md), {later} of them from later work,"
+        said.append(f"- Of {of} at `{profile}`, {data} data: {', '.join(parts)}.\n")
     (code, of_code), (runs, of_runs), (verdicts, of_verdicts) = by_category(rubric).values()
     counted = f"code {code} of {of_code}, runs (at any scale) {runs} of {of_runs}, verdicts reached {verdicts} of {of_verdicts}"
     said.append(f"- By [a rubric of the paper](results/rubric.md) {100 * rubric.share:.0f} % is done: {counted}.\n")

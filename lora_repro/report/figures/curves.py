@@ -74,7 +74,8 @@ class Plot:
     log_y: bool = False
     absent: tuple[str, ...] = ()
     quoted: bool = False
-    timed: bool = False  # over rounds, not seeds: a point without a spread is not drawn hollow
+    spreadless: bool = False  # no point shows its spread, so none is drawn hollow as a single seed
+    bottom: float | None = None  # where the y axis begins; None: below the lowest point
 
 
 def save(plots: Sequence[Plot], stem: Path, columns: int = 1, title: str = "", caption: str = "") -> list[Path]:
@@ -87,20 +88,22 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     height = -(-len(plots) // width)
     figure = blank(WIDE * width, HIGH * height)
     named = assign_styles({curve.look: curve.method for plot in plots for curve in plot.curves})
+    across = [curve.label for plot in plots for curve in plot.curves if any(spot.x is None for spot in curve.spots)]
+    broken = {label: number for number, label in enumerate(dict.fromkeys(across))}  # one line style a label, in all panels
     axes = list(figure.subplots(height, width, squeeze=False).flat)
     for axis, plot in zip(axes, plots, strict=False):
-        _draw(axis, plot, named)
+        _draw(axis, plot, named, broken)
     for axis in axes[len(plots) :]:
         axis.set_axis_off()
     handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
     inches = 0.075 * max(map(len, handles), default=0) + 0.7  # of the widest legend entry: 8-point text, the line sample
-    across = max(1, min(len(handles), int(WIDE * width / inches)))
-    figure.legend(handles=list(handles.values()), loc="lower center", ncols=across, frameon=False, fontsize=8)
+    columns = max(1, min(len(handles), int(WIDE * width / inches)))
+    figure.legend(handles=list(handles.values()), loc="lower center", ncols=columns, frameon=False, fontsize=8)
     add_title_caption(figure, title, caption)
     return figure
 
 
-def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle]) -> None:
+def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle], broken: dict[str, int]) -> None:
     axis.set_title(to_mathtext(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
     axis.set_xscale("log" if plot.scale == "log" else "linear")
@@ -112,21 +115,21 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle]) -> None:
     if plot.ticks:
         axis.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks])
         axis.xaxis.set_minor_locator(NullLocator())
-    lines = 0
     for curve in plot.curves:
         colour, marker = named[curve.look]
         style: Any = {"color": colour, "marker": marker, "markersize": 5}
         for spot in curve.spots:
             if spot.x is None:
-                _across(axis, spot, to_mathtext(curve.label), colour, lines)
-                lines += 1
+                _across(axis, spot, to_mathtext(curve.label), colour, broken[curve.label])
         _placed(axis, [spot for spot in curve.spots if spot.x is not None], to_mathtext(curve.label), style, plot)
+    if plot.bottom is not None:
+        axis.set_ylim(plot.bottom, plot.bottom + 1.05 * (axis.get_ylim()[1] - plot.bottom))
     add_note(axis, _note(plot))
 
 
 def _across(axis: Axes, spot: CurvePoint, label: str, colour: str, number: int) -> None:
     """A horizontal line over the whole range, in the style of its number. Its bar is right of the frame, clear of the points."""
-    axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=1, label=label)
+    axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=2, label=label)
     if spot.sd:
         beside: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
         axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **beside)
@@ -142,7 +145,7 @@ def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str
         [spot.x or 0.0 for spot in spots],
         [spot.y for spot in spots],
         yerr=None if one else [spot.sd or 0.0 for spot in spots],
-        markerfacecolor="white" if one and not plot.quoted and not plot.timed else style["color"],
+        markerfacecolor="white" if one and not plot.quoted and not plot.spreadless else style["color"],
         capsize=3,
         label=label,
         zorder=3,
@@ -164,7 +167,7 @@ def _note(plot: Plot) -> str:
     said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
         said[0] += " (at the right for a broken line)"
-    if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.timed:
+    if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.spreadless:
         said.append(f"hollow: {SINGLE}")
     if plot.absent:
         said.append(f"not drawn: {', '.join(plot.absent)}")

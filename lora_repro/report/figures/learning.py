@@ -12,18 +12,21 @@ from lora_repro.report.figures.style import in_sentence
 from lora_repro.results import Run, grouped, place
 
 READ = (
-    "Dashed: training loss, with dropout and label smoothing, averaged over up to 20 parts of the steps. Markers: dev loss, "
-    "without either. Both in nats per token, means over the seeds whose records have them."
+    "Training loss: with dropout and label smoothing, averaged over up to 20 parts of the steps. Dev loss: without either. Both "
+    "are means over the seeds whose records have them."
 )
 
 
 def figures(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[Path]:
-    """One panel per backbone, from the records that hold losses. title: the table's. caption: whose numbers these are."""
+    """Two panels per backbone, training and dev loss, from the records that hold losses.
+
+    title: the table's. caption: whose numbers these are.
+    """
     groups = grouped([run for run in runs if run.record["measured"].get("train_losses")], lambda run: place(run.cell))
-    plots = [plot for group in groups if (plot := _plot(group)).curves]
+    plots = [plot for group in groups for plot in _plots(group) if plot.curves]
     if not plots:
         return []
-    return save(plots, stem, title=statement(title, plots[0].references), caption=f"{caption} {READ}")
+    return save(plots, stem, title=statement(title, plots[0].curves), caption=f"{caption} {READ}")
 
 
 def statement(title: str, trained: Sequence[Curve]) -> str:
@@ -51,7 +54,7 @@ def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return statistics.fmean(each[half:last]), statistics.fmean(each[last:])
 
 
-def _plot(group: Sequence[Run]) -> Plot:
+def _plots(group: Sequence[Run]) -> tuple[Plot, Plot]:
     dev, trained, absent = [], [], []
     for runs in grouped(group, lambda run: run.cell.row.name):
         row, method = runs[0].cell.row, str(runs[0].cell.asked["method"]["name"])
@@ -61,9 +64,14 @@ def _plot(group: Sequence[Run]) -> Plot:
             continue
         dev.append(Curve(row.label, looks, row.name, method))
         trained.append(Curve(row.label, tuple(CurvePoint(spot.x, spot.y, None) for spot in curve), row.name, method))
-    title = str(group[0].record["where"]["backbone"]["label"])
-    return Plot(title, "training step", "loss (nats per token)", tuple(dev), scale="linear",
-                references=tuple(trained), absent=tuple(absent))  # fmt: skip
+    title, unit = str(group[0].record["where"]["backbone"]["label"]), "loss (nats per token)"
+    steps = sorted({int(spot.x or 0) for curve in dev for spot in curve.spots})
+    ticks = tuple((float(step), f"{step:,}") for step in steps if len(steps) <= 6)
+    return (
+        Plot(f"{title}: training loss", "training step", unit, tuple(trained), scale="linear", absent=tuple(absent),
+             spreadless=True),
+        Plot(f"{title}: dev loss", "training step", unit, tuple(dev), ticks, scale="linear"),
+    )  # fmt: skip
 
 
 def _mean(runs: Sequence[Run], key: str) -> tuple[CurvePoint, ...]:

@@ -35,6 +35,7 @@ LOOKS = {
     "adapter_fusion": MethodStyle(GREEN, "P"),
     "prelayer": MethodStyle(RED, "D"),
     "prompt_tuning": MethodStyle(PINK, "s"),
+    "combined": MethodStyle(SKY, "^"),
     "lora_prelayer": MethodStyle(RED, "o"),
     "lora_prompt_tuning": MethodStyle(PINK, "o"),
     "dora": MethodStyle(RED, "^"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ REACHES, WIDTHS = (7, 14, 22, 32, 44, 58), (2.4, 1.1, 0.75)
 SIDES = (
     (1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1), (0.4, 1), (-0.4, 1), (0.4, -1), (-0.4, -1),
 )  # fmt: skip
+NEAR = 8  # pixels: marks as near as this to each other are one to the eye
 LEADER = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
 
 
@@ -106,6 +108,8 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
         y = axis.get_ylim()[0] if below else point.y
         style |= {"marker": "v", "clip_on": False} if below else {}
         axis.errorbar(point.x, y, yerr=None if below else bar, capsize=3, linewidth=1, zorder=3, **style)
+        if panel.floor is not None and point.span[0] < axis.get_ylim()[0] < point.y:  # its bar goes on below the frame
+            axis.plot(point.x, axis.get_ylim()[0], color=style["color"], marker="v", markersize=4, clip_on=False, zorder=3)
         kind = "the paper" if point.quoted else panel.one if point.single else panel.many
         shown = {**style, "color": GREY, "marker": "s" if point.quoted else "o", "markersize": 5, "clip_on": True}
         shown["markerfacecolor"] = "white" if point.quoted or point.single else GREY
@@ -158,21 +162,25 @@ def _label(axis: Axes, panel: Panel) -> None:
     taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
     taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
+    marks = [(float(x), float(y)) for x, y in centres]
     ours = {point.label for point in drawn if not point.quoted}
+    above: dict[float, float] = {}  # x of a mark -> middle of the label of the mark above it
     if low:
         told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
         said = wrapped(f"▼ below this range: {told}", WIDE - 1.6, size=8)
         taken.append(_extent(axis, axis.annotate(to_mathtext(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
-    for point in drawn:
+    for point in sorted(drawn, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
         if point in low or (point.quoted and point.label in ours):
             continue
         at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
         words = list(dict.fromkeys(to_mathtext(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
-        taken.append(_place(axis, axis.annotate(words[0], **font, **at), words, taken))
+        box = _place(axis, axis.annotate(words[0], **font, **at), words, taken, marks, above.get(point.x, float("inf")))
+        taken.append(box)
+        above[point.x] = (box.y0 + box.y1) / 2
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:
@@ -200,25 +208,43 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
     return taken
 
 
-def _place(axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox]) -> Bbox:
-    """Move `text` to the first place inside the frame that overlaps nothing; returns its box.
+def _place(
+    axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox], marks: Sequence[tuple[float, float]], below: float
+) -> Bbox:
+    """Move `text` to the first place inside the frame that overlaps nothing and is read as its own mark's; returns its box.
 
-    If there is none, it is the place that reaches least beyond the frame, and of these the one with the fewest overlaps.
+    It is not if another of the `marks` lies about as near to it, or if its middle is not under `below`. If there is no such
+    place, it is the one that reaches least beyond the frame, of these one with the fewest overlaps, and so on.
     words: the text with its possible line breaks; at each distance all of them are tried on every side.
     """
-    tried: list[tuple[float, int, int]] = []
+    tried: list[tuple[float, int, int, int]] = []
+    own = axis.transData.transform(text.xy)
+    others = [mark for mark in marks if hypot(*(mark - own)) > NEAR]
     frame, ways = axis.bbox, list(product(REACHES, words, SIDES))
+
+    def is_mistaken(box: Bbox, reach: float) -> bool:
+        nearest = min((_distance(box, other) for other in others), default=float("inf"))
+        return nearest < (NEAR if reach > REACHES[0] else _distance(box, own) + NEAR)  # farther out a line leads to it
+
+    sizes = {each: _moved(axis, text, 0, each, (1, 1)).size for each in words}  # measured once: drawing text is slow
     for number, way in enumerate(ways):
-        box = _moved(axis, text, *way)
+        box = _box(own, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
-        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), number))
-        if tried[-1][:2] == (0.0, 0):
+        misread = ((box.y0 + box.y1) / 2 > below) + is_mistaken(box, way[0])
+        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), misread, number))
+        if tried[-1][:3] == (0.0, 0, 0):
             break
-    way = ways[min(tried)[2]]
+    way = ways[min(tried)[-1]]
     box = _moved(axis, text, *way)
     if way[0] > REACHES[0]:
         _lead(axis, text, box)
     return box
+
+
+def _distance(box: Bbox, mark: Any) -> float:
+    """Pixels from a mark to the nearest point of a box."""
+    x, y = mark
+    return hypot(min(max(x, box.x0), box.x1) - x, min(max(y, box.y0), box.y1) - y)
 
 
 def _lead(axis: Axes, text: Annotation, box: Bbox) -> None:
@@ -227,6 +253,13 @@ def _lead(axis: Axes, text: Annotation, box: Bbox) -> None:
     away = (min(max(x, box.x0), box.x1) - x, min(max(y, box.y0), box.y1) - y)
     points = tuple(72 * pixels / axis.figure.dpi for pixels in away)
     axis.annotate("", text.xy, xytext=points, textcoords="offset points", arrowprops=LEADER)
+
+
+def _box(mark: Any, reach: float, size: Any, side: tuple[float, float]) -> Bbox:
+    """The box of a text of `size` pixels at one side of its mark, `reach` pixels from it: where `_moved` puts it."""
+    starts = [at + way * reach - extent * (0 if way > 0 else 1 if way < 0 else 0.5)
+              for at, way, extent in zip(mark, side, size, strict=True)]  # fmt: skip
+    return Bbox.from_bounds(*starts, *size)
 
 
 def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[float, float]) -> Bbox:

@@ -18,6 +18,7 @@ from lora_repro.errors import UserError
 from lora_repro.records.manifest import EVIDENCE, check
 from lora_repro.records.record import load_records
 from lora_repro.report import report_json
+from lora_repro.report.captions import models
 from lora_repro.report.html import html
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import examples
@@ -151,11 +152,10 @@ def _summary(kept: Sequence[RecordedRun], more: int) -> str:
 
 def _scale(runs: Sequence[RecordedRun]) -> str:
     """The models of a profile, and whether its data are real or generated."""
-    backbones = [run.record["where"]["backbone"] for run in runs]
-    models = sorted({str(found["label"]) for found in backbones if found.get("sha256")})
-    generated = is_generated([run.record for run in runs])
+    records = [run.record for run in runs]
+    generated = is_generated(records)
     data = "generated data (compare its scores with each other only)" if generated else "real data"
-    return f"{' and '.join(models) or 'no model'}, on {data}"
+    return f"{'; '.join(models(records)) or 'no model'}; on {data}"
 
 
 def _hash(text: str) -> str:

@@ -174,7 +174,8 @@ class Dimensions:
     def _facts(
         self, ask: ReportRequest, found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
     ) -> tuple[str, ...]:
-        counts = [len(cells) for one in found for cells in one.search.values.values()]
+        groups = [(one, cells) for one in found for cells in (*one.search.values.values(), one.search.reference)]
+        counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
         first = captions.caption_facts(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
         used = [r["where"]["backbone"]["label"] for one in found for c in one.search.reference if (r := one.records[c.folder])]
         several = f"Backbones: {'; '.join(dict.fromkeys(used))}" if len(set(used)) > 1 else first[1]
