@@ -17,7 +17,6 @@ from lora_repro import cli
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
 
 import atexit
-import errno
 import signal
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from lora_repro.metrics import jvm
 from lora_repro.objectives.base import Objective
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import remove_temporaries as sweep_temporaries
+from lora_repro.records.disk import why_it_ended
 from lora_repro.stages import (
     Adapted,
     Answers,
@@ -78,8 +78,6 @@ from lora_repro.train.ranks import Ranks
 
 WAIT_SECONDS = 5.0
 COLLAPSED = 0.99  # share of inputs with the same answer; below 1, so that one or two other answers hide no collapse
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -115,16 +113,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 record.vacate(folder)
             raise
         except OSError as error:
-            elsewhere = error.filename and not Path(error.filename).resolve().is_relative_to(folder.resolve())
-            if error.errno in FORBIDDEN and elsewhere:
-                why = f"cannot use {error.filename}: {error.strerror}; give access, or name another place (LORA_REPRO_CACHE)"
-            elif error.errno in FORBIDDEN:
-                why = f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
-            elif error.errno in FULL or error.errno is None:  # safetensors gives no errno
-                why = f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
-            else:
-                why = f"the run {folder} ended: {error}; run the same command again to resume"
-            raise UserError(why) from error
+            raise UserError(why_it_ended(error, folder)) from error
 
 
 def memory(ranks: Ranks) -> dict[str, float]:

@@ -6,6 +6,7 @@ attempt. The hash of a tensor file is in a sealed file beside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,19 @@ from typing import Any
 from lora_repro import cli
 
 SEAL = "sha256"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def why_it_ended(error: OSError, folder: Path) -> str:
+    """One line on what ended the run of a folder, and what to do: another place, more space, or the same command again."""
+    if error.errno in FORBIDDEN:
+        if error.filename and not Path(error.filename).resolve().is_relative_to(folder.resolve()):
+            return f"cannot use {error.filename}: {error.strerror}; give access, or name another place (LORA_REPRO_CACHE)"
+        return f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
+    if error.errno in FULL or error.errno is None:  # safetensors gives no errno
+        return f"cannot write in {folder}: {error.strerror or error}; free some space, then run again"
+    return f"the run {folder} ended: {error}; run the same command again to resume"
 
 
 def sync(path: Path) -> None:
