@@ -110,6 +110,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 return measure(config, asked, name, folder, metrics, starts)
         except UserError:
             if ranks.first:
+                resume_files.forget_inputs(folder)
                 record.vacate(folder)
             raise
         except OSError as error:

@@ -18,6 +18,7 @@ from lora_repro.backbone.loading import check_loading
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.report.captions import DRAWN
 
 
 def test_fused_query_key_and_value_are_the_thirds_of_c_attn() -> None:
@@ -246,7 +247,7 @@ def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(
     table = saved.embedding.weight
     assert torch.equal(whole.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
     assert torch.equal(twin.embedding.weight, again.embedding.weight) and twin.embedding.weight.shape == table.shape
-    assert (twin.sha256, twin.label) == ("random weights, seed 0", "X, its weights drawn at random")
+    assert (twin.sha256, twin.label) == ("random weights, seed 0", f"X{DRAWN}")
 
 
 def test_what_a_file_lacks_is_drawn_alike_whatever_was_drawn_before(tmp_path: Path) -> None:

@@ -12,6 +12,13 @@ def record(caption: str, n_train: int | None, n_test: int | None = None) -> dict
     return {"where": {"data": {"caption": caption}}, "asked": {"data": {"n_train": n_train, "n_test": n_test}}}
 
 
+def test_a_model_trained_with_its_own_and_with_random_weights_is_named_once() -> None:
+    labels = ("B (its training)", f"B (its training){captions.DRAWN}", f"C{captions.DRAWN}", "A", "A")
+    shown = [{"where": {"backbone": {"label": label, "sha256": "x"}}} for label in labels]
+    nothing = {"where": {"backbone": {"label": "human", "sha256": None}}}
+    assert captions.models([*shown, nothing]) == ["A", "B (its training), also with random weights", f"C{captions.DRAWN}"]
+
+
 def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) -> None:
     monkeypatch.setattr(captions, "task_label", lambda cell: cell.label)
     cells: Any = [SimpleNamespace(label=name) for name in ("RTE", "SST-2", "WikiSQL")]

@@ -46,6 +46,17 @@ def test_labels_of_marks_with_one_x_have_the_order_of_the_marks() -> None:
     assert middles["QLoRA"] > middles["LoRA"] > middles["LoRA, bf16"]
 
 
+def test_a_box_is_reckoned_where_the_text_is_drawn() -> None:
+    made = (points.Point("A", 1e5, 1, None), points.Point("B", 1e6, 3, None))
+    (axis,) = points._figure([points.Panel("t", made)], "y", "", "").axes
+    text, own = axis.texts[0], axis.transData.transform(axis.texts[0].xy)
+    for words in ("QLoRA on all\nlayers", "LoRA on $W_q$"):
+        size = points._moved(axis, text, 0, words, (1, 1)).size
+        for side in points.SIDES:
+            drawn, reckoned = points._moved(axis, text, 22, words, side), points._box(own, 22 * axis.figure.dpi / 72, size, side)
+            assert abs(drawn.extents - reckoned.extents).max() < 2  # pixels
+
+
 def test_a_label_is_not_beside_another_s_mark() -> None:
     made = (points.Point("FT-Top2", 7e6, -0.1, None, quoted=True), points.Point("Full fine-tuning", 1e8, 0.0, None))
     far = points.Point("Prompt tuning", 2e4, -6, None)

@@ -138,6 +138,13 @@ def test_a_run_does_not_go_on_with_other_data(
     assert not (tmp_path / "smoke" / found["signature"] / resume_files.INPUTS).exists()
 
 
+def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora_repro.stages.train", lambda *a: (_ for _ in ()).throw(UserError("no compiler")))
+    with pytest.raises(UserError, match="no compiler"):
+        run.run(config(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.usefixtures("quick_scores")
 def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shared cache that is read-only was told as paths.runs, and so was the advice."""

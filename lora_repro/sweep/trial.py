@@ -130,7 +130,10 @@ def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Traine
     starts = [Path(start) for start in config.get("starts") or ()]
     models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]
     joint = pack.joined([model.backbone for model in models])
-    rows = encode(read(task, config.paths.data), objective, models[0].backbone, method, data)
+    splits = read(task, config.paths.data)
+    rows = encode(splits, objective, models[0].backbone, method, data)
+    for model, (_, folder) in zip(models, trials, strict=True):
+        settle(folder, splits, model.backbone, ranks)
     with ExitStack() as logs:
         members = []
         for model, (own, folder) in zip(models, trials, strict=True):

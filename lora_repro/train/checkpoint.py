@@ -62,7 +62,7 @@ def load_newest(
     folder: Path, beside: Callable[[dict[str, Any]], str | None] = lambda facts: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed;
-    one that cannot be read for another reason, such as a failing disk, stays, and its OSError is raised.
+    one whose tensors a failing disk does not give stays, and the OSError is raised.
 
     `beside`(facts): what is wrong with other files that the checkpoint depends on, or None.
     """

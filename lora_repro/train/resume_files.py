@@ -38,6 +38,12 @@ def keep_to(folder: Path, inputs: dict[str, Any]) -> None:
     write_json(folder / INPUTS, sealed({"inputs": inputs}))
 
 
+def forget_inputs(folder: Path) -> None:
+    """Delete the note of the inputs if nothing was made from them yet, as when a command is refused."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock", INPUTS}:
+        (folder / INPUTS).unlink(missing_ok=True)
+
+
 def save_trained(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     digest = checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
