@@ -12,6 +12,7 @@ from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
 from lora_repro.report.statistics import is_generated
+from lora_repro.report.table import bound
 from lora_repro.report.views.latency import BUSY, PLAIN
 from lora_repro.results import by_place
 
@@ -183,7 +184,8 @@ class Slowdown(ClaimTest):
         each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in chosen)
-        notes = [str(measured["where"]["device"]), *_busy(measured)]
+        ends = [bound(end, 1, True) for end in (min(each), max(each))]
+        notes = [str(measured["where"]["device"]), f"its {len(each)} cells lie from {ends[0]} to {ends[1]}", *_busy(measured)]
         missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")
