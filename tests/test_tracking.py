@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -226,6 +227,14 @@ def test_nothing_of_it_draws_random_numbers(tmp_path: Path) -> None:
 
 def test_no_tracker_is_no_mirror(tmp_path: Path) -> None:
     assert NoTracker().start("s", {}, tmp_path) is None
+
+
+@pytest.mark.parametrize("patience", [None, "30", True, -1, math.nan, math.inf])
+def test_a_patience_that_is_no_time_is_refused_before_the_run(patience: Any) -> None:
+    """The program's end waits for it, where it would be a traceback behind hours of training."""
+    with pytest.raises(UserError, match=f"^tracker.patience must be a number of seconds >= 0, not {patience!r}$"):
+        behind(Heard, patience)
+    assert behind(Heard, 0).patience == 0
 
 
 PROGRAM = """

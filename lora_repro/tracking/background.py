@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lora_repro.errors import UserError
 from lora_repro.tracking.metrics import Ending, Mirror
 
 ROOM = 10_000  # calls that the queue holds; a step's losses take about 500 bytes
@@ -29,10 +30,13 @@ class Background:
     """A Mirror whose calls return at once.
 
     start: creates the mirror; called at the first log, so a run that fails earlier leaves no trace there.
-    patience: seconds for which the end of the program (`awaited`) waits for its pending calls.
+    patience: seconds for which the end of the program (`awaited`) waits for its pending calls. Raises UserError if it is none.
     """
 
     def __init__(self, name: str, start: Callable[[], Mirror], patience: float, room: int = ROOM) -> None:
+        number = isinstance(patience, int | float) and not isinstance(patience, bool)
+        if not (number and 0 <= patience <= threading.TIMEOUT_MAX):
+            raise UserError(f"tracker.patience must be a number of seconds >= 0, not {patience!r}")
         self.name, self.patience = name, patience
         self._start, self._said = start, False
         self._room = room
