@@ -333,6 +333,14 @@ def parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     return _Parser(prog=program, description=description, add_help=False, allow_abbrev=False)
 
 
+def named_profile(argument: str) -> str:
+    """NAME of profile=NAME. Raises UserError for anything else, a path of folders included."""
+    key, _, profile = argument.partition("=")
+    if key != "profile" or not profile or "/" in profile or profile.startswith("."):
+        raise errors.UserError(f"{argument!r}: write profile=mini")
+    return profile
+
+
 def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:
     """The arguments of a command that has a parser, with settings of a run (`paths.data=/data/e2e`) turned into options.
 

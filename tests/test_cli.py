@@ -285,3 +285,11 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments", **trials}
     assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
     assert not paths.INSTALLED and paths.CONF == ROOT / "conf" and paths.ROOT == ROOT
+
+
+@pytest.mark.parametrize("said", ["mini", "profile=", "seed=mini", "profile=../runs", "profile=mini/records", "profile=.."])
+def test_a_command_on_a_profile_takes_a_name_and_no_folder(said: str) -> None:
+    """`prune profile=.. --delete` would look for what nothing asks for beside results/."""
+    assert cli.named_profile("profile=mini") == "mini"
+    with pytest.raises(UserError, match=f"^'{re.escape(said)}': write profile=mini$"):
+        cli.named_profile(said)

@@ -47,10 +47,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     given = parser().parse_args(arguments)
-    key, _, profile = given.profile.partition("=")
+    profile = cli.named_profile(given.profile)
     folder = root / "results" / profile
-    if key != "profile" or not profile:
-        raise UserError(f"{given.profile!r}: write profile=mini, or another that is published")
     if not folder.is_dir():
         raise UserError(f"nothing is published at profile {profile}: there is no {folder}")
     checkout_root("pruning what is published")

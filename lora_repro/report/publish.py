@@ -37,9 +37,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
     given = parser.parse_args(arguments)
-    key, _, profile = given.profile.partition("=")
-    if key != "profile" or not profile or "/" in profile:
-        raise UserError(f"{given.profile!r}: write profile=mini")
+    profile = cli.named_profile(given.profile)
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")

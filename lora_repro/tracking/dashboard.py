@@ -199,9 +199,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON (or DRY_RUN=1)")
     given = parser.parse_args(arguments)
-    key, _, profile = given.profile.partition("=")
-    if key != "profile" or not profile or "/" in profile:
-        raise UserError(f"{given.profile!r}: write profile=mini")
+    profile = cli.named_profile(given.profile)
     found = find(root, profile)
     spec = workspace(found, profile)
     if given.dry_run or os.environ.get("DRY_RUN", "") not in ("", "0"):

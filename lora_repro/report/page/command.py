@@ -46,9 +46,7 @@ def _profiles(given: str | None, root: Path) -> list[str]:
         if not published:
             raise UserError("nothing is published under results/ yet; see make publish")
         return published
-    key, _, profile = given.partition("=")
-    if key != "profile" or not profile:
-        raise UserError(f"{given!r}: write profile=mini")
+    profile = cli.named_profile(given)
     if profile not in published:
         raise UserError(f"no records under results/{profile}; published: {', '.join(published) or 'none'}")
     return [profile]
