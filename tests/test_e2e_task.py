@@ -281,6 +281,8 @@ def test_human_takes_the_last_reference_and_drops_single_ones():
     outputs, against = E2E("embedded", "raw").human(examples)
     assert outputs == ["b3"]
     assert [(e.input, e.references) for e in against] == [(IN_B, ("b1", "b2"))]
+    with pytest.raises(UserError, match="no human texts to score"):  # not a mean over nothing
+        E2E("embedded", "raw").human(grouped([(IN_A, "a1")]))
 
 
 def test_score_wires_metrics_to_inputs_and_references(monkeypatch):

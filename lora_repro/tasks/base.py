@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lora_repro.errors import UserError
@@ -143,8 +143,12 @@ class AbstractTask(abc.ABC):
         raise UserError("a text has no single gold answer to select by: set train.select_by=loss")
 
     def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
-        """(each input's last reference as an output, the examples with their other references).
+        """Human agreement: (each input's last reference as an output, the examples with their other references).
 
-        Inputs with fewer than two references are left out. Raises UserError if the task has one answer per input.
+        Inputs with fewer than two references (14 of E2E's 630) are left out. Raises UserError if none has two.
         """
-        raise UserError("this task has one answer per input: there are no human texts to score (method=human)")
+        several = [example for example in examples if len(example.references) >= 2]
+        if not several:
+            raise UserError("this task has one answer per input: there are no human texts to score (method=human)")
+        outputs = [example.references[-1] for example in several]
+        return outputs, [replace(example, references=example.references[:-1]) for example in several]

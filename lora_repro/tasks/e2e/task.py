@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from lora_repro.errors import UserError
@@ -128,12 +128,3 @@ class E2E(AbstractTask):
             for statistics, e in zip(nlg.per_input_statistics(outputs, references), errors, strict=True)
         ]
         return Scores({metric: values[metric] for metric in self.directions}, per_input)
-
-    def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
-        """Human agreement: each input's last reference as the output, scored against its other references.
-
-        Inputs with one reference (14 of E2E's 630) are left out.
-        """
-        several = [example for example in examples if len(example.references) >= 2]
-        outputs = [example.references[-1] for example in several]
-        return outputs, [replace(example, references=example.references[:-1]) for example in several]

@@ -142,15 +142,6 @@ class TriplesTask(AbstractTask, abc.ABC):
         scores = webnlg.corpus_scores(rows)
         return webnlg.with_the_blank_line(scores, len(rows)) if self.scorer_bugs and rows else scores
 
-    def human(self, examples: list[Example]) -> tuple[list[str], list[Example]]:
-        """Human agreement: each input's last reference as the output, scored against its other references.
-
-        Inputs with one reference are left out.
-        """
-        several = [example for example in examples if len(example.references) >= 2]
-        outputs = [example.references[-1] for example in several]
-        return outputs, [replace(example, references=example.references[:-1]) for example in several]
-
 
 def good(entry: Entry) -> tuple[str, ...]:
     """The texts that are not marked as still to be fixed."""
