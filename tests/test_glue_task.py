@@ -512,8 +512,8 @@ def test_quality_is_the_first_metric() -> None:
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    refused(lambda: task_of("rte").score(["entailment"], scored(ENTAILMENT)), "1 predictions but 2")
-    refused(lambda: task_of("rte").score([], []), "nothing to score")
+    refused(lambda: task_of("rte").score(["entailment"], scored(ENTAILMENT)), "1 outputs for 2 inputs")
+    refused(lambda: task_of("rte").score([], []), "0 outputs for 0 inputs")
     refused(
         lambda: task_of("rte").score(["entailment"], [Example("k12", "a", "entailment")]), "k12", "no label"
     )

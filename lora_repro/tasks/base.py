@@ -14,6 +14,14 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 
 
+def check_scorable(outputs: Sequence[str], examples: Sequence[Example], gold: str = "references") -> None:
+    """Raise UserError unless there is one output per example, at least one, and each example has its `gold` answers."""
+    if len(outputs) != len(examples) or not examples:
+        raise UserError(f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order")
+    if lacking := [example.key for example in examples if not example.references]:
+        raise UserError(f"input {lacking[0]} has no {gold}; score a split with answers")
+
+
 def example_key(text: str) -> str:
     """Short id of an input: the first 12 hexadecimal digits of sha256(text, UTF-8)."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.e2e.embedded import generate
 from lora_repro.tasks.e2e.files import SPLITS, find_files, linearise, load_folder, load_hub, tokenised_prices
 from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
@@ -112,12 +112,7 @@ class E2E(AbstractTask):
         slot_error_rate = sum of missing, wrong and invented slots / sum of slots. Raises UserError when the
         lengths differ or an example has no references.
         """
-        if len(outputs) != len(examples):
-            raise UserError(
-                f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order"
-            )
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no references; score the test split")
+        check_scorable(outputs, examples)
         references = [list(example.references) for example in examples]
         errors = [
             slots.slot_errors(example.input, text) for example, text in zip(examples, outputs, strict=True)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable
 from lora_repro.tasks.glue.task import Glue
 
 
@@ -92,8 +92,7 @@ class Mixture(AbstractTask):
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Accuracy over all rows. Raises UserError when the lengths differ or an example has no label."""
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no label; score the dev split")
+        check_scorable(outputs, examples, "label")
         gold = [example.references[0] for example in examples]
         return Scores(
             metrics.score(self.metrics, outputs, gold, None),

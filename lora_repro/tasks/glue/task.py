@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.embedded import sets
 from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_hub, rows_sha256
 
@@ -213,8 +213,7 @@ class Glue(AbstractTask):
 
         A correlation with constant answers is NaN. Raises UserError when the lengths differ or an example has no label.
         """
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no label; score the dev split")
+        check_scorable(outputs, examples, "label")
         gold = [example.references[0] for example in examples]
         values = metrics.score(self.metrics, outputs, gold, self.positive)
         if len(self.scored) > 1 and sum(self.rows[split] for split in self.scored) == len(gold):

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.embedded import inference
 from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.task import ATTRIBUTION, Glue
@@ -189,7 +189,6 @@ class GlueText(AbstractTask):
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """The share of right answers. Raises UserError when the lengths differ or an example has no label."""
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no label; score the test split")
+        check_scorable(outputs, examples, "label")
         answers, gold = self._labels(outputs, [example.references[0] for example in examples])
         return Scores(metrics.score(("accuracy",), answers, gold), metrics.per_input_statistics(answers, gold))

@@ -20,7 +20,7 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
 from lora_repro.tasks._files import find, home, read_text
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.samsum.embedded import generate
 
 Row = tuple[str, str]  # dialogue, summary
@@ -152,10 +152,7 @@ class SAMSum(AbstractTask):
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Mean F1 of each metric, and each output's own. Raises UserError when lengths differ or an example has no summary."""
-        if len(outputs) != len(examples):
-            raise UserError(f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order")
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no summary; score the test split")
+        check_scorable(outputs, examples, "summary")
         per_input = rouge.per_summary(outputs, [example.references[0] for example in examples])
         means = rouge.mean(per_input)
         return Scores({metric: means[metric] for metric in self.metrics}, per_input)

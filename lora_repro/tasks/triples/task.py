@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import webnlg
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.triples.files import SPLITS, Entry, entries_sha256
 
 
@@ -119,12 +119,7 @@ class TriplesTask(AbstractTask, abc.ABC):
         A group without an example scores NaN. With scorer_bugs only the corpus values are wrong; `per_input` is correct. Raises
         UserError when the lengths differ or an example has no references.
         """
-        if len(outputs) != len(examples):
-            raise UserError(
-                f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order"
-            )
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no references; score the test split")
+        check_scorable(outputs, examples)
         scripts = "paper" if self.protocol == "paper" else self.official
         found = webnlg.per_input_statistics(outputs, [example.references for example in examples], scripts)
         if not self.seen:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import sql
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, example_key
+from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.wikisql.embedded import generate
 from lora_repro.tasks.wikisql.files import OFFICIAL_TRAIN, Row, find_files, load_folder, rows_sha256
 
@@ -127,10 +127,7 @@ class WikiSQL(AbstractTask):
 
         Raises UserError when the lengths differ, an example has no SQL or the tables are not those of the questions.
         """
-        if len(outputs) != len(examples) or not examples:
-            raise UserError(f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order")
-        if lacking := [example.key for example in examples if not example.references]:
-            raise UserError(f"input {lacking[0]} has no SQL; score the test split")
+        check_scorable(outputs, examples, "SQL")
         tables = [_table(example) for example in examples]
         if any(table.rows is None for table in tables):
             tables = [sql.Table(table.header) for table in tables]
