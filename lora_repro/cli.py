@@ -59,7 +59,7 @@ VERBS = {
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",
-    "bench": "lora_repro.costs.pairs.command",
+    "bench": "lora_repro.costs.bench.command",
     "dashboard": "lora_repro.tracking.dashboard",
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"

@@ -42,7 +42,6 @@ from lora_repro.config.compose import (
     starts_of,
     unswept,
 )
-from lora_repro.costs.estimate import announce
 from lora_repro.data import DataConfig, subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.metrics import jvm
@@ -64,6 +63,7 @@ from lora_repro.stages import (
     settle,
 )
 from lora_repro.sweep import gpus, supervise
+from lora_repro.sweep.announce import announce
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line

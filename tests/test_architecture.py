@@ -231,8 +231,8 @@ def test_every_imported_package_is_declared() -> None:
         f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
         f"{LIBRARY}.backbone.nf4": names(project["optional-dependencies"]["qlora"]),
         f"{LIBRARY}.sweep.ray_launcher": names(project["optional-dependencies"]["ray"]),
-        f"{LIBRARY}.costs.pairs.step": names(project["optional-dependencies"]["bench"]),
-        f"{LIBRARY}.costs.pairs.beam": names(project["optional-dependencies"]["bench"]),
+        f"{LIBRARY}.costs.bench.step": names(project["optional-dependencies"]["bench"]),
+        f"{LIBRARY}.costs.bench.beam": names(project["optional-dependencies"]["bench"]),
     }
     tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}
     used = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]

@@ -1,34 +1,153 @@
-"""The settings of a measurement, and the bytes of arithmetic."""
+"""Ours beside a peer: the same work, measured, and the page of it."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import json
+import time
+from pathlib import Path
 
 import pytest
+import torch
 
-from lora_repro.costs.bench import Bench, limit
+from lora_repro.config import paths
+from lora_repro.costs.bench import (
+    _arms,
+    _table,
+    beam,
+    command,
+    data,
+    dimension,
+    gpu,
+    growth,
+    packed,
+    pages,
+    probing,
+    step,
+)
+from lora_repro.data import Rows
 from lora_repro.errors import UserError
+from lora_repro.objectives import tokens
+from tests.conftest import text_row
 
-GOOD: dict[str, Any] = {
-    "rounds": 5, "warmup": 0, "batches": [1, 2], "lengths": [8], "train_batch": 1, "train_length": 2, "train_steps": 2,
-    "resamples": 100,
+TINY = ["profile=smoke", "train.precision=fp32"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # of what the Trainer calls
+@pytest.mark.parametrize(("backbone", "task", "rows"), [("random_llama", "e2e", 4), ("random_bert", "entailment", 3)])
+def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, backbone: str, task: str, rows: int) -> None:
+    monkeypatch.setattr(step, "CASES", {"tiny": ([f"backbone={backbone}"], backbone, task, task, "", rows)})
+    (found,) = step.measure(TINY, ["tiny"], 2)["steps"]
+    assert found["losses"]["peer"] == pytest.approx(found["losses"]["ours"], rel=1e-5)
+    assert found["losses"]["full"] == found["losses"]["ours"] and found["batching"] == "packed"
+    assert {len(times) for times in found["seconds"].values()} == {2} and found["tokens"] <= found["padded_tokens"]
+    assert sum(found["parts"].values()) == pytest.approx(1, abs=0.01) and found["parts"]["matrix products"] > 0
+    assert found["peer_over_ours"] > 0 and found["gflops"] > 0 and found["gemm_gflops"] > 0
+
+
+def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
+    assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
+    monkeypatch.setattr(beam, "_generated", lambda *given: 2)
+    with pytest.raises(UserError, match="they did not do the same work"):
+        beam.measure(TINY, "random_llama", 1, 1)
+
+
+def test_growth_is_timed_at_every_size_and_drawn_from_its_file(tmp_path: Path) -> None:
+    sizes = {"length": (4, 8), "batch": (1, 2), "rank": (1, 2)}
+    found = growth.measure(TINY, "random_llama", sizes, (2, 6), 1)
+    assert {what: tuple(found["seconds"][what]["lora"]) for what in sizes} == sizes
+    assert set(found["seconds"]["rank"]) == {"lora"} and found["rows"][-1]["theirs"] > 0
+    kept = json.loads(json.dumps(found))
+    one, other = ([path.read_bytes() for path in growth.draw(kept, tmp_path / name)] for name in ("one", "other"))
+    assert one == other and b"by tokens a row" in one[0]
+
+
+def test_kept_token_ids_are_those_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LARGE", 10)
+    usual, rows = paths.CACHE, [f"task.rows.{split}=20" for split in ("train", "matched", "mismatched")]
+    rows += ["data.n_train=null", "data.n_dev=null"]
+    found = data.measure(["profile=smoke", *rows], "random_bert")
+    assert len(found["seconds"]["read"]) == 1 + data.AGAIN and usual == paths.CACHE
+    made = itertools.count()
+    monkeypatch.setattr(data, "encode", lambda *given: Rows([text_row([next(made)], 1)], []))
+    with pytest.raises(AssertionError, match="kept token ids"):
+        data.measure(["profile=smoke", *rows], "random_bert")
+
+
+def test_kept_states_train_the_probe_alike() -> None:
+    found = probing.measure(TINY, 2, "random_llama")
+    assert found["losses"]["kept"] == pytest.approx(found["losses"]["run again"], rel=1e-5)
+    assert len(found["losses"]["kept"]) == 3 and found["keeping"] > 0
+
+
+def test_a_step_in_random_directions_starts_where_a_full_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dimension, "D", 8)
+    found = dimension.measure(TINY, 2, "random_bert")
+    assert found["losses"]["d"] == pytest.approx(found["losses"]["full"], rel=1e-5)
+    assert [len(times) for times in found["seconds"].values()] == [2, 2] and found["rows"][0]["target"] == "0.4"
+
+
+def test_training_is_timed_by_the_clock_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where the CPU only launches, CPU seconds would say nothing."""
+    assert _arms.clock_of(torch.device("cuda")) == (time.perf_counter, torch.cuda.synchronize)
+    ticks, waits = itertools.count(), itertools.count()
+    monkeypatch.setattr(_arms, "clock_of", lambda device: (lambda: next(ticks), lambda: next(waits)))
+    for pair, tiny in ((dimension, "random_bert"), (probing, "random_llama")):
+        found = pair.measure(TINY, 2, tiny)
+        assert {tuple(times) for times in found["seconds"].values()} == {(1.0, 1.0)}
+    assert next(waits) == 2 * 2 * 2 * 2  # pairs, arms, rounds, before and behind each
+
+
+def test_reading_is_timed_for_each_number_of_records() -> None:
+    found = pages.measure([], (2, 6), whole=False)
+    assert set(found["read"]) == {"2", "6"} and found["rows"][0]["theirs"] == pytest.approx(3 * found["read"]["2"])
+
+
+WHERE: dict[str, object] = {
+    "git_sha": "abcdef012", "dirty": False, "device": "cpu, 1 threads", "kernels": "AVX2", "finished_at": "2026-01-02T",
+    "versions": {"torch": "2"}, "load_before": 1.5,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"rounds": 4}, {"warmup": -1}, {"batches": []}, {"batches": [1, 1]}, {"lengths": [0]}, {"lengths": "128"},
-     {"train_steps": 1}, {"resamples": 10}, {"threads": 0}],
-)  # fmt: skip
-def test_nonsense_is_refused_by_name(change: dict[str, Any]) -> None:
-    Bench(**GOOD)
-    with pytest.raises(UserError, match=next(iter(change))):
-        Bench(**{**GOOD, **change})
+def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> None:
+    rows = _table.told([_table.Row("a step", 2.0, "a peer", 3.0, "1.9"), _table.Row("help", 0.05, target="≤ 0.5 s")])
+    (tmp_path / "one.json").write_text(json.dumps({"rows": rows, "where": WHERE}))
+    (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "dirty": True}}))
+    text = _table.write(tmp_path).read_text()
+    assert "| a step | 2 | a peer | 3 | 1.50 | 1.9 |  |\n" in text and "| help | 0.05 |  |  |  | ≤ 0.5 s |  |\n" in text
+    assert "- one.json: cpu, 1 threads (AVX2), torch 2, 2026-01-02, code abcdef0, load 1.5\n" in text
+    assert "- two.json: " in text and "code abcdef0 with changes" in text
+    assert _table.write(tmp_path).read_text() == text and "Not measured: anything on a GPU." in text
+    (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "kernels": "CUDA 9.0"}}))
+    assert "Not measured" not in _table.write(tmp_path).read_text()
 
 
-def test_the_arithmetic_of_full_fine_tuning_and_of_a_small_method() -> None:
-    full, small = limit(1000, 1000), limit(1010, 10)
-    assert (full.training, full.above_model, full.state, full.checkpoint) == (16_000, 12_000, 8000, 4000)
-    assert (small.training, small.above_model, small.state, small.checkpoint) == (4040 + 120, 120, 80, 40)
-    assert limit(1000, 1000, 2).training == 8000
-    assert limit(20_000, 100, quantised=16_384).weights == 4 * (20_000 - 16_384) + 16_384 // 2 + 256 + 4
+def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["stpe"]) == 2
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
+    assert told in capsys.readouterr().err
+
+
+def test_a_shared_step_does_the_same_work_as_steps_one_by_one() -> None:
+    (found,) = packed.measure(TINY, 2, {"random_llama": ("e2e", "e2e", 4)})["steps"]
+    assert found["losses"]["together"] == pytest.approx(found["losses"]["one by one"], rel=1e-5)
+    assert len(set(found["losses"]["together"])) == packed.MEMBERS  # each its own batch
+    assert [len(times) for times in found["seconds"].values()] == [2, 2]
+
+
+def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "TOGETHER", 2)  # a process a run, each of which imports torch
+    found = gpu.measure(["profile=smoke", "device=cpu"], 1, "random_llama", ("fp32", "bf16"), 2)
+    assert list(found["seconds"]) == ["fp32", "bf16"] and set(found["sweeps"]) == {"1", "2"}
+    assert [row["beside"] for row in found["rows"]] == ["bf16", "one after another"]
+
+
+def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command.main(["gpu"]) == 2 and "gpu needs a GPU" in capsys.readouterr().err
+    monkeypatch.setattr(command, "names", lambda: ["gpu"])
+    monkeypatch.setattr(command, "checkout_root", lambda what: tmp_path)
+    assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
+    assert capsys.readouterr().out == "gpu: left out, it needs a GPU and torch finds none here\n"

@@ -70,7 +70,7 @@ def steep(at: int) -> Any:
 def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
     rounds, records = search({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)})
     assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
-    (did, untrained) = bisect.searches(declared(), RULE)
+    (did, untrained) = bisect.bisections(declared(), RULE)
     assert did.bracket(records) == (256, 512) and untrained.bracket(records) == (4096, 8192)
     assert sum(record is not None for record in records.values()) <= len(records) / 2
 
@@ -79,16 +79,16 @@ def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
 def test_an_end_may_be_the_answer(at: int, expected: tuple[int | None, int | None]) -> None:
     rounds, records = search({"full": 0.8, "full_untrained": 0.8, "did": steep(at), "did_untrained": steep(64)})
     assert [value for values in rounds for value in values] == [4, 16384]
-    assert bisect.searches(declared(), RULE)[0].bracket(records) == expected
+    assert bisect.bisections(declared(), RULE)[0].bracket(records) == expected
 
 
 def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -> None:
     twin = {"full_untrained": 0.5, "did_untrained": steep(64)}
     _, records = search({"full": 0.5, "did": lambda d, seed: (1.0 if seed else 0.4) if d >= 256 else 0.2, **twin})
     first, second = (cell("did", seed, 256) for seed in range(2))
-    (did, _) = bisect.searches(declared(), RULE)
+    (did, _) = bisect.bisections(declared(), RULE)
     assert did.enough(256, records) is True  # 0.7 of 0.5
-    assert bisect.searches(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
+    assert bisect.bisections(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
     assert did.enough(256, records | {second.folder: None}) is None  # not yet, whatever the first says
     assert did.enough(256, records | {first.folder: result(first, {"did": None})}) is False
 
@@ -96,7 +96,7 @@ def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -
 def test_a_collapsed_run_counts_in_the_mean_as_in_tables() -> None:
     """A constant prediction has no correlation: its score is the worst, 0, and the other seeds may still suffice."""
     _, records = search({"full": 0.7, "full_untrained": 0.5, "did": 1.0, "did_untrained": 0.2}, range(3))
-    did = bisect.searches(declared(range(3)), RULE)[0]
+    did = bisect.bisections(declared(range(3)), RULE)[0]
     lost = cell("did", 2, 16384)
     collapsed = result(lost, {"did": None}) | {"status": "collapsed"}
     assert did.enough(16384, records | {lost.folder: collapsed}) is True  # 0.67 of 0.7
@@ -107,7 +107,7 @@ def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
     assert RULE.share * 0.8 > 0.72
     twin = {"full_untrained": 0.8, "did_untrained": 0.8}
     _, records = search({"full": 0.8, "did": lambda d, seed: 0.72 if d >= 256 else 0.4, **twin})
-    assert bisect.searches(declared(), RULE)[0].bracket(records) == (128, 256)
+    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (128, 256)
 
 
 def test_a_reference_that_diverged_draws_no_line() -> None:
@@ -116,7 +116,7 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
     scores = {"full": lambda d, seed: None if seed else 0.88, "did": steep(300), **twin}
     rounds, records = search(scores)
     assert [value for values in rounds for value in values] == [4, 16384]
-    assert bisect.searches(declared(), RULE)[0].bracket(records) == (None, None)
+    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (None, None)
     (did,) = find_searches(declared(), store(scores))  # nothing says whether the twin could reach a line
     assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
     assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
@@ -183,7 +183,7 @@ def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls
 
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with row full: add that row"):
-        bisect.searches([one for one in declared() if one.row.name != "full"], RULE)
+        bisect.bisections([one for one in declared() if one.row.name != "full"], RULE)
 
 
 def test_one_value_is_an_ordinary_run_which_needs_no_reference() -> None:
@@ -485,7 +485,7 @@ def test_every_size_of_model_is_searched_beside_its_twin() -> None:
     cells = unique(declared_cells("intrinsic_dimension_sizes", "smoke", ["seed=0", "backbone=random_bert,minilm_l3"]))
     rule = bisect.rule_of(cells[0].asked)
     assert rule is not None
-    found = bisect.searches(cells, rule)
+    found = bisect.bisections(cells, rule)
     assert len(found) == 4  # of two backbones
     for search in found:
         (one,), (said,), (own,) = search.values[16], search.reference, search.whole
@@ -505,7 +505,7 @@ def test_a_value_that_suffices_below_one_that_does_not_is_no_answer() -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did_untrained": 0.4}
     bumpy = {**scores, "did": lambda d, seed: 0.8 if d == 256 or d >= 2048 else 0.4}
     records = {one.folder: result(one, bumpy) for one in declared()}
-    assert bisect.searches(declared(), RULE)[0].bracket(records) == (1024, 2048)
+    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (1024, 2048)
 
 
 def test_a_task_that_was_not_run_leaves_a_claim_on_d90_open(monkeypatch: pytest.MonkeyPatch) -> None:

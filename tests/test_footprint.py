@@ -9,7 +9,7 @@ import torch
 
 from lora_repro.backbone import nf4
 from lora_repro.costs import footprint
-from lora_repro.costs.bench import NF4_BITS, limit
+from lora_repro.costs.arithmetic import NF4_BITS, limit
 from lora_repro.costs.measures import declared
 from lora_repro.errors import UserError
 

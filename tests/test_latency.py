@@ -12,7 +12,7 @@ from conftest import tiny_backbone
 
 from lora_repro.cells import Cell
 from lora_repro.costs import footprint, latency, measures
-from lora_repro.costs.bench import Bench
+from lora_repro.costs.latency_settings import Bench
 from lora_repro.costs.timing import slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_l import AdapterL

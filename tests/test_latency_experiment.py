@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import build
 from lora_repro.costs import measures
-from lora_repro.costs.bench import Bench
+from lora_repro.costs.latency_settings import Bench
 from lora_repro.methods._bottleneck import bottleneck_size
 from lora_repro.report.show import main
 from lora_repro.results import backbone_name, declared_cells, grouped

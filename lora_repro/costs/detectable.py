@@ -24,7 +24,7 @@ from scipy.special import ndtri, stdtrit
 
 from lora_repro.config.paths import ROOT
 from lora_repro.metrics.bootstrap import counted_score, detectable, paired_draws
-from lora_repro.records.record import load_predictions, load_records
+from lora_repro.records.record import load_predictions, load_records, main_metric
 
 PAIRS, DRAWS = 8, 200  # pairs of settings compared, and resamples of their inputs: enough for two digits
 
@@ -83,7 +83,7 @@ def _measured(folder: Path, task: str) -> Noise | None:
         path = folder / "predictions" / f"{runs[0]['signature']}.jsonl"
         if runs[0]["status"] == "finished" and path.is_file():
             lines = load_predictions(path)
-            answered.setdefault(tuple(str(line["key"]) for line in lines), []).append((_metric(runs[0]), lines))
+            answered.setdefault(tuple(str(line["key"]) for line in lines), []).append((main_metric(runs[0]["asked"]), lines))
     alike = max(answered.values(), key=len, default=[])
     squared = [_input(ours, theirs, metric) ** 2 for (metric, ours), (_, theirs) in itertools.pairwise(alike[: PAIRS + 1])]
     if not squared:
@@ -91,12 +91,8 @@ def _measured(folder: Path, task: str) -> Noise | None:
     return Noise(folder.name, math.sqrt(squares / freedom) if freedom else None, math.sqrt(statistics.fmean(squared)))
 
 
-def _metric(run: Mapping[str, Any]) -> str:
-    return str((run["asked"]["task"].get("metrics") or ["bleu"])[0])
-
-
 def _score(run: Mapping[str, Any]) -> float | None:
-    return counted_score(run, _metric(run))
+    return counted_score(run, main_metric(run["asked"]))
 
 
 def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:

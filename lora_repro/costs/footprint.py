@@ -28,7 +28,7 @@ from lora_repro.backbone.nf4 import Nf4Matrix
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.cells import Cell
 from lora_repro.config.compose import build, compose, resolved
-from lora_repro.costs.bench import Bench
+from lora_repro.costs.latency_settings import Bench
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable

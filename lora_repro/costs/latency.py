@@ -26,8 +26,9 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
 from lora_repro.config.compose import build, profile_of
 from lora_repro.costs import footprint, measures
-from lora_repro.costs.bench import Bench
 from lora_repro.costs.footprint import bench_device, shaped
+from lora_repro.costs.latency_settings import Bench
+from lora_repro.costs.measures import BUSY, FULL, PLAIN
 from lora_repro.costs.timing import interleaved, slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -36,7 +37,7 @@ from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.results import backbone_name, grouped
 
-NAME, PLAIN, FULL = "latency", "plain", "full"
+NAME = "latency"
 
 
 def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Backbone, Trainable]:
@@ -174,7 +175,7 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
         return path
     with record.lock(path.parent):
         load = os.getloadavg()[0]
-        if load > 0.5:
+        if load > BUSY:
             say(f"warning: this machine is busy (load {load:.1f}): times will be longer and intervals wider")
         started = time.monotonic()
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]

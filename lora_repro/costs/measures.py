@@ -14,6 +14,8 @@ from lora_repro.cells import Cell
 from lora_repro.records.record import digest, read
 from lora_repro.results import backbone_name, declared_cells, grouped
 
+PLAIN, FULL = "plain", "full"  # the rows of the model without a method, and of full fine-tuning
+BUSY = 0.5  # a load average before a measurement above this is noted: the machine was busy
 # Overrides of where it runs and where it is written: the settings stay the declared ones. The thread count is recorded.
 PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 

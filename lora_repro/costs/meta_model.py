@@ -19,8 +19,7 @@ from lora_repro.backbone import availability, nf4, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF
-from lora_repro.costs.arithmetic import Outline
-from lora_repro.costs.bench import NF4_BITS, NF4_SINGLE_BITS
+from lora_repro.costs.arithmetic import NF4_BITS, NF4_SINGLE_BITS, Outline
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 
@@ -89,9 +88,7 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
         trainable = method.apply(backbone)
     own = availability.local_tokenizer(spec)
     if own is not None:
-        backbone = Backbone(
-            backbone.model, own, spec.separator, spec.eos, spec.pad, spec.label, spec.cls, spec.pooling
-        )
+        backbone = spec.assembled(backbone.model, own)
     trained = set(map(id, trainable.parameters()))
     outline = _outline(backbone, sizes, old, trainable.method, trained)
     counts = trainable.counts(backbone.model)

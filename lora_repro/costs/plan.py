@@ -34,17 +34,16 @@ from lora_repro import cli
 from lora_repro.backbone import availability
 from lora_repro.cells import Cell, cells, varying_axes, with_starts
 from lora_repro.config import rates
-from lora_repro.config.compose import CONF, build
+from lora_repro.config.compose import build
 from lora_repro.costs import detectable, gpu_plan
-from lora_repro.costs.estimate import done
 from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.hardware import Card, card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
-from lora_repro.records import record
 from lora_repro.records.provenance import device_name
 from lora_repro.stages import backbone_of
-from lora_repro.sweep.bisect import search_note
+from lora_repro.sweep.announce import published_records
+from lora_repro.sweep.bisect import recorded, search_note
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 
@@ -80,7 +79,7 @@ def plan_runs(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
             raise UserError(f"experiment {cell.asked['row']['table']} trains nothing: there is nothing to plan")
         profile = str(cell.asked["profile_name"])
         if not published:
-            published = record.load_records(CONF.parent / "results" / profile / "records")
+            published = published_records(profile)
         key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # all seeds cost the same
         if key not in forecasts:
             config: DictConfig = OmegaConf.create(cell.asked)
@@ -103,7 +102,7 @@ def _device(asked: str) -> tuple[str, str]:
 
 def _state(cell: Cell) -> str:
     folder = cell.folder
-    if done(cell):
+    if recorded(cell) is not None:
         return "yes"
     return "begun" if (folder / "checkpoints").is_dir() or (folder / "trained.json").is_file() else "no"
 

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,11 @@ def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]
     if key.endswith("._target_"):
         recorded, today = class_name(recorded), class_name(today)
     return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]
+
+
+def main_metric(asked: Mapping[str, Any]) -> str:
+    """The metric that a run is compared by: the first that its task's yaml names, else BLEU."""
+    return str((asked["task"].get("metrics") or ["bleu"])[0])
 
 
 def finite(value: float) -> float | None:

@@ -53,7 +53,7 @@ def rule_of(asked: Mapping[str, Any]) -> Rule | None:
 
 
 @dataclass(frozen=True)
-class Search:
+class Bisection:
     """One row's search. values: value -> its cells, one per seed, in increasing order. reference: the cells of the reference.
 
     whole: full training of the row's own weights, which are random for a twin; empty if it was not asked for.
@@ -106,7 +106,7 @@ class Search:
         return between[len(between) // 2] if between else None
 
 
-def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
+def bisections(found: Sequence[Cell], rule: Rule) -> list[Bisection]:
     """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
     made = []
     apart = [cell for cell in found if cell.row.name in rule.references]
@@ -117,7 +117,7 @@ def searches(found: Sequence[Cell], rule: Rule) -> list[Search]:
             raise UserError(f"a search over {rule.axis} compares with row {rule.references[0]}: add that row")
         whole = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
         values = {int(group[0].axes[rule.axis]): group for group in grouped(cells, lambda cell: cell.axes[rule.axis])}
-        made.append(Search(dict(sorted(values.items())), beside, rule.share, whole))
+        made.append(Bisection(dict(sorted(values.items())), beside, rule.share, whole))
     return made
 
 
@@ -140,7 +140,7 @@ def _where(cell: Cell, rule: Rule) -> Hashable:
 
 def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
     """The cells to run next: those outside the searches, and one value of each search."""
-    made = searches(found, rule)
+    made = bisections(found, rule)
     searched = {id(cell) for search in made for cells in search.values.values() for cell in cells}
     chosen = [cell for cell in found if id(cell) not in searched]
     for search in made:
@@ -172,7 +172,7 @@ def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
     """The cells of each round; run them before asking for the next round. A cell that failed is not tried again."""
     tried: set[Path] = set()
     while True:
-        records = {cell.folder: _found(cell) for cell in found}
+        records = {cell.folder: recorded(cell) for cell in found}
         chosen = [cell for cell in due(found, rule, records) if cell.folder not in tried]
         if not chosen:
             return
@@ -185,8 +185,8 @@ def begun(cell: Cell) -> bool:
     return any((cell.folder / name).is_file() for name in ("record.json", "attempts.json", "lock"))
 
 
-def _found(cell: Cell) -> Mapping[str, Any] | None:
-    """A cell's record; None if it is of another configuration, which the run itself reports."""
+def recorded(cell: Cell) -> Mapping[str, Any] | None:
+    """A cell's record, with which it will not run again; None also if it is of another configuration, which the run reports."""
     try:
         return record.find(cell.folder, cell.asked)
     except UserError:

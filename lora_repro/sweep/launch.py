@@ -19,12 +19,12 @@ from omegaconf import DictConfig
 from lora_repro import cli
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.config.compose import hydra_program, job_overrides
-from lora_repro.costs.estimate import published_seconds
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
+from lora_repro.sweep.announce import published_seconds
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.run_summary import measured, summary_line
 from lora_repro.sweep.time_left import Pace

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from lora_repro.costs.measures import BUSY, PLAIN
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
 from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, judge
 from lora_repro.report.statistics import is_generated
 from lora_repro.report.table import bound
-from lora_repro.report.views.latency import BUSY, PLAIN
 from lora_repro.results import by_place
 
 PEAK = "peak memory of the process"

@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_repro.cells import Cell
 from lora_repro.costs import measures
-from lora_repro.costs.bench import limit
+from lora_repro.costs.arithmetic import limit
 from lora_repro.records.record import read
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.table import Table

@@ -34,7 +34,7 @@ class DimensionSearch:
     A twin whose full training falls short has no sizes.
     """
 
-    search: bisect.Search
+    search: bisect.Bisection
     records: Records
     cell: Cell
 
@@ -139,7 +139,7 @@ def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearc
     beside = [cell for cell in cells if cell.row.name in rule.references]
     swept = [cell for cell in every if cell.row.name not in rule.references and bisect.referenced(cell, cells, rule)]
     found = []
-    for search in bisect.searches([*beside, *swept], rule):
+    for search in bisect.bisections([*beside, *swept], rule):
         first = next(iter(search.values.values()))[0]
         ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
         made = replace(search, values={value: group for value, group in ran.items() if group})

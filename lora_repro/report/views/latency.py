@@ -6,11 +6,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF
+from lora_repro.costs.measures import BUSY
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
 
-BUSY = 0.5  # a load average before a measurement above this is noted: the machine was busy
 COLUMNS = 6  # cells side by side; a larger grid continues in a further table
-PLAIN, MERGED, AGAIN = "plain", "lora_merged", "plain_again"
+MERGED, AGAIN = "lora_merged", "plain_again"
 PAPER = ("gpt2_medium", "paper (GPT-2 medium, Quadro RTX8000)")
 Entry = dict[str, Any]
 Size = tuple[int, int]  # (length, batch), so that sorting keeps one length together

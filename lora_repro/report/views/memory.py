@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro.costs.bench import Limit, limit
+from lora_repro.costs.arithmetic import Limit, limit
+from lora_repro.costs.measures import FULL
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.report.views.latency import millions, paper_numbers, reproduce
 
-FULL = "full"
 MIB, MB, GB = 2**20, 1e6, 1e9
 Entry = dict[str, Any]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import clock_of, copied, ours, parts, shown, within
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import clock_of, copied, medians, ours, parts, shown, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
@@ -28,7 +26,7 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     plain = objective.fit(build(config.backbone)).load().to(device)
     examples = build(config.task).load(config.paths.data).train[: BATCH * (rounds + 1)]
     rows, _ = objective.encode(examples, plain, (0, 0), config.data.max_length)
-    clock, wait = clock_of(device)
+    clock, _ = clock_of(device)
     began = clock()
     with autocast(device, resolve_precision(train.precision, device)):
         kept = objective.frozen(plain, rows, train.eval_batch_size, EPOCHS)
@@ -40,9 +38,8 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     def call(name: str) -> None:
         losses[name].append(steps[name](next(batches[name])))
 
-    found = interleaved({name: partial(call, name) for name in steps}, rounds, 1, wait=wait, clock=clock, warm=False)
-    seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
-    again, head = (EPOCHS * statistics.median(seconds[name]) for name in ("run again", "kept"))
+    seconds = turns({name: partial(call, name) for name in steps}, rounds, device)
+    again, head = (EPOCHS * medians(seconds)[name] for name in ("run again", "kept"))
     what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"
     share = head / EPOCHS / keeping
     taken = parts(steps["kept"], _batches(kept)[1:3]) if device.type == "cpu" else {}

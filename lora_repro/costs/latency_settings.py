@@ -1,4 +1,4 @@
-"""The settings of a cost measurement (conf/experiment/latency.yaml), and the least memory that training needs, by arithmetic."""
+"""The settings of a cost measurement (conf/experiment/latency.yaml)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_repro.errors import UserError
-
-FLOAT32 = 4
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a code; an 8-bit scale per 64 codes; a float32 per 256 scales (`backbone.nf4`)
-NF4_SINGLE_BITS = 4 + 32 / 64  # without double quantisation: a float32 scale per 64 codes
-MOMENTS = 2  # AdamW keeps the mean of the gradient and of its square
 
 
 @dataclass(frozen=True)
@@ -53,33 +48,3 @@ class Bench:
                 raise UserError(f"bench.{name} must list different whole numbers >= 1, not {values}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"bench.threads must be at least 1 or null, not {self.threads}")
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The least bytes that training needs, by arithmetic; activations and buffers come on top."""
-
-    weights: int
-    gradients: int
-    state: int
-    checkpoint: int
-
-    @property
-    def above_model(self) -> int:
-        """What training adds to the loaded model."""
-        return self.gradients + self.state
-
-    @property
-    def training(self) -> int:
-        return self.weights + self.above_model
-
-
-def limit(total: int, trained: int, width: int = FLOAT32, quantised: int = 0) -> Limit:
-    """Bytes: weights P w, gradients T w, AdamW's moments 2 T w, checkpoint T w.
-
-    P = `total` values of the adapted model, T = `trained` values, w = `width` bytes per value. `quantised` of the P values are in
-    NF4 and take 4.127 bits each instead. Paper, Section 4.2: frozen values need no optimizer state, so training with T << P
-    needs little more than the weights.
-    """
-    weights = (total - quantised) * width + round(quantised * NF4_BITS / 8)
-    return Limit(weights, trained * width, MOMENTS * trained * width, trained * width)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import clock_of, within
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import medians, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import Encoded, epoch_order
 from lora_repro.stages import Pack, adapt, objective_of
 from lora_repro.train.loop import own_gradients, silent
@@ -67,12 +65,9 @@ def _measured(overrides: Sequence[str], rounds: int, backbone: str, generated: s
             for number, rows in asked.items()
         }
 
-    clock, wait = clock_of(device)
     ways = {"together": together, "one by one": one_by_one}
-    calls = {name: partial(step, name, way) for name, way in ways.items()}
-    found = interleaved(calls, rounds, 1, wait=wait, clock=clock, warm=False)
-    seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    seconds = turns({name: partial(step, name, way) for name, way in ways.items()}, rounds, device)
+    middle = medians(seconds)
     what = f"{MEMBERS} LoRA steps of {size} rows over one backbone, {backbone}"
     row = Row(what, middle["together"], "one after another", middle["one by one"], note="on a CPU at most 1.13")
     return {"name": backbone, "seconds": seconds, "losses": losses, "row": row}

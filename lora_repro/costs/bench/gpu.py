@@ -5,7 +5,6 @@ They are wall times, since the CPU only launches kernels. The loss in fp16 is sc
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,13 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from lora_repro.config.compose import build, compose
 from lora_repro.config.paths import ROOT
-from lora_repro.costs.pairs.step import copied, ours, within
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import copied, medians, ours, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import epoch_order
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of
@@ -61,17 +57,16 @@ def measure(
         for batch in batches:
             step(batch)
 
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    found = interleaved({arm: partial(call, step) for arm, step in made.items()}, rounds, 2, wait=wait, warm=False)
-    seconds = {arm: [ms / 1e3 / len(batches) for ms in times] for arm, times in found.items()}
-    middle = {arm: statistics.median(times) for arm, times in seconds.items()}
+    taken = turns({arm: partial(call, step) for arm, step in made.items()}, rounds, device, 2)
+    seconds = {arm: [one / len(batches) for one in times] for arm, times in taken.items()}
+    middle = medians(seconds)
     first, *others = arms
     lines = [Row(f"LoRA step of {BATCH} rows, {backbone}, {first}", middle[first], arm, middle[arm]) for arm in others]
     short = ["data.n_test=0", f"train.steps={steps}", f"train.eval_every={steps}", f"seed={','.join(map(str, range(TOGETHER)))}"]
     runs = {n: sweep([*given, *short], n, device.type) for n in (TOGETHER, 1)}
     what = f"{TOGETHER} runs of {steps} steps at a time, {backbone}"
     lines.append(Row(what, runs[TOGETHER], "one after another", runs[1], "2.0"))
-    return {"rows": told(lines), "seconds": seconds, "sweeps": {str(n): taken for n, taken in runs.items()}}
+    return {"rows": told(lines), "seconds": seconds, "sweeps": {str(n): wall for n, wall in runs.items()}}
 
 
 def sweep(overrides: Sequence[str], at_once: int, kind: str) -> float:

@@ -10,9 +10,7 @@ different rules (lora_repro.decode.beam), so the texts are not compared here; a 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,9 +21,8 @@ import torch
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import copied, within
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import copied, medians, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of
@@ -78,12 +75,10 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
         engines = _engines(plain, Path(folder)) if device.type == "cpu" else {}
         if engines:
             calls |= {"ours, even prompts": evenly, **{weights: partial(engine, weights) for weights in engines}}
-        clock = time.process_time if device.type == "cpu" else time.perf_counter
-        found = interleaved(calls, rounds, 0, clock=clock, warm=False)
+        seconds = turns(calls, rounds, device, 0)
     if set(written.values()) != {new}:
         raise UserError(f"one of the two stopped before {new} tokens ({written}): they did not do the same work")
-    seconds = {name: [ms / 1e3 for ms in times] for name, times in found.items()}
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    middle = medians(seconds)
     what = f"beam search, 10 beams, {new} tokens for {PROMPTS} prompts, {backbone}, {'fp32' if dtype is None else 'bf16'}"
     row = Row(what, middle["ours"], "transformers' generate", middle["generate"], "1.6")
     others = [

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from typing import Any
 
 from lora_repro import cli
-from lora_repro.cells import Cell, cells, unique
+from lora_repro.cells import cells, unique
 from lora_repro.config.compose import CONF
-from lora_repro.errors import UserError
 from lora_repro.records import record
-from lora_repro.sweep.bisect import search_note
+from lora_repro.sweep.bisect import recorded, search_note
+
+
+def published_records(profile: str) -> dict[str, dict[str, Any]]:
+    """signature -> the published record of a run of a profile."""
+    return record.load_records(CONF.parent / "results" / profile / "records")
 
 
 def published_seconds(profile: str) -> dict[str, float]:
     """signature -> wall time of every published run of a profile."""
-    published = record.load_records(CONF.parent / "results" / profile / "records")
-    return {name: found["measured"]["wall_seconds"] for name, found in published.items()}
-
-
-def done(cell: Cell) -> bool:
-    """Whether a run is recorded here and will not run again. False for a record of another configuration: the run reports it."""
-    with suppress(UserError):
-        return record.find(cell.folder, cell.asked) is not None
-    return False
+    return {name: found["measured"]["wall_seconds"] for name, found in published_records(profile).items()}
 
 
 def announce(arguments: list[str]) -> None:
@@ -39,7 +35,7 @@ def announce(arguments: list[str]) -> None:
         return
     table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
     published = published_seconds(profile)
-    missing = sorted(cell.signature for cell in found if not done(cell))
+    missing = sorted(cell.signature for cell in found if recorded(cell) is None)
     known = [published[name] for name in missing if name in published]
     if profile == "smoke":
         cli.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")

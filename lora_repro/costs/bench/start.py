@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 
 from lora_repro.config.paths import ROOT
-from lora_repro.costs.pairs.processes import ALONE, seconds
-from lora_repro.costs.pairs.table import Row, told
+from lora_repro.costs.bench._processes import ALONE, seconds
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.errors import UserError
 
 

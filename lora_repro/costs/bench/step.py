@@ -8,11 +8,9 @@ in float32 whatever its arguments say; its precision is checked. Floating-point 
 
 from __future__ import annotations
 
-import copy
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,19 +21,17 @@ from transformers.activations import GELUTanh, NewGELUActivation
 from lora_repro.backbone import weights
 from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
-from lora_repro.config.compose import build, compose, profile_of
+from lora_repro.config.compose import build, compose
 from lora_repro.costs.arithmetic import backward, forward
+from lora_repro.costs.bench._arms import Step, clock_of, copied, medians, ours, parts, shown, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.costs.meta_model import build_meta_model
-from lora_repro.costs.pairs.table import Row, told
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.methods.base import AbstractMethod
-from lora_repro.objectives.base import Objective
 from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
-from lora_repro.train.optimizer import adamw
-from lora_repro.train.precision import autocast, loss_scaler, resolve_precision, round_frozen
+from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks
 
 TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5"}
@@ -47,43 +43,6 @@ CASES = {  # name -> (backbone, backbone whose tokenizer is used, task at mini, 
     "GPT-2 small's shape": (GPT2, "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
 }
-
-PARTS = {  # part of a step's time -> the operations that it consists of
-    "matrix products": ("mm", "addmm"),
-    "attention": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
-    "random numbers": ("bernoulli_",),
-    "copies": ("copy_", "cat", "fill_"),
-    "loss": ("_log_softmax", "_log_softmax_backward_data"),
-    "optimizer": ("_fused_adamw_",),
-}
-
-Step = Callable[[Sequence[Encoded]], float]
-
-
-def ours(backbone: Backbone, method: AbstractMethod, objective: Objective, train: TrainConfig) -> Step:
-    """A function that makes one step of `lora_repro.train.loop`, without log or checkpoints, and returns the loss."""
-    dtype = resolve_precision(train.precision, backbone.device)
-    trainable = method.apply(backbone)
-    backbone.to(backbone.device)
-    round_frozen(backbone.model, dtype, backbone.embedding)
-    optimizer, scaler = adamw(trainable.named, trainable.rates, train), loss_scaler(backbone.device, dtype)
-    if train.compile:
-        backbone.compile()
-    backbone.model.train()
-
-    def step(rows: Sequence[Encoded]) -> float:
-        count = sum(objective.count(row) for row in rows)
-        with autocast(backbone.device, dtype):
-            batch = collate(rows, backbone.pad, backbone.lengths).to(backbone.device)
-            loss = objective.summed(backbone, batch, train.label_smoothing) / count
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
-
-    return step
-
 
 def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
     """The same for peft's LoRA under transformers' Trainer, with the Trainer's own loss.
@@ -136,32 +95,13 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
     return step
 
 
-def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], None]]:
-    """(the clock for training: CPU time, or wall time on a GPU; a function that returns when the device has finished)."""
-    return (time.perf_counter, torch.cuda.synchronize) if device.type == "cuda" else (time.process_time, lambda: None)
-
-
-def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
-    """The share of our step's CPU time that each of `PARTS` takes; the rest is `elementwise`."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-        for batch in batches:
-            step(batch)
-    taken = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in seen.key_averages()}
-    whole = sum(taken.values())
-    found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in PARTS.items()}
-    return {name: round(share, 3) for name, share in {**found, "elementwise": 1 - sum(found.values())}.items()}
-
-
-def shown(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{part} {taken:.0%}" for part, taken in shares.items())
-
-
-def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype) -> float:
     """Operations per second of a block's matrix products alone, with `rows` rows."""
     places = {(p.parent, p.attribute): p for kind in KINDS for p in backbone.projections(0, kind)}
     shapes = [weights.sizes(place.module) for place in places.values()]
     made = [[torch.randn(size, device=backbone.device, dtype=dtype) for size in ((rows, i), (o, i))] for i, o in shapes]
-    times = interleaved({"block": lambda: [F.linear(x, w) for x, w in made]}, 10, 1, clock=clock)["block"]
+    clock, wait = clock_of(backbone.device)
+    times = interleaved({"block": lambda: [F.linear(x, w) for x, w in made]}, 10, 1, wait=wait, clock=clock)["block"]
     return sum(2 * rows * i * o for i, o in shapes) / statistics.median(times) * 1e3
 
 
@@ -194,16 +134,14 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     def call(arm: str) -> None:
         losses[arm].append(arms[arm](batches[len(losses[arm])]))
 
-    clock, wait = clock_of(device)
-    found = interleaved({arm: partial(call, arm) for arm in arms}, rounds, 1, wait=wait, clock=clock, warm=False)
-    seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
+    seconds = turns({arm: partial(call, arm) for arm in arms}, rounds, device)
     outline = build_meta_model(spec, lora).outline
     work = [
         sum(count(outline, len(row.ids), objective.count(row)) for row in batch for count in (forward, backward))
         for batch in batches[1:]
     ]
     tokens = [sum(len(row.ids) for row in batch) for batch in batches[1:]]
-    rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32, clock)
+    rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32)
     shares = parts(arms["ours"], batches[1:3]) if device.type == "cpu" else {}
     reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
     return {
@@ -214,16 +152,6 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
         "padded_tokens": sum(len(batch) * max(len(row.ids) for row in batch) for batch in batches[1:]),
         "parts": shares, "gflops": round(reached / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
     }  # fmt: skip
-
-
-def within(overrides: Sequence[str], folder: str) -> tuple[str, list[str]]:
-    """(the profile of a command line, its other overrides with `folder` appended to paths.data)."""
-    profile, rest = profile_of(overrides)
-    return profile, [f"{item}/{folder}" if item.startswith("paths.data=") else item for item in rest]
-
-
-def copied(backbone: Backbone) -> Backbone:
-    return copy.deepcopy(backbone, {id(backbone.tokenizer): backbone.tokenizer})
 
 
 def _stock(backbone: Backbone) -> Backbone:
@@ -246,7 +174,7 @@ def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), round
 
 
 def _rows(entry: dict[str, Any]) -> list[Row]:
-    name, middle = f"{entry['name']}, {entry['precision']}", {arm: statistics.median(s) for arm, s in entry["seconds"].items()}
+    name, middle = f"{entry['name']}, {entry['precision']}", medians(entry["seconds"])
     share = f"{entry['gflops'] / entry['gemm_gflops']:.0%} of the rate of the block's products alone; target 70 %"
     if entry["parts"]:
         share += f". Of the step: {shown(entry['parts'])}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.step import clock_of, copied, ours, within
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import copied, medians, ours, turns, within
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import epoch_order
 from lora_repro.stages import objective_of
 from lora_repro.train.ranks import Ranks
@@ -37,10 +35,8 @@ def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l
     def call(arm: str) -> None:
         losses[arm].append(steps[arm](batches[len(losses[arm])]))
 
-    clock, wait = clock_of(device)
-    found = interleaved({arm: partial(call, arm) for arm in steps}, rounds, 1, wait=wait, clock=clock, warm=False)
-    seconds = {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
-    middle = {arm: statistics.median(times) for arm, times in seconds.items()}
+    seconds = turns({arm: partial(call, arm) for arm in steps}, rounds, device)
+    middle = medians(seconds)
     what, note = f"a step in {D:,} random directions, {backbone}", f"{splits.caption}; at most {MOST} times a full step"
     row = Row(what, middle["d"], "our full fine-tuning", middle["full"], f"{1 / MOST:.1f}", note)
     return {"rows": told([row]), "seconds": seconds, "losses": {arm: values[0] for arm, values in losses.items()}}

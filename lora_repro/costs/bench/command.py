@@ -19,19 +19,18 @@ import torch
 
 from lora_repro import cli
 from lora_repro.config.paths import checkout_root
-from lora_repro.costs import pairs
-from lora_repro.costs.pairs import table
+from lora_repro.costs import bench
+from lora_repro.costs.bench import _table
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.train.ranks import Ranks
 
-NO_PAIRS = ("command", "processes", "table")
-
 
 def names() -> list[str]:
-    """The names of the pairs, each a file beside this one."""
-    return sorted(module.name for module in pkgutil.iter_modules(pairs.__path__) if module.name not in NO_PAIRS)
+    """The benchmarks: each a file beside this one."""
+    found = {module.name for module in pkgutil.iter_modules(bench.__path__) if not module.name.startswith("_")}
+    return sorted(found - {"command"})
 
 
 @cli.command
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     results = checkout_root("timing") / "results"
     torch.set_num_threads(1)
     there, device = torch.cuda.is_available(), Ranks.here("auto").device
-    modules = {name: import_module(f"{pairs.__name__}.{name}") for name in chosen or names()}
+    modules = {name: import_module(f"{bench.__name__}.{name}") for name in chosen or names()}
     lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
     if lacking and chosen:
         raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
@@ -54,11 +53,11 @@ def main(arguments: Sequence[str]) -> int:
         where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)
         for row in found["rows"]:
-            cli.say("  ".join(filter(None, table.Row(**row).cells())))
+            cli.say("  ".join(filter(None, _table.Row(**row).cells())))
         path = results / "bench" / f"{name}.json"
         write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
         drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
-        manifest.record_files(results, [path, table.write(path.parent), *drawn])
+        manifest.record_files(results, [path, _table.write(path.parent), *drawn])
     if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
         print(f"wrote {', '.join(written)} and results/bench/README.md")
     return 0

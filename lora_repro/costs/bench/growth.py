@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.pages import reading
-from lora_repro.costs.pairs.step import copied, ours
-from lora_repro.costs.pairs.table import Row, told
-from lora_repro.costs.timing import interleaved
+from lora_repro.costs.bench._arms import copied, ours, turns
+from lora_repro.costs.bench._table import Row, told
+from lora_repro.costs.bench.pages import reading
 from lora_repro.data import Encoded
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.stages import objective_of
@@ -65,9 +63,9 @@ def _steps(
             rows = _rows(size if what == "batch" else ROWS, size if what == "length" else LENGTH, len(plain.tokenizer))
             calls[arm, size] = partial(step, rows)
     named = {f"{arm} {size}": call for (arm, size), call in calls.items()}
-    found = interleaved(named, rounds, 1, clock=time.process_time, warm=False)
+    found = turns(named, rounds, plain.device)
     return {
-        arm: {size: [ms / 1e3 for ms in found[f"{arm} {size}"]] for other, size in calls if other == arm}
+        arm: {size: found[f"{arm} {size}"] for other, size in calls if other == arm}
         for arm in dict.fromkeys(arm for arm, _ in calls)
     }
 

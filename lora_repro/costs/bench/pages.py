@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.paths import ROOT
-from lora_repro.costs.pairs.processes import seconds
-from lora_repro.costs.pairs.table import Row, told
+from lora_repro.costs.bench._processes import seconds
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.records import record
 from lora_repro.records.disk import sealed, write_json
 from lora_repro.results import published

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.pairs.processes import seconds
-from lora_repro.costs.pairs.step import within
-from lora_repro.costs.pairs.table import Row, told
+from lora_repro.costs.bench._arms import within
+from lora_repro.costs.bench._processes import seconds
+from lora_repro.costs.bench._table import Row, told
 from lora_repro.metrics import jvm, nlg
 
 OUTPUTS, OFFICIAL = 630, "E2E_METRICS"
