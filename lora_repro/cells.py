@@ -67,8 +67,8 @@ class Cell:
 
     @property
     def score(self) -> str:
-        """The task's main metric: the first that its yaml names, else BLEU."""
-        return str((self.asked["task"].get("metrics") or ["bleu"])[0])
+        """The task's main metric."""
+        return record.main_metric(self.asked)
 
     @property
     def search(self) -> dict[str, Any] | None:

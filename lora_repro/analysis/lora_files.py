@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from lora_repro.analysis.probed_run import scaling_of
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import scaling_of
 from lora_repro.errors import UserError
 
 # The four attention matrices, by the end of their path in the layer; any other matrix keeps its path, such as mlp.c_proj.

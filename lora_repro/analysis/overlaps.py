@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from lora_repro.analysis.probed_run import ProbedRun
 from lora_repro.analysis.spectra import Array, random_basis, similarity
-from lora_repro.analysis.updates import ProbedRun
 
 Pair = tuple[ProbedRun, ProbedRun]
 

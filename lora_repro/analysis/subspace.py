@@ -18,8 +18,8 @@ import numpy as np
 
 from lora_repro import cli
 from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.probed_run import NAMES
 from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular_product, svd
-from lora_repro.analysis.updates import NAMES
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import sha256
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     origins = [origin(path) for path in given.checkpoint]
     counted: Sequence[Counted] = [NOT_COUNTED] * len(found)
     if given.base:
-        from lora_repro.analysis.tuned import intruders_in  # lazy: only this needs torch
+        from lora_repro.analysis.intruders import intruders_in  # lazy: only this needs torch
 
         counted = intruders_in(given.base, found)
     made = [spectra_table(*each) for each in zip(found, names, origins, counted, strict=True)]

@@ -16,7 +16,7 @@ def has_weights(spec: BackboneSpec) -> bool:
     if spec.source == "random":
         return True
     if spec.source == "wheel":
-        return (backbone_folder(spec.name) / "model.safetensors").is_file()
+        return not spec.unfetched()
     if spec.source == "folder":
         return Path(str(spec.hub_id)).is_dir()
     return bool(spec.hub_id and spec.revision and hub.model_here(spec.hub_id, spec.revision))

@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lora_repro.config.paths import LIBRARY
 from lora_repro.errors import UserError
 
-LIBRARY = Path(__file__).resolve().parents[1]
 EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
 
 

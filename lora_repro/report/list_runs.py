@@ -20,6 +20,7 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
+from lora_repro.records.record import main_metric
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns
 HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
@@ -44,7 +45,7 @@ def lines(folder: Path) -> Iterator[Line]:
 def told(run: Path, found: dict[str, Any], seconds: float) -> tuple[str, ...]:
     asked, row = found["asked"], found["row"]
     label = row["label"] or asked["method"]["name"]
-    name = str((asked["task"].get("metrics") or ["bleu"])[0])
+    name = main_metric(asked)
     value = found["measured"].get("scores", {}).get(name)
     score = "" if value is None else f"{name} {100 * value:.1f}"
     return str(run), label, asked["task"]["name"], str(asked["seed"]), found["status"], score, age(seconds)

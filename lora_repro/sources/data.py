@@ -45,7 +45,7 @@ def known() -> dict[str, Source]:
 
 def name_of(task: Any) -> str:
     """The name by which `fetch` knows a task's data."""
-    first = getattr(task, "folder", "") or {"webnlg": "webnlg2017"}.get(task.name, task.name)
+    first = getattr(task, "folder", "") or task.name
     holds = (name for name, source in known().items() if any(path.startswith(f"{first}/") for path in source.files))
     return next(holds, str(task.name))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from lora_repro import cli
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.records.disk import sha256 as file_sha256
+from lora_repro.sources.hub import BUSY, PAUSE, TRIES
 
-TRIES, PAUSE, TIMEOUT, PIECE = 4, 1.0, 30, 1 << 16
-BUSY = {408, 429, 500, 502, 503, 504}
+TIMEOUT, PIECE = 30, 1 << 16
 BROKEN = (OSError, http.client.HTTPException)
 
 

@@ -13,6 +13,8 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 
+SPLITS = ("train", "dev", "test")
+
 
 def check_scorable(outputs: Sequence[str], examples: Sequence[Example], gold: str = "references") -> None:
     """Raise UserError unless there is one output per example, at least one, and each example has its `gold` answers."""

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from lora_repro.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
@@ -56,10 +56,10 @@ class Dimension(ClaimTest):
     directions.
     """
 
-    def __init__(
-        self, row: str, references: Sequence[str], ceiling: float, over: str = "", table: str = "intrinsic_dimension"
-    ) -> None:
-        self.row, self.over, self.table, self.references = row, over, table, list(references)
+    table: ClassVar[str] = "intrinsic_dimension"
+
+    def __init__(self, row: str, references: Sequence[str], ceiling: float, over: str = "") -> None:
+        self.row, self.over, self.references = row, over, list(references)
         self.region = Region.of(None, ceiling)
 
     def rows(self) -> dict[str, set[str]]:
@@ -106,8 +106,10 @@ class DimensionBySize(ClaimTest):
     Each seed is held to the same seed's full fine-tuning of the same backbone, read and judged as in `Dimension`.
     """
 
-    def __init__(self, row: str, references: Sequence[str], ceiling: float, table: str = "intrinsic_dimension") -> None:
-        self.row, self.table, self.references = row, table, list(references)
+    table: ClassVar[str] = "intrinsic_dimension_sizes"
+
+    def __init__(self, row: str, references: Sequence[str], ceiling: float) -> None:
+        self.row, self.references = row, list(references)
         self.region = Region.of(None, ceiling)
 
     def rows(self) -> dict[str, set[str]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_repro.analysis.updates import ProbedRun
+from lora_repro.analysis.probed_run import ProbedRun
 from lora_repro.cells import Cell
-from lora_repro.records import record
+from lora_repro.costs import measures
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import Run, Store, declared_cells, published, runs
 
@@ -49,8 +49,7 @@ class Evidence:
 
     def measures(self, name: str) -> dict[str, Record]:
         """path below results/ -> measurement, one per kind of device."""
-        paths = sorted((self.folder / "measures").glob(f"{name}*.json"))
-        return {f"{self.profile}/measures/{path.name}": record.read(path) for path in paths}
+        return {f"{self.profile}/measures/{stem}.json": found for stem, found in measures.load(self.folder, name).items()}
 
     def source(self, key: str) -> str:
         """Where the record of a signature lies, below results/."""

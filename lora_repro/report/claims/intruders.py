@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lora_repro.analysis.updates import NAMES
+from lora_repro.analysis.probed_run import NAMES
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import BESIDE, NOT_RUN, Reading, Region
@@ -21,11 +21,12 @@ class Intruders(Probing):
     Larger ranks are shown but not judged. full_below: what full fine-tuning's own count must lie below.
     """
 
+    table = "delta_w"
+
     def __init__(
-        self, kinds: Sequence[str], most: int, full_below: float, floor: float | None = None, ceiling: float | None = None,
-        table: str = "delta_w",
-    ) -> None:  # fmt: skip
-        super().__init__(kinds, floor, ceiling, table)
+        self, kinds: Sequence[str], most: int, full_below: float, floor: float | None = None, ceiling: float | None = None
+    ) -> None:
+        super().__init__(kinds, floor, ceiling)
         self.most, self.full_region = most, Region(ceiling=full_below)
 
     def rows(self) -> dict[str, set[str]]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora_repro.analysis.overlaps import rank_pairs
+from lora_repro.analysis.probed_run import NAMES, ProbedRun, directions
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, ProbedRun, directions
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
@@ -34,11 +34,13 @@ class NormRatio(Probing):
     directions.
     """
 
+    table = "delta_w"
+
     def __init__(
         self, kinds: Sequence[str], of: str, to: str, ranks: str = "each", forms: str = "scaled",
-        floor: float | None = None, ceiling: float | None = None, table: str = "delta_w",
+        floor: float | None = None, ceiling: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(kinds, floor, ceiling, table)
+        super().__init__(kinds, floor, ceiling)
         self.of, self.to, self.ranks = of, to, ranks
         self.forms = {"scaled": ("",), "both": ("", ", without α/r")}.get(forms, ())
         self.combine = "agree" if forms == "both" else "all"

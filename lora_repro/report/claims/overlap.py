@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora_repro.analysis.overlaps import Pair, rank_pairs, seed_pairs, with_weight
+from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.analysis.spectra import Array, chance, similarity
-from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
@@ -30,9 +30,9 @@ class Overlap(Probing):
 
     def __init__(
         self, kinds: Sequence[str], between: str, first: int = 1, last: int = 1, less: str = "nothing",
-        floor: float | None = None, ceiling: float | None = None, table: str = "subspace",
+        floor: float | None = None, ceiling: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(kinds, floor, ceiling, table)
+        super().__init__(kinds, floor, ceiling)
         self.between, self.first, self.last, self.less = between, first, last, less
         if between not in WORDS or not 1 <= first <= last or less not in ("nothing", "chance", *NAMES):
             raise UserError(f"between is {' or '.join(WORDS)}, less nothing, chance or a kind, and 1 <= first <= last")
@@ -88,10 +88,9 @@ class WithWeight(Probing):
     """phi of the `top` directions of A and the top `share` of W's d directions (Figure 8), minus the chance level max(i, j)/d."""
 
     def __init__(
-        self, kinds: Sequence[str], share: float, top: int,
-        floor: float | None = None, ceiling: float | None = None, table: str = "subspace",
-    ) -> None:  # fmt: skip
-        super().__init__(kinds, floor, ceiling, table)
+        self, kinds: Sequence[str], share: float, top: int, floor: float | None = None, ceiling: float | None = None
+    ) -> None:
+        super().__init__(kinds, floor, ceiling)
         self.share, self.top = share, top
 
     @property

@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import stdtrit
 
+from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
@@ -77,10 +78,10 @@ def over_seeds(means: Sequence[tuple[Sequence[ProbedRun], float]]) -> tuple[floa
 class Probing(ClaimTest):
     """A test on the probed LoRA runs of `table`, for the `kinds` of matrices."""
 
-    def __init__(
-        self, kinds: Sequence[str], floor: float | None = None, ceiling: float | None = None, table: str = "subspace"
-    ) -> None:
-        self.kinds, self.region, self.table = list(kinds), Region.of(floor, ceiling), table
+    table: ClassVar[str] = "subspace"
+
+    def __init__(self, kinds: Sequence[str], floor: float | None = None, ceiling: float | None = None) -> None:
+        self.kinds, self.region = list(kinds), Region.of(floor, ceiling)
         if unknown := set(kinds) - NAMES.keys():
             raise UserError(f"no kind of matrix {sorted(unknown)[0]!r}; choose from {', '.join(NAMES)}")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lora_repro.analysis.overlaps import between_ranks, between_seeds, gaussian, with_weight
+from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.analysis.spectra import Array, chance, random_basis, similarity
-from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.report.figures.heatmap import Heatmap, save
 
 PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_repro.report.claims.reading import ARITHMETIC, INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED, TESTED
 from lora_repro.report.columns import ANY, AVERAGE
 from lora_repro.report.page.runs import table_of
 from lora_repro.report.table import EMPTY, Table
@@ -14,12 +15,12 @@ from lora_repro.results import PUBLISHED
 
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
-    "replicated": "the interval and every single value lie where the claim says",
-    "not replicated": "the interval and every single value lie outside, on one side",
-    "inconclusive": "neither, or too few seeds or test inputs, or learning rates not searched",
-    "arithmetic": "follows from a formula",
-    "tested": "checked by a test of this repository",
-    "not run at this scale": "nothing was run for it at this profile",
+    REPLICATED: "the interval and every single value lie where the claim says",
+    REFUTED: "the interval and every single value lie outside, on one side",
+    INCONCLUSIVE: "neither, or too few seeds or test inputs, or learning rates not searched",
+    ARITHMETIC: "follows from a formula",
+    TESTED: "checked by a test of this repository",
+    NOT_RUN: "nothing was run for it at this profile",
 }
 METHOD, REFERENCE = "lora", "full"  # the rows of the summary
 

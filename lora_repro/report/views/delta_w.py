@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro.analysis.updates import (
+from lora_repro.analysis.probed_run import (
     NAMES,
     ProbedRun,
     directions,

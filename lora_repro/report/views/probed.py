@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from lora_repro.analysis.updates import ProbedRun, scaling_of
+from lora_repro.analysis.probed_run import ProbedRun, scaling_of
 from lora_repro.report.captions import caption_facts
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.statistics import check_same_origin

@@ -18,8 +18,8 @@ from lora_repro.analysis.overlaps import (
     seed_pairs,
     with_weight,
 )
+from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.analysis.spectra import Array
-from lora_repro.analysis.updates import NAMES, ProbedRun
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.statistics import summarise
 from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lora_repro.errors import UserError
 from lora_repro.tasks._files import hub_parts, own_folder, read_text
+from lora_repro.tasks.base import SPLITS
 from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
     CLEANED_FILES,
@@ -22,7 +23,6 @@ from lora_repro.tasks.e2e.original import (
     refuse_cleaned,
 )
 
-SPLITS = ("train", "dev", "test")
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "raw": {
         "train": ("train.csv", "trainset.csv"),

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
+from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.e2e.embedded import generate
-from lora_repro.tasks.e2e.files import SPLITS, find_files, linearise, load_folder, load_hub, tokenised_prices
+from lora_repro.tasks.e2e.files import find_files, linearise, load_folder, load_hub, tokenised_prices
 from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 

@@ -18,7 +18,6 @@ from lora_repro.tasks.glue.embedded import sets
 from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_hub, rows_sha256
 
 SOURCES = ("embedded", "folder", "hub")
-METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 ATTRIBUTION = (
     "GLUE's tasks (Wang et al. 2019), SICK and CB: each its own licence (MNLI: OANC, in parts CC BY(-SA) 3.0; "
     "STS-B: in parts CC BY-SA 4.0; SICK: CC BY-NC-SA 3.0)."
@@ -88,8 +87,8 @@ class Glue(AbstractTask):
             raise UserError(f"task.source={self.source}: choose {', '.join(SOURCES)}")
         if self.kind not in ("class", "number"):
             raise UserError(f"task.kind={self.kind}: choose class or number")
-        if unknown := [metric for metric in self.metrics if metric not in METRICS]:
-            raise UserError(f"task.metrics: no metric {unknown[0]!r}; choose from {', '.join(METRICS)}")
+        if unknown := [metric for metric in self.metrics if metric not in metrics.METRICS]:
+            raise UserError(f"task.metrics: no metric {unknown[0]!r}; choose from {', '.join(metrics.METRICS)}")
         correlations = {"pearson", "spearman"} & set(self.metrics)
         if (self.kind == "number") != (len(correlations) == len(self.metrics)) or (
             correlations and self.labels

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from lora_repro.errors import UserError
+from lora_repro.tasks.base import SPLITS
 from lora_repro.tasks.triples import embedded, files
 from lora_repro.tasks.triples.files import Entry
 from lora_repro.tasks.triples.task import TriplesTask
-
-WEBNLG = "webnlg2017"  # WebNLG's folder, in or beside DART's
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class DART(TriplesTask):
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":
-            own = files.SPLITS if self.train_from == "dart" else ("test",)
+            own = SPLITS if self.train_from == "dart" else ("test",)
             files.find_files("dart", folder, own)
             if self.train_from == "webnlg":
                 files.find_files("webnlg", _beside(folder), ["train", "dev"])
@@ -68,8 +67,9 @@ def _beside(folder: str | None) -> str | None:
     if folder is None:
         return None
     dart = Path(folder).expanduser()
-    places = [dart / WEBNLG, dart.absolute().parent / WEBNLG]
+    name = files.ORIGINALS["webnlg"].folder
+    places = [dart / name, dart.absolute().parent / name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        raise UserError(f"task.train_from=webnlg: no folder {WEBNLG} in or beside {folder}")
+        raise UserError(f"task.train_from=webnlg: no folder {name} in or beside {folder}")
     return str(found)

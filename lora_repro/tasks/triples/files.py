@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 
 from lora_repro.errors import UserError
 from lora_repro.tasks._files import own_folder
+from lora_repro.tasks.base import SPLITS
 
-SPLITS = ("train", "dev", "test")
 Triple = tuple[str, str, str]
 
 
@@ -50,9 +50,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Original:
-    """An original set: its title, its file names by split ("train/" is a folder of XML files), and the expected contents."""
+    """An original set: its title, its folder below the data folder, its file names by split ("train/" is a folder of XML files),
+    and the expected contents.
+    """
 
     title: str
+    folder: str
     names: Mapping[str, tuple[str, ...]]
     expected: Mapping[str, Expected]
     others: str  # a pattern of the names of other editions
@@ -61,6 +64,7 @@ class Original:
 ORIGINALS = {
     "webnlg": Original(
         "WebNLG 2017",
+        "webnlg2017",
         {
             "train": ("train.json", "train.jsonl", "train/"),
             "dev": ("dev.json", "dev.jsonl", "dev/"),
@@ -75,6 +79,7 @@ ORIGINALS = {
     ),
     "dart": Original(
         "DART v1.1.1",
+        "dart",
         {
             split: tuple(f"{stem}{split}.{end}" for stem in ("dart-v1.1.1-full-", "") for end in ("json", "jsonl", "xml"))
             for split in SPLITS
@@ -100,8 +105,8 @@ def refuse_other_editions(original: Original, name: str) -> None:
 
 def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> dict[str, Path]:
     """split -> its file, or its folder of XML files. Raises UserError if one is missing or of another edition."""
-    original, within = ORIGINALS[which], {"webnlg": "webnlg2017"}.get(which, which)
-    root = own_folder(folder, within, original.title, which)
+    original = ORIGINALS[which]
+    root = own_folder(folder, original.folder, original.title, which)
     refuse_other_editions(original, str(root))
     if not root.is_dir():
         raise UserError(f"no such folder: {root}; pass DATA=/path/to/{which}")

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import webnlg
-from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
-from lora_repro.tasks.triples.files import SPLITS, Entry, entries_sha256
+from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
+from lora_repro.tasks.triples.files import Entry, entries_sha256
 
 
 class TriplesTask(AbstractTask, abc.ABC):

@@ -28,6 +28,7 @@ class WebNLG(TriplesTask):
 
     attribution: ClassVar[str] = "WebNLG 2017: Gardent et al. 2017, CC BY-NC-SA 4.0."
     title: ClassVar[str] = "WebNLG 2017"
+    folder: ClassVar[str] = files.ORIGINALS["webnlg"].folder
     lower_relations: ClassVar[bool] = False
     seen: ClassVar[frozenset[str]] = frozenset((*SEEN, *embedded.SEEN))
     official: ClassVar[str] = "webnlg"

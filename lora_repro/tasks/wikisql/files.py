@@ -15,9 +15,9 @@ from pathlib import Path
 from lora_repro.errors import UserError
 from lora_repro.metrics.sql import Query, Table, from_json
 from lora_repro.tasks._files import find, home, read_text
+from lora_repro.tasks.base import SPLITS
 
 Row = tuple[Table, str, Query]  # (table, question, its query)
-SPLITS = ("train", "dev", "test")
 OFFICIAL_TRAIN = 56355
 # Numbers of rows that a split may have. 56,317: rebuilt from jkkummerfeld/text2sql-data, where 38 conditions are lost.
 ROWS = {"train": (OFFICIAL_TRAIN, 56317), "dev": (8421,), "test": (15878,)}
