@@ -22,6 +22,7 @@ from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.record import check_same_config, defect, load_records
+from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
@@ -52,11 +53,11 @@ class Store:
 
     def predictions(self, key: str) -> Path:
         """The file of a run's per-input outputs."""
-        return self.folder / ("predictions" if self.source == PUBLISHED else key) / self._file(key, "predictions.jsonl")
+        return self.folder / ("predictions" if self.source == PUBLISHED else key) / self._file(key, PREDICTIONS)
 
     def updates(self, key: str) -> Path:
         """The file of the arrays that a probe measured."""
-        return self.folder / ("updates" if self.source == PUBLISHED else key) / self._file(key, "updates.safetensors")
+        return self.folder / ("updates" if self.source == PUBLISHED else key) / self._file(key, UPDATES)
 
     def _file(self, key: str, name: str) -> str:
         return f"{key}{Path(name).suffix}" if self.source == PUBLISHED else name
@@ -65,7 +66,7 @@ class Store:
 def own(folder: Path) -> Store:
     """This checkout's records. Raises UserError if predictions or arrays of a run differ from the hashes in its record."""
     for name, found in (records := load_records(folder)).items():
-        if wrong := defect(folder / name, found, ["predictions.jsonl", "updates.safetensors"]):
+        if wrong := defect(folder / name, found, [PREDICTIONS, UPDATES]):
             raise UserError(f"{folder / name / wrong} has changed since its run wrote it: start the run again to remake it")
     return Store(OWN, folder, records)
 

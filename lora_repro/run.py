@@ -13,6 +13,7 @@ A run that has a record is not repeated; an unfinished one resumes from its chec
 from __future__ import annotations
 
 from lora_repro import cli
+from lora_repro.records.run_folder import CHECKPOINTS, METRICS
 
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
 
@@ -103,10 +104,10 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             if ranks.first:
                 sweep_temporaries(folder)
-                sweep_temporaries(folder / "checkpoints")
+                sweep_temporaries(folder / CHECKPOINTS)
             mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
             machine = partial(memory, ranks)
-            with Metrics(folder / "metrics.jsonl", mirror, machine) as metrics:
+            with Metrics(folder / METRICS, mirror, machine) as metrics:
                 return measure(config, asked, name, folder, metrics, starts)
         except UserError:
             if ranks.first:

@@ -25,6 +25,7 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, require
 from lora_repro.methods.update import share
 from lora_repro.records import provenance
+from lora_repro.records.run_folder import ADAPTER, CHECKPOINTS
 from lora_repro.signals import deferred
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig, epochs, train
@@ -140,12 +141,12 @@ class Pack:
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
     """The trained tensors of a finished run, by name. Raises UserError if they cannot be read."""
-    if not (run / resume_files.ADAPTER).exists():
+    if not (run / ADAPTER).exists():
         raise UserError(f"{run} has no trained weights (launch.keep_gb?): delete it and run it again with launch.keep_gb=null")
     try:
-        return load_file(run / resume_files.ADAPTER)
+        return load_file(run / ADAPTER)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {run / resume_files.ADAPTER}: delete {run} and run again") from error
+        raise UserError(f"cannot read {run / ADAPTER}: delete {run} and run again") from error
 
 
 @contextmanager
@@ -222,7 +223,7 @@ def learn(
                 train_rows, dev_rows = (objective.frozen(backbone, each, size, passes) for each in (rows.train, rows.dev))
                 rows = replace(rows, train=train_rows, dev=dev_rows)
         observe = model.observer.observe if model.observer else None
-        checkpoints = folder / "checkpoints"
+        checkpoints = folder / CHECKPOINTS
         with deferred():  # a signal after the last step waits until the weights are saved
             trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
             if ranks.first:

@@ -14,9 +14,10 @@ from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
 from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.dimension_search import find_searches
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.table import Number
-from lora_repro.report.views.dimension import Dimensions, find_searches, two_digits
+from lora_repro.report.views.dimension import Dimensions, two_digits
 from lora_repro.results import OWN, PUBLISHED, Store, declared_cells
 from lora_repro.sweep import bisect
 

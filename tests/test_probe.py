@@ -13,7 +13,7 @@ from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
 from lora_repro import run
-from lora_repro.analysis.probe import UPDATES, UpdateProbe
+from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.backbone.weights import read
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
@@ -24,6 +24,7 @@ from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
 from lora_repro.records import record
 from lora_repro.records.disk import sealed, write_json
+from lora_repro.records.run_folder import UPDATES
 from lora_repro.report.publish import publish
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import declared_cells, own, published, runs

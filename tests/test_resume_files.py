@@ -18,7 +18,7 @@ from lora_repro.config.compose import compose
 from lora_repro.data import Rows
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
-from lora_repro.records import record
+from lora_repro.records import record, run_folder
 from lora_repro.records.disk import remove_temporaries
 from lora_repro.stages import adapt
 from lora_repro.sweep import launch
@@ -48,7 +48,7 @@ def test_a_damaged_or_foreign_file_means_training_goes_on(tmp_path: Path) -> Non
     assert resume_files.restore(tmp_path, {"a": parameter}) is None
     resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
     assert resume_files.restore(tmp_path, {"b": parameter}) is None
-    path = tmp_path / resume_files.ADAPTER
+    path = tmp_path / run_folder.ADAPTER
     path.write_bytes(path.read_bytes()[:-8])
     assert resume_files.restore(tmp_path, {"a": parameter}) is None
 
@@ -62,7 +62,7 @@ def test_a_diverged_training_has_no_dev_loss(tmp_path: Path) -> None:
     assert found is not None and found.status == "diverged" and math.isnan(found.dev_loss)
 
 
-@pytest.mark.parametrize("name", [resume_files.ADAPTER, resume_files.FACTS, resume_files.ANSWERS])
+@pytest.mark.parametrize("name", [run_folder.ADAPTER, run_folder.FACTS, run_folder.ANSWERS])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "[]", "{}", "null"])
 def test_what_is_damaged_is_said_and_not_believed(
     name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -72,9 +72,9 @@ def test_what_is_damaged_is_said_and_not_believed(
     resume_files.save_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "code": {}})
     assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.load_answers(tmp_path)
     data = (tmp_path / name).read_bytes()
-    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == resume_files.ADAPTER else data.replace(b"1", b"2", 1)
+    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == run_folder.ADAPTER else data.replace(b"1", b"2", 1)
     (tmp_path / name).write_bytes({"flipped": flipped, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
-    if name == resume_files.ANSWERS:
+    if name == run_folder.ANSWERS:
         found = resume_files.load_answers(tmp_path)
     else:
         found = resume_files.restore(tmp_path, {"a": parameter})
@@ -89,8 +89,8 @@ def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repea
     for most, there in (("1", True), ("1e-9", False)):
         overrides = [*small, f"seed={int(there)}", f"launch.keep_gb={most}"]
         found = run.run(compose(overrides), overrides)
-        adapter = tmp_path / "smoke" / found["signature"] / resume_files.ADAPTER
-        assert adapter.is_file() is there and (resume_files.ADAPTER in found["files"]) is there
+        adapter = tmp_path / "smoke" / found["signature"] / run_folder.ADAPTER
+        assert adapter.is_file() is there and (run_folder.ADAPTER in found["files"]) is there
         assert run.run(compose(overrides), overrides) == found
 
 
@@ -102,7 +102,7 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
     cell = launch.cell_of(config, [])
     cell.folder.mkdir(parents=True)
     (cell.folder / "checkpoints").mkdir()
-    (cell.folder / resume_files.ANSWERS).write_text("{}")
+    (cell.folder / run_folder.ANSWERS).write_text("{}")
     monkeypatch.setattr(launch, "job_overrides", lambda: [])
     monkeypatch.setattr(launch.record, "find", lambda *asked: {"status": "finished"})
     monkeypatch.setattr(launch, "summary_line", lambda *said, **how: "")
@@ -123,7 +123,7 @@ def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: 
         return TRAINED
 
     monkeypatch.setattr(stages, "train", trained)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / resume_files.FACTS).exists()))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / run_folder.FACTS).exists()))
     try:
         config, ranks = TrainConfig(lr=1.0), Ranks(torch.device("cpu"))
         log = SimpleNamespace(log=None)

@@ -21,11 +21,10 @@ from lora_repro import run, stages
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import provenance, record
+from lora_repro.records import provenance, record, run_folder
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished
-from lora_repro.train import resume_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,7 +134,7 @@ def test_a_run_does_not_go_on_with_other_data(
     assert (len(trained), len(answered)) == (row == "lora", 1)
     assert found["where"]["data"]["hashes"] == {"rows/test": "other"}
     assert "the data or the backbone changed since this run began, so it begins anew" in capsys.readouterr().err
-    assert not (tmp_path / "smoke" / found["signature"] / resume_files.INPUTS).exists()
+    assert not (tmp_path / "smoke" / found["signature"] / run_folder.INPUTS).exists()
 
 
 def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +182,7 @@ def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, mon
     same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
     assert same[0].read_bytes() == same[1].read_bytes()
     assert resumed["measured"]["forward_calls"] == whole["measured"]["forward_calls"]
-    assert not (tmp_path / "cut" / "smoke" / name / resume_files.ANSWERS).exists()
+    assert not (tmp_path / "cut" / "smoke" / name / run_folder.ANSWERS).exists()
 
 
 @pytest.mark.usefixtures("quick_scores")

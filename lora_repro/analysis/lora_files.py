@@ -20,6 +20,7 @@ import numpy as np
 from lora_repro.analysis.probed_run import scaling_of
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
+from lora_repro.records.run_folder import ADAPTER, RECORD
 
 # The four attention matrices, by the end of their path in the layer; any other matrix keeps its path, such as mlp.c_proj.
 KINDS = {
@@ -96,7 +97,7 @@ def _kind(path: str) -> str:
 def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int], float]]:
     """The file with the tensors, and alpha / rank as a function of a module's name and rank."""
     if path.is_dir():
-        found = [path / name for name in ("adapter.safetensors", "adapter_model.safetensors") if (path / name).is_file()]
+        found = [path / name for name in (ADAPTER, "adapter_model.safetensors") if (path / name).is_file()]
         if not found:
             raise UserError(f"{path} has neither adapter.safetensors (of a run) nor adapter_model.safetensors (of peft)")
         path = found[0]
@@ -108,7 +109,7 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
     try:
         if (beside / "adapter_config.json").is_file():
             return path, _of_peft(dict(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8"))))
-        method: dict[str, Any] = json.loads((beside / "record.json").read_text(encoding="utf-8"))["asked"]["method"]
+        method: dict[str, Any] = json.loads((beside / RECORD).read_text(encoding="utf-8"))["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
             raise UserError(f"{path} is an adapter of {method.get('name')}, not of LoRA (alpha / rank B A): give a LoRA's")
         own = scaling_of(method)

@@ -45,10 +45,8 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError
 from lora_repro.methods.update import Update
+from lora_repro.records.run_folder import OBSERVED, UPDATES
 from lora_repro.train import checkpoint
-from lora_repro.train.resume_files import OBSERVED
-
-UPDATES = "updates.safetensors"
 
 
 @dataclass(frozen=True)

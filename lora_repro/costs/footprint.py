@@ -34,9 +34,9 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 from lora_repro.objectives.completion import summed_loss
 from lora_repro.records import provenance
+from lora_repro.records.run_folder import ADAPTER
 from lora_repro.train import checkpoint
 from lora_repro.train.ranks import Ranks
-from lora_repro.train.resume_files import ADAPTER
 
 # glibc keeps freed blocks below a threshold that it raises by itself; with a fixed one the resident set follows live memory.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}

@@ -41,6 +41,7 @@ from lora_repro.costs.hardware import Card, card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
 from lora_repro.records.provenance import device_name
+from lora_repro.records.run_folder import CHECKPOINTS, FACTS
 from lora_repro.stages import backbone_of
 from lora_repro.sweep.announce import published_records
 from lora_repro.sweep.bisect import recorded, search_note
@@ -104,7 +105,7 @@ def _state(cell: Cell) -> str:
     folder = cell.folder
     if recorded(cell) is not None:
         return "yes"
-    return "begun" if (folder / "checkpoints").is_dir() or (folder / "trained.json").is_file() else "no"
+    return "begun" if (folder / CHECKPOINTS).is_dir() or (folder / FACTS).is_file() else "no"
 
 
 def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:

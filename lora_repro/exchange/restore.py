@@ -16,11 +16,9 @@ from lora_repro.config.compose import build
 from lora_repro.exchange.load_tensors import fill, read_tensors
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.records import record
+from lora_repro.records.run_folder import ADAPTER, RECORD
 from lora_repro.stages import adapt, backbone_of
 from lora_repro.tasks.base import AbstractTask
-from lora_repro.train import resume_files
-
-RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     """
     require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): python -m lora_repro runs lists them")
     found = record.whole(record.read(folder / RECORD), folder / RECORD)
-    wrong = record.defect(folder, found, [resume_files.ADAPTER])
-    require(wrong is None, f"{folder / resume_files.ADAPTER} has changed since run {found['signature']} wrote it: run it again")
+    wrong = record.defect(folder, found, [ADAPTER])
+    require(wrong is None, f"{folder / ADAPTER} has changed since run {found['signature']} wrote it: run it again")
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")
     config = configuration(found, settings)
@@ -62,7 +60,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     model = adapt(backbone_of(config), method, config.seed, torch.device("cpu"))
     same_base(found, model.backbone)
     if parameters := model.trainable.saved:
-        fill(parameters, read_tensors(folder / resume_files.ADAPTER), "the file belongs to another run: run this one again")
+        fill(parameters, read_tensors(folder / ADAPTER), "the file belongs to another run: run this one again")
     return Restored(found, folder.resolve().parent.name, config, task, method, model.backbone)
 
 

@@ -28,6 +28,7 @@ from lora_repro import cli
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
+from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1
 # Components and fields that cannot change a result: display names, checks of files, settings that only trade memory for
@@ -55,7 +56,7 @@ PARTS = {
     "where": ("backbone", "data", "device", "precision"),
 }
 # Files beside a record, if the run has them: trained weights, outputs, measurements of its updates, step metrics.
-FILES = ("adapter.safetensors", "predictions.jsonl", "updates.safetensors", "metrics.jsonl")
+FILES = (ADAPTER, PREDICTIONS, UPDATES, METRICS)
 # A run with one of these statuses is not repeated: it would end the same way. A failed attempt leaves no record.
 DONE = ("finished", "diverged", "collapsed")
 
@@ -142,10 +143,10 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
     """
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in predictions]
     sealed(record)  # raises on NaN before any file of an older record is replaced
-    write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
+    write_text(folder / PREDICTIONS, "".join(line + "\n" for line in lines))
     files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
     record = sealed({**record, "files": files})
-    write_json(folder / "record.json", record)
+    write_json(folder / RECORD, record)
     return record
 
 
@@ -222,7 +223,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     With `resolved` (what is asked) it raises UserError as `check_same_config` does, and checks the files beside the record: a
     run with a damaged file gets a warning and counts as not done.
     """
-    path = folder / "record.json"
+    path = folder / RECORD
     if not path.exists():
         return None
     record = read(path)
@@ -244,7 +245,7 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
-        record, name = read(path), path.parent.name if path.name == "record.json" else path.stem
+        record, name = read(path), path.parent.name if path.name == RECORD else path.stem
         if record.get("signature") != name:
             raise UserError(f"record {path} belongs to run {record.get('signature')}: copy the right record from its source")
         found[name] = record
@@ -277,7 +278,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Wait a moment: a sweep's table takes the lock briefly to see whether the run is being worked on.
-        held = FileLock(folder / "lock", timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
+        held = FileLock(folder / LOCK, timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
     except Timeout:
         who = holder(folder) or "unknown"
         raise Busy(f"another process ({who}) is already running {folder.name}: wait for it to end") from None
@@ -286,15 +287,15 @@ def lock(folder: Path) -> Iterator[None]:
         what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
         raise UserError(f"{what}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
     with held:
-        (folder / "lock").write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
+        (folder / LOCK).write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
 
 
 def vacate(folder: Path) -> None:
     """Remove a run's folder, and empty ones above it, if it holds nothing but our lock: a refused command leaves no files."""
     with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == ["lock"]:
-            (folder / "lock").unlink()
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
             for place in (folder, folder.parent, folder.parents[1] / ".hydra", folder.parents[1]):
                 with suppress(OSError):
                     place.rmdir()
@@ -303,6 +304,6 @@ def vacate(folder: Path) -> None:
 def holder(folder: Path) -> str:
     """`<pid> on <host>`: the process that holds a run's folder or held it last; empty if there was none."""
     try:
-        return (folder / "lock").read_text(encoding="utf-8")
+        return (folder / LOCK).read_text(encoding="utf-8")
     except OSError:
         return ""

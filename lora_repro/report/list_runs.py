@@ -21,6 +21,7 @@ from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
 from lora_repro.records.record import main_metric
+from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, RECORD
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns
 HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
@@ -29,13 +30,13 @@ HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
 def lines(folder: Path) -> Iterator[Line]:
     """A line for each run of runs/<profile> (`folder`), including runs that have no record yet."""
     for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        path = run / "record.json"
+        path = run / RECORD
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
             yield ended, told(run, found, time.time() - ended)
         except FileNotFoundError:
-            if any((run / name).exists() for name in ("attempts.json", "checkpoints", "metrics.jsonl")):
+            if any((run / name).exists() for name in (ATTEMPTS, CHECKPOINTS, METRICS)):
                 begun = run.stat().st_mtime
                 yield begun, (str(run), *[""] * 3, "unfinished", "", age(time.time() - begun))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):

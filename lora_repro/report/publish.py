@@ -22,6 +22,7 @@ from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.records.record import load_predictions, load_records, read
+from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 from lora_repro.report import show
 from lora_repro.report.prune import requested_runs
 from lora_repro.report.rescoring import score_mismatch
@@ -71,7 +72,7 @@ def publish(runs: Path, results: Path, force: bool = False, wanted: Container[st
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
         unasked = "no experiment asks for it" if wanted is not None and signature not in wanted else None
-        reason = unasked or refusal(record, runs / signature / "predictions.jsonl")
+        reason = unasked or refusal(record, runs / signature / PREDICTIONS)
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
         row = record.get("row") or {}
         cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
@@ -141,7 +142,7 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
     target = results / "records" / f"{signature}.json"
     texts = (
         json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        _predictions(record, runs / signature / "predictions.jsonl"),
+        _predictions(record, runs / signature / PREDICTIONS),
     )
     copied = (target, results / "predictions" / f"{signature}.jsonl")
     if all(
@@ -152,7 +153,7 @@ def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str
     replaced = target.exists()
     if replaced and not force:
         return "left out: a different record is published; FORCE=1 replaces it"
-    arrays = runs / signature / "updates.safetensors"
+    arrays = runs / signature / UPDATES
     if arrays.is_file():  # what a probe measured
         (results / "updates").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(arrays, results / "updates" / f"{signature}.safetensors")

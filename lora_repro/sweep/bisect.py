@@ -26,6 +26,7 @@ from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import counted_score
 from lora_repro.records import record
+from lora_repro.records.run_folder import ATTEMPTS, LOCK, RECORD
 from lora_repro.results import grouped, place
 
 Records = Mapping[Path, Mapping[str, Any] | None]
@@ -182,7 +183,7 @@ def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
 
 def begun(cell: Cell) -> bool:
     """Whether the cell's run was started, here or by another process, which holds its lock."""
-    return any((cell.folder / name).is_file() for name in ("record.json", "attempts.json", "lock"))
+    return any((cell.folder / name).is_file() for name in (RECORD, ATTEMPTS, LOCK))
 
 
 def recorded(cell: Cell) -> Mapping[str, Any] | None:

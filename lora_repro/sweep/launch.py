@@ -21,6 +21,7 @@ from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying
 from lora_repro.config.compose import hydra_program, job_overrides
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
+from lora_repro.records.run_folder import LOCK, RECORD
 from lora_repro.report import show
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
@@ -92,8 +93,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     if rows := in_order(wanted):
         sys.argv.append(rows)  # Hydra reads it
         wanted = unique(cells([*arguments, rows]))
-    missing = [cell for cell in wanted if not (cell.folder / "record.json").is_file()]
-    preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / "record.json").is_file()])
+    missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
+    preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
     rule = bisect.rule_among(wanted)
     beside = _pace_and_share(hydra_node, wanted, missing, rule)
     launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
@@ -233,7 +234,7 @@ class Status:
         tries, why = failed["attempts"], failed.get("why", "")
         try:
             found = record.find(cell.folder, cell.asked)
-            if found is None and (cell.folder / "lock").exists():
+            if found is None and (cell.folder / LOCK).exists():
                 with record.lock(cell.folder):
                     found = record.find(cell.folder, cell.asked)  # it may have ended since the first look
         except Busy as error:

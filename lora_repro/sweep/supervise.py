@@ -28,6 +28,7 @@ from typing import Any
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.records.disk import read_sealed, sealed, write_json
+from lora_repro.records.run_folder import ATTEMPTS
 from lora_repro.sweep.gpus import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run
@@ -117,13 +118,13 @@ def _let_go(folder: Path) -> None:
 
 def attempts(folder: Path) -> dict[str, Any]:
     """A run's failed tries: their number `attempts`, and the last one's `exit` and `why`."""
-    return read_sealed(folder / "attempts.json") or {"attempts": 0}
+    return read_sealed(folder / ATTEMPTS) or {"attempts": 0}
 
 
 def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
     """Record that a try (the next one, or that of `number`) ended without a record."""
     tries = number or attempts(folder)["attempts"] + 1
-    write_json(folder / "attempts.json", sealed({"attempts": tries, "exit": code, "why": why}))
+    write_json(folder / ATTEMPTS, sealed({"attempts": tries, "exit": code, "why": why}))
 
 
 def start(

@@ -16,6 +16,7 @@ from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
+from lora_repro.records.run_folder import ADAPTER, CHECKPOINTS, METRICS
 from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
@@ -97,7 +98,7 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
     }
     write_json(folder / TRIAL, result)
     resume_files.clean(folder)
-    (folder / resume_files.ADAPTER).unlink(missing_ok=True)
+    (folder / ADAPTER).unlink(missing_ok=True)
     return result
 
 
@@ -137,10 +138,10 @@ def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Traine
     with ExitStack() as logs:
         members = []
         for model, (own, folder) in zip(models, trials, strict=True):
-            log = logs.enter_context(Metrics(folder / "metrics.jsonl")).log
+            log = logs.enter_context(Metrics(folder / METRICS)).log
             label = f"{label_of(own)}, {len(trials)} rates at once"
             settings = build(own.train)
-            members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / "checkpoints", log, label))
+            members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / CHECKPOINTS, log, label))
         found = train_together(joint, members, rows, objective)
     return [(trained, model.counts) for trained, model in zip(found, models, strict=True)]
 
@@ -157,6 +158,6 @@ def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, in
         raise UserError(f"{config.method.name} trains nothing: it has no learning rate to choose")
     rows = encode(splits, objective, model.backbone, method, data)
     settle(folder, splits, model.backbone, ranks)
-    metrics = Metrics(folder / "metrics.jsonl")
+    metrics = Metrics(folder / METRICS)
     trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
     return trained, model.counts

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
+from lora_repro.records.run_folder import ADAPTER
 from lora_repro.tracking.background import Background, closers, one_line
 from lora_repro.tracking.metrics import Ending, Mirror
 from lora_repro.tracking.redaction import describe, sectioned, table
 
 MODES = ("offline", "online", "disabled", "shared")
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's former names of its modes
-ADAPTER, ARTIFACT = "adapter.safetensors", "adapter-{}"
+ARTIFACT = "adapter-{}"
 RESULTS = ("finished", "collapsed")  # a constant prediction is a result, not a failure
 
 

@@ -16,14 +16,9 @@ from torch import nn
 
 from lora_repro.records import provenance
 from lora_repro.records.disk import damaged, read_sealed, remove_temporaries, sealed, sha256, write_json
+from lora_repro.records.run_folder import ADAPTER, ANSWERS, CHECKPOINTS, FACTS, INPUTS, LOCK, OBSERVED
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
-
-ADAPTER = "adapter.safetensors"
-FACTS = "trained.json"
-ANSWERS = "answers.json"
-OBSERVED = "observed.safetensors"  # a probe's intermediate file
-INPUTS = "inputs.json"
 
 
 def keep_to(folder: Path, inputs: dict[str, Any]) -> None:
@@ -40,7 +35,7 @@ def keep_to(folder: Path, inputs: dict[str, Any]) -> None:
 
 def forget_inputs(folder: Path) -> None:
     """Delete the note of the inputs if nothing was made from them yet, as when a command is refused."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock", INPUTS}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, INPUTS}:
         (folder / INPUTS).unlink(missing_ok=True)
 
 
@@ -90,7 +85,7 @@ def load_answers(folder: Path) -> dict[str, Any] | None:
 
 def leftovers(folder: Path) -> bool:
     """Whether a folder still holds files that only an unfinished run needs, or temporary files of a killed one."""
-    names = ("checkpoints", FACTS, ANSWERS, OBSERVED, INPUTS)
+    names = (CHECKPOINTS, FACTS, ANSWERS, OBSERVED, INPUTS)
     return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
 
 
@@ -106,7 +101,7 @@ def thin(folder: Path, most: float | None) -> None:
 
 def clean(folder: Path) -> None:
     """Delete what only an unfinished run needs. The adapter stays."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     remove_temporaries(folder)
     for name in (FACTS, ANSWERS, OBSERVED, INPUTS):
         (folder / name).unlink(missing_ok=True)

@@ -13,8 +13,9 @@ from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
 from lora_repro.report.columns import task_label
+from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.statistics import is_generated
-from lora_repro.report.views.dimension import DimensionSearch, find_searches, two_digits
+from lora_repro.report.views.dimension import two_digits
 from lora_repro.results import grouped
 
 KNOWN = ", wherever d90 lies between the values of d that were run"
