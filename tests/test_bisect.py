@@ -312,7 +312,7 @@ def test_seeds_that_no_value_is_enough_for_are_counted(monkeypatch: pytest.Monke
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": steep(300)}, range(3))
     reading = quotient(kept, monkeypatch, over="")
     assert reading.value is None and reading.verdict == "inconclusive"
-    assert "2 of 3 seeds reach the threshold at no d that was run" in reading.notes
+    assert "2 of 3 seeds reach the threshold at no d above the largest that fell short" in reading.notes
 
 
 def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:

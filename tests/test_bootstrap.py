@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import bleu, bootstrap, glue
-from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, paired_draws
+from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, counted_score, paired_draws
 
 Row = dict[str, Any]
 Answers = tuple[list[str], list[str], list[str]]  # of method a, of method b, gold
@@ -171,6 +171,14 @@ def test_a_resample_without_an_input_of_the_group_says_nothing_of_it() -> None:
     assert np.isnan(drawn.resamples).mean() == pytest.approx((2 / 3) ** 3, abs=0.1)
 
 
+@pytest.mark.parametrize("metric", ["bleu", "ter", "nist", "spearman", "accuracy_matched"])
+def test_a_run_that_diverged_counts_in_every_score_that_a_table_prints(metric: str) -> None:
+    """Or one of its cells would be empty, while the others count the run."""
+    lost: dict[str, Any] = {"status": "diverged", "measured": {}}
+    assert counted_score(lost, metric) == (1.0 if metric == "ter" else 0.0)
+    assert counted_score({**lost, "status": "finished"}, metric) is None and counted_score(lost, "seconds") is None
+
+
 def test_a_run_that_diverged_has_the_worst_score_in_every_resample() -> None:
     good = [{"correct": 1.0}] * 9
     interval = paired_bootstrap([good, good], [good, None], n=20, metric="accuracy")
@@ -198,6 +206,33 @@ def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:
     assert np.ptp(paired_draws(a, a[:2], n=50, metric="accuracy").resamples) > 0
     one = paired_draws(a[0], b[0], n=50, metric="accuracy")
     assert (one.at(0.01) == one.resamples).all() and np.isinf(one.freedom)
+
+
+def test_how_each_seed_does_on_each_input_counts_once_by_seeds_and_once_by_inputs() -> None:
+    """Answers that no seed shares: their spread over seeds, and their mean's over inputs, and no third time."""
+    values = np.random.default_rng(3).normal(size=(3, 400))
+    a, b = [[{"cider": float(one)} for one in run] for run in values], [[{"cider": 0.0}] * 400] * 3
+    found = paired_draws(a, b, n=4000, metric="cider")
+    by_seeds = np.std(values.mean(axis=1), ddof=1) / np.sqrt(3) * 4.3027 / 1.96
+    by_inputs = values.mean(axis=0).std() / np.sqrt(400)
+    assert np.std(found.by_inputs) == pytest.approx(by_inputs, rel=0.05)
+    assert np.std(found.resamples) == pytest.approx(np.hypot(by_seeds, by_inputs), rel=0.05)
+
+
+@pytest.mark.parametrize("shared", [1.0, 0.125])
+@pytest.mark.parametrize("spread", [0.5, 2.0])
+def test_the_interval_of_few_seeds_holds_the_true_difference(shared: float, spread: float) -> None:
+    """Three seeds differ by `spread`; of the inputs' error, 1, all seeds have the share `shared` in common."""
+    generator, held = np.random.default_rng(0), []
+    for _ in range(400):
+        common = generator.normal(size=40) * np.sqrt(40 * shared)
+        own = generator.normal(size=(3, 40)) * np.sqrt(40 * (1 - shared))
+        values = generator.normal(size=(3, 1)) * spread + common + own
+        a = [[{"cider": one} for one in run] for run in values.tolist()]
+        found = paired_draws(a, [[{"cider": 0.0}] * 40] * 3, n=200, metric="cider")
+        low, high = np.percentile(found.resamples, [2.5, 97.5])
+        held.append(low <= 0 <= high)
+    assert 0.93 <= np.mean(held) <= 0.995
 
 
 def test_undefined_rates_are_left_out() -> None:

@@ -244,6 +244,10 @@ def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: P
     assert reading.low is not None and reading.high is not None and 9 < reading.low < 15 < reading.high < 21
     assert reading.sources == tuple(f"mini/records/{row}-x-None-{seed}.json" for row in "ab" for seed in (0, 1, 2))
     assert "A: 7 trained values" in reading.notes
+    probed = evidence_of(tmp_path, dict(right))
+    for seed in range(3):  # a method without values of its own trains the head
+        probed.store.records[f"a-x-None-{seed}"]["measured"]["parameters"] = {"method": 0, "head": 5, "total": 9}
+    assert "A: 5 trained values" in Compare([["t/a", "t/b"]], floor=0).read(probed)[0].notes
     evidence = evidence_of(tmp_path, dict(right))
     ours, theirs = (evidence.runs([cell for cell in evidence.cells("t") if cell.row.name == row]) for row in "ab")
     versus = difference([(paired(ours, theirs), "accuracy")])  # as the table of these runs has it
@@ -353,15 +357,15 @@ WIDE = "its test inputs alone leave too wide an interval: no number of seeds can
 
 
 @pytest.mark.parametrize(
-    "each, inputs, region, expected",
+    "each, shared, region, expected",
     [
         ((2.0, 3.0, 4.0), 0.0, Region(floor=0), "about 4 seeds like these would decide it"),  # t(3) / 2 = 1.6 < 3
         ((0.1, 0.9, 2.0), 0.0, Region(floor=0), "about 7 seeds like these would decide it"),  # 0.955 t(6) / sqrt 7 = 0.88 < 1
         ((-2.0, -3.0, -4.0), 0.0, Region(floor=-1, ceiling=1), "about 4 seeds like these would decide it"),  # to fail
-        ((0.2, 0.3, 0.4), 0.3, Region(floor=-1, ceiling=1), "about 4 seeds like these would decide it"),  # 0.7 from a bound
-        ((0.2, 0.3, 0.4), 0.4, Region(floor=-1, ceiling=1), WIDE),  # 1.96 * 0.4 > 0.7
+        ((0.2, 0.3, 0.4), 0.09, Region(floor=-1, ceiling=1), "about 4 seeds like these would decide it"),  # 0.7 from a bound
+        ((0.2, 0.3, 0.4), 0.16, Region(floor=-1, ceiling=1), WIDE),  # 1.96 * 0.4 > 0.7
         ((0.01, 0.01, 2.0), 0.0, Region(floor=0), "about 14 seeds like these would decide it"),  # 1.149 t(13) / sqrt 14 = 0.66
-        ((0.001, 0.001, 2.0), 0.34, Region(floor=0), "only more than 100 seeds like these would decide it"),
+        ((0.001, 0.001, 2.0), 0.1156, Region(floor=0), "only more than 100 seeds like these would decide it"),
         ((-0.1, 3.0, 4.0), 0.0, Region(floor=0), APART),
         ((0.0, 3.0, 4.0), 0.0, Region(floor=0), APART),
         ((0.0, -3.0, -4.0), 0.0, Region(floor=0), APART),
@@ -370,8 +374,26 @@ WIDE = "its test inputs alone leave too wide an interval: no number of seeds can
         ((math.nan, 3.0), 0.0, Region(floor=0), ""),
     ],
 )
-def test_what_more_seeds_would_decide(each: tuple[float, ...], inputs: float, region: Region, expected: str) -> None:
-    assert outlook(region, [Spread(each, inputs)], 0.05, 0.05, 3) == expected
+def test_what_more_seeds_would_decide(each: tuple[float, ...], shared: float, region: Region, expected: str) -> None:
+    assert outlook(region, [Spread(each, shared)], 0.05, 0.05, 3) == expected
+
+
+def test_what_seeds_do_not_share_of_the_inputs_error_falls_with_their_number() -> None:
+    def told(shared: float, own: float) -> str:
+        return outlook(Region(floor=-1, ceiling=1), [Spread((0.3, 0.3, 0.3), shared, own)], 0.05, 0.05, 3)
+
+    assert told(0.16, 0.0) == WIDE  # 1.96 * 0.4 > 0.7
+    assert told(0.0, 1.0) == "about 8 seeds like these would decide it"  # 1.96 / sqrt 8 = 0.693; of 7 seeds 0.741
+    assert told(0.1, 1.0) == "about 37 seeds like these would decide it"  # 1.96 sqrt(0.1 + 1 / 37) = 0.699
+
+
+def test_the_draw_of_inputs_has_a_part_that_seeds_share_and_one_of_their_own() -> None:
+    generator = np.random.default_rng(0)
+    common, own = 2 * generator.normal(size=(20_000, 1)), 3 * generator.normal(size=(20_000, 4))
+    for drawn, shared, alone in ((common + own, 4, 9), (own, 0, 9), (common + 0 * own, 4, 0), (own[:, :1], 9, 0)):
+        found = Spread.of((1.0,), np.vstack([drawn, np.full_like(drawn[:1], np.nan)]))
+        assert (found.shared, found.own) == pytest.approx((shared, alone), abs=0.25)
+    assert math.isnan(Spread.of((1.0,), np.full((2, 3), np.nan)).shared)
 
 
 def test_scores_that_must_agree_wait_for_the_slower_and_never_agree_from_two_sides() -> None:

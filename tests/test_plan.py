@@ -63,7 +63,7 @@ def test_a_published_time_of_the_same_device_is_preferred() -> None:
 def test_published_records_are_found_by_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = cells(["experiment=e2e", "row/e2e=lora", "profile=smoke", "seed=0,1"])
     known = {asked[0].signature: {"where": {"device": "Some CPU"}, "measured": {"wall_seconds": 12.5}}}
-    monkeypatch.setattr(plan.record, "load_records", lambda folder: known)
+    monkeypatch.setattr(plan, "published_records", lambda profile: known)
     monkeypatch.setattr(plan, "device_name", lambda here: "Some CPU")
     assert [line.how for line in plan.plan_runs(asked)] == ["published", "estimated"]
 

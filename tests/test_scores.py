@@ -179,8 +179,8 @@ def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) 
         end = quantile * statistics.standard_error(one.at(level))
         assert statistics.p_of(end, [one]) == statistics.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
     assert statistics.p_of(0.0, [one]) == 1 and statistics.p_of(1e9, [one]) < 1e-3
-    flat = Draws(1.0, np.zeros(3), 3, np.zeros(3), 2)
-    undefined = flat._replace(resamples=flat.resamples * math.nan)
+    flat = Draws(1.0, np.zeros((3, 1)), 3, np.zeros(3), 2)
+    undefined = flat._replace(each=flat.each * math.nan)
     assert statistics.p_of(1.0, [flat]) == 0 and math.isnan(statistics.p_of(1.0, [undefined]))
     assert math.isnan(statistics.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
 
@@ -289,7 +289,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
 
     def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> Draws:
         pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
-        return Draws(0.015, np.array([-0.01, 0.05]), len(ours[0]), np.zeros(2), 1)
+        return Draws(0.015, np.array([[-0.01], [0.05]]), len(ours[0]), np.zeros(2), 1)
 
     monkeypatch.setattr(statistics, "paired_draws", fake)
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]

@@ -3,7 +3,8 @@
     points = (1.96 + 0.84) sqrt(2 (t / 1.96)² seed² / k + input² / n)
 
 is the least true difference between two rows, with k seeds each on n test inputs, that shows at 5 % with a chance of 80 %. The
-error over seeds is widened by Student's t, as in a table's intervals (`metrics.bootstrap`). seed and input are measured on the
+error over seeds is widened by Student's t, as in a table's intervals (`metrics.bootstrap`). With several seeds it is an upper
+bound, since how each seed does on each input falls with k, too. seed and input are measured on the
 published runs of the task: those of the plan's own profile if any setting there has two seeds, else those of another profile.
 """
 
@@ -97,4 +98,4 @@ def _score(run: Mapping[str, Any]) -> float | None:
 
 def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:
     drawn = paired_draws(ours, theirs, DRAWS, metric=metric)
-    return 100 * float(np.nanstd(drawn.resamples)) * math.sqrt(drawn.inputs)
+    return 100 * float(np.nanstd(drawn.by_inputs)) * math.sqrt(drawn.inputs)

@@ -201,7 +201,7 @@ class AbstractMethod(abc.ABC):
         """Take over weights from the runs that this run starts from, given as their trained tensors by name.
 
         By default: the method's own weights and `kept`, all from one run; the head stays newly initialised. Raises UserError if
-        the weights do not fit, or if that run trained nothing.
+        the weights do not fit, or if that run trained nothing, where its weights show it (`trained`).
         """
         self.check_starts(len(starts))
         given, own = starts[0], {**trainable.method, **trainable.kept}

@@ -23,16 +23,27 @@ CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 Ã
 class Draws(NamedTuple):
     """A difference of scores, the same in n resamples, and the number of inputs.
 
-    resamples: [n], NaN where undefined; the part that comes from drawing seeds is widened for an interval at 5 %. by_seeds: [n],
-    that part. freedom: the degrees of freedom of the spread over seeds, k - 1 for k seeds; of two methods that are not paired the
-    fewer, infinite for one seed each.
+    each: [n, k], the difference of each pair of seeds in n resamples of the inputs, NaN where undefined; of two methods that are
+    not paired [n, 1], that of their means. by_seeds: [n], how far drawing seeds moves the mean, widened for an interval at 5 %.
+    freedom: the degrees of freedom of the spread over seeds, k - 1 for k seeds; of two methods that are not paired the fewer,
+    infinite for one seed each.
     """
 
     difference: float
-    resamples: Floats
+    each: Floats
     inputs: int
     by_seeds: Floats
     freedom: float
+
+    @property
+    def by_inputs(self) -> Floats:
+        """[n], the mean over seeds in each resample of the inputs."""
+        return np.asarray(self.each.mean(axis=1))
+
+    @property
+    def resamples(self) -> Floats:
+        """[n], of inputs and seeds: their middle 95 % are the difference's interval."""
+        return self.by_inputs + self.by_seeds
 
     def at(self, level: float) -> Floats:
         """The resamples widened for an interval at `level` instead, by t(1 - level / 2) / z(1 - level / 2)."""
@@ -40,7 +51,7 @@ class Draws(NamedTuple):
 
     def less(self, other: "Draws") -> "Draws":
         """This difference minus another one that drew the same inputs and seeds."""
-        whole = self.difference - other.difference, self.resamples - other.resamples
+        whole = self.difference - other.difference, self.each - other.each
         return Draws(*whole, self.inputs, self.by_seeds - other.by_seeds, min(self.freedom, other.freedom))
 
 
@@ -172,6 +183,9 @@ METRICS: Mapping[str, CorpusMetric] = {
 }
 
 
+UNDRAWN = ("nist", "spearman", "accuracy_matched", "accuracy_mismatched")  # scores without a bootstrap; 0 is their worst
+
+
 def counted_score(record: Mapping[str, Any], metric: str) -> float | None:
     """The score with which a run counts in means and comparisons; None if a finished run has no such score.
 
@@ -179,7 +193,9 @@ def counted_score(record: Mapping[str, Any], metric: str) -> float | None:
     A diverged run, which predicts nothing, has the metric's `worst`.
     """
     value: float | None = (record["measured"].get("scores") or {}).get(metric)
-    return METRICS[metric].worst if value is None and record["status"] != "finished" and metric in METRICS else value
+    if value is not None or record["status"] == "finished":
+        return value
+    return METRICS[metric].worst if metric in METRICS else 0.0 if metric in UNDRAWN else None
 
 
 def columns(statistics: Statistics, metric: str) -> Floats:
@@ -222,12 +238,12 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
     the same inputs in the same order. metric: a key of `METRICS`; cider takes per-input scores as stored, so that document
     frequencies stay those of the whole test set.
 
-    - A resample draws inputs with replacement, scores every run of both methods on them, and draws seeds with replacement: pairs
-      of runs if both methods have equally many, else each method's runs separately.
+    - A resample draws inputs with replacement and scores every run of both methods on them. It also draws seeds with replacement,
+      by their scores on the whole test set: pairs of runs if both methods have equally many, else each method's runs separately.
+      (By their scores on the drawn inputs, how each seed does on each input would count a third time.)
     - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
-      sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then holds
-      the true difference in 94.5 to 98 % of simulated cases (3 and 5 seeds, spread of the seeds half to four times that of the
-      inputs), and without the widening in 82 % at worst.
+      sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then
+      holds the true difference in 94 to 99 % of simulated cases (docs/protocol.md), and without the widening in 82 % at worst.
     - A resample in which a run's score is undefined (a correlation of equal numbers) is left out. A run whose score is undefined
       on the whole test set has the metric's `worst`.
 
@@ -246,24 +262,22 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
     (inputs,) = sizes
     whole = np.ones((1, inputs))
     points = [_scores(side, METRICS[metric], whole) for side in (a, b)]  # [1, seeds] each
-    drawn = [np.full((n, len(side)), METRICS[metric].worst) for side in (a, b)]
+    worst = METRICS[metric].worst
+    drawn = [np.full((n, len(side)), worst) for side in (a, b)]
     start = 0
     for counts in resamples(inputs, n, seed):
         for place, (side, point) in enumerate(zip((a, b), points, strict=True)):
             told = [None if np.isnan(value) else table for table, value in zip(side, point[0], strict=True)]
             drawn[place][start : start + len(counts)] = _scores(told, METRICS[metric], counts.astype(float))
         start += len(counts)
-    worst = METRICS[metric].worst
-    first, second = (float(np.nan_to_num(point, nan=worst).mean()) for point in points)
-    difference = first - second
+    first, second = (np.nan_to_num(point[0], nan=worst) for point in points)
     if len(a) == len(b):
-        pairs = drawn[0] - drawn[1]
-        mean, by_seeds = pairs.mean(axis=1), _by_seeds(pairs, seed)
+        each, by_seeds = drawn[0] - drawn[1], _by_seeds(first - second, n, seed)
     else:
-        mean = drawn[0].mean(axis=1) - drawn[1].mean(axis=1)
-        by_seeds = _by_seeds(drawn[0], seed) - _by_seeds(drawn[1], seed + 1)
+        each = drawn[0].mean(axis=1, keepdims=True) - drawn[1].mean(axis=1, keepdims=True)
+        by_seeds = _by_seeds(first, n, seed) - _by_seeds(second, n, seed + 1)
     fewest = min((len(side) for side in (a, b) if len(side) > 1), default=None)
-    return Draws(difference, mean + by_seeds, inputs, by_seeds, np.inf if fewest is None else fewest - 1)
+    return Draws(float(first.mean() - second.mean()), each, inputs, by_seeds, np.inf if fewest is None else fewest - 1)
 
 
 def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats) -> Floats:
@@ -275,13 +289,10 @@ def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats
     return np.round(np.stack(columns, axis=1), 13)
 
 
-def _by_seeds(values: Floats, seed: int) -> Floats:
-    """[resamples], from values [resamples, k]: how far drawing k seeds with replacement moves the mean, widened as in
-    `paired_draws`.
-    """
-    n, k = values.shape
+def _by_seeds(values: Floats, n: int, seed: int) -> Floats:
+    """[n]: how far drawing k seeds with replacement from their `values`, [k], moves the mean, widened as in `paired_draws`."""
+    k = len(values)
     if k == 1:
         return np.zeros(n)
     chosen = np.random.default_rng([seed, k]).integers(k, size=(n, k))
-    again = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
-    return np.asarray(np.sqrt(k / (k - 1)) * _widening(LEVEL, k - 1) * (again - values.mean(axis=1)))
+    return np.asarray(np.sqrt(k / (k - 1)) * _widening(LEVEL, k - 1) * (values[chosen].mean(axis=1) - values.mean()))

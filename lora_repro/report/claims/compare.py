@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -195,7 +195,7 @@ class Value:
         """The value times `sign`: with -1 a positive difference in a metric of which lower is better means better."""
         low, high = sorted((sign * self.low, sign * self.high))
         first, last = sorted(sign * end for end in self.against)
-        spread = Spread([sign * one for one in self.spread.each], self.spread.inputs)
+        spread = replace(self.spread, each=[sign * one for one in self.spread.each])
         return Value(sign * self.value, low, high, (first, last), spread, self.detectable)
 
     def verdict(self, region: Region, least: int) -> str:
@@ -211,9 +211,9 @@ def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Leve
     holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    by_inputs = 100 * np.mean([one.resamples - one.by_seeds for one in drawn], axis=0)
     least = detectable(standard_error(holds), levels.holds)
-    return Value(value, low, high, interval(fails, levels.fails), Spread(each, standard_error(by_inputs)), least)
+    by_inputs = 100 * np.mean([one.each for one in drawn], axis=0)
+    return Value(value, low, high, interval(fails, levels.fails), Spread.of(each, by_inputs), least)
 
 
 def _scores_of(cells: Sequence[Place]) -> set[str]:
@@ -285,10 +285,13 @@ def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:
 
 
 def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
-    """Trained parameters of each cell; the missing runs; and the collapsed and diverged runs, which count with their scores."""
+    """Trained values of each cell, without the head of a method that has others; the missing runs; and the collapsed and diverged
+    runs, which count with their scores.
+    """
     sizes = []
     for place in places[0]:
-        counts = {run.record["measured"]["parameters"]["method"] for run in place.runs.values()}
+        trained = [run.record["measured"]["parameters"] for run in place.runs.values()]
+        counts = {found["method"] or found["head"] for found in trained}
         sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained values"] if counts else []
     lost = []
     for cells in places:

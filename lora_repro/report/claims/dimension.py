@@ -31,7 +31,9 @@ def _idle(found: DimensionSearch) -> tuple[str, ...]:
 
 
 class End(NamedTuple):
-    """A seed's d90 as `enough`, the smallest value that was enough (infinite if none was), and its bounds: (short, most]."""
+    """A seed's d90 as `enough`, the smallest value that was enough above all that fell short (infinite if none was), and its
+    bounds: (short, most].
+    """
 
     enough: float
     short: float
@@ -173,7 +175,7 @@ def _judged(
 ) -> Reading:
     values = [one.enough for one in seeds]
     if short := values.count(math.inf):
-        notes = (*notes, f"{short} of {len(values)} seeds reach the threshold at no d that was run")
+        notes = (*notes, f"{short} of {len(values)} seeds reach the threshold at no d above the largest that fell short")
     if short or not values:
         return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
