@@ -132,7 +132,7 @@ def test_a_record_that_was_refused_or_whose_files_are_damaged_is_no_run_that_is_
     changed = replace(done, asked={**done.asked, "train": {**done.asked["train"], "weight_decay": 0.5}})
     refused = sweep.Status.of(changed)
     assert (refused.status, refused.code) == ("failed", 2) and "train.weight_decay" in refused.why
-    assert bisect._found(changed) is None and bisect._found(done) is not None
+    assert bisect.recorded(changed) is None and bisect.recorded(done) is not None
     (done.folder / "predictions.jsonl").write_text("{}\n")
     supervise.note(done.folder, -9, "was killed by SIGKILL")
     failed = sweep.Status.of(done)
