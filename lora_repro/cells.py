@@ -263,7 +263,10 @@ def _check_named(config: DictConfig) -> None:
 
 
 def _check_rows(overrides: Sequence[str]) -> None:
-    """Raise UserError for an unknown row, by its name; Hydra would name the missing file."""
+    """Raise UserError for an unknown row, by its name (Hydra would name the missing file), or for another method in its place."""
+    table = next((item.removeprefix("experiment=") for item in overrides if item.startswith("experiment=")), "")
+    if table and (method := next((item for item in overrides if item.startswith("method=")), "")):
+        raise UserError(f"a row of {table} has its own method, so {method} would stand under another's name: leave out either")
     for key, _, value in (item.partition("=") for item in overrides):
         if key.startswith("row/") and "(" not in value:
             stems = choices(key)

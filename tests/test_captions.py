@@ -19,6 +19,11 @@ def test_a_model_trained_with_its_own_and_with_random_weights_is_named_once() ->
     assert captions.models([*shown, nothing]) == ["A", "B (its training), also with random weights", f"C{captions.DRAWN}"]
 
 
+def test_a_sentence_task_in_a_text_table_is_not_decoded() -> None:
+    cell: Any = SimpleNamespace(asked={"decode": {"batch_size": 64}})
+    assert captions.decoding(cell) == "Decoding: the likeliest answer"
+
+
 def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) -> None:
     monkeypatch.setattr(captions, "task_label", lambda cell: cell.label)
     cells: Any = [SimpleNamespace(label=name) for name in ("RTE", "SST-2", "WikiSQL")]

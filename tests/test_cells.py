@@ -91,6 +91,7 @@ def test_nothing_in_conf_depends_on_the_seed() -> None:
         (["experiment=e3e"], "e3e"),
         (["experiment=e2e", "row/e2e=lora,nope"], "no row 'nope' in table e2e; choose from adapter_h, "),
         (["-m", "experiment=e2e,glue", "profile=smoke"], "needs its rows"),
+        (["experiment=e2e", "row/e2e=lora", "method=dora"], "a row of e2e has its own method, so method=dora would stand under"),
         (["experiment=e2e", "seed=one"], "whole number"),
         (["experiment=e2e", "seed=-1"], "of at least 0"),
         (["experiment=e2e", "++seed=3"], r"\+\+seed=3: the experiment already sets it; write seed=3"),

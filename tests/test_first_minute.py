@@ -13,6 +13,7 @@ from lora_repro.cells import cell_of, cells
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.report import list_runs
+from lora_repro.sweep import supervise
 from lora_repro.sweep.launch import in_order
 from lora_repro.sweep.run_summary import duration, summary_line
 from lora_repro.sweep.run_summary import measured as measured_of
@@ -71,6 +72,7 @@ def test_a_run_of_one_s_own_is_called_by_its_method_and_what_differs() -> None:
         ("method.targts=[query]", "did you mean method.targets?"),
         ("lr=1e-3", "no setting 'lr'; did you mean train.lr?"),
         ("n_jobs=4", "did you mean hydra.launcher.n_jobs?"),
+        ("row/glue=lora", "row/glue is a row of experiment=glue: add that"),
         ("zzz=1", "no setting 'zzz'; python -m lora_repro.run --cfg job shows them all"),
         ("smoke", "'smoke' is not a setting: write KEY=VALUE, such as profile=mini"),
     ],
@@ -99,12 +101,16 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     keep("bbbb", "2026-01-01T00:00:00Z", None)
     (tmp_path / "mini" / "cccc").mkdir()
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
+    (tmp_path / "mini" / "ffff").mkdir()
+    supervise.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
     whole = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
     for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
         (tmp_path / "mini" / name).mkdir()
         (tmp_path / "mini" / name / "record.json").write_text(text)
     assert list_runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
-    header, broken, odd, old, new, open_ = capsys.readouterr().out.splitlines()
+    header, broken, odd, old, new, *begun = capsys.readouterr().out.splitlines()
+    (killed,) = [line for line in begun if "unfinished: was killed by SIGKILL" in line]
+    (open_,) = [line for line in begun if line != killed]
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
     assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken and "cannot be read" in odd

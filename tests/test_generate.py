@@ -92,6 +92,22 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(text: Path, tmp_path: Path, c
     assert read == [f"{output}\n"] and pipe.is_fifo()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["decode.bean=4"], "decode.bean=4 is no setting of generate; did you mean decode.beam?"),
+        (["paths.data=/x"], "its options are in --help (a text like it goes into --file)"),
+        (["--to", "."], "--to . is a folder: name a file in it"),
+    ],
+)
+def test_a_misspelt_setting_is_no_input_and_a_folder_is_told_before_the_work(
+    text: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "opened", lambda *asked: pytest.fail("the model was opened"))
+    assert generate.main([str(text), MRS[0], *given]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_empty_line_is_refused_by_its_number_not_dropped(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
 from lora_repro.results import declared_cells
 from lora_repro.stages import backbone_of
+from lora_repro.tasks.base import Example, Splits
 
 SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
@@ -127,5 +128,8 @@ def test_rows_are_those_of_the_data_that_are_read() -> None:
         return rows(asking("data.n_train=null", "profile=paper", *overrides), None)[0]
 
     assert declared("task=dart") == 62659 and declared("task=dart", "task.train_from=webnlg") == declared("task=webnlg") == 18025
+    with pytest.raises(UserError, match="n_dev=9, but the split has 2 examples"):
+        few = [Example("k", "in", "out")] * 2
+        rows(asking("data.n_train=null", "data.n_dev=9", "data.n_test=null"), Splits([], few, [], "", {}))
     assert declared("task=mnli_text") == 19999
     assert declared("task=mnli_text", "task.rows.train=392702", "task.rows.matched=9815") == 392702

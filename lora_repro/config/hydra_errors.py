@@ -32,6 +32,8 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         return f"no {group} {name!r}; {did_you_mean(name, known)}"
     if found := KEY.search(said):
         key = found["key"]
+        if (table := key.removeprefix("row/")) in choices("experiment"):
+            return f"{key} is a row of experiment={table}: add that"
         every = "python -m lora_repro.run --cfg job shows them all"
         return f"no setting {key!r}; {every if config is None else did_you_mean(key, alike(key, config), every)}"
     if found := MERGED.search(said):

@@ -75,12 +75,18 @@ def workload(config: DictConfig, frame: MetaModel, splits: Splits | None) -> tup
 
 
 def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
-    """(training, dev, test) rows of a run: all of them, or at most as many as `data.n_*` asks for."""
+    """(training, dev, test) rows of a run: all of them, or as many as `data.n_*` asks for; at most all if the data are not here.
+
+    Raises UserError if the data are here and have fewer.
+    """
     if splits is not None:
         there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     else:
         there = _declared(build(config.task))
     wanted = {split: config.data[f"n_{split}"] for split in there}
+    if splits is not None and (lacking := [split for split in there if (wanted[split] or 0) > there[split]]):
+        split = lacking[0]
+        raise UserError(f"data.n_{split}={wanted[split]}, but the split has {there[split]} examples: lower it")
     n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
     return n["train"], n["dev"], n["test"]
 

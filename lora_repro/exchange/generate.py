@@ -13,12 +13,14 @@ errors, which need no references. To score a checkpoint on its task's test input
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
 from lora_repro.methods.base import require
@@ -31,6 +33,7 @@ COMPOSED = ("task", "backbone", "profile")
 # Settings of a run -> the options that replace them here.
 SETTINGS = {f"decode.{name}": f"--{name.replace('_', '-')}" for name in DECODING}
 SETTINGS |= {key: f"--{name}" for name, key in OTHERS.items()} | {name: f"--{name}" for name in COMPOSED}
+SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=\S*")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +64,13 @@ def opened(folder: Path, given: argparse.Namespace) -> Opened:
 
 
 def read_inputs(inputs: list[str], file: str | None) -> list[str]:
-    """The texts of the command line, then those of a file (- is stdin), one per line. Raises UserError if there are none."""
+    """The texts of the command line, then those of a file (- is stdin), one per line.
+
+    Raises UserError if there are none, or for a misspelt setting, whose answer would come before those to the file.
+    """
+    if settings := [text for text in inputs if SETTING.fullmatch(text)]:
+        said = did_you_mean(settings[0].partition("=")[0], SETTINGS, "its options are in --help")
+        raise UserError(f"{settings[0]} is no setting of generate; {said} (a text like it goes into --file)")
     lines: list[str] = []
     if file is not None:
         try:
@@ -90,6 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_intermixed_args(cli.options(arguments, SETTINGS))
     texts = read_inputs(given.inputs, given.file)
+    require(not (given.to and given.to.is_dir()), f"--to {given.to} is a folder: name a file in it")
     model = opened(given.checkpoint, given)
     examples = [model.task.ask(text) for text in texts]
     outputs = model.answer(examples)

@@ -36,6 +36,8 @@ def models(records: Sequence[Record]) -> list[str]:
 
 def decoding(cell: Cell) -> str:
     decode = cell.asked["decode"]
+    if "beam" not in decode:
+        return "Decoding: the likeliest answer"
     search = f"beam {decode['beam']}, length penalty {decode['length_penalty']}" if decode["beam"] > 1 else "greedy"
     repeats = f", no repeated {decode['no_repeat_ngram']}-gram" if decode["no_repeat_ngram"] else ""
     return f"Decoding: {search}{repeats}, at most {decode['max_new_tokens']} new tokens"

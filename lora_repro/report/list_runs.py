@@ -20,6 +20,7 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
+from lora_repro.records.disk import read_sealed
 from lora_repro.records.record import main_metric
 from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, RECORD
 
@@ -38,7 +39,9 @@ def lines(folder: Path) -> Iterator[Line]:
         except FileNotFoundError:
             if any((run / name).exists() for name in (ATTEMPTS, CHECKPOINTS, METRICS)):
                 begun = run.stat().st_mtime
-                yield begun, (str(run), *[""] * 3, "unfinished", "", age(time.time() - begun))
+                why = (read_sealed(run / ATTEMPTS) or {}).get("why")
+                status = f"unfinished: {why}" if why else "unfinished"
+                yield begun, (str(run), *[""] * 3, status, "", age(time.time() - begun))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             yield 0.0, (str(run), *[""] * 3, "its record cannot be read", "", "")
 
