@@ -142,6 +142,9 @@ def test_a_body_is_no_language_model_to_peft_and_a_stripped_model_is_one_line(tm
     to_peft(body, lora, tmp_path / "adapter", base=str(tmp_path / "base"))
     again = peft.PeftModel.from_pretrained(BertModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter").eval()
     torch.testing.assert_close(again(input_ids=ids).last_hidden_state, said, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="a method has updated this model before"):
+        Lora(rank=4).apply(body)  # `to_peft` would then write one of the two
     strip(body)
     with pytest.raises(UserError, match="no LoRA in this model"):
         to_peft(body, lora, tmp_path / "none", base="b")
+    assert Lora(rank=4).apply(body).method

@@ -204,7 +204,8 @@ def test_an_unknown_option_of_a_parser_is_refused() -> None:
 
 
 def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> None:
-    done = call("-m", "lora_repro", "table", "rank", "profile=mini", f"paths.runs={tmp_path}", PYTHONIOENCODING="ascii")
+    command = ("table", "experiment=rank", "profile=mini", f"paths.runs={tmp_path}")
+    done = call("-m", "lora_repro", *command, PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert "Rank of the update" in done.stdout and "r 1 ?" in done.stdout
 

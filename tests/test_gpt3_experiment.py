@@ -91,6 +91,8 @@ def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:
         assert paper[f"size_{size}"] == printed and paper["source"] and found["method"][setting] == size
     both = resolved(compose(["experiment=gpt3_sizes", "row/gpt3_sizes=lora_prefix_layer", "row.size=32"]))
     assert [part.get("rank") for part in both["method"]["methods"]] == [32, None]
+    # The table of a task of another family has all rows, so every row must compose with it; running few-shot there is refused.
+    assert "few_shot" in {cell.row.name for cell in declared_cells("gpt3", "mini", ["task=sentiment"])}
     signatures = {cell.signature for cell in cells(["experiment=gpt3_sizes", "profile=smoke"])}
     assert len(signatures) == 16  # seven rows at two sizes, two that have none
     steps = {

@@ -42,7 +42,8 @@ def ours(folder: Path, rank: int = 4, seed: int = 0) -> Path:
         parameter.data.normal_()
     folder.mkdir()
     save_file({name: p.detach() for name, p in trainable.method.items()}, folder / "adapter.safetensors")
-    (folder / "record.json").write_text(json.dumps({"asked": {"method": {"alpha": 8, "rank": rank}}}))
+    asked = {"method": {"alpha": 8, "rank": rank}, "backbone": {"name": "llama"}, "seed": seed}
+    (folder / "record.json").write_text(json.dumps({"asked": asked}))
     return folder
 
 
@@ -209,6 +210,13 @@ def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, ca
     text = capsys.readouterr().out
     assert "A of one against A of two" in text
     assert "sha256" not in text  # a folder has none
+    assert "Both runs" not in text and "different backbones" not in text
+    assert "Both runs have seed 0" in subspace.alike(one, ours(tmp_path / "three", rank=8)) and not subspace.alike(one, other)
+    record = json.loads((other / "record.json").read_text())
+    record["asked"]["backbone"]["name"] = "bert"
+    (other / "record.json").write_text(json.dumps(record))
+    assert subspace.main([str(one), str(other), "--to", str(tmp_path / "out3")]) == 0
+    assert "different backbones" in capsys.readouterr().out
     for name in ("subspace.md", "subspace.csv", "subspace_phi.png", "subspace_spectrum.svg"):
         assert (tmp_path / "out2" / name).stat().st_size > 0
     assert subspace.main([str(tmp_path / "nothing")]) != 0

@@ -11,6 +11,7 @@ of a checkpoint is written. The authors' .bin is read as tensors only: a pickle 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lora_repro.analysis.spectra import Array, effective_rank, similarity, singu
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import sha256
+from lora_repro.records.run_folder import RECORD
 from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, save_tables
@@ -63,6 +65,22 @@ def origin(path: Path) -> tuple[str, ...]:
     return (*filter(None, [RELEASED.get(digest)]), f"sha256 {digest}")
 
 
+def alike(one: Path, other: Path) -> str:
+    """Why two runs' A's may agree without having learned to, from their records; empty if nothing is known against them."""
+    asked = []
+    for path in (one, other):
+        file = (path if path.is_dir() else path.parent) / RECORD
+        asked.append(json.loads(file.read_text(encoding="utf-8"))["asked"] if file.is_file() else {})
+    if not all({"backbone", "seed"} <= run.keys() for run in asked):
+        return ""
+    names, seeds = [run["backbone"].get("name") for run in asked], [run["seed"] for run in asked]
+    if names[0] != names[1]:
+        return "The two runs adapt different backbones: φ compares directions of unlike spaces."
+    if seeds[0] == seeds[1]:
+        return f"Both runs have seed {seeds[0]}, from which A starts: part of φ may be their common start."
+    return ""
+
+
 def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
 
@@ -96,8 +114,8 @@ def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), co
     return Table((f"LoRA of {name}", *origin), header, "l" + "r" * (len(header) - 1), tuple(rows), notes)
 
 
-def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) -> Table:
-    """phi(A, A') at (1, 1), (2, 2), the smaller rank and both whole ranks, for every matrix that both adapt."""
+def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str], caveat: str = "") -> Table:
+    """phi(A, A') at (1, 1), (2, 2), the smaller rank and both whole ranks, for every matrix that both adapt; caveat: `alike`."""
     rows = []
     for place in sorted(one.keys() & other.keys()):
         bases = [svd(found[place].A)[2] for found in (one, other)]
@@ -110,7 +128,8 @@ def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str]) ->
     if not rows:
         raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common: nothing to compare")
     header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
-    return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows))
+    footnotes = (caveat,) if caveat else ()
+    return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows), footnotes)
 
 
 def _same_space(one: int, other: int, names: tuple[str, str]) -> None:
@@ -191,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
         counted = intruders_in(given.base, found)
     made = [spectra_table(*each) for each in zip(found, names, origins, counted, strict=True)]
     if len(found) == 2:
-        made.append(overlap_table(found[0], found[1], (names[0], names[1])))
+        made.append(overlap_table(found[0], found[1], (names[0], names[1]), alike(*given.checkpoint)))
     print(terminal(made))
     written = save_tables(made, given.to / "subspace")
     said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]

@@ -14,6 +14,7 @@ from lora_repro.backbone import weights
 from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.backbone.architecture import KINDS
 from lora_repro.errors import UserError
+from lora_repro.methods.update import Update
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -230,9 +231,11 @@ class AbstractMethod(abc.ABC):
 
         The new head of a classification task is trained and counted separately, unless the method covers it. Apply a method once:
         it cannot be undone. A plain transformers model, with or without a head, is accepted unless the method needs slots for
-        virtual tokens in its inputs. Raises UserError if the method does not fit the model.
+        virtual tokens in its inputs. Raises UserError if the method does not fit the model, or one has updated it before.
         """
         backbone = AddressedModel.of(model)
+        again = any(isinstance(module, Update) for module in backbone.model.modules())
+        require(not again, "a method has updated this model before: `strip` it first, or apply both at once as Combined")
         slots = sum(self.virtual_tokens) and backbone is not model
         require(not slots, f"{self.name} needs virtual tokens in its inputs: apply it to a backbone, not to a plain model")
         inserted = self.insert(cast("Backbone", backbone))  # no insert asks for a tokenizer

@@ -147,12 +147,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
     given = parser().parse_args(arguments)
+    name = given.name and given.name.removeprefix("experiment=")  # as the other commands spell it
     if given.published and given.overrides:
         raise UserError("--published takes no overrides: it renders what is published as it is")
     if given.published:
-        render_published([given.name] if given.name else names(), root)
-    elif given.name:
-        show(given.name, given.overrides, root)
+        render_published([name] if name else names(), root)
+    elif name:
+        show(name, given.overrides, root)
     else:
         raise UserError(f"which experiment? {', '.join(names())}")
     return 0
