@@ -243,7 +243,7 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
       (By their scores on the drawn inputs, how each seed does on each input would count a third time.)
     - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
       sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then
-      holds the true difference in 94 to 99 % of simulated cases (docs/protocol.md), and without the widening in 82 % at worst.
+      holds the true difference in 95 to 99 % of simulated cases (docs/protocol.md), and without the widening in 81 % at worst.
     - A resample in which a run's score is undefined (a correlation of equal numbers) is left out. A run whose score is undefined
       on the whole test set has the metric's `worst`.
 
