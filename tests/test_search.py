@@ -70,6 +70,8 @@ def test_the_rate_with_the_lowest_dev_loss_is_printed_and_a_second_search_trains
 def test_a_search_of_no_trial_is_refused(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line("hydra.sweeper.n_trials=0") == 2
     assert "hydra.sweeper.n_trials must be at least 1, not 0" in capsys.readouterr().err
+    assert command_line("hydra.sweeper.n_trials=1", "train.lr=1e-3") == 2
+    assert "nothing to search" in capsys.readouterr().err
 
 
 def test_a_setting_that_is_a_word_is_searched_and_printed(

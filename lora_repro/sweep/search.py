@@ -77,14 +77,18 @@ def started(config: DictConfig) -> dict[str, Any]:
 def search(arguments: list[str]) -> dict[str, float | str]:
     """Run Optuna on the command line (sys.argv); returns the best values.
 
-    Raises UserError if the configuration does not compose, if it asks for no trial, or if every trial failed.
+    Raises UserError if the configuration does not compose, if it asks for no trial or no range, or if every trial failed.
     """
     cli.warn_ignored_tracker(arguments, "trials")
-    fixed, _ = unswept(arguments)
+    fixed, ranges = unswept(arguments)
     config, node = compose(fixed), compose(fixed, hydra_node=True).hydra
     refuse_tables(config)
     if (trials := node.sweeper.get("n_trials", 1)) < 1:
         raise UserError(f"hydra.sweeper.n_trials must be at least 1, not {trials}")
+    named = {item.partition("=")[0] for item in fixed}
+    own = [f"{key}={value}" for key, value in (node.sweeper.get("params") or {}).items() if key not in named]
+    if not ranges and not unswept(own)[1]:
+        raise UserError("every setting has one value, so there is nothing to search: leave train.lr out, or give it a range")
     if str(node.launcher._target_) == ray_launcher.NAME:
         ray_launcher.use()
     preflight.check([resolved(config)])  # once, not in every trial's process
