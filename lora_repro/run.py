@@ -60,6 +60,7 @@ from lora_repro.stages import (
     label_of,
     learn,
     objective_of,
+    prompts,
     read,
     settle,
 )
@@ -73,7 +74,7 @@ from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig
-from lora_repro.train.precision import resolve_precision
+from lora_repro.train.precision import allow_tf32, resolve_precision
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
 
@@ -167,6 +168,8 @@ def measure(
     objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
     probe = build(config.probe) if config.get("probe") else None
     settings.ready()
+    precision = resolve_precision(settings.precision, ranks.device)
+    allow_tf32(ranks.device, precision)  # now, so that the record says how all of the run's products were computed
     provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
@@ -176,9 +179,11 @@ def measure(
     answers: Answers | None = None
     cut, earlier = 0, 0.0  # `earlier`: seconds that earlier attempts trained and answered, without their start-up
     if method.needs_model:
-        on_general_text = partial(general_loss, objective=objective, dtype=resolve_precision(settings.precision, ranks.device))
+        on_general_text = partial(general_loss, objective=objective, dtype=precision)
         model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder, on_general_text)
         rows = encode(splits, objective, model.backbone, method, data) if model.trainable.parameters() else None
+        shots = subset(splits.train, data.shots, config.seed)
+        prompts(model.backbone, method, objective, data.max_length, test, shots)  # refuses before training
         settle(folder, splits, model.backbone, ranks)
         if rows:
             cut, started = rows.cut, time.monotonic()
@@ -190,9 +195,8 @@ def measure(
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                precision = resolve_precision(settings.precision, ranks.device)
                 code = provenance.attempt(ranks.device, precision, trained.code if trained else None)
-                answers = replace(ask(test, subset(splits.train, data.shots, config.seed)), code=code)
+                answers = replace(ask(test, shots), code=code)
                 resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
     else:

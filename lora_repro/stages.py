@@ -245,6 +245,20 @@ class Answers:
     code: dict[str, Any] = field(default_factory=dict)  # code and machine of the run's attempts up to here
 
 
+def prompts(
+    backbone: Backbone,
+    method: AbstractMethod,
+    objective: Objective,
+    max_length: int,
+    examples: Sequence[Example],
+    shots: Sequence[Example] = (),
+) -> tuple[list[Encoded], int]:
+    """The inputs as they are answered, and how many were cut. Raises UserError if one leaves no room for its answer."""
+    rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
+    check_room(backbone, method, rows, objective.added(backbone))
+    return rows, cut
+
+
 def answer(
     backbone: Backbone,
     method: AbstractMethod,
@@ -255,15 +269,14 @@ def answer(
     examples: Sequence[Example],
     shots: Sequence[Example] = (),
 ) -> Answers:
-    """Answer every input once, with `shots` before it, in the precision of training."""
+    """Answer every input once, with `shots` before it, in the precision of training. Raises UserError as `prompts` does."""
     started = time.monotonic()
     dtype = resolve_precision(precision, backbone.device)
     allow_tf32(backbone.device, dtype)
     backbone.model.requires_grad_(False)
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
-    rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
-    check_room(backbone, method, rows, objective.added(backbone))
+    rows, cut = prompts(backbone, method, objective, max_length, examples, shots)
     seen = method.watch(backbone)
     with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)

@@ -283,6 +283,13 @@ def test_human_takes_the_last_reference_and_drops_single_ones():
     assert [(e.input, e.references) for e in against] == [(IN_B, ("b1", "b2"))]
     with pytest.raises(UserError, match="no human texts to score"):  # not a mean over nothing
         E2E("embedded", "raw").human(grouped([(IN_A, "a1")]))
+    assert E2E("embedded", "raw").human([]) == ([], [])  # data.n_test=0
+
+
+def test_blank_lines_at_the_end_are_no_rows_whatever_ends_a_line() -> None:
+    rows = [("name : A", "It is A.")]
+    for end in ("\n", "\r\n"):
+        assert e2e_files._parse_lines(f"name : A||It is A.{end}{end}", Path("x")) == rows
 
 
 def test_score_wires_metrics_to_inputs_and_references(monkeypatch):

@@ -65,6 +65,14 @@ def test_its_size_is_known_without_its_data() -> None:
     assert task.rows == {"train": 2490 - 250 + 3000 + task.held_out, "test": 277 + 1043} and mixed().rows == {}
 
 
+def test_a_pair_is_asked_as_a_pair_and_a_sentence_as_one() -> None:
+    pair, one = mixed().ask("A man sleeps. || A man is asleep."), mixed().ask("A good film.")
+    assert (pair.input, pair.second) == ("A man sleeps.", "A man is asleep.") and one.second is None
+    pairs = build(resolved(compose(["task=mixture", "task.names=[entailment,similarity]"]))["task"])
+    with pytest.raises(UserError, match="takes two sentences"):
+        pairs.ask("A good film.")
+
+
 def test_it_is_scored_as_one_task() -> None:
     rows = mixed().load(None).test
     right = [row.references[0] for row in rows]

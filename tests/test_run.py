@@ -144,6 +144,24 @@ def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_cannot_be_asked_is_refused_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "learn", lambda *a: pytest.fail("it trained"))
+    with pytest.raises(UserError, match="new ones, but this backbone has 512 positions"):
+        run.run(config(tmp_path, "backbone=random_gpt2", "decode.max_new_tokens=500"))
+
+
+def test_products_are_as_coarse_from_the_first_as_the_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 is on before anything is computed or noted."""
+
+    def stopped(*given: object) -> None:
+        raise UserError("TF32 is on")
+
+    monkeypatch.setattr(run, "allow_tf32", stopped)
+    monkeypatch.setattr(run, "adapt", lambda *a: pytest.fail("the backbone was used"))
+    with pytest.raises(UserError, match="TF32 is on"):
+        run.run(config(tmp_path))
+
+
 @pytest.mark.usefixtures("quick_scores")
 def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shared cache that is read-only was told as paths.runs, and so was the advice."""

@@ -52,7 +52,10 @@ def test_sick_is_read_by_its_header(tmp_path: Path) -> None:
 NULL = '{"premise": null, "hypothesis": "b", "label": "neutral"}'  # str() would make it the text None
 
 
-@pytest.mark.parametrize("text", ["[1]", "{}", '{"premise": "a"', '{"premise": "a", "hypothesis": "b"}', "", NULL])
+HALF = '{"premise": "\\ud83d", "hypothesis": "b", "label": "neutral"}'  # no UTF-8 has half of a surrogate pair
+
+
+@pytest.mark.parametrize("text", [HALF, "[1]", "{}", '{"premise": "a"', '{"premise": "a", "hypothesis": "b"}', "", NULL])
 def test_what_is_no_such_line_is_named(text: str) -> None:
     with pytest.raises(UserError, match=r"x\.jsonl") as caught:
         parse_lines(text, COLUMNS, "x.jsonl")

@@ -268,14 +268,16 @@ def test_a_program_ends_with_its_own_exit_code_though_a_mirror_hangs(leave: str,
 
 def test_a_mirror_hears_of_speed_and_memory_and_the_file_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
-    clock = iter([10.0, 10.5, 12.0, 13.0, 15.0])
+    clock = iter([10.0, 10.5, 12.0, 12.2, 13.2, 15.2])
     monkeypatch.setattr("lora_repro.tracking.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
     metrics = Metrics(tmp_path / "metrics.jsonl", heard, lambda: {"memory_mb": 7.0})
     for step, tokens in ((1, 100), (2, 150), (3, 400)):  # the first has no time before it, the second comes too soon
         metrics.log(step, {"train_loss": 1.0, "tokens": tokens})
-    metrics.log(3, {"dev_loss": 2.0})  # one second of validation
-    metrics.log(4, {"train_loss": 1.0, "tokens": 500})
+    metrics.log(4, {"train_loss": 1.0, "tokens": 460})
+    metrics.log(4, {"dev_loss": 2.0, "dev_score": math.nan})  # one second of validation, whose tokens count as much as its time
+    metrics.log(5, {"train_loss": 1.0, "tokens": 560})
     told = [values for _, values in heard.steps]
-    assert [values.get("tokens_per_second") for values in told] == [None, None, 150.0, None, 50.0]
-    assert [values.get("memory_mb") for values in told] == [7.0, None, 7.0, None, 7.0]
+    assert [values.get("tokens_per_second") for values in told] == [None, None, 150.0, None, None, 50.0]
+    assert [values.get("memory_mb") for values in told] == [7.0, None, 7.0, None, None, 7.0]
+    assert "dev_score" not in told[4] and '"dev_score": null' in (tmp_path / "metrics.jsonl").read_text()
     assert not any("tokens_per_second" in line or "memory_mb" in line for line in lines(tmp_path / "metrics.jsonl"))

@@ -46,6 +46,8 @@ with tracked(tracker, "aaaa", folder / "a") as metrics:
 with tracked(tracker, "bbbb", folder / "b") as metrics:  # beside the first, which is still being written
     metrics.log(1, {"train_loss": float("nan")})
     metrics.finish(record("diverged", scores={}), [])
+with tracked(tracker, "cccc", folder / "c") as metrics:  # resumed after its training
+    metrics.finish(record("finished"), PREDICTIONS)
 settle()
 assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn
 """
@@ -84,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_run_is_one_run_of_its_signature_however_often_it_was_resumed(runs: dict[str, Any]) -> None:
-    assert set(runs) == {"aaaa", "bbbb"} and runs["aaaa"]["name"] == "lora e2e seed 3"
+    assert set(runs) == {"aaaa", "bbbb", "cccc"} and runs["aaaa"]["name"] == "lora e2e seed 3"
     config = runs["aaaa"]["config"]
     assert config["_Group"] == "e2e" and sorted(config["tags"]) == ["e2e", "lora", "smoke", "tiny"]
     assert config["method"]["rank"] == 4 and not {"paths", "printed", "tracker"} & set(config)
@@ -97,6 +99,7 @@ def test_every_step_the_status_and_the_final_scores_are_there(runs: dict[str, An
     (final,) = [line for line in logs if "scores/bleu" in line]
     assert final["step"] == 4 and final["scores/bleu"] == 0.25
     assert runs["bbbb"]["logs"][-1]["status"] == "diverged"
+    assert [line["step"] for line in runs["cccc"]["logs"] if "scores/bleu" in line] == [6]
 
 
 def test_predictions_are_a_table_without_the_datas_own_texts(runs: dict[str, Any]) -> None:

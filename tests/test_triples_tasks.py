@@ -137,7 +137,7 @@ def test_other_editions_and_broken_files_are_refused(tmp_path: Path) -> None:
     task = WebNLG("folder", "paper")
     for name in ("webnlg_v3.0", "gem_webnlg", "webnlg_challenge_2020", "enriched_webnlg", "release_v2.1"):
         refused(lambda name=name: task.load(str(write(tmp_path / name, "json"))), "another edition", name, "WebNLG 2017")
-    for name in ("management", "unclean"):  # words that only contain an edition's name
+    for name in ("management", "unclean", "rev3", "conv2d", "dev2017", "v20"):  # words that only contain an edition's name
         refused(lambda name=name: task.load(str(tmp_path / name)), "no such folder")
     refused(lambda: task.load("GEM/web_nlg"), "another edition")
     refused(lambda: DART("folder", "paper").load("GEM/dart"), "another edition")

@@ -248,18 +248,22 @@ def test_an_ad_hoc_run_has_a_group_too() -> None:
     asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **ours}}
     shown = describe("s", asked)
     assert "secret" not in str(shown) and shown["group"].endswith("backbone.hub_id=roberta")
+    title, here = "lora backbone.hub_id=. train.lr=0.003", {"name": "x", "source": "folder", "hub_id": "."}
+    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **here}}
+    assert describe("s", asked)["group"] == f"lora backbone.hub_id={Path.cwd().name} train.lr=0.003"
 
 
 def test_no_folder_of_this_machine_is_shown() -> None:
     place = "/home/me/secret/QUESTIONS"
     row = {"table": None, "name": "lora", "label": f"lora task.folder={place} task.labels=[~/secret/a/b,{place}]"}
-    asked = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"], "url": "https://a.b/c/d"}}
+    asked = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"], "url": "https://a.b/c/d",
+            "uri": f"file://{place}"}}  # fmt: skip
     kept = {"separator": "</s></s>", "eos": "</s>"}
     shown = describe("s", {**asked, "backbone": {**ASKED["backbone"], **kept}})
     assert "secret" not in str(shown) and shown["group"] == "lora task.folder=QUESTIONS task.labels=[b,QUESTIONS]"
     task, backbone = shown["config"]["task"], shown["config"]["backbone"]
     assert (task["folder"], task["about"], task["url"]) == ("QUESTIONS", ["x.tsv"], "https://a.b/c/d")
-    assert {key: backbone[key] for key in kept} == kept
+    assert {key: backbone[key] for key in kept} == kept and task["uri"] == "QUESTIONS"
 
 
 def test_a_server_s_password_is_not_said() -> None:

@@ -224,6 +224,8 @@ def test_official_files_plain_and_packed(folder: Path) -> None:
 def test_bad_files_are_one_line(folder: Path) -> None:
     place, task = folder / "wikisql", WikiSQL("folder")
     good = (place / "dev.jsonl").read_text()
+    (place / "dev.jsonl").write_text(good.rstrip() + "\r\n\r\n")
+    task.load(str(folder))
     for text, *parts in (
         ("{", "dev.jsonl, line 1", "is not JSON"),
         (good.replace("1-1", "1-2"), "line 1", "1-2"),

@@ -158,7 +158,7 @@ class AbstractTask(abc.ABC):
         Inputs with fewer than two references (14 of E2E's 630) are left out. Raises UserError if none has two.
         """
         several = [example for example in examples if len(example.references) >= 2]
-        if not several:
+        if examples and not several:
             raise UserError("this task has one answer per input: there are no human texts to score (method=human)")
         outputs = [example.references[-1] for example in several]
         return outputs, [replace(example, references=example.references[:-1]) for example in several]

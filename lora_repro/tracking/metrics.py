@@ -6,6 +6,7 @@ Whatever a mirror does (fail, hang, lose its process), the run and its files are
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Metrics:
     ) -> None:
         self.path, self.mirror, self._resumed = path, mirror, False
         self._machine, self._since = machine, (0.0, 0.0)  # time of the last speed measurement, and the tokens by then
+        self._tokens = 0.0  # by the last step that was logged
 
     def _drop_from(self, step: int) -> None:
         if not self.path.exists():
@@ -91,17 +93,21 @@ class Metrics:
         if not self._resumed:
             self._drop_from(step)
             self._resumed = True
+        told = {key: value if math.isfinite(value) else None for key, value in values.items()}  # JSON has no NaN
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps({"step": step, **told}) + "\n")
         if self.mirror:
-            self.mirror.log(step, {**values, **self._speed(values)})
+            # Without NaN, which would stay a dashboard's maximum for good.
+            shown = {key: value for key, value in told.items() if value is not None}
+            self.mirror.log(step, {**shown, **self._speed(values)})
 
     def _speed(self, values: dict[str, float]) -> dict[str, float]:
         """Tokens per second since the last measurement, without the time of evaluations on the dev set."""
         (then, before), now = self._since, time.monotonic()
         if "tokens" not in values:
-            self._since = (now, before)
+            self._since = (now, self._tokens)
             return {}
+        self._tokens = values["tokens"]
         if then and now - then < EVERY:
             return {}
         self._since = (now, values["tokens"])

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-# An absolute path up to its last part, at the start of a text or after what an override puts before a value.
-PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
+# An absolute path or file URI up to its last part, at the start of a text or after what an override puts before a value.
+PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:file://)?(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
 LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they do not describe the run
 
 
@@ -32,8 +32,9 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
     kept = {key: part for key, part in asked.items() if key not in LOCAL}
     if kept["backbone"].get("source") == "folder":
         place = str(kept["backbone"]["hub_id"])
-        kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).name}
-        title, row["label"] = (str(text).replace(place, Path(place).name) for text in (title, row["label"]))
+        kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).resolve().name}
+        whole = re.compile(rf"(?<![\w./]){re.escape(place)}(?![\w./])")  # "." is a folder, too
+        title, row["label"] = (whole.sub(lambda _: Path(place).resolve().name, str(text)) for text in (title, row["label"]))
     said: dict[str, Any] = {
         "group": str(row["table"] or title),
         "name": f"{title} {asked['task']['name']} seed {asked['seed']}",

@@ -71,5 +71,5 @@ class TrackioRun:
         if ending.predictions:
             columns, rows = table(ending.predictions, self.tracker.predictions)
             values["predictions"] = Table(columns=columns, data=rows)
-        self.run.log(values, step=self.last)
+        self.run.log(values, step=self.last or int(ending.summary.get("steps", 0)))  # one resumed in decoding logs no step
         self.run.finish()

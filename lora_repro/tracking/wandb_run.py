@@ -127,7 +127,7 @@ def key_known() -> bool:
     """
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))
+    wandb.setup(wandb.Settings(silent=True, mode="online"))  # WANDB_MODE=offline would else answer that there is no key
     return bool(wandb.login(prompt=False))
 
 

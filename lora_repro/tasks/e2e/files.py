@@ -86,7 +86,7 @@ def _parse_csv(text: str, path: Path) -> list[Row]:
 
 def _parse_lines(text: str, path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
+    for number, line in enumerate(text.rstrip("\r\n").split("\n"), start=1):
         context, bar, completion = line.partition("||")
         if not bar:
             raise UserError(f"{path}: line {number} has no '||'; expected input||text")

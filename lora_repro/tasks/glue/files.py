@@ -106,7 +106,9 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
 def _cell(value: object) -> str:
     if value is None or isinstance(value, (list, dict)):
         raise TypeError(f"{json.dumps(value)[:80]} is not text")
-    return str(value).strip()
+    text = str(value).strip()
+    text.encode()  # half of a surrogate pair, which JSON allows, is a UnicodeEncodeError, a ValueError
+    return text
 
 
 def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list[Row]]:

@@ -87,6 +87,14 @@ class Mixture(AbstractTask):
         for member in self.members:
             member.ready(folder)
 
+    def ask(self, text: str) -> Example:
+        """The example for one sentence, or for `first || second` if a member compares two. Raises UserError if none takes it."""
+        several = "||" in text
+        takers = [member for member in self.members if member.pairs == several]
+        if not takers:
+            raise UserError(f"{self.label} takes {'one sentence' if several else 'two sentences: FIRST || SECOND'}")
+        return takers[0].ask(text)
+
     def quality(self, answers: list[str], gold: list[str]) -> float:
         return metrics.accuracy(answers, gold)
 

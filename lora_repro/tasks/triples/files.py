@@ -75,7 +75,7 @@ ORIGINALS = {
             "dev": Expected(872, 2268, "f72c435b88f19d6a67f4fa92b5e5176fffaf936e78ecb5b1adeb2843e747ea23"),
             "test": Expected(1862, 4928, "e7fce2760deea09cf1d54aea1640bc0ca398fc6a744cd064e6ee89d6bde9b598"),
         },
-        r"(?<![a-z])(gem|clean(ed)?)(?![a-z])|v\.?[23]|20(18|20|23)|enriched|web_nlg",
+        r"(?<![a-z])(gem|clean(ed)?)(?![a-z])|(?<![a-z])v\.?[23](?![0-9])|20(18|20|23)(?![0-9])|enriched|web_nlg",
     ),
     "dart": Original(
         "DART v1.1.1",

@@ -49,7 +49,7 @@ def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
 def _lines(path: Path) -> tuple[list[object], str]:
     text, sha256 = read_text(path)
     lines = []
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(text.rstrip("\r\n").split("\n"), start=1):
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
