@@ -38,6 +38,7 @@ def embed_figure(stem: Path) -> EmbeddedFigure:
         size = (round(float(sized[1]) / 0.75), round(float(sized[2]) / 0.75)) if sized else size
         text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
         text = re.sub(r"(?<![\d.])([1-9]\d*\.\d{2})\d+", r"\1", text)  # to a hundredth of a point; scales below 1 stay
+        text = re.sub(r' style="[^"]*"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), text)
         text = text.replace("DejaVuSans-", "g")  # the start of every glyph's id, which each letter repeats
         found.append(("image/svg+xml", re.sub(r"\s+", " ", text).replace("> <", "><").encode()))
     if (png := stem.with_suffix(".png")).is_file():
