@@ -254,7 +254,7 @@ def test_an_ad_hoc_run_has_a_group_too() -> None:
 
 
 def test_no_folder_of_this_machine_is_shown() -> None:
-    place = "/home/me/secret/QUESTIONS"
+    place = "/home/me/my secret/QUESTIONS"
     row = {"table": None, "name": "lora", "label": f"lora task.folder={place} task.labels=[~/secret/a/b,{place}]"}
     asked = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"], "url": "https://a.b/c/d",
             "uri": f"file://{place}"}}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,27 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
         "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
         "config": {**kept, "row": row, "signature": signature},
     }
-    return {key: _without_places(value) for key, value in said.items()}
+    known = sorted(set(_places(kept)), key=len, reverse=True)
+    return {key: _without_places(value, known) for key, value in said.items()}
 
 
-def _without_places(value: Any) -> Any:
-    """The value with every absolute path in its texts reduced to its last part."""
+def _places(value: Any) -> Iterator[str]:
+    """The values that are an absolute path as a whole: only there can it be seen that a blank belongs to a folder's name."""
+    if isinstance(value, str) and PLACE.match(value):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _places(one)
+
+
+def _without_places(value: Any, known: Sequence[str]) -> Any:
+    """The value with every absolute path in its texts, and every one of `known`, reduced to its last part."""
     if isinstance(value, str):
+        for place in known:
+            value = value.replace(place, re.split(r"[/\\]", place)[-1])
         return PLACE.sub("", value)
     if isinstance(value, list):
-        return [_without_places(one) for one in value]
-    return {key: _without_places(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_without_places(one, known) for one in value]
+    return {key: _without_places(one, known) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:
