@@ -340,7 +340,8 @@ def fabricate(
     """Published records of `table`, seed 0, with the given right (1) and wrong (0) answers by (row, column)."""
     folder = root / "results" / profile
     for cell in declared_cells(table, profile, ["seed=0"]):
-        column = cell.task if table != "low_data" else f"rows_{cell.asked['data']['n_train']}"
+        rows, epochs = cell.asked["data"]["n_train"], cell.asked["train"]["epochs"]
+        column = {"low_data": f"rows_{rows}", "training_length": f"epochs_{epochs}"}.get(table, cell.task)
         if (cell.row.name, column) not in scores:
             continue
         name, asked, right = cell.signature, cell.asked, scores[cell.row.name, column]
@@ -471,3 +472,13 @@ def test_a_mixture_s_run_is_found_with_its_sources_and_its_members_data() -> Non
     ]  # fmt: skip
     found = command(json.loads(path.read_text(encoding="utf-8")), "laptop")
     assert not found.problem and "task=mixture" in found.text and "paths.data=/path/to/glue" in found.text
+
+
+def test_a_table_without_numbers_of_the_paper_shows_ours(tmp_path: Path) -> None:
+    half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
+    given = {(row, f"epochs_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (1, 2)}
+    fabricate(tmp_path, "training_length", "smoke", given)
+    show.render_published(["training_length"], tmp_path)
+    text = (tmp_path / "results" / "smoke" / "tables" / "training_length.csv").read_text()
+    lora = next(line for line in csv.DictReader(text.splitlines()) if line["row"] == "lora")
+    assert (lora["epochs_1"], lora["epochs_2"], lora["epochs_1_difference"]) == ("75", "75", "25")

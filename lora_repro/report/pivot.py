@@ -33,7 +33,8 @@ class Pivot:
     by: what has one column each: `metric` (those of `metrics`; the first is compared), `task` (with the average of several), or
     a swept axis (`row.rank`, `data.n_train`). axis: the axis's name in column titles.
     metrics: if `by` is not `metric`, the first only names the score, and each further one gets a table of its own.
-    paper: backbone -> the name of the paper's numbers for it; any other backbone is shown beside the first of these.
+    paper: backbone -> the name of the paper's numbers for it; any other backbone is shown beside the first of these. Empty: the
+    table has no numbers of the paper.
     over: the x of a curve figure: `parameters`, `row`, or the axis itself. Empty: points over parameters.
     each: task -> the table by metric of that task alone, for tasks with more metrics than the one shown here.
     """
@@ -113,8 +114,8 @@ class Pivot:
                 continue
             ours, shown = [*ours, *results], [*shown, *found]
         backbone = backbone_name(group[0])
-        scale = backbone if backbone in self.paper else next(iter(self.paper))  # the paper's backbone to show beside it
-        everything = [*ours, *quoted_results(group, columns, scale, self.paper[scale])]
+        scale = backbone if backbone in self.paper else next(iter(self.paper), "")  # the paper's backbone to show beside it
+        everything = [*ours, *(quoted_results(group, columns, scale, self.paper[scale]) if scale else ())]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
         has = {key for result in everything for key in result.cells}
