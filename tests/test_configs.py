@@ -158,7 +158,7 @@ def test_a_quoted_prelayer_value_stands_beside_the_form_it_is_of() -> None:
 def test_a_backbone_trains_with_its_published_dropout(name: str) -> None:
     config = compose([f"backbone={name}"])
     spec = build(config.backbone)
-    kind = (spec.shape or OmegaConf.load(CONF / "plan" / "shapes.yaml")[name])["model_type"]
+    kind = (spec.shape or OmegaConf.load(CONF / "plan.yaml").shapes[name])["model_type"]
     published = AutoConfig.for_model(kind)  # none of these models' own files says otherwise
     assert {getattr(published, key) for key in ARCHITECTURES[kind].dropouts} == {spec.dropout}
     if spec.shape.get("model_type") == "gpt2":

@@ -8,9 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from lora_repro.cells import Cell
+from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.report import captions, rate_notes, truncation_notes
-from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
+from lora_repro.report.columns import (
+    Column,
+    columns_of,
+    main_column,
+    place_of,
+    printed_columns,
+    score_label,
+    task_label,
+)
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
@@ -33,7 +42,7 @@ class Pivot:
     by: what has one column each: `metric` (those of `metrics`; the first is compared), `task` (with the average of several), or
     a swept axis (`row.rank`, `data.n_train`). axis: the axis's name in column titles.
     metrics: if `by` is not `metric`, the first only names the score, and each further one gets a table of its own.
-    paper: backbone -> the name of the paper's numbers for it; any other backbone is shown beside the first of these.
+    paper: backbone -> the name of the paper's numbers for it (conf/paper); any other backbone is shown beside the first of these.
     over: the x of a curve figure: `parameters`, `row`, or the axis itself. Empty: points over parameters.
     each: task -> the table by metric of that task alone, for tasks with more metrics than the one shown here.
     """
@@ -50,11 +59,16 @@ class Pivot:
     each: Mapping[str, Pivot] = field(default_factory=dict)
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
-        """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs."""
+        """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs.
+
+        Raises UserError for a number in conf/paper that no column here shows.
+        """
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
         if not mine and not any(store.source == OWN for store in stores):
             return []
+        shown = "|".join(printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values()))
+        check_columns(ask.name, shown, [*self.paper])
         made = []
         for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
