@@ -61,14 +61,13 @@ class Pivot:
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs.
 
-        Raises UserError for a number in conf/paper that no column here shows.
+        Raises UserError as `check_printed` and `scores` do.
         """
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
         if not mine and not any(store.source == OWN for store in stores):
             return []
-        shown = "|".join(printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values()))
-        check_columns(ask.name, shown, [*self.paper])
+        self.check_printed(ask.name)
         made = []
         for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
@@ -84,6 +83,11 @@ class Pivot:
                 said = f"{len({run.signature for run in first})} runs in {stem}"
                 made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
         return made
+
+    def check_printed(self, table: str) -> None:
+        """Raise UserError for a number in the table's file of conf/paper that no column here shows."""
+        shown = [printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values())]
+        check_columns(table, "|".join(shown), [*self.paper])
 
     def parts(self, ask: ReportRequest) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""
