@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from lora_repro.cells import Cell
-from lora_repro.config.compose import CONF, build, compose
+from lora_repro.config.compose import build, compose
+from lora_repro.config.paths import choices
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.records import record
 from lora_repro.records.disk import write_json
@@ -30,7 +30,7 @@ from lora_repro.stages import backbone_of
 from lora_repro.sweep import tune
 
 TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]
-CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
+CELLS = [(table, row) for table in TABLES for row in choices(f"row/{table}")]
 MINILM = Shape(6, 384, 384, dict.fromkeys(("query", "key", "value", "output"), ((384, 384),)), 0, 0, 0, 0, 0)
 
 
@@ -61,8 +61,8 @@ def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, pr
 
 def test_which_weights_spends_the_same_number_of_parameters_in_every_row() -> None:
     counts = set()
-    for path in (CONF / "row" / "which_weights").glob("*.yaml"):
-        method: AbstractMethod = build(compose(["experiment=which_weights", f"row/which_weights={path.stem}"]).method)
+    for row in choices("row/which_weights"):
+        method: AbstractMethod = build(compose(["experiment=which_weights", f"row/which_weights={row}"]).method)
         counts.add(method.count(MINILM))
     assert counts == {6 * 8 * 2 * 384}  # q at rank 8; q,v at 4; all four at 2
 
@@ -155,7 +155,7 @@ def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> N
 
 
 def test_the_paper_s_ranks_are_beside_ours() -> None:
-    paper = OmegaConf.load(CONF / "row" / "rank_e2e" / "lora.yaml").row.paper.gpt2_medium
+    paper = compose(["experiment=rank_e2e", "row/rank_e2e=lora"]).row.paper.gpt2_medium
     assert (paper.rank_1, paper.rank_4, paper.rank_1024) == (68.72, 70.38, 69.37)
     assert (paper.dev_loss_rank_1, paper.dev_loss_rank_1024) == (1.23, 1.17)
 
@@ -164,7 +164,7 @@ def test_the_paper_s_tables_5_and_6_are_in_the_rows() -> None:
     """MultiNLI accuracies as printed, by matrix and by rank 1, 2, 4, 8, 64; Table 5 with WikiSQL's beside them."""
 
     def paper(table: str, row: str) -> Any:
-        return OmegaConf.load(CONF / "row" / table / f"{row}.yaml").row.paper.gpt3_175b
+        return compose([f"experiment={table}", f"row/{table}={row}"]).row.paper.gpt3_175b
 
     table_5 = {"q": (91.0, 70.4), "k": (90.8, 70.0), "v": (91.0, 73.0), "o": (91.3, 73.2),
                "q_k": (91.3, 71.4), "q_v": (91.3, 73.7), "q_k_v_o": (91.7, 73.7)}  # fmt: skip

@@ -228,6 +228,7 @@ def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
         ("pl", "plan"),
         ("run method=lo", "method=lora"),
         ("table e2e experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
+        ("run experiment=e2e row/e2", "row/e2e="),
         ("run train.label", "train.label_smoothing="),
     ],
 )

@@ -81,6 +81,17 @@ def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.
     assert new.parent != old.parent and new.name == old.name
 
 
+def test_the_paper_s_numbers_are_part_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compose_cache, "CONF", tmp_path)
+    for text in ("60", "61"):
+        (tmp_path / "e2e.csv").write_text(text)
+        compose_cache._home.cache_clear()
+        home = compose_cache._home()
+    (tmp_path / "e2e.csv").write_text("60")
+    compose_cache._home.cache_clear()
+    assert compose_cache._home() != home
+
+
 def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Emacs makes a dangling link beside a file that it edits."""
     conf = tmp_path / "conf"

@@ -14,13 +14,14 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose, starts_of
 from lora_repro.config.override import override_value
+from lora_repro.config.paths import choices
 from lora_repro.config.schema import fields
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
 from lora_repro.records.record import SCHEMA, read, signature
 from lora_repro.sweep import grid
 
-ROWS = sorted(path.stem for path in (CONF / "row" / "e2e").glob("*.yaml"))
+ROWS = choices("row/e2e")
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 COMPONENTS = [
@@ -148,17 +149,17 @@ def test_the_quoted_e2e_baselines_train_as_their_source_prints(row: str) -> None
 
 def test_a_quoted_prelayer_value_stands_beside_the_form_it_is_of() -> None:
     for table in ("e2e", "webnlg", "dart"):
-        for path in sorted((CONF / "row" / table).glob("*.yaml")):
-            asked = resolved(f"experiment={table}", f"row/{table}={path.stem}", "profile=paper")
+        for row in choices(f"row/{table}"):
+            asked = resolved(f"experiment={table}", f"row/{table}={row}", "profile=paper")
             if asked["method"]["name"] == "prelayer" and asked["row"]["paper"]:
-                assert asked["method"]["form"] == "key_value", path
+                assert asked["method"]["form"] == "key_value", row
 
 
 @pytest.mark.parametrize("name", [name for group, name in COMPONENTS if group == "backbone" and not name.startswith("random")])
 def test_a_backbone_trains_with_its_published_dropout(name: str) -> None:
     config = compose([f"backbone={name}"])
     spec = build(config.backbone)
-    kind = (spec.shape or OmegaConf.load(CONF / "plan" / "shapes.yaml")[name])["model_type"]
+    kind = (spec.shape or OmegaConf.load(CONF / "plan.yaml").shapes[name])["model_type"]
     published = AutoConfig.for_model(kind)  # none of these models' own files says otherwise
     assert {getattr(published, key) for key in ARCHITECTURES[kind].dropouts} == {spec.dropout}
     if spec.shape.get("model_type") == "gpt2":
@@ -167,7 +168,7 @@ def test_a_backbone_trains_with_its_published_dropout(name: str) -> None:
 
 def test_every_method_of_a_table_trains_with_its_backbone_s_dropout() -> None:
     for table, task in (("e2e", "e2e"), ("glue", "rte"), ("rank", "stsb"), ("low_data", "mrpc")):
-        rows = [path.stem for path in (CONF / "row" / table).glob("*.yaml")]
+        rows = choices(f"row/{table}")
         base = (f"experiment={table}", f"task={task}", "profile=laptop")
         backbones = [resolved(*base, f"row/{table}={row}")["backbone"] for row in rows]
         assert {backbone["dropout"] for backbone in backbones} == {0.1 if backbones[0]["name"] == "minilm_l6" else 0.0}
@@ -175,7 +176,7 @@ def test_every_method_of_a_table_trains_with_its_backbone_s_dropout() -> None:
 
 def test_below_the_paper_s_scale_sentence_tasks_choose_by_score_and_look_equally_often() -> None:
     for profile, task in (("mini", "sentiment"), ("laptop", "cola")):
-        rows = [path.stem for path in (CONF / "row" / "glue").glob("*.yaml")]
+        rows = choices("row/glue")
         trains = [resolved("experiment=glue", f"row/glue={row}", f"task={task}", f"profile={profile}")["train"] for row in rows]
         assert {train["select_by"] for train in trains} == {"score"}
         assert len({(train["steps"], train["epochs"], train["eval_every"], train["batch_size"]) for train in trains}) == 1

@@ -44,6 +44,9 @@ def test_the_example_works_as_written(page: Path, tmp_path: Path) -> None:
             assert not path.exists(), f"{path.name} is there already: the example adds nothing"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        elif info.startswith("add="):
+            path = tmp_path / info.removeprefix("add=")
+            path.write_text(f"{path.read_text(encoding='utf-8')}\n{text}", encoding="utf-8")
         elif info == "run":
             assert language == "console"
             commands += text.splitlines()

@@ -17,7 +17,7 @@ from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
 from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
-from lora_repro.config.paths import ROOT
+from lora_repro.config.paths import ROOT, choices
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
@@ -33,7 +33,7 @@ from lora_repro.stages import backbone_of, objective_of, trained_tensors
 
 TABLES: dict[str, Pivot] = {"glue": glue.TABLE, "glue_dagger": glue_dagger.TABLE, "low_data": low_data.TABLE}
 PROFILES = ["smoke", "mini", "laptop", "paper"]
-CELLS = [(table, path.stem) for table in TABLES for path in sorted((CONF / "row" / table).glob("*.yaml"))]
+CELLS = [(table, row) for table in TABLES for row in choices(f"row/{table}")]
 MNLI = [{"task": "mnli"}]
 TASKS = ["mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb"]
 
@@ -107,7 +107,7 @@ def test_a_row_of_which_nothing_is_printed_has_lora_s_printed_budget(
     table: str, rows: str, backbone: str, tasks: list[str]
 ) -> None:
     """With the three epochs of a default beside LoRA's thirty or sixty, a table of rivals would compare lengths."""
-    for row in rows.split() or sorted({path.stem for path in (CONF / "row" / table).glob("*.yaml")} - {"full"}):
+    for row in rows.split() or sorted({*choices(f"row/{table}")} - {"full"}):
         for task in tasks:
             given = (f"backbone={backbone}", f"task={task}")
             asked, lora = paper_cell(table, row, *given), paper_cell("glue", "lora", *given)
@@ -119,13 +119,13 @@ def test_a_row_of_which_nothing_is_printed_has_lora_s_printed_budget(
 
 def test_a_few_directions_are_held_to_a_fine_tuning_that_starts_and_lasts_as_they_do() -> None:
     for table in ("intrinsic_dimension", "intrinsic_dimension_sizes"):
-        for path in (CONF / "row" / table).glob("*.yaml"):
-            asked = paper_cell(table, path.stem, "task=mrpc", "backbone=roberta_large", "row.d=64")
-            assert (asked["starts"], asked["train"]["epochs"]) == (None, 10), path
+        for row in choices(f"row/{table}"):
+            asked = paper_cell(table, row, "task=mrpc", "backbone=roberta_large", "row.d=64")
+            assert (asked["starts"], asked["train"]["epochs"]) == (None, 10), row
         build(compose([f"experiment={table}", "profile=paper", f"row/{table}=said", "backbone=roberta_large", "row.d=64"]).method)
 
 
-DAGGER_ROWS = sorted(path.stem for path in (CONF / "row" / "glue_dagger").glob("*.yaml"))
+DAGGER_ROWS = choices("row/glue_dagger")
 
 
 def test_dagger_rows_never_start_from_mnli() -> None:
@@ -199,7 +199,7 @@ def smoke(tmp_path: Path, *overrides: str, row: str = "lora") -> DictConfig:
     return compose(["experiment=glue", f"row/glue={row}", "profile=smoke", f"paths.runs={tmp_path}", *overrides])
 
 
-GLUE_ROWS = sorted(path.stem for path in (CONF / "row" / "glue").glob("*.yaml"))
+GLUE_ROWS = choices("row/glue")
 ENTAILED = [("entailment", row) for row in GLUE_ROWS]
 
 

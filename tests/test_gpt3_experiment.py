@@ -11,7 +11,8 @@ import pytest
 
 from experiments.gpt3 import SAMSUM, TABLE
 from lora_repro.cells import Cell, cells
-from lora_repro.config.compose import CONF, build, compose, resolved
+from lora_repro.config.compose import build, compose, resolved
+from lora_repro.config.paths import choices
 from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
@@ -22,7 +23,7 @@ from lora_repro.results import Run, declared_cells, published
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
 
-ROWS = sorted(path.stem for path in (CONF / "row" / "gpt3").glob("*.yaml"))
+ROWS = choices("row/gpt3")
 TASKS = {"wikisql": (384, 128), "mnli_text": (768, 4), "samsum": (2048, 128)}
 PAPER = {  # Table 4; LoRA + PE and LoRA + PL: Table 15
     "few_shot": (0, None, 40.6, None),

@@ -24,7 +24,7 @@ from lora_repro.methods.untuned import Untuned
 
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")
-WHEELS = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
+WHEELS = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["shapes"]
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -116,7 +116,7 @@ def test_a_task_of_unknown_size_asks_for_its_data() -> None:
 
 
 def test_every_task_has_documented_lengths() -> None:
-    known = yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))
+    known = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]
     assert {path.stem for path in (CONF / "task").glob("*.yaml")} == set(known)
     for name, mean in known.items():
         assert mean["mean"] <= mean["grouped"] <= mean["padded"] <= mean["longest"], name

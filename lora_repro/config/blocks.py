@@ -2,14 +2,19 @@
 
     conf/experiment/rank.yaml:  profiles: {mini: {train: {steps: 120}}}     is  experiment/rank/profiles/mini
     conf/printed/paper/text.yaml: e2e: {lora: {train: {lr: 2e-4}}}          is  printed/paper/text/e2e/lora
+    conf/row/e2e.yaml: lora: {method: {rank: 4}}                            is  row/e2e/lora, chosen by row/e2e=lora
 
 A defaults list takes a block like any other config (`optional /experiment/rank: profiles/${profile}`), so precedence, sweeps,
 launchers, `--cfg job` and `--info` treat it by Hydra's own rules. A block goes where its file's `@package` says, and may have a
 defaults list of its own. Composing a file itself leaves out its blocks (`HELD`) unless they are named.
+
+A file of conf/row is a table: a group of rows to Hydra, as a folder of one file a row would be. A row's name and place, and the
+paper's values, come from where it stands (`_placed`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +22,12 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import paper_values
+from lora_repro.config.paths import rows_in, table_of
 from lora_repro.signals import deferred
 
 HELD = ("profiles", "families")
@@ -30,22 +38,39 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         file, keys = self._place(config_path)
-        result = super().load_config(file)
-        if isinstance(result.config, DictConfig):
-            block = _inside(result.config, keys)
-            result.config = block or DictConfig({})
-            if not keys:
-                for key in HELD:
-                    result.config.pop(key, None)
-        return result
+        path = Path(self.path, f"{file}.yaml")
+        header, values = _read(path, path.stat().st_mtime_ns) if path.is_file() else ({}, None)
+        if not isinstance(values, dict):
+            return super().load_config(config_path)  # Hydra says what is wrong
+        block = _inside(values, keys) or {}
+        if not keys:
+            block = {key: value for key, value in block.items() if key not in HELD}
+        if table_of(config_path):
+            block = _placed(block, Path(self.path), config_path)
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", DictConfig(block), dict(header))
 
     def is_config(self, config_path: str) -> bool:
-        if super().is_config(config_path):
-            return True
         file, keys = self._place(config_path)
-        return bool(keys) and super().is_config(file) and _inside(_read(Path(self.path, f"{file}.yaml")), keys) is not None
+        path = Path(self.path, f"{file}.yaml")
+        if not path.is_file() or (not keys and self._is_table(file)):
+            return False
+        return not keys or _inside(_read(path, path.stat().st_mtime_ns)[1], keys) is not None
 
-    def _place(self, config_path: str) -> tuple[str, list[str]]:
+    def is_group(self, config_path: str) -> bool:
+        return bool(super().is_group(config_path)) or self._is_table(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        found = set(super().list(config_path, results_filter) if super().is_group(config_path) else [])
+        if config_path == "row" and results_filter != ObjectType.CONFIG:
+            found |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
+        if results_filter != ObjectType.GROUP and self._is_table(config_path):
+            found |= {*rows_in(Path(self.path, f"{config_path}.yaml"))}
+        return sorted(found)
+
+    def _is_table(self, config_path: str) -> bool:
+        return bool(table_of(f"{config_path}/row")) and Path(self.path, f"{config_path}.yaml").is_file()
+
+    def _place(self, config_path: str) -> tuple[str, Sequence[str]]:
         """The file that a path names or passes through, and the keys inside it."""
         parts = config_path.removesuffix(".yaml").split("/")
         for n in range(len(parts), 0, -1):
@@ -55,15 +80,27 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 @cache
-def _read(path: Path) -> Any:
-    return OmegaConf.load(path)
+def _read(path: Path, changed: int) -> tuple[dict[str, str | None], Any]:
+    """A file's header (`@package`) and values, parsed once per version of the file. Copy the values before you change them."""
+    source = file_config_source.FileConfigSource("read", str(path.parent))
+    result = source.load_config(path.name)
+    return result.header, OmegaConf.to_container(result.config, resolve=False)
 
 
-def _inside(config: Any, keys: list[str]) -> DictConfig | None:
-    """A copy of the block below those keys, None if there is none."""
+def _inside(values: Any, keys: Sequence[str]) -> dict[Any, Any] | None:
+    """The block below those keys, None if there is none."""
     for key in keys:
-        config = config._get_node(key) if isinstance(config, DictConfig) and key in config else None
-    return DictConfig(OmegaConf.to_container(config, resolve=False)) if isinstance(config, DictConfig) else None
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else None
+
+
+def _placed(block: dict[Any, Any], folder: Path, config_path: str) -> dict[Any, Any]:
+    """A row with what its place says, unless it says otherwise: its name, its order (10, 20, ...) and the paper's values."""
+    _, table, name = config_path.removesuffix(".yaml").split("/")
+    rows, paper = rows_in(folder / "row" / f"{table}.yaml"), folder / "paper" / f"{table}.csv"
+    paper_values.check_rows(paper, [*rows, *(path.stem for path in (folder / "row" / table).glob("[!.]*.yaml"))])
+    order = {"order": 10 * (rows.index(name) + 1)} if name in rows else {}
+    return {**block, "row": {"name": name, **order, **paper_values.of_row(paper, name), **(block.get("row") or {})}}
 
 
 WHOLE = deferred()(ConfigLoaderImpl.load_configuration)  # a signal inside OmegaConf would become another error

@@ -102,7 +102,7 @@ def _tree(*chosen: str) -> Iterator[Any]:
 
 def _folders() -> tuple[str, ...]:
     """conf/ and the user's own folder, if there is one."""
-    return tuple(filter(None, (str(CONF), paths.own())))
+    return tuple(map(str, paths.folders()))
 
 
 @cache

@@ -41,7 +41,8 @@ def load_or_make(asked: Sequence[str], make: Callable[[], Any]) -> Any:
 @cache
 def _home() -> Path:
     parts = [version("hydra-core"), version("omegaconf")]
-    for path in sorted([*Path(__file__).parent.glob("*.py"), *CONF.rglob("[!.]*.yaml")]):  # skips editors' lock files
+    conf = [path for path in CONF.rglob("[!.]*") if path.suffix in (".yaml", ".csv")]  # skips editors' lock files
+    for path in sorted([*Path(__file__).parent.glob("*.py"), *conf]):
         parts += [str(path), path.read_text(encoding="utf-8")]
     home = CACHE / "compositions" / _digest(json.dumps(parts))
     for old in home.parent.glob("*"):

@@ -6,6 +6,7 @@ The user's own folder (`--config-dir`) is searched as well: its method/x.yaml is
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from lora_repro.errors import UserError
@@ -32,15 +33,41 @@ def own() -> str:
     return os.environ.get(OWN, "")
 
 
+def folders() -> list[Path]:
+    """conf/, and the user's own folder if there is one."""
+    return [CONF, Path(own())] if own() else [CONF]
+
+
 def trusted() -> tuple[str, ...]:
     """The packages whose classes may be built: this one, and those that the user named with --trust."""
     return ("lora_repro", *filter(None, os.environ.get(TRUSTED, "").split(",")))
 
 
 def choices(group: str) -> list[str]:
-    """The stems of a group's yaml files, in conf/ and in the user's own folder."""
-    folders = [CONF, Path(own())] if own() else [CONF]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("[!.]*.yaml")})
+    """What a group has to choose from, in conf/ and in the user's own folder: its yaml files, and for row/<table> its rows."""
+    found = {path.stem for folder in folders() for path in (folder / group).glob("[!.]*.yaml")}
+    if table_of(f"{group}/row"):
+        found |= {row for folder in folders() for row in rows_in(folder / f"{group}.yaml")}
+    return sorted(found)
+
+
+def table_of(path: str) -> str:
+    """The table of a row's config path (row/<table>/<row>); empty for any other path."""
+    parts = path.removesuffix(".yaml").split("/")
+    return parts[1] if parts[0] == "row" and len(parts) == 3 else ""
+
+
+def rows_in(file: Path) -> list[str]:
+    """The rows of a table's file, a block each, in their order; none if there is no such file."""
+    return _blocks(file, file.stat().st_mtime_ns) if file.is_file() else []
+
+
+@cache
+def _blocks(file: Path, changed: int) -> list[str]:
+    import yaml  # help texts and Tab need no table's rows
+
+    values = yaml.load(file.read_text(encoding="utf-8"), yaml.CBaseLoader if hasattr(yaml, "CBaseLoader") else yaml.BaseLoader)
+    return [key for key, value in values.items() if isinstance(value, dict)] if isinstance(values, dict) else []
 
 
 def checkout_root(what: str) -> Path:

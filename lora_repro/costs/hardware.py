@@ -33,7 +33,7 @@ PASSES = 3  # each kept activation is written once, and read by the next product
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU of conf/plan/hardware.yaml. half, fp32: 1e12 operations per second; bandwidth: GB/s; memory: GB."""
+    """A GPU of conf/plan.yaml. half, fp32: 1e12 operations per second; bandwidth: GB/s; memory: GB."""
 
     name: str
     format: Literal["bf16", "fp16"]
@@ -79,11 +79,11 @@ class Card:
 
 @cache
 def _known() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((CONF / "plan" / "hardware.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["hardware"]  # type: ignore[no-any-return]
 
 
 def card(name: str) -> Card:
     """The card of this name. Raises UserError if it is not known."""
     if name.lower() not in _known():
-        raise UserError(f"hardware={name} is unknown; {did_you_mean(name.lower(), _known())} (conf/plan/hardware.yaml)")
+        raise UserError(f"hardware={name} is unknown; {did_you_mean(name.lower(), _known())} (conf/plan.yaml)")
     return Card(**_known()[name.lower()])

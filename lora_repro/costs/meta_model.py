@@ -63,14 +63,14 @@ def build_meta_model(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
 
 
 def shape_of(spec: BackboneSpec) -> dict[str, Any]:
-    """The sizes of a backbone, from its yaml, its own folder or conf/plan/shapes.yaml. Raises UserError if none has them."""
+    """The sizes of a backbone, from its yaml, its own folder or conf/plan.yaml. Raises UserError if none has them."""
     if spec.source == "folder" and not spec.shape:
         try:
             shape: dict[str, Any] = json.loads((Path(str(spec.hub_id)) / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"backbone {spec.name}: cannot read the config.json of {spec.hub_id} ({error})") from error
         return shape
-    known = yaml.safe_load((CONF / "plan" / "shapes.yaml").read_text(encoding="utf-8"))
+    known = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["shapes"]
     if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
         say = "write its shape into its yaml, as in its config.json: shape: {model_type: ...}"
         raise UserError(f"backbone {spec.name}: its sizes are unknown; {say}")

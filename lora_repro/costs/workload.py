@@ -92,7 +92,7 @@ def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
 
 
 def _declared(task: Any) -> dict[str, int]:
-    """A task's row counts from conf/: conf/plan/lengths.yaml, or those that a GLUE task asserts."""
+    """A task's row counts from conf/: conf/plan.yaml, or those that a GLUE task asserts."""
     amounts = dict(getattr(task, "rows", None) or {})
     known = _documented().get(task.name, {}).get("rows")
     if known and amounts.get("train", 0) < 2 * known["train"]:  # else the task reads more rows than lengths.yaml covers
@@ -109,11 +109,11 @@ def _declared(task: Any) -> dict[str, int]:
 
 @cache
 def _documented() -> dict[str, Any]:
-    return yaml.safe_load((CONF / "plan" / "lengths.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]  # type: ignore[no-any-return]
 
 
 def documented(config: DictConfig) -> Lengths:
-    """Mean lengths from conf/plan/lengths.yaml; a guess for a task that it does not list."""
+    """Mean lengths from conf/plan.yaml; a guess for a task that it does not list."""
     known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
     mean, most = known or UNKNOWN, config.data.max_length
     return Lengths(

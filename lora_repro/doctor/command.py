@@ -56,12 +56,12 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
     from omegaconf import OmegaConf
 
     from lora_repro.cells import cells
-    from lora_repro.config.compose import CONF, profile_of
+    from lora_repro.config.compose import profile_of
     from lora_repro.config.paths import choices
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
-    known = sorted(path.name for path in (CONF / "row").iterdir() if path.is_dir())
+    known = choices("row")
     if experiment and experiment not in known:
         raise UserError(f"no experiment {experiment!r}; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_repro.cells import Cell
+from lora_repro.config.paths import choices
 from lora_repro.report.statistics import Metric
 
 AVERAGE, ANY = "average", "any"  # special values of a column: the mean over tasks; rows that have no value on the axis
@@ -66,6 +68,17 @@ def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) ->
         key, label = f"{by.rpartition('.')[2]}_{value}", f"{axis} {value}"
     metric = replace(other, key=f"{other.key}_{key}", label=label) if other else Metric(key, label)
     return Column(metric, other.key if other else cell.score, value)
+
+
+def printed_columns(by: str, metrics: Sequence[Metric]) -> str:
+    """A regular expression for the columns of conf/paper whose values a table shows. by, metrics: as in `Pivot`."""
+    if by == "metric":
+        return "|".join(re.escape(metric.printed or metric.key) for metric in metrics)
+    if by == "task":
+        return "|".join([*map(re.escape, choices("task")), AVERAGE])
+    places = r"rows_(\d+|all)" if by == "data.n_train" else rf"{by.rpartition('.')[2]}_\d+"
+    further = "".join(f"|{re.escape(metric.key)}_" for metric in metrics[1:])
+    return rf"(trained_m\.{further})?({places}|{ANY})"
 
 
 def rows_alike(group: Sequence[Cell], by: str) -> set[str]:

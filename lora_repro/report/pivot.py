@@ -8,9 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from lora_repro.cells import Cell
+from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.report import captions, rate_notes, truncation_notes
-from lora_repro.report.columns import Column, columns_of, main_column, place_of, score_label, task_label
+from lora_repro.report.columns import (
+    Column,
+    columns_of,
+    main_column,
+    place_of,
+    printed_columns,
+    score_label,
+    task_label,
+)
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
@@ -33,8 +42,8 @@ class Pivot:
     by: what has one column each: `metric` (those of `metrics`; the first is compared), `task` (with the average of several), or
     a swept axis (`row.rank`, `data.n_train`). axis: the axis's name in column titles.
     metrics: if `by` is not `metric`, the first only names the score, and each further one gets a table of its own.
-    paper: backbone -> the name of the paper's numbers for it; any other backbone is shown beside the first of these. Empty: the
-    table has no numbers of the paper.
+    paper: backbone -> the name of the paper's numbers for it (conf/paper); any other backbone is shown beside the first of these.
+    Empty: the table has no numbers of the paper.
     over: the x of a curve figure: `parameters`, `row`, or the axis itself. Empty: points over parameters.
     each: task -> the table by metric of that task alone, for tasks with more metrics than the one shown here.
     """
@@ -51,11 +60,15 @@ class Pivot:
     each: Mapping[str, Pivot] = field(default_factory=dict)
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
-        """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs."""
+        """The tables of all that is asked for with their figure, and the tables of each task of `each` that has runs.
+
+        Raises UserError as `check_printed` and `scores` do.
+        """
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
         mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
         if not mine and not any(store.source == OWN for store in stores):
             return []
+        self.check_printed(ask.name)
         made = []
         for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
@@ -71,6 +84,11 @@ class Pivot:
                 said = f"{len({run.signature for run in first})} runs in {stem}"
                 made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
         return made
+
+    def check_printed(self, table: str) -> None:
+        """Raise UserError for a number in the table's file of conf/paper that no column here shows."""
+        shown = [printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values())]
+        check_columns(table, "|".join(shown), [*self.paper])
 
     def parts(self, ask: ReportRequest) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""

@@ -17,12 +17,15 @@ from lora_repro.analysis.probed_run import (
     update_factors,
 )
 from lora_repro.cells import Cell
+from lora_repro.config.paper_values import check_columns
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.scores import rows_of
 from lora_repro.report.statistics import summarise
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.report.views import probed
 from lora_repro.results import Store
+
+PRINTED = r"layer_48\.\d+\.(r|update|weight|random|weight_norm|update_norm|amplification)"  # what it shows of conf/paper
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class UpdateNorms:
     title: str
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
+        check_columns(ask.name, PRINTED, ("gpt3_175b",))
         return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), figures)
 
 

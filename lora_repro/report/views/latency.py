@@ -3,26 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from lora_repro.config import paper_values
 from lora_repro.config.compose import CONF
+from lora_repro.config.paths import choices
 from lora_repro.costs.measures import BUSY
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
 
 COLUMNS = 6  # cells side by side; a larger grid continues in a further table
 MERGED, AGAIN = "lora_merged", "plain_again"
+PRINTED = r"\d+x\d+\.(ms|sd|slowdown)|memory_gb|checkpoint_mb|tokens_s"  # what the tables show of conf/paper/latency.csv
 PAPER = ("gpt2_medium", "paper (GPT-2 medium, Quadro RTX8000)")
 Entry = dict[str, Any]
 Size = tuple[int, int]  # (length, batch), so that sorting keeps one length together
 
 
 def paper_numbers() -> dict[str, dict[str, Any]]:
-    """row -> backbone -> the paper's values, from conf/row/latency."""
-    loaded = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "row" / "latency").glob("*.yaml"))}
-    return {
-        name: OmegaConf.to_container(node.row.get("paper") or OmegaConf.create({}))  # type: ignore[misc]
-        for name, node in loaded.items()
-    }
+    """row -> backbone -> the paper's values. Raises UserError for a column or backbone that the tables do not show."""
+    paper_values.check_columns("latency", PRINTED, ("gpt2_medium", "gpt3_175b"))
+    path = CONF / "paper" / "latency.csv"
+    return {row: paper_values.of_row(path, row).get("paper", {}) for row in choices("row/latency")}
 
 
 def interval(entry: Entry) -> str:
