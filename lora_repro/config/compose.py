@@ -33,7 +33,7 @@ from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
-from lora_repro.config.schema import class_name
+from lora_repro.config.schema import class_name, is_trusted, not_trusted
 from lora_repro.config.validation import check_node, check_root
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
@@ -330,15 +330,12 @@ def target(node: Mapping[str, Any]) -> Any:
     `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
-    within = tuple(f"{package}." for package in paths.trusted())
     try:
-        found = get_object(name) if name.startswith(within) else None
+        found = get_object(name) if is_trusted(name) else None
     except ImportError:
         found = None
-    if not isinstance(found, type) or not f"{found.__module__}.".startswith(within):
-        top = name.partition(".")[0]
-        way = "" if top in paths.trusted() else f"; if it is yours: --trust {top}"
-        raise UserError(f"_target_ {name} is not a class of {' or '.join(paths.trusted())}{way}")
+    if not isinstance(found, type) or not is_trusted(found.__module__):
+        raise UserError(not_trusted(name))
     return found
 
 

@@ -29,6 +29,8 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     said = said.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
     if said.startswith("Exceeds the limit"):  # Python's
         return "a number has more than 4300 digits"
+    if said.startswith("RecursionError"):
+        return "it refers to itself through ${...}: write the value out"
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
         return f"no {group} {name!r}; {did_you_mean(name, known)}"
