@@ -129,7 +129,13 @@ def apply_options_early(name: str) -> None:
 
 
 def print_anywhere() -> None:
-    """From here on print ? for a character that the output's encoding lacks, such as an arrow in ASCII."""
+    """From here on print ? for a character that the output's encoding lacks, such as an arrow in ASCII, and nothing where
+    standard input, output or error is closed (`>&-`): a file that is opened must not take its place.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    sys.stdout, sys.stderr = sys.stdout or open(os.devnull, "w"), sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -152,6 +158,10 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
             os.environ[VARIABLE] = item.removeprefix("--")
         else:
             left.append(item)
+    if own := paths.own():
+        if not Path(own).is_dir():
+            raise errors.UserError(f"{paths.OWN} names {own}, which is not a folder")
+        os.environ[paths.OWN] = str(Path(own).absolute())
     if quiet():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     if not verbose():  # read when these are imported: else they log every retry; our own error names the cause
@@ -177,6 +187,12 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             return report_error(error)
         except KeyboardInterrupt as stop:
             return report_interrupt(stop)
+        except Exception as error:
+            if type(error).__module__ != "omegaconf.errors" or not getattr(error, "full_key", None):
+                raise
+            from lora_repro.config.hydra_errors import one_line  # here: it imports OmegaConf
+
+            return report_error(errors.UserError(f"{error.full_key}: {one_line(error)}"))  # type: ignore[attr-defined]
 
     return guarded
 
@@ -288,7 +304,7 @@ _warned: set[str] = set()
 def warn(text: str) -> None:
     """Print a warning on stderr, each text once and even with `--quiet`; the command goes on."""
     if text not in _warned:
-        print(paint("warning:", YELLOW, sys.stderr), text, file=sys.stderr, flush=True)
+        print(paint("warning:", YELLOW, sys.stderr), errors.printable(text), file=sys.stderr, flush=True)
     _warned.add(text)
 
 
@@ -383,5 +399,5 @@ def report_error(error: errors.UserError | OSError) -> int:
     """Print `error: <line>` on stderr, with `--verbose` its traceback too; returns the exit code (2 for an OSError)."""
     if verbose():
         traceback.print_exception(error, file=sys.stderr)
-    print(paint("error:", RED, sys.stderr), error, file=sys.stderr, flush=True)
+    print(paint("error:", RED, sys.stderr), errors.printable(str(error)), file=sys.stderr, flush=True)
     return getattr(error, "exit_code", errors.UserError.exit_code)

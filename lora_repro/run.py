@@ -34,7 +34,9 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro.analysis.forgetting import general_loss
 from lora_repro.cells import cell_of, own_title, row_has_seed
 from lora_repro.config.compose import (
+    QUESTIONS,
     build,
+    check_options,
     compose,
     hydra_program,
     job_overrides,
@@ -337,9 +339,6 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package"}
-QUESTIONS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion"}  # Hydra answers them and runs nothing
-
 
 def job(config: DictConfig) -> None:
     """The one run that a command line asks for. A mistake becomes one line and an exit code."""
@@ -360,10 +359,9 @@ def job(config: DictConfig) -> None:
 @cli.command
 def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
-    if not QUESTIONS & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
+    if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
-        if unknown := [item for item in arguments if item.startswith("-") and item not in FLAGS]:
-            raise UserError(f"no option {unknown[0]}; see --help")
+        check_options(arguments)
         fixed, several = unswept(arguments)
         config = compose(fixed, hydra_node=True)
         plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))

@@ -14,6 +14,7 @@ paper's values, come from where it stands (`_placed`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,12 +23,18 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import paper_values
-from lora_repro.config.paths import rows_in, table_of
+from lora_repro.config import hydra_node, paper_values, yaml_file
+from lora_repro.config.paths import CONF, rows_in, table_of
+from lora_repro.errors import UserError
 from lora_repro.signals import deferred
 
 HELD = ("profiles", "families")
@@ -39,7 +46,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         file, keys = self._place(config_path)
         path = Path(self.path, f"{file}.yaml")
-        header, values = _read(path, path.stat().st_mtime_ns) if path.is_file() else ({}, None)
+        header, values = _read(path, path.stat().st_mtime_ns, Path(self.path)) if path.is_file() else ({}, None)
         if not isinstance(values, dict):
             return super().load_config(config_path)  # Hydra says what is wrong
         block = _inside(values, keys) or {}
@@ -54,7 +61,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         path = Path(self.path, f"{file}.yaml")
         if not path.is_file() or (not keys and self._is_table(file)):
             return False
-        return not keys or _inside(_read(path, path.stat().st_mtime_ns)[1], keys) is not None
+        return not keys or _inside(_read(path, path.stat().st_mtime_ns, Path(self.path))[1], keys) is not None
 
     def is_group(self, config_path: str) -> bool:
         return bool(super().is_group(config_path)) or self._is_table(config_path)
@@ -64,7 +71,9 @@ class FileConfigSource(file_config_source.FileConfigSource):
         if config_path == "row" and results_filter != ObjectType.CONFIG:
             found |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
         if results_filter != ObjectType.GROUP and self._is_table(config_path):
-            found |= {*rows_in(Path(self.path, f"{config_path}.yaml"))}
+            path = Path(self.path, f"{config_path}.yaml")
+            _read(path, path.stat().st_mtime_ns, Path(self.path))  # checks it
+            found |= {*rows_in(path)}
         return sorted(found)
 
     def _is_table(self, config_path: str) -> bool:
@@ -80,10 +89,16 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 @cache
-def _read(path: Path, changed: int) -> tuple[dict[str, str | None], Any]:
-    """A file's header (`@package`) and values, parsed once per version of the file. Copy the values before you change them."""
-    source = file_config_source.FileConfigSource("read", str(path.parent))
-    result = source.load_config(path.name)
+def _read(path: Path, changed: int, folder: Path) -> tuple[dict[str, str | None], Any]:
+    """The header (`@package`) and values of a file of `folder`, parsed once per version. Copy the values before you change them.
+
+    Raises UserError for a file that yaml cannot read, or that breaks the limits on a user's own files (`yaml_file`).
+    """
+    if folder != CONF:
+        yaml_file.check(path, folder)
+    with yaml_file.named(path):
+        source = file_config_source.FileConfigSource("read", str(path.parent))
+        result = source.load_config(path.name)
     return result.header, OmegaConf.to_container(result.config, resolve=False)
 
 
@@ -103,10 +118,48 @@ def _placed(block: dict[Any, Any], folder: Path, config_path: str) -> dict[Any, 
     return {**block, "row": {"name": name, **order, **paper_values.of_row(paper, name), **(block.get("row") or {})}}
 
 
-WHOLE = deferred()(ConfigLoaderImpl.load_configuration)  # a signal inside OmegaConf would become another error
+_load = ConfigLoaderImpl.load_configuration
+
+
+@deferred()  # a signal inside OmegaConf would become another error
+def _checked(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *how: Any, **named: Any) -> DictConfig:
+    """What Hydra composes, with its own settings checked (`hydra_node`). Raises UserError, or Hydra's errors."""
+    for item in overrides:
+        if item.lstrip("+~").startswith(hydra_node.SEARCH):
+            hydra_node.check_folders(OverridesParser.create().parse_override(item).value())
+    try:
+        config = _load(loader, config_name, overrides, *how, **named)
+        hydra_node.check(config, lambda asked: _ours(config_name, asked))
+    except RecursionError as error:
+        raise UserError(_endless(error)) from None
+    except (UserError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:  # what a setting of Hydra's own may cause
+        raise UserError(f"Hydra cannot compose this: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return config
+
+
+@cache
+def _ours(config_name: str | None, overrides: tuple[str, ...]) -> DictConfig:
+    """What conf/ alone gives for these overrides."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    return _load(loader, config_name, list(overrides), RunMode.RUN)
+
+
+def _endless(error: RecursionError) -> str:
+    """Which file's defaults list leads back to it, from the frames of Hydra's search; else that something is nested too deep."""
+    met: Counter[str] = Counter()
+    trace = error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_name == "_create_defaults_tree_impl":
+            met[str(trace.tb_frame.f_locals.get("path"))] += 1
+        trace = trace.tb_next
+    if met:
+        return f"{met.most_common(1)[0][0]}.yaml leads back to itself through its defaults list"
+    return "the configuration is nested too deep, or a value refers to itself"
 
 
 def use() -> None:
-    """Let Hydra read blocks, in this process, with signals deferred while it reads. Repeated calls have no effect."""
-    ConfigLoaderImpl.load_configuration = WHOLE  # type: ignore[method-assign]
+    """Let Hydra read blocks and check its own settings, in this process. Repeated calls have no effect."""
+    ConfigLoaderImpl.load_configuration = _checked  # type: ignore[method-assign,assignment]
     SourcesRegistry.instance().types["file"] = FileConfigSource

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -27,18 +28,24 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, paths, rates, task_resolver
+from lora_repro.config import blocks, environment, paths, rates, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
-from lora_repro.config.schema import class_name
+from lora_repro.config.schema import class_name, is_trusted, not_trusted
 from lora_repro.config.validation import check_node, check_root
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
 from lora_repro.signals import deferred
 
-rates.use()  # at import, since a launcher's worker resolves the rows' rates too
+# At import, since a launcher's worker composes and resolves too.
+blocks.use()
+environment.use()
+rates.use()
+
+FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package")
+QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")  # Hydra answers them and runs nothing
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
@@ -108,7 +115,6 @@ def _folders() -> tuple[str, ...]:
 @cache
 def _hydra(folders: tuple[str, ...]) -> Hydra:
     """Hydra over these folders, created once, so that their files are read once."""
-    blocks.use()
     GlobalHydra.instance().clear()
     search = create_config_search_path(folders[0])
     for folder in folders[1:]:
@@ -178,15 +184,30 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
 
 
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:
-    """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it."""
-    blocks.use()
+    """Hand the command line (sys.argv) to Hydra, which composes each job's configuration and calls `job` with it.
+
+    Raises UserError, in one line, for whatever Hydra refuses.
+    """
     given = sys.argv[1:]
+    check_options(given)
     settings = [item for item in given if not item.startswith("-") and ("=" in item or item.startswith("~"))]
     # Hydra's parser accepts no settings after an option that stands between settings.
-    sys.argv[1:] = [*(item for item in given if item not in settings), *settings]
-    if paths.own() and not {"--config-dir", "-cd"} & set(sys.argv):
-        sys.argv[1:1] = ["--config-dir", paths.own()]
-    hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    own = ["--config-dir", paths.own()] if paths.own() else []
+    sys.argv[1:] = [*own, *(item for item in given if item not in settings), *settings]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors leave Hydra as they are: it would print and swallow them
+    try:
+        hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    except HydraException as error:
+        raise UserError(one_line(error)) from error
+    finally:
+        sys.argv[1:] = given
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Raise UserError for an option that is not one of Hydra's here: others replace conf/ or unpickle a file."""
+    known = {*FLAGS, *QUESTIONS}
+    if unknown := [item for item in arguments if item.startswith("-") and item.partition("=")[0] not in known]:
+        raise UserError(f"no option {unknown[0]}; see --help")
 
 
 def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -201,8 +222,9 @@ def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def job_overrides() -> list[str]:
-    """Inside a job: the overrides that composed it, without Hydra's own."""
-    return list(HydraConfig.get().overrides.task)
+    """Inside a job: the overrides that composed it, as they were given, without Hydra's own."""
+    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(given)
 
 
 def in_sweep() -> bool:
@@ -214,10 +236,11 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values.
 
     Raises UserError, in one line, for a value that refers to a missing one, is not of its field's type, or is out of range.
+    Only `paths` may read the environment; a value that refers to such a path is refused as one that reads it itself.
     """
     try:
         with deferred():
-            values: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+            values = {str(key): _resolved(config, key) for key in config}
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:
@@ -225,6 +248,12 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     _refuse_unscripted(config)  # first: `check_root` would complain about its empty values
     check_root(values)
     return values
+
+
+def _resolved(config: DictConfig, key: Any) -> Any:
+    with nullcontext() if key == "paths" else environment.unread():
+        value = config[key]
+        return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
 
 
 def resolved_with_starts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -301,15 +330,12 @@ def target(node: Mapping[str, Any]) -> Any:
     `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
-    within = tuple(f"{package}." for package in paths.trusted())
     try:
-        found = get_object(name) if name.startswith(within) else None
+        found = get_object(name) if is_trusted(name) else None
     except ImportError:
         found = None
-    if not isinstance(found, type) or not f"{found.__module__}.".startswith(within):
-        top = name.partition(".")[0]
-        way = "" if top in paths.trusted() else f"; if it is yours: --trust {top}"
-        raise UserError(f"_target_ {name} is not a class of {' or '.join(paths.trusted())}{way}")
+    if not isinstance(found, type) or not is_trusted(found.__module__):
+        raise UserError(not_trusted(name))
     return found
 
 
@@ -319,7 +345,8 @@ def build(node: DictConfig | Mapping[str, Any]) -> Any:
     Unlike `hydra.utils.instantiate` it does not wrap our own errors. Raises UserError if a target is not an allowed class
     (`target`), does not take one of the keys, or lacks one.
     """
-    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    with environment.unread():
+        values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     name = node._key() if isinstance(node, DictConfig) else None
     target(values)  # checked before `check_node` reads its source
     check_node(values, str(name or class_name(values["_target_"])))

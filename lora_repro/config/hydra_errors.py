@@ -25,8 +25,12 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     """What is wrong, without search paths, type names and links. `config`: what the override was meant for."""
     text = str(error).partition("Config search path")[0]
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "See https://")))
+    said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type=", "See https://")))
     said = said.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
+    if said.startswith("Exceeds the limit"):  # Python's
+        return "a number has more than 4300 digits"
+    if said.startswith("RecursionError"):
+        return "it refers to itself through ${...}: write the value out"
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
         return f"no {group} {name!r}; {did_you_mean(name, known)}"

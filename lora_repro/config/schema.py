@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config.paths import LIBRARY
+from lora_repro.config.paths import LIBRARY, trusted
 from lora_repro.errors import UserError
 
 EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
@@ -57,8 +57,22 @@ def _annotated(target: str) -> dict[str, ast.AnnAssign]:
     return {ast.unparse(n.target): n for n in annotated if "ClassVar" not in ast.unparse(n.annotation)}
 
 
+def is_trusted(name: str) -> bool:
+    """Whether a class or module belongs to a package whose classes may be built."""
+    return f"{name}.".startswith(tuple(f"{package}." for package in trusted()))
+
+
+def not_trusted(target: str) -> str:
+    """What is wrong with a `_target_` elsewhere, and the option that would allow it."""
+    top = target.partition(".")[0]
+    way = "" if top in trusted() else f"; if it is yours: --trust {top}"
+    return f"_target_ {target} is not a class of {' or '.join(trusted())}{way}"
+
+
 def _class(target: str) -> ast.ClassDef:
     module, _, name = target.rpartition(".")
+    if not is_trusted(module):
+        raise UserError(not_trusted(target))  # before its file is looked for: that imports the packages above it
     source = _source(module)
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.schema import annotated_fields, class_name
-from lora_repro.errors import UserError
+from lora_repro.errors import LOGIN, UserError
 
 LARGEST = 2**31 - 1
 
@@ -118,7 +119,14 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
         raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {did_you_mean(unknown[0], taken)}")
     for field, kind in _kinds(target).items():
         if field in values and not kind.holds(values[field]):
-            raise UserError(f"{name}.{field} must be {kind.words}, not {values[field]!r:.80}".removeprefix("."))
+            raise UserError(f"{name}.{field} must be {kind.words}, not {_shown(values[field])}".removeprefix("."))
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def check_root(config: Mapping[str, Any]) -> None:
@@ -138,6 +146,19 @@ def check_root(config: Mapping[str, Any]) -> None:
             raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group} or leave it out")
     for group, node in config.items():
         check_node(node, group)
+        _check_texts(node, group)
+
+
+def _check_texts(value: Any, key: str) -> None:
+    """Raise UserError for a text that must not be recorded or printed: one with a login in a URL, or with control characters."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_texts(item, f"{key}.{name}")
+    elif isinstance(value, str):
+        if LOGIN.search(value):
+            raise UserError(f"{key} holds a password or token in a URL: leave it out, since settings are recorded")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value if character not in "\n\t"):
+            raise UserError(f"{key} holds control characters: {value!r:.80}")
 
 
 def check_node(node: Any, name: str) -> None:
@@ -161,7 +182,10 @@ def _kinds(target: str) -> dict[str, Kind]:
 def _number(value: object, whole: bool, within: Range) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         return False
-    return math.isfinite(value) and within.holds(value)
+    try:
+        return math.isfinite(value) and within.holds(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _numeric(name: str, within: Range | None = None) -> Kind:

@@ -209,7 +209,14 @@ class Completion(Objective):
         max_length: int,
         shots: Sequence[Example] = (),
     ) -> tuple[list[Encoded], int]:
-        """The prompts, cut to leave room for the longest answer in `max_length`; without a rule of the task none is cut."""
+        """The prompts, cut to leave room for the longest answer in `max_length`; without a rule of the task none is cut.
+
+        Raises UserError for a beam wider than the vocabulary.
+        """
+        shape: Any = backbone.model.config
+        vocabulary = shape.vocab_size
+        if isinstance(self.decoder, BeamSearch) and self.decoder.beam > vocabulary:
+            raise UserError(f"decode.beam={self.decoder.beam} exceeds the vocabulary of {vocabulary} tokens: use a smaller beam")
         shown = self._shown(shots, backbone)
 
         def tokens(example: Example) -> int:

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from lora_repro import cli
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
-from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
+from lora_repro.records.disk import SEAL, regular, sealed, sha256, write_json, write_text
 from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1
@@ -191,7 +191,7 @@ def _texts(value: Any) -> Iterator[str]:
 def read(path: Path) -> dict[str, Any]:
     """One record. Raises UserError if it cannot be read."""
     try:
-        return checked(parse(path.read_text(encoding="utf-8")))
+        return checked(parse(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"record {path} cannot be read ({error}); delete it to run again") from error
 
@@ -258,7 +258,7 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
     A line ends at \\n only: an output may contain any other character that Unicode counts as a line break.
     """
     try:
-        lines = path.read_bytes().decode().split("\n")
+        lines = regular(path).read_bytes().decode().split("\n")
         if lines.pop():
             raise ValueError("its last line is cut short")
         rows = list(map(json.loads, lines))
@@ -273,7 +273,8 @@ def load_predictions(path: Path) -> list[dict[str, Any]]:
 def lock(folder: Path) -> Iterator[None]:
     """Lock a run's folder for this process, on this host and all that share the folder. A killed process loses its lock.
 
-    The lock file names the holder: process id and host. Raises Busy if another process holds it, UserError if none can be made.
+    The lock file names the holder: process id and host. Raises Busy if another process holds it, UserError if none can be made
+    or if the folder holds a link, a pipe or a device: what a run writes stays in its folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,6 +288,9 @@ def lock(folder: Path) -> Iterator[None]:
         what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
         raise UserError(f"{what}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
     with held:
+        for path in folder.iterdir():
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path} is neither a file nor a folder: delete it, then run again")
         (folder / LOCK).write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
 

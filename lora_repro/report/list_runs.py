@@ -20,7 +20,7 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
-from lora_repro.records.disk import read_sealed
+from lora_repro.records.disk import read_sealed, regular
 from lora_repro.records.record import main_metric
 from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, RECORD
 
@@ -33,7 +33,7 @@ def lines(folder: Path) -> Iterator[Line]:
     for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
         path = run / RECORD
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(regular(path).read_text(encoding="utf-8"))
             ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
             yield ended, told(run, found, time.time() - ended)
         except FileNotFoundError:

@@ -156,7 +156,6 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     os.environ[supervise.MARK] = str(mark)
     if "joblib" in launcher or launcher == ray_launcher.NAME:
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report a killed worker, without Hydra's traceback
     with supervise.stoppable():
         left = launch()
     stopped = supervise.stopping()

@@ -42,7 +42,6 @@ Job = tuple[int, tuple[str, ...]]  # (number, the overrides that compose it)
 def use() -> None:
     """Register this launcher with Hydra in this process. Raises NotAvailable without Ray."""
     _ray()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report what a worker or a cluster lacks, without Hydra's traceback
     Plugins.instance().class_name_to_class[NAME] = RayLauncher
 
 

@@ -11,7 +11,6 @@ and no run adopts it. To compare methods, give each of them the same number of t
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +95,6 @@ def search(arguments: list[str]) -> dict[str, float | str]:
     result.unlink(missing_ok=True)
     if not cli.verbose():
         logging.getLogger("optuna.study").setLevel(logging.WARNING)  # each trial prints a line of ours
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report that every trial failed, without Hydra's traceback
     try:
         hydra_program(objective)
     except ValueError as error:

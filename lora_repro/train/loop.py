@@ -49,8 +49,8 @@ READ = {"cpu": 1}  # steps between two readings of the losses, by device (else M
 class TrainConfig:
     """Hyper-parameters of one training; defaults are the paper's Table 11 and, where it is silent, the authors' E2E code.
 
-    `batch_size`: always the global batch. `micro_batch_size` only splits it: the loss stays the mean over all scored tokens of
-    the global batch; dropout masks differ.
+    `batch_size`: always the global batch, at most as many as there are training rows. `micro_batch_size` only splits it: the
+    loss stays the mean over all scored tokens of the global batch; dropout masks differ.
     `weight_decay`: applies to every trained tensor, biases and norms too.
     `epochs`: may be fractional; `steps`, if given, sets the length instead.
     `warmup`: below 1 a share of all steps, otherwise a number of steps.
@@ -69,7 +69,7 @@ class TrainConfig:
     warmup: Annotated[float, Range(0)] = 500
     weight_decay: Annotated[float, Range(0)] = 0.01
     beta1: Annotated[float, Range(0, 1, below=True)] = 0.9
-    beta2: Annotated[float, Range(0, 1, below=True)] = 0.999
+    beta2: Annotated[float, Range(0, 1, above=True, below=True)] = 0.999
     eps: Annotated[float, Range(0)] = 1e-6
     label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.1
     clip: Annotated[float, Range(0, above=True)] | None = None
@@ -182,6 +182,8 @@ def training(
     tensors = list(parameters.values())
     device = tensors[0].device
     check_ranks(ranks, config)
+    if config.batch_size > (n := len(rows.train)):
+        raise UserError(f"train.batch_size={config.batch_size} exceeds the {n} training rows: choose at most {n}")
     dtype = resolve_precision(config.precision, device)
     allow_tf32(device, dtype)
     scaler = loss_scaler(device, dtype)

@@ -27,7 +27,8 @@ def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], co
     for name, parameter in parameters.items():
         groups.setdefault(rates.get(name, 1.0), []).append(parameter)
     members = [{"params": found, "factor": factor} for factor, found in groups.items()]
-    how: Any = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps, "weight_decay": config.weight_decay}
+    betas = (float(config.beta1), float(config.beta2))  # torch refuses a whole number, as yaml reads 0
+    how: Any = {"lr": config.lr, "betas": betas, "eps": config.eps, "weight_decay": config.weight_decay}
     if config.paged:
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # see above; comes with the first step
         paged: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)

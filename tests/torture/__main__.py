@@ -33,6 +33,7 @@ from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
 from tests.torture.properties import Properties
 from tests.torture.runs import child, finish, left, wrong
+from tests.torture.strangers import Strangers
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
@@ -40,7 +41,7 @@ SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than on
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
-class Faults(Machine, Foreign, Properties):
+class Faults(Machine, Foreign, Strangers, Properties):
     """Kills, damage and bad input."""
 
     def stopped(self, number: int) -> str:
@@ -182,6 +183,7 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("bad setting", bench.bad_setting, 60 if few else 500),
         ("hostile record", bench.hostile_record, 60 if few else 500),
         ("hostile checkpoint", bench.hostile_checkpoint, 60 if few else 500),
+        ("configuration of a stranger", bench.strange_configuration, 15 if few else 500),
         ("kill -9 of a run", lambda: bench.stopped(signal.SIGKILL), 4 if few else 100),
         ("SIGTERM of a run", lambda: bench.stopped(signal.SIGTERM), 3 if few else 40),
         ("Ctrl-C of a run", lambda: bench.stopped(signal.SIGINT), 2 if few else 20),
