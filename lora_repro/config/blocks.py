@@ -23,11 +23,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.config import paper_values
 from lora_repro.config.paths import rows_in, table_of
+from lora_repro.errors import UserError
 from lora_repro.signals import deferred
 
 HELD = ("profiles", "families")
@@ -46,7 +48,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
         if not keys:
             block = {key: value for key, value in block.items() if key not in HELD}
         if table_of(config_path):
-            block = _placed(block, Path(self.path), config_path)
+            try:
+                block = _placed(block, Path(self.path), config_path)
+            except UserError as error:  # Hydra shows errors of its own in one line
+                raise ConfigCompositionException(str(error)) from error
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", DictConfig(block), dict(header))
 
     def is_config(self, config_path: str) -> bool:
