@@ -26,7 +26,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -53,7 +53,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
         if not keys:
             block = {key: value for key, value in block.items() if key not in HELD}
         if table_of(config_path):
-            block = _placed(block, Path(self.path), config_path)
+            try:
+                block = _placed(block, Path(self.path), config_path)
+            except UserError as error:  # Hydra shows errors of its own in one line
+                raise ConfigCompositionException(str(error)) from error
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", DictConfig(block), dict(header))
 
     def is_config(self, config_path: str) -> bool:
