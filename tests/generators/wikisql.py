@@ -1,16 +1,19 @@
-"""The embedded WikiSQL-shaped set: synthetic tables and questions, from our own words, so that a first run needs no download.
+"""The generated WikiSQL-shaped set: tables and questions.
 
 As in WikiSQL each split has its own tables. Every question has an answer. A kind of table (concerts, ferries ...) is in training
-with other rows and another order of columns; one kind is kept for dev and test. Its numbers are not comparable with the paper's.
+with other rows and another order of columns; one kind is kept for dev and test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from lora_repro.metrics.sql import AGGREGATES, OPERATORS, Query, Table, execute
-from lora_repro.tasks._draw import Draw
+from tests.generators.draw import Draw
+
+Row = tuple[dict[str, Any], str, dict[str, Any]]  # table, question, query
 
 SEED = 20210617
 TABLES = {"train": 120, "dev": 10, "test": 10}
@@ -100,10 +103,10 @@ def _kinds(draw: Draw, split: str) -> Sequence[str]:
     return [KEPT] if split != "train" and draw.chance(UNSEEN) else [kind for kind in KINDS if kind != KEPT]
 
 
-def generate(seed: int = SEED) -> dict[str, list[tuple[Table, str, Query]]]:
-    """(table, question, query) rows of train (600), dev (50) and test (50): the same for one seed on every Python version."""
-    draw = Draw(seed)
-    splits: dict[str, list[tuple[Table, str, Query]]] = {}
+def generate() -> dict[str, list[Row]]:
+    """(table, question, query) rows of train (600), dev (50) and test (50): the same on every Python version."""
+    draw = Draw(SEED)
+    splits: dict[str, list[Row]] = {}
     for split, n in TABLES.items():
         splits[split] = []
         for _ in range(n):
@@ -112,5 +115,11 @@ def generate(seed: int = SEED) -> dict[str, list[tuple[Table, str, Query]]]:
                 question, query = _question(draw, table)
                 assert execute(query, table)
                 asked.setdefault(question, query)
-            splits[split] += [(table, question, query) for question, query in asked.items()]
+            splits[split] += [_row(table, question, query) for question, query in asked.items()]
     return splits
+
+
+def _row(table: Table, question: str, query: Query) -> Row:
+    """The row as in WikiSQL's files, with its table in place of the table's id."""
+    conditions = [list(condition) for condition in query.conditions]
+    return asdict(table), question, {"sel": query.select, "agg": query.aggregate, "conds": conditions}

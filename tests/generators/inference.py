@@ -1,15 +1,15 @@
-"""The generated inference task with MNLI's three answers: synthetic, from our own words, for a first run without a download.
+"""The generated inference task with MNLI's three answers.
 
 Two sentences say who saw what: one names a thing, the other the same thing, its hypernym, a hyponym or a sister term; each may
 be negated. Pairs of content words of dev and test never occur together in a first sentence of train, unless that names a
-hypernym. Its numbers are not comparable with the paper's.
+hypernym.
 """
 
 from __future__ import annotations
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue.embedded import entailment_words as words
-from lora_repro.tasks.glue.embedded.parts import held_out, sentence, with_article
+from tests.generators import entailment_words as words
+from tests.generators.draw import Draw
+from tests.generators.parts import held_out, sentence, with_article
 
 LABELS = ("entailment", "neutral", "contradiction")
 SEED = 20210617

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.e2e.phrases import (
+from tests.generators.draw import Draw
+from tests.generators.e2e_phrases import (
     ADJECTIVES,
     AREA_PLACES,
     CLAUSES,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue.embedded import similarity_words as words
-from lora_repro.tasks.glue.embedded.parts import Example, sentence
-from lora_repro.tasks.glue.embedded.similarity_words import Family
+from tests.generators import similarity_words as words
+from tests.generators.draw import Draw
+from tests.generators.parts import Example, sentence
+from tests.generators.similarity_words import Family
 
 At = tuple[int, int]  # (family, concept in it)
 
@@ -192,4 +192,4 @@ def example(draw: Draw) -> Example:
         one, two = tell(draw, first), tell(draw, second)
     row = (one, two, f"{score(first, second):.1f}")
     cell = (4 * first.action[0] + first.action[1], 4 * first.thing[0] + first.thing[1])
-    return Example(row, "similarity", cell)
+    return Example(row, cell)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue.embedded import sentiment_words as words
-from lora_repro.tasks.glue.embedded.parts import Example, sentence, with_article
-from lora_repro.tasks.glue.embedded.sentiment_frames import DIRECT, FLIPPED, FRAMES, MIXED
+from tests.generators import sentiment_words as words
+from tests.generators.draw import Draw
+from tests.generators.parts import Example, sentence, with_article
+from tests.generators.sentiment_frames import DIRECT, FLIPPED, FRAMES, MIXED
 
 LABELS = ("negative", "positive")
 
@@ -71,4 +71,4 @@ def example(draw: Draw, label: str) -> Example:
     """One row with this label."""
     frame, part = draw.uniform(draw.uniform(GROUPS)), draw.index(len(PARTS))
     text = fill(frame, part, label == "positive", draw)
-    return Example((text, None, label), "sentiment", (FRAMES.index(frame), part))
+    return Example((text, None, label), (FRAMES.index(frame), part))

@@ -1,14 +1,15 @@
-"""The embedded WebNLG- and DART-style sets: synthetic, generated from our own words, so that a first run needs no download.
+"""The generated WebNLG- and DART-style sets.
 
 Invented things with a few invented facts each, and a small grammar that puts these into words. The categories `UNSEEN` and their
-relations are in the WebNLG-style test part only. Any table made from them must say that they are synthetic: their numbers are
-not comparable with the paper's.
+relations are in the WebNLG-style test part only.
 """
 
 from __future__ import annotations
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.triples.files import Entry, Triple
+from lora_repro.tasks.triples.files import Triple
+from tests.generators.draw import Draw
+
+Row = tuple[tuple[Triple, ...], tuple[str, ...], tuple[str, ...], str]  # triples, texts, notes, category
 
 SEED = 20170401
 TRAIN, DEV, TEST = 600, 60, 60  # entries
@@ -85,13 +86,13 @@ def _worded(draw: Draw, category: str, triples: tuple[Triple, ...]) -> str:
     return " ".join(sentences)
 
 
-def generate(style: str) -> dict[str, list[Entry]]:
-    """Entries of train, dev and test: the same for one style on every Python version.
+def generate(style: str) -> dict[str, list[Row]]:
+    """The rows of train, dev and test: the same for one style on every Python version.
 
     style: "webnlg", or "dart" with relations in upper case, blanks as they are, and no categories (so none is unseen).
     """
     draw, seen = Draw(SEED + (style == "dart")), set[tuple[Triple, ...]]()
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[Row]] = {}
     for split, size in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
         found[split] = []
         for number in range(size):
@@ -111,8 +112,8 @@ def generate(style: str) -> dict[str, list[Entry]]:
     return found
 
 
-def _entry(style: str, category: str, triples: tuple[Triple, ...], texts: tuple[str, ...]) -> Entry:
+def _entry(style: str, category: str, triples: tuple[Triple, ...], texts: tuple[str, ...]) -> Row:
     if style == "dart":
         plain = tuple((name.replace("_", " "), relation.upper(), value.replace("_", " ")) for name, relation, value in triples)
-        return Entry(plain, texts, ("generated",) * len(texts))
-    return Entry(triples, texts, ("good",) * len(texts), category)
+        return plain, texts, ("generated",) * len(texts), ""
+    return triples, texts, ("good",) * len(texts), category

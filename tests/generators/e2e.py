@@ -1,17 +1,16 @@
-"""The embedded E2E-style set: synthetic, generated from our own words, so that a first run needs no download.
+"""The generated E2E-style set.
 
 It has E2E's eight attributes and its values for price, rating, area and family friendly; names and cuisines
-are ours. Train, dev and test share no MR; some names and (Type, food) pairs are in dev and test only. Any table
-made from it must say that it is synthetic: its numbers are not comparable with the paper's.
+are ours. Train, dev and test share no MR; some names and (Type, food) pairs are in dev and test only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.e2e import phrases as words
-from lora_repro.tasks.e2e.grammar import word_one
+from tests.generators import e2e_phrases as words
+from tests.generators.draw import Draw
+from tests.generators.e2e_grammar import word_one
 
 SEED = 20210617
 TRAIN_MRS, DEV_MRS, TEST_MRS = 600, 60, 60
@@ -74,9 +73,9 @@ def _split(
     return rows
 
 
-def generate(seed: int = SEED) -> dict[str, list[tuple[str, str]]]:
-    """(linearised MR, text) rows of train, dev and test: the same for one seed on every Python version."""
-    draw, seen = Draw(seed), set[str]()
+def generate() -> dict[str, list[tuple[str, str]]]:
+    """(linearised MR, text) rows of train, dev and test: the same on every Python version."""
+    draw, seen = Draw(SEED), set[str]()
     return {
         "train": _split(draw, TRAIN_MRS, TRAIN_TEXTS, False, seen),
         "dev": _split(draw, DEV_MRS, DEV_TEXTS, True, seen),

@@ -1,8 +1,7 @@
-"""The embedded SAMSum-shaped set: synthetic chats with summaries, from our own words, so that a first run needs no download.
+"""The generated SAMSum-shaped set: chats with summaries.
 
 Two people discuss one matter (an invitation, a loan, a delay, an errand), with greetings and small talk around it; the summary
-says who, what and how it ended. Dev and test have people and things of their own. Its numbers are not comparable with the
-paper's.
+says who, what and how it ended. Dev and test have people and things of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lora_repro.tasks._draw import Draw
+from tests.generators.draw import Draw
 
 SEED = 20210617
 SIZES = {"train": 400, "dev": 40, "test": 40}

@@ -11,10 +11,9 @@ HOLD_OUT = 5
 
 
 class Example(NamedTuple):
-    """A row, the task or rule that made it, and the cell of content words that decides its split."""
+    """A row, and the cell of content words that decides its split."""
 
     row: Row
-    kind: str
     cell: tuple[int, int]
 
 

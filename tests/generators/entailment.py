@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lora_repro.tasks._draw import Draw
-from lora_repro.tasks.glue.embedded import entailment_words as words
-from lora_repro.tasks.glue.embedded import similarity_words as concepts
-from lora_repro.tasks.glue.embedded.parts import Example, sentence, with_article
+from tests.generators import entailment_words as words
+from tests.generators import similarity_words as concepts
+from tests.generators.draw import Draw
+from tests.generators.parts import Example, sentence, with_article
 
 LABELS = ("entailment", "not_entailment")
 
@@ -96,4 +96,4 @@ def example(draw: Draw, label: str) -> Example:
     while True:
         case = rule(draw)
         if LABELS[not case.follows] == label and case.premise != case.hypothesis:
-            return Example((case.premise, case.hypothesis, label), rule.__name__, case.cell)
+            return Example((case.premise, case.hypothesis, label), case.cell)
