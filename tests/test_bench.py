@@ -20,7 +20,6 @@ from lora_repro.costs.bench import (
     dimension,
     gpu,
     growth,
-    packed,
     pages,
     probing,
     step,
@@ -125,15 +124,8 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, scoring, start, step"
     assert told in capsys.readouterr().err
-
-
-def test_a_shared_step_does_the_same_work_as_steps_one_by_one() -> None:
-    (found,) = packed.measure(TINY, 2, {"random_llama": ("e2e", "e2e", 4)})["steps"]
-    assert found["losses"]["together"] == pytest.approx(found["losses"]["one by one"], rel=1e-5)
-    assert len(set(found["losses"]["together"])) == packed.MEMBERS  # each its own batch
-    assert [len(times) for times in found["seconds"].values()] == [2, 2]
 
 
 def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,7 +428,7 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
 
 def test_trials_that_are_not_of_one_commit_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`search`, which may run on uncommitted code, leaves its trials in the same folders; one may be resumed after a commit."""
-    (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
+    (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"])
     left = trial.trial_config(found.config, found.rate(0))[1] / trial.TRIAL
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
     tried: list[Path] = []

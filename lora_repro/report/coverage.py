@@ -90,10 +90,10 @@ def spent(folder: Path) -> dict[str, Spent]:
         found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):
         search = json.loads(path.read_text(encoding="utf-8"))
-        # A search with more seeds has the trials of the one before, and packed trials each have the seconds of all.
+        # A search with more seeds has the trials of the one before.
         trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
         failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
-        seconds = sum(trial["train_seconds"] / trial.get("packed", 1) for trial in trials)
+        seconds = sum(trial["train_seconds"] for trial in trials)
         found[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
     return found
 
