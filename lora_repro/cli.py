@@ -46,7 +46,6 @@ VERBS = {
     "publish": "lora_repro.report.publish",
     "prune": "lora_repro.report.prune",
     "claims": "lora_repro.report.claims.command",
-    "rubric": "lora_repro.report.rubric",
     "report": "lora_repro.report.page.command",
     "render": "lora_repro.report.render",
     "fetch": "lora_repro.sources.command",
