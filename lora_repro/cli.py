@@ -53,8 +53,6 @@ VERBS = {
     "score": "lora_repro.exchange.score",
     "export": "lora_repro.exchange.export",
     "subspace": "lora_repro.analysis.subspace",
-    "step-zero": "lora_repro.analysis.step_zero",
-    "digits": "lora_repro.analysis.digits",
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",

@@ -29,8 +29,6 @@ HEAD = """# What was run
 
 - [claims.md](claims.md): which claims hold. [How to read the results](../docs/reading-results.md).
 - `<profile>/report.html`: all results of a profile; [report.json](report.json): the same for programs.
-- [step_zero.md](step_zero/step_zero.md): how far from the backbone each method starts, and how many positions it takes.
-- [digits.md](digits/digits.md): random directions on small networks, a check of the projection.
 
 """
 COLUMNS = (
