@@ -42,7 +42,6 @@ VERBS = {
     "sweep": "lora_repro.sweep.emit",
     "doctor": "lora_repro.doctor.command",
     "tune": "lora_repro.sweep.tune",
-    "search": "lora_repro.sweep.search",
     "publish": "lora_repro.report.publish",
     "prune": "lora_repro.report.prune",
     "claims": "lora_repro.report.claims.command",

@@ -22,7 +22,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -203,11 +202,6 @@ def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def job_overrides() -> list[str]:
     """Inside a job: the overrides that composed it, without Hydra's own."""
     return list(HydraConfig.get().overrides.task)
-
-
-def in_sweep() -> bool:
-    """Inside a job: whether it is one of several."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Search:
         return found
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
-        """`trial`, run once more if it is not of one commit: `search` made it, or it was resumed under another one."""
+        """`trial`, run once more if it is not of one commit: made on uncommitted code, or resumed under another."""
         found = trial(config, lr, number)
         if found.get("dirty"):
             (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
