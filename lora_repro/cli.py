@@ -55,7 +55,6 @@ VERBS = {
     "authors": "lora_repro.exchange.authors",
     "latency": "lora_repro.costs.latency",
     "footprint": "lora_repro.costs.footprint",
-    "bench": "lora_repro.costs.bench.command",
     "dashboard": "lora_repro.tracking.dashboard",
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from lora_repro.config import paths
-from lora_repro.costs.bench import (
+from lora_repro.data import Rows
+from lora_repro.errors import UserError
+from lora_repro.objectives import tokens
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import (
     _arms,
     _table,
     beam,
-    command,
     data,
     dimension,
     gpu,
@@ -24,9 +27,6 @@ from lora_repro.costs.bench import (
     probing,
     step,
 )
-from lora_repro.data import Rows
-from lora_repro.errors import UserError
-from lora_repro.objectives import tokens
 from tests.conftest import text_row
 
 TINY = ["profile=smoke", "train.precision=fp32"]
@@ -140,6 +140,5 @@ def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
 ) -> None:
     assert command.main(["gpu"]) == 2 and "gpu needs a GPU" in capsys.readouterr().err
     monkeypatch.setattr(command, "names", lambda: ["gpu"])
-    monkeypatch.setattr(command, "checkout_root", lambda what: tmp_path)
-    assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
+    assert command.main([], tmp_path) == 0 and not list(tmp_path.rglob("*.json"))
     assert capsys.readouterr().out == "gpu: left out, it needs a GPU and torch finds none here\n"

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 from lora_repro.config.paths import ROOT
-from lora_repro.costs.bench._processes import ALONE, seconds
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.errors import UserError
+from tests.benchmarks._processes import ALONE, seconds
+from tests.benchmarks._table import Row, told
 
 
 def measure(overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Benchmark this project against other libraries and set targets; writes results/bench/.
 
-    python -m lora_repro bench                                            every benchmark: 15 minutes on a quiet machine
-    python -m lora_repro bench step beam                                  only these; a wrong name lists them all
-    python -m lora_repro bench step profile=laptop paths.data=/data       on real E2E and SST-2, from the folders e2e and glue
+    make bench                                                       every benchmark: 15 minutes on a quiet machine
+    make bench ARGS='step beam'                                      only these; a wrong name lists them all
+    make bench ARGS='step profile=laptop paths.data=/data'           on real E2E and SST-2, from the folders e2e and glue
 
 Ours and the other library take turns on the same input. Times are CPU seconds of one thread; on a GPU, training and decoding are
 measured in wall time.
@@ -12,37 +12,38 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
 from lora_repro import cli
-from lora_repro.config.paths import checkout_root
-from lora_repro.costs import bench
-from lora_repro.costs.bench import _table
+from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.train.ranks import Ranks
+from tests import benchmarks
+from tests.benchmarks import _table
 
 
 def names() -> list[str]:
     """The benchmarks: each a file beside this one."""
-    found = {module.name for module in pkgutil.iter_modules(bench.__path__) if not module.name.startswith("_")}
-    return sorted(found - {"command"})
+    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
 
 
 @cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds results/."""
     chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
     if unknown := set(chosen) - set(names()):
         raise UserError(f"no benchmark {min(unknown)!r}; choose from {', '.join(names())}")
-    results = checkout_root("timing") / "results"
+    results = root / "results"
     torch.set_num_threads(1)
     there, device = torch.cuda.is_available(), Ranks.here("auto").device
-    modules = {name: import_module(f"{bench.__name__}.{name}") for name in chosen or names()}
+    modules = {name: import_module(f"{benchmarks.__name__}.{name}") for name in chosen or names()}
     lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
     if lacking and chosen:
         raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
@@ -61,3 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
         print(f"wrote {', '.join(written)} and results/bench/README.md")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

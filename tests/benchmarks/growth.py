@@ -16,12 +16,12 @@ from typing import Any
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.bench._arms import copied, ours, turns
-from lora_repro.costs.bench._table import Row, told
-from lora_repro.costs.bench.pages import reading
 from lora_repro.data import Encoded
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.stages import objective_of
+from tests.benchmarks._arms import copied, ours, turns
+from tests.benchmarks._table import Row, told
+from tests.benchmarks.pages import reading
 
 ROWS, LENGTH, RANK = 4, 64, 8
 VARIED = {"length": (16, 32, 64, 128, 256), "batch": (1, 2, 4, 8, 16), "rank": (1, 4, 16, 64)}

@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.bench._arms import within
-from lora_repro.costs.bench._processes import seconds
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.metrics import jvm, nlg
+from tests.benchmarks._arms import within
+from tests.benchmarks._processes import seconds
+from tests.benchmarks._table import Row, told
 
 OUTPUTS, OFFICIAL = 630, "E2E_METRICS"
 

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.bench._arms import clock_of, copied, medians, ours, parts, shown, turns, within
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
+from tests.benchmarks._arms import clock_of, copied, medians, ours, parts, shown, turns, within
+from tests.benchmarks._table import Row, told
 
 EPOCHS = 5  # as in the paper
 BATCH = 8

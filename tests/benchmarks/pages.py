@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.paths import ROOT
-from lora_repro.costs.bench._processes import seconds
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.records import record
 from lora_repro.records.disk import sealed, write_json
 from lora_repro.results import published
+from tests.benchmarks._processes import seconds
+from tests.benchmarks._table import Row, told
 
 COUNTS = (1000, 10_000)
 RENDER = """

@@ -23,8 +23,6 @@ from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.arithmetic import backward, forward
-from lora_repro.costs.bench._arms import Step, clock_of, copied, medians, ours, parts, shown, turns, within
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
@@ -33,6 +31,8 @@ from lora_repro.stages import objective_of
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks
+from tests.benchmarks._arms import Step, clock_of, copied, medians, ours, parts, shown, turns, within
+from tests.benchmarks._table import Row, told
 
 TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5"}
 ROUNDS = 6

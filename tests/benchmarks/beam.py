@@ -21,13 +21,13 @@ import torch
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.bench._arms import copied, medians, turns, within
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
+from tests.benchmarks._arms import copied, medians, turns, within
+from tests.benchmarks._table import Row, told
 
 NEW, PROMPTS, ROUNDS = 32, 16, 3
 NEVER = -1  # the token that would end a text

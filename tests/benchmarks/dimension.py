@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.bench._arms import copied, medians, ours, turns, within
-from lora_repro.costs.bench._table import Row, told
 from lora_repro.data import epoch_order
 from lora_repro.stages import objective_of
 from lora_repro.train.ranks import Ranks
+from tests.benchmarks._arms import copied, medians, ours, turns, within
+from tests.benchmarks._table import Row, told
 
 D = 1000
 BATCH = 16
