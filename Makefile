@@ -32,7 +32,7 @@ OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables site dashboard check-authors-adapter clean report claims render rubric verify
+.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables site dashboard check-authors-adapter clean report claims render verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { \
@@ -61,7 +61,7 @@ test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
 bench: setup $(INSTALLED_BENCH) ## benchmark against other libraries, in CPU seconds of one thread; writes results/bench/
-	@OMP_NUM_THREADS=1 $(PY) -m lora_repro bench $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks $(ARGS)
 
 torture: setup ## stress test: kill runs, damage files, give bad input for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
@@ -111,9 +111,6 @@ render: $(INSTALLED) ## tables, claims and report in one process, twice as fast
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
 	@$(PY) -m lora_repro claims
-
-rubric: $(INSTALLED) ## grade this reproduction by a rubric of the paper, offline; writes results/rubric.md
-	@$(PY) -m lora_repro rubric
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin

@@ -67,7 +67,6 @@ from lora_repro.stages import (
     settle,
 )
 from lora_repro.sweep import gpus, supervise
-from lora_repro.sweep.announce import announce
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line
@@ -375,7 +374,6 @@ def started(arguments: Sequence[str]) -> int:
         if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
             cli.say(said)
         if many:
-            announce(list(arguments))
             return sweep(arguments, config.hydra)
     hydra_program(job)
     return 0

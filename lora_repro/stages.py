@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -23,13 +23,11 @@ from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape, require
-from lora_repro.methods.update import share
 from lora_repro.records import provenance
 from lora_repro.records.run_folder import ADAPTER, CHECKPOINTS
 from lora_repro.signals import deferred
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig, epochs, train
-from lora_repro.train.pack import Joint
 from lora_repro.train.precision import allow_tf32, autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 
@@ -77,14 +75,8 @@ class Adapted:
     alone: float | None = None
 
 
-class Loadable(Protocol):
-    """A `BackboneSpec`, or a substitute for it such as `Pack`."""
-
-    def load(self) -> Backbone: ...
-
-
 def adapt(
-    spec: Loadable,
+    spec: BackboneSpec,
     method: AbstractMethod,
     seed: int,
     device: torch.device,
@@ -112,31 +104,6 @@ def adapt(
         except UserError as error:
             raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
     return Adapted(backbone, trainable, trainable.counts(backbone.model), method.note(shape), observer, alone)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Replaces the spec of a backbone that several runs share: each `load` returns a model of the same tensors
-    (`Backbone.sharing`).
-    """
-
-    whole: Backbone
-
-    @classmethod
-    def of(cls, spec: BackboneSpec, dtype: torch.dtype | None, device: torch.device) -> Pack:
-        """The backbone, loaded and with its frozen weights rounded as `learn` does it."""
-        backbone = spec.load().to(device)
-        for module in backbone.classifier:
-            module.requires_grad_(True)  # it will be trained, so it is not rounded
-        round_frozen(backbone.model, dtype, backbone.embedding)
-        return cls(backbone)
-
-    def load(self) -> Backbone:
-        return self.whole.sharing()
-
-    def joined(self, backbones: Sequence[Backbone]) -> Joint:
-        """The model through which the batches of all `backbones` go. Call this last: it changes `whole`."""
-        return Joint(self.whole, share([backbone.model for backbone in backbones], self.whole.model))
 
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:

@@ -231,15 +231,14 @@ def test_every_imported_package_is_declared() -> None:
         f"{LIBRARY}.tracking.trackio_run": names(project["optional-dependencies"]["trackio"]),
         f"{LIBRARY}.backbone.nf4": names(project["optional-dependencies"]["qlora"]),
         f"{LIBRARY}.sweep.ray_launcher": names(project["optional-dependencies"]["ray"]),
-        f"{LIBRARY}.costs.bench.step": names(project["optional-dependencies"]["bench"]),
-        f"{LIBRARY}.costs.bench.beam": names(project["optional-dependencies"]["bench"]),
     }
-    tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").glob("*.py")}
+    timed = testing | names(project["optional-dependencies"]["bench"])  # peers of `make bench`
+    tests = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
     used = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]
-    for name, tree in tests.items():
+    for path, tree in tests.items():
         tops = {other.partition(".")[0] for other in imports(tree, set())}
-        tops -= {*sys.stdlib_module_names, *tests, LIBRARY, "experiments", "tests"}
-        used += [(name, top, testing) for top in tops]
+        tops -= {*sys.stdlib_module_names, *(other.stem for other in tests), LIBRARY, "experiments", "tests"}
+        used += [(str(path), top, timed if path.parent.name == "benchmarks" else testing) for top in tops]
     for name, top, declared in used:
         assert {plain(home) for home in homes.get(top, [top])} & declared, f"{name} imports {top}: not in pyproject.toml"
 

@@ -11,23 +11,22 @@ import pytest
 import torch
 
 from lora_repro.config import paths
-from lora_repro.costs.bench import (
+from lora_repro.data import Rows
+from lora_repro.errors import UserError
+from lora_repro.objectives import tokens
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import (
     _arms,
     _table,
     beam,
-    command,
     data,
     dimension,
     gpu,
     growth,
-    packed,
     pages,
     probing,
     step,
 )
-from lora_repro.data import Rows
-from lora_repro.errors import UserError
-from lora_repro.objectives import tokens
 from tests.conftest import text_row
 
 TINY = ["profile=smoke", "train.precision=fp32"]
@@ -125,15 +124,8 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, packed, pages, probing, scoring, start, step"
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, scoring, start, step"
     assert told in capsys.readouterr().err
-
-
-def test_a_shared_step_does_the_same_work_as_steps_one_by_one() -> None:
-    (found,) = packed.measure(TINY, 2, {"random_llama": ("e2e", "e2e", 4)})["steps"]
-    assert found["losses"]["together"] == pytest.approx(found["losses"]["one by one"], rel=1e-5)
-    assert len(set(found["losses"]["together"])) == packed.MEMBERS  # each its own batch
-    assert [len(times) for times in found["seconds"].values()] == [2, 2]
 
 
 def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +140,5 @@ def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(
 ) -> None:
     assert command.main(["gpu"]) == 2 and "gpu needs a GPU" in capsys.readouterr().err
     monkeypatch.setattr(command, "names", lambda: ["gpu"])
-    monkeypatch.setattr(command, "checkout_root", lambda what: tmp_path)
-    assert command.main([]) == 0 and not list(tmp_path.rglob("*.json"))
+    assert command.main([], tmp_path) == 0 and not list(tmp_path.rglob("*.json"))
     assert capsys.readouterr().out == "gpu: left out, it needs a GPU and torch finds none here\n"

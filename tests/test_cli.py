@@ -271,7 +271,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         cli.apply_common_options(["--config-dir", "nowhere"])
 
 
-@pytest.mark.parametrize("arguments", [["runs", "--al"], ["rubric", "extra"], ["sweep", "--emit", "foo"], ["export"]])
+@pytest.mark.parametrize("arguments", [["runs", "--al"], ["claims", "extra"], ["sweep", "--emit", "foo"], ["export"]])
 def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err

@@ -154,3 +154,9 @@ def test_clashes_are_refused(methods: list[AbstractMethod], says: str) -> None:
 def test_the_configuration_holds_whole_methods() -> None:
     made = build(compose(["method=combined"]).method)
     assert made == Combined(methods=[Lora(), PromptTuning()])
+
+
+def test_positions_are_those_of_virtual_tokens_and_of_keys_and_values() -> None:
+    assert KEYS.virtual_tokens == (0, 0)
+    methods = (LORA, KEYS, PROMPT, Combined(methods=(LORA, KEYS, PROMPT)))
+    assert [method.positions for method in methods] == [0, 2, 3, 5]

@@ -33,7 +33,7 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     for trial in trials:
         trial["train_seconds"], trial["status"] = 7200 / len(trials), "finished"
     trials[0]["status"] = "diverged"
-    more = [{**trial, "signature": f"more{trial['signature']}", "train_seconds": 7200, "packed": 2} for trial in trials[1:3]]
+    more = [{**trial, "signature": f"more{trial['signature']}", "train_seconds": 3600} for trial in trials[1:3]]
     search["searches"].append({"seeds": 2, "trials": [*trials, *more]})  # the first seed's trials are those of the search before
     path.write_text(json.dumps(search))
     (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))

@@ -13,7 +13,7 @@ import pytest
 from forked import forked
 
 from lora_repro.records.disk import write_text
-from lora_repro.report import readme, rubric
+from lora_repro.report import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -125,7 +125,7 @@ def test_an_interval_that_the_docs_tell_was_published() -> None:
 CLAIMS = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
 
 
-def test_the_readme_tells_the_ledger_s_verdicts_and_the_rubric_s_share() -> None:
+def test_the_readme_tells_the_ledger_s_verdicts() -> None:
     told = (ROOT / "README.md").read_text(encoding="utf-8").split(readme.MARKS[0])[1].split(readme.MARKS[1])[0]
     ledger = (ROOT / "results/claims.md").read_text(encoding="utf-8")
     for profile in ("mini", "laptop"):
@@ -136,12 +136,7 @@ def test_the_readme_tells_the_ledger_s_verdicts_and_the_rubric_s_share() -> None
             own = [claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == verdict]
             assert found and found[1] == str(len(own)) and (found[2] or "") == ", ".join(own)
             assert not own or f" {len(own)} {verdict}" in counts
-    graded = (ROOT / "results/rubric.md").read_text(encoding="utf-8")
-    share = re.search(r"\*\*(\d+ %) fulfilled", graded)
-    leaves = [tuple(found) for found in re.findall(r"\| (\d+) \| (\d+) \|", graded)]
-    line = told.splitlines()[-1]
-    assert share and f"[a rubric of the paper](results/rubric.md) {share[1]} is done: " in line and len(told.splitlines()) == 3
-    assert [found[::-1] for found in re.findall(r"(\d+) of (\d+)", line)] == leaves
+    assert len(told.splitlines()) == 2
 
 
 def test_the_changelog_names_what_did_not_replicate() -> None:
@@ -157,19 +152,15 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
     told = [{"id": f"c{i}", "after_the_paper": i == 3, "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
-    leaves = rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")
-    graded = rubric.Node("all", 1, leaves)
-    assert not readme.write(tmp_path, graded)
+    assert not readme.write(tmp_path)
     path = tmp_path / "README.md"
     path.write_text("no marks\n")
-    assert not readme.write(tmp_path, graded) and path.read_text() == "no marks\n"
+    assert not readme.write(tmp_path) and path.read_text() == "no marks\n"
     path.write_text(f"before\n{readme.MARKS[0]}old\n{readme.MARKS[1]}after\n")
     for _ in range(2):
-        assert readme.write(tmp_path, graded)
+        assert readme.write(tmp_path)
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
             "- Of [4 claims](results/claims.md), 1 of them from later work, at `mini`, generated data: 2 replicated (c0, c3), "
             "1 not replicated (c2).",
-            "- By [a rubric of the paper](results/rubric.md) 25 % is done: "
-            "code 0 of 0, runs (at any scale) 1 of 1, verdicts reached 0 of 1.",
         ]

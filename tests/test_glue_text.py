@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.glue.embedded import inference
-from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
 from lora_repro.tasks.glue.text import GlueText
@@ -184,37 +181,6 @@ def test_ask_and_remark() -> None:
 )
 def test_settings_that_are_refused(given: dict[str, Any], part: str) -> None:
     refused(lambda: task(**given), part)
-
-
-# --- embedded
-
-
-def test_relations_by_sets_of_worlds() -> None:
-    """Every label by looking at all worlds in which a poodle, a beagle or another dog was seen or not."""
-    sees = {"poodle": {0}, "beagle": {1}, "dog": {0, 1, 2}}
-    worlds = [{thing for thing in range(3) if n >> thing & 1} for n in range(8)]
-
-    def true(name: str, denied: bool) -> set[int]:
-        return {n for n, world in enumerate(worlds) if bool(world & sees[name]) != denied}
-
-    pairs = {"same": ("poodle", "poodle"), "up": ("poodle", "dog"), "down": ("dog", "poodle"), "sister": ("poodle", "beagle")}
-    for move, (one, two) in pairs.items():
-        for denied in (False, True):
-            for denied_too in (False, True):
-                first, second = true(one, denied), true(two, denied_too)
-                label = "entailment" if first <= second else "neutral" if first & second else "contradiction"
-                assert inference.relation(move, denied, denied_too) == label, (move, denied, denied_too)
-
-
-def test_the_generated_set() -> None:
-    rows = inference.generate()
-    assert rows_sha256(rows["test"]) == "1a50fd0c52d77548ac8fd146f3043be460bc4178b7daba97c9d14e737b2e0b91"
-    assert {split: Counter(label for _, _, label in part) for split, part in rows.items()} == {
-        split: dict.fromkeys(WORDS, n) for split, n in (("train", 300), ("dev", 20), ("test", 30))
-    }
-    assert len({row[:2] for part in rows.values() for row in part}) == 1050
-    splits = task(source="embedded").load(None)
-    assert len(splits.test) == 90 and "synthetic" in splits.caption
 
 
 REAL = os.environ.get("MNLI_PART_DATA", "")

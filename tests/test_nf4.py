@@ -201,14 +201,6 @@ def test_only_the_matrices_of_the_blocks_are_quantised_and_come_back_as_they_wer
 
 
 @installed
-def test_models_that_share_weights_share_their_codes_and_scales() -> None:
-    whole = backbone("llama")
-    twin = whole.sharing()
-    pairs = list(zip(whole.model.buffers(), twin.model.buffers(), strict=True))
-    assert len(pairs) > 14 and all(one is other for one, other in pairs)
-
-
-@installed
 def test_merging_is_refused_until_the_weights_are_dequantised() -> None:
     model = backbone("gpt2")
     with torch.no_grad():

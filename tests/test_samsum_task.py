@@ -13,7 +13,6 @@ from conftest import refused
 
 from lora_repro.metrics import rouge
 from lora_repro.tasks.base import Example, example_key
-from lora_repro.tasks.samsum import embedded as samsum_embedded
 from lora_repro.tasks.samsum import task as samsum
 from lora_repro.tasks.samsum.task import SAMSum, written
 
@@ -103,21 +102,6 @@ def test_ask() -> None:
     asked = SAMSum("embedded").ask("Ann: Hi! / Bob: Hello.")
     assert asked.input == "Ann: Hi!\nBob: Hello.\n\n" == SAMSum("embedded").ask("Ann: Hi!\\nBob: Hello.").input
     refused(lambda: SAMSum("embedded").ask("  "), "Ann: Hello!")
-
-
-def test_the_generated_set() -> None:
-    rows = samsum_embedded.generate()
-    assert samsum.rows_sha256(rows["test"]) == "b3e8a32585efa9b57762ae8698c36738b94ef1658cd7022b30e9fe622ca8763b"
-    assert {split: len(part) for split, part in rows.items()} == {"train": 400, "dev": 40, "test": 40}
-    assert len({dialogue for part in rows.values() for dialogue, _ in part}) == 480
-    said = {split: "\n".join(dialogue for dialogue, _ in part).split("\n") for split, part in rows.items()}
-    people = {split: {line.partition(":")[0] for line in lines} for split, lines in said.items()}
-    assert not people["train"] & people["test"]
-    for part in rows.values():
-        for dialogue, summary in part:
-            speakers = {line.partition(":")[0] for line in dialogue.split("\n")}
-            assert len(speakers) == 2 and any(name in summary for name in speakers)
-    assert "synthetic" in SAMSum("embedded").load(None).caption
 
 
 REAL = os.environ.get("SAMSUM_DATA", "")

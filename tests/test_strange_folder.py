@@ -18,7 +18,7 @@ from lora_repro.config import paths
 from lora_repro.config.compose import compose, job_overrides, resolved, sweep_jobs
 from lora_repro.costs import plan
 from lora_repro.errors import UserError
-from lora_repro.sweep import emit, search
+from lora_repro.sweep import emit
 
 SECRET, FOLDER = "verysecretkey0123456789", "some_folder_0123456789"
 HEAD = "# @package _global_\n"
@@ -132,8 +132,6 @@ WAYS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "run": (run.started, []),
     "sweep": (run.started, ["-m", "seed=0,1"]),
     "question": (run.started, ["--cfg", "job"]),
-    "search": (search.main, ["method=lora"]),
-    "one trial": (search.main, ["hydra.mode=RUN"]),
 }
 
 
@@ -151,7 +149,6 @@ def test_no_other_option_of_hydra_is_handed_on(refused: Refused, folder: Path) -
     """They replace conf/ or unpickle a file."""
     for option in ("--experimental-rerun=x.pickle", "--config-path=x", "--config-name=x", "-cn"):
         assert option in refused(run.started, "--cfg", "job", option)
-        assert option in refused(search.main, "method=lora", "task=sentiment", "profile=smoke", option)
 
 
 READS = [

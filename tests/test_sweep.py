@@ -291,11 +291,52 @@ def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
     assert "0 of 4 runs are done" in printed and "stopped at step 1 of 4" in printed and printed.count("missing") == 3
 
 
-def test_a_search_is_sent_to_the_program_that_sees_no_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = compose(["profile=smoke"], hydra_node=True).hydra
-    node.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
-    with pytest.raises(UserError, match="lora_repro search"):
-        sweep.sweep(["-m"], node)
+SEARCH = ("-m", "hydra/sweeper=learning_rate", "profile=smoke", "method=lora", "task=sentiment")
+# Optuna 2, which the sweeper pins, uses what newer packages deprecate.
+OPTUNA_2 = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@needs("hydra_optuna_sweeper")
+@OPTUNA_2
+def test_optuna_finds_the_rate_with_the_best_dev_rows_and_a_second_search_trains_nothing(
+    command_line: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (*SEARCH, "train.select_by=loss", "hydra.sweeper.n_trials=3")
+    assert command_line(*asked) == 0
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/record.json")]
+    rates = {one["asked"]["train"]["lr"]: one["measured"]["dev_loss"] for one in found}
+    assert len(rates) == 3 and all(1e-4 <= lr <= 3e-2 for lr in rates)
+    best = min(rates, key=rates.__getitem__)
+    assert f"best: train.lr={best:.4g}  dev loss {rates[best]:.4g}\n" in capsys.readouterr().out
+    monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("a run was started again"))
+    assert command_line(*asked) == 0
+
+
+@needs("hydra_optuna_sweeper")
+@OPTUNA_2
+def test_a_failed_run_does_not_end_a_search_and_a_search_of_failed_runs_is_one_line(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner: Any = supervise.start
+    codes = iter([-9, 0, 1, 1])
+    monkeypatch.setattr(supervise, "start", lambda *a: next(codes) or inner(*a))
+    assert command_line(*SEARCH, "hydra.sweeper.n_trials=2") == 0
+    assert capsys.readouterr().out.count("best: ") == 1
+    assert command_line(*SEARCH, "hydra.sweeper.n_trials=2", "seed=1") == UserError.exit_code
+    assert "every run of the search failed" in capsys.readouterr().err.splitlines()[-1]
+
+
+@needs("hydra_optuna_sweeper")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["experiment=glue", "row/glue=lora"], "experiment="), (["task.held_out=0"], "task.held_out=0")],
+)
+def test_a_search_that_would_read_a_table_or_choose_on_reported_rows_is_refused(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert command_line(*SEARCH, *arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error
 
 
 def test_torchrun_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import encode
-from lora_repro.sweep import grid, search, supervise, trial, tune
+from lora_repro.sweep import grid, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
@@ -427,8 +427,8 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
 
 
 def test_trials_that_are_not_of_one_commit_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`search`, which may run on uncommitted code, leaves its trials in the same folders; one may be resumed after a commit."""
-    (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3", "tune.packed=false"])
+    """One may have run on uncommitted code, or been resumed after a commit."""
+    (found,) = tune.searches([*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"])
     left = trial.trial_config(found.config, found.rate(0))[1] / trial.TRIAL
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
     tried: list[Path] = []
@@ -482,7 +482,7 @@ def test_a_start_that_fails_is_one_line(elsewhere: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"a trial of lora needs the run .*, which is not finished: it did not start"):
         tune.tune([*row, "starts=[{task:similarity}]"])
     with pytest.raises(UserError, match=r"starts=.*similarity.*: set starts=null"):
-        trial.trial_config(compose([*row, "starts=[{task:similarity}]"]), 0.1)  # what Optuna asks
+        trial.trial_config(compose([*row, "starts=[{task:similarity}]"]), 0.1)
 
 
 def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,16 +497,8 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
         resolve_starts(compose(asked), asked)
 
 
-def test_optuna_s_trial_tells_the_sign_of_a_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(search, "in_sweep", lambda: True)
-    monkeypatch.setattr(search, "started", lambda config: {"lr": 1e-3, "dev_loss": 1.0, "dev_score": -0.25})
-    assert search.objective(compose(["profile=smoke", "method=lora", "task=similarity"])) == 0.25
-    assert capsys.readouterr().out == "train.lr=0.001  dev score -0.2500\n"
-
-
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for ask in (tune.tune, search.search):
-        with pytest.raises(UserError):
-            ask(["profile=huge", "tracker=wandb"])
+    with pytest.raises(UserError):
+        tune.tune(["profile=huge", "tracker=wandb"])
     assert latency.main(["profile=huge", "tracker=wandb"]) == 2
-    assert [line.split()[5] for line in capsys.readouterr().out.splitlines()] == ["trials", "trials", "measurements"]
+    assert [line.split()[5] for line in capsys.readouterr().out.splitlines()] == ["trials", "measurements"]

@@ -7,7 +7,6 @@ import json
 import lzma
 import math
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from conftest import refused
 from lora_repro.metrics import sql
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.wikisql import embedded as wikisql_embedded
 from lora_repro.tasks.wikisql import files as wikisql_files
 from lora_repro.tasks.wikisql.task import WikiSQL, header_of, written
 
@@ -241,24 +239,6 @@ def test_bad_files_are_one_line(folder: Path) -> None:
     (place / "dev.tables.jsonl.xz").unlink()
     refused(lambda: task.ready(str(folder)), "no dev.tables.jsonl")
     refused(lambda: task.ready(None), "DATA=")
-
-
-# --- embedded
-
-
-def test_the_generated_set() -> None:
-    rows = wikisql_embedded.generate()
-    assert wikisql_files.rows_sha256(rows["test"]) == "499835cbac8c5bf1a63f0e136beb4657e70cf98ea384ddceb2d20cf44b6db24c"
-    assert {split: len(part) for split, part in rows.items()} == {"train": 600, "dev": 50, "test": 50}
-    tables = {split: {tuple(table.header) + tuple(table.rows or ()) for table, _, _ in part} for split, part in rows.items()}
-    assert not tables["train"] & tables["test"] and not tables["dev"] & tables["test"]
-    assert not any("Bridge" in table.header for table, _, _ in rows["train"])
-    for table, text, query in rows["dev"]:
-        assert sql.execute(query, table)
-        assert sql.read(sql.write(query, table.header), header_of(written(table.header, text))) == query
-    assert set(Counter(query.aggregate for _, _, query in rows["train"])) == set(range(6))
-    assert wikisql_embedded.generate(1)["test"] != rows["test"]
-    assert "synthetic" in WikiSQL("embedded").load(None).caption
 
 
 # --- the real files

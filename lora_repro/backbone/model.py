@@ -193,13 +193,6 @@ class Backbone(AddressedModel):
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
 
-    def sharing(self) -> Backbone:
-        """A second model of the same tensors, but with its own classifier. The shared tensors must not be changed."""
-        own = {id(tensor) for module in self.classifier for tensor in module.parameters()}
-        tensors = (*self.model.parameters(), *self.model.buffers())  # NF4's codes and scales are buffers
-        shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in own}
-        return copy.deepcopy(self, {id(self.tokenizer): self.tokenizer, **shared})
-
     def to(self, device: torch.device) -> Backbone:
         if device.index is not None:  # pinned memory and synchronisation use the current GPU
             torch.cuda.set_device(device)

@@ -23,7 +23,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -225,11 +224,6 @@ def job_overrides() -> list[str]:
     """Inside a job: the overrides that composed it, as they were given, without Hydra's own."""
     given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return list(given)
-
-
-def in_sweep() -> bool:
-    """Inside a job: whether it is one of several."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -71,7 +71,6 @@ class Tune:
     seeds: Annotated[int, Range(1)]
     length: Annotated[float, Range(0, above=True)]
     most: Annotated[int, Range(1)]
-    packed: bool
     held_out: Annotated[int, Range(0)]
 
 

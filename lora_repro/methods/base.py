@@ -155,7 +155,6 @@ class AbstractMethod(abc.ABC):
 
     name: str = ""  # the stem of its file; informational
     needs_model: ClassVar[bool] = True  # False: the row's outputs come from no model
-    packs: ClassVar[bool] = False  # whether it trains nothing but `PartUpdate`s of frozen weights, which runs may then share
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:

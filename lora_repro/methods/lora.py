@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +81,6 @@ class Lora(AbstractMethod):
     `lr_ratio` is B's learning rate over A's (LoRA+, Hayou et al. 2024, arXiv 2402.12354; A keeps train.lr).
     """
 
-    packs: ClassVar[bool] = True
     name: str = "lora"
     rank: int = 4
     alpha: float = 32

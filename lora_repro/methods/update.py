@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -105,10 +105,8 @@ class PartUpdate(Update):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.base(x)  # (..., out)
-        return out if self.merged else self.beside(x, out)
-
-    def beside(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """out (..., out), the base's output for x, plus every part's term."""
+        if self.merged:
+            return out
         x = self.dropout(x)
         pieces, end = [], 0
         for part in self.ordered():
@@ -137,45 +135,6 @@ class PartUpdate(Update):
     def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
         found = [part for part in self.ordered() if (part.start, part.start + part.size) == (rows.start, rows.stop)]
         return self.split(found[0]) if found else None
-
-
-class Route:
-    """Which piece of a joint batch belongs to which run: split along `dim` into `sizes`, piece i belongs to run `whose[i]`."""
-
-    def __init__(self) -> None:
-        self.whose: Sequence[int] = ()
-        self.sizes: Sequence[int] = ()
-        self.dim = 0
-
-    def take(self, whose: Sequence[int], sizes: Sequence[int], dim: int) -> None:
-        self.whose, self.sizes, self.dim = whose, sizes, dim
-
-
-class SharedBase(nn.Module):
-    """base(x) computed once, plus the terms of each of several updates on its own piece of x (`route`).
-
-    The updates stay in their own models, which validate and answer separately.
-    """
-
-    def __init__(self, updates: Sequence[PartUpdate], route: Route) -> None:
-        super().__init__()
-        self.base, self.route = updates[0].base, route
-        self.updates = tuple(updates)  # a tuple registers none of them here
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        sizes, dim = list(self.route.sizes), self.route.dim
-        pieces = zip(self.route.whose, torch.split(x, sizes, dim), torch.split(self.base(x), sizes, dim), strict=True)
-        return torch.cat([self.updates[number].beside(own, out) for number, own, out in pieces], dim)
-
-
-def share(models: Sequence[nn.Module], joint: nn.Module) -> Route:
-    """Put a `SharedBase` of all models' updates into `joint`, an update-free model of the same weights; returns its `Route`."""
-    route = Route()
-    places = [{name: part for name, part in model.named_modules() if isinstance(part, PartUpdate)} for model in models]
-    for name in places[0]:
-        parent, _, attribute = name.rpartition(".")
-        setattr(joint.get_submodule(parent), attribute, SharedBase([found[name] for found in places], route))
-    return route
 
 
 def _start(part: Any) -> int:

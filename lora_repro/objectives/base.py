@@ -74,10 +74,6 @@ class Objective(abc.ABC):
         """Number of loss terms of a row; the loss of a batch is the mean over the terms of all rows."""
 
     @abc.abstractmethod
-    def features(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
-        """The body's outputs that the loss needs: a vector (d) for each loss term, row by row. See `Batch.features`."""
-
-    @abc.abstractmethod
     def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
         """Sum of the loss terms of a batch."""
 

@@ -178,9 +178,6 @@ class Classification(Objective):
     def count(self, row: Encoded) -> int:
         return 1
 
-    def features(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
-        return features_of(backbone, batch)
-
     def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
         return self._loss(self._logits(backbone, batch), batch.labels, label_smoothing)
 

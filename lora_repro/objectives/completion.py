@@ -258,9 +258,6 @@ class Completion(Objective):
     def count(self, row: Encoded) -> int:
         return len(row.ids) - row.prompt_length
 
-    def features(self, backbone: Backbone, batch: Batch) -> torch.Tensor:
-        return scored_hidden(backbone, batch)
-
     def summed(self, backbone: Backbone, batch: Batch, label_smoothing: float) -> torch.Tensor:
         return summed_loss(backbone, batch, label_smoothing)[0]
 

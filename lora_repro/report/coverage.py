@@ -28,10 +28,7 @@ OUTSIDE = "*outside any table*"  # counts the runs of grids that are no table
 HEAD = """# What was run
 
 - [claims.md](claims.md): which claims hold. [How to read the results](../docs/reading-results.md).
-- [rubric.md](rubric.md): how much of the paper is reproduced.
 - `<profile>/report.html`: all results of a profile; [report.json](report.json): the same for programs.
-- [step_zero.md](step_zero/step_zero.md): how far from the backbone each method starts, and how many positions it takes.
-- [digits.md](digits/digits.md): random directions on small networks, a check of the projection.
 
 """
 COLUMNS = (
@@ -90,10 +87,10 @@ def spent(folder: Path) -> dict[str, Spent]:
         found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):
         search = json.loads(path.read_text(encoding="utf-8"))
-        # A search with more seeds has the trials of the one before, and packed trials each have the seconds of all.
+        # A search with more seeds has the trials of the one before.
         trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
         failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
-        seconds = sum(trial["train_seconds"] / trial.get("packed", 1) for trial in trials)
+        seconds = sum(trial["train_seconds"] for trial in trials)
         found[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
     return found
 

@@ -1,4 +1,4 @@
-"""The results in README.md: which claims are replicated and which are not at each profile, and the rubric's share.
+"""The results in README.md: which claims are replicated and which are not at each profile.
 
 `python -m lora_repro claims` and `render` write these lines between two marks, from results/report.json alone.
 """
@@ -10,13 +10,12 @@ from pathlib import Path
 from lora_repro.records.disk import write_text
 from lora_repro.report import report_json
 from lora_repro.report.claims.reading import REFUTED, REPLICATED
-from lora_repro.report.rubric import Node, by_category
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 
 
-def lines(claims: list[report_json.Answer], rubric: Node) -> str:
-    """One line per profile, then the rubric's."""
+def lines(claims: list[report_json.Answer]) -> str:
+    """One line per profile."""
     said = []
     for profile in claims[0]["profiles"] if claims else ():
         outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
@@ -29,19 +28,16 @@ def lines(claims: list[report_json.Answer], rubric: Node) -> str:
         later = sum(claim["after_the_paper"] for claim in claims)
         of = f"[{len(outcomes)} claims](results/claims.md), {later} of them from later work,"
         said.append(f"- Of {of} at `{profile}`, {data} data: {', '.join(parts)}.\n")
-    (code, of_code), (runs, of_runs), (verdicts, of_verdicts) = by_category(rubric).values()
-    counted = f"code {code} of {of_code}, runs (at any scale) {runs} of {of_runs}, verdicts reached {verdicts} of {of_verdicts}"
-    said.append(f"- By [a rubric of the paper](results/rubric.md) {100 * rubric.share:.0f} % is done: {counted}.\n")
     return "".join(said)
 
 
-def write(root: Path, rubric: Node) -> bool:
+def write(root: Path) -> bool:
     """Write the lines into README.md of `root`, which holds results/. Returns whether the file has the marks."""
     path = root / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not all(mark in text for mark in MARKS):
         return False
     head, rest = text.split(MARKS[0])
-    told = lines(report_json.read(root / "results" / report_json.NAME)["claims"], rubric)
+    told = lines(report_json.read(root / "results" / report_json.NAME)["claims"])
     write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

@@ -6,6 +6,7 @@ of its own (`supervise`). Runs that have a record on disk are skipped, whichever
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,19 +15,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
-from lora_repro.config.compose import hydra_program, job_overrides
+from lora_repro.config.compose import compose, hydra_program, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.records.run_folder import LOCK, RECORD
 from lora_repro.report import show
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
-from lora_repro.sweep.announce import published_seconds
+from lora_repro.sweep.announce import announce, published_seconds
 from lora_repro.sweep.cleanup import tidy
+from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.run_summary import measured, summary_line
 from lora_repro.sweep.time_left import Pace
 
@@ -85,6 +87,9 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
         ray_launcher.use()
+    if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
+        return _search(arguments, hydra_node)
+    announce(list(arguments))
     global _met
     _met = set()
     wanted = unique(cells(arguments))
@@ -120,9 +125,7 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
 
 
 def check_launch(hydra_node: DictConfig) -> None:
-    """Raise UserError for a sweeper, a launcher or a number of processes with which a sweep cannot run."""
-    if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
-        raise UserError("run takes no sweeper that searches; to search on dev data: python -m lora_repro search method=lora")
+    """Raise UserError for a launcher or a number of processes with which a sweep cannot run."""
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("torchrun starts one run (hydra.mode=RUN), not a sweep: leave torchrun out and set launch.processes=2")
     if hydra_node.launcher.get("n_jobs") == 0:
@@ -180,11 +183,11 @@ def exit_code(statuses: Sequence[Status]) -> int:
     return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
 
 
-def _launch(beside: int = 1) -> int:
-    """Let Hydra run the sweep, `beside` runs at a time; returns the exit code."""
+def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -> int:
+    """Let Hydra run the sweep, `beside` runs at a time, each by `work`; returns the exit code."""
     try:
         with parallel.side_by_side(beside):
-            hydra_program(job)
+            hydra_program(work)
     except KeyboardInterrupt:
         return 130
     except BrokenExecutor:
@@ -193,6 +196,44 @@ def _launch(beside: int = 1) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
+
+
+def searched_job(config: DictConfig) -> float | None:
+    """A job of a sweeper that minimises what this returns: the run's dev loss or negated dev score; None if the run failed."""
+    job(config)
+    cell = cell_of(config, job_overrides())
+    found = record.find(cell.folder, cell.asked)
+    return ranking_key(found["measured"], config.train.select_by)[0] if found and found["status"] != "diverged" else None
+
+
+def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
+    """Let a sweeper that searches, such as Optuna, choose runs by their dev rows; prints the best and returns the exit code.
+
+    Raises UserError for an experiment, whose rows it cannot read, for a task that reports its dev rows, and if every run failed.
+    """
+    config = compose(unswept(arguments)[0])
+    if config.row.table:
+        raise UserError("hydra/sweeper: a search cannot read a table's rows: leave experiment= out, and name method= and task=")
+    if config.task.get("held_out") == 0:
+        raise UserError("task.held_out=0: a search would choose on the rows that it reports: set task.held_out=200")
+    preflight.check([resolved(config)])
+    result = Path(str(hydra_node.sweep.dir)) / "optimization_results.yaml"
+    result.unlink(missing_ok=True)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report that every run failed, without Hydra's traceback
+    logging.getLogger("optuna").setLevel(logging.WARNING)  # each run prints a line of ours
+    try:
+        left, stopped = _stoppable(partial(_launch, work=searched_job), hydra_node)
+    except ValueError as error:
+        if "No trials are completed" not in str(error):
+            raise
+        raise UserError("hydra/sweeper: every run of the search failed, for the reasons above") from error
+    if result.is_file():
+        best = OmegaConf.load(result)
+        chosen = {key: value if isinstance(value, str) else f"{value:.4g}" for key, value in best.best_params.items()}
+        by = config.train.select_by
+        reached = -best.best_value if by == "score" else best.best_value
+        print(f"best: {'  '.join(f'{key}={value}' for key, value in chosen.items())}  dev {by} {reached:.4g}", flush=True)
+    return left or (supervise.STOPPED if stopped else 0)
 
 
 def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, beside: int = 1) -> int:

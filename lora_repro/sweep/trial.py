@@ -5,8 +5,7 @@ Its result is `trial.json` in runs/<profile>/trials/<signature>, without weights
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
 from lora_repro.records import provenance, record
 from lora_repro.records.disk import write_json
-from lora_repro.records.run_folder import ADAPTER, CHECKPOINTS, METRICS
-from lora_repro.stages import Pack, adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
+from lora_repro.records.run_folder import ADAPTER, METRICS
+from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
-from lora_repro.train.pack import Member, train_together
-from lora_repro.train.precision import resolve_precision
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks, world_size
 
@@ -76,8 +73,8 @@ def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
         return save_trial(config, folder, *train_trial(config, folder))
 
 
-def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int], packed: int = 1) -> Trial:
-    """Save and return a trial's measurements; delete its weights. packed: how many trials shared its steps."""
+def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int]) -> Trial:
+    """Save and return a trial's measurements; delete its weights."""
     facts = trained.facts()
     finished = trained.status == "finished"
     result = {
@@ -91,7 +88,6 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
         "dev_score": facts.get("dev_score") if finished else None,
         "steps": facts["steps"],
         "train_seconds": facts["train_seconds"],
-        **({"packed": packed} if packed > 1 else {}),
         "parameters": dict(parameters),
         **trained.code,
         "finished_at": provenance.now(),
@@ -100,50 +96,6 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
     resume_files.clean(folder)
     (folder / ADAPTER).unlink(missing_ok=True)
     return result
-
-
-def run_packed(config: DictConfig, wanted: Sequence[tuple[float, int]]) -> None:
-    """Run the missing trials (rate, number) in lockstep over one frozen backbone (`train.pack`), if the method supports it.
-
-    Their `train_seconds` are those of the pack. Raises UserError as `trial` does, and if the training cannot be packed.
-    """
-    if not build(config.method).packs:
-        return
-    with ExitStack() as locks:
-        missing = []
-        for lr, number in wanted:
-            own, folder = trial_config(config, lr, number)
-            if not (folder / TRIAL).exists():
-                locks.enter_context(record.lock(folder))
-                if not (folder / TRIAL).exists():  # another process may have run it meanwhile
-                    missing.append((own, folder))
-        if len(missing) > 1:
-            for (own, folder), found in zip(missing, train_trials(missing), strict=True):
-                save_trial(own, folder, *found, packed=len(missing))
-
-
-def train_trials(trials: Sequence[tuple[DictConfig, Path]]) -> list[tuple[Trained, dict[str, int]]]:
-    """The result of `train_trial` for each trial. They differ only in rate and seed."""
-    config = trials[0][0]
-    task, method, data = (build(config[group]) for group in ("task", "method", "data"))
-    objective, ranks = objective_of(config), Ranks.here(config.device)
-    pack = Pack.of(backbone_of(config), resolve_precision(config.train.precision, ranks.device), ranks.device)
-    starts = [Path(start) for start in config.get("starts") or ()]
-    models = [adapt(pack, method, own.seed, ranks.device, starts) for own, _ in trials]
-    joint = pack.joined([model.backbone for model in models])
-    splits = read(task, config.paths.data)
-    rows = encode(splits, objective, models[0].backbone, method, data)
-    for model, (_, folder) in zip(models, trials, strict=True):
-        settle(folder, splits, model.backbone, ranks)
-    with ExitStack() as logs:
-        members = []
-        for model, (own, folder) in zip(models, trials, strict=True):
-            log = logs.enter_context(Metrics(folder / METRICS)).log
-            label = f"{label_of(own)}, {len(trials)} rates at once"
-            settings = build(own.train)
-            members.append(Member(model.backbone, model.trainable, settings, own.seed, folder / CHECKPOINTS, log, label))
-        found = train_together(joint, members, rows, objective)
-    return [(trained, model.counts) for trained, model in zip(found, models, strict=True)]
 
 
 def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:

@@ -22,8 +22,7 @@ Each search is saved with its trials as results/<profile>/trials/<setting>.json,
 (`lora_repro.config.rates`). A stopped search resumes from its trials, a published one that stopped at chance (its best score no
 higher than above) goes on from them; several processes can share the work of one command, and of one search. A setting may be
 searched at several lengths, to see whether shorter trials choose the same rate; runs use the longest search, of equally long
-ones the one with more seeds. `tune.packed=true` trains LoRA's first three rates (and seeds) in lockstep over one frozen
-backbone: on a GPU in little more than the time of one, on a CPU no faster.
+ones the one with more seeds.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from lora_repro.records import manifest, provenance, record
 from lora_repro.records.disk import write_json
 from lora_repro.stages import read
 from lora_repro.sweep.grid import FACTOR, FIRST, best_place, edge, mean_ranking_key, next_place
-from lora_repro.sweep.trial import TRIAL, Trial, run_packed, trial, trial_config
+from lora_repro.sweep.trial import TRIAL, Trial, trial, trial_config
 from lora_repro.sweep.trial_sources import resolve_starts
 
 WAIT_SECONDS = 5.0
@@ -130,7 +129,7 @@ class Search:
         return found
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
-        """`trial`, run once more if it is not of one commit: `search` made it, or it was resumed under another one."""
+        """`trial`, run once more if it is not of one commit: made on uncommitted code, or resumed under another."""
         found = trial(config, lr, number)
         if found.get("dirty"):
             (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
@@ -159,8 +158,6 @@ class Search:
         trials = self.begun()
         done = {place: mean_ranking_key(found, by) for place, found in trials.items()}
         config = resolve_starts(self.config, self.cell.overrides)
-        if config.tune.packed and not done:
-            run_packed(config, [(self.rate(place), number) for place in FIRST for number in range(self.seeds)])
         while (place := next_place(done, int(self.config.tune.most), self.chance)) is not None:
             made = self.trials(config, [first for first in FIRST if first not in done] or [place])
             trials |= made

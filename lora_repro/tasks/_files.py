@@ -1,8 +1,12 @@
-"""Reading data files: plain or xz, found under either name, with a one-line error for whatever is wrong with them."""
+"""Reading data files: plain or xz, found under either name, with a one-line error for whatever is wrong with them.
+
+The suite's own data sets, which stand in for the real ones in a first run, are such files beside their task.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import lzma
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,3 +75,16 @@ def read_text(path: Path) -> tuple[str, str]:
         raise UserError(f"{path} is not a complete xz file: copy it again") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); take the official file") from None
+
+
+def generated_rows(path: Path) -> dict[str, list[list[Any]]]:
+    """split -> the rows of a generated data set: JSON lines, each a list of the split's name and the row's fields.
+
+    Such rows are synthetic (written by the grammars in tests/generators), and what is made from them must say so: its numbers are
+    not comparable with the paper's.
+    """
+    splits: dict[str, list[list[Any]]] = {}
+    for line in read_text(path)[0].rstrip("\n").split("\n"):
+        split, *row = json.loads(line)
+        splits.setdefault(split, []).append(row)
+    return splits

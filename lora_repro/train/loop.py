@@ -6,10 +6,10 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch import nn
@@ -121,7 +121,6 @@ def silent(step: int, values: dict[str, float]) -> None:
 
 
 Log = Callable[[int, dict[str, float]], None]
-Steps = Generator[tuple[Sequence[Encoded], torch.amp.GradScaler], tuple[torch.Tensor, int], Trained]
 
 
 def train(
@@ -145,103 +144,71 @@ def train(
     `observe`(step, total) may read the weights after each step.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
-    told: Any = None
     with collected() as caught:
-        steps = training(backbone, trainable, rows, objective, config, seed, folder, caught, log, label, observe, ranks)
-        try:
-            while True:
-                batch, scaler = steps.send(told)
-                told = own_gradients(backbone, trainable, batch, objective, config, scaler, ranks)
-        except StopIteration as end:
-            trained: Trained = end.value
-        finally:
-            steps.close()
-    return trained
-
-
-def training(
-    backbone: Backbone,
-    trainable: Trainable,
-    rows: Rows,
-    objective: Objective,
-    config: TrainConfig,
-    seed: int,
-    folder: Path,
-    caught: Sequence[int],
-    log: Log,
-    label: str,
-    observe: Callable[[int, int], None] | None,
-    ranks: Ranks,
-    shown: bool = True,
-) -> Steps:
-    """`train` as a generator: yields each global batch, is sent its loss and tokens once the gradients are computed.
-
-    So several trainings may share a pass (`pack`). caught: the signals received. shown: whether it has a progress bar.
-    """
-    parameters = trainable.named
-    tensors = list(parameters.values())
-    device = tensors[0].device
-    check_ranks(ranks, config)
-    if config.batch_size > (n := len(rows.train)):
-        raise UserError(f"train.batch_size={config.batch_size} exceeds the {n} training rows: choose at most {n}")
-    dtype = resolve_precision(config.precision, device)
-    allow_tf32(device, dtype)
-    scaler = loss_scaler(device, dtype)
-    optimizer = adamw(parameters, trainable.rates, config)
-    per_epoch = math.ceil(len(rows.train) / config.batch_size)
-    total = config.steps or max(1, round(per_epoch * config.epochs))
-    eval_every = config.eval_every or per_epoch
-    checkpoint_every = config.checkpoint_every or per_epoch
-    ran = provenance.attempt(device, dtype)
-    state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
-    with ranks.in_turn():
-        done = restore_state(folder, parameters, optimizer, state)
-    if state.scaler:
-        scaler.load_state_dict(state.scaler)
-    note = log if ranks.first else silent
-    bar = cli.bar(total, label, "step", done, **({} if ranks.first and shown else {"disable": True}))
-    losses = Losses(state, total, ranks, note, bar)
-    batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
-    with bar:
-        for step in range(done + 1, total + 1):
-            ranks.seed(seed, step)
-            backbone.model.train()
-            loss, tokens = yield next(batches), scaler
-            ranks.add_gradients(tensors)
-            rate, measured = learning_rate(step, total, config), ranks.first and (step - 1) % MEASURED == 0
-            size = update(optimizer, scaler, tensors, rate, config.clip, measured)
-            losses.add(step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size})
-            if observe and ranks.first:
-                observe(step, total)
-            looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0
-            if (looks or saves or step % losses.every == 0) and (bad := losses.read()):
-                return state.result("diverged", bad - 1)
-            bar.update()
-            if looks:
-                with autocast(device, dtype):
-                    backbone.model.eval()
-                    validation = ranks.led(lambda: objective.validate(backbone, rows.dev, config.eval_batch_size))
-                note(step, validation)
-                if not math.isfinite(validation["dev_loss"]):
-                    return state.result("diverged", step)
-                best = state.looked(step, validation, objective.figure(validation))
-                if best and config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
-                    state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
-            (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
-            if stops and (bad := losses.read()):
-                return state.result("diverged", bad - 1)
-            if ranks.first and (stops or (step < total and saves)):
-                state.weigh(device)
-                state.scaler = scaler.state_dict()
-                save_state(folder, step, parameters, optimizer, state)
-            if stops:
-                number = caught[0] if caught else signal.SIGTERM
-                raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
-    if config.select == "best" and state.best_step < total and ranks.first:
-        restore_best(folder, parameters, state)
-    backbone.model.eval()
-    state.weigh(device)
-    return state.result("finished", total, last=config.select == "last")
+        parameters = trainable.named
+        tensors = list(parameters.values())
+        device = tensors[0].device
+        check_ranks(ranks, config)
+        if config.batch_size > (n := len(rows.train)):
+            raise UserError(f"train.batch_size={config.batch_size} exceeds the {n} training rows: choose at most {n}")
+        dtype = resolve_precision(config.precision, device)
+        allow_tf32(device, dtype)
+        scaler = loss_scaler(device, dtype)
+        optimizer = adamw(parameters, trainable.rates, config)
+        per_epoch = math.ceil(len(rows.train) / config.batch_size)
+        total = config.steps or max(1, round(per_epoch * config.epochs))
+        eval_every = config.eval_every or per_epoch
+        checkpoint_every = config.checkpoint_every or per_epoch
+        ran = provenance.attempt(device, dtype)
+        state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
+        with ranks.in_turn():
+            done = restore_state(folder, parameters, optimizer, state)
+        if state.scaler:
+            scaler.load_state_dict(state.scaler)
+        note = log if ranks.first else silent
+        bar = cli.bar(total, label, "step", done, **({} if ranks.first else {"disable": True}))
+        losses = Losses(state, total, ranks, note, bar)
+        batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
+        with bar:
+            for step in range(done + 1, total + 1):
+                ranks.seed(seed, step)
+                backbone.model.train()
+                loss, tokens = own_gradients(backbone, trainable, next(batches), objective, config, scaler, ranks)
+                ranks.add_gradients(tensors)
+                rate, measured = learning_rate(step, total, config), ranks.first and (step - 1) % MEASURED == 0
+                size = update(optimizer, scaler, tensors, rate, config.clip, measured)
+                losses.add(step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size})
+                if observe and ranks.first:
+                    observe(step, total)
+                looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0
+                if (looks or saves or step % losses.every == 0) and (bad := losses.read()):
+                    return state.result("diverged", bad - 1)
+                bar.update()
+                if looks:
+                    with autocast(device, dtype):
+                        backbone.model.eval()
+                        validation = ranks.led(lambda: objective.validate(backbone, rows.dev, config.eval_batch_size))
+                    note(step, validation)
+                    if not math.isfinite(validation["dev_loss"]):
+                        return state.result("diverged", step)
+                    best = state.looked(step, validation, objective.figure(validation))
+                    if best and config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
+                        state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
+                (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
+                if stops and (bad := losses.read()):
+                    return state.result("diverged", bad - 1)
+                if ranks.first and (stops or (step < total and saves)):
+                    state.weigh(device)
+                    state.scaler = scaler.state_dict()
+                    save_state(folder, step, parameters, optimizer, state)
+                if stops:
+                    number = caught[0] if caught else signal.SIGTERM
+                    raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
+        if config.select == "best" and state.best_step < total and ranks.first:
+            restore_best(folder, parameters, state)
+        backbone.model.eval()
+        state.weigh(device)
+        return state.result("finished", total, last=config.select == "last")
 
 
 class Losses:

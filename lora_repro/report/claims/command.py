@@ -1,4 +1,4 @@
-"""Judge every claim of conf/claim by the published records; write results/{claims,rubric,README}.md and report.json.
+"""Judge every claim of conf/claim by the published records; write results/{claims,README}.md and report.json.
 
     python -m lora_repro claims
 
@@ -15,7 +15,7 @@ from lora_repro import cli
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
-from lora_repro.report import coverage, readme, report_json, rubric
+from lora_repro.report import coverage, readme, report_json
 from lora_repro.report.claims import ledger
 
 
@@ -34,11 +34,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     write_text(results / "claims.csv", ledger.comma_separated(found))
     told = report_json.update_report(results, claims=report_json.claim_entries(found))
     manifest.record_files(results, [results / "claims.md", results / "claims.csv", told])
-    graded = rubric.write(results)
     coverage.write(results)
-    more = ", README.md" if readme.write(root, graded) else ""
+    more = ", README.md" if readme.write(root) else ""
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    print(f"wrote results/claims.md, results/claims.csv, results/report.json, results/rubric.md, results/README.md{more}")
+    print(f"wrote results/claims.md, results/claims.csv, results/report.json, results/README.md{more}")
     return 0

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import hub_parts, own_folder, read_text
+from lora_repro.tasks._files import generated_rows, hub_parts, own_folder, read_text
 from lora_repro.tasks.base import SPLITS
 from lora_repro.tasks.e2e.original import (
     CLEANED_COLUMNS,
@@ -145,3 +145,9 @@ def load_hub() -> dict[str, list[Row]]:
         splits[split] = [(linearise(mr), _tidy(text)) for mr, text in pairs]
         check(splits[split], "raw", split, f"{HUB_ID} {split}")
     return splits
+
+
+def load_generated() -> dict[str, list[Row]]:
+    """The rows of the generated set: E2E's eight attributes, with names and cuisines of ours. No two splits share an input."""
+    splits = generated_rows(Path(__file__).with_name("generated.jsonl.xz"))
+    return {split: [(mr, text) for mr, text in rows] for split, rows in splits.items()}

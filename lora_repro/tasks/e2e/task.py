@@ -9,8 +9,14 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
-from lora_repro.tasks.e2e.embedded import generate
-from lora_repro.tasks.e2e.files import find_files, linearise, load_folder, load_hub, tokenised_prices
+from lora_repro.tasks.e2e.files import (
+    find_files,
+    linearise,
+    load_folder,
+    load_generated,
+    load_hub,
+    tokenised_prices,
+)
 from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 
@@ -79,7 +85,7 @@ class E2E(AbstractTask):
         if self.source == "folder":
             rows, hashes = load_folder(folder, self.text_form)
         else:
-            rows, hashes = generate() if self.source == "embedded" else load_hub(), {}
+            rows, hashes = load_generated() if self.source == "embedded" else load_hub(), {}
         hashes |= {f"rows/{split}": rows_sha256(rows[split]) for split in SPLITS}
         return Splits(pairs(rows["train"]), pairs(rows["dev"]), grouped(rows["test"]), self.caption, hashes)
 

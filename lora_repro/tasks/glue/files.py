@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import home, hub_parts, read_text
+from lora_repro.tasks._files import generated_rows, home, hub_parts, read_text
 
 Row = tuple[str, str | None, str]  # first sentence, second or None, label
 
@@ -135,3 +135,15 @@ def _hub_rows(part: Any, hub: Mapping[str, str]) -> list[Row]:
     texts = {label: text(label) for label in set(labels)}
     rows = zip(first, second, labels, strict=True)
     return [(one.strip(), None if other is None else other.strip(), texts[label]) for one, other, label in rows]
+
+
+def load_generated(name: str) -> dict[str, list[Row]]:
+    """split -> the rows of a sentence task that we generated, classes equally often. Raises UserError if there is no such task.
+
+    Words that a row of dev or test has together do not occur together in a first sentence of train, except beside a hypernym.
+    """
+    path = Path(__file__).with_name(f"{name}.jsonl.xz")
+    if not path.exists():
+        names = sorted(other.name.partition(".")[0] for other in path.parent.glob("*.jsonl.xz"))
+        raise UserError(f"no embedded task {name!r}; there are {', '.join(names)}")
+    return {split: [(first, second, label) for first, second, label in rows] for split, rows in generated_rows(path).items()}

@@ -9,13 +9,13 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
-from lora_repro.tasks.glue.embedded import sets
-from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_hub, rows_sha256
+from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_generated, load_hub, rows_sha256
 
 SOURCES = ("embedded", "folder", "hub")
 ATTRIBUTION = (
@@ -144,7 +144,7 @@ class Glue(AbstractTask):
         """
         hashes: dict[str, str] = {}
         if self.source == "embedded":
-            rows: dict[str, list[Row]] = dict(sets.generate(self.name))
+            rows = load_generated(self.name)
         elif self.source == "folder":
             rows, hashes = load_folder(folder, self.folder, self.files, self.columns, self.skip_broken)
         else:
@@ -197,7 +197,7 @@ class Glue(AbstractTask):
     def pairs(self) -> bool:
         """Whether an input is two sentences."""
         if self.source == "embedded":
-            return sets.is_pair(self.name)
+            return _is_pair(self.name)
         return self.columns.get("second") is not None
 
     def ask(self, text: str) -> Example:
@@ -225,3 +225,9 @@ class Glue(AbstractTask):
             outputs, gold, self.positive, regression=self.kind == "number"
         )
         return Scores(values, statistics)
+
+
+@cache
+def _is_pair(name: str) -> bool:
+    """Whether an input of a generated task is two sentences."""
+    return load_generated(name)["dev"][0][1] is not None

@@ -15,10 +15,11 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
-from lora_repro.tasks.glue.embedded import inference
-from lora_repro.tasks.glue.files import rows_sha256
+from lora_repro.tasks.glue.files import load_generated, rows_sha256
 from lora_repro.tasks.glue.task import ATTRIBUTION, Glue
 from lora_repro.tasks.glue.task import examples as sentences
+
+GENERATED_LABELS = ("entailment", "neutral", "contradiction")
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class GlueText(AbstractTask):
             raise UserError("task.template must contain {first}, may contain {second}, and no other field")
         if self.source != "embedded":
             self._sentences()
-        elif tuple(self.words) != inference.LABELS:
-            raise UserError(f"task.source=embedded needs task.words for {', '.join(inference.LABELS)}, in this order")
+        elif tuple(self.words) != GENERATED_LABELS:
+            raise UserError(f"task.source=embedded needs task.words for {', '.join(GENERATED_LABELS)}, in this order")
 
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -113,7 +114,7 @@ class GlueText(AbstractTask):
         """As `Glue.load`: train without the held-out rows; these, or else the scored rows, as dev; the scored rows as test."""
         left_out = 0
         if self.source == "embedded":
-            rows = inference.generate()
+            rows = load_generated("inference")
             hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
             parts = [sentences(rows[split], scored=split == "test") for split in ("train", "dev", "test")]
         else:

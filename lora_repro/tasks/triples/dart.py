@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.tasks.base import SPLITS
-from lora_repro.tasks.triples import embedded, files
+from lora_repro.tasks.triples import files
 from lora_repro.tasks.triples.files import Entry
 from lora_repro.tasks.triples.task import TriplesTask
 
@@ -47,7 +47,7 @@ class DART(TriplesTask):
 
     def entries(self, folder: str | None) -> tuple[dict[str, list[Entry]], dict[str, str]]:
         if self.source == "embedded":
-            return embedded.generate("dart"), {}
+            return files.load_generated("dart"), {}
         if self.train_from == "dart":
             return files.load("dart", folder)
         tested, hashes = files.load("dart", folder, ["test"])

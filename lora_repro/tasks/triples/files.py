@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import own_folder
+from lora_repro.tasks._files import generated_rows, own_folder
 from lora_repro.tasks.base import SPLITS
 
 Triple = tuple[str, str, str]
@@ -213,3 +213,13 @@ def _from_json(row: dict[str, Any]) -> Entry:
     return Entry(
         tuple(triples), tuple(text["lex"] for text in said), tuple(text["comment"] for text in said), entry["category"]
     )
+
+
+def load_generated(name: str) -> dict[str, list[Entry]]:
+    """split -> the entries that we generated in the form of `webnlg` or `dart`. Two categories are in WebNLG's test part only."""
+    splits: dict[str, list[Entry]] = {}
+    for split, rows in generated_rows(Path(__file__).with_name(f"{name}.jsonl.xz")).items():
+        for triples, texts, notes, category in rows:
+            entry = Entry(tuple(map(tuple, triples)), tuple(texts), tuple(notes), category)
+            splits.setdefault(split, []).append(entry)
+    return splits

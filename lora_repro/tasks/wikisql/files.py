@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lora_repro.errors import UserError
 from lora_repro.metrics.sql import Query, Table, from_json
-from lora_repro.tasks._files import find, home, read_text
+from lora_repro.tasks._files import find, generated_rows, home, read_text
 from lora_repro.tasks.base import SPLITS
 
 Row = tuple[Table, str, Query]  # (table, question, its query)
@@ -97,3 +97,15 @@ def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], di
             wanted = " or ".join(f"{n:,}" for n in ROWS[split])
             raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: take the official file")
     return splits, hashes
+
+
+def load_generated() -> dict[str, list[Row]]:
+    """split -> the rows that we generated. Every query has a result, and one kind of table is in dev and test only."""
+    splits: dict[str, list[Row]] = {}
+    for split, rows in generated_rows(Path(__file__).with_name("generated.jsonl.xz")).items():
+        for table, question, query in rows:
+            header = tuple(table["header"])
+            cells = tuple(map(tuple, table["rows"]))
+            row = Table(header, tuple(table["types"]), cells), question, from_json(query, len(header))
+            splits.setdefault(split, []).append(row)
+    return splits

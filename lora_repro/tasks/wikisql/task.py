@@ -14,8 +14,14 @@ from typing import ClassVar
 from lora_repro.errors import UserError
 from lora_repro.metrics import sql
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
-from lora_repro.tasks.wikisql.embedded import generate
-from lora_repro.tasks.wikisql.files import OFFICIAL_TRAIN, Row, find_files, load_folder, rows_sha256
+from lora_repro.tasks.wikisql.files import (
+    OFFICIAL_TRAIN,
+    Row,
+    find_files,
+    load_folder,
+    load_generated,
+    rows_sha256,
+)
 
 BAR = " | "
 METRICS = ("logical_form_accuracy", "execution_accuracy")
@@ -91,7 +97,7 @@ class WikiSQL(AbstractTask):
 
     def load(self, folder: str | None) -> Splits:
         """Train, dev, and the scored split as test; one example per row, as in the official evaluation."""
-        rows, hashes = (generate(), {}) if self.source == "embedded" else load_folder(folder, self.folder)
+        rows, hashes = (load_generated(), {}) if self.source == "embedded" else load_folder(folder, self.folder)
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
         parts = (examples(rows["train"], False), examples(rows["dev"], False), examples(rows[self.scored], True))
         return Splits(*parts, self.caption(rows), hashes)

@@ -1,1 +1,0 @@
-"""Generated sentence tasks, written for this project: `sets` are GLUE-shaped, `inference` is MNLI-shaped."""

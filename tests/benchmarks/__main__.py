@@ -1,0 +1,68 @@
+"""Benchmark this project against other libraries and set targets; writes results/bench/.
+
+    make bench                                                       every benchmark: 15 minutes on a quiet machine
+    make bench ARGS='step beam'                                      only these; a wrong name lists them all
+    make bench ARGS='step profile=laptop paths.data=/data'           on real E2E and SST-2, from the folders e2e and glue
+
+Ours and the other library take turns on the same input. Times are CPU seconds of one thread; on a GPU, training and decoding are
+measured in wall time.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from lora_repro import cli
+from lora_repro.config.paths import ROOT
+from lora_repro.errors import UserError
+from lora_repro.records import manifest, provenance, record
+from lora_repro.records.disk import write_json
+from lora_repro.train.ranks import Ranks
+from tests import benchmarks
+from tests.benchmarks import _table
+
+
+def names() -> list[str]:
+    """The benchmarks: each a file beside this one."""
+    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+
+
+@cli.command
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The command line above; returns the exit status. `root`: the folder that holds results/."""
+    chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
+    if unknown := set(chosen) - set(names()):
+        raise UserError(f"no benchmark {min(unknown)!r}; choose from {', '.join(names())}")
+    results = root / "results"
+    torch.set_num_threads(1)
+    there, device = torch.cuda.is_available(), Ranks.here("auto").device
+    modules = {name: import_module(f"{benchmarks.__name__}.{name}") for name in chosen or names()}
+    lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
+    if lacking and chosen:
+        raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
+    for name, pair in modules.items():
+        if name in lacking:
+            cli.say(f"{name}: left out, it needs a GPU and torch finds none here")
+            continue
+        where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
+        found = pair.measure(overrides)
+        for row in found["rows"]:
+            cli.say("  ".join(filter(None, _table.Row(**row).cells())))
+        path = results / "bench" / f"{name}.json"
+        write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
+        drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
+        manifest.record_files(results, [path, _table.write(path.parent), *drawn])
+    if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
+        print(f"wrote {', '.join(written)} and results/bench/README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Rendering all tables, figures, claims and pages in one process, and how reading records grows with their number."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_repro.config.paths import ROOT
+from lora_repro.records import record
+from lora_repro.records.disk import sealed, write_json
+from lora_repro.results import published
+from tests.benchmarks._processes import seconds
+from tests.benchmarks._table import Row, told
+
+COUNTS = (1000, 10_000)
+RENDER = """
+import sys
+from pathlib import Path
+from lora_repro.config import compose_cache
+from lora_repro.report import render
+compose_cache.CACHE = Path(sys.argv[2])
+sys.exit(render.main([], Path(sys.argv[1])))
+"""
+
+
+def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: bool = True) -> dict[str, Any]:
+    """CPU seconds of `make render` on a copy of results/, without and with cached compositions, and of reading records."""
+    rows, rendered = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        if whole:
+            shutil.copytree(ROOT / "results", Path(folder) / "results")
+            words = ["-c", RENDER, folder, str(Path(folder) / "cache")]
+            rendered = [seconds(words) for _ in range(2)]
+            what, beside = "all tables, figures, claims and pages", "the first time after a change of conf/"
+            rows.append(Row(what, rendered[1], beside, rendered[0], "≤ 25 s"))
+        read = {count: reading(Path(folder) / str(count), count) for count in counts}
+    few, many = min(read), max(read)
+    what, beside = f"reading {many:,} records", f"{few:,} records, {many // few} times"
+    rows.append(Row(what, read[many], beside, read[few] * many / few, "1, or it is not linear"))
+    return {"rows": told(rows), "rendered": rendered, "read": {str(count): taken for count, taken in read.items()}}
+
+
+def reading(folder: Path, count: int) -> float:
+    """CPU seconds of reading `count` records that differ only in their seeds."""
+    found = record.read(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
+    for seed in range(count):
+        name = f"{seed:016x}"
+        asked = {**found["asked"], "seed": seed}
+        write_json(folder / "records" / f"{name}.json", sealed({**found, "signature": name, "asked": asked}))
+    began = time.process_time()
+    assert len(published(folder).records) == count
+    return time.process_time() - began
