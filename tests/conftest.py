@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lora_repro import cells
+from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
@@ -43,15 +44,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "max_position_embeddings": 258,
     },
-    "qwen2": {
-        "model_type": "qwen2",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
     "mpnet": {
         "model_type": "mpnet",
         "num_hidden_layers": 2,
@@ -61,9 +53,30 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 258,
     },
 }
+_GROUPED = {**SHAPES["llama"], "head_dim": 8, "pad_token_id": 0}  # 2 KV heads; some configurations demand these two
+_POSITIONS = {**SHAPES["bert"], "max_position_embeddings": 258}
+SHAPES |= {name: {**_GROUPED, "model_type": name} for name in ("qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")}
+SHAPES |= {name: {**_GROUPED, "model_type": name} for name in ("smollm3", "olmo2", "phi", "phi3")}
+SHAPES |= {name: {**_POSITIONS, "model_type": name} for name in ("xlm-roberta", "camembert")}
+SHAPES |= {
+    "mistral": {**_GROUPED, "model_type": "mistral", "sliding_window": None},
+    "gpt_neox": {**SHAPES["bert"], "model_type": "gpt_neox"},
+    "opt": {**SHAPES["bert"], "model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 32},
+    "electra": {**SHAPES["bert"], "model_type": "electra", "embedding_size": 16},
+    "distilbert": {"model_type": "distilbert", "n_layers": 2, "dim": 32, "hidden_dim": 64, "n_heads": 4},
+    "modernbert": {**SHAPES["bert"], "model_type": "modernbert", "local_attention": 8, "global_attn_every_n_layers": 2},
+}
+SHAPES["deberta-v2"] = {
+    "model_type": "deberta-v2", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64,
+    "num_attention_heads": 4, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False, "pooler_hidden_size": 32,
+}  # fmt: skip
+SHAPES["modernbert"] |= {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+SHAPES["gemma2"] |= {"sliding_window": 8}
+SHAPES["gemma3_text"] |= {"sliding_window": 8}
 
 
-def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
+def tiny_backbone(architecture: str, seed: int = 0, head: str | None = None, **shape: Any) -> Backbone:
     """A random 2-layer model of that architecture (d = 32, 4 heads, Llama: 2 KV heads) over 257 byte tokens, float32."""
     torch.manual_seed(seed)  # for what the test draws afterwards
     spec = BackboneSpec(
@@ -75,7 +88,7 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
         pad="<|endoftext|>",
         shape={**SHAPES[architecture], **shape},
         random_seed=seed,
-        head="lm" if architecture in ("gpt2", "llama", "qwen2") else "classification",
+        head=head or ("lm" if "lm" in ARCHITECTURES[architecture].heads else "classification"),
     )
     return spec.load()
 

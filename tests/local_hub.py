@@ -4,7 +4,8 @@
     hub.faults.append(Fault("resolve", status=503))     the next GET or HEAD whose path holds that word; each is used up once
     hub.asked                                           method and path of every request
 
-Listing: /api/{models,datasets}/ID/tree/REVISION. Files: /[datasets/]ID/resolve/REVISION/PATH with ETag, X-Repo-Commit and Range;
+Newest commit of a model: /api/models/ID. Listing: /api/{models,datasets}/ID/tree/REVISION.
+Files: /[datasets/]ID/resolve/REVISION/PATH with ETag, X-Repo-Commit and Range;
 large ones (by their ending) are redirected to another host, as the hub's are to its CDN. /plain/NAME serves any file.
 """
 
@@ -86,6 +87,10 @@ class LocalHub:
             if found[3] != repository[0]:
                 return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
             return 200, json.dumps([self._entry(name, body) for name, body in repository[1].items()]).encode(), {}
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/main)?", path):
+            commit, _ = self.repositories.get(f"models/{found[1]}", ("", {}))
+            missing = (401, b"{}", {"X-Error-Code": "RepoNotFound"})
+            return (200, json.dumps({"id": found[1], "sha": commit}).encode(), {}) if commit else missing
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             key = f"{'datasets' if found[1] else 'models'}/{found[2]}"
             commit, files = self.repositories.get(key, ("", {}))

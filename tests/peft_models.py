@@ -15,11 +15,7 @@ from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import record
 from lora_repro.records.disk import sealed, sha256, write_json
 
-DEBERTA = {
-    "model_type": "deberta-v2", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64,
-    "num_attention_heads": 4, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
-    "position_biased_input": False, "pooler_hidden_size": 32,
-}
+DEBERTA = SHAPES["deberta-v2"]
 TEXT = ["gpt2", "llama"]
 SENTENCE = ["bert", "roberta", "deberta-v2"]
 IDS = torch.randint(0, 256, (2, 11), generator=torch.Generator().manual_seed(5))
@@ -28,7 +24,7 @@ IDS = torch.randint(0, 256, (2, 11), generator=torch.Generator().manual_seed(5))
 def sentences(architecture: str, pooling: str | None = None) -> Backbone:
     """A random classifier of three classes; encoders open a row with a token of their own."""
     torch.manual_seed(0)
-    shape = {**SHAPES, "deberta-v2": DEBERTA}[architecture]
+    shape = SHAPES[architecture]
     spec = BackboneSpec(
         name=f"tiny_{architecture}", label=f"random {architecture}", source="random", separator="\n", eos="<|endoftext|>",
         pad="<|endoftext|>", cls=None if architecture in TEXT else "<s>", shape=shape, head="classification", n_labels=3,

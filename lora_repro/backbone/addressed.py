@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, Projection
-from lora_repro.backbone.weights import sizes
+from lora_repro.backbone.architecture import KINDS, Projection, table_of
+from lora_repro.backbone.weights import HeadwiseMatrix, sizes
 from lora_repro.errors import UserError
 
 
@@ -22,38 +22,53 @@ class AddressedModel:
     Attributes: `model`, `decoder` (the body, without the head), `architecture`, `table` (its `Architecture`), `n_layers`,
     `hidden_size` d, `n_heads`, `n_kv_heads`, `head_dim`, `kv_size` = n_kv_heads * head_dim (rows of W_k and W_v),
     `layers`, `head`, `embedding`.
+    `pooler`: the body's pretrained pooler, which a head that reads the first position reads through; None without one.
     `classifier`: the modules that a classification task adds to the pretrained body, in order; empty without such a head.
-    `pooling`: which positions that head reads. Raises UserError for an architecture that is not in the table or a model without
-    token embeddings.
+    `picks_first`: the first of these takes (B, T, d). `pooling`: which positions that head reads. With `new_pooler` the pooler is
+    not pretrained, but the first module of the classifier. Raises UserError for an architecture that is not in the table or a
+    model without token embeddings.
     """
 
-    def __init__(self, model: nn.Module, pooling: str | None = None) -> None:
-        config: Any = getattr(model, "config", None)
-        kind = getattr(config, "model_type", type(model).__name__)  # the class name for a module that is no transformers model
-        if kind not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise UserError(f"unknown architecture {kind} (known: {known}): add it in lora_repro/backbone/architecture.py")
+    def __init__(self, model: nn.Module, pooling: str | None = None, new_pooler: bool = False) -> None:
+        config: Any = getattr(model, "config", model)  # `model` for a module that is no transformers model
+        self.table = table_of(config)
         self.model = model
         self.architecture: str = config.model_type
-        self.table = ARCHITECTURES[config.model_type]
         self.pooling = pooling or self.table.pooling
         self.hidden_size: int = config.hidden_size
         self.n_heads: int = config.num_attention_heads
         self.n_kv_heads: int = getattr(config, "num_key_value_heads", None) or self.n_heads
         self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.n_heads
         self.kv_size = self.n_kv_heads * self.head_dim
-        self.decoder: nn.Module = model.base_model  # type: ignore[assignment]
+        base: Any = model.base_model
+        self.decoder: nn.Module = base.get_submodule(self.table.body)
+        self._regroup()
         self.embedding = self._embedding()
         self.real: torch.Tensor | None = None  # (B, T): real positions, during a call with padded rows
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method distinguishes; 0: an input is one segment
         classifies = hasattr(model, self.table.heads["classification"])
-        self.classifier = [model.get_submodule(path) for path in self.table.classifier] if classifies else []
+        self.classifier = [self._part(path) for path in self.table.classifier] if classifies else []
+        pooler: nn.Module | None = getattr(self.decoder, "pooler", None)  # (B, T, d) -> (B, d)
+        self.pooler = None if new_pooler else pooler
+        self.picks_first = self.table.picks_first or new_pooler
+        if new_pooler and pooler is not None:
+            self.classifier.insert(0, pooler)
 
     @classmethod
     def of(cls, model: AddressedModel | nn.Module) -> AddressedModel:
         """The model with its addresses; returned as it is if it has them already."""
         return cls(model) if isinstance(model, nn.Module) else model
+
+    def _part(self, path: str) -> nn.Module:
+        return nn.ReLU() if path == "relu" else self.model.get_submodule(path)
+
+    def _regroup(self) -> None:
+        """Give every fused matrix whose rows are grouped by head its three parts."""
+        for layer in self.layers if self.table.by_head else ():
+            fused: Any = layer.get_submodule(str(self.table.by_head))
+            if not isinstance(fused, HeadwiseMatrix):
+                layer.set_submodule(str(self.table.by_head), HeadwiseMatrix(fused, self.n_heads))
 
     def _embedding(self) -> nn.Embedding:
         try:
@@ -78,6 +93,12 @@ class AddressedModel:
             f"this {self.architecture} model has no head at {' or '.join(self.table.heads.values())}"
         )
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What a language model's head makes of the body's last hidden states (..., d): (..., V), soft-capped as Gemma 2 does."""
+        found: torch.Tensor = self.head.module(hidden)
+        most: float | None = getattr(self.model.config, "final_logit_softcapping", None)
+        return found if most is None else most * torch.tanh(found / most)
+
     @property
     def layers(self) -> list[nn.Module]:
         return list(self.decoder.get_submodule(self.table.layers).children())
@@ -90,11 +111,11 @@ class AddressedModel:
         parent_path, _, attribute = path.rpartition(".")
         parent = self.layers[layer].get_submodule(parent_path)
         out = sizes(getattr(parent, attribute))[1]
-        return (
-            Projection(parent, attribute, 0, out)
-            if part is None
-            else Projection(parent, attribute, part * out // 3, out // 3)
-        )
+        if part is None:
+            return Projection(parent, attribute, 0, out)
+        query = out - 2 * self.kv_size
+        start, size = ((0, query), (query, self.kv_size), (query + self.kv_size, self.kv_size))[part]
+        return Projection(parent, attribute, start, size)
 
     def projections(self, layer: int, kind: str) -> list[Projection]:
         """The matrices of one kind in one layer; `mlp` gives every matrix of the MLP.

@@ -2,14 +2,17 @@
 
 GPT-2 fuses query, key and value into one Conv1D (`attn.c_attn`), Llama shares keys and values between heads and has no
 biases, a BERT layer has its output projections in two places. Everything else in the project asks for query, key, value,
-output, MLP, LayerNorms, layers and head.
+output, MLP, LayerNorms, layers and head. A model type is added by its entry here and a tiny shape of it in tests/conftest.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
+
+from lora_repro.errors import UserError
 
 KINDS = ("query", "key", "value", "output", "mlp")
 
@@ -18,13 +21,16 @@ KINDS = ("query", "key", "value", "output", "mlp")
 class Architecture:
     """Where one family of models keeps its parts, as attribute paths.
 
-    `query`, `key`, `value`: (path in a layer, part index); the index counts equal thirds of a fused matrix and is None for a
-    matrix of its own. `mlp`: its matrices in forward order; the last one writes to the residual.
+    `body`: where in transformers' base model the module is that the head's model calls. Other paths start there or in a layer.
+    `query`, `key`, `value`: (path in a layer, part index); the index counts the parts [query; key; value] of a fused matrix and
+    is None for a matrix of its own. `by_head`: the path of a fused matrix whose rows are grouped by head instead, [q_1; k_1; v_1;
+    q_2; ...]; `weights.HeadwiseMatrix` replaces it. `mlp`: its matrices in forward order; the last one writes to the residual.
     `residuals`: the modules whose outputs are added to the residual stream, after attention and after the MLP: the dropout behind
     the matrix or, without one, the matrix.
     `layer_norms`: in forward order. With `post_norm` each follows a residual addition; the last one follows the MLP's and gives
     the block's output. Without it they come before attention and MLP, and none follows the MLP.
     `classifier`: the modules outside the body that turn features into class scores, in order; all of them are new for a task.
+    `relu` is the function, where it is no module of the model.
     `head_dropout`: the setting of the classifier's own dropout, if it has one.
     `pooling`: its features are the hidden state of the `first` or the `last` real position. `picks_first`: the first of these
     modules takes (B, T, d) and picks the first position itself.
@@ -50,6 +56,8 @@ class Architecture:
     picks_first: bool = False
     packs: bool = False
     after_padding: bool = False
+    by_head: str | None = None
+    body: str = ""
 
 
 _BERT = Architecture(
@@ -86,6 +94,16 @@ _LLAMA = Architecture(
     packs=True,
 )
 
+# Gemma-2 and later normalise what attention and MLP add to the residual, too, and let some layers see a window only.
+_GEMMA2 = replace(
+    _LLAMA,
+    residuals=("post_attention_layernorm", "post_feedforward_layernorm"),
+    layer_norms=("input_layernorm", "pre_feedforward_layernorm"),
+    packs=False,
+)
+
+_ROBERTA = replace(_BERT, classifier=("classifier",), picks_first=True, after_padding=True)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(
         layers="h",
@@ -101,10 +119,86 @@ ARCHITECTURES: dict[str, Architecture] = {
         dropouts=("embd_pdrop", "attn_pdrop", "resid_pdrop"),
         packs=True,
     ),
-    "llama": _LLAMA,
-    "qwen2": _LLAMA,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "smollm3"), _LLAMA),
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
+    "olmo2": replace(
+        _LLAMA,
+        residuals=("post_attention_layernorm", "post_feedforward_layernorm"),
+        layer_norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+    ),
+    "phi": replace(
+        _LLAMA,
+        output="self_attn.dense",
+        mlp=("mlp.fc1", "mlp.fc2"),
+        residuals=("self_attn.dense", "mlp.fc2"),
+        layer_norms=("input_layernorm",),
+        dropouts=("embd_pdrop", "resid_pdrop", "attention_dropout"),
+    ),
+    "phi3": replace(
+        _LLAMA,
+        query=("self_attn.qkv_proj", 0),
+        key=("self_attn.qkv_proj", 1),
+        value=("self_attn.qkv_proj", 2),
+        mlp=("mlp.gate_up_proj", "mlp.down_proj"),
+        residuals=("resid_attn_dropout", "resid_mlp_dropout"),
+        dropouts=("embd_pdrop", "resid_pdrop", "attention_dropout"),
+    ),
+    "gpt_neox": replace(
+        _LLAMA,
+        query=("attention.query_key_value.matrix", 0),
+        key=("attention.query_key_value.matrix", 1),
+        value=("attention.query_key_value.matrix", 2),
+        output="attention.dense",
+        mlp=("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        residuals=("post_attention_dropout", "post_mlp_dropout"),
+        embedding="embed_in",
+        dropouts=("attention_dropout", "hidden_dropout"),
+        by_head="attention.query_key_value",
+    ),
+    "opt": replace(
+        _LLAMA,
+        output="self_attn.out_proj",
+        mlp=("fc1", "fc2"),
+        residuals=("self_attn.out_proj", "fc2"),
+        layer_norms=("self_attn_layer_norm", "final_layer_norm"),
+        dropouts=("dropout", "attention_dropout"),
+        packs=False,  # it counts positions from a mask (B, T)
+        body="decoder",
+    ),
     "bert": _BERT,
-    "roberta": replace(_BERT, classifier=("classifier",), picks_first=True, after_padding=True),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), _ROBERTA),
+    "electra": replace(_BERT, classifier=("classifier",), picks_first=True),
+    "distilbert": replace(
+        _BERT,
+        layers="transformer.layer",
+        query=("attention.q_lin", None),
+        key=("attention.k_lin", None),
+        value=("attention.v_lin", None),
+        output="attention.out_lin",
+        mlp=("ffn.lin1", "ffn.lin2"),
+        residuals=("attention.out_lin", "ffn.dropout"),
+        layer_norms=("sa_layer_norm", "output_layer_norm"),
+        dropouts=("dropout", "attention_dropout"),
+        classifier=("pre_classifier", "relu", "dropout", "classifier"),
+        head_dropout="seq_classif_dropout",
+    ),
+    "modernbert": replace(
+        _BERT,
+        layers="layers",
+        query=("attn.Wqkv", 0),
+        key=("attn.Wqkv", 1),
+        value=("attn.Wqkv", 2),
+        output="attn.Wo",
+        mlp=("mlp.Wi", "mlp.Wo"),
+        residuals=("attn.out_drop", "mlp.Wo"),
+        layer_norms=("mlp_norm",),
+        embedding="embeddings.tok_embeddings",
+        dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout"),
+        post_norm=False,
+        classifier=("head", "drop", "classifier"),
+        packs=False,
+    ),
     # Its attention adds a learned bias by relative position, one table for all layers. Like positions, no method trains it.
     "mpnet": replace(
         _BERT,
@@ -131,6 +225,32 @@ ARCHITECTURES: dict[str, Architecture] = {
         packs=False,
     ),
 }
+
+
+# Why a model type cannot have an entry.
+SHARED = "its layers share their weights, so none can be adapted by itself"
+REFUSED = {"albert": SHARED}
+
+
+def unknown(kind: object) -> str:
+    """What to tell of a model type without an entry."""
+    known = ", ".join(ARCHITECTURES)
+    place = "ARCHITECTURES in lora_repro/backbone/architecture.py"
+    return f"unknown architecture {kind} (known: {known}): add where its layers keep query, key, value, output and MLP to {place}"
+
+
+def table_of(config: Any) -> Architecture:
+    """The entry of a model's configuration. Raises UserError, before anything is built, for a model that has none."""
+    kind = str(getattr(config, "model_type", "") or type(config).__name__)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"{kind} is an encoder-decoder: only decoders (GPT-2, Llama) and encoders (BERT) can be adapted here")
+    if kind in REFUSED:
+        raise UserError(f"{kind} cannot be adapted here: {REFUSED[kind]}")
+    if kind not in ARCHITECTURES:
+        raise UserError(unknown(kind))
+    if getattr(config, "do_layer_norm_before", True) is False:
+        raise UserError(f"this {kind} has its LayerNorms after the residual additions (OPT-350m): ARCHITECTURES has no entry")
+    return ARCHITECTURES[kind]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lora_repro.cli import say
 from lora_repro.errors import NotAvailable, UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     why = (str(error).splitlines() or [type(error).__name__])[0]
     if "trust_remote_code" in str(error):
         return UserError(f"{name} needs remote code, which is never run here: choose a model of a known architecture")
+    if type(error).__name__ == "UnpicklingError":  # torch.load(weights_only=True)
+        why = "its PyTorch file holds more than tensors, which is never run; save the model as safetensors (save_pretrained)"
     # transformers names the tokenizer reader that it tried last.
     tokenizer = isinstance(error, (ValueError, ImportError)) and ("tiktoken" in why or "sentencepiece" in why)
     if tokenizer and (absent := missing_package_error(spec.name, SENTENCEPIECE)):
@@ -45,32 +48,36 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
     return UserError(f"{name} at {str(spec.revision)[:8]} cannot be read as a model: {why}")
 
 
-def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: str | None = None) -> None:
+# By the start of a weight's name: heads of a task; BERT's pooler; heads of pretraining, and poolers that no head reads (`pooler`:
+# missing if the body was saved alone).
+NEW: tuple[str, ...] = ("classifier", "score", "pooler", "pre_classifier", "head.")
+POOLER = "bert.pooler"
+OLD: tuple[str, ...] = ("lm_head", "cls.", "lm_predictions", "mask_predictions", "vocab_", "discriminator_predictions")
+OLD += ("generator_", "decoder.bias", "decoder.weight", "embeddings.position_ids", "roberta.pooler", "electra.pooler", "pooler")
+
+
+def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: str | None = None) -> bool:
     """Raise UserError if any backbone weight was missing, unused or misfitting (a silent `strict=False` scores BLEU 0).
 
-    With a classification head only the new head may be missing, and also the body's pooler if the head reads the `mean` of all
-    positions; only the head of the pretraining task may be unused.
+    With a classification head only the new head may be missing or of another shape, and the body's pooler missing; only the head
+    of the pretraining task may be unused. Returns whether the pooler is new although the head reads through it, and says so.
     """
     new: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
     if head == "classification":
-        new = ("classifier", "score", "pooler", *(("bert.pooler",) if pooling == "mean" else ()))
-        old = (
-            "lm_head",
-            "cls.",
-            "lm_predictions",
-            "mask_predictions",
-            "embeddings.position_ids",
-            "roberta.pooler",
-            "pooler",  # missing if the body was saved alone
-        )
+        new, old = (*NEW, POOLER), OLD
     for what, kind, allowed in (
         ("missing", "missing_keys", new),
         ("unexpected", "unexpected_keys", old),
-        ("misshapen", "mismatched_keys", ()),
+        ("misshapen", "mismatched_keys", new),
     ):
-        keys = sorted(str(key) for key in info.get(kind, ()) if not str(key).startswith(allowed))
+        found = (key if isinstance(key, str) else key[0] for key in info.get(kind, ()))  # a misshapen one comes with its shapes
+        keys = sorted(str(key) for key in found if not str(key).startswith(allowed))
         if keys:
             raise UserError(
                 f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model"
             )
+    new_pooler = pooling != "mean" and any(str(key).startswith(POOLER) for key in info.get("missing_keys", ()))
+    if new_pooler:
+        say(f"backbone {name}: no pooler in its checkpoint, so a new one is trained with the head (backbone.pooling=mean: none)")
+    return new_pooler

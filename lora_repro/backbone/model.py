@@ -51,7 +51,7 @@ class Backbone(AddressedModel):
     """A frozen model with its tokenizer and the addresses of its parts.
 
     Attributes besides those of `AddressedModel`: `tokenizer`, `separator` (token ids between input and completion), `eos`,
-    `pad`, `cls`, `label`, `sha256`.
+    `pad`, `cls` (what opens a row: an id or nothing), `label`, `sha256`.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class Backbone(AddressedModel):
         label: str = "",
         cls: str | None = None,
         pooling: str | None = None,
+        new_pooler: bool = False,
     ) -> None:
-        super().__init__(model.eval(), pooling)
+        super().__init__(model.eval(), pooling, new_pooler)
         self.model.requires_grad_(False)
         assert self.head  # raises UserError here for a model without one
         self.tokenizer = tokenizer
@@ -96,7 +97,9 @@ class Backbone(AddressedModel):
     @property
     def plain(self) -> bool:
         """Whether every position attends to all of its row, or to all before it: no window, no position bias."""
-        return self.table.packs and not getattr(self.model.config, "use_sliding_window", False)
+        config: Any = self.model.config
+        window = getattr(config, "sliding_window", None) is not None
+        return self.table.packs and not getattr(config, "use_sliding_window", window)
 
     @property
     def lengths(self) -> int:
@@ -185,13 +188,16 @@ class Backbone(AddressedModel):
     def reset_head(self) -> None:
         """Initialise the classifier, if there is one, from torch's CPU generator: weights N(0, 0.02^2), biases zero.
 
-        A GPU's generator gives other numbers for the same seed, and a head that random directions only move is in no file.
+        A LayerNorm in it starts as the identity. A GPU's generator gives other numbers for the same seed, and a head that random
+        directions only move is in no file.
         """
         for part in (part for module in self.classifier for part in module.modules()):
             if isinstance(part, nn.Linear):
                 part.weight.data.copy_(torch.empty_like(part.weight, device="cpu").normal_(0.0, STD))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
+            if isinstance(part, nn.LayerNorm):
+                part.reset_parameters()
 
     def to(self, device: torch.device) -> Backbone:
         if device.index is not None:  # pinned memory and synchronisation use the current GPU

@@ -22,9 +22,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from lora_repro.backbone import nf4
-from lora_repro.backbone.architecture import ARCHITECTURES
+from lora_repro.backbone.architecture import ARCHITECTURES, table_of
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, fetch
+from lora_repro.backbone.files import folder_sha256, weights
 from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.cli import verbose
@@ -52,9 +53,12 @@ class BackboneSpec:
     - `random`: an untrained model of the given `shape`, weights drawn from `random_seed`, for tests and first steps
 
     `separator` stands between input and completion, `eos` ends a completion, `pad` fills up a batch: masks come from
-    lengths, so `pad` may equal `eos`. `cls` opens a sequence of an encoder.
+    lengths, so `pad` may equal `eos`. `cls` opens a sequence of an encoder, `bos` one of a decoder that was trained with one.
     `sizes`: read by the table rows (bottlenecks, prefix lengths), not here.
-    `dropout`: the backbone's own; the paper's GPT-2 code has none. `head_dropout`: a classification head's (null: as `dropout`).
+    `dropout`: the backbone's own (null: each as in its configuration); the paper's GPT-2 code has none. `head_dropout`: a
+    classification head's (null: as `dropout`).
+    `path`: the user's folder or hub id from which conf/backbone/own.yaml reads everything else. `sha256`: of a folder's files
+    (`files.folder_sha256`), which are refused if they have changed; null: any.
     `pooling`: what that head reads: the `first` or `last` position (null: the architecture's) or the `mean` of all real ones.
     `packages`: what the tokenizer of a hub model needs besides this package's dependencies.
     `pretrained`: false for the untrained twin: the same architecture and tokenizer with weights drawn from `random_seed`.
@@ -74,7 +78,7 @@ class BackboneSpec:
     sizes: dict[str, Any] = field(default_factory=dict)
     head: Literal["lm", "classification"] = "lm"
     n_labels: int | None = None
-    dropout: float = 0.0
+    dropout: float | None = 0.0
     random_seed: int = 0
     cls: str | None = None
     pooling: Literal["first", "last", "mean"] | None = None
@@ -83,6 +87,9 @@ class BackboneSpec:
     pretrained: bool = True
     quantise: Literal["nf4"] | None = None
     double_quantise: bool = True
+    bos: str | None = None
+    path: str | None = None
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         check(f"{__name__}.BackboneSpec", vars(self), "backbone")
@@ -127,10 +134,11 @@ class BackboneSpec:
         """Whether its weights come from a wheel that is not here yet."""
         return self.source == "wheel" and not (backbone_folder(self.name) / "model.safetensors").is_file()
 
-    def assembled(self, model: Any, tokenizer: Any, label: str | None = None) -> Backbone:
-        """A model and its tokenizer, with what this configuration says of them."""
+    def assembled(self, model: Any, tokenizer: Any, label: str | None = None, new_pooler: bool = False) -> Backbone:
+        """A model and its tokenizer, with what this configuration says of them; `new_pooler`: its checkpoint had none."""
         label = self.label if label is None else label
-        return Backbone(model, tokenizer, self.separator, self.eos, self.pad, label, self.cls, self.pooling)
+        opening = self.cls if self.bos is None else self.bos
+        return Backbone(model, tokenizer, self.separator, self.eos, self.pad, label, opening, self.pooling, new_pooler)
 
     def _tells_apart(self, tokenizer: Any, folder: str) -> None:
         """Raise UserError for a tokenizer that encodes all words alike or as nothing, as one made without its files does."""
@@ -145,27 +153,27 @@ class BackboneSpec:
         # GPT-2's GELU (tanh form) as one kernel in place of eight; the results differ by a few units in the last place at most.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
-        table = ARCHITECTURES.get(config.model_type)
-        for name in table.dropouts if table else ():
+        table = table_of(config)
+        for name in table.dropouts if self.dropout is not None else ():
             setattr(config, name, self.dropout)
         if self.head == "classification":
             config.num_labels = self.n_labels or 2
-            own = table.head_dropout if table else None
+            own, asked = table.head_dropout, self.dropout if self.head_dropout is None else self.head_dropout
             if own is None and self.head_dropout is not None:
                 raise UserError(f"backbone {self.name}: its head has no dropout of its own: leave backbone.head_dropout out")
-            if own is not None:
-                setattr(config, own, self.dropout if self.head_dropout is None else self.head_dropout)
-        return config
-
-    def _auto(self) -> Any:
-        if self.head == "lm" and self.cls is not None:
+            if own is not None and asked is not None:
+                setattr(config, own, asked)
+        elif "lm" not in table.heads:
             raise UserError(
                 f"backbone {self.name} is an encoder and writes no text: choose a decoder or a sentence task"
             )
+        return config
+
+    def _auto(self) -> Any:
         return AutoModelForCausalLM if self.head == "lm" else AutoModelForSequenceClassification
 
     def _random(self) -> Backbone:
-        tokenizer = byte_tokenizer(*filter(None, (self.cls, self.eos, self.pad)))
+        tokenizer = byte_tokenizer(*filter(None, (self.cls, self.bos, self.eos, self.pad)))
         shape = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 256, **self.shape}
         kind = shape["model_type"]
         if kind not in ARCHITECTURES:
@@ -184,6 +192,8 @@ class BackboneSpec:
             return self._auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
 
     def _pretrained(self) -> Backbone:
+        if self.sha256 and self.source == "folder" and folder_sha256(Path(str(self.hub_id))) != self.sha256:
+            raise UserError(f"backbone {self.name}: the files in {self.hub_id} have changed since the run was asked for")
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, which would hide ours
         if not verbose():
             set_verbosity_error()  # type: ignore[no-untyped-call]  # check_loading says what is amiss, in one line
@@ -214,6 +224,8 @@ class BackboneSpec:
                     # Other sources prefer safetensors, else torch.load reads tensors only (weights_only).
                     use_safetensors=True if self.source == "wheel" else None,
                     weights_only=True,
+                    # The user's model may have a trained head of another task; check_loading refuses all else.
+                    ignore_mismatched_sizes=self.path is not None,
                     **where,
                 )
         except (OSError, SafetensorError, ImportError, *SHAPELESS) as error:
@@ -222,12 +234,10 @@ class BackboneSpec:
             if type(error).__name__ == "UnpicklingError":  # torch.load refused something other than tensors
                 raise unreadable(self, name, error) from error
             raise
-        check_loading(self.name, info, self.head, self.pooling)
-        backbone = self.assembled(model, tokenizer)
+        new_pooler = check_loading(self.name, info, self.head, self.pooling)
+        backbone = self.assembled(model, tokenizer, new_pooler=new_pooler)
         if self.source in ("wheel", "folder"):
-            # One file, or the shards of a large model.
-            weights = sorted(Path(name).glob("model*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
-            backbone.sha256 = "+".join(map(sha256, weights))
+            backbone.sha256 = "+".join(map(sha256, weights(Path(name))))
         else:
             backbone.sha256 = f"{self.hub_id}@{self.revision}"
         return backbone

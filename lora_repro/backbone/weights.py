@@ -43,6 +43,49 @@ class StoredMatrix(nn.Module, abc.ABC):
         raise UserError("cannot merge into a quantised backbone: dequantise it first (export --dequantise)")
 
 
+class HeadwiseMatrix(nn.Module):
+    """A fused matrix as [query; key; value], for a model that reads its output head by head: [q_1; k_1; v_1; q_2; ...].
+
+    `matrix` is the model's own linear layer with its rows in the new order. `state_dict` gives and takes the model's names and
+    order, so that files stay as transformers writes them.
+    """
+
+    def __init__(self, matrix: nn.Linear, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.matrix = matrix
+        for tensor in (parameter for parameter in matrix.parameters() if not parameter.is_meta):
+            tensor.data = self.together(tensor.data)
+        self.register_state_dict_post_hook(_as_written)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_as_read)  # type: ignore[no-untyped-call]
+
+    def together(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows (3 d, ...) grouped by head, regrouped as [query; key; value]."""
+        return rows.reshape(self.heads, 3, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+    def by_head(self, rows: torch.Tensor) -> torch.Tensor:
+        """The inverse of `together`."""
+        return rows.reshape(3, self.heads, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.matrix(x)  # (..., 3 d)
+        return out.reshape(*out.shape[:-1], 3, self.heads, -1).transpose(-3, -2).reshape(out.shape)
+
+
+def _as_written(module: nn.Module, state: dict[str, torch.Tensor], prefix: str, metadata: object) -> None:
+    assert isinstance(module, HeadwiseMatrix)
+    for name in ("weight", "bias"):
+        if f"{prefix}matrix.{name}" in state:
+            state[f"{prefix}{name}"] = module.by_head(state.pop(f"{prefix}matrix.{name}"))
+
+
+def _as_read(module: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    assert isinstance(module, HeadwiseMatrix)
+    for name in ("weight", "bias"):
+        if f"{prefix}{name}" in state:
+            state[f"{prefix}matrix.{name}"] = module.together(state.pop(f"{prefix}{name}"))
+
+
 def chain(module: nn.Module) -> Iterator[nn.Module]:
     """The module, the module that it wraps, and so on to the plain matrix."""
     while True:

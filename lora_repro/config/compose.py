@@ -27,7 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, environment, paths, rates, task_resolver
+from lora_repro.config import blocks, environment, own_model, paths, rates, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
@@ -42,6 +42,7 @@ from lora_repro.signals import deferred
 blocks.use()
 environment.use()
 rates.use()
+own_model.use()
 
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package")
 QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")  # Hydra answers them and runs nothing

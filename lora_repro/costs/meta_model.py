@@ -22,6 +22,7 @@ from lora_repro.config.compose import CONF
 from lora_repro.costs.arithmetic import NF4_BITS, NF4_SINGLE_BITS, Outline
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.sources import hub
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def build_meta_model(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
 
 
 def shape_of(spec: BackboneSpec) -> dict[str, Any]:
-    """The sizes of a backbone, from its yaml, its own folder or conf/plan.yaml. Raises UserError if none has them."""
-    if spec.source == "folder" and not spec.shape:
+    """The sizes of a backbone, from its yaml, its own files or conf/plan.yaml. Raises UserError if none has them."""
+    if (spec.source == "folder" or spec.path) and not spec.shape:
         try:
-            shape: dict[str, Any] = json.loads((Path(str(spec.hub_id)) / "config.json").read_text(encoding="utf-8"))
+            folder = hub.words(spec.path, str(spec.revision)) if spec.path and spec.source == "hub" else Path(str(spec.hub_id))
+            shape: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"backbone {spec.name}: cannot read the config.json of {spec.hub_id} ({error})") from error
         return shape
@@ -77,10 +79,16 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
     return dict(shape)
 
 
+def bare(spec: BackboneSpec, shape: dict[str, Any]) -> Backbone:
+    """The backbone itself, of that shape, without values."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return replace(spec, source="random", shape=shape, quantise=None).load()
+
+
 def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     shape = shape_of(spec)
+    backbone = bare(spec, shape)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        backbone = replace(spec, source="random", shape=shape, quantise=None).load()
         sizes = Shape.of(backbone)
         if spec.quantise:
             nf4.replace_matrices(backbone, MetaMatrix)

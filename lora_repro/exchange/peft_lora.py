@@ -42,13 +42,17 @@ PLAIN = {
 
 def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
     """peft's settings and tensors for every LoRA of `model`, which must have the module names that peft will see."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    places = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    around = {name: model.get_submodule(name.rpartition(".")[0]) for name in places}
+    headwise = {name: outer for name, outer in around.items() if isinstance(outer, weights.HeadwiseMatrix)}
+    found = {name.rpartition(".")[0] if name in headwise else name: module for name, module in places.items()}
     require(bool(found), "there is no LoRA in this model: apply one, and save it before merge or strip")
     endings = shortest(model, set(found))
     tensors: Tensors = {}
     alphas: dict[str, tuple[int, float]] = {}
-    for name, module in found.items():
+    for (name, module), outer in zip(found.items(), map(headwise.get, places), strict=True):
         a, b = blocks(module)
+        b = b if outer is None else outer.by_head(b)
         tensors |= {f"{ROOT}{name}.lora_A.weight": a, f"{ROOT}{name}.lora_B.weight": b}
         alphas[name] = (len(a), module.scaling * len(a))
     (rank, alpha), _ = Counter(alphas.values()).most_common(1)[0]

@@ -31,7 +31,8 @@ def fits_auto_class(backbone: AddressedModel) -> bool:
 
 def outside(backbone: AddressedModel) -> nn.Module:
     """The module to export: the model, or its body if no class computes our logits."""
-    return backbone.model if fits_auto_class(backbone) else backbone.decoder
+    body: nn.Module = backbone.model.base_model  # type: ignore[assignment]
+    return backbone.model if fits_auto_class(backbone) else body
 
 
 def head(backbone: AddressedModel) -> dict[str, nn.Parameter]:

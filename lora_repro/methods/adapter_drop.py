@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from lora_repro.methods._after_mlp import adapt_after_mlp
 from lora_repro.methods._bottleneck import bottleneck_size, check_settings
@@ -24,6 +24,7 @@ class AdapterDrop(AbstractMethod):
     dropped. Count: (L - dropped) (2 d b + b + d).
     """
 
+    sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_drop"
     bottleneck: int = 48
     dropped: int = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import nn
@@ -42,6 +42,7 @@ class AdapterH(AbstractMethod):
     Count: 2 L (2 d b + b + d).
     """
 
+    sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_h"
     bottleneck: int = 112
     activation: str = "gelu"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from torch import nn
 
@@ -24,6 +24,7 @@ class AdapterL(AbstractMethod):
     identity; with `zero_up` it is. ReLU is the source's. Count: L (2 d b + b + d + 2 d).
     """
 
+    sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_l"
     bottleneck: int = 6
     activation: str = "relu"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 
@@ -32,6 +32,7 @@ class AdapterP(AbstractMethod):
     `frozen`: the adapters are copied from the run that this one starts from, and only the head is trained. Count: 0.
     """
 
+    sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_p"
     bottleneck: int = 64
     activation: str = "relu"

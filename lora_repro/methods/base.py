@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, final
 
 import torch
 from torch import nn
@@ -124,6 +124,7 @@ class Shape:
         int  # values of the final prediction layer with its bias, tied or not; of a new head, all its values
     )
     new_head_parameters: int = 0  # values of the head that a classification task adds
+    embedding_size: int = 0  # width of the token embeddings, where it is not d (ELECTRA small); 0: d
 
     @classmethod
     def of(cls, backbone: AddressedModel) -> Shape:
@@ -134,7 +135,9 @@ class Shape:
             for kind in KINDS
         }
         per_layer = size(biases(layer))
-        new_head = size(p for module in backbone.classifier for p in module.parameters())
+        new = {id(p): p for module in backbone.classifier for p in module.parameters()}
+        new_head = size(new.values())
+        old_biases = size(bias for bias in biases(backbone.decoder) if id(bias) not in new)
         return cls(
             n_layers=backbone.n_layers,
             hidden_size=backbone.hidden_size,
@@ -142,10 +145,11 @@ class Shape:
             matrices=matrices,
             layer_parameters=weights.count_values(layer),
             layer_biases=per_layer,
-            other_biases=size(biases(backbone.decoder)) - backbone.n_layers * per_layer,
+            other_biases=old_biases - backbone.n_layers * per_layer,
             parameters=weights.count_values(backbone.model),
             head_parameters=new_head or size(backbone.head.module.parameters()),
             new_head_parameters=new_head,
+            embedding_size=backbone.embedding.embedding_dim,
         )
 
 
@@ -155,6 +159,7 @@ class AbstractMethod(abc.ABC):
 
     name: str = ""  # the stem of its file; informational
     needs_model: ClassVar[bool] = True  # False: the row's outputs come from no model
+    sized: ClassVar[str] = ""  # the setting that its number of trained values grows with, if there is one (`nearest`)
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:
@@ -185,6 +190,20 @@ class AbstractMethod(abc.ABC):
     def count_head(self, shape: Shape) -> int:
         """Closed-form number of trained parameters of the prediction head: by default all of a classification task's new one."""
         return 0 if self.covers_head else shape.new_head_parameters
+
+    @final
+    def nearest(self, shape: Shape, wanted: int) -> Self:
+        """This method with the value of its `sized` setting, at least 1, at which `count` is nearest to `wanted`.
+
+        Raises UserError for a method without one.
+        """
+        require(bool(self.sized), f"{self.name} has no size to choose")
+        one, two = (self._resized(n).count(shape) for n in (1, 2))  # `count` is linear in it
+        return self._resized(max(1, 1 + round((wanted - one) / (two - one))))
+
+    def _resized(self, n: int) -> Self:
+        changed: dict[str, Any] = {self.sized: n}
+        return replace(self, **changed)
 
     def note(self, shape: Shape) -> str:
         """What a reader of the row's label must know about this method on this backbone; usually empty."""

@@ -40,8 +40,8 @@ class BitFit(AbstractMethod):
         for layer in range(backbone.n_layers):
             for kind in KINDS:
                 for found in backbone.projections(layer, kind):
-                    weight = weights.read(found.module)
-                    weights.bare(found.module).bias = nn.Parameter(weight.new_zeros(found.size))
+                    weight = weights.read(found.module)  # of a fused matrix the whole, found once for each of its parts
+                    weights.bare(found.module).bias = nn.Parameter(weight.new_zeros(len(weight)))
 
     def count(self, shape: Shape) -> int:
         if shape.layer_biases:

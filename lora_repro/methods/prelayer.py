@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import nn
@@ -45,6 +45,7 @@ class PreLayer(AbstractMethod):
     MLP starts from N(0, 1) embeddings whatever `init` is.
     """
 
+    sized: ClassVar[str] = "prefix"
     name: str = "prelayer"
     form: str = "activations"
     prefix: int = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import nn
@@ -45,9 +45,10 @@ class PromptTuning(AbstractMethod):
     """Trained word embeddings at `prefix` positions before and `infix` positions after the context.
 
     They start as copies of random vocabulary embeddings (`vocabulary`, one of the source's choices) or as
-    N(0, std^2) (`gaussian`). Count: d (l_p + l_i).
+    N(0, std^2) (`gaussian`). Count: d (l_p + l_i), d the embeddings' width.
     """
 
+    sized: ClassVar[str] = "prefix"
     name: str = "prompt_tuning"
     prefix: int = 40
     infix: int = 8
@@ -68,12 +69,12 @@ class PromptTuning(AbstractMethod):
     def insert(self, backbone: Backbone) -> Trainable:
         n, weight = self.prefix + self.infix, backbone.embedding.weight
         if self.init == "gaussian":
-            values = torch.randn(n, backbone.hidden_size, device=weight.device) * self.std
-        else:
-            values = weight.detach()[random_tokens(backbone.embedding, n)]
+            values = torch.randn(n, weight.shape[1], device=weight.device) * self.std
+        else:  # through the module, which may scale its rows (Gemma)
+            values = backbone.embedding(random_tokens(backbone.embedding, n)).detach()
         module = VirtualEmbeddings(values, backbone.decoder, backbone.embedding, self.prefix, self.infix)
         backbone.decoder.add_module("prompt_tuning", module)
         return Trainable(method=named(backbone.model, module.parameters()))
 
     def count(self, shape: Shape) -> int:
-        return shape.hidden_size * (self.prefix + self.infix)
+        return (shape.embedding_size or shape.hidden_size) * (self.prefix + self.infix)

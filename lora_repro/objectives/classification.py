@@ -2,9 +2,9 @@
 
     [cls] [prefix slots] first ([separator] second) [infix slots] eos
 
-is BERT's "[CLS] A [SEP] B [SEP]" and RoBERTa's "<s> A </s></s> B </s>"; a decoder has no cls and is read at eos. The placeholder
-of a slot is eos, not pad: RoBERTa counts positions over real tokens only. The loss for classes is cross-entropy over the labels
-(label-smoothed if asked), for a number the squared error of the single output, as in the authors' GLUE code.
+is BERT's "[CLS] A [SEP] B [SEP]" and RoBERTa's "<s> A </s></s> B </s>"; a decoder has no cls, or its BOS, and is read at eos. The
+placeholder of a slot is eos, not pad: RoBERTa counts positions over real tokens only. The loss for classes is cross-entropy over
+the labels (label-smoothed if asked), for a number the squared error of the single output, as in the authors' GLUE code.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
         return (hidden * real).sum(1) / real.sum(1)
     if backbone.pooling == "last":
         return hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
-    pooler: torch.nn.Module | None = getattr(backbone.decoder, "pooler", None)  # (B, T, d) -> (B, d)
-    return hidden[:, 0] if pooler is None else pooler(hidden)
+    first: torch.Tensor = hidden[:, 0] if backbone.pooler is None else backbone.pooler(hidden)
+    return first
 
 
 def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
     """Class scores (B, n_labels), or a number (B, 1), from features (B, d)."""
-    x = features.unsqueeze(1) if backbone.table.picks_first else features
+    x = features.unsqueeze(1) if backbone.picks_first else features
     for module in backbone.classifier:
         x = module(x)
     return x

@@ -2,8 +2,10 @@
 
 One training sequence, as in the authors' code (its separator is GPT-2's token 50256):
 
-    [prefix slots] input [infix slots] separator " completion" EOS
-     -------------- prompt: not scored ------------  -- scored ---
+    [BOS] [prefix slots] input [infix slots] separator " completion" EOS
+    ----------------- prompt: not scored -------------  -- scored ---
+
+BOS is there only for a model whose tokenizer opens every text with one.
 
 The loss is taken where the *next* token is a completion token or EOS, so from the separator's position on. With V vocabulary
 entries, target y and smoothing eps it is  (1 - eps) * -log p(y) + eps * (1/V) * sum_v -log p(v).  The smoothing mass is spread
@@ -56,18 +58,19 @@ def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTa
 def encode_prompt(
     text: str, backbone: Backbone, slots: tuple[int, int] = (0, 0), task: AbstractTask | None = None
 ) -> Encoded:
-    """Input text to prompt ids: prefix slots, input tokens, infix slots, separator. `task`: names parts with segments."""
+    """Input text to prompt ids: BOS, prefix slots, input tokens, infix slots, separator. `task`: names parts with segments."""
     prefix, infix = slots
     context: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
-    ids = [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
+    ids = backbone.cls + [backbone.pad] * prefix + context + [backbone.pad] * infix + backbone.separator
     virtual = [
+        *[-1] * len(backbone.cls),
         *range(prefix),
         *[-1] * len(context),
         *range(prefix, prefix + infix),
         *[-1] * len(backbone.separator),
     ]
     parts = parts_of(text, context, backbone, task)
-    segments = [*[0] * prefix, *parts, *[0] * (infix + len(backbone.separator))]
+    segments = [*[0] * (len(backbone.cls) + prefix), *parts, *[0] * (infix + len(backbone.separator))]
     return Encoded(ids, virtual, segments, len(ids))
 
 
@@ -78,10 +81,10 @@ def completed(prompt: Encoded, text: str, backbone: Backbone) -> Encoded:
     return Encoded(prompt.ids + ids, virtual, segments, prompt.prompt_length)
 
 
-def after(shots: Sequence[int], prompt: Encoded) -> Encoded:
-    """The prompt with the tokens of `shots` before it: no slots, in segment 0."""
-    n = len(shots)
-    return Encoded([*shots, *prompt.ids], [-1] * n + prompt.virtual, [0] * n + prompt.segments, n + prompt.prompt_length)
+def after(shots: Sequence[int], prompt: Encoded, opening: int = 0) -> Encoded:
+    """The prompt with the tokens of `shots` before it, but after its first `opening` ones: no slots, in segment 0."""
+    n, first, rest = len(shots), prompt.ids[:opening], prompt.ids[opening:]
+    return Encoded([*first, *shots, *rest], [-1] * n + prompt.virtual, [0] * n + prompt.segments, n + prompt.prompt_length)
 
 
 def encode(
@@ -116,8 +119,7 @@ def fitting(
 def scored_logits(backbone: Backbone, batch: Batch) -> torch.Tensor:
     """Logits (N, V) of the scored positions, row by row."""
     hidden = scored_hidden(backbone, batch) if batch.features is None else batch.features
-    logits: torch.Tensor = backbone.head.module(hidden)
-    return logits.float()
+    return backbone.logits(hidden).float()
 
 
 def scored_hidden(backbone: Backbone, batch: Batch) -> torch.Tensor:
@@ -223,7 +225,8 @@ class Completion(Objective):
             return len(shown) + len(encode_prompt(example.input, backbone, slots).ids)
 
         fit, cut = fitting(self.task, examples, tokens, max_length - self._longest(backbone))
-        return [after(shown, encode_prompt(example.input, backbone, slots, self.task)) for example in fit], cut
+        asked = (encode_prompt(example.input, backbone, slots, self.task) for example in fit)
+        return [after(shown, prompt, len(backbone.cls)) for prompt in asked], cut
 
     def _longest(self, backbone: Backbone) -> int:
         """Tokens of the longest answer."""
@@ -241,18 +244,20 @@ class Completion(Objective):
         ids: list[int] = []
         for shot in shots:
             prompt = encode_prompt(shot.input, backbone)
-            ids += completed(prompt, shot.target, backbone).ids[:-1]
+            ids += completed(prompt, shot.target, backbone).ids[len(backbone.cls) : -1]
             ids += backbone.tokenizer.encode("\n\n", add_special_tokens=False)
         return ids
 
     def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
-        """[slots] text, scored from its second token on and cut to the model's positions."""
-        found, n = [], sum(slots)
+        """[BOS] [slots] text, scored from its second token on and cut to the model's positions."""
+        found, slot = [], sum(slots)
+        opening = len(backbone.cls)
+        n = opening + slot
         room = None if backbone.positions is None else backbone.positions - n - outside
         for text in texts:
             ids = backbone.tokenizer.encode(text, add_special_tokens=False)[:room]
-            virtual = [*range(n), *[-1] * len(ids)]
-            found.append(Encoded([backbone.pad] * n + ids, virtual, [0] * (n + len(ids)), n + 1))
+            virtual = [*[-1] * opening, *range(slot), *[-1] * len(ids)]
+            found.append(Encoded([*backbone.cls, *[backbone.pad] * slot, *ids], virtual, [0] * (n + len(ids)), n + 1))
         return found
 
     def count(self, row: Encoded) -> int:

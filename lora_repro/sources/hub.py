@@ -27,6 +27,18 @@ def model(hub_id: str, revision: str) -> Path:
     return model_here(hub_id, revision) or _download(hub_id, revision, "model", lambda names: (texts(names), weights(names)))
 
 
+def words(hub_id: str, revision: str) -> Path:
+    """The folder of a model's configuration and tokenizer, which may lack the weights."""
+    return model_here(hub_id, revision) or _download(hub_id, revision, "model", lambda names: ([], texts(names)))
+
+
+def newest(hub_id: str) -> str:
+    """The commit at which a model's main branch is now."""
+    from huggingface_hub import HfApi
+
+    return str(_asked(lambda: HfApi().model_info(hub_id).sha, hub_id, "main"))
+
+
 def model_here(hub_id: str, revision: str) -> Path | None:
     """That folder if it holds weights and vocabulary: another program may have fetched the weights only. Makes no request."""
     return cached(hub_id, revision, WEIGHTS) and cached(hub_id, revision, WORDS)

@@ -1,0 +1,56 @@
+"""Sizes of methods (bottlenecks, prefix lengths) at which they train about as many values as LoRA, for any backbone.
+
+conf/plan/parity.yaml names the methods and what they are measured by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from lora_repro.backbone.architecture import ARCHITECTURES
+from lora_repro.config.compose import CONF, build
+from lora_repro.costs.meta_model import bare, shape_of
+from lora_repro.errors import UserError
+from lora_repro.methods.base import Shape
+
+_known: dict[str, dict[str, Any]] = {}
+
+
+def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`backbone.sizes` for the backbone of these settings, made once in a process; empty if its shape is not known here."""
+    spec = build({**values, "sizes": {}})
+    try:
+        shape = shape_of(spec)
+    except UserError:
+        return {}
+    encoder = "lm" not in ARCHITECTURES[str(shape["model_type"])].heads
+    key = f"{shape} {encoder}"
+    if key not in _known:
+        head = "classification" if encoder else "lm"
+        whole = Shape.of(bare(build({**values, "sizes": {}, "head": head, "n_labels": None, "head_dropout": None}), shape))
+        _known[key] = by_parity(whole, "encoder" if encoder else "decoder")
+    return _known[key]
+
+
+@cache
+def rules() -> dict[str, dict[str, Any]]:
+    """conf/plan/parity.yaml."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load((CONF / "plan" / "parity.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def by_parity(shape: Shape, kind: str) -> dict[str, Any]:
+    """Name of a size -> the setting, or list of settings, for a backbone of this shape. `kind`: `encoder` or `decoder`."""
+    return {name: rule if isinstance(rule, list) else _size(rule, shape) for name, rule in rules()[kind].items()}
+
+
+def _size(rule: Mapping[str, Any], shape: Shape) -> Any:
+    shares = {key: int(share * shape.n_layers) for key, share in rule.get("layers", {}).items()}
+    wanted = build({**rules()["lora"], "rank": rule["rank"]}).count(shape) * rule.get("times", 1)
+    found = build({**rule["method"], **shares}).nearest(shape, wanted)
+    kept = [getattr(found, key) for key in rule.get("settings", [found.sized])]
+    return kept if "settings" in rule else kept[0]
