@@ -18,6 +18,7 @@ from lora_repro.records.run_folder import CHECKPOINTS, METRICS
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
 
 import atexit
+import os
 import signal
 import sys
 import tempfile
@@ -173,6 +174,8 @@ def measure(
     provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
+    if splits.said and ranks.first and supervise.MARK not in os.environ:  # each run of a sweep would say the same
+        cli.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
     model: Adapted | None = None
     trained: Trained | None = None
@@ -227,12 +230,13 @@ def measure(
             **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task), **found_in_data(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
-    said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
-    predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
+    said = list(zip(test, outputs, scores.per_input, strict=True)) if scores else []
+    kept = [{"output": text} if task.keeps_outputs else {} for _, text, _ in said]
+    predictions = [{"key": one.key, **text, **statistics} for (one, _, statistics), text in zip(said, kept, strict=True)]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     resume_files.clean(folder)
@@ -295,6 +299,11 @@ def kept_private(task: AbstractTask) -> dict[str, bool]:
     """The record's mark on data whose licence forbids publishing even a model's outputs; empty for other data."""
     ours = getattr(task, "source", "") == "embedded"
     return {} if task.publishes_outputs or ours else {"outputs_private": True}
+
+
+def found_in_data(task: AbstractTask) -> dict[str, Any]:
+    """The record's note of settings that came from the data (`AbstractTask.found`); empty where all were given."""
+    return {"found": found} if (found := task.found) else {}
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:

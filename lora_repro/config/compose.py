@@ -27,7 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, paths, rates, task_resolver
+from lora_repro.config import blocks, file_hashes, paths, rates, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
@@ -39,6 +39,7 @@ from lora_repro.records.record import signature
 from lora_repro.signals import deferred
 
 rates.use()  # at import, since a launcher's worker resolves the rows' rates too
+file_hashes.use()
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
