@@ -18,7 +18,6 @@ from lora_repro.records.run_folder import CHECKPOINTS, METRICS
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
 
 import atexit
-import os
 import signal
 import sys
 import tempfile
@@ -174,7 +173,7 @@ def measure(
     provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
-    if splits.said and ranks.first and supervise.MARK not in os.environ:  # each run of a sweep would say the same
+    if splits.said and ranks.first and not supervise.in_sweep():  # each run of a sweep would say the same
         cli.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
     model: Adapted | None = None
@@ -230,13 +229,12 @@ def measure(
             **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task), **found_in_data(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **about_data(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
-    said = list(zip(test, outputs, scores.per_input, strict=True)) if scores else []
-    kept = [{"output": text} if task.keeps_outputs else {} for _, text, _ in said]
-    predictions = [{"key": one.key, **text, **statistics} for (one, _, statistics), text in zip(said, kept, strict=True)]
+    said = zip(test, outputs if task.keeps_outputs else [None] * len(outputs), scores.per_input, strict=True) if scores else ()
+    predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in said]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     resume_files.clean(folder)
@@ -295,15 +293,10 @@ def finite_scores(scores: Scores) -> dict[str, Any]:
     return {key: record.finite(value) for key, value in scores.values.items()}
 
 
-def kept_private(task: AbstractTask) -> dict[str, bool]:
-    """The record's mark on data whose licence forbids publishing even a model's outputs; empty for other data."""
-    ours = getattr(task, "source", "") == "embedded"
-    return {} if task.publishes_outputs or ours else {"outputs_private": True}
-
-
-def found_in_data(task: AbstractTask) -> dict[str, Any]:
-    """The record's note of settings that came from the data (`AbstractTask.found`); empty where all were given."""
-    return {"found": found} if (found := task.found) else {}
+def about_data(task: AbstractTask) -> dict[str, Any]:
+    """The record's mark on data of which even a model's outputs may not be published, and settings that came from the data."""
+    private = not task.publishes_outputs and getattr(task, "source", "") != "embedded"
+    return ({"outputs_private": True} if private else {}) | ({"found": found} if (found := task.found) else {})
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ def answered(example: Example, backbone: Backbone, slots: tuple[int, int], task:
 def _written(backbone: Backbone, turns: list[dict[str, str]], opening: bool) -> str:
     """The messages as the tokenizer's template writes them; `opening`: with the beginning of an answer."""
     if not backbone.tokenizer.chat_template:
-        raise UserError("this backbone's tokenizer has no chat template: take a chat model, or give rows of prompt and completion")
+        raise UserError("this backbone's tokenizer has no chat template: take a chat model, or give prompts with completions")
     try:
         text: Any = backbone.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening)
     except TemplateError as error:

@@ -41,7 +41,7 @@ class Audit:
     - repeated: inputs that occur again. contradicting: training rows whose input has another answer elsewhere in training.
     - empty: split -> places of rows that are left out. unseen: classes of the test rows of which no training row is left.
     - cut: split -> rows longer than `limit` tokens; empty if none were counted.
-    - points: the smallest difference of accuracies that the test rows can show; None for numbers.
+    - points: the smallest difference of accuracies (of texts: exact matches) that the test rows can show; None for numbers.
     """
 
     title: str
@@ -88,7 +88,8 @@ class Audit:
             shown = ", ".join(f"{n:,} {split}" for split, n in self.cut.items() if n)
             lines.append(f"rows longer than {self.limit} tokens, to be cut: {shown}")
         if self.points is not None:
-            lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of accuracy "
+            of = "accuracy" if self.classes else "exact match"
+            lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of {of} "
                          f"(if two methods disagree on {DISAGREE:.0%} of them)")  # fmt: skip
         return "\n".join(lines)
 

@@ -111,7 +111,8 @@ def _only(names: Sequence[str]) -> str | None:
 
 
 def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given: Mapping[str, str]) -> str:
-    written, labelled = (f"task.columns.{a}=... and task.columns.{b}=..." for a, b in (("prompt", "completion"), ("text", "label")))
+    roles = ("prompt", "completion"), ("text", "label")
+    written, labelled = (f"task.columns.{one}=... and task.columns.{other}=..." for one, other in roles)
     if fitting:
         said = f"could be read as {' or as '.join(one.said for one in fitting)}"
         how = " or ".join(f"task.columns.{role}={column}" for one in fitting for role, column in [*one.roles.items()][:1])

@@ -57,7 +57,8 @@ def divide(
         train, dev = hold_out(train, min(SHARE, held_out / len(train)), "dev", stratified)
         said.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
     if not train or not dev or not test:
-        raise UserError(f"{len(files['train'])} training rows are too few to hold some out: give more, or task.dev and task.test")
+        n = len({content(row) for row in files["train"]})
+        raise UserError(f"{n} different training inputs are too few to hold some out: give more, or task.dev and task.test")
     return Parts(tuple(train), tuple(dev), tuple(test), tuple(said))
 
 

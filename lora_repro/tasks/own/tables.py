@@ -72,7 +72,7 @@ def _read(source: str, split: str, stamped: object, digest: str) -> Table:
         return _of_dataset(_on_hub(source, split), source.partition("@")[0], digest)
     kind = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
     if kind.lower() not in KINDS:
-        raise UserError(f"{path.name} is of no known kind: name it {', '.join(KINDS)} (text also .gz, .bz2, .xz) for what it holds")
+        raise UserError(f"{path.name} is of no known kind: name it {', '.join(KINDS)} (text also .gz, .bz2, .xz)")
     if kind == ".parquet":
         return _of_dataset(_parquet(path), path.name, digest)
     text = _text(path)

@@ -80,7 +80,8 @@ class OwnTask(AbstractTask):
         """The splits. Of a task without `train` (from a record) the files are found in `folder` by their content."""
         data = self._data(self._sources(folder))
         if self.function is not None:
-            own_function(self.function)  # refuses before the training what scoring would refuse after it
+            some = data.parts.test[0].answer  # refuses before the training what scoring would refuse after it
+            _checked(own_function(self.function), some, some, self.function)
         for split, digest in data.sha256.items():
             if self.sha256.get(split) not in (None, digest):
                 raise UserError(f"{data.names[split]} has changed since this command began: run it again")
@@ -99,7 +100,7 @@ class OwnTask(AbstractTask):
         there = {content_hash(str(path)): str(path) for path in files}
         wanted = {split: self.sha256.get(split) for split in SPLITS}
         if lacking := [split for split, digest in wanted.items() if digest and digest not in there]:
-            raise UserError(f"the record knows its {lacking[0]} file by its content: name the folder that holds it with paths.data=DIR")
+            raise UserError(f"the record knows its {lacking[0]} file by its content: name its folder with paths.data=DIR")
         return {split: there[digest] if digest else None for split, digest in wanted.items()}
 
     def example(self, row: Row, scored: bool) -> Example:
@@ -147,7 +148,10 @@ def own_function(named: str) -> Score:
 
 
 def _checked(score: Score, output: str, expected: str, named: str) -> float:
-    value = score(output, expected)
+    try:
+        value = score(output, expected)
+    except TypeError as error:
+        raise UserError(f"task.function={named}: {error}; it takes two texts, the output and the expected one") from None
     if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UserError(f"task.function={named} gave {value!r:.40}: it must give a number from 0 (worst) to 1 (best)")
     return float(value)
