@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro.config import rates
+from lora_repro.config import file_hashes, rates
 from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
@@ -22,6 +22,7 @@ from lora_repro.config.validation import check_root
 from lora_repro.errors import UserError
 from lora_repro.records import record
 
+OWN_FILES = ("task.train=", "task.dev=", "task.test=")  # where the user's files lie
 SHOWN = ("task", "method")  # axes that a table of runs has a column for
 
 
@@ -161,7 +162,7 @@ def own_title(method: str, command: Sequence[str]) -> str:
 def asked_otherwise(command: Sequence[str]) -> list[str]:
     """The settings of a command line without those that a title shows anyway and those of where or how the run runs."""
     told = ("method=", "task=", "seed=", "profile=", "device=", "experiment=", "row/")
-    return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *told))]
+    return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *OWN_FILES, *told))]
 
 
 def chosen_settings(cell: Cell) -> list[str]:
@@ -242,6 +243,8 @@ def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
 def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     asked, guess = plain["asked"], plain["guess"]
     check_root(asked)  # cached values must suit today's code
+    if asked["task"].get("sha256"):  # and today's files
+        asked["task"]["sha256"] = file_hashes.current(asked["task"])
     if guess is not None:
         asked["train"]["lr"] = rates.chosen_rate(asked, guess)  # and follow today's trials
     row = asked["row"]
@@ -276,9 +279,11 @@ def _check_rows(overrides: Sequence[str]) -> None:
 
 
 def data_hint(task: Mapping[str, Any]) -> list[str]:
-    """`paths.data=/path/to/e2e` for a task that reads a folder of the user's, which no record names; else nothing."""
+    """`paths.data=/path/to/e2e` for a task that reads a folder or files of the user's, which no record names; else nothing."""
     if task.get("members"):  # a mixture reads what its members read
         return data_hint(task["members"][0])
+    if named := task.get("sha256"):
+        return [f"task.{split}=/path/to/{split}" for split in ("train", "dev", "test") if named.get(split)]
     home = class_name(str(task["_target_"])).lower()
     if task.get("folder") == home:  # a subfolder of its own inside the named folder
         home = "data"

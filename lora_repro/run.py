@@ -174,6 +174,8 @@ def measure(
     provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
+    if splits.said and ranks.first and not supervise.in_sweep():  # each run of a sweep would say the same
+        cli.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
     model: Adapted | None = None
     trained: Trained | None = None
@@ -228,12 +230,12 @@ def measure(
             **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **about_data(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
-    said = zip(test, outputs, scores.per_input, strict=True) if scores else ()
-    predictions = [{"key": example.key, "output": text, **statistics} for example, text, statistics in said]
+    said = zip(test, outputs if task.keeps_outputs else [None] * len(outputs), scores.per_input, strict=True) if scores else ()
+    predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in said]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     resume_files.clean(folder)
@@ -292,10 +294,10 @@ def finite_scores(scores: Scores) -> dict[str, Any]:
     return {key: record.finite(value) for key, value in scores.values.items()}
 
 
-def kept_private(task: AbstractTask) -> dict[str, bool]:
-    """The record's mark on data whose licence forbids publishing even a model's outputs; empty for other data."""
-    ours = getattr(task, "source", "") == "embedded"
-    return {} if task.publishes_outputs or ours else {"outputs_private": True}
+def about_data(task: AbstractTask) -> dict[str, Any]:
+    """The record's mark on data of which even a model's outputs may not be published, and settings that came from the data."""
+    private = not task.publishes_outputs and getattr(task, "source", "") != "embedded"
+    return ({"outputs_private": True} if private else {}) | ({"found": found} if (found := task.found) else {})
 
 
 def judge(status: str, outputs: Sequence[str]) -> str:

@@ -460,7 +460,7 @@ def test_the_paper_s_average_stands_beside_the_same_tasks_only() -> None:
 def test_every_task_builds_on_its_own_family(name: str) -> None:
     config = compose([f"task={name}", "profile=smoke"])
     assert build(config.task).name == name
-    labelled = str(config.task._target_).endswith((".Glue", ".GlueText", ".Mixture"))  # any other writes a text
+    labelled = str(config.task._target_).endswith((".Glue", ".GlueText", ".Mixture", ".OwnLabels"))  # any other writes a text
     assert (config.decode._target_ == "lora_repro.objectives.classification.Labeller") == labelled
 
 

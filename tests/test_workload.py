@@ -117,7 +117,8 @@ def test_a_task_of_unknown_size_asks_for_its_data() -> None:
 
 def test_every_task_has_documented_lengths() -> None:
     known = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]
-    assert {path.stem for path in (CONF / "task").glob("*.yaml")} == set(known)
+    tasks = {path.stem for path in (CONF / "task").glob("*.yaml")}
+    assert {name for name in tasks if not name.startswith("own_")} == set(known)  # the user's own files are counted
     for name, mean in known.items():
         assert mean["mean"] <= mean["grouped"] <= mean["padded"] <= mean["longest"], name
 

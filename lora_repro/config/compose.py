@@ -27,7 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, environment, own_model, paths, rates, task_resolver
+from lora_repro.config import blocks, environment, file_hashes, own_model, paths, rates, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
@@ -43,6 +43,7 @@ blocks.use()
 environment.use()
 rates.use()
 own_model.use()
+file_hashes.use()
 
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package")
 QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")  # Hydra answers them and runs nothing

@@ -57,10 +57,10 @@ def memory(config: DictConfig) -> int:
 
 
 def data_of(config: DictConfig) -> Splits | None:
-    """The task's data if they are here: generated, or in a folder that was named. The hub is not asked."""
+    """The task's data if they are here: generated, the user's own, or in a folder that was named. The hub is not asked."""
     task, folder = build(config.task), config.paths.data
     source = getattr(task, "source", "folder")
-    return task.load(folder) if source == "embedded" or (source == "folder" and folder) else None
+    return task.load(folder) if source in ("embedded", "own") or (source == "folder" and folder) else None
 
 
 def _memory(dtype: torch.dtype | None, device: str, outline: Outline, work: Work) -> int:

@@ -206,7 +206,8 @@ def data(config: DictConfig, reachable: bool) -> Finding:
     except UserError as error:
         return Finding(False, f"data {task.name}: {error}", mend)
     counts = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "dev", "test"))
-    place = {"embedded": "generated", "hub": "from the hub's cache"}.get(task.source, config.paths.data or DATA)
+    places = {"embedded": "generated", "hub": "from the hub's cache", "own": "your files"}
+    place = places.get(task.source, config.paths.data or DATA)
     return Finding(True, f"data {task.name}: {counts} ({place})")
 
 

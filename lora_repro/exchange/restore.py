@@ -34,8 +34,12 @@ class Restored:
 
 
 def configuration(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> DictConfig:
-    """The configuration that a record asked for; `settings` ("decode.beam": 4) replace single values."""
+    """The configuration that a record asked for, with what its task found in its data.
+
+    `settings` ("decode.beam": 4) replace single values.
+    """
     asked = deepcopy(dict(found["asked"]))
+    asked["task"] |= found["where"]["data"].get("found") or {}
     asked["backbone"]["label"] = found["where"]["backbone"]["label"]
     config: DictConfig = OmegaConf.create({**asked, "row": dict(found["row"]), "device": "auto"})
     for key, value in (settings or {}).items():

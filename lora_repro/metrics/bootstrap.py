@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import meteor, rouge
+from lora_repro.metrics import chrf, meteor, rouge
 
 Floats = NDArray[np.float64]
 # One method's run: a dict per test input (`per_input_statistics` of nlg, webnlg or glue).
@@ -81,13 +81,22 @@ def _ratio(sums: Floats) -> Floats:
 
 
 def _corpus_f1(sums: Floats) -> Floats:
-    """F1 of summed [..., tp, fp, fn], by the rule of `glue.f1`; [...]."""
+    """F1 of summed [..., tp, fp, fn] by the rule of `glue.f1`, or of several such triples by that of `glue.macro_f1`; [...]."""
+    if sums.shape[-1] > 3:
+        tp, fp, fn = _triples(sums)
+        known = np.maximum((tp + fp + fn > 0).sum(axis=-1), 1)
+        return np.asarray(_divide(2 * tp, 2 * tp + fp + fn, undefined=0).sum(axis=-1) / known)
     tp, fp, fn = np.moveaxis(sums, -1, 0)
     return _divide(2 * tp, 2 * tp + fp + fn, undefined=0)
 
 
 def _corpus_matthews(sums: Floats) -> Floats:
-    """Matthews correlation of summed [..., tp, fp, fn, tn], by the rule of `glue.matthews` for two classes; [...]."""
+    """Matthews correlation, by the rule of `glue.matthews`, of summed [..., tp, fp, fn, tn] or a triple for each class; [...]."""
+    if sums.shape[-1] != 4:
+        tp, fp, fn = _triples(sums)
+        said, right, n = tp + fp, tp + fn, (tp + fn).sum(axis=-1)
+        spread = (n * n - (said * said).sum(axis=-1)) * (n * n - (right * right).sum(axis=-1))
+        return _divide(tp.sum(axis=-1) * n - (said * right).sum(axis=-1), np.sqrt(spread), undefined=0)
     tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
     squared = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     return _divide(tp * tn - fp * fn, np.sqrt(squared), undefined=0)
@@ -101,6 +110,25 @@ def _corpus_pearson(sums: Floats) -> Floats:
     vary = (spread_x > 1e-12 * xx) & (spread_y > 1e-12 * yy)
     spread = np.sqrt(np.where(vary, spread_x, 0)) * np.sqrt(np.where(vary, spread_y, 0))
     return np.clip(_divide(xy - x * y / n, spread), -1, 1)
+
+
+def _triples(sums: Floats) -> Floats:
+    """[3, ..., classes]: tp, fp and fn of each class, from [..., 3 classes]."""
+    return np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+
+
+def _by_class(*keys: str) -> Callable[[Statistics], Rows | Floats]:
+    """The stored counts of two classes or, of more, tp, fp and fn of each class from `gold` and `predicted`."""
+
+    def columns(statistics: Statistics) -> Rows | Floats:
+        if not statistics or "predicted" not in statistics[0]:
+            return [[row[key] for key in keys] for row in statistics]
+        sides = [np.array([str(row[key]) for row in statistics]) for key in ("gold", "predicted")]
+        right, said = (side[:, None] == np.unique(np.concatenate(sides)) for side in sides)
+        found = np.stack([right & said, ~right & said, right & ~said], axis=-1)
+        return found.reshape(len(statistics), -1).astype(np.float64)
+
+    return columns
 
 
 def _bleu_columns(statistics: Statistics) -> Rows:
@@ -174,8 +202,11 @@ METRICS: Mapping[str, CorpusMetric] = {
     "cider": CorpusMetric(_mean_of("cider"), _ratio),
     "slot_error_rate": CorpusMetric(_keys("slot_errors", "slots"), _ratio, worst=1.0),
     "accuracy": CorpusMetric(_mean_of("correct"), _ratio),
-    "f1": CorpusMetric(_keys("tp", "fp", "fn"), _corpus_f1),
-    "matthews": CorpusMetric(_keys("tp", "fp", "fn", "tn"), _corpus_matthews),
+    "f1": CorpusMetric(_by_class("tp", "fp", "fn"), _corpus_f1),
+    "matthews": CorpusMetric(_by_class("tp", "fp", "fn", "tn"), _corpus_matthews),
+    "exact_match": CorpusMetric(_mean_of("exact_match"), _ratio),
+    "chrf": CorpusMetric(lambda statistics: [_list(row["chrf"]) for row in statistics], chrf.scores),
+    "own_score": CorpusMetric(_mean_of("own_score"), _ratio),
     "pearson": CorpusMetric(_pearson_columns, _corpus_pearson),
     "logical_form_accuracy": CorpusMetric(_mean_of("logical_form"), _ratio),
     "execution_accuracy": CorpusMetric(_mean_of("execution"), _ratio),

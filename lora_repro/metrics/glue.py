@@ -34,6 +34,12 @@ def f1(predicted: Labels, gold: Labels, positive: str | float) -> float:
     return float(sklearn_metrics.f1_score(*hits, zero_division=0.0))
 
 
+def macro_f1(predicted: Labels, gold: Labels) -> float:
+    """The mean of F1 over the classes on either side, 0 to 1. Raises UserError if lengths differ or nothing is given."""
+    said, right = _codes(predicted, gold)
+    return float(sklearn_metrics.f1_score(right, said, average="macro", zero_division=0.0))
+
+
 def matthews(predicted: Labels, gold: Labels) -> float:
     """(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)), or its generalisation to more classes; -1 to 1.
 

@@ -48,6 +48,12 @@ def per_summary(outputs: Sequence[str], references: Sequence[str]) -> list[dict[
     return rows
 
 
+def best(metric: str, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """The F1 by rouge_score's `metric` of each output against the reference with which it is highest. Raises NotAvailable."""
+    key, score = METRICS[metric][1], _scorer()
+    return [max(score(output, one)[key] for one in group) for output, group in zip(outputs, references, strict=True)]
+
+
 def mean(rows: Sequence[dict[str, object]]) -> dict[str, float]:
     """The corpus score of each metric: its mean over summaries."""
     return {metric: sum(float(str(row[metric])) for row in rows) / len(rows) for metric in METRICS}

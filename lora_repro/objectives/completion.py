@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch.nn import functional as F
@@ -165,7 +165,6 @@ def likeliest(
     return found, calls
 
 
-@final
 @dataclass(frozen=True)
 class Completion(Objective):
     """The objective described above: selected by validation loss, answered by `decoder`; `task`'s rule cuts what does not fit.

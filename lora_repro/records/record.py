@@ -31,8 +31,8 @@ from lora_repro.records.disk import SEAL, regular, sealed, sha256, write_json, w
 from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1
-# Components and fields that cannot change a result: display names, checks of files, settings that only trade memory for
-# speed, additional measurements.
+# Components and fields that cannot change a result: display names, checks and places of files, settings that only trade memory
+# for speed, additional measurements.
 MIRRORS = ("tracker",)
 EXCLUDED = (
     "backbone.label",
@@ -45,6 +45,9 @@ EXCLUDED = (
     "data.n_train_scored",
     "decode.batch_size",
     "task.scale",
+    "task.train",  # files of the user's: `task.sha256` holds what stands in them
+    "task.dev",
+    "task.test",
     "task.whole",
 )
 # The top-level entries of a record with their types, and the keys inside them on which readers rely.

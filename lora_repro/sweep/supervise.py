@@ -58,6 +58,11 @@ def mark_of(folder: Path) -> Path:
     return mark
 
 
+def in_sweep() -> bool:
+    """Whether this process runs one of several runs."""
+    return MARK in os.environ
+
+
 def stopping() -> bool:
     """Whether this process or its sweep was told to stop, or the sweep's process is gone (joblib's workers outlive it)."""
     if _signals:

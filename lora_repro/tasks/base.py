@@ -9,7 +9,7 @@ import abc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lora_repro.errors import UserError
 
@@ -52,7 +52,7 @@ class Splits:
 
     train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input, in the order of
     first appearance, with its references in file order. caption: what tables print about the data. hashes: file name ->
-    sha256 of its bytes (or of the generated rows).
+    sha256 of its bytes (or of the generated rows). said: what is to be said of the data before anything trains.
     """
 
     train: list[Example]
@@ -60,6 +60,7 @@ class Splits:
     test: list[Example]
     caption: str
     hashes: dict[str, str]
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class AbstractTask(abc.ABC):
     - `objective`: the class in lora_repro/objectives that turns an example into what a model is trained on and asked. It is a
       name, since nothing here imports torch.
     - `attribution`: what must be stated where real texts are shown. `publishes_outputs`: False if the licence of the real data
-      covers even what a model makes of them; then only keys and statistics are published.
+      covers even what a model makes of them; then only keys and statistics are published. `keeps_outputs`: False if even a run's
+      own folder holds only these.
     - `cut`: what is cut from an input that does not fit, "" if that is an error. `parts`: the names of an input's parts, if all
       inputs have the same.
     """
@@ -93,6 +95,7 @@ class AbstractTask(abc.ABC):
     answers: Sequence[str] = ()
     objective: ClassVar[str] = "lora_repro.objectives.completion.Completion"
     publishes_outputs: ClassVar[bool] = True
+    keeps_outputs: bool = True
     cut: ClassVar[str] = ""
     parts: ClassVar[tuple[str, ...]] = ()
 
@@ -111,6 +114,11 @@ class AbstractTask(abc.ABC):
     @abc.abstractmethod
     def load(self, folder: str | None) -> Splits:
         """Read the splits; `folder` holds local files. Raises UserError on any bad input."""
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """Settings that were read from the data instead of given, for a task that is built again without its data."""
+        return {}
 
     def ready(self, folder: str | None) -> None:  # noqa: B027  (a task without files has nothing to look for)
         """Raise UserError if files that `load` would read are missing, without reading any."""

@@ -10,6 +10,7 @@ from typing import Any
 
 # An absolute path or file URI up to its last part, at the start of a text or after what an override puts before a value.
 PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:file://)?(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
+FILES = ("train", "dev", "test")  # of a task on the user's own files: where they lie
 LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they do not describe the run
 
 
@@ -31,6 +32,7 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
     title = row["name"] if row["table"] else row["label"] or asked["method"]["name"]
     names = [asked[part]["name"] for part in ("method", "task", "backbone")]
     kept = {key: part for key, part in asked.items() if key not in LOCAL}
+    kept["task"] = {key: value for key, value in kept["task"].items() if key not in FILES}
     if kept["backbone"].get("source") == "folder":
         place = str(kept["backbone"]["hub_id"])
         kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).resolve().name}

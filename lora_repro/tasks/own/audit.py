@@ -1,0 +1,153 @@
+"""What there is to know of the user's data before anything trains, on one screen.
+
+The smallest difference that the test rows can show between two methods: each right answer of one that is a wrong one of the
+other moves the difference of their accuracies by 1 / n. If they disagree so on a share d of n test rows and neither is better,
+the difference has the error sqrt(d / n), and `metrics.bootstrap.detectable` makes of it the least true difference that shows at
+5 % with a chance of 80 %: 2.8 sqrt(d / n). d is unknown before a run; `DISAGREE` is assumed. More seeds do not lower it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lora_repro.metrics.bootstrap import detectable
+from lora_repro.tasks.own.columns import Row
+from lora_repro.tasks.own.data import OwnData
+from lora_repro.tasks.own.splits import content
+
+DISAGREE = 0.1
+SHOWN = 5  # places or classes that are named
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Rows of `split` whose input is also in `other` (the same split: more than once). places: of the first ones."""
+
+    split: str
+    other: str
+    rows: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found.
+
+    - counts: split -> rows. columns: how they were found. said: what was held out.
+    - classes: (class, training rows), most first. majority: the accuracy on test of always answering the first.
+    - repeated: inputs that occur again. contradicting: training rows whose input has another answer elsewhere in training.
+    - empty: split -> places of rows that are left out. unseen: classes of the test rows of which no training row is left.
+    - cut: split -> rows longer than `limit` tokens; empty if none were counted.
+    - points: the smallest difference of accuracies (of texts: exact matches) that the test rows can show; None for numbers.
+    """
+
+    title: str
+    counts: dict[str, int]
+    columns: str
+    classes: tuple[tuple[str, int], ...]
+    majority: float | None
+    repeated: tuple[Repeated, ...]
+    contradicting: int
+    empty: dict[str, tuple[int, ...]]
+    unseen: tuple[str, ...]
+    cut: dict[str, int]
+    limit: int | None
+    points: float | None
+    unit: dict[str, str]
+    said: tuple[str, ...]
+
+    @property
+    def leaks(self) -> tuple[Repeated, ...]:
+        """The dev and test rows that were trained on, and the test rows that were chosen by."""
+        return tuple(one for one in self.repeated if one.split != one.other)
+
+    @property
+    def text(self) -> str:
+        """At most one screen: a line for each thing that there is to say."""
+        rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
+        lines = [f"{self.title}: {rows} rows; {self.columns}", *self.said]
+        if self.classes:
+            shown = ", ".join(f"{label[:30]} {n:,}" for label, n in self.classes[:SHOWN])
+            more = f", {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
+            always = f"always {self.classes[0][0][:30]}: accuracy {100 * (self.majority or 0):.1f} on test"
+            lines.append(f"training rows by class: {shown}{more}; {always}")
+        for one in self.repeated:
+            leak = one.split != one.other
+            what = f"{one.rows:,} {one.split} rows {f'also stand in {one.other}' if leak else 'repeat an input'}"
+            lines.append(f"{'LEAK: ' if leak else ''}{what}{self._at(one.split, one.places, one.rows)}")
+        if self.contradicting:
+            lines.append(f"{self.contradicting:,} training rows have an input that has another answer, too")
+        for split, places in self.empty.items():
+            lines.append(f"{len(places):,} rows of the {split} file are empty and left out{self._at(split, places, len(places))}")
+        if self.unseen:
+            lines.append(f"after holding out no training row is left of: {', '.join(self.unseen[:SHOWN])}")
+        if any(self.cut.values()):
+            shown = ", ".join(f"{n:,} {split}" for split, n in self.cut.items() if n)
+            lines.append(f"rows longer than {self.limit} tokens, to be cut: {shown}")
+        if self.points is not None:
+            of = "accuracy" if self.classes else "exact match"
+            lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of {of} "
+                         f"(if two methods disagree on {DISAGREE:.0%} of them)")  # fmt: skip
+        return "\n".join(lines)
+
+    def _at(self, split: str, places: Sequence[int], n: int) -> str:
+        unit = self.unit.get(split, self.unit["train"])  # rows held out have places in the training file
+        return f": {unit} {', '.join(map(str, places[:SHOWN]))}{', ...' if n > SHOWN else ''}"
+
+
+def audit(data: OwnData, tokens: Callable[[str], int] | None = None, limit: int | None = None) -> Audit:
+    """What is to be said of these data. tokens: counts those of a text; limit: the most that a row may have (data.max_length)."""
+    splits = {"train": data.parts.train, "dev": data.parts.dev, "test": data.parts.test}
+    of_classes = data.columns.kind == "class"
+    counted = Counter(row.answer for row in data.parts.train).most_common() if of_classes else []
+    pairs = [("train", "train"), ("dev", "train"), ("test", "train"), ("test", "dev"), ("test", "test")]
+    cut = {}
+    if tokens is not None and limit is not None:
+        cut = {split: sum(tokens(_whole(row, data)) > limit for row in rows) for split, rows in splits.items()}
+    return Audit(
+        data.names["train"],
+        {split: len(rows) for split, rows in splits.items()},
+        data.columns.said,
+        tuple(counted),
+        _share(data.parts.test, counted[0][0]) if counted else None,
+        tuple(one for pair in pairs if (one := _repeated(splits, *pair)).rows),
+        _contradicting(data.parts.train),
+        {split: tuple(places) for split, places in data.empty.items() if places},
+        tuple(sorted({row.answer for row in data.parts.test} - {label for label, _ in counted})) if of_classes else (),
+        cut,
+        limit,
+        None if data.columns.kind == "number" else 100 * detectable(math.sqrt(DISAGREE / len(data.parts.test))),
+        dict(data.unit),
+        data.parts.said,
+    )
+
+
+def _whole(row: Row, data: OwnData) -> str:
+    return content(row) if data.columns.kind in ("class", "number") else f"{row.input}\n{row.answer}"
+
+
+def _share(rows: Sequence[Row], answer: str) -> float:
+    return sum(row.answer == answer for row in rows) / len(rows)
+
+
+def _repeated(splits: dict[str, tuple[Row, ...]], split: str, other: str) -> Repeated:
+    """Rows of one split whose input another one has; in the same split, each row after the first with its input."""
+    known = {content(row) for row in splits[other]} if split != other else set()
+    places = []
+    for row in splits[split]:
+        text = content(row)
+        if text in known:
+            places.append(row.place)
+        if split == other:
+            known.add(text)
+    return Repeated(split, other, len(places), tuple(places[:SHOWN]))
+
+
+def _contradicting(rows: Sequence[Row]) -> int:
+    answers: dict[str, set[str]] = {}
+    for row in rows:
+        answers.setdefault(content(row), set()).add(row.answer)
+    return sum(len(answers[content(row)]) > 1 for row in rows)

@@ -1,0 +1,198 @@
+"""Which columns of a table hold the inputs and the answers: as named, else by their usual names, else a question to the user."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_repro.errors import UserError
+from lora_repro.tasks.own.tables import Cell, Table
+
+ROLES = ("text", "text_pair", "label", "prompt", "completion", "messages")
+TEXTS = ("text", "sentence", "review", "content", "body", "comment", "tweet", "title")
+PAIRS = (("text", "text_pair"), ("text_a", "text_b"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"),
+         ("premise", "hypothesis"), ("question1", "question2"), ("first", "second"))  # fmt: skip
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "stars", "rating", "score", "y")
+ANSWERED = (("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+            ("input", "output"), ("question", "answer"), ("source", "target"), ("document", "summary"), ("dialogue", "summary"),
+            ("article", "highlights"), ("context", "completion"))  # fmt: skip
+WRITTEN = ("text", "chat")  # kinds whose answer is written
+CLASSES = 20  # more different whole numbers than this are a number to predict, not classes
+MANY = 1000  # more different labels than this are no classes
+
+
+@dataclass(frozen=True)
+class Columns:
+    """kind: `class`, `number`, `text` (a completion of a prompt) or `chat` (the last message answers those before it).
+
+    input, second, answer: names of columns; second None but for pairs, answer None in a chat. said: how they were found.
+    """
+
+    kind: str
+    input: str
+    second: str | None
+    answer: str | None
+    said: str
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The columns as `task.columns` names them."""
+        names = {"text": ("prompt", None, "completion"), "chat": ("messages", None, None)}.get(self.kind, ROLES[:3])
+        found = zip(names, (self.input, self.second, self.answer), strict=True)
+        return {role: column for role, column in found if role and column}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An input and its answer. place: its line or number in the file. A chat's input is JSON: the messages before the last."""
+
+    place: int
+    input: str
+    second: str | None
+    answer: str
+
+
+def find(table: Table, named: Mapping[str, str | None], kind: str | None = None) -> Columns:
+    """The columns of a table. named: role (of `ROLES`) -> column. kind: what the task needs, None to go by the columns.
+
+    Raises UserError, with the choice, if no or several columns could be meant, or those found do not hold what is needed.
+    """
+    given = {role: column for role, column in named.items() if column is not None}
+    if bad := [column for column in given.values() if column not in table.header]:
+        raise UserError(f"{table.name} has no column {bad[0]!r}; it has {', '.join(table.header)}")
+    plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in table.header}
+    found = [_chat(plain, given), _text(plain, given), _labelled(plain, given)]
+    fitting = [one for one in found if one and (kind is None or (one.kind in WRITTEN) == (kind in WRITTEN))]
+    fitting = [one for one in fitting if {*given} <= {*one.roles}]  # a named column decides
+    if len(fitting) != 1:
+        raise UserError(_question(table, fitting, kind, given))
+    (chosen,) = fitting
+    return chosen if chosen.kind != "class" else _of_labels(table, chosen, kind)
+
+
+def _chat(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
+    column = given.get("messages") or plain.get("messages")
+    return Columns("chat", column, None, None, f"chats in {column!r}, answered by their last message") if column else None
+
+
+def _text(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
+    pair = next(((plain[a], plain[b]) for a, b in ANSWERED if a in plain and b in plain), (None, None))
+    prompt, completion = given.get("prompt") or pair[0], given.get("completion") or pair[1]
+    rest = [name for name in plain.values() if name not in (prompt, completion)]
+    if "prompt" in given and not completion and len(rest) == 1:
+        completion = rest[0]
+    if not prompt or not completion or prompt == completion:
+        return None
+    return Columns("text", prompt, None, completion, f"prompts in {prompt!r}, completions in {completion!r}")
+
+
+def _labelled(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
+    """Texts with a label, of which only one column each could be meant; the last column left over counts as meant."""
+    label = given.get("label") or _only([plain[name] for name in LABELS if name in plain and plain[name] not in given.values()])
+    both = () if "text" in given else next(((plain[a], plain[b]) for a, b in PAIRS if a in plain and b in plain), ())
+    text, second = given.get("text"), given.get("text_pair")
+    if both:
+        text, second = both[0], second or both[1]
+    text = text or _only([plain[name] for name in TEXTS if name in plain and plain[name] not in (label, second)])
+    rest = [name for name in plain.values() if name not in (text, second, label)]
+    if len(rest) == 1 and bool(text) != bool(label):
+        text, label = text or rest[0], label or rest[0]
+    if not text or not label or len({text, second, label}) < 3:
+        return None
+    pair = f" and {second!r}" if second else ""
+    return Columns("class", text, second, label, f"texts in {text!r}{pair}, labels in {label!r}")
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given: Mapping[str, str]) -> str:
+    roles = ("prompt", "completion"), ("text", "label")
+    written, labelled = (f"task.columns.{one}=... and task.columns.{other}=..." for one, other in roles)
+    if fitting:
+        said = f"could be read as {' or as '.join(one.said for one in fitting)}"
+        how = " or ".join(f"task.columns.{role}={column}" for one in fitting for role, column in [*one.roles.items()][:1])
+    else:
+        beside = f" beside {', '.join(given)}" if given else ""
+        said = f"has the columns {', '.join(table.header)}, and which are meant{beside} is not clear"
+        how = written if kind in WRITTEN else labelled if kind else f"{labelled} or {written}"
+    return f"{table.name} {said}: name them, {how}"
+
+
+def _of_labels(table: Table, found: Columns, kind: str | None) -> Columns:
+    """The columns with their kind: classes or numbers. Raises UserError if the labels are neither, or not what `kind` says."""
+    assert found.answer
+    values = [str(row.get(found.answer, "")).strip() for row in table.rows]
+    values = [value for value in values if value]
+    different, numeric = set(values), all(map(is_number, values))
+    whole = numeric and all(float(value).is_integer() for value in different)
+    decided = kind or ("number" if numeric and (not whole or len(different) > CLASSES) else "class")
+    if decided == "number" and not numeric:
+        cells = [(place, str(row.get(found.answer, "")).strip()) for place, row in zip(table.places, table.rows, strict=True)]
+        place, bad = next((place, cell) for place, cell in cells if cell and not is_number(cell))
+        raise UserError(f"{table.at(place)}: {found.answer} is {bad[:40]!r}, not a number: correct it, or use task=own_labels")
+    if decided == "class" and len(different) > min(MANY, max(CLASSES, len(values) // 2)):
+        how = "task=own_numbers" if numeric else f"name another column, or task=own_texts task.columns.completion={found.answer}"
+        many = f"{len(different):,} different values in {len(values):,} rows"
+        raise UserError(f"{table.name}: {found.answer} has {many}, which are no classes: {how}")
+    what = f"{len(different)} classes" if decided == "class" else "a number"
+    return Columns(decided, found.input, found.second, found.answer, f"{found.said} ({what})")
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a finite decimal number."""
+    try:
+        return math.isfinite(float(text)) and "_" not in text  # only Python reads 1_0 as ten
+    except ValueError:
+        return False
+
+
+def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
+    """(the rows, the places of those without an input or an answer). Raises UserError for a cell that holds something else."""
+    needed = [name for name in (columns.input, columns.second, columns.answer) if name]
+    if lacking := [name for name in needed if name not in table.header]:
+        raise UserError(f"{table.name} has no column {lacking[0]!r}, as the training file has; it has {', '.join(table.header)}")
+    found, empty = [], []
+    for place, cells in zip(table.places, table.rows, strict=True):
+        row = _read(cells, columns, place, table.at(place))
+        if not row.answer or not row.input or row.second == "":
+            empty.append(place)
+        elif columns.kind == "number" and not is_number(row.answer):
+            raise UserError(f"{table.at(place)}: {columns.answer} is {row.answer[:40]!r}, not a number: correct it")
+        else:
+            found.append(row)
+    if not found:
+        raise UserError(f"{table.name} has no row with both an input and an answer: fill the columns {', '.join(needed)}")
+    return found, empty
+
+
+def _read(cells: Mapping[str, Cell], columns: Columns, place: int, where: str) -> Row:
+    if columns.kind == "chat":
+        return _turns(cells.get(columns.input, ""), place, where)
+    texts = []
+    for name in (columns.input, columns.second, columns.answer):
+        cell = cells.get(name, "") if name else None
+        if isinstance(cell, list | dict):
+            raise UserError(f"{where}: {name} is {json.dumps(cell)[:40]}, not a text: write it as one")
+        texts.append(cell and cell.strip())
+    return Row(place, texts[0] or "", texts[1], texts[2] or "")
+
+
+def _turns(cell: Cell, place: int, where: str) -> Row:
+    """A chat as what is asked (JSON of all messages but the last) and the assistant's last message."""
+    value: Any = cell
+    try:
+        value = json.loads(cell) if isinstance(cell, str) and cell.strip() else cell or []
+        turns = [{"role": str(turn["role"]), "content": turn["content"]} for turn in value]
+        if not all(isinstance(turn["content"], str) for turn in turns):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f'{where}: its messages are no list of {{"role": "user", "content": "..."}}: write them so') from None
+    if turns and (turns[-1]["role"] != "assistant" or len(turns) < 2):
+        raise UserError(f"{where}: a chat must end with an assistant's message after another one: add it, or remove the row")
+    asked, answer = turns[:-1], turns[-1]["content"].strip() if turns else ""
+    return Row(place, json.dumps(asked, ensure_ascii=False) if asked else "", None, answer)

@@ -1,0 +1,122 @@
+"""The user's files as they are used: read, their columns found, their rows divided into splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lora_repro.config.file_hashes import HUB, content_hash
+from lora_repro.errors import UserError
+from lora_repro.tasks.base import SPLITS
+from lora_repro.tasks.own import columns as finding
+from lora_repro.tasks.own import tables
+from lora_repro.tasks.own.columns import Columns, Row
+from lora_repro.tasks.own.splits import Parts, divide
+
+TASKS = {"class": "own_labels", "number": "own_numbers", "text": "own_texts", "chat": "own_texts"}
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """sources: split -> file. names: split -> what messages call it. sha256: split -> hash of its content.
+
+    classes: all answers of the training file, sorted (as numbers if they are); empty but for classes.
+    empty: split -> places of rows without an input or an answer, which are left out. unit: split -> what a place counts.
+    """
+
+    sources: Mapping[str, str]
+    names: Mapping[str, str]
+    sha256: Mapping[str, str]
+    columns: Columns
+    classes: tuple[str, ...]
+    parts: Parts
+    empty: Mapping[str, Sequence[int]]
+    unit: Mapping[str, str]
+
+    @property
+    def rarest(self) -> str:
+        """The class with the fewest training rows; of equal ones the last."""
+        counts = Counter(row.answer for row in self.parts.train)
+        return min(reversed(self.classes), key=lambda label: counts[label])
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings of a run on these data: `task`, its files as absolute paths, and its columns."""
+        files = {f"task.{split}": str(Path(source).expanduser().absolute()) if not HUB.fullmatch(source) else source
+                 for split, source in self.sources.items()}  # fmt: skip
+        named = {f"task.columns.{role}": column for role, column in self.columns.roles.items()}
+        return {"task": TASKS[self.columns.kind], **files, **named}
+
+
+def read(
+    sources: Mapping[str, str | None],
+    named: Mapping[str, str | None] | None = None,
+    kind: str | None = None,
+    held_out: int = 200,
+    max_train: int | None = None,
+    max_test: int | None = None,
+) -> OwnData:
+    """The data in the files of `sources` (train, and maybe dev and test).
+
+    named: role -> column; kind: what is wanted, None to go by the columns (`columns.find`). The other arguments: `splits.divide`.
+    Raises UserError for whatever cannot be used, or NotAvailable without the hub.
+    """
+    given = tuple((split, str(sources[split])) for split in SPLITS if sources.get(split))
+    if "train" not in dict(given):
+        raise UserError("name the training file: task.train=reviews.csv (or .tsv, .json, .jsonl, .parquet, a datasets folder)")
+    digests = tuple(content_hash(source) for _, source in given)
+    wanted = tuple((role, column) for role, column in (named or {}).items() if column is not None)
+    return _read(given, digests, wanted, kind, held_out, max_train, max_test)
+
+
+@lru_cache(maxsize=4)  # a run builds its task several times
+def _read(
+    given: tuple[tuple[str, str], ...],
+    digests: tuple[str | None, ...],
+    named: tuple[tuple[str, str], ...],
+    kind: str | None,
+    held_out: int,
+    max_train: int | None,
+    max_test: int | None,
+) -> OwnData:
+    read = {split: tables.read(source, split) for split, source in given}
+    columns = finding.find(read["train"], dict(named), kind)
+    found = {split: finding.rows_of(table, columns) for split, table in read.items()}
+    files = {split: rows for split, (rows, _) in found.items()}
+    classes = _classes(files, read) if columns.kind == "class" else ()
+    parts = divide(files, columns.kind == "class", held_out, max_train, max_test)
+    return OwnData(
+        dict(given),
+        {split: table.name for split, table in read.items()},
+        {split: table.sha256 for split, table in read.items()},
+        columns,
+        classes,
+        parts,
+        {split: empty for split, (_, empty) in found.items()},
+        {split: table.unit for split, table in read.items()},
+    )
+
+
+def _classes(files: Mapping[str, Sequence[Row]], read: Mapping[str, tables.Table]) -> tuple[str, ...]:
+    """The classes of the training file. Raises UserError if it has only one, or another file has one that it lacks."""
+    known = {row.answer for row in files["train"]}
+    if len(known) < 2:
+        raise UserError(f"{read['train'].name} has only the class {min(known)!r}: classes need rows of two at least")
+    for split in ("dev", "test"):
+        for row in files.get(split, ()):
+            if row.answer not in known:
+                some = ", ".join(sorted(known)[:6])
+                said = f"no training row has the class {row.answer[:40]!r} (they have {some})"
+                raise UserError(f"{read[split].at(row.place)}: {said}: correct it, or add rows of it to the training file")
+    return tuple(sorted(known, key=(lambda text: (float(text), text)) if all(map(finding.is_number, known)) else None))
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """One hash of the rows of a split, in order, whatever file they came from."""
+    lines = [json.dumps([row.input, row.second, row.answer], ensure_ascii=False) for row in rows]
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
