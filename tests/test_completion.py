@@ -87,6 +87,14 @@ def test_validation_loss_is_a_mean_over_tokens_without_smoothing() -> None:
     assert expected / n == pytest.approx(math.log(257), rel=0.2)  # an untrained model knows nothing
 
 
+def test_a_beam_wider_than_the_vocabulary_is_refused_with_the_prompts() -> None:
+    """They are encoded before the training."""
+    backbone, asked = tiny_backbone("gpt2"), [Example("a", "x", "y")]
+    assert Completion(BeamSearch(beam=257)).ask(asked, backbone, (0, 0), 99)[1] == 0
+    with pytest.raises(UserError, match=r"decode\.beam=258 exceeds the vocabulary of 257 tokens"):
+        Completion(BeamSearch(beam=258)).ask(asked, backbone, (0, 0), 99)
+
+
 def test_what_does_not_fit_is_cut_by_the_task_s_rule_and_counted() -> None:
     backbone, task = tiny_backbone("gpt2"), SAMSum("embedded")  # a token a byte
     chat = "A: one two\nB: three four\n\n"

@@ -23,6 +23,7 @@ from lora_repro.exchange.open_checkpoint import ORIGIN, read_origin
 from lora_repro.exchange.peft_lora import patterned
 from lora_repro.records import record
 from lora_repro.records.disk import SEAL
+from lora_repro.report import list_runs
 
 PUBLISHED = next((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 MODULE = "base_model.model.transformer.h.0.attn.c_attn"
@@ -149,6 +150,25 @@ def test_patterns_that_people_write_are_matched_as_peft_does() -> None:
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "adapter_model.safetensors")
     one_line(lambda: read_tensors(tmp_path / "adapter_model.safetensors"), "no file ")
+
+
+def test_a_pipe_in_a_run_s_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    os.mkfifo(pipe := tmp_path / "run" / "record.json")
+    one_line(lambda: record.read(pipe), "is not a file")
+    one_line(lambda: record.find(pipe.parent), "is not a file")
+    one_line(lambda: record.load_predictions(pipe), "is not a file")
+    assert [line[1][4] for line in list_runs.lines(tmp_path)] == ["its record cannot be read"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("elsewhere"))], ids=["pipe", "link"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "adapter.safetensors", "checkpoints", "predictions.jsonl"])
+def test_a_run_writes_into_its_folder_alone(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / name)
+    one_line(lambda: record.lock(tmp_path).__enter__(), name)
+    (tmp_path / name).unlink()
+    with record.lock(tmp_path):
+        assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)

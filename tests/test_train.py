@@ -388,6 +388,21 @@ def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
     assert [v["lr"] for _, v in seen if "lr" in v] == [learning_rate(s, 12, CONFIG) for s in range(1, 13)]
 
 
+def test_a_batch_of_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
+    """It would hold rows several times, up to all of the memory."""
+    backbone, trainable = prepared()
+    with pytest.raises(UserError, match=r"train\.batch_size=10+ exceeds the 22 training rows"):
+        train(backbone, trainable, ROWS, Completion(), dataclasses.replace(CONFIG, batch_size=10**9), 7, tmp_path)
+    assert train(backbone, trainable, ROWS, Completion(), dataclasses.replace(CONFIG, batch_size=22, steps=1), 7, tmp_path).steps == 1
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_first_moment_without_memory_is_one(zero: float, tmp_path: Path) -> None:
+    """yaml reads 0 as a whole number, which torch refuses."""
+    backbone, trainable = prepared()
+    assert train(backbone, trainable, ROWS, Completion(), dataclasses.replace(CONFIG, beta1=zero, steps=1), 7, tmp_path).steps == 1
+
+
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_curve_of_the_training_loss_survives_every_stop(every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "BINS", 5)  # of 12 steps: four bins of three

@@ -64,16 +64,23 @@ def check(config: DictConfig, ours: Callable[[tuple[str, ...]], DictConfig]) -> 
         if name == "_target_" and value not in BUILT.get(group, ()):
             raise UserError(f"{key}: Hydra builds launchers and sweepers only, chosen by name (hydra/launcher=joblib)")
     for key in ("hydra.launcher", "hydra.sweeper"):
-        node = OmegaConf.select(config, key, default=None)
+        node = _selected(config, key)
         if not isinstance(node, DictConfig) or "_target_" not in node:
             raise UserError(f"{key} must be chosen by name, such as {key.replace('.', '/')}=basic")
     for key in EMPTY:
-        if OmegaConf.select(config, key, default=None):
+        if _selected(config, key):
             raise UserError(f"{key} must stay empty")
     _check_kinds(config.hydra)
     sources = config.hydra.runtime.config_sources
     if any(source.schema == "file" and Path(source.path) != CONF for source in sources):
         _check_same(config, ours(_asked(config.hydra)))
+
+
+def _selected(config: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(config, key, default=None)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}: {one_line(error)}") from error
 
 
 def _check_kinds(hydra: DictConfig) -> None:
