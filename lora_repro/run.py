@@ -59,6 +59,7 @@ from lora_repro.stages import (
     encode,
     label_of,
     learn,
+    met_in_test,
     objective_of,
     prompts,
     read,
@@ -174,6 +175,7 @@ def measure(
 
     splits = read(task, config.paths.data)
     test = subset(splits.test, data.n_test, data.subset_seed)
+    met = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
     model: Adapted | None = None
     trained: Trained | None = None
     answers: Answers | None = None
@@ -227,7 +229,7 @@ def measure(
             **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **kept_private(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **met, **kept_private(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
@@ -321,7 +323,7 @@ def from_model(model: Adapted | None, settings: TrainConfig, objective: Objectiv
     return {
         "batching": model.backbone.batching,
         "batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size},
-        "backbone": {"label": model.backbone.label, "sha256": model.backbone.sha256},
+        "backbone": model.backbone.recorded,
     }
 
 

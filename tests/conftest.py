@@ -16,6 +16,7 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
+from lora_repro.tasks import _official
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
@@ -120,6 +121,12 @@ def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     yield tmp_path / "results"
     for one in remembered:
         one.cache_clear()
+
+
+@pytest.fixture
+def own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests whose files are of their own making: no content is known as the official one."""
+    monkeypatch.setattr(_official, "ROWS", {})
 
 
 @pytest.fixture(autouse=True)

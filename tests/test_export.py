@@ -22,6 +22,7 @@ from lora_repro.exchange.card import settings
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
+from lora_repro.records.disk import sealed
 from lora_repro.records.record import signature
 from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
@@ -196,8 +197,7 @@ def changed(run: Path, folder: Path, **values: Any) -> Path:
         for key in keys:
             node = node[key]
         node[last] = value
-    record.pop("sha256")
-    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "record.json").write_text(json.dumps(sealed(record)))
     return folder
 
 
@@ -206,6 +206,7 @@ def changed(run: Path, folder: Path, **values: Any) -> Path:
     [
         ({"status": "diverged"}, " diverged: its model cannot be used"),
         ({"where__backbone__sha256": "f" * 64}, "trained on other weights"),
+        ({"where__backbone__files_sha256": "f" * 64}, "trained on other backbone files"),
         ({"asked__method__rank": 5}, "does not have the model's shape"),
         ({"asked__method__targets": ["query"]}, "unknown"),
         ({"measured__parameters": {"method": 0, "head": 0, "total": 1}}, "trained nothing"),

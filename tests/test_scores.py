@@ -273,6 +273,15 @@ def test_different_file_hashes_share_no_table_but_a_row_without_a_model_does() -
     check_same_origin([record("a"), record("human", sha256="")])
 
 
+def test_a_backbone_with_another_configuration_shares_no_table_and_an_older_record_any() -> None:
+    one, other, older = (record(name) for name in "abc")
+    one["where"]["backbone"]["files_sha256"], other["where"]["backbone"]["files_sha256"] = "1" * 64, "2" * 64
+    with pytest.raises(UserError, match="different backbone files in one table"):
+        check_same_origin([one, other, older])
+    check_same_origin([one, older])
+    check_same_origin([one, other], same_backbone=False)
+
+
 def test_seeds_with_different_parameter_counts_are_refused(tmp_path: Path) -> None:
     found = store(tmp_path, record("a"), record("b", method=999))
     with pytest.raises(UserError, match="different numbers of parameters"):

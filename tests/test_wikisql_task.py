@@ -21,6 +21,8 @@ from lora_repro.tasks.wikisql import embedded as wikisql_embedded
 from lora_repro.tasks.wikisql import files as wikisql_files
 from lora_repro.tasks.wikisql.task import WikiSQL, header_of, written
 
+pytestmark = pytest.mark.usefixtures("own_rows")
+
 HEADER = ("Player", "No.", "School/Club  Team", 'Nick"name')
 TABLE = Table(
     HEADER, ("text", "real", "text", "text"),

@@ -61,6 +61,6 @@ def allow_biases(model: Any) -> None:
 
 def load(folder: Path, spec: BackboneSpec) -> Backbone:
     """The backbone of `spec` (its special tokens, its head) with the model in `folder`. Raises UserError if it does not fit."""
-    backbone = replace(spec, source="folder", hub_id=str(folder), quantise=None, pretrained=True).load()
+    backbone = replace(spec, source="folder", hub_id=str(folder), files={}, quantise=None, pretrained=True).load()
     pooling.load_head(folder, backbone)
     return backbone

@@ -65,6 +65,11 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
 
 def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
-    """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision."""
-    trained, here = found["where"]["backbone"]["sha256"], backbone.sha256
-    require(trained == here, f"trained on other weights ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")
+    """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision.
+
+    Its configuration and tokenizer must be the run's, too, where the record has the hash of all files.
+    """
+    recorded = found["where"]["backbone"]
+    for what, key, here in (("weights", "sha256", backbone.sha256), ("backbone files", "files_sha256", backbone.files_sha256)):
+        trained = recorded.get(key, here)
+        require(trained == here, f"trained on other {what} ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")

@@ -38,6 +38,7 @@ EXCLUDED = (
     "backbone.label",
     "backbone.sizes",
     "backbone.packages",
+    "backbone.files",
     "train.micro_batch_size",
     "train.eval_batch_size",
     "train.checkpoint_every",

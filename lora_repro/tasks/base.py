@@ -52,7 +52,7 @@ class Splits:
 
     train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input, in the order of
     first appearance, with its references in file order. caption: what tables print about the data. hashes: file name ->
-    sha256 of its bytes (or of the generated rows).
+    sha256 of its bytes (or of the generated rows). others: the splits that are known not to be the official ones.
     """
 
     train: list[Example]
@@ -60,6 +60,7 @@ class Splits:
     test: list[Example]
     caption: str
     hashes: dict[str, str]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
