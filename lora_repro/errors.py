@@ -11,11 +11,28 @@ exit codes of every command:
   141   the reader of the output has gone, as in `| head`
 """
 
+import re
+
+LOGIN = re.compile(r"(?<=://)[^/?#\s]+(?=@)")  # user and password, or a token, in a URL
+
+
+def printable(text: str) -> str:
+    """`text` on one line of visible characters, without what logs in at a URL: names come from files and servers of others."""
+    text = LOGIN.sub("***", text)
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
 
 class UserError(Exception):
-    """A mistake that the user can fix; `str(e)` is one short line that names the mistake and the fix."""
+    """A mistake that the user can fix; `str(e)` is one short `printable` line that names the mistake and the fix."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Busy(UserError):

@@ -16,6 +16,8 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
+from lora_repro.records.disk import sealed, sha256, write_json
+from lora_repro.records.run_folder import PREDICTIONS, RECORD
 from lora_repro.tasks import _official
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -84,6 +86,19 @@ def tiny_backbone(architecture: str, seed: int = 0, **shape: Any) -> Backbone:
 def text_row(ids: list[int], prompt_length: int) -> Encoded:
     """A training sequence without virtual tokens."""
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
+
+
+def plant_record(path: Path, found: dict[str, Any]) -> None:
+    """Write the record of a run at `path`, its own or a published one, with the hashes that `record.save` gives it.
+
+    A run of one's own gets empty predictions unless it has some.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(PREDICTIONS)
+    if path.name == RECORD:
+        beside.touch()
+    files = {PREDICTIONS: sha256(beside) if beside.is_file() else "0" * 64}
+    write_json(path, sealed({**found, "files": files}))
 
 
 def refused(call: Callable[[], object], *parts: str) -> None:

@@ -19,7 +19,7 @@ from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import card, export, merged
 from lora_repro.exchange.card import settings
-from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
+from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_origin
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
 from lora_repro.records.disk import sealed
@@ -88,8 +88,9 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
         assert words in card, words
     (line,) = re.findall(r"^    python -m lora_repro\.run (.*)$", card, re.MULTILINE)
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
-    kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
-    assert kept == {"format": "peft", "profile": "smoke", "record": record}
+    kept = read_origin(tmp_path / "out") or {}
+    assert (kept["format"], kept["profile"], kept["record"]) == ("peft", "smoke", record)
+    assert set(kept["files"]) == {path.name for path in (tmp_path / "out").iterdir()} - {"README.md", "lora_repro.json"}
 
 
 def test_the_card_trusts_the_package_of_ones_own_classes_where_they_are_built(

@@ -49,9 +49,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
     require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): python -m lora_repro runs lists them")
-    found = record.whole(record.read(folder / RECORD), folder / RECORD)
-    wrong = record.defect(folder, found, [ADAPTER])
-    require(wrong is None, f"{folder / ADAPTER} has changed since run {found['signature']} wrote it: run it again")
+    found = record.whole(record.of_run(folder, [ADAPTER]), folder / RECORD)
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")
     config = configuration(found, settings)

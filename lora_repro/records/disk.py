@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,9 +44,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def regular(path: Path) -> Path:
+    """`path`. Raises OSError unless it is a regular file: whoever opens a pipe waits for its writer."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path} is not a file")
+    return path
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex. Raises OSError if it cannot be read."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
