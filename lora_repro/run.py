@@ -61,6 +61,7 @@ from lora_repro.stages import (
     encode,
     label_of,
     learn,
+    met_in_test,
     objective_of,
     prompts,
     read,
@@ -177,6 +178,7 @@ def measure(
     if splits.said and ranks.first and not supervise.in_sweep():  # each run of a sweep would say the same
         cli.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
+    met = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
     model: Adapted | None = None
     trained: Trained | None = None
     answers: Answers | None = None
@@ -230,7 +232,7 @@ def measure(
             **place(settings, ranks, answers.code if answers else trained.code if trained else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **about_data(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **met, **about_data(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
@@ -324,7 +326,7 @@ def from_model(model: Adapted | None, settings: TrainConfig, objective: Objectiv
     return {
         "batching": model.backbone.batching,
         "batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size},
-        "backbone": {"label": model.backbone.label, "sha256": model.backbone.sha256},
+        "backbone": model.backbone.recorded,
     }
 
 

@@ -130,8 +130,23 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def read(task: AbstractTask, folder: str | None) -> Splits:
-    """The data of a task. Raises UserError if they are missing or not what they should be."""
-    return task.load(folder)
+    """The data of a task. Raises UserError if they are missing or not what they should be.
+
+    Warns if they are known not to be the official ones, which a task with an official copy at hand tells apart.
+    """
+    splits = task.load(folder)
+    if splits.others:
+        cli.warn(f"{task.name}: not the official {' and '.join(splits.others)}: the scores compare with no published one")
+    return splits
+
+
+def met_in_test(task: AbstractTask, train: Sequence[Example], test: Sequence[Example]) -> dict[str, int]:
+    """How many training rows have an input that is a test input, for the record, after a warning; empty if none has."""
+    asked = {example.key for example in test}
+    if not (met := sum(example.key in asked for example in train)):
+        return {}
+    cli.warn(f"{task.name}: {met:,} of the training rows have an input that is a test input, too")
+    return {"train_rows_in_test": met}
 
 
 @_uncollected()
@@ -158,9 +173,10 @@ def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encode
 
 
 def settle(folder: Path, splits: Splits, backbone: Backbone, ranks: Ranks) -> None:
-    """Before anything is resumed: look at the code once more, and discard what was made from other data or weights."""
+    """Before anything is resumed: look at the code once more, and discard what was made from other data or backbone files."""
     provenance.recheck()
-    ranks.led(lambda: resume_files.keep_to(folder, {"data": splits.hashes, "backbone": backbone.sha256}))
+    inputs = {"data": splits.hashes, "backbone": backbone.sha256, "backbone_files": backbone.files_sha256}
+    ranks.led(lambda: resume_files.keep_to(folder, inputs))
 
 
 def learn(

@@ -17,6 +17,9 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose, rates
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
+from lora_repro.records.disk import sealed, sha256, write_json
+from lora_repro.records.run_folder import PREDICTIONS, RECORD
+from lora_repro.tasks import _official
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
@@ -98,6 +101,19 @@ def text_row(ids: list[int], prompt_length: int) -> Encoded:
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
 
 
+def plant_record(path: Path, found: dict[str, Any]) -> None:
+    """Write the record of a run at `path`, its own or a published one, with the hashes that `record.save` gives it.
+
+    A run of one's own gets empty predictions unless it has some.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(PREDICTIONS)
+    if path.name == RECORD:
+        beside.touch()
+    files = {PREDICTIONS: sha256(beside) if beside.is_file() else "0" * 64}
+    write_json(path, sealed({**found, "files": files}))
+
+
 def refused(call: Callable[[], object], *parts: str) -> None:
     """Assert that the call raises a UserError whose message is one line and contains all of `parts`."""
     with pytest.raises(UserError) as caught:
@@ -133,6 +149,12 @@ def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     yield tmp_path / "results"
     for one in remembered:
         one.cache_clear()
+
+
+@pytest.fixture
+def own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests whose files are of their own making: no content is known as the official one."""
+    monkeypatch.setattr(_official, "ROWS", {})
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.cells import Cell
 from lora_repro.config.compose import build, compose
 from lora_repro.config.paths import choices
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.records import record
-from lora_repro.records.disk import write_json
 from lora_repro.report import show
 from lora_repro.report.columns import Column
 from lora_repro.report.exhibit import ReportRequest
@@ -91,7 +91,7 @@ def fabricate(folder: Path, table: str, scores: dict[tuple[str, int | None], flo
         if value is None:
             continue
         method = 7 if (row.name, None) in scores else 100 * (size or 1)
-        write_json(folder / "records" / f"{cell.signature}.json", {
+        plant_record(folder / "records" / f"{cell.signature}.json", {
             "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
             "row": {"table": table, "name": row.name, "label": row.label},
             "measured": {"scores": {metric: value + 0.02 * cell.seed}, "dev_loss": 1.5, "wall_seconds": 1,
@@ -208,7 +208,7 @@ def test_a_collapsed_seed_is_counted_in_the_table_and_marked_in_the_figure(tmp_p
     for cell in declared_cells("params_vs_quality", "smoke", ["seed=0,1"]):
         if (cell.row.name, size_of(cell), cell.seed) in (("lora", 2, 1), ("adapter_h", 1, 0), ("adapter_h", 1, 1)):
             path = tmp_path / "records" / f"{cell.signature}.json"
-            write_json(path, record.read(path) | {"status": "collapsed"})
+            plant_record(path, record.read(path) | {"status": "collapsed"})
     table = scores_of("params_vs_quality", tmp_path)[0]
     text = markdown([table.table()])
     assert "| 61.0 ± 1.4 |" in text and "size 1: 2 collapsed" in text and "size 2: 1 collapsed" in text

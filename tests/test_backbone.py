@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHAPES, tiny_backbone
+from conftest import SHAPES, refused, tiny_backbone
 from safetensors.torch import load_file, save_file
 from torch.profiler import profile
 from transformers.activations import NewGELUActivation
 
 from lora_repro.backbone import spec as module
+from lora_repro.backbone.fetch import write_manifest
 from lora_repro.backbone.loading import check_loading
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.backbone.wheel import Wheel
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.records.disk import sha256
 from lora_repro.report.captions import DRAWN
 
 
@@ -97,6 +102,9 @@ def test_a_pooler_may_be_missing_where_nothing_reads_it() -> None:
         check_loading("b", {"missing_keys": ["bert.pooler.dense.weight"]}, head="classification", pooling=None)
 
 
+WHEEL = {"package": "x", "version": "1", "sha256": "0" * 64, "file": "model.gguf", "gguf_sha256": "1" * 64}
+
+
 def spec(**changes: object) -> BackboneSpec:
     values: dict[str, object] = {
         "name": "x",
@@ -105,26 +113,93 @@ def spec(**changes: object) -> BackboneSpec:
         "separator": "\n",
         "eos": "<|endoftext|>",
         "pad": "<|endoftext|>",
+        "wheel": WHEEL,
     }
     return BackboneSpec(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = tiny_backbone("llama", seed=3)
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a backbone in the cache, as `fetch` leaves it."""
     folder = tmp_path / "x"
-    original.model.save_pretrained(folder)  # type: ignore[operator]
-    original.tokenizer.save_pretrained(folder)
+    tiny_backbone("llama", seed=3).model.save_pretrained(folder)  # type: ignore[operator]
+    tiny_backbone("llama", seed=3).tokenizer.save_pretrained(folder)
+    write_manifest(folder, "x", "X", Wheel(**WHEEL))  # type: ignore[arg-type]
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
-    loaded = spec().load()
+    return folder
+
+
+def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(fetched: Path) -> None:
+    loaded, original = spec().load(), tiny_backbone("llama", seed=3)
     ids = torch.tensor([[65, 66, 10]])
     assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
-    assert len(loaded.sha256) == 64
+    assert len(loaded.sha256) == len(loaded.files_sha256) == 64 and not original.files_sha256
     with pytest.raises(UserError, match="no token '<nothing>'"):
         spec(eos="<nothing>").load()
-    weights = folder / "model.safetensors"
+    weights = fetched / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"lora_repro fetch x"):
         spec().load()
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def one_bit(folder: Path) -> None:
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-2] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "heads": (replaced("config.json", '"num_attention_heads": 4', '"num_attention_heads": 2'), "config.json"),
+    "a word's number": (replaced("tokenizer.json", '"a": ', '"a": 1'), "tokenizer.json"),
+    "a weight": (one_bit, "model.safetensors"),
+    "a file more": (lambda folder: (folder / "added_tokens.json").write_text('{"b": 3}'), "added_tokens.json"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "no manifest"),
+    "a FIFO": (lambda folder: [(folder / "config.json").unlink(), os.mkfifo(folder / "config.json")], "config.json"),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_file_of_a_fetched_backbone_is_one_line(
+    change: Callable[[Path], object], named: str, fetched: Path
+) -> None:
+    change(fetched)
+    refused(spec().load, named, "python -m lora_repro fetch x")
+    refused(spec(pretrained=False).load, named)
+
+
+def test_another_wheel_in_the_yaml_is_not_the_cached_one(fetched: Path) -> None:
+    refused(spec(wheel={**WHEEL, "version": "2"}).load, "another wheel", "python -m lora_repro fetch x")
+
+
+def test_a_file_that_the_yaml_pins_is_checked_in_a_folder_too(fetched: Path) -> None:
+    pins = {"config.json": sha256(fetched / "config.json")}
+    pinned = spec(source="folder", hub_id=str(fetched), files=pins)
+    assert pinned.load().sha256 == sha256(fetched / "model.safetensors")
+    replaced("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02')(fetched)
+    refused(pinned.load, "config.json", "backbone.files")
+
+
+def test_one_hash_is_over_configuration_tokenizer_and_weights_but_not_over_who_wrote_them(fetched: Path) -> None:
+    folder = spec(source="folder", hub_id=str(fetched))
+    first = folder.load().files_sha256
+    replaced("config.json", '"transformers_version": "', '"transformers_version": "9')(fetched)
+    (fetched / "trainer_state.json").write_text("{}")  # nothing reads it
+    assert folder.load().files_sha256 == first
+    seen = {first}
+    eps = replaced("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02')
+    for change in (eps, CHANGES["a word's number"][0], one_bit):
+        change(fetched)
+        seen.add(folder.load().files_sha256)
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize("said, forbidden", [("1", True), ("yes", True), ("0", False), ("false", False), ("", False)])

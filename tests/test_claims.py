@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from conftest import plant_record
 from latency_measure import measurement
 from safetensors.numpy import save_file
 
@@ -228,7 +229,7 @@ def plant(tmp_path: Path, key: str, right: int | str, peak: float = 1.0, caption
     lines = "".join(f'{{"key": "{i}", "correct": {value}}}\n' for i, value in enumerate(correct))
     write_text(tmp_path / "predictions" / f"{key}.jsonl", lines)
     scale = peak if key.startswith("a") else 1.0
-    write_json(tmp_path / "records" / f"{key}.json", {
+    plant_record(tmp_path / "records" / f"{key}.json", {
         "schema": record.SCHEMA, "signature": key, "status": "finished" if finished else right,
         "asked": {"task": {}}, "row": {"table": "t", "name": key[0], "label": key[0]},
         "measured": {"scores": {"accuracy": sum(correct) / 200} if finished else {},
@@ -1034,7 +1035,7 @@ def e2e(folder: Path, key: str, matches: int) -> None:
     plant(folder, key, 1, caption="synthetic E2E")
     found = record.read(folder / "records" / f"{key}.json")
     found["measured"]["scores"] = {"bleu": matches / 10}
-    write_json(folder / "records" / f"{key}.json", found)
+    plant_record(folder / "records" / f"{key}.json", found)
     line = f'{{"matches": [{matches}, {matches}, {matches}, {matches}], "totals": [10, 10, 10, 10], "hyp_len": 10, "ref_len": 10'
     write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.errors import UserError
 from lora_repro.tracking import dashboard
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     for stem in ("e2e", "rank", "subspace_ranks", "low_data", "latency", "something"):
         (tmp_path / f"results/mini/figures/{stem}.png").write_bytes(b"")
     record = {"schema": 1, "signature": "s", "measured": {"scores": {"bleu": 0.5, "nist": None}}}
-    (tmp_path / "results/mini/records/s.json").write_text(json.dumps(record))
+    plant_record(tmp_path / "results/mini/records/s.json", record)
     return tmp_path
 
 

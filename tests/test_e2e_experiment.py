@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from experiments import e2e
 from lora_repro.cells import Cell
@@ -85,12 +86,11 @@ def fill(
             continue
         folder = root / "results/mini/records" if published else root / "runs/mini" / cell.signature
         place = folder / (f"{cell.signature}.json" if published else "record.json")
-        place.parent.mkdir(parents=True, exist_ok=True)
         count = 0 if cell.row.name == "human" else 1000 * cell.row.order
         made = record(cell.signature, cell.asked, cell.row.name, 0.5 + shift + 0.01 * cell.seed, count)
         if losses:
             made["measured"] |= {"train_losses": losses, "dev_losses": losses[-1:]}
-        place.write_text(json.dumps(made))
+        plant_record(place, made)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tm
         if cell.row.name == "lora" and path.is_file():
             run = json.loads(path.read_text())
             run["measured"]["general_loss"] = {"before": 3.0, "after": 3.5 + cell.seed}
-            path.write_text(json.dumps(run))
+            plant_record(path, run)
     assert main(["--published", "e2e"], tmp_path) == 0
     header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
     place = header.index("General loss: rise (nats per token) ↓")

@@ -19,9 +19,10 @@ from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import card, export, merged
 from lora_repro.exchange.card import settings
-from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
+from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_origin
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
+from lora_repro.records.disk import sealed
 from lora_repro.records.record import signature
 from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
@@ -87,8 +88,9 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
         assert words in card, words
     (line,) = re.findall(r"^    python -m lora_repro\.run (.*)$", card, re.MULTILINE)
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
-    kept = json.loads((tmp_path / "out" / "lora_repro.json").read_text())
-    assert kept == {"format": "peft", "profile": "smoke", "record": record}
+    kept = read_origin(tmp_path / "out") or {}
+    assert (kept["format"], kept["profile"], kept["record"]) == ("peft", "smoke", record)
+    assert set(kept["files"]) == {path.name for path in (tmp_path / "out").iterdir()} - {"README.md", "lora_repro.json"}
 
 
 def test_the_card_trusts_the_package_of_ones_own_classes_where_they_are_built(
@@ -196,8 +198,7 @@ def changed(run: Path, folder: Path, **values: Any) -> Path:
         for key in keys:
             node = node[key]
         node[last] = value
-    record.pop("sha256")
-    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "record.json").write_text(json.dumps(sealed(record)))
     return folder
 
 
@@ -206,6 +207,7 @@ def changed(run: Path, folder: Path, **values: Any) -> Path:
     [
         ({"status": "diverged"}, " diverged: its model cannot be used"),
         ({"where__backbone__sha256": "f" * 64}, "trained on other weights"),
+        ({"where__backbone__files_sha256": "f" * 64}, "trained on other backbone files"),
         ({"asked__method__rank": 5}, "does not have the model's shape"),
         ({"asked__method__targets": ["query"]}, "unknown"),
         ({"measured__parameters": {"method": 0, "head": 0, "total": 1}}, "trained nothing"),

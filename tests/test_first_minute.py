@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.cells import cell_of, cells
 from lora_repro.config.compose import build, compose
@@ -91,11 +92,9 @@ def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> N
 
 def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def keep(name: str, when: str, label: str | None) -> None:
-        (tmp_path / "mini" / name).mkdir(parents=True)
         asked = {"method": {"name": "lora"}, "task": {"name": "rte", "metrics": ["accuracy"]}, "seed": 1}
-        made = {"asked": asked, "row": {"label": label}, "status": "finished", "where": {"finished_at": when}}
-        path = tmp_path / "mini" / name / "record.json"
-        path.write_text(json.dumps({**made, "measured": {"scores": {"accuracy": 0.5}}}))
+        made = {"schema": 1, "asked": asked, "row": {"label": label}, "status": "finished", "where": {"finished_at": when}}
+        plant_record(tmp_path / "mini" / name / "record.json", {**made, "measured": {"scores": {"accuracy": 0.5}}})
 
     keep("aaaa", "2026-02-01T00:00:00Z", "LoRA")
     keep("bbbb", "2026-01-01T00:00:00Z", None)

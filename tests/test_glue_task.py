@@ -23,6 +23,8 @@ from lora_repro.tasks.base import Example, Splits, example_key
 from lora_repro.tasks.glue import files as glue_files
 from lora_repro.tasks.glue.task import Glue
 
+pytestmark = pytest.mark.usefixtures("own_rows")
+
 Row = tuple[str, str | None, str]
 
 GLUE = "lora_repro.tasks.glue.task.Glue"

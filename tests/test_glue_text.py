@@ -19,6 +19,8 @@ from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
 from lora_repro.tasks.glue.text import GlueText
 
+pytestmark = pytest.mark.usefixtures("own_rows")
+
 WORDS = {"entailment": "True", "neutral": "Neither", "contradiction": "False"}
 TEMPLATE = "{first}\nQuestion: {second} True, False or Neither?\nAnswer:"
 ROWS = [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from experiments.gpt3 import SAMSUM, TABLE
 from lora_repro.cells import Cell, cells
@@ -16,7 +17,6 @@ from lora_repro.config.paths import choices
 from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
-from lora_repro.records.disk import write_json
 from lora_repro.report import report_json, show, truncation_notes
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.results import Run, declared_cells, published
@@ -110,7 +110,7 @@ def shown(folder: Path, task: str, scores: dict[tuple[str, int], dict[str, float
     ask = ReportRequest("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
     for cell in ask.cells:
         if cell.task == task and (cell.row.name, cell.seed) in scores:
-            write_json(folder / "records" / f"{cell.signature}.json", {
+            plant_record(folder / "records" / f"{cell.signature}.json", {
                 "schema": record.SCHEMA, "signature": cell.signature, "status": "finished", "asked": cell.asked,
                 "row": {"table": "gpt3", "name": cell.row.name, "label": cell.row.label},
                 "measured": {"scores": scores[cell.row.name, cell.seed], "wall_seconds": 1, "test_rows_cut": 3,

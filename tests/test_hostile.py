@@ -22,7 +22,7 @@ from lora_repro.exchange.load_tensors import read_tensors
 from lora_repro.exchange.open_checkpoint import ORIGIN, read_origin
 from lora_repro.exchange.peft_lora import patterned
 from lora_repro.records import record
-from lora_repro.records.disk import SEAL
+from lora_repro.records.disk import SEAL, sealed
 from lora_repro.report import list_runs
 
 PUBLISHED = next((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
@@ -66,9 +66,9 @@ def test_a_shape_that_no_model_has_is_one_line(shape: dict[str, Any]) -> None:
     one_line(spec.load, r"backbone\.shape|layers")
 
 
-def stored(**changes: Any) -> str:
+def stored(*without: str, **changes: Any) -> str:
     found = json.loads(PUBLISHED.read_text()) | changes
-    return json.dumps({key: value for key, value in found.items() if key != SEAL})
+    return json.dumps(sealed({key: value for key, value in found.items() if key not in without}))
 
 
 ASKED = json.loads(PUBLISHED.read_text())["asked"]
@@ -84,6 +84,11 @@ RECORDS = {
     "empty": "",
     "another schema": stored(schema=2),
     **{f"{key} is a list": stored(**{key: []}) for key in record.KINDS},
+    "no hash": json.dumps({key: value for key, value in json.loads(PUBLISHED.read_text()).items() if key != SEAL}),
+    "another's hash": PUBLISHED.read_text().replace('"status": "', '"status": "not '),
+    "no hashes of its files": stored("files"),
+    "no hash of its predictions": stored(files={}),
+    "a list of files": stored(files=["predictions.jsonl"]),
 }
 
 
@@ -91,14 +96,15 @@ RECORDS = {
 def test_a_hostile_record_is_one_line_and_says_no_secret(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     (tmp_path / "record.json").write_text(text)
-    one_line(lambda: record.read(tmp_path / "record.json"), "cannot be read")
+    one_line(lambda: record.read_run(tmp_path / "record.json"), "cannot be read")
+    one_line(lambda: record.of_run(tmp_path), "cannot be read")
     (tmp_path / ORIGIN).write_text('{"record": %s}' % (text or "0"))
     one_line(lambda: read_origin(tmp_path), "cannot read")
 
 
 @pytest.mark.parametrize("key", record.KINDS)
 def test_a_record_without_a_part_is_one_line(key: str, tmp_path: Path) -> None:
-    found = {name: value for name, value in json.loads(stored()).items() if name != key}
+    found = json.loads(stored(key))
     (tmp_path / ORIGIN).write_text(json.dumps({"record": found}))
     one_line(lambda: record.whole(found, tmp_path), key)
     one_line(lambda: read_origin(tmp_path), key)
@@ -138,6 +144,46 @@ def test_a_hostile_adapter_is_one_line(config: dict[str, Any], tensors: dict[str
     one_line(lambda: peft_folder.load(folder, BACKBONE))
     if "peft_type" not in config and set(config) - {"r", "rank_pattern"}:
         one_line(lambda: read(folder))
+
+
+FAR = {
+    "alpha 1e308": ({"lora_alpha": 1e308}, {}),
+    "alpha of 400 digits": ({"lora_alpha": 10**400}, {}),
+    "factors of 3e38": ({}, {"A": torch.full((2, 32), 3e38), "B": torch.full((96, 2), 3e38)}),
+    **{f"layer of {n} digits": ({}, {"layer": "9" * n}) for n in (5, 24, 5000)},
+}
+
+
+@pytest.mark.parametrize(("config", "tensors"), FAR.values(), ids=FAR)
+def test_an_adapter_beyond_any_model_is_not_analysed(
+    config: dict[str, Any], tensors: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = MODULE.replace(".h.0.", f".h.{tensors.pop('layer', '0')}.")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(GOOD | config))
+    both = {"A": A, "B": B, **tensors}
+    save_file({f"{module}.lora_{key}.weight": both[key] for key in "AB"}, tmp_path / "adapter_model.safetensors")
+    one_line(lambda: read(tmp_path), "adapter_")
+    assert subspace.main([str(tmp_path), "--to", str(tmp_path / "out")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mark", ["\x1b[2J\x1b[31mhacked", "a\nerror: all is well", "a\rb", "\x9b2J", "a\u2028b"], ids=ascii)
+def test_control_characters_in_a_tensor_s_name_do_not_reach_the_terminal(
+    mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter(tmp_path, {}, {})
+    save_file({f"h.0.{mark}.lora_{key}.weight": one for key, one in (("A", A), ("B", B))}, tmp_path / "adapter_model.safetensors")
+    assert subspace.main([str(tmp_path), "--to", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert mark not in said and mark.encode("unicode_escape").decode()[:4] in said
+    assert mark not in (tmp_path / "out" / "subspace.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        peft_folder.load(tmp_path, BACKBONE)
+    assert str(caught.value).isprintable()
+    save_file({f"x{mark}": A.to(torch.int64)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UserError) as caught:
+        read_tensors(tmp_path / "adapter_model.safetensors")
+    assert str(caught.value).isprintable()
 
 
 def test_patterns_that_people_write_are_matched_as_peft_does() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import hub_files
 import pytest
 import torch
+from conftest import refused
 from local_hub import Fault, LocalHub, served
 
 from lora_repro import run
@@ -63,6 +64,15 @@ def test_every_backbone_comes_from_the_hub_once(name: str, hub: LocalHub, monkey
 def test_what_passes_is_waited_out(fault: Fault, hub: LocalHub) -> None:
     hub.faults.append(fault)
     assert spec("gpt2_medium").load().n_layers == 2 and not hub.faults
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_file_that_changed_in_the_cache_is_not_loaded(file: str, hub: LocalHub) -> None:
+    asked = spec("gpt2_medium")
+    assert asked.load().sha256 == f"{asked.hub_id}@{asked.revision}" and len(asked.load().files_sha256) == 64
+    path = (module.model_here(asked.hub_id, asked.revision) or Path()) / file
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    refused(asked.load, file, "python -m lora_repro fetch gpt2_medium")
 
 
 def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> None:

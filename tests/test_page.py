@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
@@ -91,7 +92,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if row == "bitfit":  # as of a sentence task
             record["asked"]["task"] |= {"name": "similarity", "kind": "label"}
         record["row"]["label"] += ' "><img src=x onerror=alert(1)>'
-        (folder / "mini" / "records" / f"{record['signature']}.json").write_text(json.dumps(record))
+        plant_record(folder / "mini" / "records" / f"{record['signature']}.json", record)
         published = ROOT / "results" / "mini" / "predictions" / f"{record['signature']}.jsonl"
         lines = [json.loads(line) | {"output": f"{EVIL} {row}"} for line in published.read_text().splitlines()]
         target = folder / "mini" / "predictions" / published.name

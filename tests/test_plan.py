@@ -8,12 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.cells import cells
 from lora_repro.config.paths import CONF
 from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_json, write_text
+from lora_repro.records.disk import write_text
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 
@@ -26,9 +27,8 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(folder: Path, signature: str, status: str = "finished", **changes: Any) -> None:
-    folder.mkdir(parents=True)
     content = {"schema": 1, "signature": signature, "status": status, "asked": {}, **changes}
-    (folder / "record.json").write_text(json.dumps(content))
+    plant_record(folder / "record.json", content)
 
 
 def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def publish(folder: Path, name: str, task: str, rates: dict[float, list[int]]) -
             asked = {"task": named, "seed": seed, "train": {"lr": rate}, "starts_from": f"x{seed}"}
             status, scores = ("diverged", None) if right < 0 else ("finished", {"accuracy": right / 40})
             told = {"signature": signature, "status": status, "asked": asked, "measured": {"scores": scores}}
-            write_json(folder / name / "records" / f"{signature}.json", {"schema": 1, **told})
+            plant_record(folder / name / "records" / f"{signature}.json", {"schema": 1, **told})
             lines = [json.dumps({"key": str(i), "correct": float(i < right)}) + "\n" for i in range(40) if right >= 0]
             write_text(folder / name / "predictions" / f"{signature}.jsonl", "".join(lines))
 

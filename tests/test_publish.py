@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from lora_repro.config import rates
 from lora_repro.config.paths import ROOT
@@ -39,10 +40,10 @@ def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None =
     }
     place = folder / "runs" / "mini" / signature
     place.mkdir(parents=True, exist_ok=True)
-    (place / "record.json").write_text(json.dumps(record))
     if lines != []:
         text = "".join(json.dumps(line) + "\n" for line in lines or [LINE])
         (place / "predictions.jsonl").write_text(text)
+    plant_record(place / "record.json", record)
     return place
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plant_record
 
 from experiments import latency
 from lora_repro.cells import Cell, Row
-from lora_repro.records.disk import write_json, write_text
+from lora_repro.records.disk import write_text
 from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Exhibit, ReportRequest
@@ -59,7 +60,7 @@ def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[
         cells.append(Cell(Row(name, name.upper(), 1, 2, True, paper, {}), seed, {"task": task}, (), key, asked, Path(key)))
         lines = [json.dumps({"key": str(i), "correct": float(i < count)}) + "\n" for i in range(40)]
         write_text(folder / "predictions" / f"{key}.jsonl", "".join(lines))
-        write_json(folder / "records" / f"{key}.json", {
+        plant_record(folder / "records" / f"{key}.json", {
             "schema": 1, "signature": key, "status": "finished", "asked": asked, "row": {"table": "t"},
             "measured": {"scores": {"accuracy": count / 40}, "parameters": {"method": 7, "head": 1, "total": 9}},
             "where": {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}},

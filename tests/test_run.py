@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import re
+import shutil
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import tiny_backbone
 from forked import forked
 from omegaconf import DictConfig
 
@@ -22,6 +24,7 @@ from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record, run_folder
+from lora_repro.records.disk import sealed, write_json
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished
@@ -135,6 +138,36 @@ def test_a_run_does_not_go_on_with_other_data(
     assert found["where"]["data"]["hashes"] == {"rows/test": "other"}
     assert "the data or the backbone changed since this run began, so it begins anew" in capsys.readouterr().err
     assert not (tmp_path / "smoke" / found["signature"] / run_folder.INPUTS).exists()
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_a_run_goes_on_with_its_backbone_s_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tokenizer or configuration of the same weights counts; what an older version did not note is no difference."""
+    folder = tmp_path / "model"
+    made = tiny_backbone("llama")
+    made.model.save_pretrained(folder)  # type: ignore[operator]
+    made.tokenizer.save_pretrained(folder)
+    mine = ["backbone=random_llama", "backbone.source=folder", f"backbone.hub_id={folder}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
+        with pytest.raises(UserError, match="no Java"):
+            run.run(config(tmp_path / "runs", *mine))
+    (noted,) = (tmp_path / "runs").glob(f"smoke/*/{run_folder.INPUTS}")
+    inputs = {key: value for key, value in json.loads(noted.read_text())["inputs"].items() if key != "backbone_files"}
+    shutil.copytree(tmp_path / "runs", tmp_path / "old")
+    (old,) = (tmp_path / "old").glob(f"smoke/*/{run_folder.INPUTS}")
+    write_json(old, sealed({"inputs": inputs}))
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02'))
+    trained: list[int] = []
+    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    found = run.run(config(tmp_path / "runs", *mine))
+    assert trained == [1] and "begins anew" in capsys.readouterr().err
+    assert found["where"]["backbone"]["files_sha256"] != found["where"]["backbone"]["sha256"]
+    run.run(config(tmp_path / "old", *mine))
+    assert trained == [1] and "begins anew" not in capsys.readouterr().err
 
 
 def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from lora_repro.tasks.base import Example, example_key
 from lora_repro.tasks.samsum import task as samsum
 from lora_repro.tasks.samsum.task import SAMSum, written
 
+pytestmark = pytest.mark.usefixtures("own_rows")
+
 CHAT = 'Ann: Hi, "all"!\r\n\r\nBob: Hello  \r\nAnn: Bye'
 INPUT = 'Ann: Hi, "all"!\nBob: Hello\nAnn: Bye\n\n'
 

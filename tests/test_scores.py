@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import plant_record
 from test_bootstrap import runs as drawn
 
 from lora_repro.cells import Cell, Row
@@ -63,9 +64,7 @@ def row(name: str, order: int, signatures: list[str], compare: bool = True, **nu
 
 def store(folder: Path, *records: dict[str, Any]) -> Store:
     for item in records:
-        place = folder / item["signature"]
-        place.mkdir(parents=True)
-        (place / "record.json").write_text(json.dumps(item))
+        plant_record(folder / item["signature"] / "record.json", item)
     return own(folder)
 
 
@@ -273,6 +272,15 @@ def test_different_file_hashes_share_no_table_but_a_row_without_a_model_does() -
     check_same_origin([record("a"), record("human", sha256="")])
 
 
+def test_a_backbone_with_another_configuration_shares_no_table_and_an_older_record_any() -> None:
+    one, other, older = (record(name) for name in "abc")
+    one["where"]["backbone"]["files_sha256"], other["where"]["backbone"]["files_sha256"] = "1" * 64, "2" * 64
+    with pytest.raises(UserError, match="different backbone files in one table"):
+        check_same_origin([one, other, older])
+    check_same_origin([one, older])
+    check_same_origin([one, other], same_backbone=False)
+
+
 def test_seeds_with_different_parameter_counts_are_refused(tmp_path: Path) -> None:
     found = store(tmp_path, record("a"), record("b", method=999))
     with pytest.raises(UserError, match="different numbers of parameters"):
@@ -354,8 +362,7 @@ def test_a_run_whose_answers_were_changed_makes_no_table(tmp_path: Path) -> None
 
 
 def test_published_store_reads_the_published_layout(tmp_path: Path) -> None:
-    (tmp_path / "records").mkdir()
-    (tmp_path / "records" / "s.json").write_text(json.dumps(record("s")))
+    plant_record(tmp_path / "records" / "s.json", record("s"))
     found = published(tmp_path)
     assert set(found.records) == {"s"}
     assert found.predictions("s") == tmp_path / "predictions" / "s.jsonl"

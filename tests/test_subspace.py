@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_backbone
+from conftest import refused, tiny_backbone
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
@@ -22,6 +24,7 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora
+from lora_repro.records import record
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import amplification
 from lora_repro.report.figures import subspaces as heat_maps
@@ -42,9 +45,13 @@ def ours(folder: Path, rank: int = 4, seed: int = 0) -> Path:
         parameter.data.normal_()
     folder.mkdir()
     save_file({name: p.detach() for name, p in trainable.method.items()}, folder / "adapter.safetensors")
-    asked = {"method": {"alpha": 8, "rank": rank}, "backbone": {"name": "llama"}, "seed": seed}
-    (folder / "record.json").write_text(json.dumps({"asked": asked}))
+    recorded(folder, {"alpha": 8, "rank": rank}, backbone={"name": "llama"}, seed=seed)
     return folder
+
+
+def recorded(folder: Path, method: object, **asked: object) -> None:
+    """The record of a run whose adapter is in the folder, with its hashes."""
+    record.save(folder, {"schema": record.SCHEMA, "signature": folder.name, "asked": {"method": method, **asked}}, [])
 
 
 @pytest.mark.parametrize("layers, said", [((0, 1), "— in W_q"), ((0,), "100 % in W_q")])
@@ -62,7 +69,7 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
     """PiSSA's B A holds W's own top directions, DoRA's update also scales W's rows."""
     run = ours(tmp_path / "run")
     method = {"_target_": f"lora_repro.methods.{kind}", "name": kind.partition(".")[0], "alpha": 8, "rank": 4}
-    (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
+    recorded(run, method)
     with pytest.raises(UserError, match=f"is an adapter of {method['name']}, not of LoRA"):
         read(run)
     with pytest.raises(UserError, match="there is no "):
@@ -72,9 +79,40 @@ def test_what_is_called_as_lora_is_and_is_none_is_refused(kind: str, tmp_path: P
 @pytest.mark.parametrize("method", [None, "lora", ["lora"], {"alpha": 8}, {"alpha": "8", "rank": 4}, {"alpha": 8, "rank": 0}])
 def test_a_record_that_does_not_say_its_scaling_is_one_line(method: object, tmp_path: Path) -> None:
     run = ours(tmp_path / "run")
-    (run / "record.json").write_text(json.dumps({"asked": {"method": method}}))
+    recorded(run, method)
     with pytest.raises(UserError, match=r"needs record.json or adapter_config.json beside it"):
         read(run)
+
+
+def one_bit(folder: Path) -> None:
+    data = bytearray((folder / "adapter.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "adapter.safetensors").write_bytes(data)
+
+
+def edited(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / "record.json").read_text()
+        assert old in text
+        (folder / "record.json").write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (one_bit, "adapter.safetensors"), (edited('"alpha": 8', '"alpha": 16'), "record.json"),
+    (edited('"sha256": "', '"other": "'), "no hash of its own"), (edited('"files": ', '"other": '), "record.json"),
+    (lambda folder: os.mkfifo(folder / "metrics.jsonl"), ""),
+])  # fmt: skip
+def test_an_altered_run_is_not_analysed(change: Callable[[Path], None], named: str, tmp_path: Path) -> None:
+    """Other spectra, and nothing said, is what one bit gave."""
+    run = ours(tmp_path / "run")
+    change(run)
+    if named:
+        refused(lambda: read(run), named)
+        refused(lambda: read(run / "adapter.safetensors"), named)
+    else:
+        assert read(run)
 
 
 def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:
@@ -128,7 +166,7 @@ def test_every_matrix_of_a_lora_on_the_mlp_is_read(tmp_path: Path) -> None:
         folder = tmp_path / architecture
         folder.mkdir()
         save_file({name: p.detach() for name, p in trainable.method.items()}, folder / "adapter.safetensors")
-        (folder / "record.json").write_text(json.dumps({"asked": {"method": {"alpha": 8, "rank": 4}}}))
+        recorded(folder, {"alpha": 8, "rank": 4})
         assert set(read(folder)) == {(kind, layer) for kind in {"output", *names} for layer in (0, 1)}
 
 
@@ -136,6 +174,7 @@ def test_two_stacks_of_layers_and_more_than_lora_are_refused_in_one_line(tmp_pat
     folder = ours(tmp_path / "run")
     names = [f"{stack}.layers.0.self_attn.q_proj.parts.query.{letter}" for stack in ("encoder", "decoder") for letter in "AB"]
     save_file({name: torch.ones(2, 2) for name in names}, folder / "adapter.safetensors")
+    recorded(folder, {"alpha": 8, "rank": 2})
     with pytest.raises(UserError, match="more than one A of query in layer 1"):
         read(folder)
     (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4, "use_dora": True}))
@@ -161,7 +200,7 @@ def planted(folder: Path, a: Array, b: Array) -> Path:
     tensors = {f"{name}.{letter}": torch.tensor(np.ascontiguousarray(value), dtype=torch.float32)
                for name, one in halves.items() for letter, value in (("A", one), ("B", b))}  # fmt: skip
     save_file(tensors, folder / "adapter.safetensors")
-    (folder / "record.json").write_text(json.dumps({"asked": {"method": {"alpha": 4, "rank": 2}}}))
+    recorded(folder, {"alpha": 4, "rank": 2})
     return folder
 
 
@@ -193,6 +232,8 @@ def test_what_is_no_lora_checkpoint_is_one_clear_line(case: str, tmp_path: Path)
         save_file({"x": torch.ones(2)}, path)
     if case == "half":
         save_file({"model.layers.0.self_attn.q_proj.parts.query.A": torch.ones(2, 4)}, path)
+    if case in ("no lora", "half"):
+        recorded(folder, {"alpha": 8, "rank": 4})
     if case == "no scaling":
         (folder / "record.json").unlink()
     if case == "damaged":
@@ -212,9 +253,7 @@ def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, ca
     assert "sha256" not in text  # a folder has none
     assert "Both runs" not in text and "different backbones" not in text
     assert "Both runs have seed 0" in subspace.alike(one, ours(tmp_path / "three", rank=8)) and not subspace.alike(one, other)
-    record = json.loads((other / "record.json").read_text())
-    record["asked"]["backbone"]["name"] = "bert"
-    (other / "record.json").write_text(json.dumps(record))
+    recorded(other, {"alpha": 8, "rank": 8}, backbone={"name": "bert"}, seed=1)
     assert subspace.main([str(one), str(other), "--to", str(tmp_path / "out3")]) == 0
     assert "different backbones" in capsys.readouterr().out
     for name in ("subspace.md", "subspace.csv", "subspace_phi.png", "subspace_spectrum.svg"):

@@ -152,7 +152,7 @@ def test_other_editions_and_broken_files_are_refused(tmp_path: Path) -> None:
     later = [webnlg_json(entry, 1, shape="(X (X))") for entry in SPLITS["train"]]
     refused(lambda: task.load(with_train(json.dumps({"entries": later}))), "train.json", "after 2017")
     refused(lambda: task.load(with_train('[{"gem_id": "x", "input": []}]')), "another edition")
-    refused(lambda: task.load(with_train("{")), "not readable")
+    refused(lambda: task.load(with_train("{")), "train.json, line 1", "not JSON")
     refused(lambda: task.load(with_train("")), "empty file")
     one = [webnlg_json(BRIDGE, 1)]
     refused(lambda: task.load(with_train(json.dumps({"entries": one}))), "1 entries, expected 2")

@@ -19,6 +19,8 @@ from lora_repro.tasks.base import Example
 from lora_repro.tasks.wikisql import files as wikisql_files
 from lora_repro.tasks.wikisql.task import WikiSQL, header_of, written
 
+pytestmark = pytest.mark.usefixtures("own_rows")
+
 HEADER = ("Player", "No.", "School/Club  Team", 'Nick"name')
 TABLE = Table(
     HEADER, ("text", "real", "text", "text"),

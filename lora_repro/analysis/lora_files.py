@@ -19,7 +19,8 @@ import numpy as np
 
 from lora_repro.analysis.probed_run import scaling_of
 from lora_repro.analysis.spectra import Array
-from lora_repro.errors import UserError
+from lora_repro.errors import UserError, printable
+from lora_repro.records import record
 from lora_repro.records.run_folder import ADAPTER, RECORD
 
 # The four attention matrices, by the end of their path in the layer; any other matrix keeps its path, such as mlp.c_proj.
@@ -30,8 +31,9 @@ KINDS = {
     "output": r"(attn\.c_proj|attention\.output\.dense|o_proj|out_proj|out_lin)",
 }
 LAYER = r"(?:^|\.)(?:h|layers?)\.(\d+)\."
-OURS = re.compile(LAYER + r"(.+)\.parts\.([^.]+)\.([AB])$")
-OTHERS = re.compile(LAYER + r"(.+)\.lora_([AB])(?:\.default)?(?:\.weight)?$")
+OURS = re.compile(LAYER + r"(.+)\.parts\.([^.]+)\.([AB])$", re.DOTALL)
+OTHERS = re.compile(LAYER + r"(.+)\.lora_([AB])(?:\.default)?(?:\.weight)?$", re.DOTALL)
+LAYERS, LARGEST = 10_000, 1e30  # more layers or a larger update than any trained model has
 PLAIN = 2.0  # alpha / r of the authors' released RoBERTa-base adapter, 16 / 8
 
 
@@ -47,6 +49,12 @@ class Factors:
     def update(self) -> Array:
         return self.scaling * (self.B.astype(np.float64) @ self.A.astype(np.float64))
 
+    @property
+    def largest_norm(self) -> float:
+        """An upper bound of ||D||_F, infinite if it overflows: |scaling| ||B||_F ||A||_F."""
+        norms = [float(np.linalg.norm(factor.astype(np.float64))) for factor in (self.A, self.B)]
+        return abs(self.scaling) * norms[0] * norms[1]
+
 
 def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Factors]:
     """(kind, layer) -> factors of a run folder, an adapter file, a peft folder or an authors' .bin; kind as in KINDS or a path.
@@ -61,6 +69,8 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
     for name, tensor in tensors.items():
         if not (found := _named(name)):
             continue
+        if found[0][1] >= LAYERS:
+            raise UserError(f"{file}: {name:.80} is of a layer that no model has: give a LoRA's file")
         place, letter, modules[place] = found
         if letter in halves.setdefault(place, {}):
             raise UserError(f"{file} has more than one {letter} of {place[0]} in layer {place[1] + 1}: give a file with one LoRA")
@@ -72,22 +82,34 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
         if not (fits and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
             shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
             raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) must be finite, (r, d_in) and (d_out, r)")
-    return {
+    made = {
         place: Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
         for place, pair in sorted(halves.items())
     }
+    for (kind, layer), factors in made.items():
+        if not factors.largest_norm < LARGEST:
+            size = f"alpha / rank {factors.scaling:.3g}, update of up to {factors.largest_norm:.3g}"
+            raise UserError(f"{file}: {kind} in layer {layer + 1} is too large to analyse ({size}): that training diverged")
+    return made
 
 
 def _named(name: str) -> tuple[tuple[str, int], str, str] | None:
-    """((kind, layer), A or B, the module's full name) of a LoRA tensor; None for any other tensor."""
+    """((kind, layer), A or B, the module's full name) of a LoRA tensor; None for any other tensor.
+
+    A kind is printed and drawn, so control characters in it are written as escapes.
+    """
     if match := OURS.search(name):
         path, part, letter = match[2], match[3], match[4]
         # In a fused matrix the part names the kind; the parts of an MLP share one name, and the path distinguishes them.
         kind = part if part in KINDS else _kind(path)
-        return (kind, int(match[1])), letter, name.partition(".parts.")[0]
+        return (printable(kind), _layer(match[1])), letter, name.partition(".parts.")[0]
     if match := OTHERS.search(name):
-        return (_kind(match[2]), int(match[1])), match[3], name.partition(".lora_")[0]
+        return (printable(_kind(match[2])), _layer(match[1])), match[3], name.partition(".lora_")[0]
     return None
+
+
+def _layer(digits: str) -> int:
+    return int(digits) if len(digits) < len(str(LAYERS)) else LAYERS
 
 
 def _kind(path: str) -> str:
@@ -108,8 +130,10 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
     beside = path.parent
     try:
         if (beside / "adapter_config.json").is_file():
-            return path, _of_peft(dict(json.loads((beside / "adapter_config.json").read_text(encoding="utf-8"))))
-        method: dict[str, Any] = json.loads((beside / RECORD).read_text(encoding="utf-8"))["asked"]["method"]
+            return path, _of_peft(beside)
+        if not (beside / RECORD).exists():
+            raise FileNotFoundError(RECORD)
+        method: dict[str, Any] = record.of_run(beside, [path.name])["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
             raise UserError(f"{path} is an adapter of {method.get('name')}, not of LoRA (alpha / rank B A): give a LoRA's")
         own = scaling_of(method)
@@ -120,13 +144,16 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         raise UserError(f"{path} needs record.json or adapter_config.json beside it, for its alpha and rank") from error
 
 
-def _of_peft(config: dict[str, Any]) -> Callable[[str, int], float]:
-    """peft's alpha / rank by module name and rank; alpha_pattern may give a module an alpha of its own."""
-    from lora_repro.exchange.peft_lora import (  # lazy: only this format needs torch
-        patterned,
-        refuse_extras,
-    )
+def _of_peft(folder: Path) -> Callable[[str, int], float]:
+    """peft's alpha / rank by module name and rank; alpha_pattern may give a module an alpha of its own.
 
+    An export of ours must be as it was written.
+    """
+    from lora_repro.exchange.open_checkpoint import read_origin  # lazy: only this format needs torch
+    from lora_repro.exchange.peft_lora import patterned, refuse_extras
+
+    read_origin(folder)
+    config: dict[str, Any] = dict(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")))
     refuse_extras(config)
     root = bool(config.get("use_rslora"))
     return lambda name, rank: patterned(name, config, "alpha_pattern", "lora_alpha") / (rank**0.5 if root else rank)

@@ -11,7 +11,6 @@ of a checkpoint is written. The authors' .bin is read as tensors only: a pickle 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.probed_run import NAMES
 from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular_product, svd
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
+from lora_repro.records import manifest, record
 from lora_repro.records.disk import sha256
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.figures.heatmap import Heatmap, save
@@ -54,7 +53,7 @@ RELEASED = {
 
 def spectrum(factors: Factors) -> Array:
     """The singular values (r,) of the update."""
-    return singular_product(factors.scaling * factors.B, factors.A)[1]
+    return singular_product(factors.scaling * factors.B.astype(np.float64), factors.A)[1]
 
 
 def origin(path: Path) -> tuple[str, ...]:
@@ -70,7 +69,7 @@ def alike(one: Path, other: Path) -> str:
     asked = []
     for path in (one, other):
         file = (path if path.is_dir() else path.parent) / RECORD
-        asked.append(json.loads(file.read_text(encoding="utf-8"))["asked"] if file.is_file() else {})
+        asked.append(record.read_run(file)["asked"] if file.is_file() else {})
     if not all({"backbone", "seed"} <= run.keys() for run in asked):
         return ""
     names, seeds = [run["backbone"].get("name") for run in asked], [run["seed"] for run in asked]

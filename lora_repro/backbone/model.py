@@ -51,7 +51,8 @@ class Backbone(AddressedModel):
     """A frozen model with its tokenizer and the addresses of its parts.
 
     Attributes besides those of `AddressedModel`: `tokenizer`, `separator` (token ids between input and completion), `eos`,
-    `pad`, `cls` (what opens a row: an id or nothing), `label`, `sha256`.
+    `pad`, `cls` (what opens a row: an id or nothing), `label`, `sha256` (of the weights) and `files_sha256` (of configuration,
+    tokenizer and weights); both are empty for a random model.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Backbone(AddressedModel):
         self.cls = [] if cls is None else [self._token(cls)]
         self.label = label
         self.sha256 = ""
+        self.files_sha256 = ""
         self.compiled: Any = None  # the compiled decoder (`compile`), which training calls
         self.recomputes = False  # whether a block keeps only its input for the backward pass (`recompute`)
 
@@ -87,6 +89,12 @@ class Backbone(AddressedModel):
                 f"the tokenizer of this backbone has no token {text!r}: correct its yaml in conf/backbone"
             )
         return index
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """What a record holds of it: its label and its hashes; a random model has no files."""
+        files = {"files_sha256": self.files_sha256} if self.files_sha256 else {}
+        return {"label": self.label, "sha256": self.sha256, **files}
 
     @property
     def batching(self) -> str:

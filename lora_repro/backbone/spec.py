@@ -21,17 +21,17 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from lora_repro.backbone import files as checkpoint_files
 from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES, table_of
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
-from lora_repro.backbone.fetch import backbone_folder, fetch
-from lora_repro.backbone.files import folder_sha256, weights
+from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, wheel_of
+from lora_repro.backbone.files import folder_sha256
 from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.cli import verbose
 from lora_repro.config.validation import check
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256
 from lora_repro.sources import hub
 
 # What transformers and torch raise for an impossible model configuration: sizes that do not divide, words for numbers, ...
@@ -62,6 +62,8 @@ class BackboneSpec:
     `pooling`: what that head reads: the `first` or `last` position (null: the architecture's) or the `mean` of all real ones.
     `packages`: what the tokenizer of a hub model needs besides this package's dependencies.
     `pretrained`: false for the untrained twin: the same architecture and tokenizer with weights drawn from `random_seed`.
+    `files`: file -> sha256, checked whenever the backbone is loaded. A wheel's files are checked in any case, against the hashes
+    that `fetch` wrote, and a hub's against those of the hub.
     `quantise`: `nf4` keeps the matrices of the blocks in 4 bits (needs bitsandbytes), their scales in 8 with `double_quantise`.
     """
 
@@ -74,6 +76,7 @@ class BackboneSpec:
     hub_id: str | None = None
     revision: str | None = None
     wheel: dict[str, Any] | None = None
+    files: dict[str, str] = field(default_factory=dict)
     shape: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
     head: Literal["lm", "classification"] = "lm"
@@ -99,7 +102,8 @@ class BackboneSpec:
     def load(self) -> Backbone:
         """Build the frozen backbone in float32, then quantise it if asked; every weight is accounted for.
 
-        Raises UserError if a weight is missing, unexpected or of another shape, NotAvailable if a hub cannot be reached.
+        Raises UserError if a file is not the one that was fetched or pinned, or a weight is missing, unexpected or of another
+        shape; NotAvailable if a hub cannot be reached.
         """
         self.ready()
         self.bring()
@@ -205,6 +209,7 @@ class BackboneSpec:
             name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
         where: dict[str, Any] = {"local_files_only": True}
         try:
+            found = self._checked(Path(name))
             config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
             self._tells_apart(tokenizer, name)
@@ -212,6 +217,7 @@ class BackboneSpec:
                 label = f"{self.label}, its weights drawn at random"
                 twin = self.assembled(self._drawn(config), tokenizer, label)
                 twin.sha256 = f"random weights, seed {self.random_seed}"
+                twin.files_sha256 = checkpoint_files.one_sha256(Path(name), found)
                 return twin
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.random_seed)  # draws what the file lacks and no score depends on, such as L3's pooler
@@ -236,8 +242,17 @@ class BackboneSpec:
             raise
         new_pooler = check_loading(self.name, info, self.head, self.pooling)
         backbone = self.assembled(model, tokenizer, new_pooler=new_pooler)
-        if self.source in ("wheel", "folder"):
-            backbone.sha256 = "+".join(map(sha256, weights(Path(name))))
-        else:
-            backbone.sha256 = f"{self.hub_id}@{self.revision}"
+        pinned = self.source == "hub"
+        backbone.sha256 = f"{self.hub_id}@{self.revision}" if pinned else checkpoint_files.weights_sha256(found)
+        backbone.files_sha256 = checkpoint_files.one_sha256(Path(name), found)
         return backbone
+
+    def _checked(self, folder: Path) -> dict[str, str]:
+        """The hashes of the files that will be loaded. Raises UserError unless they are those that were fetched or pinned."""
+        found = checkpoint_files.hashes_of(folder)
+        if self.source == "wheel":
+            check_fetched(self.name, folder, found, wheel_of(self.name, self.wheel, self.shape))
+        elif self.source == "hub":
+            checkpoint_files.check_hub(self.name, folder, found)
+        checkpoint_files.check_pinned(self.name, folder, found, self.files)
+        return found

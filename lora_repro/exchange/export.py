@@ -5,7 +5,8 @@
     ... --format merged --dequantise                                            a run over 4-bit weights, as floats
 
 Both compute the run's logits, in float32. The folder also gets a model card (README.md: base model, settings, data, scores,
-training command) and the record (lora_repro.json), so `generate` and `score` need nothing else.
+training command) and lora_repro.json, so `generate` and `score` need nothing else: it holds the run's record and the sha256 of
+every file but the card, which they check.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lora_repro.exchange.card import card
 from lora_repro.exchange.open_checkpoint import ORIGIN
 from lora_repro.exchange.restore import Restored, restore
 from lora_repro.methods.base import require
-from lora_repro.records.disk import write_json, write_text
+from lora_repro.records.disk import sealed, sha256, write_json, write_text
 from lora_repro.report.rerun_command import command
 
 FORMATS = ("peft", "merged")
@@ -83,7 +84,8 @@ def write(found: Restored, folder: Path, form: str) -> None:
     else:
         merged.save(folder, found.backbone, found.task.labels)
     text = card(found, form, command(found.record, found.profile))
-    write_json(folder / ORIGIN, {"format": form, "profile": found.profile, "record": found.record})
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    write_json(folder / ORIGIN, sealed({"format": form, "profile": found.profile, "record": found.record, "files": files}))
     write_text(folder / "README.md", text)
 
 

@@ -17,12 +17,13 @@ from lora_repro.exchange.restore import configuration, restore, same_base
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.untuned import Untuned
 from lora_repro.records import record
+from lora_repro.records.disk import SEAL, sealed, sha256
 from lora_repro.records.run_folder import RECORD
 from lora_repro.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.tasks.base import AbstractTask, Example
 from lora_repro.train.ranks import Ranks
 
-ORIGIN = "lora_repro.json"  # in an export: the record of the run that it came from
+ORIGIN = "lora_repro.json"  # in an export: the record of the run that it came from, and the hashes of the export's files
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,24 @@ def hashes_of(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:
-    """What `export` wrote into the folder; None for a model from elsewhere. Raises UserError if it cannot be read."""
+    """What `export` wrote into the folder, whose files must be those that it wrote; None for a model from elsewhere.
+
+    Raises UserError if it cannot be read, or for the first file that has changed since.
+    """
     path = folder / ORIGIN
     if not path.is_file():
         return None
     try:
         found: dict[str, Any] = record.parse(path.read_text(encoding="utf-8"))
-        record.whole(record.checked(found["record"]), path)
+        record.whole(record.checked_run(found["record"]), path)
+        if found[SEAL] != sealed(found)[SEAL]:
+            raise ValueError("it does not match its own hash")
+        files = dict(found["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}); export the run again") from None
+    for name, digest in files.items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            raise UserError(f"{folder / name} is not what was exported: export the run again, or copy it from its source")
     return found
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +169,6 @@ def patterned(name: str, config: dict[str, Any], patterns: str, default: str) ->
         found = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
     except re.error as error:
         raise UserError(f"adapter_config.json: {patterns} has an invalid regular expression: {error}") from None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= sys.float_info.max:
         raise UserError(f"adapter_config.json: {default} of {name} must be a number above 0, not {found!r:.60}")
     return float(found)

@@ -53,9 +53,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
     require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): python -m lora_repro runs lists them")
-    found = record.whole(record.read(folder / RECORD), folder / RECORD)
-    wrong = record.defect(folder, found, [ADAPTER])
-    require(wrong is None, f"{folder / ADAPTER} has changed since run {found['signature']} wrote it: run it again")
+    found = record.whole(record.of_run(folder, [ADAPTER]), folder / RECORD)
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")
     config = configuration(found, settings)
@@ -69,6 +67,11 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
 
 def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
-    """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision."""
-    trained, here = found["where"]["backbone"]["sha256"], backbone.sha256
-    require(trained == here, f"trained on other weights ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")
+    """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision.
+
+    Its configuration and tokenizer must be the run's, too, where the record has the hash of all files.
+    """
+    recorded = found["where"]["backbone"]
+    for what, key, here in (("weights", "sha256", backbone.sha256), ("backbone files", "files_sha256", backbone.files_sha256)):
+        trained = recorded.get(key, here)
+        require(trained == here, f"trained on other {what} ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")

@@ -51,6 +51,9 @@ def from_json(sql: object, columns: int) -> Query:
     try:
         assert isinstance(sql, Mapping)
         query = Query(sql["sel"], sql["agg"], tuple((c, o, str(value)) for c, o, value in sql["conds"]))
+        places = [query.select, query.aggregate, *(place for c, o, _ in query.conditions for place in (c, o))]
+        assert all(type(place) is int for place in places)
+        assert all(isinstance(value, str | int | float) for _, _, value in sql["conds"])
         within = all(0 <= c < columns and 0 <= o < len(OPERATORS) for c, o, _ in query.conditions)
         if not within or not 0 <= query.select < columns or not 0 <= query.aggregate < len(AGGREGATES):
             raise UserError(f"{sql} names a column, aggregate or operator that is not there ({columns} columns)")

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ EXCLUDED = (
     "backbone.label",
     "backbone.sizes",
     "backbone.packages",
+    "backbone.files",
     "train.micro_batch_size",
     "train.eval_batch_size",
     "train.checkpoint_every",
@@ -153,10 +154,25 @@ def save(folder: Path, record: dict[str, Any], predictions: list[dict[str, Any]]
     return record
 
 
+def of_run(folder: Path, names: Iterable[str] = ()) -> dict[str, Any]:
+    """The record in a run's folder, with those of the files `names` that the run has checked against it.
+
+    Raises UserError as `read_run` does, and for a file that is not the one that the run wrote.
+    """
+    found = read_run(folder / RECORD)
+    if name := defect(folder, found, names):
+        raise UserError(f"{folder / name} is not what run {folder.name} wrote: run it again, or copy the right file")
+    return found
+
+
 def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | None:
-    """The first of a run's files, among `names`, that its record's hashes contradict; None if none is, or it has no hashes."""
-    for name, digest in record.get("files", {}).items():
-        if name in names and (not (folder / name).is_file() or sha256(folder / name) != digest):
+    """The first of the files `names` of a run that is not the one in its record, by its hash; None if there is none.
+
+    A file that the record does not list must not be there.
+    """
+    for name in names:
+        path, digest = folder / name, record["files"].get(name)
+        if (digest or path.exists()) and (not path.is_file() or sha256(path) != digest):
             return str(name)
     return None
 
@@ -192,15 +208,37 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One record. Raises UserError if it cannot be read."""
+    """A JSON file of this project, such as the trials of a search. Raises UserError if it cannot be read.
+
+    For the record of a run use `read_run`, which wants its hashes, too.
+    """
+    return _read(path, checked)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The record of a run. Raises UserError if it cannot be read, was altered, or lacks the hashes that would tell."""
+    return _read(path, checked_run)
+
+
+def _read(path: Path, check: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return checked(parse(regular(path).read_text(encoding="utf-8")))
+        return check(parse(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"record {path} cannot be read ({error}); delete it to run again") from error
 
 
+def checked_run(value: Any) -> dict[str, Any]:
+    """The record of a run itself. Raises ValueError as `checked` does, and without its own hash or those of its files."""
+    found = checked(value)
+    if SEAL not in found:
+        raise ValueError("it has no hash of its own, so it may have been altered")
+    if not isinstance(files := found.get("files"), dict) or PREDICTIONS not in files:
+        raise ValueError("it has no hashes of the files beside it, so they may have been altered")
+    return found
+
+
 def checked(value: Any) -> dict[str, Any]:
-    """The record itself. Raises ValueError unless it has this schema, entries of the right types, and its own hash, if any."""
+    """The value itself. Raises ValueError unless it has this schema, entries of the right types, and its own hash, if any."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise ValueError(f"schema {value.get('schema') if isinstance(value, dict) else None}, not {SCHEMA}")
     for key, kind in KINDS.items():
@@ -229,7 +267,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     path = folder / RECORD
     if not path.exists():
         return None
-    record = read(path)
+    record = read_run(path)
     for key in ("status",) if resolved is None else ("status", "asked"):
         if key not in record:
             raise UserError(f"record {path} has no {key}; delete it to run again")
@@ -244,11 +282,11 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     """signature -> record of every run in `runs/<profile>` or of every published one in `results/<profile>/records`.
 
-    Raises UserError for a record that cannot be read, or whose signature is not the name of its folder or file.
+    Raises UserError for a record that cannot be read or lacks its hashes, or whose signature is not its folder's or file's name.
     """
     found = {}
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
-        record, name = read(path), path.parent.name if path.name == RECORD else path.stem
+        record, name = read_run(path), path.parent.name if path.name == RECORD else path.stem
         if record.get("signature") != name:
             raise UserError(f"record {path} belongs to run {record.get('signature')}: copy the right record from its source")
         found[name] = record

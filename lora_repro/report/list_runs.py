@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -20,9 +19,9 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
-from lora_repro.records.disk import read_sealed, regular
-from lora_repro.records.record import main_metric
-from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, RECORD
+from lora_repro.records.disk import read_sealed
+from lora_repro.records.record import defect, main_metric, read_run
+from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, PREDICTIONS, RECORD, UPDATES
 
 Line = tuple[float, tuple[str, ...]]  # when it ended, and the columns
 HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
@@ -31,19 +30,29 @@ HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
 def lines(folder: Path) -> Iterator[Line]:
     """A line for each run of runs/<profile> (`folder`), including runs that have no record yet."""
     for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        path = run / RECORD
-        try:
-            found = json.loads(regular(path).read_text(encoding="utf-8"))
-            ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-            yield ended, told(run, found, time.time() - ended)
-        except FileNotFoundError:
-            if any((run / name).exists() for name in (ATTEMPTS, CHECKPOINTS, METRICS)):
-                begun = run.stat().st_mtime
-                why = (read_sealed(run / ATTEMPTS) or {}).get("why")
-                status = f"unfinished: {why}" if why else "unfinished"
-                yield begun, (str(run), *[""] * 3, status, "", age(time.time() - begun))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            yield 0.0, (str(run), *[""] * 3, "its record cannot be read", "", "")
+        if found := line(run) if (run / RECORD).exists() else unfinished(run):
+            yield found
+
+
+def line(run: Path) -> Line:
+    """The line of a run with a record; of one that was altered it says only so."""
+    try:
+        found = read_run(run / RECORD)
+        if changed := defect(run, found, (PREDICTIONS, UPDATES)):
+            return 0.0, (str(run), *[""] * 3, f"its {changed} was altered", "", "")
+        ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+        return ended, told(run, found, time.time() - ended)
+    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0.0, (str(run), *[""] * 3, "its record cannot be read, or was altered", "", "")
+
+
+def unfinished(run: Path) -> Line | None:
+    """The line of a run without a record; None for a folder without any trace of a run."""
+    if not any((run / name).exists() for name in (ATTEMPTS, CHECKPOINTS, METRICS)):
+        return None
+    begun = run.stat().st_mtime
+    why = (read_sealed(run / ATTEMPTS) or {}).get("why")
+    return begun, (str(run), *[""] * 3, f"unfinished: {why}" if why else "unfinished", "", age(time.time() - begun))
 
 
 def told(run: Path, found: dict[str, Any], seconds: float) -> tuple[str, ...]:

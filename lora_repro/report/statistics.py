@@ -240,14 +240,19 @@ def _inputs(file: File) -> tuple[str, ...]:
 
 
 def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
-    """Raise UserError unless all records used the same data files in one text form (and `same_backbone`: the same weights)."""
+    """Raise UserError unless all records used the same data files in one text form (and `same_backbone`: the same files of it).
+
+    Older records have the hash of the backbone's weights only: what is unknown differs from nothing.
+    """
     checks = {
         "data": {_data(record) for record in records},
         "text form": {str(record["asked"]["task"].get("text_form")) for record in records},
     }
     if same_backbone:
         # A row without a model (human texts) has no weights to differ in.
-        checks["backbone"] = {_backbone(record) for record in records if record["where"]["backbone"].get("sha256")}
+        used = [record["where"]["backbone"] for record in records if record["where"]["backbone"].get("sha256")]
+        checks["backbone"] = {_named(backbone, "sha256") for backbone in used}
+        checks["backbone files"] = {_named(backbone, "files_sha256") for backbone in used if "files_sha256" in backbone}
     for what, values in checks.items():
         if len(values) > 1:
             raise UserError(f"different {what} in one table: {' | '.join(sorted(values))}; rerun the older")
@@ -259,9 +264,8 @@ def _data(record: Mapping[str, Any]) -> str:
     return f"{data['caption']} ({digests})"
 
 
-def _backbone(record: Mapping[str, Any]) -> str:
-    backbone = record["where"]["backbone"]
-    return f"{backbone['label']} ({str(backbone.get('sha256', ''))[:12]})"
+def _named(backbone: Mapping[str, Any], key: str) -> str:
+    return f"{backbone['label']} ({str(backbone.get(key, ''))[:12]})"
 
 
 def is_generated(records: Sequence[Mapping[str, Any]]) -> bool:

@@ -1,6 +1,7 @@
 """Reading data files: plain or xz, found under either name, with a one-line error for whatever is wrong with them.
 
-The suite's own data sets, which stand in for the real ones in a first run, are such files beside their task.
+The suite's own data sets, which stand in for the real ones in a first run, are such files beside their task. Files come from
+elsewhere, so each has limits: a plain file, of so many bytes when unpacked, of valid text and JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ import yaml
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
 from lora_repro.sources import hub
+
+LARGEST, PIECE = 1 << 29, 1 << 20  # bytes of a file when unpacked (the largest official one has 80 MB), and of one read
+MEND = "take the official file"
+# An escape in JSON; the group is half of a surrogate pair without its other half.
+ESCAPE = re.compile(r"\\(?:[^u]|u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|u)", re.DOTALL)
 
 
 def home(given: str | None, within: str, title: str, name: str) -> Path:
@@ -63,18 +70,69 @@ def find(place: Path, names: Sequence[str]) -> Path | None:
     return next((path for path in tried if path.is_file()), None)
 
 
-def read_text(path: Path) -> tuple[str, str]:
-    """(a UTF-8 file's text, unpacked if the name ends in .xz; the sha256 of the file as stored). Raises UserError."""
+def read_bytes(path: Path) -> tuple[bytes, str]:
+    """(a file's content, unpacked if the name ends in .xz; the sha256 of the file as stored).
+
+    Raises UserError if it is no plain file, cannot be read, or holds more than `LARGEST` bytes, packed or unpacked: an archive of
+    a few kilobytes can unpack to more than a machine has.
+    """
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f"cannot read {path}: it is not a file; put the official one there")
+    pieces, size, large = [], 0, f"{path} holds more than {LARGEST >> 20} MiB, as no data set here does: {MEND}"
     try:
-        content = path.read_bytes()
-        plain = lzma.decompress(content) if path.suffix == ".xz" else content
-        return plain.decode("utf-8-sig"), hashlib.sha256(content).hexdigest()
+        if path.stat().st_size > LARGEST:
+            raise UserError(large)
+        with path.open("rb") as stored:
+            digest = hashlib.file_digest(stored, "sha256").hexdigest()
+        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
+            while piece := file.read(PIECE):
+                pieces.append(piece)
+                if (size := size + len(piece)) > LARGEST:
+                    raise UserError(large)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (lzma.LZMAError, EOFError):
         raise UserError(f"{path} is not a complete xz file: copy it again") from None
+    except MemoryError:  # its header may ask for gigabytes to unpack it
+        raise UserError(f"{path} needs more memory than there is: {MEND}") from None
+    return b"".join(pieces), digest
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """(a UTF-8 file's text without a byte-order mark; the sha256 of the file as stored). Raises UserError as `read_bytes` does,
+    and for text that is not UTF-8 or holds a NUL.
+    """
+    content, digest = read_bytes(path)
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); take the official file") from None
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): {MEND}") from None
+    if (nul := text.find("\0")) >= 0:
+        raise UserError(f"{path}, line {line_of(text, nul)} holds a NUL character: {MEND}")
+    return text, digest
+
+
+def line_of(text: str, place: int) -> int:
+    """The number of the line that holds the character at `place`, from 1."""
+    return text.count("\n", 0, place) + 1
+
+
+def load_json(text: str, path: Path | str, line: int | None = None) -> Any:
+    """The value of a JSON text: a whole file, or one `line` of it.
+
+    Raises UserError, which names file and line, for text that is no JSON, is nested too deep, or holds half a character.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {line or error.lineno} is not JSON ({error.msg}): {MEND}") from None
+    except ValueError:
+        raise UserError(f"{path}, line {line or 1} has a number of too many digits: {MEND}") from None
+    except RecursionError:
+        raise UserError(f"{path}, line {line or 1} is nested too deep: {MEND}") from None
+    if half := next((found for found in ESCAPE.finditer(text) if found[1]), None):  # it can be neither encoded nor written
+        raise UserError(f"{path}, line {line or line_of(text, half.start())} holds half a character ({half[0]}): {MEND}")
+    return value
 
 
 def generated_rows(path: Path) -> dict[str, list[list[Any]]]:

@@ -52,7 +52,8 @@ class Splits:
 
     train, dev: one Example per (input, text) pair, in file order. test: one Example per distinct input, in the order of
     first appearance, with its references in file order. caption: what tables print about the data. hashes: file name ->
-    sha256 of its bytes (or of the generated rows). said: what is to be said of the data before anything trains.
+    sha256 of its bytes (or of the generated rows). said: what is to be said of the data before anything trains. others: the
+    splits that are known not to be the official ones.
     """
 
     train: list[Example]
@@ -61,6 +62,7 @@ class Splits:
     caption: str
     hashes: dict[str, str]
     said: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

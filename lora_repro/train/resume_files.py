@@ -24,10 +24,11 @@ from lora_repro.train.progress import Trained
 def keep_to(folder: Path, inputs: dict[str, Any]) -> None:
     """Delete what an earlier attempt left if it had other `inputs`, the hashes of data and backbone: the run begins anew then.
 
-    A name (paths.data, a folder of weights) may stand for other files than when the run was interrupted.
+    A name (paths.data, a folder of weights) may stand for other files than when the run was interrupted. What an older version
+    did not note is taken to be the same.
     """
-    before = read_sealed(folder / INPUTS)
-    if before and before["inputs"] != inputs:
+    before = (read_sealed(folder / INPUTS) or {}).get("inputs", {})
+    if any(before.get(key, value) != value for key, value in inputs.items()):
         print(f"{folder}: the data or the backbone changed since this run began, so it begins anew", file=sys.stderr)
         clean(folder)
     write_json(folder / INPUTS, sealed({"inputs": inputs}))

@@ -46,7 +46,7 @@ def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: boo
 
 def reading(folder: Path, count: int) -> float:
     """CPU seconds of reading `count` records that differ only in their seeds."""
-    found = record.read(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
+    found = record.read_run(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
     for seed in range(count):
         name = f"{seed:016x}"
         asked = {**found["asked"], "seed": seed}

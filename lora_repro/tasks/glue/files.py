@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import generated_rows, home, hub_parts, read_text
+from lora_repro.tasks._files import generated_rows, home, hub_parts, load_json, read_text
 
 Row = tuple[str, str | None, str]  # first sentence, second or None, label
 
@@ -91,9 +91,9 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
     lines = [line for line in text.split("\n") if line not in ("", "\r")]
     for number, line in enumerate(lines, start=1):
         try:
-            found = json.loads(line)
+            found = load_json(line, path, number)
             first, second, label = (None if key is None else _cell(found[key]) for key in keys)
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             wanted = ", ".join(str(key) for key in keys if key is not None)
             raise UserError(f"{path}, line {number}: not a JSON object with {wanted} ({error})") from None
         assert first is not None and label is not None
@@ -106,9 +106,7 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
 def _cell(value: object) -> str:
     if value is None or isinstance(value, (list, dict)):
         raise TypeError(f"{json.dumps(value)[:80]} is not text")
-    text = str(value).strip()
-    text.encode()  # half of a surrogate pair, which JSON allows, is a UnicodeEncodeError, a ValueError
-    return text
+    return str(value).strip()
 
 
 def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list[Row]]:

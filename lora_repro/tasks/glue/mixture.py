@@ -81,7 +81,10 @@ class Mixture(AbstractTask):
             dev += [relabelled(member, example) for example in drawn(splits.dev, self.held_out or None)]
             test += [relabelled(member, example) for example in splits.test]
         caption = f"{self.label} of {', '.join(splits.caption for splits in found)}"
-        return Splits(train, dev, test, caption, {name: value for splits in found for name, value in splits.hashes.items()})
+        hashes = {name: value for splits in found for name, value in splits.hashes.items()}
+        both = zip(self.members, found, strict=True)
+        others = tuple(f"{member.name} {split}" for member, splits in both for split in splits.others)
+        return Splits(train, dev, test, caption, hashes, others)
 
     def ready(self, folder: str | None) -> None:
         for member in self.members:

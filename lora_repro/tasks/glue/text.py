@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
+from lora_repro.tasks import _official
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.files import load_generated, rows_sha256
 from lora_repro.tasks.glue.task import ATTRIBUTION, Glue
@@ -112,7 +113,7 @@ class GlueText(AbstractTask):
 
     def load(self, folder: str | None) -> Splits:
         """As `Glue.load`: train without the held-out rows; these, or else the scored rows, as dev; the scored rows as test."""
-        left_out = 0
+        left_out, others = 0, tuple[str, ...]()
         if self.source == "embedded":
             rows = load_generated("inference")
             hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
@@ -120,12 +121,12 @@ class GlueText(AbstractTask):
         else:
             self.ready(folder)
             read = self._sentences().load(folder)
-            whole, hashes = [read.train, read.dev, read.test], read.hashes
+            whole, hashes, others = [read.train, read.dev, read.test], read.hashes, read.others
             parts = [[pair for pair in part if self._is_whole(pair)] for part in whole]
             lost = [len(part) - len(kept) for part, kept in zip(whole, parts, strict=True)]
             left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # without held-out rows dev and test are the same
         train, dev, test = ([self._asked(example) for example in part] for part in parts)
-        return Splits(train, dev, test, self.caption(left_out), hashes)
+        return Splits(train, dev, test, _official.marked(self.caption(left_out), others), hashes, others)
 
     def _is_whole(self, pair: Example) -> bool:
         return self.longest is None or len(pair.input) + len(pair.second or "") <= self.longest

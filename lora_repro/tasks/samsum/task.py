@@ -19,7 +19,8 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
-from lora_repro.tasks._files import find, generated_rows, home, read_text
+from lora_repro.tasks import _official
+from lora_repro.tasks._files import find, generated_rows, home, load_json, read_text
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 
 Row = tuple[str, str]  # dialogue, summary
@@ -65,9 +66,9 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
     """(dialogue, summary) rows of one CSV or JSON file, and its sha256. Raises UserError."""
     text, sha256 = read_text(path)
     try:
-        records = json.loads(text) if ".json" in path.suffixes else list(csv.DictReader(io.StringIO(text, newline="")))
+        records = load_json(text, path) if ".json" in path.suffixes else list(csv.DictReader(io.StringIO(text, newline="")))
         rows = [(record["dialogue"], record["summary"]) for record in records]
-    except (csv.Error, ValueError, KeyError, TypeError) as error:
+    except (csv.Error, KeyError, TypeError) as error:
         raise UserError(f"{path} lacks the fields dialogue and summary ({str(error)[:60]}): take SAMSum's own file") from None
     for number, row in enumerate(rows, start=1):
         if not all(isinstance(part, str) for part in row) or not row[1].strip():
@@ -132,8 +133,9 @@ class SAMSum(AbstractTask):
             lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
             caption = f"SAMSum (from local files{lost})"
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, dev, test = (examples(rows[split], scored=split == "test") for split in FILES)
-        return Splits(train, dev, test, caption, hashes)
+        return Splits(train, dev, test, _official.marked(caption, others), hashes, others)
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":

@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import generated_rows, own_folder
+from lora_repro.tasks._files import generated_rows, load_json, own_folder, read_bytes
 from lora_repro.tasks.base import SPLITS
 
 Triple = tuple[str, str, str]
@@ -158,10 +158,7 @@ def check(which: str, split: str, entries: Sequence[Entry], where: str) -> None:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    data, _ = read_bytes(path)
     if not data.strip():
         raise UserError(f"{path}: empty file; download it again")
     return data
@@ -172,13 +169,33 @@ def _parse(data: bytes, path: Path) -> list[Entry]:
     try:
         if path.suffix == ".xml":
             return [_from_xml(node) for node in ElementTree.fromstring(data).iter("entry") if node.find("lex") is not None]
-        text = data.decode("utf-8-sig")
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
-        return [_from_json(row) for row in (rows["entries"] if isinstance(rows, dict) else rows)]
-    except (ElementTree.ParseError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        rows = _rows(data.decode("utf-8-sig"), path)
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable ({str(error).splitlines()[0][:80]}); download it again") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: an entry is not WebNLG 2017's or DART's ({error}); is it another edition?") from error
+    return [_entry(row, f"{path}, {'line' if path.suffix == '.jsonl' else 'entry'} {number}") for number, row in rows]
+
+
+def _rows(text: str, path: Path) -> list[tuple[int, Any]]:
+    """The entries of JSON, or of JSON lines, as they are there, each with its number. Raises KeyError or TypeError for others."""
+    if path.suffix == ".jsonl":
+        lines = enumerate(text.split("\n"), start=1)
+        return [(number, load_json(line, path, number)) for number, line in lines if line.strip()]
+    found = load_json(text, path)
+    return list(enumerate(found["entries"] if isinstance(found, dict) else found, start=1))
+
+
+def _entry(row: Any, where: str) -> Entry:
+    """The entry of a JSON value. Raises UserError if it is none, or has something else than text where text belongs."""
+    try:
+        found = _from_json(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{where} is not WebNLG 2017's or DART's ({error}); is it another edition?") from error
+    texts = (*found.texts, *found.notes, found.category, *(part for triple in found.triples for part in triple))
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where} has something else than text in a triple or a text: take the original release")
+    return found
 
 
 def _triple(parts: Sequence[str]) -> Triple:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lora_repro.errors import UserError
 from lora_repro.metrics.sql import Query, Table, from_json
-from lora_repro.tasks._files import find, generated_rows, home, read_text
+from lora_repro.tasks._files import find, generated_rows, home, load_json, read_text
 from lora_repro.tasks.base import SPLITS
 
 Row = tuple[Table, str, Query]  # (table, question, its query)
@@ -50,10 +50,7 @@ def _lines(path: Path) -> tuple[list[object], str]:
     text, sha256 = read_text(path)
     lines = []
     for number, line in enumerate(text.rstrip("\r\n").split("\n"), start=1):
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise UserError(f"{path}, line {number} is not JSON: take the official file") from None
+        lines.append(load_json(line, path, number))
     return lines, sha256
 
 
@@ -63,8 +60,9 @@ def read_tables(path: Path) -> tuple[dict[str, Table], str]:
     tables = {}
     for number, line in enumerate(lines, start=1):
         try:
-            assert isinstance(line, dict)
+            assert isinstance(line, dict) and isinstance(line["id"], str)
             header, rows = tuple(line["header"]), line.get("rows")
+            assert all(isinstance(name, str) for name in header)
             cells = None if rows is None else tuple(map(tuple, rows))
             if cells is not None and any(len(row) != len(header) for row in cells):
                 raise UserError(f"{path}, line {number}: a row and the header have different lengths")
@@ -85,14 +83,17 @@ def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], di
         for number, line in enumerate(lines, start=1):
             try:
                 assert isinstance(line, dict)
-                table = tables[line["table_id"]]
+                table, question = tables[line["table_id"]], line["question"]
+                assert isinstance(question, str)
                 if any(not name.strip() or " | " in name for name in table.header):
                     raise UserError(f"its table {line['table_id']} has a column without a name, or with ' | ' in it")
-                splits[split].append((table, line["question"], from_json(line["sql"], len(table.header))))
+                splits[split].append((table, question, from_json(line["sql"], len(table.header))))
             except UserError as error:
                 raise UserError(f"{path}, line {number}: {error}") from None
-            except (AssertionError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 raise UserError(f"{path}, line {number}: no table or field {error}; take the official files") from None
+            except AssertionError:
+                raise UserError(f"{path}, line {number} is no question with a text: take the official files") from None
         if len(splits[split]) not in ROWS[split]:
             wanted = " or ".join(f"{n:,}" for n in ROWS[split])
             raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: take the official file")

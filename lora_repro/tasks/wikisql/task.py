@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import sql
+from lora_repro.tasks import _official
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.wikisql.files import (
     OFFICIAL_TRAIN,
@@ -99,8 +100,9 @@ class WikiSQL(AbstractTask):
         """Train, dev, and the scored split as test; one example per row, as in the official evaluation."""
         rows, hashes = (load_generated(), {}) if self.source == "embedded" else load_folder(folder, self.folder)
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
         parts = (examples(rows["train"], False), examples(rows["dev"], False), examples(rows[self.scored], True))
-        return Splits(*parts, self.caption(rows), hashes)
+        return Splits(*parts, _official.marked(self.caption(rows), others), hashes, others)
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":

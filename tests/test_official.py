@@ -1,0 +1,111 @@
+"""Data are the official ones or said not to be; what published runs read are the official ones, and their captions stay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_repro import cli, run, stages
+from lora_repro.config.compose import build, compose
+from lora_repro.tasks import _official
+from lora_repro.tasks.glue.files import rows_sha256
+from lora_repro.tasks.glue.mixture import Mixture
+from lora_repro.tasks.glue.task import Glue
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = {"train": [("a b", None, "1"), ("c d", None, "0")], "dev": [("e f", None, "1")]}
+
+
+def test_published_runs_read_the_official_rows() -> None:
+    """So the caption of a new run on the same files is that of the published ones, and they share tables."""
+    seen = set()
+    for path in (ROOT / "results" / "laptop" / "records").glob("*.json"):
+        data = json.loads(path.read_text())["where"]["data"]
+        for name, digest in (data["hashes"] or {}).items():
+            task, _, split = name.partition("/rows/")
+            if known := _official.ROWS.get(task, {}).get(split):
+                assert digest in known.values(), f"{path.name}: {name}"
+                seen.add(name)
+        assert "not the official" not in data["caption"]
+    assert len(seen) == sum(map(len, _official.ROWS.values()))
+
+
+@pytest.fixture
+def cola(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glue:
+    """CoLA of three rows, whose official rows are these."""
+    (tmp_path / "CoLA").mkdir()
+    for split, rows in ROWS.items():
+        (tmp_path / "CoLA" / f"{split}.tsv").write_text("".join(f"s\t{label}\t\t{first}\n" for first, _, label in rows))
+    known = {"cola": {split: {len(rows): rows_sha256(rows)} for split, rows in ROWS.items()}}
+    monkeypatch.setattr(_official, "ROWS", known)
+    made = build(compose(["task=cola", "profile=laptop"]).task)
+    return replace(made, rows={"train": 2, "dev": 1}, held_out=0)
+
+
+CHANGES = {
+    "a word": ("dev", "s\t1\t\te g\n"),
+    "a label": ("dev", "s\t0\t\te f\n"),
+    "rows swapped": ("train", "s\t0\t\tc d\ns\t1\t\ta b\n"),
+    "a row twice": ("train", "s\t1\t\ta b\ns\t1\t\ta b\n"),
+}
+
+
+@pytest.mark.parametrize(("split", "text"), CHANGES.values(), ids=CHANGES)
+def test_altered_files_are_told_in_a_line_and_in_the_caption(
+    split: str, text: str, cola: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(cli, "warn", said.append)
+    before = stages.read(cola, str(tmp_path))
+    assert before.caption == "CoLA (GLUE, local files)" and not before.others and not said
+    (tmp_path / "CoLA" / f"{split}.tsv").write_text(text)
+    after = stages.read(cola, str(tmp_path))
+    assert after.caption == f"CoLA (GLUE, local files; not the official {split})"
+    (line,) = said
+    assert "cola" in line and f"not the official {split}" in line and "\n" not in line
+
+
+def test_a_mixture_says_whose_files_are_others(cola: Glue, tmp_path: Path) -> None:
+    (tmp_path / "CoLA" / "dev.tsv").write_text("s\t0\t\te f\n")
+    named = {"name": "mixture", "label": "Mixture", "names": ["cola", "sentiment"]}
+    found = Mixture(**named, members=[cola, build(compose(["task=sentiment"]).task)]).load(str(tmp_path))  # type: ignore[arg-type]
+    assert found.others == ("cola dev",) and "CoLA (GLUE, local files; not the official dev)" in found.caption
+
+
+def test_a_number_of_rows_of_which_no_copy_was_at_hand_is_not_judged() -> None:
+    rows: dict[str, Any] = {"train": range(56355), "dev": range(8421), "test": range(15877)}
+    hashes = {f"wikisql/rows/{split}": "0" for split in rows} | {
+        "wikisql/rows/dev": str(_official.ROWS["wikisql"]["dev"][8421])
+    }
+    assert _official.others("wikisql", rows, hashes) == ("test",)
+    assert _official.others("mine", rows, {}) == ()
+
+
+def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(cli, "warn", said.append)
+    task = type(build(compose(["task=sentiment"]).task))
+    load = task.load
+
+    def leaking(self: Any, folder: str | None) -> Any:
+        found = load(self, folder)
+        twice = [replace(example, target=example.references[0], references=()) for example in found.test[:3]]
+        return replace(found, train=[*twice, *found.train])
+
+    monkeypatch.setattr(task, "load", leaking)
+    learn = run.learn
+
+    def told_by_now(*given: Any) -> Any:
+        assert any("3 of the training rows have an input that is a test input" in line for line in said)
+        return learn(*given)
+
+    monkeypatch.setattr(run, "learn", told_by_now)
+    words = ["task=sentiment", "backbone=random_bert", "method=lora", "profile=smoke", f"paths.runs={tmp_path}"]
+    found = run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
+    assert found["where"]["data"]["train_rows_in_test"] == 3
