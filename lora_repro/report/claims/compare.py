@@ -28,6 +28,7 @@ from lora_repro.report.claims.reading import (
     combined,
     judge,
 )
+from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
     check_same_origin,
@@ -60,7 +61,8 @@ class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
     Scores in per cent (BLEU, or each task's own), over the seeds that all cells share, with the tables' paired bootstrap over
-    inputs and seeds. A verdict also takes 200 test inputs, and learning rates that were searched or prescribed.
+    inputs and seeds. A verdict also takes 200 test inputs, learning rates that were searched or prescribed, and cells that have
+    stopped rising (`settled`).
 
     tasks: `mean` over the table's tasks (each resampled separately), or `each` on its own. only: the tasks to read; empty: all.
     least: the fewest seeds for a verdict. agree: further metric -> +1 if higher is better, -1 if lower; each must give the same
@@ -101,7 +103,7 @@ class Compare(ClaimTest):
         several = {"all": "every comparison", "any": "one comparison", "most": "more than half of the comparisons"}[self.combine]
         also = "".join(f", and {'' if sign > 0 else '−'}{metric} too" for metric, sign in self.agree.items())
         better = f"; second verdict, better: above 0{also}" if self.better else ""
-        needs = f"at least {self.least} seeds, {INPUTS} test inputs and searched rates"
+        needs = f"at least {self.least} seeds, {INPUTS} test inputs, searched rates and settled cells"
         where = f"{self.region.words} points of the score{also}"
         return f"{names}, {over}: {where}; {several} must hold, with {needs}{better}"
 
@@ -222,15 +224,17 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
 
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:
-    """What keeps these cells from a verdict: too few test inputs, or a learning rate in doubt."""
+    """What keeps these cells from a verdict: too few test inputs, a learning rate in doubt, or a training that was too short."""
     found = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if place.runs[seed].trained), None) or ()
         if len(keys) < INPUTS:
             found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
-        doubts = [(f"{place.label} on {task_label(place.cell)}", place.cell.rate_doubt) for place in cells]
-        found += [f"{name}: {doubt}" for name, doubt in doubts if doubt]
-    return found
+        for place in cells:
+            name = f"{place.label} on {task_label(place.cell)}"
+            found += [f"{name}: {doubt}"] if (doubt := place.cell.rate_doubt) else []
+            found += [early] if (early := unsettled(name, [run.record for run in place.runs.values()])) else []
+    return list(dict.fromkeys(found))
 
 
 def swept(cell: Cell) -> tuple[str, Any]:

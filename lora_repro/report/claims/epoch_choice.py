@@ -10,6 +10,7 @@ import numpy as np
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Reading, Region, judge, student
+from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
@@ -57,7 +58,7 @@ class EpochChoice(ClaimTest):
         what = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
         cells = f"the rows and tasks with at least {LEAST} seeds"
         mean = f"each seed's mean over {cells}, and the 95 % interval over the seeds that they share"
-        return f"{names}: {what}: {mean}, lie {self.region.words} points; with searched rates"
+        return f"{names}: {what}: {mean}, lie {self.region.words} points; with searched rates and settled cells"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places: list[dict[int, Run]] = []
@@ -78,9 +79,7 @@ class EpochChoice(ClaimTest):
         rows = list(dict.fromkeys(run.cell.row.label for run in runs))
         fewer = [next(iter(place.values())).cell for place in places if place not in counted]
         left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
-        wanting = dict.fromkeys(
-            f"{run.cell.row.label} on {task_label(run.cell)}: {doubt}" for run in runs if (doubt := run.cell.rate_doubt)
-        )
+        wanting = dict.fromkeys(doubt for place in counted for doubt in _doubts(list(place.values())))
         notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
                  *left_out, *wanting)  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
@@ -88,3 +87,11 @@ class EpochChoice(ClaimTest):
         what = "score of the half that chose the epoch − score of the other half"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
                         is_generated([run.record for run in runs]))]  # fmt: skip
+
+
+def _doubts(runs: Sequence[Run]) -> list[str]:
+    """What keeps the runs of a row on a task from a verdict: a rate in doubt, or a training that was too short."""
+    cell = runs[0].cell
+    name = f"{cell.row.label} on {task_label(cell)}"
+    early = unsettled(name, [run.record for run in runs])
+    return [*([f"{name}: {cell.rate_doubt}"] if cell.rate_doubt else []), *([early] if early else [])]

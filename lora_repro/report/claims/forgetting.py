@@ -9,6 +9,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
+from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import (
     check_same_origin,
@@ -51,7 +52,7 @@ class ForgetsLess(ClaimTest):
         names = " − ".join(f"`{cell.name}`" for cell in self.cells)
         parts = " and ".join(f"{region.words} for the {what}" for what, _, region in PARTS)
         return f"{names} of the same seed: the mean over seeds, its 95 % interval and every seed's value lie {parts}; with at " \
-               f"least {LEAST} seeds and searched rates"  # fmt: skip
+               f"least {LEAST} seeds, searched rates and settled cells"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
@@ -62,6 +63,9 @@ class ForgetsLess(ClaimTest):
             runs = [evidence.runs(side) for side in sides]
             names = " − ".join(side[0].row.label for side in sides)
             task = task_label(here[0])
+            for side, by_seed in zip(sides, runs, strict=True):
+                early = unsettled(f"{side[0].row.label} on {task}", [run.record for run in by_seed.values()])
+                wanting += [early] if early else []
             for what, value, region in PARTS:
                 found.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
         return found
