@@ -9,15 +9,22 @@ import pytest
 from test_claims import evidence_of
 
 from lora_repro.records import record
+from lora_repro.report.claims import settled
 from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.reading import INCONCLUSIVE, REPLICATED
-from lora_repro.report.claims.settled import sampling_error, unsettled
+from lora_repro.report.claims.settled import sampling_error
 from lora_repro.results import published
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAT = [(step, 0.70 if step <= 10 else 0.40 + 0.01 * (step % 20 == 0)) for step in range(5, 101, 5)]  # learnt, then level
 STUCK = [(step, 0.70 + 0.01 * (step % 20 == 0)) for step in range(5, 101, 5)]
 FALLING = [(step, 0.80 - step / 200) for step in range(5, 101, 5)]
+
+
+def unsettled(label: str, records: list[dict[str, Any]]) -> str:
+    found = settled.unsettled(label, records)
+    assert found is None or found.note.startswith(f"{found.reason}: {label}")
+    return found.note if found else ""
 
 
 def run(metric: str = "accuracy", select_by: str = "score", status: str = "finished", n_dev: int | None = None,

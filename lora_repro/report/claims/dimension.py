@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from lora_repro.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
+from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Doubt, Reading, Region, inside, judge
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
@@ -181,17 +181,18 @@ def _judged(
         return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
-    doubts = dict.fromkeys(f"{cell.row.label}: {doubt}" for cell in ran if (doubt := cell.rate_doubt))
-    doubts |= dict.fromkeys(early for found in behind if (early := _unsettled(found)))
-    verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values), values)
-    facts = {**facts, "notes": (*notes, *doubts)}
+    doubts = [Doubt(doubt, f"{cell.row.label}: {doubt}") for cell in ran if (doubt := cell.rate_doubt)]
+    doubts = list(dict.fromkeys([*doubts, *(early for found in behind if (early := _unsettled(found)))]))
+    verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values))
+    facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "asks": region.words,
+             "inside": inside(region, values)}  # fmt: skip
     value = statistics.median(values)
     digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
 
 
-def _unsettled(found: DimensionSearch) -> str:
-    """Why its threshold is not that of a training which was long enough; empty if it is."""
+def _unsettled(found: DimensionSearch) -> Doubt | None:
+    """Why its threshold is not that of a training which was long enough; None if it is."""
     cells = found.search.reference
     records = [record for cell in cells if (record := found.records[cell.folder])]
     return unsettled(f"{cells[0].row.label} on {task_label(cells[0])} ({found.backbone})", records)

@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lora_repro.cells import Cell
 from lora_repro.records.record import main_metric
+from lora_repro.report.claims.reading import Doubt
 from lora_repro.report.table import signed
 
 Record = Mapping[str, Any]
@@ -46,25 +48,38 @@ class Rise(NamedTuple):
     error: float
 
 
-def unsettled(label: str, records: Sequence[Record]) -> str:
-    """Why no verdict rests on the scores of a cell, such as `still rising: ...`; empty if one may.
+def doubts(label: str, cell: Cell, records: Sequence[Record]) -> list[Doubt]:
+    """What keeps the scores of a cell from a verdict: its learning rate, or that it is not settled.
 
-    label: the cell's name. records: those of its runs. Values of scores are printed in points, losses as they are.
+    label: its name. cell: one of its runs as declared. records: those of all its runs.
     """
+    rate = cell.rate_doubt
+    early = unsettled(label, records)
+    return [*([Doubt(rate, f"{label}: {rate}")] if rate else []), *([early] if early else [])]
+
+
+def unsettled(label: str, records: Sequence[Record]) -> Doubt | None:
+    """Why a cell is not settled, such as `still rising`; None if it is. Scores are printed in points, losses as they are."""
     trained = [record for record in records if record["measured"].get("steps") and record["status"] != "diverged"]
     left = [left_plateau(record) for record in trained]
     if stuck := left.count(False):
-        return f"still on its plateau: {label}, {stuck} of {len(trained)} seeds"
+        return _doubt("still on its plateau", f"{label}, {stuck} of {len(trained)} seeds")
     rises = [rise for record in trained if (rise := last_rise(record))]
     if None in left or len(rises) < len(trained):
-        return f"not known to be settled: {label}, whose records lack its curve"
-    gain, error = (float(np.mean([rise[place] for rise in rises])) if rises else 0.0 for place in (1, 2))
+        return _doubt("not known to be settled", f"{label}, whose records lack its curve")
+    if not rises:
+        return None
+    gain, error = float(np.mean([rise.gain for rise in rises])), float(np.mean([rise.error for rise in rises]))
     if gain <= error:
-        return ""
+        return None
     what = rises[0].what
     sign, scale, digits = (1, 100, 1) if what == SCORE else (-1, 1, 3)
     told = f"{what} {signed(sign * scale * gain, digits)} in the last third (standard error {scale * error:.{digits}f})"
-    return f"still rising: {label}, {told}"
+    return _doubt("still rising", f"{label}, {told}")
+
+
+def _doubt(reason: str, told: str) -> Doubt:
+    return Doubt(reason, f"{reason}: {told}")
 
 
 def left_plateau(record: Record) -> bool | None:
@@ -73,8 +88,8 @@ def left_plateau(record: Record) -> bool | None:
     if main_metric(record["asked"]) in REGRESSION:
         scores = [score for _, score in measured.get("dev_scores") or ()]
         return 1 - max(scores[-1] or 0.0, 0.0) ** 2 <= KEEPS if scores else None
-    logged, last = measured.get("train_losses") or (), _third(record, 2)
-    return float(np.mean(last)) <= KEEPS * float(logged[0][1]) if len(last) else None
+    last = _third(record, 2)
+    return float(np.mean(last)) <= KEEPS * float(measured["train_losses"][0][1]) if last else None
 
 
 def last_rise(record: Record) -> Rise | None:

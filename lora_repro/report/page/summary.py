@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.report.claims.reading import ARITHMETIC, INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED, TESTED
+from lora_repro.report.claims.reading import (
+    ARITHMETIC,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    REFUTED,
+    REPLICATED,
+    TESTED,
+)
 from lora_repro.report.columns import ANY, AVERAGE
 from lora_repro.report.page.runs import table_of
 from lora_repro.report.table import EMPTY, Table
@@ -15,9 +23,10 @@ from lora_repro.results import PUBLISHED
 
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
-    REPLICATED: "the interval and every single value lie where the claim says",
-    REFUTED: "the interval and every single value lie outside, on one side",
-    INCONCLUSIVE: "neither, or too few seeds or test inputs, or learning rates not searched",
+    REPLICATED: "the interval lies where the claim says",
+    REFUTED: "the interval lies outside, on one side",
+    CONTRADICTED: "it is not replicated, by a test that the source's own numbers fail, too",
+    INCONCLUSIVE: "neither, or too few seeds or test inputs, learning rates not searched, or trainings too short",
     ARITHMETIC: "follows from a formula",
     TESTED: "checked by a test of this repository",
     NOT_RUN: "nothing was run for it at this profile",
