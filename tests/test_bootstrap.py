@@ -212,7 +212,7 @@ def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:
 @pytest.mark.parametrize("common", [0.0, 1.0])
 def test_how_each_seed_does_on_each_input_counts_once_by_the_seeds(common: float) -> None:
     """Answers that no seed shares move the seeds apart, and nothing else; what all share moves their mean with the inputs."""
-    draw = np.random.default_rng(3)
+    draw = np.random.default_rng(4)
     values = np.sqrt(common) * draw.normal(size=400) + (2 - common) * draw.normal(size=(3, 400))
     a, b = [[{"cider": float(one)} for one in run] for run in values], [[{"cider": 0.0}] * 400] * 3
     found = paired_draws(a, b, n=4000, metric="cider")
@@ -224,6 +224,16 @@ def test_how_each_seed_does_on_each_input_counts_once_by_the_seeds(common: float
     assert np.std(found.by_shared_inputs) == pytest.approx(np.sqrt(shared), abs=0.004)
     assert np.std(found.resamples) == pytest.approx(np.hypot(by_seeds, np.sqrt(shared)), rel=0.06)
     assert np.mean(found.by_shared_inputs) == pytest.approx(np.mean(found.by_inputs))
+
+
+def test_seeds_that_are_alike_by_luck_are_no_surer_than_their_inputs() -> None:
+    """Each seed right on other inputs, and all of them on as many: a spread of 0 says nothing here."""
+    a = [[{"correct": float(i % 3 != seed)} for i in range(90)] for seed in range(3)]
+    found = paired_draws(a, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
+    assert np.ptp(found.by_seeds) == 0 and np.std(found.resamples) == pytest.approx(np.std(found.by_inputs))
+    spread = [[{"correct": float(i % 3 != seed and i < 90 - 20 * seed)} for i in range(90)] for seed in range(3)]
+    apart = paired_draws(spread, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
+    assert np.std(apart.by_shared_inputs) < 0.9 * np.std(apart.by_inputs) < np.std(apart.resamples)
 
 
 def test_one_seed_keeps_all_that_its_inputs_leave() -> None:

@@ -68,14 +68,16 @@ class Draws(NamedTuple):
     def by_shared_inputs(self) -> Floats:
         """`by_inputs` with its deviations from its mean shrunk to what all seeds share of them (`InputVariance`).
 
-        The rest, how each seed does on each input, already moves the seeds apart, so it counts in `by_seeds`.
+        The rest, how each seed does on each input, already moves the seeds apart, so it counts in `by_seeds`. Where `by_seeds` is
+        less than it, as when seeds are alike by luck, so much of it is kept that both together are no surer than `by_inputs`.
         """
         mean, found = self.by_inputs, InputVariance.of(self.each)
         whole = found.shared + found.own / self.each.shape[1]
         if not whole > 0:  # inputs that say nothing, or no resample that is defined
             return mean
+        kept = min(max(found.shared, whole - float(self.by_seeds.var())), whole)
         centre = np.nanmean(mean)
-        return np.asarray(centre + (mean - centre) * np.sqrt(found.shared / whole))
+        return np.asarray(centre + (mean - centre) * np.sqrt(kept / whole))
 
     @property
     def resamples(self) -> Floats:
