@@ -293,6 +293,16 @@ def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(m
     assert quotient(Store(PUBLISHED, Path(), some), monkeypatch).verdict == "inconclusive"  # does the twin reach it at all?
 
 
+def test_a_threshold_of_a_training_that_still_rises_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = store({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}, range(3))
+    assert quotient(kept, monkeypatch, over="").verdict == "replicated"
+    for key, found in kept.records.items():
+        if key.startswith("full") and not key.startswith("full_untrained"):
+            found["measured"] |= {"steps": 100, "train_losses": [[step, 1 - step / 200] for step in range(5, 101, 5)]}
+    reading = quotient(kept, monkeypatch, over="")
+    assert reading.verdict == "inconclusive" and reading.reason == "still rising"
+
+
 def test_a_twin_that_no_value_is_enough_for_bounds_the_quotient_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(10**9)}, range(3))
     reading = quotient(kept, monkeypatch)

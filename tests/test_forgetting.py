@@ -128,6 +128,15 @@ def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
     assert {one.verdict for one in found} == {INCONCLUSIVE} and "rate not searched" in found[0].notes[0]
 
 
+def test_no_verdict_on_forgetting_between_trainings_that_still_rise(tmp_path: Path) -> None:
+    falling = {"steps": 100, "train_losses": [[step, 3 - step / 100] for step in range(5, 101, 5)]}
+    runs = {("lora", seed): {**losses(3.0, 3.1, 1.5), **falling} for seed in range(3)}
+    runs |= {("full", seed): losses(3.0, 3.6, 1.2) for seed in range(3)}
+    found = ForgetsLess("e2e/lora", "e2e/full").read(evidence_of("e2e", runs, tmp_path))
+    assert {one.verdict for one in found} == {INCONCLUSIVE} and {one.reason for one in found} == {"still rising"}
+    assert found[0].inside == "3 of 3 seeds inside" and any(note.startswith("still rising: lora on") for note in found[0].notes)
+
+
 def test_a_diverged_run_s_loss_from_before_it_diverged_is_not_its_loss(tmp_path: Path) -> None:
     runs = {(row, seed): losses(3.0, 3.1, 1.5) for row in ("lora", "full") for seed in range(3)}
     evidence = evidence_of("e2e", runs, tmp_path)
@@ -170,11 +179,12 @@ def test_what_choosing_by_the_reported_rows_adds(looks: list[tuple[float, float]
 
 def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path) -> None:
     def at(lucky: float) -> dict[str, Any]:
-        return {"dev_halves": [[1, 0.5 + lucky, 0.5], [2, 0.5, 0.5 + lucky], [3, None, 0.9]]}
+        flat = [[look, 0.5, 0.5] for look in range(4, 12)]
+        return {"dev_halves": [[1, 0.5 + lucky, 0.5], [2, 0.5, 0.5 + lucky], [3, None, 0.9], *flat]}
 
     runs = {("lora", seed): at(0.02 + seed / 100) for seed in range(3)}
     runs |= {("full", seed): at(0.04 + seed / 100) for seed in range(3)}
-    runs[("full", 3)] = {"dev_halves": [[1, 0.5, 0.4]]}  # one look chooses nothing
+    runs[("full", 3)] = {"dev_halves": [[look, 0.5, 0.4] for look in range(9)]}  # of so few the last is nearly always the best
     claim = EpochChoice(["glue/full", "glue/lora"], floor=0.5)
     (reading,) = claim.read(evidence_of("glue", runs, tmp_path))
     assert (reading.value, reading.n, reading.verdict) == (pytest.approx(4.0), 3, REPLICATED)
@@ -191,7 +201,8 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)
     assert EpochChoice(["glue/full"], floor=0.5).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
     # On a second backbone, too: no run takes another's place because it has the same seed.
-    more = evidence_of("glue", {key: {"dev_halves": [[1, 0.5, 0.5], [2, 0.5, 0.5]]} for key in runs if key[1] < 3}, tmp_path)
+    level = [[look, 0.5, 0.5] for look in range(10)]
+    more = evidence_of("glue", {key: {"dev_halves": level} for key in runs if key[1] < 3}, tmp_path)
     both = evidence_of("glue", runs, tmp_path)
     for cell in more.cells("glue"):
         asked = {**cell.asked, "backbone": {"name": "large"}}

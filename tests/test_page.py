@@ -56,12 +56,13 @@ UNRUN = """**GLUE, profile mini. To reproduce: make x**
 |  | paper | 86.6 | 3 |
 """
 READING = {"what": f"LoRA {EVIL}", "unit": "BLEU", "verdict": "inconclusive", "better": "", "n": 1, "generated": True,
-           "value": 1.5, "low": -3.25, "high": 6.5, "detectable": 7.04, "notes": ["`e2e/lora`: 1 run"],
-           "sources": ["mini/tables/e2e.md"]}
+           "inside": "4 of 5 seeds inside", "value": 1.5, "low": -3.25, "high": 6.5, "detectable": 7.04,
+           "notes": ["`e2e/lora`: 1 run"], "sources": ["mini/tables/e2e.md"]}
 CLAIMS = [
     {"id": name, "statement": f"Claim {name} holds.", "after_the_paper": after, "figure": "70.4", "source": "Table 3",
      "test": "`a` - `b`",
-     "profiles": {"mini": {"verdict": verdict, "readings": [READING]}, "laptop": {"verdict": "tested", "readings": []}}}
+     "profiles": {"mini": {"verdict": verdict, "sentence": f"So it went {EVIL}.", "readings": [READING]},
+                  "laptop": {"verdict": "tested", "sentence": "Tested.", "readings": []}}}
     for name, verdict, after in (("one", "replicated", False), ("two", "inconclusive", False), ("three", "inconclusive", True))
 ]  # fmt: skip
 CELLS = [
@@ -220,7 +221,8 @@ def test_a_claim_is_a_line_with_its_badge_that_opens(html: str) -> None:
     shown = html[html.index('id="two"') : html.index('id="three"')]
     for part in ('<span class="badge inconclusive"', "Claim two holds.", "<code>a</code> - <code>b</code>"):
         assert part in shown
-    assert "1.5 [−3.25, 6.5] (n = 1), Δ 7.04<" in shown and "At laptop: tested" in shown and EVIL not in shown
+    assert "1.5 [−3.25, 6.5] (n = 1), 4 of 5 seeds inside, Δ 7.04<" in shown and "At laptop: tested" in shown
+    assert "<p>So it went " in shown and EVIL not in shown
     assert html.index("Of the paper") < html.index('id="two"') < html.index("Of later work") < html.index('id="three"')
 
 

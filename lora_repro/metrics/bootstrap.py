@@ -20,6 +20,30 @@ GROUPS = ("seen", "unseen")  # parts of one test set, by the `group` of a row
 CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 × 40,430 counts take 32 MB
 
 
+class InputVariance(NamedTuple):
+    """The variance that the draw of test inputs causes: what all seeds share of it, and what one seed has of its own.
+
+    A mean over k seeds has shared + own / k.
+    """
+
+    shared: float
+    own: float
+
+    @classmethod
+    def of(cls, each: Floats) -> "InputVariance":
+        """each: [n, k], the value of k seeds in n resamples of the inputs; NaN if none of them is defined for all seeds.
+
+        With V_1 the mean variance of one seed and V_k that of the mean over k, shared = (k V_k - V_1) / (k - 1), at least 0 and
+        at most V_1: the mean covariance of two seeds. With one seed all of it counts as shared.
+        """
+        defined = each[~np.isnan(each).any(axis=1)]
+        if not len(defined):
+            return cls(np.nan, np.nan)
+        k, one, mean = defined.shape[1], float(defined.var(axis=0).mean()), float(defined.mean(axis=1).var())
+        shared = one if k == 1 else min(max(0.0, (k * mean - one) / (k - 1)), one)
+        return cls(shared, one - shared)
+
+
 class Draws(NamedTuple):
     """A difference of scores, the same in n resamples, and the number of inputs.
 
@@ -41,9 +65,24 @@ class Draws(NamedTuple):
         return np.asarray(self.each.mean(axis=1))
 
     @property
+    def by_shared_inputs(self) -> Floats:
+        """`by_inputs` with its deviations from its mean shrunk to what all seeds share of them (`InputVariance`).
+
+        The rest, how each seed does on each input, already moves the seeds apart, so it counts in `by_seeds`. Where `by_seeds` is
+        less than it, as when seeds are alike by luck, so much of it is kept that both together are no surer than `by_inputs`.
+        """
+        mean, found = self.by_inputs, InputVariance.of(self.each)
+        whole = found.shared + found.own / self.each.shape[1]
+        if not whole > 0:  # inputs that say nothing, or no resample that is defined
+            return mean
+        kept = min(max(found.shared, whole - float(self.by_seeds.var())), whole)
+        centre = np.nanmean(mean)
+        return np.asarray(centre + (mean - centre) * np.sqrt(kept / whole))
+
+    @property
     def resamples(self) -> Floats:
         """[n], of inputs and seeds: their middle 95 % are the difference's interval."""
-        return self.by_inputs + self.by_seeds
+        return self.by_shared_inputs + self.by_seeds
 
     def at(self, level: float) -> Floats:
         """The resamples widened for an interval at `level` instead, by t(1 - level / 2) / z(1 - level / 2)."""
@@ -271,7 +310,7 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
 
     - A resample draws inputs with replacement and scores every run of both methods on them. It also draws seeds with replacement,
       by their scores on the whole test set: pairs of runs if both methods have equally many, else each method's runs separately.
-      (By their scores on the drawn inputs, how each seed does on each input would count a third time.)
+      Their spread holds how each seed does on each input, so of what the inputs move only the part that seeds share is added.
     - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
       sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then
       holds the true difference in 95 to 99 % of simulated cases (docs/protocol.md), and without the widening in 81 % at worst.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_repro.records.disk import write_text
 from lora_repro.report import report_json
-from lora_repro.report.claims.reading import REFUTED, REPLICATED
+from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, REPLICATED
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 
@@ -21,8 +21,10 @@ def lines(claims: list[report_json.Answer]) -> str:
         outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
         generated = any(one["generated"] for outcome in outcomes.values() for one in outcome["readings"])
         parts = []
-        for verdict in (REPLICATED, REFUTED):
+        for verdict in (REPLICATED, REFUTED, CONTRADICTED):
             names = [name for name, outcome in outcomes.items() if outcome["verdict"] == verdict]
+            if verdict == CONTRADICTED and not names:
+                continue
             parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
         data = "generated" if generated else "real"
         later = sum(claim["after_the_paper"] for claim in claims)

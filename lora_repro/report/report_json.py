@@ -64,7 +64,11 @@ def claim_entries(ledger: Ledger) -> list[Answer]:
             "source": claim.source,
             "test": claim.test.rule,
             "profiles": {
-                name: {"verdict": outcome.verdict, "readings": [_reading(asdict(one)) for one in outcome.readings]}
+                name: {
+                    "verdict": outcome.verdict,
+                    "sentence": outcome.sentence,
+                    "readings": [_reading(asdict(one)) for one in outcome.readings],
+                }
                 for name, outcome in outcomes.items()
             },
         }
@@ -161,7 +165,7 @@ def _difference(versus: Difference, reference: str) -> Answer:
 
 
 def _reading(one: Answer) -> Answer:
-    kept = ("what", "unit", "verdict", "better", "n", "generated")
+    kept = ("what", "unit", "verdict", "better", "n", "generated", "inside")
     numbers = {key: _plain(one[key]) for key in ("value", "low", "high", "detectable")}
     return {**{key: one[key] for key in kept}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
 

@@ -18,6 +18,10 @@ class AllOf(ClaimTest):
         for part in self.parts:
             part.fails /= len(self.parts)  # one part that fails decides
 
+    @property
+    def counts_looks(self) -> bool:  # type: ignore[override]
+        return all(part.counts_looks for part in self.parts)
+
     def rows(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for part in self.parts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from lora_repro.errors import UserError
@@ -18,6 +19,8 @@ class ClaimTest(abc.ABC):
     """An operational test. Its parameters come from conf/claim/ and were fixed before results were read."""
 
     combine: str = "all"  # how several readings make one verdict: `reading.combined`
+    looks: Mapping[str, int] = MappingProxyType({})  # profile -> how often its seeds were added to; each look costs (`levels`)
+    counts_looks: ClassVar[bool] = False  # whether the test takes `looks` into account
     fails: float = LEVEL  # the level at which differences of scores may show that it fails; of a part (`AllOf`) its share
     anywhere: ClassVar[bool] = False  # whether the outcome is the same at every profile
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL, Draws, detectable
+from lora_repro.metrics.bootstrap import LEVEL, Draws, InputVariance, detectable
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.outlook import Spread, outlook
+from lora_repro.report.claims.levels import Levels
+from lora_repro.report.claims.outlook import outlook
 from lora_repro.report.claims.reading import (
     HOW,
     INCONCLUSIVE,
@@ -23,11 +24,15 @@ from lora_repro.report.claims.reading import (
     NOT_RUN,
     REFUTED,
     REPLICATED,
+    Doubt,
     Reading,
     Region,
-    combined,
+    inside,
     judge,
+    plain,
 )
+from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
+from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.statistics import (
     check_same_origin,
@@ -45,6 +50,7 @@ from lora_repro.results import Run, backbone_name, by_place, grouped
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # the fewest test inputs for a verdict
 BETTER = Region(floor=0.0)
+LOWER_IS_BETTER = ("slot_error_rate", "ter")
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,29 @@ class Place:
     label: str
     runs: dict[int, Run]
 
+    @property
+    def name(self) -> str:
+        return f"{self.label} on {task_label(self.cell)}"
+
 
 class Compare(ClaimTest):
     """The value a − b of each comparison [a, b] (or (a − b) − (c − d) of [a, b, c, d]) lies in the region.
 
     Scores in per cent (BLEU, or each task's own), over the seeds that all cells share, with the tables' paired bootstrap over
-    inputs and seeds. A verdict also takes 200 test inputs, and learning rates that were searched or prescribed.
+    inputs and seeds. A verdict also takes 200 test inputs, learning rates that were searched or prescribed, and cells that have
+    stopped rising (`settled`).
 
     tasks: `mean` over the table's tasks (each resampled separately), or `each` on its own. only: the tasks to read; empty: all.
-    least: the fewest seeds for a verdict. agree: further metric -> +1 if higher is better, -1 if lower; each must give the same
-    verdict. better: whether to give a second verdict, on whether the value is above 0.
+    least: the fewest seeds for a verdict. secondary: further metrics to show beside, which enter no verdict. better: whether to
+    give a second verdict, on whether the value is above 0. breaks: whether a value below the floor says only that a combination
+    broke the training, so the claim is open and not refuted. rate_of: a cell whose learning rate the others must have.
 
     Where one of m comparisons alone can decide the claim, its level is Bonferroni's 5 % / m. That is one that holds under
-    `any`, and one that fails under `all`, or of two under `most`; `fails` is less than 5 % in a part of a claim (`AllOf`).
+    `any`, and one that fails under `all` (Holm's first step), or of two under `most`; `fails` is less than 5 % in a part of a
+    claim (`AllOf`). Of several looks at growing evidence each has its own share (`levels.pocock`).
     """
+
+    counts_looks = True
 
     def __init__(
         self,
@@ -78,20 +93,23 @@ class Compare(ClaimTest):
         tasks: str = "mean",
         combine: str = "all",
         least: int = LEAST,
-        agree: Mapping[str, int] | None = None,
+        secondary: Sequence[str] = (),
         better: bool = False,
         only: Sequence[str] = (),
+        breaks: bool = False,
+        rate_of: str | None = None,
     ) -> None:
         self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
         self.region, self.tasks, self.combine = Region.of(floor, ceiling), tasks, combine
-        self.least, self.agree, self.better, self.only = least, dict(agree or {}), better, tuple(only)
+        self.least, self.secondary, self.better, self.only = least, tuple(secondary), better, tuple(only)
+        self.breaks, self.rate_of = breaks, Operand.of(rate_of) if rate_of else None
         if any(len(cells) not in (2, 4) or len({cell.table for cell in cells}) > 1 for cells in self.comparisons):
             raise UserError("a comparison names two or four cells of one table")
         if tasks not in ("mean", "each") or combine not in HOW:
             raise UserError(f"tasks is mean or each and combine one of {', '.join(HOW)}, not {tasks} and {combine}")
 
     def rows(self) -> dict[str, set[str]]:
-        return rows_by_table(itertools.chain(*self.comparisons))
+        return rows_by_table([*itertools.chain(*self.comparisons), *filter(None, [self.rate_of])])
 
     @property
     def rule(self) -> str:
@@ -99,11 +117,13 @@ class Compare(ClaimTest):
         over = "mean over the tasks" if self.tasks == "mean" else "on each task"
         over += f" of {', '.join(self.only)}" if self.only else ""
         several = {"all": "every comparison", "any": "one comparison", "most": "more than half of the comparisons"}[self.combine]
-        also = "".join(f", and {'' if sign > 0 else '−'}{metric} too" for metric, sign in self.agree.items())
-        better = f"; second verdict, better: above 0{also}" if self.better else ""
-        needs = f"at least {self.least} seeds, {INPUTS} test inputs and searched rates"
-        where = f"{self.region.words} points of the score{also}"
-        return f"{names}, {over}: {where}; {several} must hold, with {needs}{better}"
+        beside = f"; beside it, not judged: {', '.join(self.secondary)}" if self.secondary else ""
+        better = "; second verdict, better: above 0" if self.better else ""
+        breaks = f"; below {plain(self.region.floor)} it breaks the training, which decides nothing" if self.breaks else ""
+        rate = f", at the rate of `{self.rate_of.name}`" if self.rate_of else ""
+        needs = f"at least {self.least} seeds, {INPUTS} test inputs, searched rates and settled cells"
+        where = f"the 95 % interval lies {self.region.words} points of the score"
+        return f"{names}{rate}, {over}: {where}; {several} must hold, with {needs}{better}{breaks}{beside}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         planned = []
@@ -116,6 +136,7 @@ class Compare(ClaimTest):
         share = 1 / (len(planned) or 1)
         one_fails = self.combine == "all" or (self.combine == "most" and len(planned) <= 2)
         levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if one_fails else 1))
+        levels = levels.at_each_look(self.looks.get(evidence.profile, 1))
         return [self._reading(places, evidence, levels) for places in planned]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
@@ -130,77 +151,102 @@ class Compare(ClaimTest):
             "what": _expression([place.label for place in places[0]]),
             "unit": f"{score_label(places[0][0].cell)}, {tasks[0]}" if len(tasks) == 1 else f"mean of {', '.join(tasks)}",
             "signed": True,
-            "notes": told,
             "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
             "generated": is_generated([run.record for run in runs]),
+            "asks": f"{self.region.words} points",
         }
         if not whole:
-            return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", **facts)
+            return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", notes=told, **facts)
         for cells in places:
             check_same_origin([run.record for place in cells for run in place.runs.values()])
         seeds = _shared_seeds(places)
         if not seeds:
-            return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", **facts)
-        found = [_value(places, seeds, levels)]
-        notes = list(facts.pop("notes"))
-        for metric, sign in self.agree.items():
+            return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", notes=told, **facts)
+        wanting = [*_wanting(places, seeds), *self._other_rates(places, evidence)]
+        wanting += [Doubt("not run on every task", "")] if part else []
+        ours = _value(places, seeds, levels)
+        verdict, ahead = self._verdict(self.region, ours, wanting), self._ahead(ours, wanting, levels)
+        says = difference_in_words([place.label for place in places[0]], ours.value, ours.low, ours.high)
+        return Reading(
+            verdict=verdict, value=ours.value, low=ours.low, high=ours.high, n=len(seeds), detectable=ours.detectable,
+            better=self._verdict(BETTER, ours, wanting) if self.better else "", inside=inside(self.region, ours.each),
+            says=f"{says} ({facts['unit']}), {epochs_in_words([run.record for run in runs])}",
+            reason=Doubt.reasons(wanting) or self._undecided(verdict, len(seeds)),
+            notes=(*told, *self._beside(places, seeds, levels, ours), *ahead, *(one.note for one in wanting if one.note)),
+            **facts,
+        )  # fmt: skip
+
+    def _verdict(self, region: Region, ours: Value, wanting: Sequence[Doubt]) -> str:
+        if wanting or (self.breaks and ours.value < region.floor):
+            return INCONCLUSIVE
+        return ours.verdict(region, self.least)
+
+    def _beside(self, places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, ours: Value) -> list[str]:
+        """Notes on what is shown beside the value: secondary metrics, levels other than 5 %, and a combination that breaks."""
+        notes = []
+        for metric in self.secondary:
             if metric in _scores_of(places[0]):
                 other = _value(places, seeds, levels, metric)
-                found.append(other.turned(sign))
-                alike = found[-1].verdict(self.region, self.least)
-                notes.append(f"{metric} {signed(other.value)} [{bound(other.low)}, {bound(other.high)}]: {alike}")
+                which = ", lower is better" if metric in LOWER_IS_BETTER else ""
+                notes.append(f"{metric}{which}: {signed(other.value)} [{bound(other.low)}, {bound(other.high)}], not judged")
         if levels.holds < LEVEL:
-            notes.append(f"interval and Δ at {100 * levels.holds:.2g} %, since one of several comparisons is enough")
-        wanting = _wanting(places, seeds)
-
-        def verdict_on(region: Region) -> str:
-            return INCONCLUSIVE if wanting or part else combined([one.verdict(region, self.least) for one in found], "agree")
-
-        ours = found[0]
-        alone = judge(self.region, ours.low, ours.high, len(seeds), ours.spread.each, self.least)
+            notes.append(f"interval and Δ at {100 * levels.holds:.2g} %")
+        alone = judge(self.region, ours.low, ours.high, len(seeds), self.least)
         if alone == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
-            notes.append(f"outside at {100 * levels.holds:g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
-        verdict = verdict_on(self.region)
-        if verdict == INCONCLUSIVE and not wanting and not part:
-            ahead = outlook(self.region, [one.spread for one in found], levels.holds, levels.fails, self.least)
-            notes += [ahead] if ahead else []
-        return Reading(verdict=verdict, value=ours.value, low=ours.low, high=ours.high, n=len(seeds),
-                       better=verdict_on(BETTER) if self.better else "", detectable=ours.detectable,
-                       notes=(*notes, *wanting), **facts)  # fmt: skip
+            notes.append(f"outside at {100 * levels.holds:.2g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
+        if self.breaks and ours.value < self.region.floor:
+            notes.append("breaks: so far below that the combination cost the training, which says nothing of whether it helps")
+        return notes
 
+    def _undecided(self, verdict: str, n: int) -> str:
+        """Why there is no verdict on a comparison that nothing is wanting for; empty if there is one."""
+        if verdict != INCONCLUSIVE:
+            return ""
+        return f"{n} of {self.least} seeds" if n < self.least else "within its interval of a bound"
 
-@dataclass(frozen=True)
-class Levels:
-    """The significance levels at which one comparison may show that a claim holds, and that it fails."""
+    def _ahead(self, ours: Value, wanting: Sequence[Doubt], levels: Levels) -> list[str]:
+        """What more seeds would decide, of a comparison that nothing else keeps from a verdict."""
+        if wanting or self._verdict(self.region, ours, wanting) != INCONCLUSIVE:
+            return []
+        level = levels.holds if self.region.holds(ours.value) else levels.fails
+        told = outlook(self.region, ours.each, ours.inputs, level, self.least)
+        return [told] if told else []
 
-    holds: float
-    fails: float
+    def _other_rates(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> list[Doubt]:
+        """The cells whose learning rate is not that of `rate_of` on the same task and backbone."""
+        found: list[Doubt] = []
+        if self.rate_of is None:
+            return found
+        for cells in places:
+            backbone = backbone_name(cells[0].cell)
+            declared = [cell for cell in evidence.cells(self.rate_of.table) if backbone_name(cell) == backbone]
+            other = _place(declared, self.rate_of, cells[0].cell.task, evidence)
+            wanted = _rate(other.cell)
+            said = f"the test asks for {wanted:g}, that of {other.label}: no such run"
+            found += [Doubt("not run at the rate that the test asks for", f"{place.name}: rate {_rate(place.cell):g}; {said}")
+                      for place in cells if _rate(place.cell) != wanted]  # fmt: skip
+        return found
 
 
 @dataclass(frozen=True)
 class Value:
     """A difference in points, its interval [low, high] at `Levels.holds` and its interval `against` at `Levels.fails`.
 
-    detectable: the least true difference that would have shown at `Levels.holds`.
+    each: the difference of each seed. inputs: the variance that the draw of test inputs causes. detectable: the least true
+    difference that would have shown at `Levels.holds`.
     """
 
     value: float
     low: float
     high: float
     against: tuple[float, float]
-    spread: Spread
+    each: Sequence[float]
+    inputs: InputVariance
     detectable: float
 
-    def turned(self, sign: int) -> Value:
-        """The value times `sign`: with -1 a positive difference in a metric of which lower is better means better."""
-        low, high = sorted((sign * self.low, sign * self.high))
-        first, last = sorted(sign * end for end in self.against)
-        spread = replace(self.spread, each=[sign * one for one in self.spread.each])
-        return Value(sign * self.value, low, high, (first, last), spread, self.detectable)
-
     def verdict(self, region: Region, least: int) -> str:
-        ends, each = {REPLICATED: (self.low, self.high), REFUTED: self.against}, self.spread.each
-        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(each), each, least) == said]
+        ends = {REPLICATED: (self.low, self.high), REFUTED: self.against}
+        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), least) == said]
         return found[0] if found else INCONCLUSIVE
 
 
@@ -208,12 +254,16 @@ def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Leve
     """The mean over the tasks of the difference in their own scores, or in `metric`."""
     drawn = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
     value = 100 * float(np.mean([one.difference for one in drawn]))
-    holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in (levels.holds, levels.fails))
+    holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in levels)
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    least = detectable(standard_error(holds), levels.holds)
-    by_inputs = 100 * np.mean([one.each for one in drawn], axis=0)
-    return Value(value, low, high, interval(fails, levels.fails), Spread.of(each, by_inputs), least)
+    by_inputs = InputVariance.of(100 * np.mean([one.each for one in drawn], axis=0))
+    return Value(value, low, high, interval(fails, levels.fails), each, by_inputs,
+                 detectable(standard_error(holds), levels.holds))  # fmt: skip
+
+
+def _rate(cell: Cell) -> float:
+    return float(cell.asked["train"]["lr"])
 
 
 def _scores_of(cells: Sequence[Place]) -> set[str]:
@@ -221,16 +271,16 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
     return {metric for run in runs for metric in run.record["measured"].get("scores") or {}}
 
 
-def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[str]:
-    """What keeps these cells from a verdict: too few test inputs, or a learning rate in doubt."""
+def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[Doubt]:
+    """What keeps these cells from a verdict: too few test inputs, a learning rate in doubt, or a training that was too short."""
     found = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if place.runs[seed].trained), None) or ()
         if len(keys) < INPUTS:
-            found.append(f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}")
-        doubts = [(f"{place.label} on {task_label(place.cell)}", place.cell.rate_doubt) for place in cells]
-        found += [f"{name}: {doubt}" for name, doubt in doubts if doubt]
-    return found
+            note = f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}"
+            found.append(Doubt("too few test inputs", note))
+        found += [one for place in cells for one in doubts(place.name, place.cell, [run.record for run in place.runs.values()])]
+    return list(dict.fromkeys(found))
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
@@ -296,11 +346,10 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
     lost = []
     for cells in places:
         for place in cells:
-            where = f"{place.label} on {task_label(place.cell)}"
             if not place.runs:
-                lost.append(f"{where}: no run")
+                lost.append(f"{place.name}: no run")
             counted = Counter(str(run.record["status"]) for run in place.runs.values() if not run.finished)
-            lost += [f"{where}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
+            lost += [f"{place.name}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
     return (*sizes, *lost)
 
 

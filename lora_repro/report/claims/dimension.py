@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 from lora_repro.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, Region, judge
+from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Doubt, Reading, Region, inside, judge
+from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.statistics import is_generated
@@ -54,9 +55,9 @@ class Dimension(ClaimTest):
     the ceiling, and fails if none of it does. The reading is the median over seeds of the smallest value that was enough; its
     interval spans all that the seeds' d90 can be.
 
-    There is no verdict at learning rates that were not searched; nor if a constant prediction reaches the threshold of all seeds
-    or of one; nor if full fine-tuning of the twin falls short too: then the training is too short to say anything about
-    directions.
+    There is no verdict at learning rates that were not searched; nor if full fine-tuning still rises (`settled`); nor if a
+    constant prediction reaches the threshold of all seeds or of one; nor if full fine-tuning of the twin falls short too: then
+    the training is too short to say anything about directions.
     """
 
     table: ClassVar[str] = "intrinsic_dimension"
@@ -73,7 +74,7 @@ class Dimension(ClaimTest):
         what = f" / d90 of `{self.table}/{self.over}`" if self.over else ", in per cent of the model's values"
         held = ", both held to the threshold of the pre-trained weights, which the other weights must reach when trained in full"
         what = f"d90 of `{self.table}/{self.row}`{what}{held if self.over else ''}"
-        return f"{what}: {self.region.words} for every seed on every task, at searched rates{KNOWN}"
+        return f"{what}: {self.region.words} for every seed on every task, at searched rates and settled thresholds{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
@@ -121,7 +122,7 @@ class DimensionBySize(ClaimTest):
     @property
     def rule(self) -> str:
         what = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
-        return f"{what}: {self.region.words} for every seed, at searched rates{KNOWN}"
+        return f"{what}: {self.region.words} for every seed, at searched rates and settled thresholds{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
@@ -180,12 +181,21 @@ def _judged(
         return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
     ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
-    doubts = tuple(dict.fromkeys(f"{cell.row.label}: {doubt}" for cell in ran if (doubt := cell.rate_doubt)))
-    verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values), values)
-    facts = {**facts, "notes": (*notes, *doubts)}
+    doubts = [Doubt(doubt, f"{cell.row.label}: {doubt}") for cell in ran if (doubt := cell.rate_doubt)]
+    doubts = list(dict.fromkeys([*doubts, *(early for found in behind if (early := _unsettled(found)))]))
+    verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values))
+    facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "asks": region.words,
+             "inside": inside(region, values)}  # fmt: skip
     value = statistics.median(values)
     digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
+
+
+def _unsettled(found: DimensionSearch) -> Doubt | None:
+    """Why its threshold is not that of a training which was long enough; None if it is."""
+    cells = found.search.reference
+    records = [record for cell in cells if (record := found.records[cell.folder])]
+    return unsettled(f"{cells[0].row.label} on {task_label(cells[0])} ({found.backbone})", records)
 
 
 def ends(found: DimensionSearch) -> dict[int, End]:

@@ -9,11 +9,22 @@ import numpy as np
 
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Reading, Region, judge, student
+from lora_repro.report.claims.reading import (
+    INCONCLUSIVE,
+    LEAST,
+    Doubt,
+    Reading,
+    Region,
+    inside,
+    judge,
+    student,
+)
+from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
 
+EVALUATIONS = 10  # the fewest of a run to read: among two or three the last is nearly always the best
 Look = tuple[float, float]  # one evaluation: the scores of either half of the held-out rows
 
 
@@ -39,8 +50,8 @@ def half_scores(run: Run) -> list[Look]:
 
 
 class EpochChoice(ClaimTest):
-    """The mean `inflation` of each seed in points, over the rows and tasks whose runs have several evaluations, lies above
-    `floor`.
+    """The mean `inflation` of each seed in points, over the rows and tasks whose runs have at least 10 evaluations, lies
+    above `floor`.
 
     Of the rows and tasks with at least 3 seeds, those seeds count that all of them have: each seed's mean is of the same cells.
     """
@@ -55,9 +66,9 @@ class EpochChoice(ClaimTest):
     def rule(self) -> str:
         names = ", ".join(f"`{cell.name}`" for cell in self.cells)
         what = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
-        cells = f"the rows and tasks with at least {LEAST} seeds"
-        mean = f"each seed's mean over {cells}, and the 95 % interval over the seeds that they share"
-        return f"{names}: {what}: {mean}, lie {self.region.words} points; with searched rates"
+        cells = f"the rows and tasks with at least {LEAST} seeds of {EVALUATIONS} evaluations or more"
+        mean = f"the 95 % interval of the mean over {cells}, over the seeds that they share"
+        return f"{names}: {what}: {mean}, lies {self.region.words} points; with searched rates and settled cells"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places: list[dict[int, Run]] = []
@@ -65,7 +76,7 @@ class EpochChoice(ClaimTest):
             declared = evidence.cells(table)
             for row in sorted(self.rows()[table]):
                 for here in by_place([cell for cell in declared if cell.row.name == row]):
-                    found = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) > 1}
+                    found = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) >= EVALUATIONS}
                     places += [found] if found else []
         counted = [place for place in places if len(place) >= LEAST]
         seeds = sorted(set.intersection(*({*place} for place in counted))) if counted else []
@@ -78,13 +89,17 @@ class EpochChoice(ClaimTest):
         rows = list(dict.fromkeys(run.cell.row.label for run in runs))
         fewer = [next(iter(place.values())).cell for place in places if place not in counted]
         left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
-        wanting = dict.fromkeys(
-            f"{run.cell.row.label} on {task_label(run.cell)}: {doubt}" for run in runs if (doubt := run.cell.rate_doubt)
-        )
+        wanting = list(dict.fromkeys(doubt for place in counted for doubt in _doubts(list(place.values()))))
         notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
-                 *left_out, *wanting)  # fmt: skip
+                 *left_out, *(one.note for one in wanting))  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
-        verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values), values)
+        verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values))
         what = "score of the half that chose the epoch − score of the other half"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
-                        is_generated([run.record for run in runs]))]  # fmt: skip
+                        is_generated([run.record for run in runs]), inside=inside(self.region, values), asks=self.region.words,
+                        reason=Doubt.reasons(wanting))]  # fmt: skip
+
+
+def _doubts(runs: Sequence[Run]) -> list[Doubt]:
+    cell = runs[0].cell
+    return doubts(f"{cell.row.label} on {task_label(cell)}", cell, [run.record for run in runs])

@@ -8,7 +8,18 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge, student
+from lora_repro.report.claims.reading import (
+    INCONCLUSIVE,
+    LEAST,
+    NOT_RUN,
+    Doubt,
+    Reading,
+    Region,
+    inside,
+    judge,
+    student,
+)
+from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
 from lora_repro.report.statistics import (
     check_same_origin,
@@ -50,41 +61,46 @@ class ForgetsLess(ClaimTest):
     def rule(self) -> str:
         names = " − ".join(f"`{cell.name}`" for cell in self.cells)
         parts = " and ".join(f"{region.words} for the {what}" for what, _, region in PARTS)
-        return f"{names} of the same seed: the mean over seeds, its 95 % interval and every seed's value lie {parts}; with at " \
-               f"least {LEAST} seeds and searched rates"  # fmt: skip
+        return f"{names} of the same seed: the 95 % interval of the mean over seeds lies {parts}; with at " \
+               f"least {LEAST} seeds, searched rates and settled cells"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
         found = []
         for here in places:
             sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]
-            wanting = [f"{side[0].row.label}: {side[0].rate_doubt}" for side in sides if side[0].rate_doubt]
             runs = [evidence.runs(side) for side in sides]
             names = " − ".join(side[0].row.label for side in sides)
             task = task_label(here[0])
+            wanting = []
+            for side, mine in zip(sides, runs, strict=True):
+                wanting += doubts(f"{side[0].row.label} on {task}", side[0], [run.record for run in mine.values()])
             for what, value, region in PARTS:
                 found.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
         return found
 
     def _reading(
-        self, what: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[str],
+        self, what: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[Doubt],
         evidence: Evidence,
     ) -> Reading:  # fmt: skip
         seeds = sorted(sides[0].keys() & sides[1].keys())
         pairs = [[side[seed] for side in sides] for seed in seeds]
         lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
         # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
-        wanting = [*wanting, *([f"{lost} of {len(pairs)} seeds diverged"] if lost else [])]
+        told = f"{lost} of {len(pairs)} seeds diverged"
+        wanting = [*wanting, *([Doubt(told, told)] if lost else [])]
+        notes = tuple(one.note for one in wanting)
         read = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
         if not kept:
             verdict = INCONCLUSIVE if lost else NOT_RUN
-            return Reading(what, f"nats per token, {task}", verdict, notes=(*wanting, "not measured or not run"))
+            return Reading(what, f"nats per token, {task}", verdict, notes=(*notes, "not measured or not run"))
         runs = [run for pair, _ in kept for run in pair]
         check_same_origin([run.record for run in runs])
         values = [difference for _, difference in kept]
         mean, low, high = student(values)
-        verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values), values)
+        verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values))
         sources = tuple(evidence.source(run.signature) for run in runs)
-        return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, tuple(wanting), sources,
-                       is_generated([run.record for run in runs]), detectable=detectable_by(low, high))  # fmt: skip
+        return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, notes, sources,
+                       is_generated([run.record for run in runs]), detectable=detectable_by(low, high),
+                       inside=inside(region, values), asks=region.words, reason=Doubt.reasons(wanting))  # fmt: skip

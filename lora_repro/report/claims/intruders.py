@@ -7,12 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from lora_repro.analysis.probed_run import NAMES
+from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import BESIDE, NOT_RUN, Reading, Region
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import runs
+
+
+def update_norm(run: ProbedRun, kind: str) -> float:
+    """‖ΔW‖_F at the end of training, mean over the layers."""
+    found = np.asarray(run.arrays[f"{kind}.norm"], np.float64)
+    return float(np.mean(found[-1] if found.ndim == 2 else found))
 
 
 class Intruders(Probing):
@@ -54,6 +60,8 @@ class Intruders(Probing):
                 values = [(pair, ours - theirs) for pair, (ours, theirs) in zip(pairs, counts, strict=True)]
                 means = [float(np.mean(side)) for side in zip(*counts, strict=True)]
                 notes = [f"per matrix: LoRA {means[0]:.2f}, full {means[1]:.2f}"] if means else []
+                sizes = [float(np.mean([update_norm(run, kind) for run in side])) for side in zip(*pairs, strict=True)]
+                notes += ["‖ΔW‖: LoRA {:.1f}, full {:.1f}".format(*sizes)] if sizes else []
                 what = f"intruders, {NAMES[kind]}, r = {rank} − full"
                 read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
                 read = read or [Reading(what, "of 10", NOT_RUN)]

@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
+from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.captions import models
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.levels import pocock
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
+from lora_repro.report.claims.sentence import sentence
 from lora_repro.report.statistics import is_generated
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
@@ -45,6 +48,10 @@ class Outcome:
     verdict: str
     readings: tuple[Reading, ...]
 
+    @property
+    def sentence(self) -> str:
+        return sentence(self.verdict, self.readings)
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -59,9 +66,11 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
     claims: list[Claim] = []
     for path in sorted(folder.glob("*.yaml")):
         for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
-            if set(node) != {"order", "statement", "figure", "source", "test"}:
-                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, and nothing else")
+            if set(node) - {"looks"} != {"order", "statement", "figure", "source", "test"}:
+                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, may have looks, and "
+                                "nothing else")  # fmt: skip
             test, after = build(node.test), path.stem == AFTER
+            _look(f"{path.name}: {name}", test, node.get("looks") or {})
             claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after))
     for what in ("id", "order"):
         ordered = sorted(claims, key=lambda claim: getattr(claim, what))
@@ -69,6 +78,14 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
             if getattr(one, what) == getattr(other, what):
                 raise UserError(f"claims {one.id} and {other.id} have the same {what} {getattr(one, what)}")
     return ordered
+
+
+def _look(name: str, test: ClaimTest, looks: Mapping[str, int]) -> None:
+    """Tell a test how often its seeds were added to. Raises UserError for a number below 2, or a test that it costs nothing."""
+    if any(not isinstance(n, int) or n < 2 for n in looks.values()) or (looks and not test.counts_looks):
+        raise UserError(f"{name} has looks {dict(looks)}: whole numbers from 2, and only where scores are compared")
+    for one in (test, *getattr(test, "parts", ())):
+        one.looks = {str(profile): n for profile, n in looks.items()}
 
 
 def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
@@ -148,6 +165,12 @@ def _better(outcome: Outcome) -> str:
     return f"; better: **{combined(found, 'all')}**" if set(found) - {NOT_RUN} else ""
 
 
+def _looks(claim: Claim, profile: str) -> str:
+    """How often the seeds were added to, if they were, and the level that this leaves to each look."""
+    n = claim.test.looks.get(profile, 1)
+    return f"; {n} looks, each at {100 * pocock(LEVEL, n):.2g} %" if n > 1 else ""
+
+
 def _where(profile: str, outcome: Outcome) -> str:
     if not any(reading.sources for reading in outcome.readings) or outcome.verdict == NOT_RUN:
         return ""
@@ -164,7 +187,8 @@ def _section(claim: Claim, outcomes: dict[str, Outcome]) -> str:
     if claim.test.anywhere:
         outcomes = {"any profile": next(iter(outcomes.values()))}
     for name, outcome in outcomes.items():
-        lines.append(f"- {name}: **{outcome.verdict}**{_where(name, outcome)}{_better(outcome)}")
+        lines.append(f"- {name}: **{outcome.verdict}**{_where(name, outcome)}{_better(outcome)}{_looks(claim, name)}. "
+                     f"{outcome.sentence}")  # fmt: skip
         for reading in outcome.readings:
             unit = f" ({reading.unit})" if reading.unit else ""
             verdict = f", {reading.verdict}" if len(outcome.readings) > 1 else ""

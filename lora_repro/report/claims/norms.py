@@ -13,7 +13,7 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import Reading
+from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, Reading, plain
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
@@ -31,17 +31,19 @@ class NormRatio(Probing):
     forms: `scaled`, D with alpha / rank; or `both`, with and without it, which must agree.
 
     norm/inside is the amplification factor. Its notes give norm/weight_random: that of an update of the same norm in random
-    directions.
+    directions. weight_random/inside is the factor relative to that of random directions, in which ‖ΔW‖ cancels.
+
+    printed: the source's own value. If it lies outside the region too, a claim that is not replicated is `CONTRADICTED`.
     """
 
     table = "delta_w"
 
     def __init__(
         self, kinds: Sequence[str], of: str, to: str, ranks: str = "each", forms: str = "scaled",
-        floor: float | None = None, ceiling: float | None = None,
+        floor: float | None = None, ceiling: float | None = None, printed: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__(kinds, floor, ceiling)
-        self.of, self.to, self.ranks = of, to, ranks
+        self.of, self.to, self.ranks, self.printed = of, to, ranks, printed
         self.forms = {"scaled": ("",), "both": ("", ", without α/r")}.get(forms, ())
         self.combine = "agree" if forms == "both" else "all"
         if {of, to} - WORDS.keys() or ranks not in RANKS or not self.forms:
@@ -50,7 +52,13 @@ class NormRatio(Probing):
     @property
     def rule(self) -> str:
         forms = " with and without α/r" if len(self.forms) > 1 else ""
-        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}"
+        printed = "" if self.printed is None else f"; by the source's own numbers it is {plain(self.printed)}"
+        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}{printed}"
+
+    def verdict(self, readings: Sequence[Reading]) -> str:
+        found = super().verdict(readings)
+        fails = self.printed is not None and not self.region.holds(self.printed)
+        return CONTRADICTED if found == REFUTED and fails else found
 
     def read(self, evidence: Evidence) -> list[Reading]:
         measured = [run for run in evidence.probed(self.table) if directions(run)]

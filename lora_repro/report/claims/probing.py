@@ -19,13 +19,14 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, judge
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, inside, judge
 from lora_repro.report.statistics import check_same_origin, detectable_by, is_generated
 
 
 def region_rule(region: Region) -> str:
     """Where the value of such a test must lie, in words, and what a verdict needs."""
-    return f"the mean over layers and its interval over seeds lie {region.words}; with at least {LEAST} seeds and searched rates"
+    needs = f"at least {LEAST} seeds and searched rates"
+    return f"the 95 % interval over seeds of the mean over layers lies {region.words}; with {needs}"
 
 
 def of_values(
@@ -34,8 +35,8 @@ def of_values(
 ) -> list[Reading]:  # fmt: skip
     """The reading of `values`, each (run or pair of runs, its values over the layers); empty without a finite value.
 
-    The single values that are judged are the means over the layers of each run or pair. There is no verdict at a learning rate
-    that was not searched. versus: whether the values are differences between methods.
+    The single values behind it are the means over the layers of each run or pair. There is no verdict at a learning rate that was
+    not searched. versus: whether the values are differences between methods.
     """
     kept = [(group, layers[np.isfinite(layers)]) for group, found in values if len(layers := np.asarray(found, np.float64))]
     means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
@@ -53,10 +54,12 @@ def of_values(
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
     wanting = [f"{label}: rate not searched" for label in dict.fromkeys(run.label for run in runs if run.unsearched)]
-    verdict = INCONCLUSIVE if wanting else judge(region, low, high, n, [mean for _, mean in means])
+    verdict = INCONCLUSIVE if wanting else judge(region, low, high, n)
     least = detectable_by(low, high) if versus else None
     return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*told, *wanting), sources=tuple(files),
-                    generated=is_generated([run.record for run in runs]), detectable=least)]  # fmt: skip
+                    generated=is_generated([run.record for run in runs]), detectable=least,
+                    inside=inside(region, [mean for _, mean in means], "values"), asks=region.words,
+                    reason="rate not searched" if wanting else "" if n >= LEAST else f"{n} of {LEAST} seeds")]  # fmt: skip
 
 
 def over_seeds(means: Sequence[tuple[Sequence[ProbedRun], float]]) -> tuple[float, float, float, int]:

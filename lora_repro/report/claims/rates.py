@@ -7,29 +7,43 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from scipy.special import stdtrit
+
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import LEAST, Reading, Region, judge, student
+from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Doubt, Reading, Region, inside, judge
+from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.results import backbone_name, grouped
+
+STEP = 3.0  # the factor between neighbours on the grid of a search
+GRID = math.log(STEP) / math.sqrt(6)  # standard deviation of log(a / b) where the best rates lie anywhere within half a step
 
 
 class RateQuotient(ClaimTest):
     """Best rate of a over that of b, for each comparison [a, b] on each task of its table, from searches on a grid of factor 3.
 
-    A setting counts only if both searches are bracketed, that is, the best trial has a worse one on either side, and both best
-    trials learnt something: among rates at chance noise alone chooses. The value is the geometric mean over the n settings; its
-    interval is Student's over their logarithms. That holds the scatter between settings alone: the grid's own error, up to a
-    factor of √3 in each rate, comes on top.
+    A quotient counts only if both searches are bracketed, that is, the best trial has a worse one on either side, and both best
+    trials learnt something: among rates at chance noise alone chooses. alpha: of LoRA's rows, those with another alpha are left
+    out, since under Adam alpha and the rate of B trade one for one. There is no verdict while runs at these rates still rise
+    (`settled`): the best rate depends on the length.
+
+    A setting is a comparison on a task; with several sizes its value is their geometric mean, since they share a rate. The
+    reading is the geometric mean over the n settings. Its interval is Student's over their logarithms, whose standard deviation
+    counts as no less than ln 3 / sqrt(6), the grid's own: quotients that are alike may only be the same step of the grid.
     """
 
-    def __init__(self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None) -> None:
+    def __init__(
+        self, comparisons: Sequence[Sequence[str]], floor: float | None = None, ceiling: float | None = None,
+        alpha: float | None = None,
+    ) -> None:  # fmt: skip
         self.comparisons = [[Operand.of(text) for text in texts] for texts in comparisons]
-        self.region = Region.of(floor, ceiling)
+        self.region, self.alpha = Region.of(floor, ceiling), alpha
         if any(len(cells) != 2 or cells[0].table != cells[1].table for cells in self.comparisons):
             raise UserError("a comparison of rates names two cells of one table")
 
@@ -39,39 +53,78 @@ class RateQuotient(ClaimTest):
     @property
     def rule(self) -> str:
         names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
-        settings = f"at least {LEAST} settings with both searches bracketed and above chance"
+        at = f", at α = {self.alpha:g}" if self.alpha else ""
+        settings = f"at least {LEAST} settings with both searches bracketed and above chance, and settled cells"
         mean = f"the 95 % interval of the geometric mean over {settings}"
-        grid = "it leaves out the grid's error, up to a factor of √3 in each rate"
-        return f"quotient of the best searched rates, {names}, on each task: {mean} lies {self.region.words}; {grid}"
+        grid = f"it allows for the grid of factor {STEP:g}"
+        return f"quotient of the best searched rates, {names}, on each task{at}: {mean}, lies {self.region.words}; {grid}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        quotients: list[tuple[str, float]] = []
-        left_out: list[str] = []
+        settings: list[list[float]] = []
+        notes: list[str] = []
+        wanting: list[Doubt] = []
         sources: list[str] = []
         for operands in self.comparisons:
             for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
-                for a, b in expanded(operands, sizes_of(mine)):
-                    found = [_search(mine, operand) for operand in (a, b)]
-                    bracketed = [one for _, one in found if one and not one["edge"]]
-                    name = f"{a.name} / {b.name} on {task_label(mine[0])}"
-                    if len(bracketed) == 2 and not all(one.get("learnt", True) for one in bracketed):
-                        left_out.append(f"left out, no rate of a search above chance: {name}")
-                    elif len(bracketed) == 2:
-                        chosen = [float(one["chosen"]) for one in bracketed]
-                        quotients.append((name, chosen[0] / chosen[1]))
-                        sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in found]
-        if not quotients:
-            return []
-        n = len(quotients)
-        value, low, high = map(math.exp, student([math.log(quotient) for _, quotient in quotients]))
-        notes = (*(f"{name}: {quotient:.3g}" for name, quotient in quotients), *left_out)
-        return [Reading("best rate / best rate (n: settings)", "ratio", judge(self.region, low, high, n), value, low, high, n,
-                        notes=notes, sources=tuple(dict.fromkeys(sources)))]  # fmt: skip
+                found = []
+                for pair in expanded(operands, sizes_of(mine)):
+                    searches = [_search(mine, operand) for operand in pair]
+                    value, told = self._quotient(mine, pair, [search for _, search in searches])
+                    notes += [told] if told else []
+                    if value is not None:
+                        found.append(value)
+                        sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in searches]
+                        wanting += [early for operand in pair if (early := _unsettled(mine, operand, evidence))]
+                settings += [found] if found else []
+        if not settings:
+            return [Reading("best rate / best rate", "ratio", INCONCLUSIVE, notes=tuple(notes))] if notes else []
+        logs = [float(np.mean(np.log(found))) for found in settings]
+        value, low, high = map(math.exp, with_grid(logs))
+        wanting = list(dict.fromkeys(wanting))
+        verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(logs))
+        return [Reading("best rate / best rate (n: settings)", "ratio", verdict, value, low, high, len(logs),
+                        notes=(*notes, *(one.note for one in wanting)), sources=tuple(dict.fromkeys(sources)),
+                        inside=inside(self.region, [math.exp(log) for log in logs], "settings"), asks=self.region.words,
+                        reason=Doubt.reasons(wanting))]  # fmt: skip
+
+    def _quotient(
+        self, mine: Sequence[Cell], pair: Sequence[Operand], searches: Sequence[dict[str, Any] | None]
+    ) -> tuple[float | None, str]:
+        """(best rate of a over that of b, or None; a note, if both were searched)."""
+        name = f"{' / '.join(operand.name for operand in pair)} on {task_label(mine[0])}"
+        bracketed = [one for one in searches if one and not one["edge"]]
+        if len(bracketed) < 2:
+            return None, ""
+        if not all(one.get("learnt", True) for one in bracketed):
+            return None, f"left out, no rate of a search above chance: {name}"
+        alphas = {cell.asked["method"]["alpha"] for operand in pair for cell in _of(mine, operand)
+                  if "alpha" in (cell.asked.get("method") or {})}  # fmt: skip
+        if self.alpha and alphas - {self.alpha}:
+            return None, f"left out, α = {', '.join(f'{alpha:g}' for alpha in sorted(alphas))}: {name}"
+        quotient = float(bracketed[0]["chosen"]) / float(bracketed[1]["chosen"])
+        return quotient, f"{name}: {quotient:.3g}"
+
+
+def with_grid(logs: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of logarithms of quotients: Student's interval, with the grid's standard deviation at least."""
+    n, mean = len(logs), float(np.mean(logs))
+    if n < 2:
+        return mean, math.nan, math.nan
+    reach = float(stdtrit(n - 1, 0.975)) * max(float(np.std(logs, ddof=1)), GRID) / math.sqrt(n)
+    return mean, mean - reach, mean + reach
+
+
+def _of(declared: Sequence[Cell], operand: Operand) -> list[Cell]:
+    return [cell for cell in declared if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1]))]
+
+
+def _unsettled(declared: Sequence[Cell], operand: Operand, evidence: Evidence) -> Doubt | None:
+    """Why the rate of a cell is not that of a training which was long enough; None if it is, or if no run used it."""
+    records = [run.record for run in evidence.runs(_of(declared, operand)).values()]
+    return unsettled(f"{operand.name} on {task_label(declared[0])}", records)
 
 
 def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
     """(name of the setting, its search or None). All seeds of a cell share one search."""
-    for cell in declared:
-        if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1])):
-            return rates.setting_signature(cell.asked), cell.search
-    return "", None
+    found = _of(declared, operand)
+    return (rates.setting_signature(found[0].asked), found[0].search) if found else ("", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -13,6 +14,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.table import bound, signed
 
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
+CONTRADICTED = "contradicted by its source"  # not replicated, by a test that the source's own numbers fail, too
 NOT_RUN = "not run at this scale"
 ARITHMETIC, TESTED = "arithmetic", "tested"
 BESIDE = "not judged"  # of a reading that is shown beside those that decide a claim
@@ -35,6 +37,9 @@ class Region:
             raise UserError(f"a claim needs a floor below a ceiling, or one of them, not {floor} and {ceiling}")
         return region
 
+    def holds(self, value: float) -> bool:
+        return self.floor < value < self.ceiling
+
     @property
     def words(self) -> str:
         ends = [text for text, end in ((f"above {plain(self.floor)}", self.floor), (f"below {plain(self.ceiling)}", self.ceiling))
@@ -42,11 +47,24 @@ class Region:
         return " and ".join(ends)
 
 
+class Doubt(NamedTuple):
+    """What keeps a reading from a verdict: in a few words, and as a note with the cell that it is about."""
+
+    reason: str
+    note: str
+
+    @staticmethod
+    def reasons(doubts: Sequence[Doubt]) -> str:
+        return ", ".join(dict.fromkeys(one.reason for one in doubts))
+
+
 @dataclass(frozen=True)
 class Reading:
     """The result of one comparison: value and interval [low, high] in `unit`, over n seeds (rounds for timings).
 
-    value None: no number; `notes` says why. sources: the files read, relative to results/. generated: not real data.
+    value None: no number; `notes` says why. sources: the files read, relative to results/. generated: not real data. inside: how
+    many of the single values behind it lie where the claim says. asks: where that is, in words. says: the value in a sentence, in
+    place of `what` is `text`. reason: why there is no verdict, in a few words.
     """
 
     what: str
@@ -64,6 +82,10 @@ class Reading:
     part: int = 0  # index of the part that it belongs to, in a claim of several parts
     better: str = ""  # second verdict of a claim "at least as good": whether it is better
     detectable: float | None = None  # the least true difference between methods that would have shown; None without an interval
+    inside: str = ""
+    asks: str = ""
+    says: str = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "detectable"):  # NaN and infinity become None
@@ -82,8 +104,9 @@ class Reading:
 
     @property
     def detail(self) -> str:
-        """`text` and, if `detectable` is known, `, Δ 2.1` as in the tables."""
-        return self.text + ("" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}")
+        """`text`, then `, 4 of 5 seeds inside` and `, Δ 2.1` as in the tables, where these are known."""
+        least = "" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}"
+        return self.text + (f", {self.inside}" if self.inside else "") + least
 
 
 def plain(value: float) -> str:
@@ -91,19 +114,22 @@ def plain(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def judge(region: Region, low: float, high: float, n: int, each: Sequence[float] = (), least: int = LEAST) -> str:
-    """The verdict on one reading.
+def judge(region: Region, low: float, high: float, n: int, least: int = LEAST) -> str:
+    """The verdict on one reading, by its interval alone.
 
-    Replicated: [low, high] and every single value behind it (`each`) lie in the region. Not replicated: all of them lie outside
-    it, on the same side. Inconclusive: anything else, and whenever n is below `least` or a value is not finite.
+    Replicated: [low, high] lies in the region. Not replicated: it lies outside, on one side. Inconclusive: anything else, and
+    whenever n is below `least` or an end is not finite.
     """
-    values = (low, high, *each)
-    if n < least or not all(math.isfinite(value) for value in values):
+    if n < least or not math.isfinite(low) or not math.isfinite(high):
         return INCONCLUSIVE
-    if all(region.floor < value < region.ceiling for value in values):
+    if region.holds(low) and region.holds(high):
         return REPLICATED
-    outside = all(value < region.floor for value in values) or all(value > region.ceiling for value in values)
-    return REFUTED if outside else INCONCLUSIVE
+    return REFUTED if high < region.floor or low > region.ceiling else INCONCLUSIVE
+
+
+def inside(region: Region, each: Sequence[float], what: str = "seeds") -> str:
+    """`4 of 5 seeds inside`: how many single values lie in the region. They enter no verdict; of a single one nothing is said."""
+    return f"{sum(map(region.holds, each))} of {len(each)} {what} inside" if len(each) > 1 else ""
 
 
 def student(values: Sequence[float]) -> tuple[float, float, float]:

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.report.claims.reading import ARITHMETIC, INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED, TESTED
+from lora_repro.report.claims.reading import (
+    ARITHMETIC,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    REFUTED,
+    REPLICATED,
+    TESTED,
+)
 from lora_repro.report.columns import ANY, AVERAGE
 from lora_repro.report.page.runs import table_of
 from lora_repro.report.table import EMPTY, Table
@@ -15,9 +23,10 @@ from lora_repro.results import PUBLISHED
 
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
-    REPLICATED: "the interval and every single value lie where the claim says",
-    REFUTED: "the interval and every single value lie outside, on one side",
-    INCONCLUSIVE: "neither, or too few seeds or test inputs, or learning rates not searched",
+    REPLICATED: "the interval lies where the claim says",
+    REFUTED: "the interval lies outside, on one side",
+    CONTRADICTED: "it is not replicated, by a test that the source's own numbers fail, too",
+    INCONCLUSIVE: "neither, or too few seeds or test inputs, learning rates not searched, or trainings too short",
     ARITHMETIC: "follows from a formula",
     TESTED: "checked by a test of this repository",
     NOT_RUN: "nothing was run for it at this profile",
@@ -27,7 +36,7 @@ METHOD, REFERENCE = "lora", "full"  # the rows of the summary
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim with its outcome at one profile. elsewhere: other profile -> verdict."""
+    """A claim with its outcome at one profile. sentence: the verdict in plain words. elsewhere: other profile -> verdict."""
 
     id: str
     statement: str
@@ -35,6 +44,7 @@ class Claim:
     source: str
     test: str
     verdict: str
+    sentence: str
     readings: tuple[Mapping[str, Any], ...]
     elsewhere: Mapping[str, str]
 
@@ -46,7 +56,8 @@ def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> l
         if one["after_the_paper"] == after and profile in one["profiles"]:
             here, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
             told_of = {key: one[key] for key in ("id", "statement", "figure", "source", "test")}
-            found.append(Claim(**told_of, verdict=here["verdict"], readings=tuple(here["readings"]), elsewhere=elsewhere))
+            judged = {"verdict": here["verdict"], "sentence": here["sentence"], "readings": tuple(here["readings"])}
+            found.append(Claim(**told_of, **judged, elsewhere=elsewhere))
     return found
 
 
@@ -86,14 +97,14 @@ def _value(cell: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def reading(one: Mapping[str, Any]) -> str:
-    """`1.4 [−3.3, 6.5] (n = 3), Δ 7.0`, or the verdict without a value. Δ: the least true difference that would have shown."""
+    """`1.4 [−3.3, 6.5] (n = 3), 4 of 5 seeds inside, Δ 7.0`, or the verdict without a value. Δ: what would have shown."""
     if one["value"] is None:
         return str(one["verdict"])
     number = [_signed(one[key]) for key in ("value", "low", "high") if one[key] is not None]
     between = f" [{number[1]}, {number[2]}]" if len(number) == 3 else ""
     n = f" (n = {one['n']})" if one["n"] else ""
     least = "" if one.get("detectable") is None else f", Δ {_signed(one['detectable'])}"
-    return number[0] + between + n + least
+    return number[0] + between + n + (f", {one['inside']}" if one["inside"] else "") + least
 
 
 def _signed(value: float) -> str:

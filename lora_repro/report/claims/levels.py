@@ -1,0 +1,50 @@
+"""The significance levels of a comparison: its share among several, and its share among several looks at growing evidence."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtri
+from scipy.stats import norm
+
+NODES = 64  # of the quadrature: ten digits at five looks
+
+
+class Levels(NamedTuple):
+    """The levels at which one comparison may show that a claim holds, and that it fails."""
+
+    holds: float
+    fails: float
+
+    def at_each_look(self, looks: int) -> Levels:
+        """The levels of each of `looks` looks at the seeds so far, by `pocock`."""
+        return Levels(pocock(self.holds, looks), pocock(self.fails, looks))
+
+
+@cache
+def pocock(level: float, looks: int) -> float:
+    """The level of each of `looks` equally spaced looks such that one of them is significant by chance at `level` in all.
+
+    Pocock (1977), two-sided, for looks of equally many seeds each: of 5 % in two looks each has 2.94 %, in three 2.21 %. With the
+    sum S_i of i standard normal steps, and c sought, P(|S_i| <= c sqrt(i) for every i) = 1 - level; the answer is 2 (1 - Φ(c)).
+    """
+    if looks == 1:
+        return level
+    ends = float(ndtri(1 - level / 2)), float(ndtri(1 - level / 2 / looks))  # one look; looks that know nothing of one another
+    critical = brentq(lambda c: _stays(c, looks) - (1 - level), *ends, xtol=1e-12)
+    return float(2 * norm.sf(critical))
+
+
+def _stays(critical: float, looks: int) -> float:
+    """P(|S_i| <= critical sqrt(i) for i = 1..looks), by Gauss-Legendre quadrature of the density of S_i without those stopped."""
+    points, weights = np.polynomial.legendre.leggauss(NODES)
+    at, density = critical * points, norm.pdf(critical * points)
+    for look in range(2, looks + 1):
+        wider = critical * np.sqrt(look) * points
+        step = norm.pdf(wider[:, None] - at[None, :])
+        density = step @ (density * weights * critical * np.sqrt(look - 1))
+        at = wider
+    return float(density @ weights * critical * np.sqrt(looks))
