@@ -8,17 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from planted import LINE, left, note, run, seal
 
 from lora_repro.config import rates
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.disk import SEAL, sealed, write_json
 from lora_repro.report import prune, show
 from lora_repro.report import publish as module
-from lora_repro.report.publish import main, publish
+from lora_repro.report.publish import NUMBERS, TEXTS, main
 from lora_repro.results import declared_cells
-
-LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
 
 
 @pytest.fixture
@@ -27,27 +27,13 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in ("s", "t")])
 
 
-def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None = None, **change: Any) -> Path:
-    record = {
-        "schema": 1,
-        "signature": signature,
-        "status": change.get("status", "finished"),
-        "asked": change.get("asked", {}),
-        "row": {"table": "e2e", "name": "lora", "label": "LoRA"},
-        "measured": {"scores": change.get("scores", {"bleu": 0.5, "meteor": None})},
-        "where": {"dirty": change.get("dirty", False), "data": change.get("data", {})},
-    }
-    place = folder / "runs" / "mini" / signature
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "record.json").write_text(json.dumps(record))
-    if lines != []:
-        text = "".join(json.dumps(line) + "\n" for line in lines or [LINE])
-        (place / "predictions.jsonl").write_text(text)
-    return place
+def publish(runs: Path, results: Path, *given: Any) -> dict[str, str]:
+    with manifest.changing(results) as change:
+        return module.publish(change, runs, *given)
 
 
 def outcome(folder: Path, force: bool = False) -> str:
-    return publish(folder / "runs" / "mini", folder / "results" / "mini", force)["s"]
+    return publish(folder / "runs" / "mini", folder / "results", force)["s"]
 
 
 def test_copies_record_and_predictions(tmp_path: Path) -> None:
@@ -58,7 +44,8 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         (place / "record.json").read_text()
     )
     assert (results / "predictions" / "s.jsonl").read_bytes() == (place / "predictions.jsonl").read_bytes()
-    assert sorted(path.name for path in results.rglob("*") if path.is_file()) == ["s.json", "s.jsonl"]
+    assert left(results) == ["predictions/s.jsonl", "records/s.json"]
+    manifest.check(tmp_path / "results")
     assert outcome(tmp_path) == "published already"
 
 
@@ -73,7 +60,11 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         ({"asked": {"backbone": {"source": "folder", "hub_id": "/home/me/model"}}}, "a folder of this machine"),
         ({"lines": []}, "predictions are missing"),
         ({"lines": [{**LINE, "cider": float("inf")}]}, "predictions.cider is not a finite number"),
-        *(({"lines": [{**LINE, key: "theirs"}]}, f"the data's own text ({key})") for key in ("input", "target", "references")),
+        *(
+            ({"lines": [{**LINE, key: theirs}]}, f"the data's own text ({key})")
+            for key in ("input", "target", "references", "source_text", "matches")
+            for theirs in ("theirs", ["theirs"], {"a": "theirs"})
+        ),
         ({"lines": [{**LINE, "correct": 1.0}], "scores": {"accuracy": 0.5}}, "its predictions give accuracy 1, not 0.5"),
     ],
 )
@@ -83,7 +74,68 @@ def test_leaves_out_and_says_why(
     run(tmp_path, **change)
     assert reason in outcome(tmp_path)
     assert reason in capsys.readouterr().out
-    assert not (tmp_path / "results").exists()
+    assert left(tmp_path / "results") == []
+
+
+def test_every_published_field_is_one_that_may_be() -> None:
+    """So that a new metric's field is added to the list on purpose."""
+    for path in sorted((ROOT / "results").glob("*/predictions/*.jsonl"))[::40]:
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            assert {*json.loads(line)} <= {*TEXTS, *NUMBERS}, path
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.with_suffix(".kept"))
+
+
+def another_output(path: Path) -> None:
+    path.write_text(path.read_text().replace("a pub", "a bar"))
+
+
+def without(key: str) -> Any:
+    def change(path: Path) -> None:
+        found = {name: value for name, value in json.loads(path.read_text()).items() if name != key}
+        write_json(path, found if key == SEAL else sealed(found))
+
+    return change
+
+
+def other_score(path: Path) -> None:
+    found = json.loads(path.read_text())
+    found["measured"]["scores"]["nist"] = 9.9  # which no statistics of predictions give
+    write_json(path, {key: value for key, value in found.items() if key != SEAL})
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("predictions.jsonl", another_output), ("predictions.jsonl", linked), ("predictions.jsonl", Path.unlink),
+    ("updates.safetensors", flipped), ("updates.safetensors", linked), ("updates.safetensors", Path.unlink),
+    ("metrics.jsonl", flipped), ("metrics.jsonl", Path.unlink), ("record.json", linked),
+    ("record.json", without(SEAL)), ("record.json", without("files")), ("record.json", other_score),
+])  # fmt: skip
+def test_what_its_record_does_not_vouch_for_is_left_out(tmp_path: Path, name: str, change: Any) -> None:
+    place = run(tmp_path)
+    for other in ("updates.safetensors", "metrics.jsonl"):
+        (place / other).write_bytes(b"some bytes")
+    seal(place)
+    change(place / name)
+    told = outcome(tmp_path)
+    assert told.startswith("left out: ") and "\n" not in told and left(tmp_path / "results") == []
+
+
+def test_arrays_that_the_record_does_not_name_and_a_linked_run_are_left_out(tmp_path: Path) -> None:
+    (run(tmp_path) / "updates.safetensors").write_bytes(b"of another run")
+    assert "updates.safetensors is not among the files of its record" in outcome(tmp_path)
+    place = run(tmp_path / "linked")
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert "its folder is a link" in outcome(tmp_path / "linked")
 
 
 @pytest.mark.parametrize("source, kept", [("folder", False), ("embedded", True)])
@@ -103,22 +155,9 @@ def test_what_a_licence_keeps_is_not_published(tmp_path: Path) -> None:
 
 def test_answers_may_be_missing_only_where_none_were_asked_for(tmp_path: Path) -> None:
     for asked, said in (({}, "left out: its predictions are empty"), ({"data": {"n_test": 0}}, "published")):
-        (run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+        (place := run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+        seal(place.parent)
         assert outcome(tmp_path) == said
-
-
-def test_a_record_comes_last_that_a_kill_leaves_none_without_what_belongs_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (run(tmp_path) / "updates.safetensors").write_bytes(b"x")
-    results = tmp_path / "results" / "mini"
-    written = []
-
-    def write(path: Path, text: str) -> None:
-        written.append((path.parent.name, (results / "updates" / "s.safetensors").exists()))
-
-    monkeypatch.setattr(module, "write_text", write)
-    assert outcome(tmp_path) == "published" and written == [("predictions", True), ("records", True)]
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -149,7 +188,7 @@ def measure(folder: Path, wanted: set[str] | None = None, **change: Any) -> str:
     adhoc = path.parent / "adhoc" / "latency-0.json"
     adhoc.parent.mkdir(exist_ok=True)
     adhoc.write_text(json.dumps(found))
-    return publish(folder / "runs" / "mini", folder / "results" / "mini", wanted=wanted)["latency"]
+    return publish(folder / "runs" / "mini", folder / "results", False, wanted)["latency"]
 
 
 def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path: Path) -> None:
@@ -160,7 +199,7 @@ def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path
     assert measure(tmp_path) == "published already"
     assert "FORCE=1 replaces it" in measure(tmp_path, latency=[])
     assert json.loads(target.read_text())["latency"] == [{"ms": [1.0]}]
-    assert publish(tmp_path / "runs" / "mini", tmp_path / "results" / "mini", True) == {"latency": "replaced"}
+    assert publish(tmp_path / "runs" / "mini", tmp_path / "results", True) == {"latency": "replaced"}
 
 
 def test_a_measurement_of_earlier_settings_is_left_out(tmp_path: Path) -> None:
@@ -179,7 +218,7 @@ def test_a_measurement_of_earlier_settings_is_left_out(tmp_path: Path) -> None:
 )
 def test_a_measurement_is_left_out_for_a_record_s_reasons(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert reason in measure(tmp_path, **change)
-    assert not (tmp_path / "results").exists()
+    assert left(tmp_path / "results") == []
 
 
 def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
@@ -221,7 +260,7 @@ def test_where_a_published_file_was_changed_nothing_is_published(
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs" / "mini").mkdir(parents=True)
     seen: list[bool] = []
-    monkeypatch.setattr(module, "publish", lambda runs, results, force, wanted: seen.append(force) or {})
+    monkeypatch.setattr(module, "publish", lambda change, runs, force, *rest: seen.append(force) or {})
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
@@ -250,6 +289,7 @@ def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tm
     assert outcome(tmp_path / "collapsed") == "published"
     place = run(tmp_path, status="diverged", scores={})
     (place / "predictions.jsonl").write_text("", encoding="utf-8")
+    seal(place)
     assert outcome(tmp_path) == "published"
     run(tmp_path / "finished", scores={})
     assert "it has no scores" in outcome(tmp_path / "finished")
@@ -267,14 +307,14 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     for path in [*kept, *old, "measures/latency.json", "trials/.gitkeep"]:
         (results / "smoke" / path).parent.mkdir(parents=True, exist_ok=True)
         (results / "smoke" / path).write_text("{}")
-    manifest.begin(results)
-    for options, left in (([], 9), (["--delete"], 5), ([], 5)):
+    note(results)
+    for options, count in (([], 9), (["--delete"], 5), ([], 5)):
         before = (results / manifest.NAME).stat().st_mtime_ns
         assert prune.main(["profile=smoke", *options], tmp_path) == 0
         assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
         said = capsys.readouterr().out.splitlines()
-        assert len([path for path in results.rglob("*.*") if path.name not in (manifest.NAME, manifest.LOCK)]) == left
-        assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])
+        assert len(left(results)) == count
+        assert sorted(said[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
     assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2

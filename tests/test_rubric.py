@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from planted import note
 
 from lora_repro.config.paths import CONF
 from lora_repro.errors import UserError
@@ -95,6 +96,7 @@ def test_the_published_rubric_is_what_report_json_gives() -> None:
 def test_the_command_writes_it_and_tells_the_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / report_json.NAME).write_text(json.dumps(REPORT))
+    note(tmp_path / "results")
     assert rubric.main([], tmp_path) == 0
     text = (tmp_path / "results" / "rubric.md").read_text(encoding="utf-8")
     assert "% fulfilled by weight: " in capsys.readouterr().out and text.startswith("# Rubric\n")

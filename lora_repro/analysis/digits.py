@@ -177,6 +177,7 @@ def main(arguments: Sequence[str]) -> int:
     made = tables(found, len(SEEDS))
     print(terminal(made))
     if given.to:
-        stem = given.to / "digits"
-        manifest.record_files(given.to.parent, [*save_tables(made, stem), *draw(found, stem)])
+        with manifest.writing_to(given.to) as folder:
+            save_tables(made, folder / "digits")
+            draw(found, folder / "digits")
     return 0

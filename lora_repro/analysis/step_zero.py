@@ -212,5 +212,6 @@ def main(arguments: Sequence[str]) -> int:
     found = [table(those, words) for those in grouped(chosen, lambda cell: (backbone_name(cell), cell.task))]
     print(terminal(found))
     if given.to:
-        manifest.record_files(given.to.parent, save_tables(found, given.to / "step_zero"))
+        with manifest.writing_to(given.to) as folder:
+            save_tables(found, folder / "step_zero")
     return 0

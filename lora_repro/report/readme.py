@@ -42,6 +42,8 @@ def write(root: Path, rubric: Node) -> bool:
     if not all(mark in text for mark in MARKS):
         return False
     head, rest = text.split(MARKS[0])
-    told = lines(report_json.read(root / "results" / report_json.NAME)["claims"], rubric)
+    for left in root.glob(".README.md.*.tmp"):  # by a killed process
+        left.unlink()
+    told = lines(report_json.read(root / "results")["claims"], rubric)
     write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

@@ -27,6 +27,7 @@ from lora_repro.report import report_json
 from lora_repro.report.claims.held_by_tests import has_test
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN
 
+NAME = "rubric.md"
 RUBRIC = CONF / "rubric.yaml"
 # What answers a leaf -> its category in PaperBench's words.
 KINDS = {"tests": "Code Development", "command": "Code Execution", "record": "Code Execution", "claim": "Result Analysis"}
@@ -141,9 +142,9 @@ def _lines(node: Node, depth: int) -> list[str]:
 
 def write(results: Path) -> Node:
     """Grade what results/report.json says and write rubric.md beside it."""
-    found = load(report_json.read(results / report_json.NAME))
-    write_text(results / "rubric.md", markdown(found))
-    manifest.record_files(results, [results / "rubric.md"])
+    found = load(report_json.read(results))
+    with manifest.changing(results) as change:
+        write_text(change.staged / NAME, markdown(found))
     return found
 
 
