@@ -283,6 +283,89 @@ def test_a_run_that_no_experiment_asks_for_is_left_out(
     assert "old  e2e/lora: left out: no experiment asks for it" in capsys.readouterr().out
 
 
+def kept_search(root: Path, cell: Any, chosen: float, dirty: bool = False, **more: Any) -> Path:
+    """A search of a cell's rate as `tune` keeps it in runs/."""
+    trials = [{"lr": chosen * factor, "dev_loss": factor, "dirty": dirty} for factor in (1, 3, 9)]
+    search = {"length": 1.0, "seed": 1000, "by": "loss", "chosen": chosen, "edge": None, "trials": trials, **more}
+    head = {"schema": 1, "setting": rates.setting_signature(cell.asked), "row": {}, "task": "e2e", "axes": {}}
+    path = rates.own_path(root / "runs", "mini", head["setting"])
+    before = (rates.own_trials(path) or {"searches": []})["searches"]
+    write_json(path, sealed(rates.trials_of(head, [*before, search])))
+    return path
+
+
+@pytest.fixture
+def row(unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The cells that experiments ask for: one run of LoRA, at today's published rate."""
+    def cells(profile: str) -> list[Any]:
+        return declared_cells("e2e", profile, ["row/e2e=lora", "seed=0"])
+
+    monkeypatch.setattr(module, "requested_runs", cells)
+    monkeypatch.setattr(show, "names", lambda: [])
+    return lambda: cells("mini")[0]
+
+
+def test_publishing_brings_a_search_with_the_run_that_adopted_it(tmp_path: Path, row: Any) -> None:
+    guess = row().asked["train"]["lr"]
+    path = kept_search(tmp_path, row(), 0.125)
+    kept_search(tmp_path, row(), 0.25).rename(path.with_stem("0123456789abcdef"))
+    kept_search(tmp_path, row(), 0.125)
+    assert main(["profile=mini"], tmp_path) == 0  # a search alone may be published, too
+    assert [name for name in left(tmp_path / "results") if "trials" in name] == [f"mini/trials/{path.name}"]
+    found = json.loads((tmp_path / "results" / "mini" / "trials" / path.name).read_text())
+    assert SEAL not in found and found["chosen"] == 0.125 != guess
+    manifest.check(tmp_path / "results")
+    kept_search(tmp_path, row(), 0.5, seeds=3)  # a better one, and its run
+    with rates.published_only(tmp_path / "none"):
+        at_125 = row().signature
+    run(tmp_path, at_125)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert not (tmp_path / "results" / "mini" / "records").exists()  # nothing asks for the run at the old rate any more
+    with rates.published_only(tmp_path / "nowhere"):
+        assert row().asked["train"]["lr"] == 0.5
+        run(tmp_path, row().signature)
+        assert main(["profile=mini"], tmp_path) == 0
+        assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [row().signature]
+
+
+def test_a_search_and_the_run_at_its_rate_are_published_together(tmp_path: Path, row: Any) -> None:
+    path = kept_search(tmp_path, row(), 0.125)
+    with rates.published_only(tmp_path / "staged"):
+        staged = tmp_path / "staged" / "mini" / "trials" / path.name
+        write_json(staged, rates.own_trials(path))
+        signature = row().signature
+    run(tmp_path, signature)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert f"mini/records/{signature}.json" in left(tmp_path / "results")
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"dirty": True}, "uncommitted changes"), ({"dirty": None}, "uncommitted changes"), ({"by": "dev"}, "different search"),
+])  # fmt: skip
+def test_a_search_that_may_not_be_published_stays_private(
+    tmp_path: Path, row: Any, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    path = kept_search(tmp_path, row(), 0.125)
+    if "by" in change:
+        assert main(["profile=mini"], tmp_path) == 0
+    before = left(tmp_path / "results")
+    kept_search(tmp_path, row(), 0.25, **change)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert f"trials/{path.stem}: left out: " in (told := capsys.readouterr().out) and said in told
+    assert [name for name in left(tmp_path / "results") if "trials" in name] == [name for name in before if "trials" in name]
+    assert main(["profile=mini", "--force"], tmp_path) == 0
+    assert any("trials" in name for name in left(tmp_path / "results")) == ("by" in change)
+
+
+def test_what_is_published_is_declared_in_conf_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path)
+    monkeypatch.setenv("LORA_REPRO_CONFIG_DIR", str(tmp_path))
+    assert main(["profile=mini"], tmp_path) == 2 and "--config-dir" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tmp_path: Path) -> None:
     """It counts against its method: left out, the method would be judged on the seeds that it has not lost."""
     run(tmp_path / "collapsed", status="collapsed")

@@ -57,9 +57,9 @@ def published_only(*before: Path) -> Iterator[None]:
         _view = outer
 
 
-def view() -> tuple[Path, ...] | None:
-    """What tells apart rates that were looked up at different times: None, or the folders given to `published_only`."""
-    return _view
+def view() -> object:
+    """What tells apart rates that were looked up at different times: where, and in which state of what is published."""
+    return _view, manifest.stamp(RESULTS)
 
 
 def trials_path(profile: str, name: str) -> Path:

@@ -36,11 +36,11 @@ def read_manifest(results: Path) -> Listed | None:
 
     Raises UserError if the manifest is damaged.
     """
-    stamp = _stamp(results)
-    return None if stamp is None else _parsed(results / NAME, stamp)
+    now = stamp(results)
+    return None if now is None else _parsed(results / NAME, now)
 
 
-def _stamp(results: Path) -> Stamp:
+def stamp(results: Path) -> Stamp:
     """What tells one state of the manifest from the next, since a change replaces the file; None if there is none."""
     try:
         found = (results / NAME).stat()
@@ -50,7 +50,7 @@ def _stamp(results: Path) -> Stamp:
 
 
 @lru_cache(maxsize=4)
-def _parsed(path: Path, stamp: Stamp) -> Listed:
+def _parsed(path: Path, now: Stamp) -> Listed:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -161,12 +161,12 @@ def _steady(results: Path, look: Callable[[], str]) -> str:
     """The fault that `look` finds; empty if it finds none, or only while another process's files take their places."""
     while True:
         transaction.settle(results)
-        stamp = _stamp(results)
+        now = stamp(results)
         found = look()
         if not found:
             return ""
         transaction.settle(results)
-        if _stamp(results) == stamp:
+        if stamp(results) == now:
             return found
 
 
@@ -207,13 +207,13 @@ def _is_evidence(name: str) -> bool:
 
 def _of_a_merge(results: Path, name: str, digests: frozenset[str]) -> bool:
     """Whether the several hashes of a file are those of the two sides of a merge, under way or just made."""
-    stamp = _stamp(results)
-    sides = _sides(results, stamp) if stamp else ()
+    now = stamp(results)
+    sides = _sides(results, now) if now else ()
     return any(digests <= ours.get(name, frozenset()) | theirs.get(name, frozenset()) for ours, theirs in sides)
 
 
 @lru_cache(maxsize=4)
-def _sides(results: Path, stamp: Stamp) -> tuple[tuple[Listed, Listed], ...]:
+def _sides(results: Path, now: Stamp) -> tuple[tuple[Listed, Listed], ...]:
     """The manifests of the two sides of a merge under way, and of one that is the last commit."""
     found = []
     for pair in SIDES:
