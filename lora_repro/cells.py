@@ -74,7 +74,10 @@ class Cell:
     @property
     def search(self) -> dict[str, Any] | None:
         """The trials that chose this run's learning rate; None if there were none or the rate is given."""
-        return rates.load_trials(str(self.asked["profile_name"]), rates.setting_signature(self.asked)) if self.guess else None
+        if not self.guess:
+            return None
+        asked = self.asked
+        return rates.load_trials(str(asked["profile_name"]), rates.setting_signature(asked), asked["paths"]["runs"])
 
     @property
     def unsearched(self) -> bool:
@@ -113,7 +116,7 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
         if every_seed and command in seen:
             continue
         seen.add(command)
-        run = _run(command)
+        run = _run(command, rates.view())
         first = run.asked["seed"] if seed is None else seed
         seeds = range(run.row.seeds) if every_seed else [whole(first)]
         axes = {key.lstrip("+"): run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
@@ -173,7 +176,7 @@ def chosen_settings(cell: Cell) -> list[str]:
 
     def lacks(item: str) -> bool:
         rest = tuple(word for word in cell.overrides if word != item and not word.startswith("seed="))
-        return item.startswith("row.") and _run(rest).at(item.partition("=")[0], (item,)) is None
+        return item.startswith("row.") and _run(rest, rates.view()).at(item.partition("=")[0], (item,)) is None
 
     return [item for item in asked_otherwise(cell.overrides) if not lacks(item)]
 
@@ -222,7 +225,9 @@ class _Run:
 
 
 @cache
-def _run(command: tuple[str, ...]) -> _Run:
+def _run(command: tuple[str, ...], view: object) -> _Run:
+    """The run of a command line; its rate is that of today's trials. view: `rates.view()`."""
+
     def plain() -> dict[str, Any]:
         return _plain(compose(list(command)), command)
 
@@ -253,7 +258,7 @@ def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     name, label = row["name"], row["label"]
     printed = (row.get("paper") or {}, row.get("reruns") or {})
     declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
-    starts = tuple((_run(tuple(words)), seed) for words, seed in plain["starts"])
+    starts = tuple((_run(tuple(words), rates.view()), seed) for words, seed in plain["starts"])
     return _Run(command, declared, asked, starts, guess)
 
 

@@ -21,6 +21,7 @@ from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.disk import SEAL
 from lora_repro.records.record import check_same_config, defect, load_records
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 
@@ -72,9 +73,13 @@ def own(folder: Path) -> Store:
 
 
 def published(folder: Path) -> Store:
-    """The published records. Raises UserError if the files are not those that were published."""
+    """The published records. Raises UserError if the files are not those that were published, or a record has no hashes."""
     manifest.check_evidence(folder)
-    return Store(PUBLISHED, folder, load_records(folder / "records"))
+    records = load_records(folder / "records")
+    for name, found in records.items():
+        if lacking := [key for key in (SEAL, "files") if key not in found]:
+            raise UserError(f"{folder / 'records' / name}.json has no {lacking[0]}: restore it, or publish its run again")
+    return Store(PUBLISHED, folder, records)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import noted
 
 from lora_repro.cells import Cell
 from lora_repro.config.compose import build, compose
@@ -25,7 +26,7 @@ from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Metric
 from lora_repro.report.table import markdown
-from lora_repro.results import declared_cells, published
+from lora_repro.results import declared_cells
 from lora_repro.stages import backbone_of
 from lora_repro.sweep import tune
 
@@ -43,7 +44,7 @@ def pivot(name: str) -> Pivot:
 def scores_of(name: str, folder: Path, *overrides: str) -> list[Scores]:
     """What a table shows of the records in `folder`."""
     ask = ReportRequest(name, "smoke", overrides)
-    return pivot(name).scores(ask, ask.cells, [published(folder)])
+    return pivot(name).scores(ask, ask.cells, [noted(folder)])
 
 
 def drawn_of(name: str, scores: Scores) -> curves.Plot:
@@ -146,7 +147,7 @@ def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> N
     second = scores_of("rank_e2e", tmp_path)[1]
     line = next(line for line in second.results if line.source == "published" and line.row == "lora")
     assert line.cells["dev_loss_rank_1"].mean == 1.5 and second.columns[0].metric.direction == -1
-    (exhibit,) = pivot("rank_e2e").exhibits(ReportRequest("rank_e2e", "smoke"), [published(tmp_path)])
+    (exhibit,) = pivot("rank_e2e").exhibits(ReportRequest("rank_e2e", "smoke"), [noted(tmp_path)])
     show.write(exhibit, tmp_path)
     rows = list(csv.DictReader((tmp_path / "tables" / "rank_e2e.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["dev_loss_rank_1"] for row in rows if row["row"] == "lora" and row["source"] == "published"} == {"", "1.5"}
@@ -195,7 +196,7 @@ def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
     (table,) = scores_of("which_weights", tmp_path, f"task={first.task}")
     assert [column.key for column in table.columns] == [first.task] and table.compared == table.columns[0]
     ask = ReportRequest("which_weights", "smoke", (f"task={first.task}",))
-    (exhibit,) = pivot("which_weights").exhibits(ask, [published(tmp_path)])
+    (exhibit,) = pivot("which_weights").exhibits(ask, [noted(tmp_path)])
     show.write(exhibit, tmp_path)
     for suffix in ("md", "csv", "tex"):
         assert "verage" not in (tmp_path / "tables" / f"which_weights.{suffix}").read_text(encoding="utf-8")

@@ -284,6 +284,7 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     trials = {f"results/{profile}/trials": f"lora_repro/results/{profile}/trials" for profile in ("mini", "laptop")}
+    trials["results/manifest.sha256"] = "lora_repro/results/manifest.sha256"  # by which they are checked when read
     assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments", **trials}
     assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
     assert not paths.INSTALLED and paths.CONF == ROOT / "conf" and paths.ROOT == ROOT

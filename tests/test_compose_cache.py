@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
+from planted import note
 
 from lora_repro import cells
 from lora_repro.config import compose as composing
@@ -134,6 +135,7 @@ def test_a_remembered_run_takes_the_rate_that_is_searched_today(unsearched: Path
     forget()
     path = rates.trials_path("mini", rates.setting_signature(before.asked))
     write_json(path, {"schema": record.SCHEMA, "chosen": 0.125})
+    note(unsearched)
     (after,) = cells.cells(asked)
     assert after.asked["train"]["lr"] == 0.125 and after.signature != before.signature and not after.unsearched
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from planted import note
 from transformers import AutoConfig
 
 from lora_repro.backbone.architecture import ARCHITECTURES
@@ -189,6 +190,7 @@ def test_precedence_component_row_profile_search_command_line(unsearched: Path) 
     same_setting = resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")
     path = rates.trials_path("laptop", rates.setting_signature(same_setting))
     write_json(path, {"schema": SCHEMA, "chosen": 0.054})
+    note(unsearched)
     assert resolved(*lora)["train"]["lr"] == 0.054
     assert resolved(*lora, "train.lr=1e-9")["train"]["lr"] == 1e-9
     # Of another length, rank or amount of data nothing was searched.

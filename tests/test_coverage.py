@@ -41,7 +41,7 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     once = "{why: it was wrong, runs: 10, failed: {diverged: 1, collapsed: 2}, hours: 4.0, trials: 5, trial_hours: 1.0}"
     pruned.write_text(f"laptop: {once}\n")
 
-    lines = coverage.write(tmp_path, pruned).read_text(encoding="utf-8").splitlines()
+    lines = coverage.page(tmp_path, pruned).splitlines()
 
     (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
     assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials) + 2} | 1 diverged | 4.0 |")
@@ -59,7 +59,7 @@ def test_a_run_outside_any_table_has_a_line_of_its_own(tmp_path: Path, monkeypat
     run = json.loads(path.read_text())
     run["row"]["table"], run["status"], run["measured"]["wall_seconds"] = None, "finished", 3600
     (tmp_path / "mini" / "records" / path.name).write_text(json.dumps(sealed(run)))
-    lines = coverage.write(tmp_path).read_text(encoding="utf-8").splitlines()
+    lines = coverage.page(tmp_path).splitlines()
     assert "| mini | *outside any table* | — | — | — | 1 | — | 1.0 | — | — | — |" in lines
 
 
@@ -79,4 +79,4 @@ def test_what_is_published_adds_up(tmp_path: Path) -> None:
         for kind in ("records", "trials", "measures"):
             if (ROOT / "results" / profile / kind).is_dir():
                 shutil.copytree(ROOT / "results" / profile / kind, copy / profile / kind)
-    assert coverage.write(copy).read_bytes() == (ROOT / "results" / coverage.NAME).read_bytes()
+    assert coverage.page(copy) == (ROOT / "results" / coverage.NAME).read_text(encoding="utf-8")

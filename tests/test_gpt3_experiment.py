@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import noted
 
 from experiments.gpt3 import SAMSUM, TABLE
 from lora_repro.cells import Cell, cells
@@ -19,7 +20,7 @@ from lora_repro.metrics.sql import Query, Table
 from lora_repro.records import record
 from lora_repro.report import report_json, show, truncation_notes
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.results import Run, declared_cells, published
+from lora_repro.results import Run, declared_cells
 from lora_repro.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
 
@@ -117,7 +118,7 @@ def shown(folder: Path, task: str, scores: dict[tuple[str, int], dict[str, float
                              "parameters": {"method": 7, "head": 0, "total": 9}},
                 "where": {"backbone": {"label": "tiny", "sha256": "a"}, "data": {"caption": caption, "hashes": {}}},
             })  # fmt: skip
-    return TABLE.exhibits(ask, [published(folder)])
+    return TABLE.exhibits(ask, [noted(folder)])
 
 
 def printed(exhibit: Exhibit, row: str, source: str) -> dict[str, str]:
@@ -150,7 +151,7 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
     assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
     ask = ReportRequest("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
-    told = report_json.experiment_entry(TABLE, ask, published(tmp_path), exhibits)["cells"]
+    told = report_json.experiment_entry(TABLE, ask, noted(tmp_path), exhibits)["cells"]
     (cell,) = [one for one in told if one["column"] == "rougeL_py_rouge"]
     assert (cell["value"], cell["n"], cell["metric"], len(cell["records"])) == (61.0, 2, "ROUGE-L (py-rouge)", 2)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import multiprocessing
 import shutil
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import refused
+from planted import note
 
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
+from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
+from lora_repro.report import integrity, report_json, verify
 from lora_repro.report.rescoring import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
@@ -20,29 +24,127 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = next(path.stem for path in sorted(RESULTS.glob("mini/records/*.json")) if '"bleu": 0.' in path.read_text("utf-8"))
 
 
-def test_what_is_published_is_what_the_manifest_says() -> None:
-    manifest.check(RESULTS)
+def test_the_manifest_has_one_hash_a_file() -> None:
     paths = [line[66:] for line in (RESULTS / manifest.NAME).read_text(encoding="utf-8").splitlines()]
     assert len(set(paths)) == len(paths)  # sha256sum -c reads it, to which a second hash is a failure
 
 
-@pytest.mark.parametrize(("text", "left"), [(b"a", {hashlib.sha256(b"a").hexdigest()}), (b"edited", {"0" * 64, "1" * 64})])
-def test_of_two_hashes_that_a_merge_left_the_file_s_own_stays(text: bytes, left: set[str], results: Path) -> None:
-    (results / "a.md").write_bytes(text)
+def test_verify_all_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main(["--all"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "all are what was published" in line
+
+
+def test_of_two_hashes_that_no_merge_gave_none_counts(results: Path) -> None:
+    """Else whoever changes a record would append its hash."""
+    name = f"mini/records/{NAME}.json"
+    edited('"bleu": 0.', '"bleu": 1.')(results / name)
     with (results / manifest.NAME).open("a") as file:
-        file.writelines(f"{digest}  a.md\n" for digest in (*left, "0" * 64))
-    manifest.record_files(results, [])
-    assert (manifest.read_manifest(results) or {})["a.md"] == left
+        file.write(f"{sha256(results / name)}  {name}\n")
+    refused(lambda: published(results / "mini"), name, "2 hashes")
+    assert len([fault for fault in manifest.faults(results) if name in fault]) == 1
 
 
-def test_every_published_score_is_what_its_predictions_give() -> None:
-    compared = 0
-    for path in sorted(RESULTS.glob("*/records/*.json")):
-        found = record.whole(record.read(path), path)
-        lines = record.load_predictions(path.parents[1] / "predictions" / f"{path.stem}.jsonl")
-        assert score_mismatch(found, lines) is None, path
-        compared += len(lines)
-    assert compared
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("conflict", [True, False])
+def test_after_a_merge_of_two_branches_that_published_render_settles_it(results: Path, conflict: bool) -> None:
+    """As documented: both sides' lines of the manifest stay, then `make render` writes anew what both have rendered."""
+    root = results.parent
+    (root / ".gitattributes").write_text("results/manifest.sha256 merge=union\n")
+    (results / "a.md").write_text("".join(f"{number}\n" for number in range(9)))
+    note(results)
+    git(root, "init", "--initial-branch=main")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "start")
+    for branch, line in (("one", "0"), ("two", "0" if conflict else "8")):
+        git(root, "checkout", "-b", branch, "main")
+        with manifest.changing(results) as change:
+            (change.staged / "a.md").write_text((results / "a.md").read_text().replace(line, branch))
+            trials = change.staged / "mini" / "trials" / f"{branch}.json"
+            trials.parent.mkdir(parents=True)
+            trials.write_text("{}")
+        git(root, "add", ".")
+        git(root, "commit", "-m", branch)
+    with suppress(subprocess.CalledProcessError):
+        git(root, "merge", "one")
+    assert (root / ".git" / "MERGE_HEAD").exists() == conflict
+    published(results / "mini")  # what render reads
+    refused(lambda: manifest.read_text(results, "a.md"), "a.md", "make render")
+    assert any("make render" in fault for fault in manifest.faults(results))
+    with manifest.changing(results) as change:
+        (change.staged / "a.md").write_text("rendered")
+    assert manifest.faults(results) == [] and len(manifest.read_manifest(results) or ()) == 5
+
+
+def test_without_its_manifest_nothing_published_is_read(results: Path) -> None:
+    (results / manifest.NAME).unlink()
+    (results / "report.json").write_text("{}")
+    for read in (
+        lambda: published(results / "mini"),
+        lambda: report_json.read(results),
+        lambda: manifest.check(results),
+        lambda: manifest.changing(results).__enter__(),
+    ):
+        refused(read, f"{manifest.NAME} is missing", "git checkout -- ")
+    assert manifest.faults(results)
+
+
+def resealed_without(key: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        found = {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != key}
+        write_json(path, found if key == SEAL else sealed(found))
+
+    return change
+
+
+@pytest.mark.parametrize("key", [SEAL, "files"])
+def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(key: str, results: Path) -> None:
+    path = results / "mini" / "records" / f"{NAME}.json"
+    resealed_without(key)(path)
+    with manifest.changing(results) as change:
+        shutil.copytree(path.parent, change.staged / "mini" / "records")
+        path.unlink()
+    refused(lambda: published(results / "mini"), path.name, key)
+    assert any(key in fault for fault in integrity.check_everything(results).faults)
+
+
+def damaged_everywhere(results: Path) -> list[str]:
+    """Change a score, an output and a stray file, and give each the hash that the manifest asks for; what must be found."""
+    with manifest.changing(results) as change:
+        found = json.loads((results / "mini" / "records" / f"{NAME}.json").read_text(encoding="utf-8"))
+        found["measured"]["scores"]["bleu"] += 0.1
+        write_json(change.staged / "mini" / "records" / f"{NAME}.json", sealed(found))
+        lines = record.load_predictions(results / "mini" / "predictions" / f"{NAME}.jsonl")
+        text = "".join(json.dumps({**line, "output": "another"}) + "\n" for line in lines)
+        write_text(change.staged / "mini" / "predictions" / f"{NAME}.jsonl", text)
+        other = sealed({**found, "asked": {**found["asked"], "seed": 99}})
+        write_json(change.staged / "mini" / "records" / "0123456789abcdef.json", other)
+    (results / "stray.md").write_text("by hand")
+    return ["give bleu", "is not what its run wrote", "another signature", "stray.md was not published"]
+
+
+def test_verify_all_has_a_line_for_each_fault(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = damaged_everywhere(results)
+    assert verify.main(["--all"], results.parent) == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert all(sum(said in line for line in lines) >= 1 for said in wanted) and f"{len(lines)} faults" in last
+    assert verify.main(["--all", "profile=mini"], results.parent) == 2
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace('"inconclusive"', '"replicated"'), lambda text: text.replace("0.", "1."), lambda text: text[:-9],
+])  # fmt: skip
+def test_an_altered_report_is_read_by_nobody(tmp_path: Path, change: Callable[[str], str]) -> None:
+    shutil.copy(RESULTS / "report.json", tmp_path)
+    note(tmp_path)
+    assert report_json.read(tmp_path)["claims"]
+    path = tmp_path / "report.json"
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    refused(lambda: report_json.read(tmp_path), "report.json", "git checkout")
 
 
 @pytest.fixture
@@ -52,7 +154,7 @@ def results(tmp_path: Path) -> Path:
     for kind, end in (("records", "json"), ("predictions", "jsonl")):
         (folder / "mini" / kind).mkdir(parents=True)
         shutil.copy(RESULTS / "mini" / kind / f"{NAME}.{end}", folder / "mini" / kind)
-    manifest.begin(folder)
+    note(folder)
     return folder
 
 
@@ -98,14 +200,16 @@ def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
     shutil.copy(results / "mini" / "records" / f"{NAME}.json", other)
     with pytest.raises(UserError, match=r"zzz.json was not published"):
         published(results / "mini")
-    manifest.record_files(results, [other])
+    note(results)
     with pytest.raises(UserError, match=f"belongs to run {NAME}"):
         published(results / "mini")
     other.unlink()
-    manifest.record_files(results, [])
-    with pytest.raises(UserError, match=r"zzz.json is missing"):  # a note of something else forgets nothing
+    with manifest.changing(results) as change:
+        (change.staged / "a.md").write_text("a")
+    with pytest.raises(UserError, match=r"zzz.json is missing"):  # a change of something else forgets nothing
         published(results / "mini")
-    manifest.record_files(results, [], removed=[other])
+    with manifest.changing(results) as change:
+        change.remove(other)
     published(results / "mini")
     (results / manifest.NAME).write_text("x")
     with pytest.raises(UserError, match="is damaged"):
@@ -114,33 +218,13 @@ def test_a_second_file_and_a_damaged_manifest_are_said(results: Path) -> None:
 
 def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(results: Path) -> None:
     edited('"bleu": 0.', '"bleu": 1.')(results / "mini" / "records" / f"{NAME}.json")
-    (results / "a.md").write_text("a")
     (results / ".a.md.1.tmp").write_text("left by a kill")
-    manifest.record_files(results, [results / "a.md"])
+    with manifest.changing(results) as change:
+        (change.staged / "a.md").write_text("a")
     lines = (results / manifest.NAME).read_text().splitlines()
     assert [line[66:] for line in lines] == ["a.md", f"mini/predictions/{NAME}.jsonl", f"mini/records/{NAME}.json"]
-    manifest.begin(results)  # which makes the first one and no second
     with pytest.raises(UserError, match="differs from what was published"):
         manifest.check(results)
-
-
-def noting(results: Path, name: str) -> None:
-    for number in range(10):
-        path = results / "mini" / "trials" / f"{name}{number}.json"
-        path.write_text(name)
-        manifest.record_files(results, [path])
-
-
-def test_two_that_write_at_once_lose_no_line_of_each_other(tmp_path: Path) -> None:
-    (tmp_path / "mini" / "trials").mkdir(parents=True)
-    manifest.begin(tmp_path)
-    both = [multiprocessing.get_context("fork").Process(target=noting, args=(tmp_path, name)) for name in "ab"]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert len(manifest.read_manifest(tmp_path) or ()) == 20
-    manifest.check_evidence(tmp_path / "mini")
 
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:

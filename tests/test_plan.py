@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import note
 
 from lora_repro.cells import cells
 from lora_repro.config.paths import CONF
@@ -200,6 +201,7 @@ def test_the_noise_of_a_task_is_that_of_its_published_runs(tmp_path: Path) -> No
     publish(tmp_path, "laptop", "a", {1.0: [20, 28], 2.0: [20, -1]})
     publish(tmp_path, "laptop", "b", {1.0: [20], 2.0: [30]})
     publish(tmp_path, "laptop", "c", {1.0: [20, 24]})
+    note(tmp_path)
     found = detectable.noise("a", "mini", tmp_path)
     # sample variances in points: 50 of two seeds, 75 of three
     assert found and found.profile == "mini" and found.seed == pytest.approx(((50 + 2 * 75) / 3) ** 0.5)

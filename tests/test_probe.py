@@ -22,7 +22,7 @@ from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
-from lora_repro.records import record
+from lora_repro.records import manifest, record
 from lora_repro.records.disk import sealed, write_json
 from lora_repro.records.run_folder import UPDATES
 from lora_repro.report.publish import publish
@@ -188,6 +188,7 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     clean = record.read(path)
     clean["where"]["dirty"] = False
     write_json(path, sealed(clean))
-    publish(tmp_path / "runs" / "smoke", tmp_path / "results")
-    (again,) = probed_runs(runs(cells, published(tmp_path / "results")))
+    with manifest.changing(tmp_path / "results") as change:
+        publish(change, tmp_path / "runs" / "smoke")
+    (again,) = probed_runs(runs(cells, published(tmp_path / "results" / "smoke")))
     assert np.array_equal(again.basis("query", 0), one.basis("query", 0))

@@ -8,18 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import plant_record
+from planted import LINE, left, note, run, seal
 
 from lora_repro.config import rates
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.disk import SEAL, sealed, write_json
 from lora_repro.report import prune, show
 from lora_repro.report import publish as module
-from lora_repro.report.publish import main, publish
+from lora_repro.report.publish import NUMBERS, TEXTS, main
 from lora_repro.results import declared_cells
-
-LINE = {"key": "0123456789ab", "output": "a pub", "matches": [1, 0, 0, 0]}
 
 
 @pytest.fixture
@@ -28,27 +27,13 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in ("s", "t")])
 
 
-def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None = None, **change: Any) -> Path:
-    record = {
-        "schema": 1,
-        "signature": signature,
-        "status": change.get("status", "finished"),
-        "asked": change.get("asked", {}),
-        "row": {"table": "e2e", "name": "lora", "label": "LoRA"},
-        "measured": {"scores": change.get("scores", {"bleu": 0.5, "meteor": None})},
-        "where": {"dirty": change.get("dirty", False), "data": change.get("data", {})},
-    }
-    place = folder / "runs" / "mini" / signature
-    place.mkdir(parents=True, exist_ok=True)
-    if lines != []:
-        text = "".join(json.dumps(line) + "\n" for line in lines or [LINE])
-        (place / "predictions.jsonl").write_text(text)
-    plant_record(place / "record.json", record)
-    return place
+def publish(runs: Path, results: Path, *given: Any) -> dict[str, str]:
+    with manifest.changing(results) as change:
+        return module.publish(change, runs, *given)
 
 
 def outcome(folder: Path, force: bool = False) -> str:
-    return publish(folder / "runs" / "mini", folder / "results" / "mini", force)["s"]
+    return publish(folder / "runs" / "mini", folder / "results", force)["s"]
 
 
 def test_copies_record_and_predictions(tmp_path: Path) -> None:
@@ -59,7 +44,8 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         (place / "record.json").read_text()
     )
     assert (results / "predictions" / "s.jsonl").read_bytes() == (place / "predictions.jsonl").read_bytes()
-    assert sorted(path.name for path in results.rglob("*") if path.is_file()) == ["s.json", "s.jsonl"]
+    assert left(results) == ["predictions/s.jsonl", "records/s.json"]
+    manifest.check(tmp_path / "results")
     assert outcome(tmp_path) == "published already"
 
 
@@ -74,7 +60,11 @@ def test_copies_record_and_predictions(tmp_path: Path) -> None:
         ({"asked": {"backbone": {"source": "folder", "hub_id": "/home/me/model"}}}, "a folder of this machine"),
         ({"lines": []}, "predictions are missing"),
         ({"lines": [{**LINE, "cider": float("inf")}]}, "predictions.cider is not a finite number"),
-        *(({"lines": [{**LINE, key: "theirs"}]}, f"the data's own text ({key})") for key in ("input", "target", "references")),
+        *(
+            ({"lines": [{**LINE, key: theirs}]}, f"the data's own text ({key})")
+            for key in ("input", "target", "references", "source_text", "matches")
+            for theirs in ("theirs", ["theirs"], {"a": "theirs"})
+        ),
         ({"lines": [{**LINE, "correct": 1.0}], "scores": {"accuracy": 0.5}}, "its predictions give accuracy 1, not 0.5"),
     ],
 )
@@ -84,7 +74,68 @@ def test_leaves_out_and_says_why(
     run(tmp_path, **change)
     assert reason in outcome(tmp_path)
     assert reason in capsys.readouterr().out
-    assert not (tmp_path / "results").exists()
+    assert left(tmp_path / "results") == []
+
+
+def test_every_published_field_is_one_that_may_be() -> None:
+    """So that a new metric's field is added to the list on purpose."""
+    for path in sorted((ROOT / "results").glob("*/predictions/*.jsonl"))[::40]:
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            assert {*json.loads(line)} <= {*TEXTS, *NUMBERS}, path
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.with_suffix(".kept"))
+
+
+def another_output(path: Path) -> None:
+    path.write_text(path.read_text().replace("a pub", "a bar"))
+
+
+def without(key: str) -> Any:
+    def change(path: Path) -> None:
+        found = {name: value for name, value in json.loads(path.read_text()).items() if name != key}
+        write_json(path, found if key == SEAL else sealed(found))
+
+    return change
+
+
+def other_score(path: Path) -> None:
+    found = json.loads(path.read_text())
+    found["measured"]["scores"]["nist"] = 9.9  # which no statistics of predictions give
+    write_json(path, {key: value for key, value in found.items() if key != SEAL})
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("predictions.jsonl", another_output), ("predictions.jsonl", linked), ("predictions.jsonl", Path.unlink),
+    ("updates.safetensors", flipped), ("updates.safetensors", linked), ("updates.safetensors", Path.unlink),
+    ("metrics.jsonl", flipped), ("metrics.jsonl", Path.unlink), ("record.json", linked),
+    ("record.json", without(SEAL)), ("record.json", without("files")), ("record.json", other_score),
+])  # fmt: skip
+def test_what_its_record_does_not_vouch_for_is_left_out(tmp_path: Path, name: str, change: Any) -> None:
+    place = run(tmp_path)
+    for other in ("updates.safetensors", "metrics.jsonl"):
+        (place / other).write_bytes(b"some bytes")
+    seal(place)
+    change(place / name)
+    told = outcome(tmp_path)
+    assert told.startswith("left out: ") and "\n" not in told and left(tmp_path / "results") == []
+
+
+def test_arrays_that_the_record_does_not_name_and_a_linked_run_are_left_out(tmp_path: Path) -> None:
+    (run(tmp_path) / "updates.safetensors").write_bytes(b"of another run")
+    assert "updates.safetensors is not among the files of its record" in outcome(tmp_path)
+    place = run(tmp_path / "linked")
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert "its folder is a link" in outcome(tmp_path / "linked")
 
 
 @pytest.mark.parametrize("source, kept", [("folder", False), ("embedded", True)])
@@ -104,22 +155,9 @@ def test_what_a_licence_keeps_is_not_published(tmp_path: Path) -> None:
 
 def test_answers_may_be_missing_only_where_none_were_asked_for(tmp_path: Path) -> None:
     for asked, said in (({}, "left out: its predictions are empty"), ({"data": {"n_test": 0}}, "published")):
-        (run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+        (place := run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+        seal(place.parent)
         assert outcome(tmp_path) == said
-
-
-def test_a_record_comes_last_that_a_kill_leaves_none_without_what_belongs_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (run(tmp_path) / "updates.safetensors").write_bytes(b"x")
-    results = tmp_path / "results" / "mini"
-    written = []
-
-    def write(path: Path, text: str) -> None:
-        written.append((path.parent.name, (results / "updates" / "s.safetensors").exists()))
-
-    monkeypatch.setattr(module, "write_text", write)
-    assert outcome(tmp_path) == "published" and written == [("predictions", True), ("records", True)]
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -150,7 +188,7 @@ def measure(folder: Path, wanted: set[str] | None = None, **change: Any) -> str:
     adhoc = path.parent / "adhoc" / "latency-0.json"
     adhoc.parent.mkdir(exist_ok=True)
     adhoc.write_text(json.dumps(found))
-    return publish(folder / "runs" / "mini", folder / "results" / "mini", wanted=wanted)["latency"]
+    return publish(folder / "runs" / "mini", folder / "results", False, wanted)["latency"]
 
 
 def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path: Path) -> None:
@@ -161,7 +199,7 @@ def test_a_measurement_is_published_as_it_is_and_replaced_only_by_force(tmp_path
     assert measure(tmp_path) == "published already"
     assert "FORCE=1 replaces it" in measure(tmp_path, latency=[])
     assert json.loads(target.read_text())["latency"] == [{"ms": [1.0]}]
-    assert publish(tmp_path / "runs" / "mini", tmp_path / "results" / "mini", True) == {"latency": "replaced"}
+    assert publish(tmp_path / "runs" / "mini", tmp_path / "results", True) == {"latency": "replaced"}
 
 
 def test_a_measurement_of_earlier_settings_is_left_out(tmp_path: Path) -> None:
@@ -180,7 +218,7 @@ def test_a_measurement_of_earlier_settings_is_left_out(tmp_path: Path) -> None:
 )
 def test_a_measurement_is_left_out_for_a_record_s_reasons(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert reason in measure(tmp_path, **change)
-    assert not (tmp_path / "results").exists()
+    assert left(tmp_path / "results") == []
 
 
 def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
@@ -222,7 +260,7 @@ def test_where_a_published_file_was_changed_nothing_is_published(
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs" / "mini").mkdir(parents=True)
     seen: list[bool] = []
-    monkeypatch.setattr(module, "publish", lambda runs, results, force, wanted: seen.append(force) or {})
+    monkeypatch.setattr(module, "publish", lambda change, runs, force, *rest: seen.append(force) or {})
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
@@ -245,12 +283,96 @@ def test_a_run_that_no_experiment_asks_for_is_left_out(
     assert "old  e2e/lora: left out: no experiment asks for it" in capsys.readouterr().out
 
 
+def kept_search(root: Path, cell: Any, chosen: float, dirty: bool = False, **more: Any) -> Path:
+    """A search of a cell's rate as `tune` keeps it in runs/."""
+    trials = [{"lr": chosen * factor, "dev_loss": factor, "dirty": dirty} for factor in (1, 3, 9)]
+    search = {"length": 1.0, "seed": 1000, "by": "loss", "chosen": chosen, "edge": None, "trials": trials, **more}
+    head = {"schema": 1, "setting": rates.setting_signature(cell.asked), "row": {}, "task": "e2e", "axes": {}}
+    path = rates.own_path(root / "runs", "mini", head["setting"])
+    before = (rates.own_trials(path) or {"searches": []})["searches"]
+    write_json(path, sealed(rates.trials_of(head, [*before, search])))
+    return path
+
+
+@pytest.fixture
+def row(unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The cells that experiments ask for: one run of LoRA, at today's published rate."""
+    def cells(profile: str) -> list[Any]:
+        return declared_cells("e2e", profile, ["row/e2e=lora", "seed=0"])
+
+    monkeypatch.setattr(module, "requested_runs", cells)
+    monkeypatch.setattr(show, "names", lambda: [])
+    return lambda: cells("mini")[0]
+
+
+def test_publishing_brings_a_search_with_the_run_that_adopted_it(tmp_path: Path, row: Any) -> None:
+    guess = row().asked["train"]["lr"]
+    path = kept_search(tmp_path, row(), 0.125)
+    kept_search(tmp_path, row(), 0.25).rename(path.with_stem("0123456789abcdef"))
+    kept_search(tmp_path, row(), 0.125)
+    assert main(["profile=mini"], tmp_path) == 0  # a search alone may be published, too
+    assert [name for name in left(tmp_path / "results") if "trials" in name] == [f"mini/trials/{path.name}"]
+    found = json.loads((tmp_path / "results" / "mini" / "trials" / path.name).read_text())
+    assert SEAL not in found and found["chosen"] == 0.125 != guess
+    manifest.check(tmp_path / "results")
+    kept_search(tmp_path, row(), 0.5, seeds=3)  # a better one, and its run
+    with rates.published_only(tmp_path / "none"):
+        at_125 = row().signature
+    run(tmp_path, at_125)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert not (tmp_path / "results" / "mini" / "records").exists()  # nothing asks for the run at the old rate any more
+    with rates.published_only(tmp_path / "nowhere"):
+        assert row().asked["train"]["lr"] == 0.5
+        run(tmp_path, row().signature)
+        assert main(["profile=mini"], tmp_path) == 0
+        assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [row().signature]
+
+
+def test_a_search_and_the_run_at_its_rate_are_published_together(tmp_path: Path, row: Any) -> None:
+    path = kept_search(tmp_path, row(), 0.125)
+    with rates.published_only(tmp_path / "staged"):
+        staged = tmp_path / "staged" / "mini" / "trials" / path.name
+        write_json(staged, rates.own_trials(path))
+        signature = row().signature
+    run(tmp_path, signature)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert f"mini/records/{signature}.json" in left(tmp_path / "results")
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"dirty": True}, "uncommitted changes"), ({"dirty": None}, "uncommitted changes"), ({"by": "dev"}, "different search"),
+])  # fmt: skip
+def test_a_search_that_may_not_be_published_stays_private(
+    tmp_path: Path, row: Any, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    path = kept_search(tmp_path, row(), 0.125)
+    if "by" in change:
+        assert main(["profile=mini"], tmp_path) == 0
+    before = left(tmp_path / "results")
+    kept_search(tmp_path, row(), 0.25, **change)
+    assert main(["profile=mini"], tmp_path) == 0
+    assert f"trials/{path.stem}: left out: " in (told := capsys.readouterr().out) and said in told
+    assert [name for name in left(tmp_path / "results") if "trials" in name] == [name for name in before if "trials" in name]
+    assert main(["profile=mini", "--force"], tmp_path) == 0
+    assert any("trials" in name for name in left(tmp_path / "results")) == ("by" in change)
+
+
+def test_what_is_published_is_declared_in_conf_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path)
+    monkeypatch.setenv("LORA_REPRO_CONFIG_DIR", str(tmp_path))
+    assert main(["profile=mini"], tmp_path) == 2 and "--config-dir" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_lost_run_is_published_and_a_diverged_one_without_scores_or_answers(tmp_path: Path) -> None:
     """It counts against its method: left out, the method would be judged on the seeds that it has not lost."""
     run(tmp_path / "collapsed", status="collapsed")
     assert outcome(tmp_path / "collapsed") == "published"
     place = run(tmp_path, status="diverged", scores={})
     (place / "predictions.jsonl").write_text("", encoding="utf-8")
+    seal(place)
     assert outcome(tmp_path) == "published"
     run(tmp_path / "finished", scores={})
     assert "it has no scores" in outcome(tmp_path / "finished")
@@ -268,14 +390,14 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     for path in [*kept, *old, "measures/latency.json", "trials/.gitkeep"]:
         (results / "smoke" / path).parent.mkdir(parents=True, exist_ok=True)
         (results / "smoke" / path).write_text("{}")
-    manifest.begin(results)
-    for options, left in (([], 9), (["--delete"], 5), ([], 5)):
+    note(results)
+    for options, count in (([], 9), (["--delete"], 5), ([], 5)):
         before = (results / manifest.NAME).stat().st_mtime_ns
         assert prune.main(["profile=smoke", *options], tmp_path) == 0
         assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
         said = capsys.readouterr().out.splitlines()
-        assert len([path for path in results.rglob("*.*") if path.name not in (manifest.NAME, manifest.LOCK)]) == left
-        assert sorted(said[:-1]) == ([] if left == 5 and not options else [f"results/smoke/{path}" for path in old])
+        assert len(left(results)) == count
+        assert sorted(said[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
     assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import noted
 
 from experiments import latency
 from lora_repro.cells import Cell, Row
+from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
 from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
@@ -19,7 +21,7 @@ from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import Number, Table
 from lora_repro.report.views.fusion import Fusion
-from lora_repro.results import Store, published
+from lora_repro.results import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = json.loads((ROOT / "lora_repro" / "report" / "report.schema.json").read_text(encoding="utf-8"))
@@ -66,7 +68,7 @@ def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[
             "where": {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}},
                       "device": "cpu, 1 threads"},
         })  # fmt: skip
-    return cells, published(folder)
+    return cells, noted(folder)
 
 
 @pytest.fixture
@@ -96,6 +98,11 @@ def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[
     assert (quoted["value"], quoted["sd"], quoted["records"]) == (80.0, None, [])
 
 
+def update(results: Path, *given: Any, **named: Any) -> None:
+    with manifest.changing(results) as change:
+        report_json.update_report(change, *given, **named)
+
+
 def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: Path, found: list[dict[str, Any]]) -> None:
     table = Table(("Costs",), ("a", "b"), "lr", (("x", Number("1.5", 1.5000004, n=3)),))
     ask = ReportRequest("latency", "mini")
@@ -109,15 +116,16 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     nothing: Any = None
     read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
     entries = [(claim, {"mini": ledger.Outcome(claim.test.verdict(read[claim.id]), read[claim.id])}) for claim in claims]
-    report_json.update_report(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
-    path = report_json.update_report(tmp_path, claims=report_json.claim_entries(ledger.Ledger({"mini": ""}, entries)))
+    update(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}, ("mini", "latency"): sheet})
+    update(tmp_path, claims=report_json.claim_entries(ledger.Ledger({"mini": ""}, entries)))
+    path = tmp_path / report_json.NAME
     first = path.read_bytes()
     whole = json.loads(first)
     assert faults(whole, SCHEMA) == [] and list(whole["tables"]["mini"]) == ["latency", "t"]
     assert whole["tables"]["mini"]["t"]["cells"] == found and len(whole["claims"]) == len(claims) > 2
-    report_json.update_report(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
+    update(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
     assert path.read_bytes() == first
-    report_json.update_report(tmp_path, {("mini", "t"): None})  # shows nothing any more
+    update(tmp_path, {("mini", "t"): None})  # shows nothing any more
     assert list(json.loads(path.read_text(encoding="utf-8"))["tables"]["mini"]) == ["latency"]
     whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
     whole["claims"][0]["verdict"] = "good"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import plant_record
+from planted import noted
 from test_bootstrap import runs as drawn
 
 from lora_repro.cells import Cell, Row
@@ -28,7 +29,7 @@ from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference, Mean, Metric, check_same_origin, holm, summarise, text_of
-from lora_repro.results import Run, Store, declared_cells, long, own, published, runs
+from lora_repro.results import Run, Store, declared_cells, long, own, runs
 from lora_repro.tasks.triples.dart import DART
 from lora_repro.tasks.triples.webnlg import WebNLG
 
@@ -363,7 +364,7 @@ def test_a_run_whose_answers_were_changed_makes_no_table(tmp_path: Path) -> None
 
 def test_published_store_reads_the_published_layout(tmp_path: Path) -> None:
     plant_record(tmp_path / "records" / "s.json", record("s"))
-    found = published(tmp_path)
+    found = noted(tmp_path)
     assert set(found.records) == {"s"}
     assert found.predictions("s") == tmp_path / "predictions" / "s.jsonl"
     assert found.updates("s") == tmp_path / "updates" / "s.safetensors"
@@ -420,7 +421,7 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     full, lora = (declared_cells("e2e", "smoke", [f"row/e2e={name}", "seed=0"])[0] for name in ("full", "lora"))
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(rates, "load_trials", lambda profile, setting: found.get(setting))
+    monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
     assert rate_notes.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
     assert rate_notes.remarks([given]) == []
     found[rates.setting_signature(lora.asked)] = {"edge": "high", "length": 0.5}
@@ -445,7 +446,7 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
 
     found = {rates.setting_signature(lora.asked): searches((0.3333, 1, 6e-3), (1, 1, 2e-3))}
     found[rates.setting_signature(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
-    monkeypatch.setattr(rates, "load_trials", lambda profile, setting: found.get(setting))
+    monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
     assert rate_notes.remarks([full, lora]) == [f"{said} the full length."]
     found[rates.setting_signature(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))

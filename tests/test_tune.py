@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import refused
+from faults import at_every_write
 
 from lora_repro import run
 from lora_repro.config import paths, rates
@@ -19,7 +21,7 @@ from lora_repro.costs import latency
 from lora_repro.data import subset
 from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json
+from lora_repro.records.disk import SEAL, write_json
 from lora_repro.stages import encode
 from lora_repro.sweep import grid, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
@@ -33,7 +35,9 @@ ROW = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """results/ of a throw-away project with committed code; the test split must not be scored."""
+    """A throw-away project with committed code, in which the process works; the test split must not be scored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rates, "_view", None)  # own searches count
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "abc", "dirty": False})
     monkeypatch.setattr(provenance, "_changed", lambda sha: False)
     monkeypatch.setattr(E2E, "score", lambda *a: pytest.fail("a trial looked at test data"))
@@ -51,13 +55,12 @@ def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | N
     monkeypatch.setattr(tune, "trial", tried_at)
 
 
-def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
+def test_trials_are_run_kept_and_adopted(elsewhere: Path) -> None:
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
-    manifest.begin(rates.RESULTS)
     ((found, made),) = tune.tune([*arguments, "tune.most=3"])
-    manifest.check(rates.RESULTS)  # the search is noted there
-    path = elsewhere / "results/smoke/trials" / f"{found.name}.json"
+    path = elsewhere / "runs/smoke/trials" / f"{found.name}.json"
     published = json.loads(path.read_text())
+    assert path == found.path and not (elsewhere / "results").exists()  # whatever is searched, only publish writes there
     assert [one["lr"] for one in made["trials"]] == [0.002, 0.006, 0.018]
     best = min(made["trials"], key=lambda one: float(one["dev_loss"]))
     assert published["chosen"] == made["chosen"] == best["lr"] and published["searches"] == [made]
@@ -70,7 +73,7 @@ def test_trials_are_run_published_and_adopted(elsewhere: Path) -> None:
 def test_a_trial_is_not_run_twice_and_has_a_seed_that_no_table_reports(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}", "tune.most=3"]
     ((found, made),) = tune.tune(arguments)
-    rates.trials_path("smoke", found.name).unlink()
+    found.path.unlink()
     monkeypatch.setattr(trial, "train_trial", lambda *a: pytest.fail("trained again"))
     assert [again for _, again in tune.tune(arguments)] == [made]
     asked, _ = trial.trial_config(compose([*arguments, "seed=3"]), 0.1)
@@ -121,7 +124,7 @@ def test_trials_at_chance_bracket_nothing_and_show_no_side(
     assert tune.chance_of(search.config) == pytest.approx(-(105 / n + 1 / math.sqrt(n)))
     assert rates_tried == tried and made["edge"] == edge
     assert made["chosen"] == (learns or lucky)
-    published = rates.load_trials("mini", search.name)
+    published = rates.own_trials(search.path)
     assert published and {one.get("learnt", True) for one in (made, published)} == {learns is not None}
     assert rates.stopped(made) == 0 and search.ended()  # it did what the rule asks
 
@@ -140,11 +143,13 @@ def test_a_published_search_that_stopped_at_chance_goes_on_from_its_trials(
     asked = "experiment=glue row/glue=lora profile=mini task=entailment".split()
     ((first, made),) = tune.tune([*asked, "tune.most=3", f"paths.runs={elsewhere / 'runs'}"])
     assert rates.stopped(made) == len(tried) == 3 and first.cell.rate_doubt.endswith("after 3 rates")
-    ((_, whole),) = tune.tune([*asked, f"paths.runs={elsewhere / 'lost'}"])  # a machine without those trials' folders
+    with manifest.changing(rates.RESULTS) as change:
+        write_json(change.staged / "mini" / "trials" / first.path.name, rates.own_trials(first.path))
+    ((second, whole),) = tune.tune([*asked, f"paths.runs={elsewhere / 'lost'}"])  # a machine without those trials' folders
     assert tried == [2e-3, 6.67e-4, 6e-3, 2.22e-4, 0.018, 0.054] and whole["chosen"] == 0.018
-    published = rates.load_trials("mini", first.name)
-    assert published and published["searches"] == [whole] and len(whole["trials"]) == 6 and "learnt" not in published
-    assert first.ended() and not first.cell.rate_doubt
+    kept = rates.own_trials(second.path)
+    assert kept and kept["searches"] == [whole] and len(whole["trials"]) == 6 and "learnt" not in kept
+    assert second.ended() and second.cell.rate_doubt  # whose published search still says so
     assert first.config.tune.most == 3 and compose(asked).tune.most == rates.MOST
 
 
@@ -153,7 +158,7 @@ def test_trials_on_another_grid_are_not_gone_on_from(elsewhere: Path, monkeypatc
     (search,) = tune.searches("experiment=glue row/glue=lora profile=mini task=entailment".split())
     trials = [{"lr": lr, "dev_score": 0.5, "dev_loss": 0.7} for lr in (2e-3, 6.67e-4, 6e-3)]
     found = {"length": 1.0, "learnt": False, "trials": trials}
-    monkeypatch.setattr(tune.Search, "published", lambda self: [found])
+    monkeypatch.setattr(tune.Search, "known", lambda self: [found])
     assert list(search.begun()) == [0, -1, 1]
     assert dataclasses.replace(search, first=5e-3).begun() == {}
 
@@ -281,7 +286,7 @@ def test_a_setting_is_searched_again_at_full_length_and_the_longest_counts(
     tune.tune([*ROW, "tune.length=0.5"])
     losses(monkeypatch, 2e-3)
     ((one, made),) = tune.tune([*ROW, "tune.length=1"])
-    published = record.read(rates.trials_path("smoke", one.name))
+    published = record.read(one.path)
     assert [found["chosen"] for found in published["searches"]] == [6e-3, 2e-3] and published["chosen"] == made["chosen"] == 2e-3
     assert tune.tune([*ROW, "tune.length=0.5"]) == []
 
@@ -300,7 +305,7 @@ def test_the_mean_over_trial_seeds_decides(elsewhere: Path, monkeypatch: pytest.
     ((found, three),) = tune.tune([*arguments, "tune.seeds=3"])
     assert one["chosen"] == 2e-3 and three["chosen"] == 6e-3 and three["seeds"] == 3
     assert [each["seed"] for each in three["trials"]][:4] == [1000, 1001, 1002, 1000]
-    published = record.read(rates.trials_path("smoke", found.name))
+    published = record.read(found.path)
     assert published["chosen"] == 6e-3 and published["searches"] == [one, three]
     assert tune.tune([*arguments, "tune.seeds=2"]) == [] == tune.tune(arguments)
     assert math.isinf(grid.mean_ranking_key([{"dev_loss": 1.0}, {"dev_loss": None}], "loss")[0])
@@ -331,31 +336,85 @@ def test_a_trial_that_another_process_is_at_is_left_for_last(elsewhere: Path, mo
     assert [one.cell.row.name for one, _ in ended] == ["full", "lora"] and calls == [*["lora"] * 3, *["full"] * 3, *["lora"] * 3]
 
 
-def test_an_installed_package_searches_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its trials would have no commit; and "commit your changes" is no help there."""
-    monkeypatch.setattr(paths, "INSTALLED", True)
-    with pytest.raises(UserError, match="searching learning rates needs a clone"):
-        tune.tune(["profile=smoke", "experiment=e2e", "row/e2e=lora"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_code_without_a_commit_searches_for_its_own_runs(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
+) -> None:
+    """An installed package has no commit, and whoever adds a method has not committed it yet; `publish` leaves both out."""
+    monkeypatch.setattr(paths, "INSTALLED", installed)
+    monkeypatch.setattr(provenance, "code", lambda: {"git_sha": None, "dirty": True})
+    tried: list[float] = []
+
+    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+        tried.append(lr)
+        return {"lr": lr, "dev_loss": abs(lr - 2e-3), "dirty": True}
+
+    monkeypatch.setattr(tune, "trial", tried_at)
+    ((_, made),) = tune.tune([*ROW, "tune.most=3"])
+    assert tried == [6e-3, 2e-3, 0.018] and made["chosen"] == compose_again() == 2e-3
+    assert capsys.readouterr().out.count("publish leaves them out") == 1
 
 
-def test_uncommitted_code_chooses_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "code", lambda: {"git_sha": "abc", "dirty": True})
-    monkeypatch.setattr(tune, "trial", lambda *a: pytest.fail("tried"))
-    with pytest.raises(UserError, match="uncommitted changes"):
-        tune.tune(ROW)
+def test_a_search_that_somebody_altered_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses(monkeypatch, 6e-3)
+    ((found, _),) = tune.tune(ROW)
+    kept = json.loads(found.path.read_text())
+    for changed in ({**kept, "chosen": 0.5}, {key: value for key, value in kept.items() if key != SEAL}):
+        write_json(found.path, changed)
+        refused(compose_again, found.path.name, "delete it")
 
 
-def test_what_another_process_has_published_meanwhile_is_not_published_again(
+def compose_again() -> float:
+    return float(resolved(compose(ROW))["train"]["lr"])
+
+
+def test_a_published_rate_counts_before_one_s_own(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a private search would rename runs that are published, and empty their tables in that checkout."""
+    losses(monkeypatch, 2e-3)
+    ((found, made),) = tune.tune(ROW)
+    assert compose_again() == made["chosen"] == 2e-3
+    with rates.published_only():
+        assert compose_again() == 6e-3  # the row's guess: what is published looks the same in every checkout
+    with manifest.changing(rates.RESULTS) as change:
+        path = change.staged / "smoke" / "trials" / found.path.name
+        write_json(path, {**(rates.own_trials(found.path) or {}), "chosen": 0.125})
+    assert compose_again() == 0.125
+    rates.trials_path("smoke", found.name).write_text('{"schema": 1, "chosen": 0.5}')
+    refused(compose_again, found.path.name, "differs from what was published")
+    rates.trials_path("smoke", found.name).unlink()
+    refused(compose_again, found.path.name, "is missing")
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["kill", "full disk"])
+def test_tune_interrupted_at_any_write_can_be_repeated(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+        loss = abs(config.train.lr - 2e-3)
+        return Trained("finished", 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}
+
+    monkeypatch.setattr(trial, "train_trial", trained_at)
+    monkeypatch.setattr(provenance, "now", lambda: "2026-01-01T00:00:00Z")
+    root = elsewhere / "root"
+    command = [*ROW, "tune.most=3", "tune.packed=false", f"paths.runs={root}"]
+    (search,) = tune.searches(command)
+    search.trials(search.config, [0, -1])  # the third is made, and interrupted, with the search
+
+    def look() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in root.rglob("*.json")}
+
+    assert at_every_write(lambda: tune.main(command), root, full, look) > 10
+
+
+def test_what_another_process_has_saved_meanwhile_is_not_saved_again(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses(monkeypatch, 6e-3)
     arguments = [*ROW, f"paths.runs={elsewhere}"]
     ((found, _),) = tune.tune(arguments)
     (late,) = tune.searches(arguments)
-    before = rates.trials_path("smoke", found.name).read_bytes()
-    with pytest.raises(Busy, match="has published"):  # it had asked before the other one ended
+    before = found.path.read_bytes()
+    with pytest.raises(Busy, match="another process has made"):  # it had asked before the other one ended
         late.run()
-    assert rates.trials_path("smoke", found.name).read_bytes() == before
+    assert found.path.read_bytes() == before
 
 
 def test_a_search_that_waits_reads_its_data_once(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,7 +482,7 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
     assert trial.trial_config(config, 0.1)[1] != trial.trial_config(compose([*asked, "starts=null"]), 0.1)[1]
     assert tune.tune([*asked, "tune.most=3"]) == [] and len(started) == 1
     resolved_again = resolved(compose(asked))["train"]["lr"]
-    assert resolved_again == record.read(rates.trials_path("smoke", second.name))["chosen"]
+    assert resolved_again == record.read(second.path)["chosen"]
 
 
 def test_trials_that_are_not_of_one_commit_are_run_again(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,11 +211,10 @@ def main(arguments: Sequence[str]) -> int:
     if len(found) == 2:
         made.append(overlap_table(found[0], found[1], (names[0], names[1]), alike(*given.checkpoint)))
     print(terminal(made))
-    written = save_tables(made, given.to / "subspace")
     said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
     caption = " ".join(f"{'. '.join(facts)}." for facts in said)
-    drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, given.to)
-    print(*drawn, sep="\n")
-    # hashes, for results/authors
-    manifest.record_files(given.to.parent, [*written, *drawn])
+    with manifest.writing_to(given.to) as folder:  # results/authors is published
+        save_tables(made, folder / "subspace")
+        drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, folder)
+    print(*(given.to / path.name for path in drawn), sep="\n")
     return 0

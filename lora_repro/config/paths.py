@@ -71,7 +71,9 @@ def _blocks(file: Path, changed: int) -> list[str]:
 
 
 def checkout_root(what: str) -> Path:
-    """The root of the checkout. Raises UserError if the package is installed without one."""
+    """The root of the checkout. Raises UserError if the package is installed without one, or with the user's own folder."""
     if INSTALLED:
-        raise UserError(f"{what} needs a clone of the repository: run the command there")
+        raise UserError(f"{what} needs a clone of the repository, which holds the published results: run the command there")
+    if own():
+        raise UserError(f"{what} is for what conf/ declares: leave out --config-dir and {OWN}")
     return ROOT

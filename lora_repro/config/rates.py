@@ -1,25 +1,33 @@
 """Learning rates that trials chose: `${searched:2e-3}` in a row is the rate chosen for exactly this setting, else 2e-3.
 
 A setting is all that a training depends on except its seed and its rate: backbone, method, task, data, length. So a rate searched
-for another length, rank or amount of data is never adopted silently. The trials are in results/<profile>/trials/<setting>.json,
-written by `python -m lora_repro tune`, which starts from the number after the colon.
+for another length, rank or amount of data is never adopted silently. `python -m lora_repro tune` starts from the number after the
+colon and keeps what it finds in <paths.runs>/<profile>/trials/<setting>.json; `publish` copies the searches of declared rows to
+results/<profile>/trials.
+
+A published search counts before one's own: so no private search renames a run that is published or moves a published table.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.config.paths import CONF, ROOT
-from lora_repro.records import record
+from lora_repro.errors import UserError
+from lora_repro.records import manifest, record
+from lora_repro.records.disk import SEAL
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
+_view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
 
 
 def use() -> None:
@@ -35,21 +43,82 @@ def setting_signature(asked: dict[str, Any]) -> str:
     return record.signature({**kept, "starts_from": asked.get("starts")})
 
 
+@contextmanager
+def published_only(*before: Path) -> Iterator[None]:
+    """Within it runs adopt published rates alone, so that what is published looks the same in every checkout.
+
+    before: folders like results/ in which to look first; their files have no hashes yet.
+    """
+    global _view
+    outer, _view = _view, before
+    try:
+        yield
+    finally:
+        _view = outer
+
+
+def view() -> object:
+    """What tells apart rates that were looked up at different times: where, and in which state of what is published."""
+    return _view, manifest.stamp(RESULTS)
+
+
 def trials_path(profile: str, name: str) -> Path:
-    """Where the trials of a setting are kept."""
+    """Where the published trials of a setting are kept."""
     return RESULTS / profile / "trials" / f"{name}.json"
 
 
-def load_trials(profile: str, name: str) -> dict[str, Any] | None:
-    """The trials of a setting; None if there are none. Raises UserError if the file cannot be read."""
-    paths = (trials_path(profile, name), SHIPPED / profile / "trials" / f"{name}.json")
-    return next((record.read(path) for path in paths if path.is_file()), None)
+def own_path(runs: str | Path, profile: str, name: str) -> Path:
+    """Where `tune` keeps the trials of a setting. runs: `paths.runs`."""
+    return Path(runs) / profile / "trials" / f"{name}.json"
+
+
+def published_trials(profile: str, name: str) -> dict[str, Any] | None:
+    """The published trials of a setting; None if there are none. Raises UserError if the file is not what was published."""
+    path = f"{profile}/trials/{name}.json"
+    for folder in _view or ():
+        if (folder / path).is_file():
+            return record.read(folder / path)
+    for results in dict.fromkeys((RESULTS, SHIPPED)):
+        if (text := manifest.read_text(results, path)) is not None:
+            try:
+                return record.checked(record.parse(text))
+            except ValueError as error:
+                raise UserError(f"{results / path} cannot be read ({error})") from None
+    return None
+
+
+def own_trials(path: Path) -> dict[str, Any] | None:
+    """The trials that `tune` kept at `path`, without their hash; None if there are none. Raises UserError for an altered file."""
+    if not path.is_file():
+        return None
+    found = record.read(path)
+    if found.pop(SEAL, None) is None:
+        raise UserError(f"{path} has no hash of its own, so it may have been altered: delete it, then search again")
+    return found
+
+
+def load_trials(profile: str, name: str, runs: str | Path) -> dict[str, Any] | None:
+    """The trials of a setting, published ones first; None if there are none. Raises UserError for files that were altered."""
+    if found := published_trials(profile, name):
+        return found
+    return own_trials(own_path(runs, profile, name)) if _view is None else None
 
 
 def chosen_rate(asked: dict[str, Any], first: float) -> float:
     """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `load_trials` does."""
-    trials = load_trials(str(asked["profile_name"]), setting_signature(asked))
+    trials = load_trials(str(asked["profile_name"]), setting_signature(asked), asked["paths"]["runs"])
     return float(trials["chosen"] if trials else first)
+
+
+def trials_of(head: Mapping[str, Any], searches: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a setting's file. Of several searches of one length and number of seeds the last is kept.
+
+    head: what tells the setting. The longest search, of equally long ones the one with more seeds, gives the rate.
+    """
+    kept = {(one["length"], one.get("seeds", 1)): one for one in searches}
+    ordered = [kept[kind] for kind in sorted(kept)]
+    longest = {key: ordered[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in ordered[-1]}
+    return {**head, **longest, "searches": ordered}
 
 
 def stopped(search: dict[str, Any]) -> int:
@@ -70,8 +139,8 @@ def first_guess(config: DictConfig) -> float | None:
 
 
 def _searched(first: float, *, _root_: DictConfig) -> float:
-    profile = str(_root_.profile_name)
-    if not any((folder / profile / "trials").is_dir() for folder in (RESULTS, SHIPPED)):
+    profile, runs = str(_root_.profile_name), str(_root_.paths.runs)
+    if not _any_trials(profile, runs):
         return float(first)
     starts = OmegaConf.select(_root_, "starts")
     asked: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
@@ -80,4 +149,12 @@ def _searched(first: float, *, _root_: DictConfig) -> float:
             asked[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:
             asked[str(key)] = OmegaConf.to_container(node, resolve=True)
-    return chosen_rate({**asked, "profile_name": profile}, first)
+    return chosen_rate({**asked, "profile_name": profile, "paths": {"runs": runs}}, first)
+
+
+def _any_trials(profile: str, runs: str) -> bool:
+    """Whether anything was searched at a profile, here or published; a published search that is gone counts, too."""
+    folders = [Path(runs), *(_view or ()), RESULTS, SHIPPED]
+    if any((folder / profile / "trials").is_dir() for folder in folders):
+        return True
+    return any(name.startswith(f"{profile}/trials/") for name in manifest.read_manifest(RESULTS) or ())

@@ -25,7 +25,8 @@ from scipy.special import ndtri, stdtrit
 
 from lora_repro.config.paths import ROOT
 from lora_repro.metrics.bootstrap import counted_score, detectable, paired_draws
-from lora_repro.records.record import load_predictions, load_records, main_metric
+from lora_repro.records.record import load_predictions, main_metric
+from lora_repro.results import published
 
 PAIRS, DRAWS = 8, 200  # pairs of settings compared, and resamples of their inputs: enough for two digits
 
@@ -66,13 +67,13 @@ def points(noise: Noise | None, seeds: int, inputs: int) -> float | None:
 
 @cache
 def _records(folder: Path) -> dict[str, dict[str, Any]]:
-    return load_records(folder)
+    return published(folder).records
 
 
 def _measured(folder: Path, task: str) -> Noise | None:
     """The noise on a task from one profile's published runs (`folder`)."""
     settings: dict[str, list[Mapping[str, Any]]] = {}
-    for run in _records(folder / "records").values():
+    for run in _records(folder).values():
         if run["asked"]["task"]["name"] == task and _score(run) is not None:
             apart = {**run["asked"], "seed": 0, "starts_from": None}  # only these differ between the seeds of a setting
             settings.setdefault(json.dumps(apart, sort_keys=True), []).append(run)

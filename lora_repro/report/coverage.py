@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 
 from lora_repro.cells import Cell, unique
 from lora_repro.config.paths import CONF
-from lora_repro.records import manifest, record
-from lora_repro.records.disk import write_text
+from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
@@ -118,8 +117,8 @@ def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
     return found
 
 
-def write(results: Path, pruned: Path = PRUNED) -> Path:
-    """Write results/README.md with every published profile; returns its path."""
+def page(results: Path, pruned: Path = PRUNED) -> str:
+    """The text of results/README.md: every published profile."""
     lines, untouched, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
@@ -144,6 +143,4 @@ def write(results: Path, pruned: Path = PRUNED) -> Path:
     why = "".join(f" At {profile}: {reason}." for profile, (_, reason) in gone.items())
     rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
-    write_text(results / NAME, f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}")
-    manifest.record_files(results, [results / NAME])
-    return results / NAME
+    return f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lora_repro.cells import Cell
+from lora_repro.config import paths
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.report import captions, rate_notes, truncation_notes
@@ -174,7 +175,9 @@ class Pivot:
     def _notes(self, ours: Sequence[Result], shown: Sequence[Run], main: Column) -> list[str]:
         notes = list(self.remarks)
         if not shown:
-            notes.append("No cell of this table has been run under the present protocol yet: only the paper's values are shown.")
+            away = "Published results are no part of an installed package, and no run of this table is here"
+            none = "No cell of this table has been run under the present protocol yet"
+            notes.append(f"{away if paths.INSTALLED else none}: only the paper's values are shown.")
         notes += [*rate_notes.remarks([run.cell for run in shown]), *truncation_notes.remarks(shown)]
         notes.append(
             "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "

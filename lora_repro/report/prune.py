@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @cli.command
+@rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     given = parser().parse_args(arguments)
@@ -56,12 +57,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     found = leftover(folder, requested_runs(profile))
     for path in found:
         print(path.relative_to(root))
-        if given.delete:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()  # git keeps no empty folders either
     if given.delete:
-        manifest.record_files(root / "results", [], found)
+        with manifest.changing(root / "results") as change:
+            for path in found:
+                change.remove(path)
     counts = ", ".join(f"{sum(path.parent.name == kind for path in found)} {kind}" for kind in KINDS)
     print(f"results/{profile}: {counts} that nothing asks for{'; deleted: now make render' if given.delete and found else ''}")
     return 0

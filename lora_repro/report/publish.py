@@ -1,37 +1,46 @@
-"""Copy this checkout's finished, clean records to results/<profile>/, then render every published table.
+"""Copy this checkout's finished, clean records and rate searches to results/<profile>/, then render every published table.
 
-    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces published records that differ)
+    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces what is published and differs)
 
 It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
-a published record by a different one.
+a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.
 """
 
 import json
 import math
 import os
-import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lora_repro import cli
+from lora_repro.cells import Cell
+from lora_repro.config import rates
 from lora_repro.config.hydra_errors import empty_profile_message
-from lora_repro.config.paths import ROOT
+from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
-from lora_repro.records.disk import write_text
-from lora_repro.records.record import load_predictions, load_records, read
-from lora_repro.records.run_folder import PREDICTIONS, UPDATES
+from lora_repro.records.disk import SEAL, write_json, write_text
+from lora_repro.records.record import defect, load_predictions, load_records, read
+from lora_repro.records.run_folder import METRICS, PREDICTIONS, RECORD, UPDATES
+from lora_repro.records.transaction import Change
 from lora_repro.report import show
 from lora_repro.report.prune import requested_runs
 from lora_repro.report.rescoring import score_mismatch
 
-# Keys that no published prediction may have: the data's own texts are not ours to publish.
-PRIVATE = ("input", "target", "references")
+# The fields that a published prediction may have. Any other could hold the data's own texts, which are not ours to publish.
+TEXTS = ("key", "output", "gold", "group")  # gold: a label
+NUMBERS = tuple(
+    "gold correct predicted tp fp fn tn matches totals hyp_len ref_len meteor ter_edits ter_words rouge_l cider slots "
+    "slot_errors readable logical_form execution rouge1_rouge_score rouge2_rouge_score rougeL_rouge_score rouge1_py_rouge "
+    "rouge2_py_rouge rougeL_py_rouge".split()
+)
+PUBLISHED, REPLACED, ALREADY = "published", "replaced", "published already"
 
 
 @cli.command
+@rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Publish one profile; returns the exit status."""
     parser = cli.parser("publish", __doc__)
@@ -41,52 +50,96 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     profile = cli.named_profile(given.profile)
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
+    checkout_root("publishing")
     force = given.force or os.environ.get("FORCE", "") not in ("", "0")
     results = root / "results"
     manifest.check_evidence(results / profile)
     if not (runs := root / "runs" / profile).is_dir():
         raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
-    wanted = {cell.signature for cell in requested_runs(profile)}
-    for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
-        wanted.add(measures.signature_of(measures.declared("latency", profile, read(path)["asked"]["overrides"])))
-    found = publish(runs, results / profile, force, wanted)
-    manifest.begin(results)
-    manifest.record_files(results, _published(results / profile, found))
+    with manifest.changing(results) as change:
+        declared = requested_runs(profile)
+        searched = publish_searches(change, runs, declared, force)
+        if {PUBLISHED, REPLACED} & set(searched.values()):
+            with rates.published_only(change.staged):  # the runs are those at the rates that are published with them
+                declared = requested_runs(profile)
+        publish(change, runs, force, _wanted(declared, runs), bool(searched))
     show.render_published(show.names(), root)
     return 0
 
 
-def publish(runs: Path, results: Path, force: bool = False, wanted: Container[str] | None = None) -> dict[str, str]:
+def _wanted(declared: Iterable[Cell], runs: Path) -> set[str]:
+    """The signatures of the runs and measurements that experiments ask for."""
+    wanted = {cell.signature for cell in declared}
+    for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
+        wanted.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
+    return wanted
+
+
+def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force: bool) -> dict[str, str]:
+    """Add this checkout's rate searches of declared rows to the published ones.
+
+    Returns setting -> what became of it, and prints it too.
+    """
+    paths = sorted((runs / "trials").glob("[!.]*.json"))
+    settings = {rates.setting_signature(cell.asked) for cell in declared} if paths else set()
+    outcome = {}
+    for path in paths:
+        outcome[path.stem] = _publish_search(change, path, runs.name, path.stem in settings, force)
+        cli.say(f"trials/{path.stem}: {outcome[path.stem]}")
+    return outcome
+
+
+def _publish_search(change: Change, path: Path, profile: str, asked: bool, force: bool) -> str:
+    own = rates.own_trials(path) or {}
+    if not asked:
+        return "left out: no experiment asks for it"
+    if own["setting"] != path.stem:
+        return f"left out: it is the search {own['setting']}"
+    if path.is_symlink():
+        return "left out: it is a link"
+    if any(trial.get("dirty") is not False for search in own["searches"] for trial in search["trials"]):
+        return "left out: a trial ran with uncommitted changes or outside a git checkout"
+    if bad := _not_finite(own, "search"):
+        return f"left out: {bad} is not a finite number"
+    known = rates.published_trials(profile, path.stem)
+    before = list(known["searches"]) if known else []
+    merged = rates.trials_of({key: own[key] for key in ("schema", "setting", "row", "task", "axes")}, [*before, *own["searches"]])
+    if merged["searches"] == before:
+        return ALREADY
+    kept = [one for one in before if one in merged["searches"] or rates.stopped(one)]  # one that stopped at chance went on
+    if len(kept) < len(before) and not force:
+        return "left out: a different search is published; FORCE=1 replaces it"
+    write_json(change.staged / profile / "trials" / path.name, merged)
+    return REPLACED if before else PUBLISHED
+
+
+def publish(
+    change: Change, runs: Path, force: bool = False, wanted: Container[str] | None = None, searched: bool = False
+) -> dict[str, str]:
     """Copy what may be published. Returns signature (or name of a measurement) -> what became of it, and prints it too.
 
-    wanted: the signatures of the runs and measurements that an experiment asks for; all others are left out. None: each may be
-    published.
+    runs: the folder runs/<profile>. wanted: the signatures of the runs and measurements that an experiment asks for; all others
+    are left out. None: each may be published. searched: whether there were searches to publish.
     Raises UserError if there is nothing to publish.
     """
-    records, measures = load_records(runs), sorted((runs / "measures").glob("*.json"))
-    if not records and not measures:
+    records, measured = load_records(runs), sorted((runs / "measures").glob("*.json"))
+    if not (records or measured or searched):
         raise UserError(f"no record under {runs}: make a run first")
     outcome = {}
-    for path in measures:
-        outcome[path.stem] = _copy_measure(path, results / "measures" / path.name, force, wanted)
+    for path in measured:
+        outcome[path.stem] = _copy_measure(path, change, force, wanted)
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
         unasked = "no experiment asks for it" if wanted is not None and signature not in wanted else None
-        reason = unasked or refusal(record, runs / signature / PREDICTIONS)
-        outcome[signature] = f"left out: {reason}" if reason else _copy(record, runs, results, force)
+        reason = unasked or refusal(record, runs / signature)
+        outcome[signature] = f"left out: {reason}" if reason else _copy(record, change, runs, force)
         row = record.get("row") or {}
         cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
     return outcome
 
 
-def _published(results: Path, found: Mapping[str, str]) -> list[Path]:
-    """The published files of every run and measurement that was not left out."""
-    names = [name for name, became in found.items() if not became.startswith("left out")]
-    return [path for name in names for kind in manifest.EVIDENCE for path in (results / kind).glob(f"{name}.*")]
-
-
-def refusal(record: dict[str, Any], predictions: Path) -> str | None:
-    """Why this run may not be published, or None if it may."""
+def refusal(record: dict[str, Any], folder: Path) -> str | None:
+    """Why a run may not be published, or None if it may. folder: the run's."""
     # A collapsed or diverged run is a result, too.
     if record["status"] not in ("finished", "collapsed", "diverged"):
         return f"status is {record['status']}"
@@ -99,17 +152,43 @@ def refusal(record: dict[str, Any], predictions: Path) -> str | None:
     answered = record["status"] != "diverged"
     if answered and not record["measured"].get("scores"):
         return "it has no scores"
-    if not predictions.is_file():
-        return "its predictions are missing"
-    lines = load_predictions(predictions)
+    if bad := _altered(record, folder):
+        return bad
+    lines = load_predictions(folder / PREDICTIONS)
     if answered and not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
         return "its predictions are empty"
-    for line in lines:
-        if bad := _not_finite(line, "predictions"):
-            return f"{bad} is not a finite number"
-        if leaked := [key for key in PRIVATE if key in line]:
-            return f"its predictions hold the data's own text ({leaked[0]})"
-    return score_mismatch(record, lines)
+    return next(filter(None, map(_unpublishable, lines)), None) or score_mismatch(record, lines)
+
+
+def _altered(record: dict[str, Any], folder: Path) -> str | None:
+    """What the hashes in a record say against it or the files beside it; None if they hold."""
+    if folder.is_symlink():
+        return "its folder is a link"
+    for path in (folder / name for name in (RECORD, PREDICTIONS, UPDATES, METRICS)):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            return f"{path.name} is a link or no plain file"
+    if SEAL not in record or "files" not in record:
+        return f"its record has no {SEAL if SEAL not in record else 'hashes of its files'}, so it may have been altered"
+    if not (folder / PREDICTIONS).is_file():
+        return "its predictions are missing"
+    for name in (PREDICTIONS, UPDATES):
+        if (folder / name).exists() and name not in record["files"]:
+            return f"{name} is not among the files of its record"
+    if changed := defect(folder, record, (PREDICTIONS, UPDATES, METRICS)):
+        return f"{changed} has changed since the run wrote it"
+    return None
+
+
+def _unpublishable(line: dict[str, Any]) -> str | None:
+    """Why a line of predictions may not be published; None if it may."""
+    if bad := _not_finite(line, "predictions"):
+        return f"{bad} is not a finite number"
+    for key, value in line.items():
+        items = value if isinstance(value, list) else [value]
+        number = key in NUMBERS and all(isinstance(one, int | float) for one in items)
+        if not number and not (key in TEXTS and isinstance(value, str)):
+            return f"its predictions may hold the data's own text ({key}); what may be there is in lora_repro/report/publish.py"
+    return None
 
 
 def _not_finite(value: object, path: str) -> str | None:
@@ -136,47 +215,49 @@ def _predictions(record: dict[str, Any], path: Path) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def _copy(record: dict[str, Any], runs: Path, results: Path, force: bool) -> str:
-    """Copy a run. Predictions are written first and the record last, so that a published record is always complete."""
-    signature = str(record["signature"])
-    target = results / "records" / f"{signature}.json"
-    texts = (
-        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        _predictions(record, runs / signature / PREDICTIONS),
-    )
-    copied = (target, results / "predictions" / f"{signature}.jsonl")
-    if all(
-        path.is_file() and path.read_text(encoding="utf-8") == text
-        for path, text in zip(copied, texts, strict=True)
-    ):
-        return "published already"
-    replaced = target.exists()
+def _copy(record: dict[str, Any], change: Change, runs: Path, force: bool) -> str:
+    """Copy a run: its record, its predictions, and what a probe measured."""
+    signature, profile = str(record["signature"]), runs.name
+    texts = {
+        f"{profile}/records/{signature}.json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{profile}/predictions/{signature}.jsonl": _predictions(record, runs / signature / PREDICTIONS),
+    }
+    there = [change.folder / name for name in texts]
+    if all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in zip(there, texts.values(), strict=True)):
+        return ALREADY
+    replaced = there[0].exists()
     if replaced and not force:
         return "left out: a different record is published; FORCE=1 replaces it"
-    arrays = runs / signature / UPDATES
-    if arrays.is_file():  # what a probe measured
-        (results / "updates").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(arrays, results / "updates" / f"{signature}.safetensors")
-    for path, text in reversed(list(zip(copied, texts, strict=True))):
-        write_text(path, text)
-    return "replaced" if replaced else "published"
+    for name, text in texts.items():
+        write_text(change.staged / name, text)
+    arrays = f"{profile}/updates/{signature}.safetensors"
+    if (runs / signature / UPDATES).is_file():
+        (change.staged / arrays).parent.mkdir(parents=True, exist_ok=True)
+        (change.staged / arrays).write_bytes((runs / signature / UPDATES).read_bytes())
+    elif (change.folder / arrays).exists():  # of the record that is replaced
+        change.remove(change.folder / arrays)
+    return REPLACED if replaced else PUBLISHED
 
 
-def _copy_measure(source: Path, target: Path, force: bool, wanted: Container[str] | None) -> str:
+def _copy_measure(source: Path, change: Change, force: bool, wanted: Container[str] | None) -> str:
     """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
     found = read(source)
     if found["status"] != "finished":
         return f"left out: status is {found['status']}"
+    if source.is_symlink():
+        return "left out: it is a link"
     if found["where"].get("dirty") is not False:
         return "left out: it was measured with uncommitted changes or outside a git checkout"
     if wanted is not None and found["signature"] not in wanted:
         return "left out: it was measured with other settings than its experiment has now; measure again"
     if bad := _not_finite(found, source.stem):
         return f"left out: {bad} is not a finite number"
-    text, replaced = source.read_text(encoding="utf-8"), target.exists()
+    name = f"{source.parents[1].name}/measures/{source.name}"
+    text, target = source.read_text(encoding="utf-8"), change.folder / name
+    replaced = target.exists()
     if replaced and target.read_text(encoding="utf-8") == text:
-        return "published already"
+        return ALREADY
     if replaced and not force:
         return "left out: a different measurement is published; FORCE=1 replaces it"
-    write_text(target, text)
-    return "replaced" if replaced else "published"
+    write_text(change.staged / name, text)
+    return REPLACED if replaced else PUBLISHED

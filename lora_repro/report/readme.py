@@ -40,6 +40,8 @@ def write(root: Path) -> bool:
     if not all(mark in text for mark in MARKS):
         return False
     head, rest = text.split(MARKS[0])
-    told = lines(report_json.read(root / "results" / report_json.NAME)["claims"])
+    for left in root.glob(".README.md.*.tmp"):  # by a killed process
+        left.unlink()
+    told = lines(report_json.read(root / "results")["claims"])
     write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

@@ -15,9 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lora_repro import cli
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.records import manifest
 from lora_repro.records.disk import write_json
+from lora_repro.records.transaction import Change
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
@@ -77,32 +80,42 @@ def claim_entries(ledger: Ledger) -> list[Answer]:
 
 
 def update_report(
-    results: Path, tables: Mapping[tuple[str, str], Answer | None] | None = None, claims: Sequence[Answer] | None = None
-) -> Path:
-    """Write what was rendered or judged into results/report.json, and leave the rest of the file as it is.
+    change: Change,
+    tables: Mapping[tuple[str, str], Answer | None] | None = None,
+    claims: Sequence[Answer] | None = None,
+    anew: bool = False,
+) -> Answer:
+    """Write what was rendered or judged into report.json, leave the rest of the file as it is, and return the whole.
 
-    tables: (profile, experiment) -> answer; None removes the entry of an experiment that no longer shows anything.
-    Returns the path. Raises UserError if the existing file cannot be read.
+    tables: (profile, experiment) -> answer; None removes the entry of an experiment that no longer shows anything. anew: these
+    are all tables, so a file that is not as it was published, as after a merge, is begun anew. Raises UserError as `read` does.
     """
-    path = results / NAME
-    found = read(path) if path.is_file() else {"tables": {}, "claims": []}
+    try:
+        found = read(change.folder)
+    except UserError as error:
+        if not anew:
+            raise
+        cli.warn(f"{error}; its tables are written anew, its claims by make claims")
+        found = {"tables": {}, "claims": []}
     for (profile, experiment), answer in (tables or {}).items():
         if answer is None:
             found["tables"].get(profile, {}).pop(experiment, None)
         else:
             found["tables"].setdefault(profile, {})[experiment] = answer
     known = {name: dict(sorted(one.items())) for name, one in sorted(found["tables"].items())}
-    write_json(path, {"tables": known, "claims": found["claims"] if claims is None else list(claims)})
-    return path
+    whole = {"tables": known, "claims": found["claims"] if claims is None else list(claims)}
+    write_json(change.staged / NAME, whole)
+    return whole
 
 
-def read(path: Path) -> Answer:
-    """The whole file. Raises UserError if it is damaged."""
+def read(results: Path) -> Answer:
+    """The whole file; without tables and claims where none is published. Raises UserError if it is not what was published."""
+    text = manifest.read_text(results, NAME)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {"tables": {}, "claims": []} if text is None else json.loads(text)
         return {"tables": dict(found["tables"]), "claims": list(found["claims"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it, then make tables claims") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{results / NAME} cannot be read ({error}); run make render") from None
 
 
 def source_signatures(found: Answer, profile: str) -> set[str]:

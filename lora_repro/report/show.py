@@ -17,17 +17,19 @@ from pathlib import Path
 
 from lora_repro import cli
 from lora_repro.cells import unique
+from lora_repro.config import rates
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT
+from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
+from lora_repro.records.transaction import Change
 from lora_repro.report import report_json
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
 from lora_repro.report.views.costs import Costs
-from lora_repro.results import own, published, runs_folder
+from lora_repro.results import Store, own, published, runs_folder
 
 RENDERED = {"tables": (".md", ".csv", ".tex"), "figures": (".svg", ".png")}
 
@@ -49,27 +51,33 @@ def declaration(name: str) -> Declaration:
 
 def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     """Render the tables and figures of every profile under results/ again, from what is published alone."""
-    profiles = sorted({path.parent.name for kind in ("records", "measures") for path in (root / "results").glob(f"*/{kind}")})
+    results = root / "results"
+    profiles = sorted({path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")})
     if not profiles:
         cli.say("nothing is published under results/ yet")
         return
-    wrote: list[Path] = []
-    removed: list[Path] = []
     told: dict[tuple[str, str], report_json.Answer | None] = {}
-    for profile in profiles:
-        folder = root / "results" / profile
-        store = published(folder)
-        for name in chosen:
-            ask, shown = ReportRequest(name, profile), declaration(name)
-            kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
-            for exhibit in kept:
-                wrote += (files := write(exhibit, folder))
-                cli.say(f"results/{profile}: {exhibit.said}{_wrote(files, root)}")
-            removed += _clear(folder, name, wrote)
-            told[profile, name] = report_json.experiment_entry(shown, ask, store, kept) if kept else None
-    if told:
-        wrote.append(report_json.update_report(root / "results", told))
-    manifest.record_files(root / "results", wrote, removed)
+    with rates.published_only(), manifest.changing(results) as change:
+        for profile in profiles:
+            store = published(results / profile)
+            for name in chosen:
+                told[profile, name] = _render(name, store, change, root)
+        report_json.update_report(change, told, anew=set(names()) <= set(chosen))
+
+
+def _render(name: str, store: Store, change: Change, root: Path) -> report_json.Answer | None:
+    """Render what one experiment shows of a profile; returns its part of report.json, None if it shows nothing."""
+    folder = store.folder
+    ask, shown = ReportRequest(name, folder.name), declaration(name)
+    kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
+    wrote: list[Path] = []
+    for exhibit in kept:
+        files = [change.place(path) for path in write(exhibit, change.staged / folder.name)]
+        cli.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
+        wrote += files
+    for path in _stale(folder, name, wrote):
+        change.remove(path)
+    return report_json.experiment_entry(shown, ask, store, kept) if kept else None
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
@@ -90,7 +98,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
-        _clear(folder, name, wrote)
+        for path in _stale(folder, name, wrote):
+            path.unlink()
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
@@ -109,17 +118,14 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
     return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
 
 
-def _clear(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
-    """Remove the tables and figures that an experiment no longer makes; returns their paths.
+def _stale(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
+    """The tables and figures that an experiment no longer makes.
 
     `rank_paper` belongs to the experiment rank, `rank_e2e` to another one.
     """
     made = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
     own = belonging(names(), [path.stem for path in made])[name]
-    gone = [path for path in made if path.stem in own and path not in wrote]
-    for path in gone:
-        path.unlink()
-    return gone
+    return [path for path in made if path.stem in own and path not in wrote]
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:
@@ -151,6 +157,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if given.published and given.overrides:
         raise UserError("--published takes no overrides: it renders what is published as it is")
     if given.published:
+        checkout_root("rendering what is published")
         render_published([name] if name else names(), root)
     elif name:
         show(name, given.overrides, root)

@@ -7,13 +7,15 @@ from typing import Any
 from lora_repro import cli
 from lora_repro.cells import cells, unique
 from lora_repro.config.compose import CONF
-from lora_repro.records import record
+from lora_repro.records import manifest, record
 from lora_repro.sweep.bisect import recorded, search_note
 
 
 def published_records(profile: str) -> dict[str, dict[str, Any]]:
     """signature -> the published record of a run of a profile."""
-    return record.load_records(CONF.parent / "results" / profile / "records")
+    results = CONF.parent / "results"
+    manifest.check(results, [f"{profile}/records"])
+    return record.load_records(results / profile / "records")
 
 
 def published_seconds(profile: str) -> dict[str, float]:

@@ -18,11 +18,11 @@ One rule for every method and task:
     starts     if a run starts from others, their rates are chosen first; its trials start from the runs of the table's
                first seed, which are made if they are missing
 
-Each search is saved with its trials as results/<profile>/trials/<setting>.json, where later runs read the rate
-(`lora_repro.config.rates`). A stopped search resumes from its trials, a published one that stopped at chance (its best score no
-higher than above) goes on from them; several processes can share the work of one command, and of one search. A setting may be
-searched at several lengths, to see whether shorter trials choose the same rate; runs use the longest search, of equally long
-ones the one with more seeds.
+Each search is saved with its trials in <paths.runs>/<profile>/trials/<setting>.json, where later runs find the rate unless one is
+published for the setting (`lora_repro.config.rates`); `publish` brings the searches of declared rows to results/. A stopped
+search resumes from its trials, an ended one that stopped at chance (its best score no higher than above) goes on from them;
+several processes can share the work of one command, and of one search. A setting may be searched at several lengths, to see
+whether shorter trials choose the same rate; runs use the longest search, of equally long ones the one with more seeds.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ from lora_repro import cli
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose
-from lora_repro.config.paths import checkout_root
 from lora_repro.data import dev_subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json
+from lora_repro.records import provenance, record
+from lora_repro.records.disk import sealed, write_json
 from lora_repro.stages import read
 from lora_repro.sweep.grid import FACTOR, FIRST, best_place, edge, mean_ranking_key, next_place
 from lora_repro.sweep.trial import TRIAL, Trial, trial, trial_config
@@ -94,10 +93,20 @@ class Search:
     def rate(self, place: int) -> float:
         return float(f"{self.first * float(FACTOR) ** place:.3g}")
 
-    def published(self) -> list[dict[str, Any]]:
-        """The ended searches of this setting, which differ in length or number of seeds."""
-        found = rates.load_trials(self.profile, self.name)
+    @property
+    def path(self) -> Path:
+        """Where this checkout's searches of the setting are kept."""
+        return rates.own_path(self.config.paths.runs, self.profile, self.name)
+
+    def own(self) -> list[dict[str, Any]]:
+        """The ended searches of this setting that this checkout made; they differ in length or number of seeds."""
+        found = rates.own_trials(self.path)
         return list(found["searches"]) if found else []
+
+    def known(self) -> list[dict[str, Any]]:
+        """The ended searches of this setting, those that are published first."""
+        found = rates.published_trials(self.profile, self.name)
+        return [*(found["searches"] if found else []), *self.own()]
 
     @property
     def seeds(self) -> int:
@@ -109,29 +118,30 @@ class Search:
         return chance_of(trial_config(OmegaConf.merge(self.config, {"starts": None}), self.first)[0])  # type: ignore[arg-type]
 
     def ended(self) -> bool:
-        """Whether it is published, with as many seeds at least, and did not stop at chance."""
-        found = [one for one in self.published() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
+        """Whether it was made, here or by whoever published it, with as many seeds at least, and did not stop at chance."""
+        found = [one for one in self.known() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
         return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in found)
 
     def begun(self) -> dict[int, list[Trial]]:
-        """The published trials of this search, by place, if it stopped at chance: it goes on from them.
+        """The trials of this search, by place, if it stopped at chance: it goes on from them.
 
         None of them if they lie on another grid, since the row's first guess has changed.
         """
         places = {self.rate(place): place for place in range(-rates.MOST, rates.MOST + 1)}
         found: dict[int, list[Trial]] = {}
-        for search in self.published():
+        for search in self.known():
             if (search["length"], search.get("seeds", 1)) == (self.length, self.seeds) and rates.stopped(search):
                 if any(one["lr"] not in places for one in search["trials"]):
                     return {}
+                found = {}  # of two that stopped, the later one went on from the other's trials
                 for one in search["trials"]:
                     found.setdefault(places[one["lr"]], []).append(one)
         return found
 
     def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
-        """`trial`, run once more if it is not of one commit: made on uncommitted code, or resumed under another."""
+        """`trial`, run once more if it is not of one commit, as this code is: it was made, or resumed, under another one."""
         found = trial(config, lr, number)
-        if found.get("dirty"):
+        if found.get("dirty") and not provenance.code()["dirty"]:
             (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
             found = trial(config, lr, number)
         return found
@@ -150,9 +160,9 @@ class Search:
         return found
 
     def run(self) -> dict[str, Any]:
-        """Run the missing trials, publish all of them, and return the search.
+        """Run the missing trials, save all of them, and return the search.
 
-        Raises UserError, and Busy if another process is running a trial or has published them meanwhile.
+        Raises UserError, and Busy if another process is running a trial or has saved them meanwhile.
         """
         by = str(self.config.train.select_by)
         trials = self.begun()
@@ -162,7 +172,8 @@ class Search:
             made = self.trials(config, [first for first in FIRST if first not in done] or [place])
             trials |= made
             done |= {place: mean_ranking_key(found, by) for place, found in made.items()}
-        if any(one.get("dirty") for found in trials.values() for one in found):
+        dirty = any(one.get("dirty") for found in trials.values() for one in found)
+        if dirty and not provenance.code()["dirty"]:
             raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
         found = {
             "length": self.length,
@@ -174,24 +185,19 @@ class Search:
             **({"learnt": False} if done[best_place(done)][0] >= self.chance < math.inf else {}),
             "trials": [one for place in sorted(trials) for one in trials[place]],
         }
-        with record.lock(Path(config.paths.runs) / self.profile / "trials" / f"search-{self.name}"):
+        with record.lock(self.path.with_name(f"search-{self.name}")):
             if self.ended():
-                raise Busy(f"another process has published the search {self.name}")
-            self.publish(found)
+                raise Busy(f"another process has made the search {self.name}")
+            self.save(found)
         return found
 
-    def publish(self, found: Mapping[str, Any]) -> None:
-        """Write the search beside those of other lengths or numbers of seeds, and its checksum."""
-        def kind(one: Mapping[str, Any]) -> tuple[float, int]:
-            return one["length"], one.get("seeds", 1)
-
-        searches = sorted([*(one for one in self.published() if kind(one) != kind(found)), found], key=kind)
+    def save(self, found: Mapping[str, Any]) -> None:
+        """Write the search beside this checkout's others of the setting."""
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a killed process
+            left.unlink()
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
-        longest = {key: searches[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in searches[-1]}
-        path = rates.trials_path(self.profile, self.name)
-        write_json(path, {**head, **longest, "searches": searches})
-        manifest.record_files(rates.RESULTS, [path])
+        write_json(self.path, sealed(rates.trials_of(head, [*self.own(), found])))
 
 
 def searches(arguments: Sequence[str]) -> list[Search]:
@@ -210,15 +216,11 @@ def searches(arguments: Sequence[str]) -> list[Search]:
 
 
 def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
-    """Run every search of a command line that has not ended, and print each when it ends; returns those searches.
-
-    Raises UserError on uncommitted code, since such trials could not be reproduced.
-    """
+    """Run every search of a command line that has not ended, and print each when it ends; returns those searches."""
     cli.warn_ignored_tracker(arguments, "trials")
     wanted = searches(arguments)
-    checkout_root("searching learning rates")
     if provenance.code()["dirty"]:
-        raise UserError("trials are published, and this checkout has uncommitted changes: commit them, then search")
+        cli.say("this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out")
     waiting = [search for search in wanted if not search.ended()]
     cli.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
     ended = []
@@ -229,6 +231,8 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
                 if not search.ended():  # another process may have run it meanwhile
                     ended.append((search, search.run()))
                     print(told(*ended[-1]), flush=True)
+                    if rates.published_trials(search.profile, search.name):
+                        cli.say("  runs keep the published rate of this setting until publish adds the search to it")
             except Busy:
                 busy.append(search)
         if len(busy) == len(waiting):

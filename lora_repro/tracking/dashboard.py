@@ -22,6 +22,7 @@ from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
+from lora_repro.records import manifest
 from lora_repro.records.record import load_records
 
 Panel = dict[str, Any]
@@ -46,6 +47,7 @@ class Artefacts:
 def find(root: Path, profile: str) -> Artefacts:
     """The artefacts of a profile. Raises UserError if there are none."""
     places = [root / "results" / profile, root / "runs" / profile]  # the later one takes precedence
+    manifest.check(root / "results", [f"{profile}/{part}" for part in ("records", "tables", "figures")])
     tables = {path.stem: path for place in places for path in sorted((place / "tables").glob("*.csv"))}
     figures = {path.stem: path for place in places for path in sorted((place / "figures").glob("*.png"))}
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
@@ -88,8 +90,8 @@ def score_columns(path: Path) -> list[str]:
 
 def claims(root: Path, profile: str) -> list[dict[str, Any]]:
     """One line per claim, with its verdict at this profile, from results/report.json."""
-    path = root / "results" / "report.json"
-    told = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
+    text = manifest.read_text(root / "results", "report.json")
+    told = json.loads(text)["claims"] if text else []
     return [
         {"claim": one["statement"], "verdict": one["profiles"][profile]["verdict"], "told": f"{one['figure']} ({one['source']})"}
         for one in told

@@ -23,7 +23,7 @@ from lora_repro import cli
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json
+from lora_repro.records.disk import write_json, write_text
 from lora_repro.train.ranks import Ranks
 from tests import benchmarks
 from tests.benchmarks import _table
@@ -32,6 +32,13 @@ from tests.benchmarks import _table
 def names() -> list[str]:
     """The benchmarks: each a file beside this one."""
     return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+
+
+def _measured(results: Path, new: Path) -> list[Path]:
+    """The file of every benchmark, `new` among them. Raises UserError if a published one was altered."""
+    manifest.check(results, ["bench"])
+    found = {path.name: path for path in [*(results / "bench").glob("*.json"), new]}
+    return [found[name] for name in sorted(found)]
 
 
 @cli.command
@@ -55,10 +62,12 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         found = pair.measure(overrides)
         for row in found["rows"]:
             cli.say("  ".join(filter(None, _table.Row(**row).cells())))
-        path = results / "bench" / f"{name}.json"
-        write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
-        drawn = pair.draw(record.read(path), path.with_suffix("")) if hasattr(pair, "draw") else []
-        manifest.record_files(results, [path, _table.write(path.parent), *drawn])
+        with manifest.changing(results) as change:
+            path = change.staged / "bench" / f"{name}.json"
+            write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
+            if hasattr(pair, "draw"):
+                pair.draw(record.read(path), path.with_suffix(""))
+            write_text(path.with_name("README.md"), _table.page(_measured(results, path)))
     if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
         print(f"wrote {', '.join(written)} and results/bench/README.md")
     return 0

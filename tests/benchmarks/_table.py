@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro.records.disk import write_text
-
 HEAD = """# Timings
 
 Written by `make bench`. Ours and what stands beside it took turns on the same input, in CPU seconds of one thread, so that what
@@ -44,9 +42,9 @@ def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def write(folder: Path) -> Path:
-    """Write the page of all files of a folder; returns its path. The same files give the same bytes."""
-    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+def page(paths: Sequence[Path]) -> str:
+    """The page of these files. The same files give the same bytes."""
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     lines = ["| measured | ours, s | beside | s | times | target | |", "|---|---|---|---|---|---|---|"]
     for measured in found.values():
         lines += [f"| {' | '.join(Row(**row).cells())} |" for row in measured["rows"]]
@@ -54,8 +52,7 @@ def write(folder: Path) -> Path:
     said = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
     text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "Measured on:", "", *said])
     on_gpu = any(measured["where"]["kernels"].startswith("CUDA") for measured in found.values())
-    write_text(folder / "README.md", f"{text}\n{FOOT.format(lacking='' if on_gpu else LACKING)}")
-    return folder / "README.md"
+    return f"{text}\n{FOOT.format(lacking='' if on_gpu else LACKING)}"
 
 
 def _place(where: Mapping[str, Any]) -> str:

@@ -237,11 +237,12 @@ def main(arguments: list[str]) -> int:
             print(f"{kind:<30}{survived} / {tried}", flush=True)
     print(*([] if given.quick else skipped()), *failures, sep="\n")
     if not given.quick and not given.only:
-        path = RESULTS / "torture" / "last.json"
         seconds = round(time.monotonic() - began)
         told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": skipped(), "where": where}
-        write_json(path, {"seed": given.seed, "seconds": seconds, **told})
-        manifest.record_files(RESULTS, [path, page(path)])
+        with manifest.changing(RESULTS) as change:
+            path = change.staged / "torture" / "last.json"
+            write_json(path, {"seed": given.seed, "seconds": seconds, **told})
+            page(path)
     return int(bool(failures))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
+from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
@@ -24,17 +25,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 @cli.command
+@rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
     checkout_root("judging the claims")
     results = root / "results"
     found = ledger.judge_all(ledger.load(), results)
-    write_text(results / "claims.md", ledger.markdown(found))
-    write_text(results / "claims.csv", ledger.comma_separated(found))
-    told = report_json.update_report(results, claims=report_json.claim_entries(found))
-    manifest.record_files(results, [results / "claims.md", results / "claims.csv", told])
-    coverage.write(results)
+    with manifest.changing(results) as change:
+        write_text(change.staged / "claims.md", ledger.markdown(found))
+        write_text(change.staged / "claims.csv", ledger.comma_separated(found))
+        report_json.update_report(change, claims=report_json.claim_entries(found))
+        write_text(change.staged / coverage.NAME, coverage.page(results))
     more = ", README.md" if readme.write(root) else ""
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)

@@ -66,9 +66,9 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         raise UserError(f"no records under {folder}")
     sections = _sections(folder, target)
     order = [section.stem for section in sections]
-    numbers = results / report_json.NAME
-    told = report_json.read(numbers) if numbers.is_file() else {"tables": {}, "claims": []}
-    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers.is_file() else None
+    told = report_json.read(results)
+    numbers = (results / report_json.NAME).is_file()
+    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
@@ -95,7 +95,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         later=later,
         examples=examples(runs, order, folder / "predictions", data),
         up=Path(os.path.relpath(results, target.parent)).as_posix(),
-        numbers=numbers.is_file(),
+        numbers=numbers,
         ledger=listed(runs, order, measures.load(folder, "latency")),
     )
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import cli
-from lora_repro.config.paths import ROOT
+from lora_repro.config import rates
+from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import write_text
@@ -26,16 +27,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 @cli.command
+@rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(cli.options(arguments, {"paths.data": "--data"}))
+    checkout_root("a page of published results")
     for profile in _profiles(given.profile, root):
         # The data's own texts never enter results/.
         target = root / ("runs" if given.data else "results") / profile / "report.html"
         text = page(root / "results", profile, target, given.data)
-        write_text(target, text)
-        if not given.data:
-            manifest.record_files(root / "results", [target])
+        with manifest.writing_to(target.parent) as folder:
+            write_text(folder / target.name, text)
         print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
     return 0
 
