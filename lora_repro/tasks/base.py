@@ -61,8 +61,8 @@ class Splits:
     test: list[Example]
     caption: str
     hashes: dict[str, str]
-    said: str = ""
     others: tuple[str, ...] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True)

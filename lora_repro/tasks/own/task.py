@@ -90,7 +90,7 @@ class OwnTask(AbstractTask):
         counts = ", ".join(f"{len(rows):,} {split}" for split, rows in parts.items())
         train, dev = ([self.example(row, scored=False) for row in parts[split]] for split in ("train", "dev"))
         caption = f"{self.label} ({counts} rows of local files)"
-        return Splits(train, dev, self.tested(parts["test"]), caption, hashes, audit(data).text)
+        return Splits(train, dev, self.tested(parts["test"]), caption, hashes, said=audit(data).text)
 
     def _sources(self, folder: str | None) -> dict[str, str | None]:
         named = {"train": self.train, "dev": self.dev, "test": self.test}
