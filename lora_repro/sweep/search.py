@@ -19,7 +19,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
-from lora_repro.config.compose import compose, hydra_program, in_sweep, job_overrides, resolved, unswept
+from lora_repro.config.compose import (
+    compose,
+    hydra_program,
+    in_sweep,
+    job_overrides,
+    resolved,
+    unresolved,
+    unswept,
+)
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.sweep import preflight, ray_launcher, supervise
@@ -52,6 +60,7 @@ def signed(figure: float, by: str) -> float:
     return -figure if by == "score" else figure
 
 
+@unresolved()
 def refuse_tables(config: DictConfig) -> None:
     if config.row.table:
         raise UserError("Optuna cannot search an experiment's rows: leave experiment= out, for example: method=lora task=e2e")
