@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lora_repro.config import file_hashes, rates
-from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs
+from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs, unresolved
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_root
@@ -262,6 +262,7 @@ def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     return _Run(command, declared, asked, starts, guess)
 
 
+@unresolved()
 def _check_named(config: DictConfig) -> None:
     table = config.row.table
     if table and not config.row.label:

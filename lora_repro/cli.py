@@ -182,12 +182,6 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             return report_error(error)
         except KeyboardInterrupt as stop:
             return report_interrupt(stop)
-        except Exception as error:
-            if type(error).__module__ != "omegaconf.errors" or not getattr(error, "full_key", None):
-                raise
-            from lora_repro.config.hydra_errors import one_line  # here: it imports OmegaConf
-
-            return report_error(errors.UserError(f"{error.full_key}: {one_line(error)}"))  # type: ignore[attr-defined]
 
     return guarded
 

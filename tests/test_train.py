@@ -393,16 +393,16 @@ def test_a_batch_of_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     backbone, trainable = prepared()
     with pytest.raises(UserError, match=r"train\.batch_size=10+ exceeds the 22 training rows"):
         train(backbone, trainable, ROWS, Completion(), dataclasses.replace(CONFIG, batch_size=10**9), 7, tmp_path)
-    most = dataclasses.replace(CONFIG, batch_size=22, steps=1)
-    assert train(backbone, trainable, ROWS, Completion(), most, 7, tmp_path).steps == 1
+    whole = dataclasses.replace(CONFIG, batch_size=22, steps=1)
+    assert train(backbone, trainable, ROWS, Completion(), whole, 7, tmp_path).steps == 1
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])
 def test_a_first_moment_without_memory_is_one(zero: float, tmp_path: Path) -> None:
     """yaml reads 0 as a whole number, which torch refuses."""
     backbone, trainable = prepared()
-    settings = dataclasses.replace(CONFIG, beta1=zero, steps=1)
-    assert train(backbone, trainable, ROWS, Completion(), settings, 7, tmp_path).steps == 1
+    config = dataclasses.replace(CONFIG, beta1=zero, steps=1)
+    assert train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path).steps == 1
 
 
 @pytest.mark.parametrize("every", [1, 10])

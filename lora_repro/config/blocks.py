@@ -14,9 +14,10 @@ paper's values, come from where it stands (`_placed`).
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +122,24 @@ def _placed(block: dict[Any, Any], folder: Path, config_path: str) -> dict[Any, 
     return {**block, "row": {"name": name, **order, **paper_values.of_row(paper, name), **(block.get("row") or {})}}
 
 
-_load = ConfigLoaderImpl.load_configuration
+_load = inspect.unwrap(ConfigLoaderImpl.load_configuration)  # Hydra's own, also where this module is imported anew
 
 
 @deferred()  # a signal inside OmegaConf would become another error
+@wraps(_load)
 def _checked(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *how: Any, **named: Any) -> DictConfig:
     """What Hydra composes, with its own settings checked (`hydra_node`). Raises UserError, or Hydra's errors."""
     for item in overrides:
         if item.lstrip("+~").startswith(hydra_node.SEARCH):
             hydra_node.check_folders(OverridesParser.create().parse_override(item).value())
     try:
-        config = _load(loader, config_name, overrides, *how, **named)
+        config: DictConfig = _load(loader, config_name, overrides, *how, **named)
         hydra_node.check(config, lambda asked: _ours(config_name, asked))
     except RecursionError as error:
         raise UserError(_endless(error)) from None
-    except (UserError, HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException):
         raise
-    except Exception as error:  # what a setting of Hydra's own may cause
+    except (LookupError, TypeError, AttributeError, AssertionError) as error:  # what a setting of Hydra's own may cause
         raise UserError(f"Hydra cannot compose this: {type(error).__name__}: {' '.join(str(error).split())}") from error
     return config
 
@@ -146,7 +148,8 @@ def _checked(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[
 def _ours(config_name: str | None, overrides: tuple[str, ...]) -> DictConfig:
     """What conf/ alone gives for these overrides."""
     loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    return _load(loader, config_name, list(overrides), RunMode.RUN)
+    composed: DictConfig = _load(loader, config_name, list(overrides), RunMode.RUN)
+    return composed
 
 
 def _endless(error: RecursionError) -> str:

@@ -235,15 +235,22 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Only `paths` may read the environment; a value that refers to such a path is refused as one that reads it itself.
     """
     try:
-        with deferred():
+        with deferred(), unresolved():
             values = {str(key): _resolved(config, key) for key in config}
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
     except RecursionError:
         raise UserError("a value refers to itself through ${...}: write the value out") from None
     _refuse_unscripted(config)  # first: `check_root` would complain about its empty values
     check_root(values)
     return values
+
+
+@contextmanager
+def unresolved() -> Iterator[None]:
+    """Raise UserError, in one line with its key, for a value read inside the block that cannot be resolved."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'a value'}: {one_line(error)}") from error
 
 
 def _resolved(config: DictConfig, key: Any) -> Any:
