@@ -96,10 +96,12 @@ def test_only_a_new_classification_head_may_be_missing() -> None:
         check_loading("b", {"missing_keys": ["classifier.weight"]}, head="lm")
 
 
-def test_a_pooler_may_be_missing_where_nothing_reads_it() -> None:
-    check_loading("b", {"missing_keys": ["bert.pooler.dense.weight"]}, head="classification", pooling="mean")
+def test_a_missing_pooler_is_new_only_where_the_head_reads_it() -> None:
+    missing = {"missing_keys": ["bert.pooler.dense.weight"]}
+    assert not check_loading("b", missing, head="classification", pooling="mean")
+    assert check_loading("b", missing, head="classification", pooling=None)
     with pytest.raises(UserError, match="1 missing"):
-        check_loading("b", {"missing_keys": ["bert.pooler.dense.weight"]}, head="classification", pooling=None)
+        check_loading("b", missing, head="lm")
 
 
 WHEEL = {"package": "x", "version": "1", "sha256": "0" * 64, "file": "model.gguf", "gguf_sha256": "1" * 64}
