@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from forked import forked
+from planted import note
 
 from lora_repro.records.disk import write_text
 from lora_repro.report import readme, rubric
@@ -154,6 +155,7 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
     told = [{"id": f"c{i}", "after_the_paper": i == 3, "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
+    note(tmp_path / "results")
     leaves = rubric.Node("a", 1, met=True, category="Code Execution"), rubric.Node("b", 3, category="Result Analysis")
     graded = rubric.Node("all", 1, leaves)
     assert not readme.write(tmp_path, graded)

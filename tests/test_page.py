@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from planted import note
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
@@ -109,6 +110,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = [cell | {"records": [shown] if cell["source"] == "published" else []} for cell in CELLS]
     tables = {"mini": {"e2e": {"cells": cells, "sheets": []}}}
     (folder / "report.json").write_text(json.dumps({"tables": tables, "claims": CLAIMS}))
+    note(folder)
     return folder
 
 
