@@ -13,7 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+
+from lora_repro.errors import UserError
+from lora_repro.records import manifest
 
 FENCE = re.compile(r"^```(\w+) (?:file=(\S+)|run)$", re.M)
 LINK = re.compile(r"\[([^\]]*)\]\(((?!#|https?:)[^)]+)\)")
@@ -31,6 +35,10 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 def on_files(files: Any, config: Any) -> Any:
     """The list of results, and the ledger of claims, as pages."""
     results = _results(config)
+    try:
+        manifest.check(results)
+    except UserError as error:
+        raise PluginError(str(error)) from None
     ledger = results / "claims.md"
     claims = ledger.read_text(encoding="utf-8") if ledger.is_file() else "# Claims\n\nNothing is published yet.\n"
     for name, text in (("index.md", _index(results)), ("claims.md", _linked(claims))):

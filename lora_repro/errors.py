@@ -2,7 +2,8 @@
 
 exit codes of every command:
   0     done
-  1     an unexpected failure (a traceback shows where); doctor: something needed is missing; verify: a cell differs
+  1     an unexpected failure (a traceback shows where); doctor: something needed is missing; verify: a cell differs,
+        or with --all a published file is not what it was
   2     a mistake in the command; the line after `error:` says how to fix it. A sweep exits with its first failed run's code;
         verify: no cell differs, but not every cell is reproduced
   3     this machine lacks something: Java, the model hub, a package, a backbone

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import plant_record
 from latency_measure import measurement
+from planted import note
 from safetensors.numpy import save_file
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
@@ -231,9 +232,14 @@ def evidence_of(tmp_path: Path, right: dict[tuple[str, str, int | None, int], in
         asked = {"task": {"name": task, "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
         axes = {"task": task} if size is None else {"task": task, "row.rank": size}
         cells.append(Cell(Row(name, name.upper(), 1, 3, True, {}, {}), seed, axes, (), key, asked, Path(key)))
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     evidence._cells["t"] = cells
     return evidence
+
+
+def noted_evidence(folder: Path) -> Evidence:
+    note(folder.parent, folder.name)
+    return Evidence("mini", folder, {})
 
 
 def plant(tmp_path: Path, key: str, right: int | str, peak: float = 1.0, caption: str = "real files") -> None:
@@ -736,7 +742,7 @@ def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -
 def test_a_step_is_read_from_rounds_that_took_turns_and_not_from_whole_runs(tmp_path: Path) -> None:
     found = measurement()
     write_json(tmp_path / "measures" / "latency.json", found)
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     (reading,) = MeasuredStep("lora", ceiling=1).read(evidence)
     assert (reading.value, reading.low, reading.high, reading.n, reading.verdict) == (0.75, 0.7, 0.8, 3, REPLICATED)
     assert MeasuredStep("lora", ceiling=0.75).read(evidence)[0].verdict == INCONCLUSIVE
@@ -744,7 +750,7 @@ def test_a_step_is_read_from_rounds_that_took_turns_and_not_from_whole_runs(tmp_
     assert MeasuredStep("other", ceiling=1).read(evidence) == []
     found["where"]["load_before"] = 2.5
     write_json(tmp_path / "measures" / "latency.json", found)
-    assert "the machine was busy (load 2.5)" in MeasuredStep("lora", ceiling=1).read(Evidence("mini", tmp_path, {}))[0].notes
+    assert "the machine was busy (load 2.5)" in MeasuredStep("lora", ceiling=1).read(noted_evidence(tmp_path))[0].notes
 
 
 # Planted arrays: 64 dimensions, A of rank 8 and of rank 16; the first direction is common, the others are random.
@@ -771,7 +777,7 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
                 arrays[f"{kind}.weight_similarity_0"] = np.full((64, rank), 0.15, np.float32)
             (tmp_path / "updates").mkdir(exist_ok=True)
             save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     evidence._cells["subspace"] = evidence._cells["delta_w"] = cells
     return evidence
 
@@ -790,7 +796,7 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path:
         (tmp_path / "updates").mkdir(exist_ok=True)
         arrays = {"query.norm": np.ones((1, 2), np.float32), "query.intruders": np.array([count, count + 1], np.float32)}
         save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     evidence._cells["delta_w"] = cells
     test = Intruders(["query"], most=16, full_below=5, floor=0)
     whole, reading, large = test.read(evidence)
@@ -874,7 +880,7 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     for row, task in itertools.product("abc", "xyz"):
         asked = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{row}-{task}"}
         cells.append(Cell(Row(row, row, 1, 3, True, {}, {}), 0, {"task": task}, (), row + task, asked, Path(row)))
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     evidence._cells["t"] = cells
     (reading,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
     assert (reading.n, reading.verdict) == (n, verdict) and "mini/trials/a-x.json" in reading.sources
@@ -1124,7 +1130,7 @@ def latency(tmp_path: Path, slow: dict[str, dict[int, float]], load: float = 0.1
         "schema": record.SCHEMA, "name": "latency", "latency": entries, "backbones": {"gpt2": "GPT-2"},
         "where": {"device": "cpu", "load_before": load},
     })  # fmt: skip
-    return Evidence("mini", tmp_path, {})
+    return noted_evidence(tmp_path)
 
 
 def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tmp_path: Path) -> None:
@@ -1137,7 +1143,7 @@ def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tm
     assert least.value == pytest.approx(20, abs=2) and more.value == pytest.approx(15, abs=2) and more.verdict == REPLICATED
     assert Slowdown(["adapter"], floor=-2, ceiling=2).read(evidence)[0].verdict == REFUTED
     assert Slowdown(["adapter", "gone"], floor=0).read(evidence)[0].verdict == INCONCLUSIVE
-    assert Slowdown(["adapter"], floor=0).read(Evidence("mini", tmp_path / "nothing", {})) == []
+    assert Slowdown(["adapter"], floor=0).read(noted_evidence(tmp_path / "nothing")) == []
     mixed = latency(tmp_path / "mixed", {"adapter": {1: 1.2, 16: 1.05}, "other": {1: 0.97, 16: 0.99}})
     (reading,) = Slowdown(["adapter", "other"], "least", floor=0).read(mixed)
     assert re.fullmatch(r"its 2 cells lie from −(2|3)\.\d to \+(19|20)\.\d", reading.notes[1])
@@ -1161,7 +1167,7 @@ def test_rows_of_a_cell_share_its_rounds(tmp_path: Path) -> None:
     copies = [{**e, "row": f"copy{i}"} for e in found["latency"] if e["row"] == "adapter" for i in range(10)]
     (one,) = Slowdown(["adapter"], "least", floor=0).read(alone)
     write_json(path, {**found, "latency": [*found["latency"], *copies]})
-    (ten,) = Slowdown([f"copy{i}" for i in range(10)], "least", floor=0).read(Evidence("mini", tmp_path, {}))
+    (ten,) = Slowdown([f"copy{i}" for i in range(10)], "least", floor=0).read(noted_evidence(tmp_path))
     assert (one.low, one.high) == pytest.approx((ten.low, ten.high))
 
 
@@ -1170,11 +1176,11 @@ def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -
     entries = [{"backbone": backbone, "row": row, "peak_mib": peak} for (backbone, row), peak in peaks.items()]
     found = {"schema": record.SCHEMA, "memory": entries, "where": {"device": "cpu"}, "backbones": {"gpt2": "G", "llama": "L"}}
     write_json(tmp_path / "measures" / "latency.json", found)
-    evidence = Evidence("mini", tmp_path, {})
+    evidence = noted_evidence(tmp_path)
     (reading,) = MeasuredMemory("lora", "full", ceiling=1).read(evidence)
     assert (reading.low, reading.high, reading.n, reading.verdict) == (0.4, 0.9, 2, REPLICATED)
     assert MeasuredMemory("lora", "full", ceiling=0.8).read(evidence)[0].verdict == INCONCLUSIVE
-    assert MeasuredMemory("lora", "full", ceiling=0.8).read(Evidence("mini", tmp_path / "none", {})) == []
+    assert MeasuredMemory("lora", "full", ceiling=0.8).read(noted_evidence(tmp_path / "none")) == []
 
 
 # The whole ledger, from records that conf/ asks for.
@@ -1190,6 +1196,7 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     folder = tmp_path / "results" / "smoke"
     for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1,2"]):
         e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
+    note(tmp_path / "results")
     written = []
     for _ in range(2):
         assert command.main([], tmp_path) == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import note
 
 from lora_repro.errors import UserError
 from lora_repro.tracking import dashboard
@@ -30,11 +31,17 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / f"results/mini/figures/{stem}.png").write_bytes(b"")
     record = {"schema": 1, "signature": "s", "measured": {"scores": {"bleu": 0.5, "nist": None}}}
     plant_record(tmp_path / "results/mini/records/s.json", record)
+    note(tmp_path / "results")
     return tmp_path
 
 
+def find(root: Path) -> dashboard.Artefacts:
+    note(root / "results")
+    return dashboard.find(root, "mini")
+
+
 def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
-    found = dashboard.sections(dashboard.find(root, "mini"))
+    found = dashboard.sections(find(root))
     return {section["name"]: section["panels"] for section in found}
 
 
@@ -60,18 +67,25 @@ def test_curves_rates_ranks_predictions_and_speed_come_from_the_runs(root: Path)
 
 def test_the_verdicts_open_it_with_the_picture_of_ours_and_the_paper_s(root: Path) -> None:
     (root / "results/mini/figures/e2e_beside_paper.png").write_bytes(b"")
-    first = dashboard.sections(dashboard.find(root, "mini"))[0]
+    first = dashboard.sections(find(root))[0]
     assert [item.get("table") or item["key"] for item in first["panels"]] == ["claims", "figures/e2e_beside_paper"]
     told = {"claims": [{"statement": "S", "figure": "70", "source": "Table 3", "profiles": {"mini": {"verdict": "tested"}}}]}
     (root / "results/report.json").write_text(json.dumps(told))
+    note(root / "results")
     assert dashboard.claims(root, "mini") == [{"claim": "S", "verdict": "tested", "told": "70 (Table 3)"}]
     assert dashboard.claims(root, "laptop") == []
+
+
+def test_what_somebody_altered_is_not_shown(root: Path) -> None:
+    (root / "results/mini/tables/e2e.csv").write_text(CSV.replace("50.5", "99.9"))
+    with pytest.raises(UserError, match=r"e2e\.csv differs from what was published"):
+        dashboard.find(root, "mini")
 
 
 def test_this_checkout_s_files_go_before_the_published(root: Path) -> None:
     (root / "runs/mini/tables").mkdir(parents=True)
     (root / "runs/mini/tables/e2e.csv").write_text(CSV)
-    assert dashboard.find(root, "mini").tables == {"e2e": root / "runs/mini/tables/e2e.csv"}
+    assert find(root).tables == {"e2e": root / "runs/mini/tables/e2e.csv"}
 
 
 def test_a_table_s_lines_are_numbers_with_a_name_and_all_their_parameters(root: Path) -> None:
@@ -102,7 +116,7 @@ def test_a_dry_run_prints_the_workspace_and_needs_no_key(
     monkeypatch.setenv("DRY_RUN", "1" if by == "variable" else "0")
     assert dashboard.main(["profile=mini", *(["--dry-run"] if by == "flag" else [])], root) == 0
     spec = json.loads(capsys.readouterr().out)
-    assert spec == dashboard.workspace(dashboard.find(root, "mini"), "mini")
+    assert spec == dashboard.workspace(find(root), "mini")
     assert spec["filter"] == {"profile_name": "mini"}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from forked import forked
+from planted import note
 
 from lora_repro.records.disk import write_text
 from lora_repro.report import readme
@@ -152,6 +153,7 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
     told = [{"id": f"c{i}", "after_the_paper": i == 3, "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
+    note(tmp_path / "results")
     assert not readme.write(tmp_path)
     path = tmp_path / "README.md"
     path.write_text("no marks\n")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from latency_measure import measurement
 from omegaconf import OmegaConf
+from planted import note
 
 from lora_repro.config.compose import build
 from lora_repro.costs import measures
@@ -62,6 +63,7 @@ def rendered(root: Path) -> dict[str, bytes]:
 def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: Path) -> None:
     write(tmp_path / "results" / "mini" / "measures" / "latency.json")
     write(tmp_path / "results" / "paper" / "measures" / "latency_cuda.json", profile="paper")
+    note(tmp_path / "results")
     assert main(["--published", "latency"], tmp_path) == 0
     first = rendered(tmp_path)
     assert len(first) == 10 and {Path(name).suffix for name in first} == {".md", ".csv", ".tex", ".svg", ".png"}
@@ -77,6 +79,7 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
     assert b"published" in first["results/mini/tables/latency.md"]
     (tmp_path / "results" / "mini" / "measures" / "latency.json").unlink()  # as `prune` deletes a record
     (tmp_path / "results" / "mini" / "tables" / "latency_two.md").write_text("of a table that it has no more")
+    note(tmp_path / "results")
     assert main(["--published", "latency"], tmp_path) == 0
     assert rendered(tmp_path) == {name: text for name, text in first.items() if name.startswith("results/paper")}
 
@@ -89,6 +92,7 @@ def test_own_numbers_stand_beside_the_published_and_are_written_under_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "results" / "smoke" / "measures" / "latency.json", profile="smoke")
+    note(tmp_path / "results")
     assert main(["latency", "profile=smoke"], tmp_path) == 0
     assert "nothing of this checkout's own yet" in capsys.readouterr().out and not (tmp_path / "runs").exists()
     asked = measures.signature_of(measures.declared("latency", "smoke"))

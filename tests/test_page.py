@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import plant_record
+from planted import note
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
@@ -111,6 +112,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = [cell | {"records": [shown] if cell["source"] == "published" else []} for cell in CELLS]
     tables = {"mini": {"e2e": {"cells": cells, "sheets": []}}}
     (folder / "report.json").write_text(json.dumps({"tables": tables, "claims": CLAIMS}))
+    note(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from matplotlib.image import imread
+from planted import note
 
 from lora_repro.report.page.build import page
 
@@ -45,6 +46,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
     (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
+    note(folder)
     target = folder / "mini" / "report.html"
     target.write_text(page(folder, "mini", target), encoding="utf-8")
     return target

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import refused
 from planted import LINE, left, note, run, seal
 
 from lora_repro.config import rates
@@ -127,6 +128,13 @@ def test_what_its_record_does_not_vouch_for_is_left_out(tmp_path: Path, name: st
     change(place / name)
     told = outcome(tmp_path)
     assert told.startswith("left out: ") and "\n" not in told and left(tmp_path / "results") == []
+
+
+def test_a_record_that_does_not_match_its_own_hash_stops_everything(tmp_path: Path) -> None:
+    path = run(tmp_path) / "record.json"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    refused(lambda: outcome(tmp_path), "record.json", "own hash")
+    assert left(tmp_path / "results") == []
 
 
 def test_arrays_that_the_record_does_not_name_and_a_linked_run_are_left_out(tmp_path: Path) -> None:
