@@ -319,6 +319,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
 
 def test_what_is_remembered_of_a_file_ends_with_it(tmp_path: Path) -> None:
     (run,) = runs(row("lora", 1, ["a"]), store(tmp_path, record("a")))
+    run.predictions.unlink()
     assert statistics.inputs(run) is None
     predictions(tmp_path, "a", "ab")
     assert statistics.inputs(run) == ("a", "b")

@@ -10,6 +10,7 @@ different rules (lora_repro.decode.beam), so the texts are not compared here; a 
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -100,7 +101,11 @@ def _engines(plain: Backbone, folder: Path) -> dict[str, Any]:
     except ImportError:
         return {}
     plain.model.save_pretrained(folder / "plain")  # type: ignore[operator]
-    plain.tokenizer.save_pretrained(folder / "plain")
+    words = copy.deepcopy(plain.tokenizer)
+    for name in ("bos_token", "eos_token", "unk_token"):  # CTranslate2 cannot load a model whose tokenizer lacks one
+        if getattr(words, name) is None:
+            setattr(words, name, words.convert_ids_to_tokens(plain.eos))
+    words.save_pretrained(folder / "plain")
     found = {}
     for weights in ("float32", "int8"):
         converter = ctranslate2.converters.TransformersConverter(str(folder / "plain"))

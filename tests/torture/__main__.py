@@ -27,7 +27,7 @@ from lora_repro.config.validation import COMPONENTS
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json, write_text
+from lora_repro.records.disk import sealed, write_json, write_text
 from lora_repro.results import own
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
@@ -144,9 +144,9 @@ class Faults(Machine, Foreign, Strangers, Properties):
         junk = [None, [], {}, "x", 1e300, -1, "${oc.env:TORTURE_SECRET}", "../../x", {"_target_": "os.system"}]
         parent[key] = self.random.choice(junk)
         path = self.new() / "record.json"
-        path.write_text(json.dumps(found))
+        path.write_text(json.dumps(sealed(found)))
         try:
-            config = configuration(record.whole(record.read(path), path))
+            config = configuration(record.whole(record.read_run(path), path))
             for group in ("task", "method", "train"):
                 if secret in repr(build(config[group])):
                     return f"{key}: the environment was read"
@@ -184,6 +184,9 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("hostile record", bench.hostile_record, 60 if few else 500),
         ("hostile checkpoint", bench.hostile_checkpoint, 60 if few else 500),
         ("configuration of a stranger", bench.strange_configuration, 15 if few else 500),
+        ("hostile data", bench.hostile_data, 40 if few else 500),
+        ("a changed backbone", bench.other_backbone, 8 if few else 100),
+        ("an altered run, read", bench.altered_run, 8 if few else 100),
         ("kill -9 of a run", lambda: bench.stopped(signal.SIGKILL), 4 if few else 100),
         ("SIGTERM of a run", lambda: bench.stopped(signal.SIGTERM), 3 if few else 40),
         ("Ctrl-C of a run", lambda: bench.stopped(signal.SIGINT), 2 if few else 20),

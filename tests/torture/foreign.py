@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -18,15 +20,37 @@ import torch
 from safetensors.torch import save_file
 
 from lora_repro.analysis.lora_files import read
+from lora_repro.analysis.subspace import spectra_table
+from lora_repro.backbone.fetch import write_manifest
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.backbone.wheel import Wheel
 from lora_repro.errors import UserError
+from lora_repro.exchange.restore import restore
+from lora_repro.report import list_runs
+from lora_repro.report.terminal import terminal
+from lora_repro.tasks import _files
+from lora_repro.tasks.samsum.task import SAMSum
+from lora_repro.tasks.wikisql.task import WikiSQL
 from tests.torture.runs import SETTINGS, Bench, child, finish, left, wrong
 
 SECONDS = 20  # for reading a checkpoint of a few kilobytes: anything longer hangs
 SECRET = "verysecretkey0123456789"
 MODULE = "base_model.model.transformer.h.0.attn.c_attn"
 JUNK = [None, "abc", -1, 0, 1.5, float("nan"), True, [1], {"a": 1}, 10**12, "${oc.env:TORTURE_SECRET}", "(a|a)*b", "x" * 9999]
+HUGE = [1e308, 10**400, 1e-308]
+NAMES = ["h.0", "h." + "9" * 24, "h." + "9" * 5000, "h.0.\x1b[2J", "h.0.a\nerror: none", "h.0.\x9bm"]
+TEXTS = ["[" * 10**5, '"a \\ud800"', "9" * 5000, "null", "true", "1.5", "{}", "[null]", '"\0"', "NaN", "-1", '"x"']
 SCORED = ["task=e2e", "backbone=random_llama", "method=lora"]  # texts: Java takes part
+
+WHEEL: Any = {"package": "x", "version": "1", "sha256": "0" * 64, "file": "x.gguf", "gguf_sha256": "1" * 64}
+RANDOM: Any = {"name": "x", "label": "X", "separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>"}
+QUESTION = '{"table_id": "1-1", "question": "how?", "sql": {"sel": 0, "agg": 3, "conds": [[1, 0, "x"]]}}\n'
+VALUES = ['"1-1"', '"how?"', "[[1, 0, ", "0", "3", '"x"', '["a", "b"]', '"b"', '"Ann: Hi"', '"Hi."']
+CHATS = {".json": '[{"dialogue": "Ann: Hi", "summary": "Hi."}]'}
+QUESTIONS = {".jsonl": QUESTION, ".headers.jsonl": '{"id": "1-1", "header": ["a", "b"]}\n'}
+DATA: list[tuple[Any, str, dict[str, str]]] = [
+    (SAMSum("folder"), ".json", CHATS), (WikiSQL("folder"), ".jsonl", QUESTIONS), (WikiSQL("folder"), ".headers.jsonl", QUESTIONS)
+]  # fmt: skip
 
 
 class Pwn:
@@ -43,9 +67,14 @@ class Foreign(Bench):
     """Trials of what comes from elsewhere."""
 
     def hostile_checkpoint(self) -> str:
+        return self.hostile(self.random.choice([self.model, self.pickled, self.adapter, self.adapter]))
+
+    def hostile_data(self) -> str:
+        return self.hostile(self.data_file)
+
+    def hostile(self, kind: Callable[[Path, Path], Callable[[], object]]) -> str:
         """Read or refused in one line, within seconds; nothing of it is run, and no secret is said."""
         folder = self.new()
-        kind = self.random.choice([self.model, self.pickled, self.adapter, self.adapter])
         os.environ["TORTURE_SECRET"] = SECRET
         call = kind(folder, folder / "PWNED")
         began, old = time.monotonic(), signal.signal(signal.SIGALRM, _late)
@@ -97,11 +126,14 @@ class Foreign(Bench):
         a, b = torch.ones(2, 32), torch.ones(96, 2)
         for _ in range(self.random.randint(1, 2)):
             key = self.random.choice([*config, "rank_pattern", "alpha_pattern", "auto_mapping", "base_model_name_or_path"])
-            config[key] = self.random.choice(JUNK)
+            config[key] = self.random.choice([*JUNK, *HUGE])
+        module = MODULE.replace("h.0", self.random.choice(NAMES)) if self.random.random() < 0.3 else MODULE
+        if self.random.random() < 0.2:
+            a, b = a * 3e38, b * 3e38
         if self.random.random() < 0.5:
             shapes = [(0, 32), (2, 31), (2, 32, 1), (3, 32), (2,)]
             a = torch.ones(self.random.choice(shapes)).to(self.random.choice([torch.float32, torch.int64, torch.bfloat16]))
-        save_file({f"{MODULE}.lora_A.weight": a, f"{MODULE}.lora_B.weight": b}, folder / "adapter_model.safetensors")
+        save_file({f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}, folder / "adapter_model.safetensors")
         (folder / "adapter_config.json").write_text(json.dumps(config))
         if self.random.random() < 0.3:
             path = folder / self.random.choice(["adapter_model.safetensors", "adapter_config.json"])
@@ -109,7 +141,93 @@ class Foreign(Bench):
             for _ in range(self.random.randint(1, 20)):
                 data[self.random.randrange(len(data))] = self.random.randrange(256)
             path.write_bytes(data[: self.random.randint(len(data) // 2, len(data))])
-        return lambda: read(folder, None)
+        return lambda: print(terminal([spectra_table(read(folder, None), "it")]), file=io.StringIO())
+
+    def data_file(self, folder: Path, mark: Path) -> Callable[[], object]:
+        """A data set in which one value, the file's form, or the file itself is of another kind."""
+        task, name, text = self.random.choice(DATA)
+        place = folder / task.folder
+        place.mkdir(exist_ok=True)
+        for split in ("train", "val", "dev", "test"):
+            for end, good in text.items():
+                (place / f"{split}{end}").write_text(good)
+        path = place / f"train{name}"
+        whole = path.read_text()
+        bad = self.random.choice(TEXTS)
+        value = self.random.choice([word for word in VALUES if word in whole])
+        match self.random.choice(["value", "value", "value", "cut", "pipe", "packed"]):
+            case "value":
+                path.write_text(whole.replace(value, bad, 1))
+            case "cut":
+                path.write_text(whole[: self.random.randrange(len(whole))])
+            case "pipe":
+                path.unlink()
+                os.mkfifo(path)
+            case "packed":
+                path.unlink()
+                packed = lzma.compress(bytes(self.random.choice([1 << 20, _files.LARGEST + 1])), preset=0)
+                path.with_name(f"{path.name}.xz").write_bytes(packed[: self.random.choice([len(packed), len(packed) // 2])])
+        return lambda: task.load(str(folder))
+
+    def other_backbone(self) -> str:
+        """A byte of a fetched backbone's files changed, or a file more: it is not loaded, and the line names the file."""
+        folder = self.new() / "x"
+        shape = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1}
+        made = BackboneSpec(**RANDOM, source="random", shape=shape).load()
+        made.model.save_pretrained(folder)  # type: ignore[operator]
+        made.tokenizer.save_pretrained(folder)
+        write_manifest(folder, "x", "X", Wheel(**WHEEL))
+        os.environ["LORA_REPRO_CACHE"] = str(folder.parent)
+        spec = BackboneSpec(**RANDOM, source="wheel", wheel=WHEEL)
+        spec.load()
+        what = self.random.choice(["bit", "cut", "delete", "more"])
+        weights = "model.safetensors"  # without it a backbone counts as not fetched
+        path = self.random.choice([path for path in sorted(folder.iterdir()) if what != "delete" or path.name != weights])
+        data = bytearray(path.read_bytes())
+        data[place := self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
+        if what == "more":
+            path = folder / self.random.choice(["added_tokens.json", "vocab.txt", "chat_template.jinja", "tokenizer.model"])
+            path.write_text("{}")
+        elif what == "delete":
+            path.unlink()
+        else:
+            path.write_bytes(data if what == "bit" else data[:place])
+        try:
+            spec.load()
+        except UserError as error:
+            named = path.name in str(error) or (path.name == "manifest.json" and folder.name in str(error))
+            return "" if named and "\n" not in str(error) else f"{what} {path.name}: {error}"
+        return f"{what} {path.name}: nothing said"
+
+    def altered_run(self) -> str:
+        """A bit of a finished run's record or adapter: neither subspace nor generate nor runs takes it for the run's."""
+        whole = Path(self.finished())
+        folder = self.new() / whole.name
+        shutil.copytree(whole, folder)
+        path = folder / self.random.choice(["record.json", "adapter.safetensors"])
+        data = bytearray(path.read_bytes())
+        data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
+        path.write_bytes(data)
+        for name, call in (("subspace", lambda: read(folder)), ("generate", lambda: restore(folder))):
+            try:
+                call()
+            except UserError as error:
+                if "\n" in str(error):
+                    return f"{name}, {path.name}: several lines"
+            else:
+                return f"{name}, {path.name}: nothing said"
+        said = " ".join(next(list_runs.lines(folder.parent))[1])
+        return "" if path.name == "adapter.safetensors" or "altered" in said else f"runs: {said}"
+
+    def finished(self) -> str:
+        """The folder of a run of LoRA; it is run once."""
+        runs = self.folder / "finished"
+        if not runs.exists():
+            runs.mkdir()
+            words = [*SETTINGS, "task=entailment", "backbone=random_bert", "method=lora", f"paths.runs={runs}"]
+            code, said = finish(words, runs / "log")
+            assert code == 0, said
+        return str(next(runs.glob("smoke/*/record.json")).parent)
 
     def hub_down(self) -> str:
         """Nobody answers where the hub should be: exit status 3, a line, and nothing is left."""
