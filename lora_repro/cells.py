@@ -77,7 +77,8 @@ class Cell:
         if not self.guess:
             return None
         asked = self.asked
-        return rates.load_trials(str(asked["profile_name"]), rates.setting_signature(asked), asked["paths"]["runs"])
+        runs = asked.get("paths", {}).get("runs", "runs")
+        return rates.load_trials(str(asked["profile_name"]), rates.setting_signature(asked), runs)
 
     @property
     def unsearched(self) -> bool:

@@ -29,7 +29,7 @@ COMPONENTS = [
     (group, path.stem)
     for group in ("backbone", "method", "task", "train", "decode", "tracker")
     for path in sorted((CONF / group).glob("*.yaml"))
-    if path.stem not in ("decoder", "encoder")  # what each profile takes for one
+    if path.stem not in ("decoder", "encoder", "own")  # what each profile takes for one, and a model that a user must name
 ]
 
 

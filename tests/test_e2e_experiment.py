@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import plant_record
+from planted import note
 
 from experiments import e2e
 from lora_repro.cells import Cell
@@ -91,6 +92,8 @@ def fill(
         if losses:
             made["measured"] |= {"train_losses": losses, "dev_losses": losses[-1:]}
         plant_record(place, made)
+    if published:
+        note(root / "results")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ Row = tuple[str, str | None, str]
 
 GLUE = "lora_repro.tasks.glue.task.Glue"
 YAML = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "task").glob("*.yaml"))}
-TASKS = [name for name, config in YAML.items() if config._target_ == GLUE]
+TASKS = [name for name, config in YAML.items() if config.get("_target_") == GLUE]
 IN_FILES = [name for name in TASKS if YAML[name].source == "folder"]
 EMBEDDED = [name for name in TASKS if YAML[name].source == "embedded"]
 OTHERS = {"cb": "SuperGLUE", "sick": "SemEval 2014"}  # whose the tasks are that are not GLUE's

@@ -22,7 +22,7 @@ from lora_repro.methods.base import Shape
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.untuned import Untuned
 
-BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder"))
+BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder", "own"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")
 WHEELS = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["shapes"]
 

@@ -394,7 +394,7 @@ def test_tune_interrupted_at_any_write_can_be_repeated(elsewhere: Path, monkeypa
     monkeypatch.setattr(trial, "train_trial", trained_at)
     monkeypatch.setattr(provenance, "now", lambda: "2026-01-01T00:00:00Z")
     root = elsewhere / "root"
-    command = [*ROW, "tune.most=3", "tune.packed=false", f"paths.runs={root}"]
+    command = [*ROW, "tune.most=3", f"paths.runs={root}"]
     (search,) = tune.searches(command)
     search.trials(search.config, [0, -1])  # the third is made, and interrupted, with the search
 

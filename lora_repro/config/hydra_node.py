@@ -41,7 +41,7 @@ EMPTY = (  # settings from which Hydra would call, write or export something els
 )
 CHOSEN = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler")  # groups
 SEARCH = "hydra.searchpath"
-WRITTEN = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # by Hydra itself, from the command line
+WRITTEN = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname", "hydra.job.name")  # by Hydra itself
 FREE = ("hydra.mode", "hydra.sweeper.params", SEARCH, *WRITTEN)  # what a folder may set, or need not have set
 
 

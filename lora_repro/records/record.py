@@ -279,14 +279,15 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     return record if record["status"] in DONE else None
 
 
-def load_records(folder: Path) -> dict[str, dict[str, Any]]:
+def load_records(folder: Path, reader: Callable[[Path], dict[str, Any]] = read_run) -> dict[str, dict[str, Any]]:
     """signature -> record of every run in `runs/<profile>` or of every published one in `results/<profile>/records`.
 
-    Raises UserError for a record that cannot be read or lacks its hashes, or whose signature is not its folder's or file's name.
+    reader: `read_run`, or `read` for a caller that says of each record why its hashes do not hold. Raises UserError for a record
+    that cannot be read or, by `read_run`, lacks its hashes, or whose signature is not its folder's or file's name.
     """
     found = {}
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
-        record, name = read_run(path), path.parent.name if path.name == RECORD else path.stem
+        record, name = reader(path), path.parent.name if path.name == RECORD else path.stem
         if record.get("signature") != name:
             raise UserError(f"record {path} belongs to run {record.get('signature')}: copy the right record from its source")
         found[name] = record

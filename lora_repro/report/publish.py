@@ -122,7 +122,7 @@ def publish(
     are left out. None: each may be published. searched: whether there were searches to publish.
     Raises UserError if there is nothing to publish.
     """
-    records, measured = load_records(runs), sorted((runs / "measures").glob("*.json"))
+    records, measured = load_records(runs, read), sorted((runs / "measures").glob("*.json"))
     if not (records or measured or searched):
         raise UserError(f"no record under {runs}: make a run first")
     outcome = {}

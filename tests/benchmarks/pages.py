@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.paths import ROOT
-from lora_repro.records import record
+from lora_repro.records import manifest, record
 from lora_repro.records.disk import sealed, write_json
 from lora_repro.results import published
 from tests.benchmarks._processes import seconds
@@ -47,10 +47,11 @@ def measure(overrides: Sequence[str], counts: Sequence[int] = COUNTS, whole: boo
 def reading(folder: Path, count: int) -> float:
     """CPU seconds of reading `count` records that differ only in their seeds."""
     found = record.read_run(next(iter(sorted((ROOT / "results").glob("*/records/*.json")))))
-    for seed in range(count):
-        name = f"{seed:016x}"
-        asked = {**found["asked"], "seed": seed}
-        write_json(folder / "records" / f"{name}.json", sealed({**found, "signature": name, "asked": asked}))
+    with manifest.changing(folder) as change:
+        for seed in range(count):
+            name = f"{seed:016x}"
+            asked = {**found["asked"], "seed": seed}
+            write_json(change.staged / "mini" / "records" / f"{name}.json", sealed({**found, "signature": name, "asked": asked}))
     began = time.process_time()
-    assert len(published(folder).records) == count
+    assert len(published(folder / "mini").records) == count
     return time.process_time() - began
