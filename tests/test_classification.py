@@ -452,15 +452,16 @@ def test_bert_sees_which_sentence_a_token_is_of() -> None:
 
 
 class Recorder(nn.Module):
-    """A body that keeps the names of what it is given."""
+    """A body that keeps the names of what it is given, and returns zeros of `width`."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 4) -> None:
         super().__init__()
+        self.width = width
         self.given: dict[str, Any] = {}
 
     def forward(self, **given: Any) -> Any:
         self.given = given
-        return type("Out", (), {"last_hidden_state": torch.zeros(*given["input_ids"].shape, 4)})
+        return type("Out", (), {"last_hidden_state": torch.zeros(*given["input_ids"].shape, self.width)})
 
 
 @every_architecture
@@ -471,7 +472,7 @@ def test_the_body_is_told_of_slots_and_segments_where_it_can_use_them(
     backbone = classifier(architecture)
     rows, _ = Classification(LABELS).encode(examples(), backbone, slots, 64)
     batch = collate(rows, backbone.pad)
-    recorder = Recorder()
+    recorder = Recorder(backbone.model.config.hidden_size)
     backbone.decoder = recorder
     backbone.table = replace(backbone.table, packs=False)
     features_of(backbone, batch)

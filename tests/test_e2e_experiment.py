@@ -156,6 +156,7 @@ def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tm
             run = json.loads(path.read_text())
             run["measured"]["general_loss"] = {"before": 3.0, "after": 3.5 + cell.seed}
             plant_record(path, run)
+    note(tmp_path / "results")
     assert main(["--published", "e2e"], tmp_path) == 0
     header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
     place = header.index("General loss: rise (nats per token) ↓")
@@ -174,7 +175,8 @@ def test_published_runs_on_other_data_are_not_shown_beside_ours(
     path = next((tmp_path / "results/mini/records").glob("*.json"))
     other = json.loads(path.read_text())
     other["where"]["data"]["caption"] = "E2E NLG"
-    path.write_text(json.dumps(other))
+    plant_record(path, other)
+    note(tmp_path / "results")
     assert main(["e2e"], tmp_path) == 0
     said = capsys.readouterr().out
     assert "published runs are not shown beside these: different data" in said

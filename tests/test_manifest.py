@@ -108,7 +108,7 @@ def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(key: 
     with manifest.changing(results) as change:
         shutil.copytree(path.parent, change.staged / "mini" / "records")
         path.unlink()
-    refused(lambda: published(results / "mini"), path.name, key)
+    refused(lambda: published(results / "mini"), path.name, "hash")
     assert any(key in fault for fault in integrity.check_everything(results).faults)
 
 
