@@ -479,7 +479,7 @@ def test_the_published_page_is_up_to_date(profile: str) -> None:
     folder = ROOT / "results" / profile
     path = folder / "report.html"
     text = path.read_text(encoding="utf-8")
-    assert path.stat().st_size < 250_000 * text.count("<section id=")  # its figures are nine tenths: none may bloat
+    assert path.stat().st_size < 260_000 * text.count("<section id=")  # its figures are nine tenths: none may bloat
     for name in (folder / "records").glob("*.json"):
         assert name.stem in text, f"{name.stem} is not on the page: make report"
     for table in (folder / "tables").glob("*.md"):
