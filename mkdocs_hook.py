@@ -19,7 +19,7 @@ from mkdocs.structure.files import File
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 
-FENCE = re.compile(r"^```(\w+) (?:file=(\S+)|run)$", re.M)
+FENCE = re.compile(r"^```(\w+) (?:(?:file|add)=(\S+)|run)$", re.M)
 LINK = re.compile(r"\[([^\]]*)\]\(((?!#|https?:)[^)]+)\)")
 RESULTS = "results"
 PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its page

@@ -45,8 +45,8 @@ def test_every_example_is_a_code_block(page: Path, project: Path) -> None:
     shown = [html.unescape(text) for text in re.findall(r"<pre><code[^>]*>(.*?)</code></pre>", rendered, re.S)]
     for _, info, text in blocks(page):
         assert text.expandtabs(4) in shown  # as Python-Markdown does
-        if info.startswith("file="):
-            assert f"<p><code>{info.removeprefix('file=')}</code></p>" in rendered
+        if info.startswith(("file=", "add=")):
+            assert f"<p><code>{info.partition('=')[2]}</code></p>" in rendered
 
 
 def test_results_and_claims_are_on_the_site_and_all_links_lead_somewhere(project: Path) -> None:
