@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -135,11 +134,10 @@ def own_function(named: str) -> Score:
         why = "settings may come from elsewhere, so only what you name is run"
         raise UserError(f"task.function runs the code in {path.name}: if it is yours, add --trust {path.name} ({why})")
     module = types.ModuleType(path.stem)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec and spec.loader
     try:
-        spec.loader.exec_module(module)
-    except (OSError, SyntaxError, ImportError, NameError) as error:
+        # Compiled from its text: Python's bytecode cache takes a file of the same size and second for the one it knows.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except (OSError, SyntaxError, ValueError, ImportError, NameError) as error:
         raise UserError(f"task.function: {path} cannot be run ({type(error).__name__}: {error})".replace("\n", " ")) from None
     found: Any = getattr(module, name, None)
     if not callable(found):
