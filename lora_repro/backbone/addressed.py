@@ -49,11 +49,10 @@ class AddressedModel:
         self.reads_parts = 0  # how many parts of an input such a method distinguishes; 0: an input is one segment
         classifies = hasattr(model, self.table.heads["classification"])
         self.classifier = [self._part(path) for path in self.table.classifier] if classifies else []
-        pooler: nn.Module | None = getattr(self.decoder, "pooler", None)  # (B, T, d) -> (B, d)
-        self.pooler = None if new_pooler else pooler
+        self.new_pooler = new_pooler
         self.picks_first = self.table.picks_first or new_pooler
-        if new_pooler and pooler is not None:
-            self.classifier.insert(0, pooler)
+        if new_pooler:
+            self.classifier.insert(0, self.decoder.get_submodule("pooler"))
 
     @classmethod
     def of(cls, model: AddressedModel | nn.Module) -> AddressedModel:
@@ -98,6 +97,11 @@ class AddressedModel:
         found: torch.Tensor = self.head.module(hidden)
         most: float | None = getattr(self.model.config, "final_logit_softcapping", None)
         return found if most is None else most * torch.tanh(found / most)
+
+    @property
+    def pooler(self) -> nn.Module | None:
+        """(B, T, d) -> (B, d)."""
+        return None if self.new_pooler else getattr(self.decoder, "pooler", None)
 
     @property
     def layers(self) -> list[nn.Module]:
