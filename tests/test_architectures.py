@@ -11,8 +11,9 @@ import torch
 from conftest import SHAPES, refused, tiny_backbone
 from peft_models import IDS, logits, trained
 from torch import nn
-from transformers import AutoConfig, T5Config, ViTConfig
+from transformers import AutoConfig, AutoModelForCausalLM, T5Config, ViTConfig
 
+from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.backbone.architecture import ARCHITECTURES, KINDS, table_of
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded, collate
@@ -86,6 +87,18 @@ def test_body_and_head_give_the_logits_of_transformers(name: str, batching: str,
         else:
             found = logits_of(backbone, features_of(backbone, batch))
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_a_matrix_that_is_grouped_by_head_gives_each_part_and_the_same_logits() -> None:
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(vocab_size=257, **SHAPES["gpt_neox"])).eval()
+    fused = model.gpt_neox.layers[1].attention.query_key_value
+    x, before = torch.randn(5, 32), logits(model)
+    expected = fused(x).view(5, 4, 3, 8)  # (positions, heads, query key value, head_dim)
+    backbone = AddressedModel(model)
+    torch.testing.assert_close(logits(model), before)
+    for part, kind in enumerate(("query", "key", "value")):
+        (place,) = backbone.projections(1, kind)
+        torch.testing.assert_close(place.module(x)[:, place.rows], expected[:, :, part].flatten(1))
 
 
 @pytest.mark.parametrize("name", DECODERS)
