@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "run": "lora_repro.run",
+    "compare": "lora_repro.compare.command",
     "table": "lora_repro.report.show",
     "runs": "lora_repro.report.list_runs",
     "verify": "lora_repro.report.verify",

@@ -383,6 +383,18 @@ def started(arguments: Sequence[str]) -> int:
     return 0
 
 
+def swept(arguments: Sequence[str]) -> int:
+    """Sweep an experiment within another program, without its table at the end; returns the exit code. Raises UserError."""
+    check_options(arguments)
+    config = compose(unswept(arguments)[0], hydra_node=True)
+    check_writable(Path(str(config.paths.runs)))
+    before, sys.argv[1:] = sys.argv[1:], [*arguments]  # Hydra reads them
+    try:
+        return sweep(arguments, config.hydra, shows=False)
+    finally:
+        sys.argv[1:] = before
+
+
 @background.awaited()
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line above. Leaves by SystemExit: `background.awaited`, which waits for mirrors, needs the exit code."""

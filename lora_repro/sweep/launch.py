@@ -81,8 +81,11 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
         cli.report_error(error)
 
 
-def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
-    """Run every cell, print the table and return the exit code: 0 if every cell has its record."""
+def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) -> int:
+    """Run every cell, print the table and return the exit code: 0 if every cell has its record.
+
+    shows: whether to print all outcomes and the table at the end; else only those of runs without a record.
+    """
     check_launch(hydra_node)
     launcher = str(hydra_node.launcher._target_)
     if launcher == ray_launcher.NAME:
@@ -107,15 +110,16 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
         wanted = [cell for cell in wanted if bisect.begun(cell)]
-    return _report(arguments, wanted, left, stopped)
+    return _report(arguments, wanted, left, stopped, shows)
 
 
-def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool) -> int:
+def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool, shows: bool = True) -> int:
     """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. `left`: that of its launch."""
     statuses = [Status.of(cell) for cell in wanted]
-    print(table(statuses), flush=True)
+    if shows or any(status.code for status in statuses):
+        print(table(statuses if shows else [status for status in statuses if status.code]), flush=True)
     name = wanted[0].asked["row"]["table"] if wanted else None
-    if name and left != 130 and any(not status.code for status in statuses):
+    if shows and name and left != 130 and any(not status.code for status in statuses):
         print()
         show.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
     lacking = exit_code(statuses)

@@ -1,0 +1,115 @@
+"""A comparison in words and as one table. Every sentence is computed, and says no more than the intervals do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_repro.compare.answer import Answer, Row, decided_by
+from lora_repro.costs.plan import size
+from lora_repro.metrics.bootstrap import LEVEL
+from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
+
+FACTOR = 3.0  # from which a searched rate lies "far" from its first guess: one place of the grid
+
+
+def advice(answer: Answer) -> list[str]:
+    """What the comparison says, in two to five sentences: whether anything was learnt, what is best, what is as good and
+    cheaper, what would decide the rest, and what speaks against all of it.
+    """
+    best, rivals, metric = answer.best, answer.rivals, answer.metric
+    if answer.nothing_learnt:
+        least = (
+            f"always giving the commonest answer ({metric} {answer.constant:.1f})"
+            if answer.constant is not None
+            else "the untuned model"
+        )
+        return [f"Nothing is learnt: no method is shown to do better than {least}. "
+                "The labels may not follow from the texts, or the rows or epochs are too few.", *doubts(answer)]  # fmt: skip
+    others = [row for row in answer.row_trained if row is not best]
+    if not others:
+        return [f"Only {best.label} was trained, so nothing is compared."]
+    single = min(len(row.runs) for row in answer.row_trained) == 1
+    said = []
+    if not rivals:
+        what = "all others" if len(others) > 1 else others[0].label
+        said.append(f"Best is {best.label}: {metric} {best.mean.text(1)}, better than {what}.")
+    else:
+        names = ", ".join(row.label for row in rivals)
+        said.append(
+            f"{best.label} has the highest mean ({metric} {best.mean.text(1)}), but is not shown to be better than {names}."
+        )
+        cheapest = min([best, *rivals], key=lambda row: (row.trained, row.step_ms or 0.0))
+        said.append(f"Of these {cheapest.label} trains the fewest values ({cheapest.trained:,}).")
+        nearest = max(rivals, key=lambda row: row.mean.mean)
+        if single:
+            said.append(
+                "One seed of a method shows nothing of what another seed would give: run three (--seeds 3)."
+            )
+        elif not nearest.doubt and not best.doubt and (decides := decided_by(answer, best, nearest)):
+            gap = best.mean.mean - nearest.mean.mean
+            said.append(
+                f"The difference of {gap:.1f} from {nearest.label} would be decided by {decides}, if it stays as it is."
+            )
+    return [*said, *doubts(answer)]
+
+
+def doubts(answer: Answer) -> list[str]:
+    """Why some scores decide nothing yet."""
+    found = [row.doubt for row in answer.rows if row.doubt]
+    if not found:
+        return []
+    more = "A method that still rises is named neither better nor worse: train longer (train.epochs=10)."
+    return [
+        f"Not decided by these trainings: {'; '.join(found)}.",
+        *([more] if any("still" in one for one in found) else []),
+    ]
+
+
+def table(answer: Answer) -> Table:
+    """The screen: score, difference, trained values, time, memory, forgetting, file."""
+    reference = next(row.label for row in answer.rows if row.name == answer.reference)
+    trains = any(row.rise for row in answer.rows)
+    header = ("Method", f"{answer.metric} ↑", f"− {reference}", "Trained values", "ms a step", "Memory",
+              *(["General loss: rise"] if trains else []), "File", "Rate")  # fmt: skip
+    lines = []
+    for row in answer.rows:
+        found = answer.from_reference(row)
+        rise = [row.rise.text(2) if row.rise else EMPTY] if trains else []
+        lines.append((
+            row.label,
+            row.mean.text(1),
+            found.text(1) if found else EMPTY,
+            format_count(row.trained) if row.trained else EMPTY,
+            EMPTY if row.step_ms is None else Number(f"{row.step_ms:,.0f}", row.step_ms),
+            EMPTY if row.memory_mb is None else size(row.memory_mb * 2**20),
+            *rise,
+            EMPTY if row.file_bytes is None or not row.trained else size(row.file_bytes),
+            EMPTY if row.rate is None else f"{row.rate:.2g}",
+        ))  # fmt: skip
+    notes = [
+        f"Mean ± sample sd over {_seeds(answer.rows)}, on {answer.test_rows:,} test rows. − {reference}: mean difference with "
+        f"the 95 % interval of a paired bootstrap over test rows and seeds. *: p < {LEVEL} after Holm's correction over all "
+        f"{len(answer.pairs) // 2} pairs. Δ: the smallest difference that the comparison would detect with a power of 80 %.",
+    ]
+    if any(len(row.runs) == 1 for row in answer.rows):
+        notes.append(f"{SINGLE}: one seed; the interval covers the test rows alone.")
+    if answer.constant is not None:
+        notes.append(f"Always giving the commonest answer has {answer.metric} {answer.constant:.1f}.")
+    if far := [
+        row
+        for row in answer.rows
+        if row.rate and row.guess and not 1 / FACTOR < row.rate / row.guess.rate < FACTOR
+    ]:
+        told = ", ".join(f"{row.label} {row.rate:.2g} for {row.guess.rate:.2g}" for row in far if row.guess)
+        notes.append(f"The search chose another rate than its first guess: {told}.")
+    return Table((answer.title,), header, "l" + "r" * (len(header) - 1), tuple(lines), tuple(notes),
+                 minor=("File", "Rate", "Memory", "General loss: rise"))  # fmt: skip
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    counts = sorted({len(row.runs) for row in rows})
+    return (
+        f"{counts[0]} seeds"
+        if len(counts) == 1 and counts[0] > 1
+        else " to ".join(map(str, counts)) + f" seed{'s' * (counts[-1] > 1)}"
+    )

@@ -1,0 +1,319 @@
+"""What was measured of a comparison, and what its intervals let anyone say.
+
+A difference between two methods is that of their shared seeds on the same test rows, with the interval of the paired bootstrap
+over rows and seeds (`report.statistics`). Choosing the best of k methods looks at all k (k - 1) / 2 pairs, so every p is
+corrected for all of them by Holm's method. Method a is better than b only if the corrected p is below 0.05, each has two
+seeds at least, and neither still rises at the end of its training (`report.claims.settled`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas
+from omegaconf import OmegaConf
+from scipy.special import ndtri, stdtrit
+
+from lora_repro.cells import Cell
+from lora_repro.compare.declare import FULL, Guess
+from lora_repro.compare.request import UNTUNED
+from lora_repro.config.compose import build
+from lora_repro.data import subset
+from lora_repro.metrics.bootstrap import LEVEL, METRICS, InputVariance, paired_draws
+from lora_repro.records.record import load_predictions
+from lora_repro.records.run_folder import ADAPTER
+from lora_repro.report.claims.settled import unsettled
+from lora_repro.report.columns import score_label
+from lora_repro.report.statistics import (
+    GENERAL_RISE,
+    Difference,
+    Mean,
+    difference,
+    holm,
+    interval,
+    p_of,
+    paired,
+    resampled,
+    score,
+    standard_error,
+    summarise,
+)
+from lora_repro.results import Run, Store, grouped, runs
+
+MOST = 100  # seeds; beyond these a number is no plan
+CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method. runs: by seed. mean: of the main score, in per cent. doubt: why its scores decide nothing yet, or empty.
+
+    guess: where the search of its rate began.
+    """
+
+    name: str
+    label: str
+    runs: Mapping[int, Run]
+    mean: Mean
+    scores: Mapping[str, Mean]
+    guess: Guess | None
+    doubt: str
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        return [run.record["measured"] for run in self.runs.values()]
+
+    @property
+    def cell(self) -> Cell:
+        return next(iter(self.runs.values())).cell
+
+    @property
+    def trained(self) -> int:
+        """Trained values, those of a head included."""
+        counts = self.measured[0]["parameters"]
+        return int(counts["method"] + counts["head"])
+
+    @property
+    def rate(self) -> float | None:
+        return float(self.cell.asked["train"]["lr"]) if self.trained else None
+
+    @property
+    def step_ms(self) -> float | None:
+        """Milliseconds of one training step, the mean over seeds."""
+        return _mean(
+            [1000 * one["train_seconds"] / one["steps"] for one in self.measured if one.get("steps")]
+        )
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Peak memory of a run's process in MiB, the largest of all seeds."""
+        return max(
+            (float(one["peak_memory_mb"]) for one in self.measured if one.get("peak_memory_mb")), default=None
+        )
+
+    @property
+    def rise(self) -> Mean | None:
+        """How much the loss on general text rose, in nats per token; None if it was not measured."""
+        found = [value for run in self.runs.values() if (value := score(run, GENERAL_RISE.key)) is not None]
+        return summarise(found) if found else None
+
+    @property
+    def file_bytes(self) -> int | None:
+        path = self.cell.folder / ADAPTER
+        return path.stat().st_size if path.is_file() else None
+
+    @property
+    def median_run(self) -> Run:
+        """The run with the median score (of two the lower one): neither the luckiest seed nor chosen for anything else."""
+        ranked = sorted(self.runs.values(), key=lambda run: score(run, self.cell.score) or 0.0)
+        return ranked[(len(ranked) - 1) // 2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A comparison's rows in the order asked for, and every pair's difference with its corrected p.
+
+    metric: the main score. reference: the row that differences are shown from. constant: score of one answer to every row, None
+    for texts; learnt: each row's difference from it (of texts from the untuned model). plan: what was said before.
+    """
+
+    title: str
+    metric: str
+    rows: tuple[Row, ...]
+    pairs: Mapping[tuple[str, str], Difference]
+    reference: str
+    constant: float | None
+    learnt: Mapping[str, Difference]
+    test_rows: int
+
+    @cached_property
+    def best(self) -> Row:
+        return max(self.row_trained, key=lambda row: row.mean.mean)
+
+    @property
+    def row_trained(self) -> list[Row]:
+        return [row for row in self.rows if row.trained] or [*self.rows]
+
+    def from_reference(self, row: Row) -> Difference | None:
+        return self.pairs.get((row.name, self.reference))
+
+    def better(self, ours: Row, theirs: Row) -> bool:
+        """Whether `ours` is shown to be better than `theirs`, by the module's rule."""
+        found = self.pairs.get((ours.name, theirs.name))
+        sure = found is not None and found.n > 1 and found.mean > 0 and found.p < LEVEL
+        return sure and not (ours.doubt or theirs.doubt)
+
+    @property
+    def rivals(self) -> list[Row]:
+        """The trained rows that the best one is not shown to be better than, the one with the fewest trained values first."""
+        others = [row for row in self.row_trained if row is not self.best and not self.better(self.best, row)]
+        return sorted(others, key=lambda row: (row.trained, row.step_ms or 0.0))
+
+    @property
+    def nothing_learnt(self) -> bool:
+        """Whether no row is shown to do better than a constant answer (of texts: than the untuned model)."""
+        return bool(self.learnt) and not any(one.mean > 0 and one.p < LEVEL for one in self.learnt.values())
+
+    def frame(self) -> pandas.DataFrame:
+        """A line for each row: its scores, differences, costs and rate."""
+        return pandas.DataFrame([self._line(row) for row in self.rows])
+
+    def _line(self, row: Row) -> dict[str, Any]:
+        found = self.from_reference(row)
+        told = {} if found is None else {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p,
+                                         "detectable": None if math.isnan(found.detectable) else found.detectable}  # fmt: skip
+        scores = {
+            f"{name}{end}": getattr(mean, key)
+            for name, mean in row.scores.items()
+            for end, key in (("", "mean"), ("_sd", "sd"))
+        }
+        return {
+            "row": row.name,
+            "label": row.label,
+            "n": len(row.runs),
+            **scores,
+            "reference": self.reference,
+            **{key: told.get(key) for key in ("difference", "low", "high", "p", "detectable")},
+            "trained": row.trained,
+            "step_ms": row.step_ms,
+            "memory_mb": row.memory_mb,
+            "general_rise": row.rise.mean if row.rise else None,
+            "file_bytes": row.file_bytes,
+            "lr": row.rate,
+            "first_guess": row.guess.rate if row.guess and row.trained else None,
+            "doubt": row.doubt or None,
+            "best": row is self.best,
+            "folder": str(row.median_run.cell.folder),
+        }
+
+
+def answer(
+    title: str,
+    declared: Sequence[Cell],
+    store: Store,
+    guesses: Mapping[str, Guess],
+    wanted: Callable[[str], bool],
+) -> Answer | None:
+    """What the records of the declared runs say; None unless two rows have one. wanted: whether a metric is shown."""
+    found = list(runs(declared, store))
+    by_row = grouped(found, lambda run: run.cell.row.name)
+    if len(by_row) < 2:
+        return None
+    rows = [_row(each, guesses, wanted) for each in by_row]
+    metric = rows[0].cell.score
+    names = [row.name for row in rows]
+    reference = next(
+        (name for name in names if name == FULL), next((name for name in names if name == UNTUNED), names[0])
+    )
+    pairs = _pairs(rows, metric)
+    constant, learnt = _learnt(rows, metric, pairs)
+    inputs = max(
+        len(load_predictions(run.predictions)) for row in rows for run in row.runs.values() if run.trained
+    )
+    return Answer(title, score_label(rows[0].cell), tuple(rows), pairs, reference, constant, learnt, inputs)
+
+
+def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[str], bool]) -> Row:
+    cell = each[0].cell
+    names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if wanted(name)]
+    scores = {}
+    for name in dict.fromkeys([cell.score, *names]):
+        values = [100 * value for run in each if (value := score(run, name)) is not None]
+        if len(values) == len(each):
+            scores[name] = summarise(values)
+    early = unsettled(cell.row.label, [run.record for run in each])
+    doubt = cell.rate_doubt or (early.note if early else "")
+    return Row(
+        cell.row.name,
+        cell.row.label,
+        {run.cell.seed: run for run in each},
+        scores[cell.score],
+        scores,
+        guesses.get(cell.row.name),
+        doubt,
+    )
+
+
+def _pairs(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], Difference]:
+    """(a, b) -> a minus b, for all ordered pairs; p corrected for all unordered ones."""
+    found = {}
+    for ours, theirs in itertools.combinations(rows, 2):
+        if (
+            metric in METRICS
+            and (both := paired(ours.runs, theirs.runs))
+            and (one := difference([(both, metric)]))
+        ):
+            found[ours.name, theirs.name] = one
+    corrected = dict(zip(found, holm([*found.values()]), strict=True))
+    return corrected | {(b, a): _reversed(one) for (a, b), one in corrected.items()}
+
+
+def _reversed(found: Difference) -> Difference:
+    return Difference(-found.mean, -found.high, -found.low, found.n, found.error, found.p)
+
+
+def _learnt(
+    rows: Sequence[Row], metric: str, pairs: Mapping[tuple[str, str], Difference]
+) -> tuple[float | None, dict[str, Difference]]:
+    """(the constant answer's score in per cent, each trained row's difference from it); of texts (None, from untuned)."""
+    trained = [row for row in rows if row.trained]
+    if any(row.name == UNTUNED for row in rows):
+        return None, {row.name: pairs[row.name, UNTUNED] for row in trained if (row.name, UNTUNED) in pairs}
+    config: Any = OmegaConf.create(rows[0].cell.asked)
+    task, data = build(config.task), build(config.data)
+    splits = task.load(config.paths.data)
+    test = subset(splits.test, data.n_test, data.subset_seed)
+    ((usual, _),) = Counter(example.target for example in splits.train).most_common(1)
+    one = task.score([usual] * len(test), test)
+    value = 100 * (one.values.get(metric) or 0.0)
+    found = {}
+    for row in trained:
+        answered = [load_predictions(run.predictions) if run.trained else None for run in row.runs.values()]
+        if metric in METRICS and any(answered):
+            drawn = paired_draws(answered, [list(one.per_input)] * len(answered), metric=metric)
+            draws = drawn.resamples
+            low, high = interval(draws)
+            gain = drawn.difference
+            found[row.name] = Difference(
+                100 * gain,
+                100 * low,
+                100 * high,
+                len(answered),
+                100 * standard_error(draws),
+                p_of(gain, [drawn]),
+            )
+    return value, dict(zip(found, holm([*found.values()]), strict=True))
+
+
+def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
+    """What would decide the difference of two rows if it stays as it is: so many seeds, so many test rows, or neither."""
+    found, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)
+    if found is None or not found.mean:
+        return ""
+    drawn = resampled([run for pair in both for run in pair], ours.cell.score, 0)
+    variance = InputVariance.of(drawn.each)
+    by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(max(variance.shared, 0.0)) * 100
+    gain, n = abs(found.mean), answer.test_rows
+    each = [100 * ((score(a, ours.cell.score) or 0.0) - (score(b, ours.cell.score) or 0.0)) for a, b in both]
+    rows = math.ceil(n * (by_rows / gain) ** 2 * 1.1 / 100) * 100 if by_rows else n
+    if by_rows >= gain:
+        return f"about {rows:,} test rows (there are {n:,}): more seeds alone would not"
+    if len(each) < 2:
+        return "two more seeds at least, since one seed has no spread"
+    deviation = statistics.stdev(each)
+    for k in range(len(each) + 1, MOST + 1):
+        if math.hypot(float(stdtrit(k - 1, 1 - LEVEL / 2)) * deviation / math.sqrt(k), by_rows) < gain:
+            return f"about {k} seeds like these"
+    return f"only more than {MOST} seeds like these"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,157 @@
+"""Fits a comparison into the time there is, and says what was given up for it.
+
+Before anything trains, a run's time is forecast from this machine's measured speed (`costs.forecast`). A search takes 3 to
+`tune.most` trials; it is counted as `TRIALS`. What does not fit is given up in this order, each step for all methods alike:
+
+1. seeds, down to `FEWEST`;
+2. training rows, by halves, down to `LEAST` (and 64 prompts);
+3. methods, the costliest first, but neither full fine-tuning nor LoRA while another one is left.
+
+The search then gets at most two thirds of the time: `tune.most` is lowered, for all methods alike. After it the time of a run
+is known from its trials, and only so many seeds are begun as fit. Nothing of this looks at a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from lora_repro.cells import Cell, cells, unique
+from lora_repro.compare.declare import FULL
+from lora_repro.compare.request import TEXTS, Request
+from lora_repro.costs.plan import Line, clock, plan_runs, size
+from lora_repro.errors import UserError
+
+TRIALS = 4  # of an ordinary search
+FEWEST = 2  # seeds: with one there is no spread
+LEAST = 500  # training rows
+FEWEST_TEXTS = 64
+KEPT = (FULL, "lora")
+SEARCH_SHARE = 2 / 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one row: forecast seconds of a trial (0: nothing is searched) and of a run."""
+
+    name: str
+    trial: float
+    run: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run: the request as it fits, its costs, `most` trials a search, and what was given up."""
+
+    request: Request
+    lines: tuple[Line, ...]
+    most: int
+    given_up: tuple[str, ...] = ()
+
+    @property
+    def costs(self) -> list[Cost]:
+        return costs(self.lines)
+
+    @property
+    def seconds(self) -> float:
+        return total(self.costs, self.request.seeds)
+
+    @property
+    def text(self) -> str:
+        """Runs, trials, time, memory and disk, in lines."""
+        rows, seeds = self.costs, self.request.seeds
+        searched = [row for row in rows if row.trial]
+        trials = f"3 to {self.most} trials" if self.most > 3 else "3 trials"
+        memory = max(line.forecast.memory for line in self.lines)
+        disk = sum(line.forecast.kept for line in self.lines)
+        done = sum(line.state == "yes" for line in self.lines)
+        said = [
+            f"{len(rows)} rows with {seeds} seed{'s' * (seeds > 1)}: {len(rows) * seeds} runs, {done} of them here already",
+            f"a rate for each of {len(searched)}: {trials} each, chosen on {len(self.request.data.parts.dev):,} held-out rows"
+            if searched
+            else "no rate is to be chosen",
+            f"about {clock(self.seconds)} on this machine, at most {size(memory)} of memory, {size(disk)} of disk",
+        ]
+        return "\n".join([*said, *(f"given up for the budget: {what}" for what in self.given_up)])
+
+
+def plan(request: Request, arguments: Sequence[str]) -> Plan:
+    """The plan of a request whose files are written. arguments: of its `run`. Raises UserError if nothing fits the time."""
+    lines = plan_runs(declared(request, arguments))
+    most = int(lines[0].cell.asked.get("tune", {}).get("most", 7)) if lines else 7
+    if request.seconds is None:
+        return Plan(request, tuple(lines), most)
+    return fit(Plan(request, tuple(lines), most), request.seconds)
+
+
+def declared(request: Request, arguments: Sequence[str]) -> list[Cell]:
+    """The comparison's runs, each once."""
+    return unique(cells([f"row/{request.name}=glob(*)", *arguments]))
+
+
+def fit(whole: Plan, seconds: float) -> Plan:
+    """The plan within `seconds`, or the first step that fits. Raises UserError if not even the last one does."""
+    request, rows, given_up = whole.request, whole.costs, []
+    left = {row.name: row for row in rows}
+    seeds, share = request.seeds, 1.0
+
+    def fits() -> bool:
+        return share * total(list(left.values()), seeds) <= seconds
+
+    while not fits() and seeds > FEWEST:
+        seeds -= 1
+    if seeds < request.seeds:
+        given_up.append(f"{request.seeds - seeds} of {request.seeds} seeds")
+    train = len(request.data.parts.train)
+    least = FEWEST_TEXTS if request.family == TEXTS else LEAST
+    while not fits() and share * train / 2 >= least:
+        share /= 2
+    if share < 1:
+        given_up.append(f"{train - int(share * train):,} of {train:,} training rows")
+    methods = {variant.name: variant.method for variant in request.variants}
+    while not fits() and len(left) > 2:
+        others = [name for name in left if methods[name] not in KEPT] or [*left]
+        dearest = max(others, key=lambda name: left[name].trial * TRIALS + left[name].run * seeds)
+        del left[dearest]
+        given_up.append(f"method {dearest}")
+    if not fits():
+        needed = share * total(list(left.values()), seeds)
+        raise UserError(
+            f"--budget: even so shortened {len(left)} methods need about {clock(needed)} here; give more time"
+        )
+    searching = share * sum(row.trial for row in left.values())
+    most = max(3, min(whole.most, int(SEARCH_SHARE * seconds / searching))) if searching else whole.most
+    if most < whole.most:
+        given_up.append(f"a search of more than {most} rates")
+    cut = [f"task.max_train={int(share * train)}"] if share < 1 else []
+    gone = tuple(name for name in methods if name not in left)
+    shorter = request.shorter(seeds=seeds, without=gone, overrides=(*request.overrides, *cut))
+    kept = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
+    return Plan(shorter, tuple(kept), most, tuple(given_up))
+
+
+def costs(lines: Sequence[Line]) -> list[Cost]:
+    """Each row's, from the forecasts of its missing runs; what is here already costs nothing."""
+    found = []
+    for name in dict.fromkeys(line.cell.row.name for line in lines):
+        mine = [line for line in lines if line.cell.row.name == name]
+        trial = (
+            fmean(line.forecast.train_seconds for line in mine)
+            if any(line.cell.unsearched for line in mine)
+            else 0.0
+        )
+        missing = [line.seconds for line in mine if line.state != "yes"]
+        found.append(Cost(name, trial, sum(missing) / len(mine)))
+    return found
+
+
+def total(rows: Sequence[Cost], seeds: int) -> float:
+    """Seconds of their searches and of `seeds` runs of each."""
+    return sum(TRIALS * row.trial + seeds * row.run for row in rows)
+
+
+def seeds_that_fit(request: Request, rows: Sequence[Cost], seconds: float) -> int:
+    """How many seeds of every row fit into `seconds`, one at least. rows: with measured times of a run."""
+    each = sum(row.run for row in rows)
+    return request.seeds if not each else max(1, min(request.seeds, int(seconds / each)))
