@@ -61,7 +61,7 @@ def doubts(answer: Answer) -> list[str]:
     more = "A method that still rises is named neither better nor worse: train longer (train.epochs=10)."
     return [
         f"Not decided by these trainings: {'; '.join(found)}.",
-        *([more] if any("still" in one for one in found) else []),
+        *([more] if any("rising" in one for one in found) else []),
     ]
 
 

@@ -27,6 +27,7 @@ RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
+_searches = 0  # that this process has saved
 _view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
 
 
@@ -58,8 +59,16 @@ def published_only(*before: Path) -> Iterator[None]:
 
 
 def view() -> object:
-    """What tells apart rates that were looked up at different times: where, and in which state of what is published."""
-    return _view, manifest.stamp(RESULTS)
+    """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how many
+    searches of this process.
+    """
+    return _view, manifest.stamp(RESULTS), _searches
+
+
+def searched() -> None:
+    """To be called when this process has saved a search: rates that were looked up before are looked up again."""
+    global _searches
+    _searches += 1
 
 
 def trials_path(profile: str, name: str) -> Path:
