@@ -273,24 +273,24 @@ def _learnt(
     test = subset(splits.test, data.n_test, data.subset_seed)
     ((usual, _),) = Counter(example.target for example in splits.train).most_common(1)
     one = task.score([usual] * len(test), test)
-    value = 100 * (one.values.get(metric) or 0.0)
+    return from_constant(trained, metric, one.values.get(metric) or 0.0, one.per_input)
+
+
+def from_constant(
+    trained: Sequence[Row], metric: str, value: float, constant: Sequence[Mapping[str, object]]
+) -> tuple[float, dict[str, Difference]]:
+    """(the constant answer's score in per cent, each row's difference from it). constant: its statistics by test row."""
     found = {}
     for row in trained:
         answered = [load_predictions(run.predictions) if run.trained else None for run in row.runs.values()]
         if metric in METRICS and any(answered):
-            drawn = paired_draws(answered, [list(one.per_input)] * len(answered), metric=metric)
-            draws = drawn.resamples
-            low, high = interval(draws)
-            gain = drawn.difference
+            drawn = paired_draws(answered, [list(constant)] * len(answered), metric=metric)
+            low, high = interval(drawn.resamples)
+            error, p = standard_error(drawn.resamples), p_of(drawn.difference, [drawn])
             found[row.name] = Difference(
-                100 * gain,
-                100 * low,
-                100 * high,
-                len(answered),
-                100 * standard_error(draws),
-                p_of(gain, [drawn]),
+                100 * drawn.difference, 100 * low, 100 * high, len(answered), 100 * error, p
             )
-    return value, dict(zip(found, holm([*found.values()]), strict=True))
+    return 100 * value, dict(zip(found, holm([*found.values()]), strict=True))
 
 
 def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:

@@ -87,7 +87,11 @@ def plan(request: Request, arguments: Sequence[str]) -> Plan:
 
 def declared(request: Request, arguments: Sequence[str]) -> list[Cell]:
     """The comparison's runs, each once, in the order of its rows."""
-    return unique(sorted(cells([f"row/{request.name}=glob(*)", *arguments]), key=lambda cell: (cell.row.order, cell.seed)))
+    return unique(
+        sorted(
+            cells([f"row/{request.name}=glob(*)", *arguments]), key=lambda cell: (cell.row.order, cell.seed)
+        )
+    )
 
 
 def fit(whole: Plan, seconds: float) -> Plan:

@@ -1,0 +1,186 @@
+"""What a comparison says of planted runs: no winner among equals, one where there is one, and nothing learnt from noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import seal
+
+from lora_repro.cells import Cell, Row
+from lora_repro.compare import answer as answering
+from lora_repro.compare.advice import advice, table
+from lora_repro.compare.answer import Answer, answer
+from lora_repro.report.table import markdown
+from lora_repro.results import OWN, Store
+
+ROWS = 300
+STEPS = {"steps": 30, "train_seconds": 3.0, "train_losses": [[step, 0.7 - 0.2 * min(step, 10) / 10] for step in range(1, 31)],
+         "dev_scores": [[10, 0.8], [20, 0.85], [30, 0.85]], "dev_losses": [[10, 0.5], [20, 0.4], [30, 0.4]]}  # fmt: skip
+
+
+def planted(
+    folder: Path,
+    correct: dict[str, Sequence[Sequence[bool]]],
+    seeds: Sequence[int] = (0, 1, 2),
+    **measured: Any,
+) -> tuple[list[Cell], Store]:
+    """Cells and records of a sentence task: `correct[row][seed]` says which inputs that run had right."""
+    cells, records = [], {}
+    for order, (name, runs) in enumerate(correct.items()):
+        for seed, right in zip(seeds, runs, strict=False):
+            signature = f"{name}{seed}"
+            place = folder / signature
+            place.mkdir(parents=True)
+            lines = [{"key": str(key), "correct": int(one)} for key, one in enumerate(right)]
+            (place / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            asked = {
+                "task": {"name": "own_labels", "metrics": ["accuracy"], "held_out": 100},
+                "train": {"lr": 1e-3, "select_by": "score"},
+                "method": {"name": name},
+                "backbone": {"name": "b"},
+                "data": {},
+                "seed": seed,
+            }
+            counts = {"method": 1000 * (order + 1), "head": 10, "total": 10**6}
+            found = {
+                "schema": 1,
+                "signature": signature,
+                "status": "finished",
+                "asked": asked,
+                "row": {"table": "t", "name": name, "label": name},
+                "measured": {"scores": {"accuracy": float(np.mean(right))}, "parameters": counts, **STEPS, **measured},
+                "where": {"data": {"caption": "own", "hashes": {}}, "backbone": {"label": "b", "sha256": "0"}},
+            }
+            seal(place, found)
+            records[signature] = json.loads((place / "record.json").read_text())
+            row = Row(name, name, order, 9, True, {}, {})
+            cells.append(Cell(row, seed, {}, (f"row/t={name}",), signature, asked, place))
+    return cells, Store(OWN, folder, records)
+
+
+def answered(
+    folder: Path,
+    correct: dict[str, Sequence[Sequence[bool]]],
+    monkeypatch: pytest.MonkeyPatch,
+    **measured: Any,
+) -> Answer:
+    cells, store = planted(folder, correct, **measured)
+    monkeypatch.setattr(answering, "_learnt", lambda rows, metric, pairs: (50.0, {}))
+    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert found is not None
+    return found
+
+
+def alike(chance: np.ndarray, generator: np.random.Generator, seeds: int = 3) -> list[list[bool]]:
+    """Runs of one method: each input right with its own chance, and a seed that is better or worse at all of them."""
+    return [
+        [
+            bool(one)
+            for one in generator.random(len(chance)) < np.clip(chance + generator.normal(0, 0.01), 0, 1)
+        ]
+        for _ in range(seeds)
+    ]
+
+
+def test_of_methods_that_are_the_same_almost_never_one_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    winners, pairwise = 0, 0
+    for repeat in range(50):
+        chance = generator.beta(4, 1, ROWS)
+        runs = {name: alike(chance, generator) for name in ("a", "b", "c", "d")}
+        found = answered(tmp_path / str(repeat), runs, monkeypatch)
+        winners += not found.rivals
+        pairwise += any(one.low > 0 for one in found.pairs.values())
+    print(f"{winners} winners, {pairwise} with an uncorrected interval above 0, of 50")
+    assert winners <= 3, f"{winners} of 50 comparisons of equal methods name a winner"
+    assert winners <= pairwise  # correcting for all pairs never makes more of them
+
+
+def test_a_method_that_is_better_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    chance = generator.beta(4, 1, ROWS)
+    runs = {"good": alike(chance, generator), "bad": alike(chance - 0.25, generator)}
+    found = answered(tmp_path, runs, monkeypatch)
+    assert found.best.name == "good" and not found.rivals
+    assert found.better(found.best, found.rows[1]) and not found.better(found.rows[1], found.best)
+    assert any("good" in line and "better than bad" in line for line in advice(found))
+    assert "good" in markdown([table(found)])
+
+
+def test_with_one_seed_nothing_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    chance = generator.beta(4, 1, ROWS)
+    found = answered(
+        tmp_path,
+        {"good": alike(chance, generator, 1), "bad": alike(chance - 0.25, generator, 1)},
+        monkeypatch,
+    )
+    assert [row.name for row in found.rivals] == ["bad"]
+    assert any("seed" in line for line in advice(found))
+
+
+def test_what_still_rises_is_neither_better_nor_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(1)
+    chance = generator.beta(4, 1, ROWS)
+    rising = [[10, 0.6], [20, 0.7], [30, 0.9]]
+    runs = {"good": alike(chance, generator), "bad": alike(chance - 0.25, generator)}
+    found = answered(tmp_path, runs, monkeypatch, dev_scores=rising)
+    assert found.rivals and all("rising" in row.doubt for row in found.rows)
+    assert any("train longer" in line for line in advice(found))
+
+
+def test_the_cheapest_of_those_that_are_not_worse_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(2)
+    chance = generator.beta(4, 1, ROWS)
+    runs = {
+        "small": alike(chance, generator),
+        "large": alike(chance, generator),
+        "bad": alike(chance - 0.3, generator),
+    }
+    found = answered(tmp_path, runs, monkeypatch)
+    words = advice(found)
+    assert any("small trains the fewest values (1,010)" in line for line in words)
+    assert not any("bad" in line for line in words)
+    assert any("would be decided by" in line for line in words)
+
+
+def test_noise_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    half = np.full(ROWS, 0.5)
+    cells, store = planted(tmp_path, {name: alike(half, generator) for name in ("a", "b")})
+    constant = [{"correct": int(one)} for one in generator.random(ROWS) < 0.5]
+
+    def learnt(rows: Any, metric: str, pairs: Any) -> tuple[float, dict[str, Any]]:
+        return answering.from_constant(rows, metric, 0.5, constant)
+
+    monkeypatch.setattr(answering, "_learnt", learnt)
+    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert found is not None and found.nothing_learnt
+    assert advice(found)[0].startswith("Nothing is learnt")
+
+
+def test_the_frame_has_a_line_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(4)
+    chance = generator.beta(4, 1, ROWS)
+    runs = {"full": alike(chance, generator), "lora": alike(chance, generator)}
+    frame = answered(tmp_path, runs, monkeypatch).frame()
+    assert list(frame["row"]) == ["full", "lora"] and frame["reference"].unique() == ["full"]
+    mean = 100 * np.mean([np.mean(one) for one in runs["lora"]])
+    assert frame.loc[1, "accuracy"] == pytest.approx(mean)
+    gap = mean - 100 * np.mean([np.mean(one) for one in runs["full"]])
+    assert (
+        frame.loc[1, "difference"] == pytest.approx(gap) and frame.loc[1, "low"] < gap < frame.loc[1, "high"]
+    )
+    assert frame.loc[0, "difference"] is None or np.isnan(frame.loc[0, "difference"])
+    assert frame.loc[0, "step_ms"] == pytest.approx(100.0)
