@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
 import torch
 from numpy.typing import ArrayLike
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from torch import nn
 
 from lora_repro.analysis import spectra
 from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.compare import command
+from lora_repro.compare.request import SEEDS, Request, seconds
 from lora_repro.data import Encoded
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.exchange import peft_folder
@@ -26,7 +29,9 @@ from lora_repro.methods.update import merge, strip, unmerge
 from lora_repro.metrics.nlg import score as score_e2e
 from lora_repro.results import frame
 
-__all__ = ["BeamSearch", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft", "unmerge"]
+__all__ = [
+    "BeamSearch", "compare", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft", "unmerge",
+]  # fmt: skip
 
 
 def save(trainable: Trainable, path: str | Path) -> None:
@@ -64,3 +69,47 @@ def similarity(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -
     """
     bases = [spectra.svd(torch.as_tensor(matrix).detach().cpu().double().numpy())[2] for matrix in (one, other)]
     return spectra.similarity(*bases)
+
+
+def compare(
+    model: str | Path,
+    train: str | Path,
+    test: str | Path | None = None,
+    *,
+    dev: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    methods: Sequence[str] = (),
+    ranks: Sequence[int] = (),
+    targets: Sequence[Sequence[str]] = (),
+    metric: str | None = None,
+    seeds: int = SEEDS,
+    budget: str | None = None,
+    revision: str | None = None,
+    to: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> pandas.DataFrame:
+    """`lora-repro compare` (docs/your-data.md): methods on your own data and model, as a frame with a line for each method.
+
+    settings: those of every run (`["train.epochs=5"]`). to: the folder for runs, configuration and page; default compare-NAME.
+    Columns: row, label, n; each score in per cent and its `_sd`; reference, difference, low, high, p, detectable; trained,
+    step_ms, memory_mb, general_rise, file_bytes; lr, first_guess; doubt, best, folder. Empty if fewer than two methods have a
+    result.
+    Raises UserError for what cannot work, before anything is trained.
+    """
+    files = {split: str(file) for split, file in (("train", train), ("dev", dev), ("test", test)) if file is not None}
+    request = Request(
+        str(model),
+        files,
+        command.folder_of(str(train), None if to is None else str(to)),
+        revision,
+        dict(columns or {}),
+        tuple(methods),
+        tuple(ranks),
+        tuple(map(tuple, targets)),
+        metric,
+        seeds=seeds,
+        seconds=seconds(budget) if budget else None,
+        overrides=tuple(settings),
+    )
+    found = command.compare(request)
+    return pandas.DataFrame() if found is None else found.frame()

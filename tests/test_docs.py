@@ -30,6 +30,7 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 def test_there_is_an_example_of_each_kind() -> None:
     assert {page.stem for page in EXAMPLES} == {
         "adding-a-method", "adding-a-task", "adding-a-backbone", "adding-an-experiment", "adding-from-your-own-package",
+        "your-data",
     }  # fmt: skip
 
 

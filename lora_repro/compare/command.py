@@ -18,7 +18,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -108,12 +109,11 @@ def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
     pairs = [item.partition("=")[::2] for item in names("--columns", given.columns)] if given.columns else []
     if bad := [role for role, column in pairs if role not in COLUMNS or not column]:
         raise UserError(f"--columns {bad[0]}: write ROLE=NAME with a role of {', '.join(COLUMNS)}")
-    stem = Path(given.train.rstrip("/")).name.partition(".")[0]
     targets = tuple(names("--targets", item) for item in given.targets or ())
     request = Request(
         given.model,
         {split: named for split in ("train", "dev", "test") if (named := getattr(given, split))},
-        Path(given.to or f"compare-{stem}").expanduser().absolute(),
+        folder_of(given.train, given.to),
         given.revision,
         dict(pairs),
         names("--methods", given.methods) if given.methods else (),
@@ -129,6 +129,12 @@ def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
     return request, given.dry_run
 
 
+def folder_of(train: str, given: str | None) -> Path:
+    """The comparison's folder: as given, or compare-NAME here, after the training file."""
+    stem = Path(train.rstrip("/")).name.partition(".")[0]
+    return Path(given or f"compare-{stem}").expanduser().absolute()
+
+
 def compare(request: Request, dry_run: bool = False) -> Answer | None:
     """Run a comparison: say what the data are, write its configuration, plan, search, run, and write its answer.
 
@@ -139,26 +145,39 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
     audited(request)
     _ = request.backbone
     said_if_changed(request)
-    from lora_repro.compare.declare import declare  # here: bad files are told before torch is imported
+    with configured(request):
+        from lora_repro.compare.declare import declare  # here: bad files are told before torch is imported
 
-    if not paths.own():
-        os.environ[paths.OWN] = str(request.configs)
-        request.configs.mkdir(parents=True, exist_ok=True)
-    guesses = declare(request)
-    plan = budget.plan(request, arguments_of(request))
-    if plan.request is not request:
-        request = plan.request
-        declare(request)
-    print(f"\n{plan.text}", flush=True)
-    if dry_run:
-        return None
-    searched(request, plan)
-    chosen = seeds_left(request, plan, began)
-    from lora_repro.run import swept
+        guesses = declare(request)
+        plan = budget.plan(request, arguments_of(request))
+        if plan.request is not request:
+            request = plan.request
+            declare(request)
+        print(f"\n{plan.text}", flush=True)
+        if dry_run:
+            return None
+        searched(request, plan)
+        chosen = seeds_left(request, plan, began)
+        from lora_repro.run import swept
 
-    print(flush=True)
-    swept([*arguments_of(request), f"seed={','.join(map(str, range(chosen)))}"])
-    return answered(request, guesses, plan)
+        print(flush=True)
+        swept([*arguments_of(request), f"seed={','.join(map(str, range(chosen)))}"])
+        return answered(request, guesses, plan)
+
+
+@contextmanager
+def configured(request: Request) -> Iterator[None]:
+    """Within it every command, and every process that it starts, reads the comparison's configuration too."""
+    before = os.environ.get(paths.OWN)
+    request.configs.mkdir(parents=True, exist_ok=True)
+    os.environ[paths.OWN] = str(request.configs)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[paths.OWN]
+        else:
+            os.environ[paths.OWN] = before
 
 
 def arguments_of(request: Request) -> list[str]:

@@ -86,7 +86,7 @@ class Request:
         plain = re.sub(r"\W+", "_", self.folder.name.lower()).strip("_")
         return plain if plain[:1].isalpha() else f"compare_{plain}"
 
-    @property
+    @cached_property
     def configs(self) -> Path:
         """The folder of the written configuration: the user's own one, or one in the comparison's folder."""
         return Path(own()) if own() else self.folder / "conf"

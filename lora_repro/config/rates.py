@@ -59,8 +59,8 @@ def published_only(*before: Path) -> Iterator[None]:
 
 
 def view() -> object:
-    """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how many
-    searches of this process.
+    """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how
+    many searches of this process.
     """
     return _view, manifest.stamp(RESULTS), _searches
 
