@@ -30,7 +30,8 @@ from lora_repro.metrics.nlg import score as score_e2e
 from lora_repro.results import frame
 
 __all__ = [
-    "BeamSearch", "compare", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft", "unmerge",
+    "BeamSearch", "compare", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft",
+    "unmerge",
 ]  # fmt: skip
 
 

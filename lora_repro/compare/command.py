@@ -30,6 +30,7 @@ from lora_repro.cells import Cell
 from lora_repro.compare import budget
 from lora_repro.compare.request import SEEDS, Request, counts, names, seconds
 from lora_repro.config import paths
+from lora_repro.config.compose import read_again
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json, write_text
 from lora_repro.results import own
@@ -171,6 +172,7 @@ def configured(request: Request) -> Iterator[None]:
     before = os.environ.get(paths.OWN)
     request.configs.mkdir(parents=True, exist_ok=True)
     os.environ[paths.OWN] = str(request.configs)
+    read_again()
     try:
         yield
     finally:
@@ -178,6 +180,7 @@ def configured(request: Request) -> Iterator[None]:
             del os.environ[paths.OWN]
         else:
             os.environ[paths.OWN] = before
+        read_again()
 
 
 def arguments_of(request: Request) -> list[str]:

@@ -21,8 +21,9 @@ import yaml
 
 from lora_repro.compare.request import LABELS, TABLES, Request, Variant
 from lora_repro.config import rates
-from lora_repro.config.compose import compose
+from lora_repro.config.compose import compose, read_again
 from lora_repro.costs.meta_model import shape_of
+from lora_repro.errors import UserError
 from lora_repro.records.disk import write_text
 
 WIDE, SHARE = (
@@ -53,15 +54,14 @@ def declare(request: Request) -> dict[str, Guess]:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
+            read_again()
     return guesses
 
 
 def guess(request: Request, variant: Variant) -> Guess:
     """Where the search of a row's rate begins."""
     first = TABLES[request.family][0]
-    full = declared_guess(first, FULL) * (
-        SHARE if int(shape_of(request.backbone)["hidden_size"]) >= WIDE else 1
-    )
+    full = declared_guess(first, FULL) * (SHARE if width(request) >= WIDE else 1)
     if variant.method == FULL:
         return Guess(_rounded(full))
     found = factors(variant.table or first, variant.method)
@@ -70,6 +70,12 @@ def guess(request: Request, variant: Variant) -> Guess:
         return Guess(_rounded(full * factor), factor, len(found))
     own = declared_guess(variant.table, variant.method) if variant.table else declared_guess(first, "lora")
     return Guess(_rounded(own))
+
+
+def width(request: Request) -> int:
+    """The hidden size of the model (GPT-2 calls it n_embd)."""
+    shape = shape_of(request.backbone)
+    return int(shape.get("hidden_size") or shape.get("n_embd") or shape.get("dim") or 0)
 
 
 @cache
@@ -114,19 +120,13 @@ def _task(request: Request) -> str:
             values.setdefault(group, {})[name] = value
         else:
             values[group] = value
-    if request.metric:
-        metrics = list(compose([f"task={kind}"]).task.metrics)
-        values["metrics"] = [request.metric, *(one for one in metrics if one != request.metric)]
+    known = list(compose([f"task={kind}"]).task.metrics)
+    if request.metric and request.metric not in known:
+        raise UserError(f"--metric {request.metric}: such data have {', '.join(known)}")
     if request.function:
         values["function"] = request.function
-        values["metrics"] = [
-            "own_score",
-            *(
-                one
-                for one in values.get("metrics", compose([f"task={kind}"]).task.metrics)
-                if one != "own_score"
-            ),
-        ]
+    if first := ["own_score"] if request.function else [request.metric] if request.metric else []:
+        values["metrics"] = [*first, *(one for one in known if one not in first)]
     if request.with_texts:
         values["with_texts"] = True
     return _yaml("The data of a comparison.", values)
@@ -134,14 +134,14 @@ def _task(request: Request) -> str:
 
 def _rows(request: Request, guesses: Mapping[str, Guess]) -> str:
     values: dict[str, Any] = {}
-    for variant in request.variants:
+    for place, variant in enumerate(request.variants, start=1):
         block: dict[str, Any] = {"defaults": variant.defaults}
         method = {"rank": variant.rank, "targets": list(variant.targets)}
         block |= {"method": kept} if (kept := {key: value for key, value in method.items() if value}) else {}
         found = guesses[variant.name]
         if found.rate:
             block["train"] = {"lr": f"${{searched:{found.rate:g}}}"}
-        row: dict[str, Any] = {"seeds": request.seeds, "paper": None}
+        row: dict[str, Any] = {"order": 10 * place, "seeds": request.seeds, "paper": None}
         if variant.name != variant.method or not variant.table:
             row["label"] = ", ".join(
                 filter(

@@ -127,6 +127,15 @@ def _hydra(folders: tuple[str, ...]) -> Hydra:
     return hydra
 
 
+def read_again() -> None:
+    """Forget every file that was read and every configuration that was composed: to be called when files of the user's own
+    folder, or which folder it is, have changed within this process.
+    """
+    for remembered in (_hydra, _chosen, _axes, compose_cached):
+        remembered.cache_clear()
+    rates.changed()
+
+
 class _ReadOnce:
     """Hydra's repository with each file parsed once per process: parsing is half the time of composing."""
 

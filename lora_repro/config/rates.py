@@ -27,7 +27,7 @@ RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
-_searches = 0  # that this process has saved
+_changes = 0  # that this process has made to what runs are told by: searches, configurations
 _view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
 
 
@@ -60,15 +60,15 @@ def published_only(*before: Path) -> Iterator[None]:
 
 def view() -> object:
     """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how
-    many searches of this process.
+    many changes by this process.
     """
-    return _view, manifest.stamp(RESULTS), _searches
+    return _view, manifest.stamp(RESULTS), _changes
 
 
-def searched() -> None:
-    """To be called when this process has saved a search: rates that were looked up before are looked up again."""
-    global _searches
-    _searches += 1
+def changed() -> None:
+    """To be called when this process has saved a search, or changed a configuration: rates are then looked up again."""
+    global _changes
+    _changes += 1
 
 
 def trials_path(profile: str, name: str) -> Path:

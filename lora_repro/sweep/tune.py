@@ -198,7 +198,7 @@ class Search:
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
         write_json(self.path, sealed(rates.trials_of(head, [*self.own(), found])))
-        rates.searched()
+        rates.changed()
 
 
 def searches(arguments: Sequence[str]) -> list[Search]:

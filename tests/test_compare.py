@@ -1,0 +1,287 @@
+"""`lora-repro compare`: what it refuses, what it writes, how it fits a budget, and one comparison from files to answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import refused
+from test_own_data import REVIEWS, objects, write_csv, write_lines
+
+from lora_repro import api
+from lora_repro.cells import cells
+from lora_repro.compare import budget, command
+from lora_repro.compare.command import compare, requested
+from lora_repro.compare.declare import declare, factors
+from lora_repro.compare.request import LABELS, METHODS, TEXTS, Request
+from lora_repro.config import paths, rates
+from lora_repro.config.compose import compose
+from lora_repro.costs.plan import Line
+
+SMOKE = ("profile=smoke", "task.held_out=10", "data.n_train=null", "data.n_dev=null", "data.n_test=null")
+TEXT = [(f"name : Inn {n}", f"Inn {n} serves food.") for n in range(40)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "train.csv", REVIEWS, "text", "label")
+    write_lines(tmp_path / "texts.jsonl", objects(TEXT, "prompt", "completion"))
+    (tmp_path / "s.py").write_text("def f(output, expected):\n    return 1.0\n")
+    return tmp_path
+
+
+def asked(*words: str, train: str = "train.csv", model: str = "random_bert") -> Request:
+    return requested(["--model", model, "--train", train, *words, *SMOKE])[0]
+
+
+def dry(*words: str, **named: str) -> Callable[[], object]:
+    """A comparison that is only planned: all of its checks, and no training."""
+    return lambda: compare(asked(*words, **named), dry_run=True)
+
+
+WORDS: dict[str, tuple[Sequence[str], tuple[str, ...]]] = {
+    "an unknown method": (["--methods", "lora,loraa"], ("loraa", "bitfit")),
+    "human texts are no method": (["--methods", "lora,human"], ("human",)),
+    "an empty method": (["--methods", "lora,,full"], ("--methods",)),
+    "a rank of 0": (["--ranks", "0,8"], ("--ranks",)),
+    "a rank in words": (["--ranks", "eight"], ("--ranks",)),
+    "ranks without a method that has one": (["--methods", "full,bitfit", "--ranks", "1,2"], ("--ranks",)),
+    "targets without a method that has them": (["--methods", "full,bitfit", "--targets", "query"], ("--targets",)),
+    "no such target": (["--methods", "full,lora", "--targets", "queries"], ("queries",)),
+    "no seeds": (["--seeds", "0"], ("--seeds",)),
+    "half a seed": (["--seeds", "1.5"], ("--seeds",)),
+    "a budget without a unit": (["--budget", "2"], ("--budget", "30m")),
+    "a budget of nothing": (["--budget", "0h"], ("--budget",)),
+    "a budget that fits nothing": (["--budget", "1s"], ("--budget",)),
+    "a column that is not there": (["--columns", "label=stars"], ("stars", "train.csv")),
+    "a role that is none": (["--columns", "answer=label"], ("answer", "label")),
+    "a column without a role": (["--columns", "label"], ("--columns",)),
+    "a word that sets nothing": (["fast"], ("'fast'", "KEY=VALUE")),
+    "an option that is none": (["--model-name=x"], ("--model-name",)),
+    "another experiment": (["experiment=e2e"], ("experiment=e2e",)),
+    "a seed of one's own": (["seed=3"], ("seed=3", "--seeds")),
+    "another folder for runs": (["paths.runs=x"], ("paths.runs=x",)),
+    "a setting that is none": (["train.epoch=3"], ("epoch",)),
+    "a rate that is no number": (["train.warmup=slow"], ("warmup",)),
+    "a metric that is none": (["--metric", "f2"], ("f2",)),
+    "no such model": (["--model", "./nowhere"], ("nowhere",)),
+    "no such training file": (["--train", "none.csv"], ("none.csv",)),
+    "no such test file": (["--test", "none.csv"], ("none.csv",)),
+    "a file of another kind": (["--train", "train.xlsx"], ("train.xlsx",)),
+    "a score whose file is not trusted": (
+        ["--train", "texts.jsonl", "--model", "random_gpt2", "--function", "s.py:f"],
+        ("--trust s.py",),
+    ),
+    "an encoder for texts": (["--train", "texts.jsonl"], ("random_bert", "encoder")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_cannot_be_meant_is_one_line_before_anything_trains(name: str, folder: Path) -> None:
+    words, parts = WORDS[name]
+    refused(dry(*words), *parts)
+    assert not (folder / "compare-train" / "runs").exists()
+
+
+FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "empty": ("", ("bad.csv",)),
+    "only a header": ("text,label\n", ("bad.csv",)),
+    "one class": ("text,label\na,x\nb,x\nc,x\n", ("only the class", "'x'")),
+    "no label": ("text,other,more\na,b,c\n", ("bad.csv",)),
+    "a row too long": ("text,label\na,x\nb,y,z\n", ("line 3",)),
+    "a number among no numbers": (
+        "text,label\n" + "".join(f"t{n},{n / 7}\n" for n in range(30)) + "a,high\n",
+        ("label",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bad_file_is_one_line(name: str, folder: Path) -> None:
+    text, parts = FILES[name]
+    (folder / "bad.csv").write_text(text, encoding="utf-8")
+    refused(dry(train="bad.csv"), *parts)
+
+
+def test_bytes_that_are_no_utf8_and_labels_that_training_lacks_are_one_line(folder: Path) -> None:
+    (folder / "bad.csv").write_bytes(b"text,label\ncaf\xe9,x\nb,y\n")
+    refused(dry(train="bad.csv"), "bad.csv", "UTF-8")
+    write_csv(folder / "test.csv", [("a meal", "superb")], "text", "label")
+    refused(dry("--test", "test.csv"), "superb", "test.csv")
+
+
+def test_it_writes_an_experiment_that_every_command_takes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(
+        "--methods",
+        "full,lora,dora,linear_probe",
+        "--ranks",
+        "1,4",
+        "--targets",
+        "query",
+        "--targets",
+        "query,value",
+        "--seeds",
+        "2",
+    )
+    declare(request)
+    monkeypatch.setenv(paths.OWN, str(request.configs))
+    found = cells([f"row/{request.name}=glob(*)", f"experiment={request.name}", *SMOKE])
+    names = list(dict.fromkeys(cell.row.name for cell in sorted(found, key=lambda cell: cell.row.order)))
+    variants = [f"r{rank}_{those}" for rank in (1, 4) for those in ("query", "query_value")]
+    assert names == [
+        "full",
+        *(f"{name}_{one}" for name in ("lora", "dora") for one in variants),
+        "linear_probe",
+    ]
+    assert len(found) == 2 * len(names)
+    (one,) = (cell for cell in found if cell.row.name == "lora_r4_query" and not cell.seed)
+    method = one.asked["method"]
+    assert (method["rank"], list(method["targets"]), one.row.label) == (4, ["query"], "lora, rank 4, query")
+    assert one.guess == pytest.approx(one.asked["train"]["lr"]) and one.row.paper == {}
+    assert one.folder.is_relative_to(folder / "compare-train" / "runs")
+    before = [path.stat().st_mtime_ns for path in sorted(request.configs.rglob("*.yaml"))]
+    declare(request)
+    assert before == [path.stat().st_mtime_ns for path in sorted(request.configs.rglob("*.yaml"))]
+
+
+def test_a_first_guess_is_full_s_times_the_measured_factor(folder: Path) -> None:
+    guesses = declare(asked("--methods", "full,lora,bitfit,segments"))
+    assert factors("glue", "lora") and guesses["lora"].searches == len(factors("glue", "lora"))
+    assert guesses["lora"].rate == pytest.approx(guesses["full"].rate * (guesses["lora"].factor or 0))
+    assert guesses["segments"].factor is None and guesses["segments"].rate > 0  # no table has it
+
+
+def test_every_default_method_is_there() -> None:
+    for family, file in ((LABELS, "a"), (TEXTS, "b")):
+        assert METHODS[family], file
+        compose([f"task={family}", "profile=smoke"])
+
+
+def plan(folder: Path, seconds: dict[str, float], seeds: int = 3, rows: int = 8000) -> budget.Plan:
+    """A plan whose runs and trials take so many seconds, on so many training rows."""
+    write_csv(
+        folder / "train.csv",
+        [(f"text {n} of them", "good" if n % 2 else "bad") for n in range(rows)],
+        "text",
+        "label",
+    )
+    words = [
+        "--model",
+        "random_bert",
+        "--train",
+        "train.csv",
+        "--methods",
+        ",".join(seconds),
+        "--seeds",
+        str(seeds),
+    ]
+    request = requested([*words, "profile=smoke", "task.held_out=10", "task.max_train=null"])[0]
+    declare(request)
+    lines: list[Line] = []
+    whole = budget.Plan(request, tuple(lines), 7)
+    costs = [budget.Cost(name, value, value) for name, value in seconds.items()]
+    object.__setattr__(whole, "_costs", costs)
+    return whole
+
+
+@pytest.mark.parametrize(
+    "seconds, seeds, share, methods",
+    [
+        (21000.0, 3, 1.0, 3),  # (4 + 3) x 3,000: all of it
+        (18000.0, 2, 1.0, 3),  # a seed fewer
+        (9000.0, 2, 0.5, 3),  # and half of the rows
+        (750.0, 2, 0.125, 2),  # and without the dearest method that is neither full fine-tuning nor LoRA
+    ],
+)
+def test_a_budget_gives_up_seeds_then_rows_then_methods(
+    seconds: float, seeds: int, share: float, methods: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
+    monkeypatch.setattr(budget.Plan, "costs", property(lambda self: self._costs))
+    fitted = budget.fit(whole, seconds)
+    cut = [item for item in fitted.request.overrides if item.startswith("task.max_train=")][1:]
+    train = len(whole.request.data.parts.train)
+    assert fitted.request.seeds == seeds
+    assert cut == ([] if share == 1 else [f"task.max_train={int(share * train)}"])
+    assert len(fitted.request.variants) == methods and {"full", "lora"} <= {
+        one.name for one in fitted.request.variants
+    }
+    assert len(fitted.given_up) >= (seeds < 3) + (share < 1) + (methods < 3)
+    assert 3 <= fitted.most <= 7
+
+
+def test_seeds_that_fit_are_counted_by_the_trials_times(folder: Path) -> None:
+    request = asked("--seeds", "5", "--methods", "full,lora")
+    rows = [budget.Cost("full", 0, 10), budget.Cost("lora", 0, 20)]
+    assert [budget.seeds_that_fit(request, rows, left) for left in (-5, 30, 95, 10**6)] == [1, 1, 3, 5]
+
+
+def test_a_comparison_from_files_to_answer(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(paths.OWN, raising=False)
+    monkeypatch.setattr(rates, "_view", None)  # the rates that it searches itself
+    write_csv(folder / "test.csv", REVIEWS[:20], "text", "label")
+    words = [
+        "--methods",
+        "lora,linear_probe",
+        "--seeds",
+        "2",
+        "--test",
+        "test.csv",
+        "tune.most=3",
+        "train.epochs=1",
+        "launch.together=1",
+    ]
+    found = compare(asked(*words))
+    said = capsys.readouterr().out
+    assert found is not None and [row.name for row in found.rows] == ["lora", "linear_probe"]
+    assert "test rows also stand in train" in said and "LEAK" in said
+    assert paths.own() == ""
+    place = folder / "compare-train"
+    written = json.loads((place / "comparison.json").read_text(encoding="utf-8"))
+    assert [row["row"] for row in written["rows"]] == ["lora", "linear_probe"] and all(
+        row["n"] == 2 for row in written["rows"]
+    )
+    assert written["advice"] and all(line in said for line in written["advice"])
+    assert written["data"]["test_rows"] == 8  # task.max_test at smoke
+    text = "".join(path.read_text(encoding="utf-8") for path in place.glob("comparison.*"))
+    assert "It was" not in text and "dish" not in text
+    for path in place.rglob("predictions.jsonl"):
+        assert "It was" not in path.read_text(encoding="utf-8")
+
+    # Again: nothing is trained, the same answer. Another file: said, and run anew.
+    times = {path: path.stat().st_mtime_ns for path in place.rglob("record.json")}
+    again = api.compare("random_bert", "train.csv", "test.csv", methods=["lora", "linear_probe"], seeds=2,
+                        settings=[*SMOKE, "tune.most=3", "train.epochs=1", "launch.together=1"])  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("record.json")} == times
+    assert list(again["accuracy"]) == pytest.approx([row.mean.mean for row in found.rows])
+    capsys.readouterr()
+    write_csv(folder / "train.csv", REVIEWS[::-1], "text", "label")
+    command.said_if_changed(asked(*words))
+    assert "train file has changed" in capsys.readouterr().err
+
+
+def test_a_rate_that_was_just_searched_is_found_in_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = rates.view()
+    rates.changed()
+    assert rates.view() != before
+
+
+def test_dry_run_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        command.main(
+            ["--model", "random_gpt2", "--train", "texts.jsonl", "--dry-run", "--seeds", "2", "profile=smoke"]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "untuned" not in said and "5 rows with 2 seeds: 10 runs" in said
+    assert not (folder / "compare-texts" / "runs").exists()
+    assert partial(command.main, ["--model", "random_gpt2"])() == 2
