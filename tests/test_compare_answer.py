@@ -41,7 +41,10 @@ def planted(
             asked = {
                 "task": {"name": "own_labels", "metrics": ["accuracy"], "held_out": 100},
                 "train": {"lr": 1e-3, "select_by": "score"},
-                "method": {"name": name},
+                "method": {
+                    "name": name,
+                    **({"name": name[:-1], "rank": int(name[-1])} if name[-1].isdigit() else {}),
+                },
                 "backbone": {"name": "b"},
                 "data": {},
                 "seed": seed,
@@ -53,8 +56,16 @@ def planted(
                 "status": "finished",
                 "asked": asked,
                 "row": {"table": "t", "name": name, "label": name},
-                "measured": {"scores": {"accuracy": float(np.mean(right))}, "parameters": counts, **STEPS, **measured},
-                "where": {"data": {"caption": "own", "hashes": {}}, "backbone": {"label": "b", "sha256": "0"}},
+                "measured": {
+                    "scores": {"accuracy": float(np.mean(right))},
+                    "parameters": counts,
+                    **STEPS,
+                    **measured,
+                },
+                "where": {
+                    "data": {"caption": "own", "hashes": {}},
+                    "backbone": {"label": "b", "sha256": "0"},
+                },
             }
             seal(place, found)
             records[signature] = json.loads((place / "record.json").read_text())
@@ -153,6 +164,26 @@ def test_the_cheapest_of_those_that_are_not_worse_is_named(
     assert any("small trains the fewest values (1,010)" in line for line in words)
     assert not any("bad" in line for line in words)
     assert any("would be decided by" in line for line in words)
+
+
+def test_the_smallest_rank_that_is_not_worse_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(5)
+    chance = generator.beta(4, 1, ROWS)
+    runs = {
+        "lora1": alike(chance - 0.3, generator),
+        "lora4": alike(chance, generator),
+        "lora8": alike(chance + 0.01, generator),
+    }
+    words = advice(answered(tmp_path, runs, monkeypatch))
+    assert any(
+        line.startswith("Rank 4 is the smallest that is not shown to be worse than rank ") for line in words
+    )
+    assert any(
+        line.startswith("In our own table (MiniLM-L6 on SST-2) ranks 1 to 384 lie at most 0.9 points apart")
+        for line in words
+    )
 
 
 def test_noise_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

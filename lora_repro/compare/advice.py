@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from lora_repro.compare.answer import Answer, Row, decided_by
+from lora_repro.config.paths import INSTALLED
 from lora_repro.costs.plan import size
 from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
+from lora_repro.results import frame, grouped
 
 FACTOR = 3.0  # from which a searched rate lies "far" from its first guess: one place of the grid
 
@@ -50,7 +53,43 @@ def advice(answer: Answer) -> list[str]:
             said.append(
                 f"The difference of {gap:.1f} from {nearest.label} would be decided by {decides}, if it stays as it is."
             )
-    return [*said, *doubts(answer)]
+    return [*said, *about_ranks(answer), *doubts(answer)]
+
+
+def about_ranks(answer: Answer) -> list[str]:
+    """For each method with several ranks: the smallest that is not shown to be worse than its best, beside our own table of ranks."""
+    said = []
+    for each in grouped([row for row in answer.row_trained if "rank" in row.method], lambda row: row.family):
+        ranks = {
+            int(row.method["rank"]): row for row in sorted(each, key=lambda row: int(row.method["rank"]))
+        }
+        if len(ranks) < 2:
+            continue
+        best = max(ranks.values(), key=lambda row: row.mean.mean)
+        least = next(rank for rank, row in ranks.items() if not answer.better(best, row))
+        if len(best.runs) > 1 and not best.doubt:
+            least_row, top = ranks[least], best.method["rank"]
+            gap = best.mean.mean - least_row.mean.mean
+            said.append(
+                f"Rank {least} is the smallest that is not shown to be worse than rank {top}, which is {gap:.1f} points above."
+            )
+    return [*said, *([known_ranks()] if said else [])]
+
+
+@cache
+def known_ranks() -> str:
+    """How far LoRA's ranks lie apart in our own table of ranks on real data; empty where its records are not at hand."""
+    if INSTALLED:
+        return ""
+    found = frame("rank", "laptop", ["task=sst2"]).query(
+        "main and row == 'lora_q_v' and source == 'published'"
+    )
+    means = found.groupby("row.rank").value.mean() * 100
+    low, high = int(means.index.min()), int(means.index.max())
+    apart = float(means.max() - means.min())
+    return (
+        f"In our own table (MiniLM-L6 on SST-2) ranks {low} to {high} lie at most {apart:.1f} points apart."
+    )
 
 
 def doubts(answer: Answer) -> list[str]:

@@ -9,6 +9,7 @@ seeds at least, and neither still rises at the end of its training (`report.clai
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
 from collections import Counter
@@ -74,6 +75,16 @@ class Row:
     @property
     def cell(self) -> Cell:
         return next(iter(self.runs.values())).cell
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        """The method's settings."""
+        return dict(self.cell.asked["method"])
+
+    @property
+    def family(self) -> str:
+        """What rows have in common that differ in their rank alone."""
+        return json.dumps({key: value for key, value in self.method.items() if key != "rank"}, sort_keys=True)
 
     @property
     def trained(self) -> int:
