@@ -57,7 +57,7 @@ def advice(answer: Answer) -> list[str]:
 
 
 def about_ranks(answer: Answer) -> list[str]:
-    """For each method with several ranks: the smallest that is not shown to be worse than its best, beside our own table of ranks."""
+    """For each method with several ranks: the smallest that is not shown to be worse than its best, beside our own table."""
     said = []
     for each in grouped([row for row in answer.row_trained if "rank" in row.method], lambda row: row.family):
         ranks = {
@@ -70,9 +70,12 @@ def about_ranks(answer: Answer) -> list[str]:
         if len(best.runs) > 1 and not best.doubt:
             least_row, top = ranks[least], best.method["rank"]
             gap = best.mean.mean - least_row.mean.mean
-            said.append(
-                f"Rank {least} is the smallest that is not shown to be worse than rank {top}, which is {gap:.1f} points above."
-            )
+            if least == top:
+                said.append(f"Every rank below {top} is shown to be worse than it.")
+            else:
+                said.append(
+                    f"Rank {least} is the smallest that is not shown to be worse than rank {top}, {gap:.1f} points above it."
+                )
     return [*said, *([known_ranks()] if said else [])]
 
 
