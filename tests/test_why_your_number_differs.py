@@ -297,6 +297,7 @@ def test_the_table_has_a_line_for_each_cause_and_no_number_is_without_a_source()
         assert {*DECIMAL.findall(section(title))} <= QUOTED[title]
     lead = PAGE.split("\n| Cause")[0]
     assert {*DECIMAL.findall(lead)} <= QUOTED["Lead"]
+    assert not DECIMAL.findall(PAGE.split("\n## Not measured\n")[1])
 
 
 def test_each_command_composes_and_those_of_our_runs_name_their_records() -> None:
