@@ -30,6 +30,7 @@ WIDE = 3.9  # inches of a panel: three of them stand side by side on a screen of
 NARROW, LOW = 3.6, 2.4  # of the search of one rate
 DECADE = 10.0  # an axis of costs is logarithmic if they differ by more than this
 SPREAD = 4.0  # likewise an axis of losses
+FEW = 6  # steps that are each marked on their axis
 UNITS = (("GB", 1e9), ("MB", 1e6))
 
 
@@ -113,7 +114,9 @@ def learning(answer: Answer, held_out: int) -> list[EmbeddedFigure]:
         )
         losses = [spot.y for line in lines for spot in line.spots]
         wide = key == "dev_losses" and min(losses) > 0 and max(losses) > SPREAD * min(losses)
-        plot = Plot("", "training step", f"held-out {plain(what)}", lines, scale="linear", log_y=wide, absent=absent,
+        steps = sorted({float(spot.x or 0) for line in lines for spot in line.spots})
+        ticks = tuple((step, f"{step:,.0f}") for step in steps if len(steps) <= FEW)
+        plot = Plot("", "training step", f"held-out {plain(what)}", lines, ticks, scale="linear", log_y=wide, absent=absent,
                     spreadless=True)  # fmt: skip
         title = plain(_last_change(answer, runs, what, scale))
         caption = f"On {held_out:,} held-out rows, of each method the seed with the median test score."
