@@ -95,7 +95,7 @@ def save(
     return write(lambda: _figure(panels, ylabel, title, caption, width), stem)
 
 
-def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float) -> Figure:
+def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float = WIDE) -> Figure:
     figure = blank(width, HIGH * len(panels))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
