@@ -277,8 +277,11 @@ def write(request: Request, found: Answer, words: Sequence[str], plan: budget.Pl
              "model": request.backbone.label, "data": data, "constant": found.constant, "rows": rows}  # fmt: skip
     write_json(place(f"{STEM}.json"), facts)
     write_text(place(f"{STEM}.csv"), frame.to_csv(index=False, lineterminator="\n"))
+    from lora_repro.compare.page import page  # here: only this needs matplotlib
+
+    write_text(place(f"{STEM}.html"), page(request, found, words, plan))
     folder = found.best.median_run.cell.folder
-    lines = [f"wrote {place(f'{STEM}.json')} and .csv", f"the best method's median seed: {folder}",
+    lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", f"the best method's median seed: {folder}",
              f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR",
              f"  again or further: lora-repro run --config-dir {request.configs} {' '.join(arguments_of(request))}"]  # fmt: skip
     print("\n" + "\n".join(lines), flush=True)

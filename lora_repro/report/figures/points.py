@@ -63,7 +63,7 @@ class Panel:
     """One backbone's points. many, one: the legend entries of points over several seeds and of single seeds.
 
     floor: points below this y do not stretch the axis; those below the axis are arrows at its foot. joined: whether a line joins
-    our point and the paper's of one label.
+    our point and the paper's of one label. scale: of x, log or linear. front: whether a line joins `undominated` points.
     """
 
     title: str
@@ -73,15 +73,30 @@ class Panel:
     one: str = f"ours: {SINGLE}"
     floor: float | None = None
     joined: bool = False
+    scale: str = "log"
+    front: bool = False
 
 
-def save(panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "") -> list[Path]:
-    """Draw the panels one below the other into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(panels, ylabel, title, caption), stem)
+def undominated(points: Sequence[Point]) -> list[Point]:
+    """The points than which no other has as small an x and as large a y, and one of them better; by x. Lines (x = 0) are none."""
+    drawn = [point for point in points if point.x > 0]
+    kept = [
+        one
+        for one in drawn
+        if not any(o.x <= one.x and o.y >= one.y and (o.x, o.y) != (one.x, one.y) for o in drawn)
+    ]
+    return sorted(kept, key=lambda point: point.x)
 
 
-def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> Figure:
-    figure = blank(WIDE, HIGH * len(panels))
+def save(
+    panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "", width: float = WIDE
+) -> list[Path]:
+    """Draw the panels, `width` inches wide, one below the other into `stem`.svg and `stem`.png; returns the two paths."""
+    return write(lambda: _figure(panels, ylabel, title, caption, width), stem)
+
+
+def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float = WIDE) -> Figure:
+    figure = blank(width, HIGH * len(panels))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel, ylabel)
@@ -93,13 +108,15 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str) -> F
 
 
 def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
-    axis.set_title(to_mathtext(wrapped(panel.title, WIDE - 0.9, size=9)), fontsize=9)
+    axis.set_title(to_mathtext(wrapped(panel.title, _width(axis) - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=panel.xlabel, ylabel=ylabel)
-    axis.set_xscale("log")
+    axis.set_xscale(panel.scale)  # type: ignore[arg-type]
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     drawn = [point for point in panel.points if point.x > 0]
     if drawn:
-        axis.set_xlim(min(point.x for point in drawn) / 2.5, max(point.x for point in drawn) * 4)
+        least, most = min(point.x for point in drawn), max(point.x for point in drawn)
+        room = 0.3 * (most - least) or 0.1 * most  # for labels
+        axis.set_xlim(*((least / 2.5, most * 4) if panel.scale == "log" else (least - room, most + 1.5 * room)))
         axis.set_ylim(*_limits(panel))
     names = {}
     for point in drawn:
@@ -114,6 +131,9 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
         shown = {**style, "color": GREY, "marker": "s" if point.quoted else "o", "markersize": 5, "clip_on": True}
         shown["markerfacecolor"] = "white" if point.quoted or point.single else GREY
         names[kind] = axis.plot([], [], linestyle="none", label=kind, **shown)[0]
+    if panel.front:
+        best = undominated(panel.points)
+        axis.plot([one.x for one in best], [one.y for one in best], color=GREY, linewidth=0.8, alpha=0.6, zorder=2)
     for point in panel.points:
         pair = [other for other in drawn if panel.joined and point.quoted and not other.quoted and other.label == point.label]
         for other in pair:
@@ -124,6 +144,11 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     if drawn:
         below_axis: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 1 + (max(map(len, names)) < 40)}
         axis.legend(handles=[names[key] for key in sorted(names)], frameon=False, fontsize=8, **below_axis)
+
+
+def _width(axis: Axes) -> float:
+    """Of the axis's figure, in inches."""
+    return float(axis.figure.get_size_inches()[0])  # type: ignore[union-attr]
 
 
 def _is_below(axis: Axes, panel: Panel, point: Point) -> bool:
@@ -169,7 +194,7 @@ def _label(axis: Axes, panel: Panel) -> None:
         told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
-        said = wrapped(f"▼ below this range: {told}", WIDE - 1.6, size=8)
+        said = wrapped(f"▼ below this range: {told}", _width(axis) - 1.6, size=8)
         taken.append(_extent(axis, axis.annotate(to_mathtext(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
     for point in sorted(drawn, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
         if point in low or (point.quoted and point.label in ours):

@@ -73,18 +73,12 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
     beside = [figure for section in sections for figure in section.figures if figure.name.endswith(BESIDE)]
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["table"] = lambda value: isinstance(value, Table)
-    environment.globals |= {"html": html, "reading": reading, "inline": inline, "verdicts": VERDICTS}
-    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
-    return environment.get_template("page.html").render(
+    return filled(
+        HERE / "page.html",
+        reading=reading,
+        inline=inline,
+        verdicts=VERDICTS,
         profile=profile,
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
         summary=_summary(kept, len(runs) - len(kept)),
         scale=_scale(kept or runs),
         counts=counted(papers),
@@ -98,6 +92,21 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         numbers=numbers,
         ledger=listed(runs, order, measures.load(folder, "latency")),
     )
+
+
+def filled(template: Path, **values: Any) -> str:
+    """A page from a template and its values, in this folder's style and with its script, which sorts and folds tables.
+
+    The template finds macros in parts.html. Whatever is not marked as markup is escaped.
+    """
+    folders = FileSystemLoader([template.parent, HERE])
+    environment = Environment(
+        loader=folders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["table"] = lambda value: isinstance(value, Table)
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
+    return environment.get_template(template.name).render(html=html, style=style, script=script, **hashes, **values)
 
 
 def _sections(folder: Path, page: Path) -> list[Section]:
