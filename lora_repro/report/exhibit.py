@@ -51,7 +51,8 @@ class Exhibit:
     """Tables and the figures beside them.
 
     stem: of their files. said: one line on what there is. draw: draws the figures at a path without suffix; returns the files.
-    keep: whether to write files. heading: whose results these are, if no column says it.
+    keep: whether to write files. heading: whose results these are, if no column says it. words: what its intervals mean, for a
+    terminal.
     """
 
     stem: str
@@ -60,6 +61,7 @@ class Exhibit:
     draw: Callable[[Path], list[Path]]
     keep: bool = True
     heading: str = ""
+    words: tuple[str, ...] = ()
 
 
 class Declaration(Protocol):
