@@ -99,6 +99,8 @@ def _main(arguments: Sequence[str]) -> int:
         return int(import_module("lora_repro.config.completion").main(rest))
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
+        if not near and verb in paths.choices("method"):
+            near = [f"run method={verb}"]
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
         return report_error(errors.UserError(f"no command {verb!r}; {said}"))
     if HELP & set(rest):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lora_repro import cli
 from lora_repro.cells import unique
-from lora_repro.config import rates
+from lora_repro.config import paths, rates
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT, checkout_root
 from lora_repro.errors import UserError
@@ -26,6 +26,7 @@ from lora_repro.records import manifest
 from lora_repro.records.transaction import Change
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging
+from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import paragraph, terminal
 from lora_repro.report.views.costs import Costs
@@ -43,8 +44,15 @@ def names(folder: Path = CONF.parent / "experiments") -> list[str]:
 
 
 def declaration(name: str) -> Declaration:
-    """TABLE of experiments/<name>.py. Raises UserError if there is no such file."""
+    """TABLE of experiments/<name>.py; for an experiment of the user's own folder, the scores by task.
+
+    Raises UserError if there is neither.
+    """
     if name not in names():
+        if paths.own() and (Path(paths.own()) / "experiment" / f"{name}.yaml").is_file():
+            rows = paths.choices(f"row/{name}")
+            first = "full" if "full" in rows else next(iter(rows), "")
+            return Pivot(name, {}, by="task", reference=first, reference_label="full FT" if first == "full" else first)
         near = difflib.get_close_matches(name, names(), 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
         raise UserError(f"no experiments/{name}.py; {said}")

@@ -21,11 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
-from lora_repro.config.compose import compose, hydra_program, job_overrides, resolved, unswept
+from lora_repro.config.compose import build, compose, hydra_program, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.records.run_folder import LOCK, RECORD
-from lora_repro.report import show
+from lora_repro.report import grid_table, show
+from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.announce import announce, others_of, published_records
@@ -100,6 +101,9 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row has these seeds")
+    if own := _own_task(hydra_node, arguments, wanted):
+        sys.argv.append(own)  # Hydra reads it
+    check_shown(wanted)
     known = published_records(wanted[0].asked["profile_name"])
     announce(wanted, known, arguments)
     missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
@@ -122,6 +126,34 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     return _report(arguments, wanted, left, stopped)
 
 
+def _own_task(hydra_node: DictConfig, arguments: Sequence[str], wanted: Sequence[Cell]) -> str:
+    """`task=mine` for an experiment that chose a task of its own: Hydra would sweep those of its family in its place."""
+    family = (hydra_node.sweeper.get("params") or {}).get("task")
+    if family is None or any(item.startswith("task=") for item in arguments):
+        return ""
+    tasks = {item for cell in wanted for item in cell.overrides if item.startswith("task=")}
+    return tasks.pop() if len(tasks) == 1 and tasks != {f"task={family}"} else ""
+
+
+def check_shown(wanted: Sequence[Cell]) -> None:
+    """Raise UserError if the experiment's table could not show these runs, before they are made.
+
+    It needs a declaration, and a table by metric a task that measures what it compares.
+    """
+    table = wanted[0].asked["row"]["table"]
+    shown = show.declaration(table) if table else None
+    if not isinstance(shown, Pivot) or shown.by != "metric":
+        return
+    compared = shown.metrics[0].key
+    for cell in {one.task: one for one in wanted}.values():
+        measured = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
+        if compared not in {*(measured[0] or ()), *measured[1], "dev_loss"}:
+            raise UserError(
+                f"the table of {table} compares {compared}, which task {cell.task} does not measure (it measures "
+                f"{', '.join(measured[1])}): leave experiment= out, as in -m method=lora,full task={cell.task}"
+            )
+
+
 def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool) -> int:
     """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. `left`: that of its launch."""
     statuses = [Status.of(cell) for cell in wanted]
@@ -132,6 +164,11 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
         told = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
         rows = dict.fromkeys(cell.row.name for cell in wanted)
         show.show(name, told, rows=[*rows] if others_of(name, wanted, arguments) else ())
+    elif not name and left != 130 and sum(not status.code for status in statuses) > 1:
+        try:
+            print(f"\n{grid_table.show(wanted)}", flush=True)
+        except UserError as error:  # such as runs of different data
+            cli.say(f"no table of means: {error}")
     lacking = exit_code(statuses)
     if left == 130:
         return left
