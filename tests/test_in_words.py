@@ -45,7 +45,8 @@ def test_each_interval_is_a_sentence() -> None:
 
 def test_where_less_is_better_lower_is_better() -> None:
     column = replace(SCORE, metric=replace(SCORE.metric, direction=-1))
-    made = replace(table(row("lora", "LoRA", 73_728, Difference(-2.0, -3.0, -1.0, 3, 0.5, 0.01))), columns=(column,), compared=column)
+    lora = row("lora", "LoRA", 73_728, Difference(-2.0, -3.0, -1.0, 3, 0.5, 0.01))
+    made = replace(table(lora), columns=(column,), compared=column)
     assert sentences(made)[1].endswith("scores 2.0 points lower [−3.0, −1.0]: better than full fine-tuning here.")
 
 
@@ -56,7 +57,8 @@ def test_one_seed_ranks_nothing_and_says_so() -> None:
 
 
 def test_the_runs_of_a_grid_are_rows_over_seeds(tmp_path: Path) -> None:
-    found = cells(["-m", "profile=smoke", "task=sentiment", "method=lora", "method.rank=1,2", "seed=0,1", f"paths.runs={tmp_path}"])
+    grid = ["-m", "profile=smoke", "task=sentiment", "method=lora", "method.rank=1,2", "seed=0,1"]
+    found = cells([*grid, f"paths.runs={tmp_path}"])
     rows = grid_table.as_rows(found)
     assert [(cell.row.label, cell.seed) for cell in rows] == [
         ("lora method.rank=1", 0), ("lora method.rank=2", 0), ("lora method.rank=1", 1), ("lora method.rank=2", 1),
