@@ -42,7 +42,7 @@ class ReportRequest:
         """How many of the runs asked for have one of these signatures."""
         kept, every = set(found), {cell.signature for cell in self.cells}
         more = every - self.swept
-        beyond = f"; {len(kept & more)} of {len(more)} more seeds, which other profiles run" if more else ""
+        beyond = f"; {len(kept & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
         return f"{len(kept & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
 
 
