@@ -30,9 +30,15 @@ FETCHED := $(MINI:%=$(BACKBONES)/%/manifest.json)
 NAMED = $(if $(ADAPTER),,echo "error: no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin" >&2; exit 2; )
 OVERRIDES = profile=$(PROFILE) $(if $(DATA),"paths.data='$(DATA)'") $(ARGS)
 
+# Ctrl-C reaches make and its shell, too. The command says what it stopped; make ends by the signal without a line of its own.
+STOPPABLE := trap : INT;
+UNLESS_STOPPED := || { code=$$?; test $$code -ne 130 && exit $$code; kill -INT $$PPID; }
+# What `make try` runs: one task with three seeds shows what one seed of a table cannot.
+TRY := experiment=glue task=sentiment seed=0,1,2 row/glue=linear_probe,lora,full,adapter_h,bitfit
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables site dashboard check-authors-adapter clean report claims render verify
+.PHONY: help setup try lock fetch doctor plan test bench torture lint type reproduce-latency reproduce-authors-subspace publish tables site dashboard check-authors-adapter clean report claims render verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { \
@@ -73,8 +79,11 @@ type: $(INSTALLED_DEV) ## mypy
 	@$(PY) -m mypy
 
 # A sweep prints its table itself, even if a run failed; a command that is refused prints only why.
-reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's
-	@$(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES)
+try: setup ## the first command: five methods on a sentence task, three seeds, minutes; ends in intervals and what they mean
+	@$(STOPPABLE) $(PY) -m lora_repro.run $(TRY) profile=mini $(ARGS) $(UNLESS_STOPPED)
+
+reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table beside the published one and the paper's (ARGS=all: also the rows that mini leaves out)
+	@$(STOPPABLE) $(PY) -m lora_repro.run experiment=$(subst -,_,$*) $(OVERRIDES) $(UNLESS_STOPPED)
 
 # Trains nothing: it measures forward passes and training steps. Best on a quiet machine.
 reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables

@@ -60,6 +60,8 @@ VERBS = {
 }
 VARIABLE = "LORA_REPRO_VERBOSITY"
 TOGETHER = "LORA_REPRO_TOGETHER"  # set for runs that share a terminal
+MARK = "LORA_REPRO_STOP"  # path of a file that appears, with the reason, when a sweep of several processes is to stop
+CTRL_C = "Ctrl-C"
 OPTIONS = {
     "--quiet": "print results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
     "--verbose": "print an error's traceback and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
@@ -98,6 +100,8 @@ def _main(arguments: Sequence[str]) -> int:
         return int(import_module("lora_repro.config.completion").main(rest))
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
+        if not near and verb in paths.choices("method"):
+            near = [f"run method={verb}"]
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
         return report_error(errors.UserError(f"no command {verb!r}; {said}"))
     if HELP & set(rest):
@@ -152,8 +156,13 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
             os.environ[KEPT[name]] = str(Path(value).absolute()) if folder else value
         elif item in ("--quiet", "--verbose"):
             os.environ[VARIABLE] = item.removeprefix("--")
+        elif name.startswith("--") and ((key := name[2:]) in (*GROUPS, "seed") or "." in key):  # --profile mini: as profile=mini
+            if not (value := value or next(given, "")):
+                raise errors.UserError(f"{name} needs a value: {key}=VALUE")
+            left.append(f"{key}={value}")
         else:
             left.append(item)
+    left = _all_rows(left)
     if own := paths.own():
         if not Path(own).is_dir():
             raise errors.UserError(f"{paths.OWN} names {own}, which is not a folder")
@@ -164,6 +173,12 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
         for package in ("HF_HUB", "DATASETS"):
             os.environ.setdefault(f"{package}_VERBOSITY", "error")
     return left
+
+
+def _all_rows(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `all` spelled out: every row of the named experiment, also those that its profile leaves out."""
+    table = next((item.removeprefix("experiment=") for item in arguments if item.startswith("experiment=")), "")
+    return [f"row/{table}={paths.EVERY}" if table and item == "all" else item for item in arguments]
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
@@ -209,10 +224,18 @@ def install_signal_handlers() -> None:
 
 def report_interrupt(stop: KeyboardInterrupt) -> int:
     """Say which signal stopped the command; returns its exit code."""
-    what = "SIGTERM" if isinstance(stop, errors.Terminated) else "Ctrl-C"
+    what = "SIGTERM" if isinstance(stop, errors.Terminated) and not interrupted() else "Ctrl-C"
     said = f"stopped by {what}; run the same command again to resume"
     print(paint("error:", RED, sys.stderr), said, file=sys.stderr, flush=True)
     return int(getattr(stop, "exit_code", 130))
+
+
+def interrupted() -> bool:
+    """Whether this process runs one of several runs that Ctrl-C stops: it gets SIGTERM from the sweep's process."""
+    try:
+        return Path(os.environ.get(MARK, "")).read_text() == CTRL_C
+    except OSError:
+        return False
 
 
 def overview() -> str:
@@ -305,25 +328,14 @@ def warn_ignored_tracker(arguments: Sequence[str], what: str) -> None:
 
 
 def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
-    """A progress bar with the time left, on stderr; one line every half minute in a log or where runs share the terminal."""
+    """A progress bar with the time left, on stderr; one line every half minute in a log, none where runs share the terminal."""
     from tqdm import tqdm  # here: --help does not wait for it
 
-    if os.environ.get(TOGETHER):
-        options = {"file": _Lines(), **options}
-    alone = sys.stderr.isatty() and not os.environ.get(TOGETHER)
+    if os.environ.get(TOGETHER):  # the sweep's process shows them all on one line
+        options = {"disable": True, **options}
+    alone = sys.stderr.isatty()
     every = {"mininterval": 1.0} if alone else {"mininterval": LOGGED, "maxinterval": LOGGED}
     return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
-
-
-class _Lines:
-    """stderr with each state of a bar on a line of its own: bars of several runs would overwrite each other."""
-
-    def write(self, text: str) -> None:
-        if text := text.strip():
-            sys.stderr.write(f"{text}\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 class _Parser(argparse.ArgumentParser):

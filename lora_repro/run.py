@@ -224,7 +224,7 @@ def measure(
         "schema": record.SCHEMA,
         "signature": name,
         # Only training can collapse: an untuned backbone may give every input the same answer.
-        "status": judge(trained.status, outputs) if trained else "finished",
+        "status": judge(trained.status, outputs, spec.source == "random") if trained else "finished",
         "asked": record.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
@@ -302,8 +302,13 @@ def about_data(task: AbstractTask) -> dict[str, Any]:
     return ({"outputs_private": True} if private else {}) | ({"found": found} if (found := task.found) else {})
 
 
-def judge(status: str, outputs: Sequence[str]) -> str:
-    """`collapsed` if a finished model gives at least 99 % of inputs the same answer (text, class or number), else `status`."""
+def judge(status: str, outputs: Sequence[str], drawn: bool = False) -> str:
+    """`collapsed` if a finished model gives at least 99 % of inputs the same answer (text, class or number), else `status`.
+
+    drawn: whether the model is one for tests, of random weights: it knew nothing that its training could have lost.
+    """
+    if drawn:
+        return status
     if status == "finished" and len(outputs) > 1 and Counter(outputs).most_common(1)[0][1] >= COLLAPSED * len(outputs):
         return "collapsed"
     return status

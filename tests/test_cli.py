@@ -296,3 +296,16 @@ def test_a_command_on_a_profile_takes_a_name_and_no_folder(said: str) -> None:
     assert cli.named_profile("profile=mini") == "mini"
     with pytest.raises(UserError, match=f"^'{re.escape(said)}': write profile=mini$"):
         cli.named_profile(said)
+
+
+def test_options_and_settings_are_one_grammar() -> None:
+    """`runs --profile NAME` was accepted and `run --profile NAME` was not."""
+    said = cli.apply_common_options(["--profile", "smoke", "--method=lora", "--train.lr", "1e-3", "--cfg", "job", "-m"])
+    assert said == ["profile=smoke", "method=lora", "train.lr=1e-3", "--cfg", "job", "-m"]
+    with pytest.raises(UserError, match="--profile needs a value"):
+        cli.apply_common_options(["--profile"])
+
+
+def test_all_means_every_row_of_the_experiment_that_is_named() -> None:
+    assert cli.apply_common_options(["experiment=e2e", "all"]) == ["experiment=e2e", "row/e2e=glob(*)"]
+    assert cli.apply_common_options(["fetch", "all"]) == ["fetch", "all"]

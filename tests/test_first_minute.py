@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from conftest import plant_record
 
+from lora_repro import cli
 from lora_repro.cells import cell_of, cells
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.report import list_runs
+from lora_repro.results import declared_cells
 from lora_repro.sweep import supervise
+from lora_repro.sweep.announce import others_of
 from lora_repro.sweep.launch import in_order
 from lora_repro.sweep.run_summary import duration, summary_line
 from lora_repro.sweep.run_summary import measured as measured_of
@@ -25,20 +28,38 @@ def record(bleu: float | None = 0.68312) -> dict[str, Any]:
     return {"status": "finished", "measured": {"wall_seconds": 91.6, "scores": scores}}
 
 
-def test_rows_run_in_the_table_s_order_but_for_what_a_reader_waits_for() -> None:
-    found = cells(["experiment=e2e", "profile=smoke"])
-    rows = in_order(found).partition("=")[2].split(",")
-    assert rows[:3] == ["full", "lora", "ft_top2"] and rows[-1] == "human" and len(rows) == len({cell.row.name for cell in found})
-    assert in_order(list(reversed(found))) == in_order(found)
-    assert [cell.row.name for cell in cells(["experiment=e2e", "profile=smoke", in_order(found)])][:2] == ["full", "lora"]
-    assert in_order(cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])) == ""
-    assert in_order(cells(["-m", "profile=smoke", "method=lora,full"])) == ""
+def test_the_shortest_row_runs_first_and_then_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full,bitfit,linear_probe"])
+    seconds = {"lora": 211.0, "full": 283.0, "linear_probe": 95.0}
+    known = {cell.signature: {"measured": {"wall_seconds": seconds[cell.row.name]}} for cell in found if cell.row.name in seconds}
+    assert in_order(found, known) == "row/e2e=linear_probe,full,lora,bitfit"  # nobody published bitfit
+    assert in_order(found, known, rising=True) == "row/e2e=linear_probe,lora,full,bitfit"
+    assert in_order(list(reversed(found)), known) == in_order(found, known)
+    assert in_order(found, {}) == "row/e2e=full,lora,bitfit,linear_probe"  # the table's order
+    first = cells(["experiment=e2e", "profile=smoke", in_order(found, known)])[:2]
+    assert [cell.row.name for cell in first] == ["linear_probe", "full"]
+    assert in_order(cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"]), known) == ""
+    assert in_order(cells(["-m", "profile=smoke", "method=lora,full"]), known) == ""
+
+
+def test_the_first_table_has_a_row_of_each_kind_and_the_published_one_all() -> None:
+    """What `make reproduce-e2e` runs at mini; the table, and with it all that is published, keeps every row."""
+    quick = cells(["experiment=e2e", "profile=mini"])
+    assert {cell.row.name for cell in quick} == {"linear_probe", "lora", "full", "adapter_l_small", "prelayer_key_value"}
+    every = cells(cli.apply_common_options(["experiment=e2e", "profile=mini", "all"]))
+    assert len(every) == 14 and {cell.row.name for cell in every} == {cell.row.name for cell in declared_cells("e2e", "mini")}
+    left_out = others_of("e2e", quick, ["experiment=e2e"])
+    assert len(left_out) == 9 and "bitfit" in left_out and others_of("e2e", every, ["experiment=e2e"]) == []
+    assert others_of("e2e", quick, ["experiment=e2e", "row/e2e=lora"]) == []  # the reader chose
 
 
 def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cell = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
-    here = f"runs/smoke/{cell.signature}"
+    drawn = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
+    here = f"runs/smoke/{drawn.signature}"
+    # the paper has no score of generated data
+    assert summary_line(record(), drawn) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  {here}"
+    cell = replace(drawn, asked={**drawn.asked, "task": {**drawn.asked["task"], "source": "folder"}})
     assert summary_line(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {here}"
     asked = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
     same = replace(cell, asked=asked, folder=tmp_path / "x")

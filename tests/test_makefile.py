@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from lora_repro.cells import cells
+from lora_repro.sweep.announce import published_records
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
@@ -58,7 +63,35 @@ def test_an_image_that_forbids_byte_code_does_not_slow_every_start(monkeypatch: 
 
 def test_reproduce_is_one_command_that_prints_its_table_itself() -> None:
     lines = [line for line in commands("reproduce-e2e") if "-m lora_repro" in line and " fetch " not in line]
-    assert [line.partition(" -m ")[2].strip() for line in lines] == ["lora_repro.run experiment=e2e profile=mini"]
+    asked = [line.partition(" -m ")[2].partition("||")[0].strip() for line in lines]
+    assert asked == ["lora_repro.run experiment=e2e profile=mini"]
+    assert "experiment=e2e profile=mini all".split() == commands("reproduce-e2e", "ARGS=all")[-1].split()[6:9]
+
+
+def test_the_first_command_is_one_task_with_seeds() -> None:
+    """Every run of it is published, so that the time it announces is known."""
+    asked = commands("try")[-1].partition(" -m lora_repro.run ")[2].partition("||")[0].split()
+    found = cells(asked)
+    assert len(found) == 15 and {cell.seed for cell in found} == {0, 1, 2} and len({cell.row.name for cell in found}) == 5
+    assert {cell.signature for cell in found} <= {*published_records("mini")}
+
+
+@pytest.mark.parametrize(("ends", "status", "said"), [(130, -signal.SIGINT, ""), (3, 2, "Error 3"), (0, 0, "")])
+def test_ctrl_c_ends_make_without_a_line_of_its_own(ends: int, status: int, said: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    wait = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass\n" if ends == 130 else ""
+    program.write_text(f"import sys, time\nprint('begun', flush=True)\n{wait}sys.exit({ends})\n")
+    rule = f"said:\n\t@$(STOPPABLE) {sys.executable} {program} $(UNLESS_STOPPED)\n"
+    command = ["make", "-f", "Makefile", "-f", "-", "said"]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=-1, stdout=-1, stderr=-1, start_new_session=True) as done:
+        assert done.stdin and done.stdout and done.stderr
+        done.stdin.write(rule)
+        done.stdin.close()
+        assert done.stdout.readline() == "begun\n"
+        if ends == 130:
+            os.killpg(done.pid, signal.SIGINT)  # as a terminal does
+        error = done.stderr.read()
+    assert done.returncode == status and (said in error if said else not error)
 
 
 def test_reproduce_passes_profile_data_and_arguments() -> None:

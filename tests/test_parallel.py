@@ -135,10 +135,13 @@ def test_what_a_run_raises_is_raised_at_the_end() -> None:
     assert ended == [1, 2]
 
 
-def test_bars_that_share_a_terminal_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(cli.TOGETHER, "1")
+def test_runs_that_share_a_terminal_have_no_bars_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    with cli.bar(3, "lora e2e seed 0", "step") as bar:
-        bar.update(3)
-    said = capsys.readouterr().err
-    assert "\r" not in said and all(line.startswith("lora e2e seed 0:") for line in said.splitlines()) and said.endswith("\n")
+    for shared in (False, True):
+        if shared:
+            monkeypatch.setenv(cli.TOGETHER, "1")
+        with cli.bar(3, "lora e2e seed 0", "step") as bar:
+            bar.update(3)
+        assert bool(capsys.readouterr().err) is not shared

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.errors import Busy, UserError
+from lora_repro import cli
+from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
 from lora_repro.sweep import supervise
 
@@ -110,6 +111,19 @@ def test_a_stop_reaches_the_run_as_sigterm_and_no_try_follows(
     # Told before it has begun, a run does not begin.
     assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
     assert len(starts(program)) == 1
+
+
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_run_says_what_stopped_its_sweep(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep stops its runs by SIGTERM, whatever stopped it: they said SIGTERM where Ctrl-C was pressed."""
+    monkeypatch.setattr(supervise, "_signals", [])
+    monkeypatch.setenv(supervise.MARK, str(supervise.mark_of(tmp_path)))
+    assert not cli.interrupted()
+    supervise.stop(number)
+    assert cli.report_interrupt(Terminated()) == 75 and f"stopped by {said};" in capsys.readouterr().err
+    assert supervise.stopping()
 
 
 PRELOADED_TOO = """

@@ -112,7 +112,7 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
         ("failed", 1, 2),
         ("stopped", 75, 1),
         ("running", 75, 1),
-        ("missing", 1, 0),
+        ("not started", 1, 0),
         (statuses[-1].status, 0, 2),
     ]
     assert sweep.exit_code(statuses) == 2 and sweep.exit_code(statuses[2:4]) == 75 and sweep.exit_code(statuses[-1:]) == 0
@@ -288,7 +288,7 @@ def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
     monkeypatch.setattr(supervise, "start", start)
     assert command_line(*GRID) == 75 and len(started) == 1
     printed = capsys.readouterr().out
-    assert "0 of 4 runs are done" in printed and "stopped at step 1 of 4" in printed and printed.count("missing") == 3
+    assert "0 of 4 runs are done" in printed and "stopped at step 1 of 4" in printed and printed.count("not started") == 3
 
 
 SEARCH = ("-m", "hydra/sweeper=learning_rate", "profile=smoke", "method=lora", "task=sentiment")

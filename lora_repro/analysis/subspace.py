@@ -4,7 +4,7 @@
     python -m lora_repro subspace roberta_base_lora_mnli.bin --base roberta_base    the same with intruder dimensions
     python -m lora_repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
 
-It prints a table and writes it with figures into --to (default: subspace/ in the current folder) as subspace.{md,csv}. No tensor
+It prints a table and writes it with figures into --to (default: runs/subspace/) as subspace.{md,csv}. No tensor
 of a checkpoint is written. The authors' .bin is read as tensors only: a pickle in it cannot run code.
 """
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
     made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which does not hold it (RoBERTa base: 2)")
     made.add_argument("--base", metavar="BACKBONE", help="its base model (conf/backbone), to count intruder dimensions")
-    made.add_argument("--to", type=Path, default=Path("subspace"), help="folder for the table and the figures")
+    made.add_argument("--to", type=Path, default=Path("runs", "subspace"), help="folder for the table and the figures")
     return made
 
 

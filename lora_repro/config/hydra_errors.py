@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,10 @@ KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
 PARSED = re.compile(r"Error parsing override '(?P<text>.*?)' missing EQUAL")
 UNREAD = re.compile(r"LexerNoViableAlt|mismatched input |extraneous input |token recognition error|no viable alternative ")
 MERGED = re.compile(r"Error merging override (?P<text>hydra\.\S+)")
+OWN = {  # what to write for a file or folder of one's own
+    "task": ": for a file of your own, task=own_labels task.train=FILE (classes; also own_numbers, own_texts)",
+    "backbone": ": for a model of your own, backbone=own backbone.path=FOLDER",
+}
 ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for but that are not in a run's configuration
 
 
@@ -33,9 +38,16 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         return "it refers to itself through ${...}: write the value out"
     if found := CHOICE.search(said):
         group, name, known = found["group"], found["name"], found["known"].split()
+        if "/" in name or Path(name).suffix:
+            return f"no {group} {name!r}{OWN.get(group, '')}"
         return f"no {group} {name!r}; {did_you_mean(name, known)}"
     if found := KEY.search(said):
         key = found["key"]
+        if key.startswith("method.") and config is not None and (method := OmegaConf.select(config, "method.name")):
+            near = difflib.get_close_matches(key, alike(key, config), 1, 0.7)
+            if not near:
+                takes = ", ".join(sorted(name for name in alike(key, config) if name != "method.name"))
+                return f"method {method} has no {key}" + (f"; it has {takes}" if takes else "")
         if (table := key.removeprefix("row/")) in choices("experiment"):
             return f"{key} is a row of experiment={table}: add that"
         every = "python -m lora_repro.run --cfg job shows them all"

@@ -18,6 +18,7 @@ ROOT = Path.cwd() if INSTALLED else LIBRARY.parent  # where runs/ and results/ l
 EXPERIMENTS = "lora_repro.experiments" if INSTALLED else "experiments"
 CACHE = Path.home() / ".cache" / "lora_repro" if INSTALLED else ROOT / ".cache"
 DATA = Path(os.environ.get("LORA_REPRO_DATA") or CACHE / "data").expanduser()  # where `fetch` puts data
+EVERY = "glob(*)"  # all rows of a table, in Hydra's words
 # Environment variables, so that child processes know them too.
 OWN = "LORA_REPRO_CONFIG_DIR"  # a folder beside conf/
 TRUSTED = "LORA_REPRO_TRUST"  # packages whose classes a `_target_` may name, comma-separated

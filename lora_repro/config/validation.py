@@ -142,10 +142,17 @@ def check_root(config: Mapping[str, Any]) -> None:
         raise UserError(f"paths.runs={config['paths']['runs']}: ~ is not expanded here; write $HOME or the full path")
     for group in COMPONENTS:
         if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
-            raise UserError(f"{group}={config.get(group)!r:.60} is no component: choose a file of conf/{group} or leave it out")
+            raise UserError(f"{group}={config.get(group)!r:.60} is no component: {_instead(group)}")
     for group, node in config.items():
         check_node(node, group)
         _check_texts(node, group)
+
+
+def _instead(group: str) -> str:
+    """What to write in place of a group's component that is none."""
+    if group == "data":
+        return "for files of your own, task=own_labels task.train=FILE; for a folder of official files, paths.data=FOLDER"
+    return f"choose a file of conf/{group} or leave it out"
 
 
 def _check_texts(value: Any, key: str) -> None:

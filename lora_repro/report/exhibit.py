@@ -42,7 +42,7 @@ class ReportRequest:
         """How many of the runs asked for have one of these signatures."""
         kept, every = set(found), {cell.signature for cell in self.cells}
         more = every - self.swept
-        beyond = f"; {len(kept & more)} of {len(more)} more seeds, which other profiles run" if more else ""
+        beyond = f"; {len(kept & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
         return f"{len(kept & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
 
 
@@ -51,7 +51,8 @@ class Exhibit:
     """Tables and the figures beside them.
 
     stem: of their files. said: one line on what there is. draw: draws the figures at a path without suffix; returns the files.
-    keep: whether to write files. heading: whose results these are, if no column says it.
+    keep: whether to write files. heading: whose results these are, if no column says it. words: what its intervals mean, for a
+    terminal.
     """
 
     stem: str
@@ -60,6 +61,7 @@ class Exhibit:
     draw: Callable[[Path], list[Path]]
     keep: bool = True
     heading: str = ""
+    words: tuple[str, ...] = ()
 
 
 class Declaration(Protocol):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -55,9 +56,12 @@ def unfinished(run: Path) -> Line | None:
     return begun, (str(run), *[""] * 3, f"unfinished: {why}" if why else "unfinished", "", age(time.time() - begun))
 
 
+LONGEST = 60  # characters of a label: that of a run of one's own holds all its settings
+
+
 def told(run: Path, found: dict[str, Any], seconds: float) -> tuple[str, ...]:
     asked, row = found["asked"], found["row"]
-    label = row["label"] or asked["method"]["name"]
+    label = textwrap.shorten(row["label"] or asked["method"]["name"], LONGEST, placeholder=" ...")
     name = main_metric(asked)
     value = found["measured"].get("scores", {}).get(name)
     score = "" if value is None else f"{name} {100 * value:.1f}"

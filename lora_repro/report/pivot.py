@@ -11,7 +11,7 @@ from lora_repro.cells import Cell
 from lora_repro.config import paths
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
-from lora_repro.report import captions, rate_notes, truncation_notes
+from lora_repro.report import captions, in_words, rate_notes, truncation_notes
 from lora_repro.report.columns import (
     Column,
     columns_of,
@@ -79,7 +79,8 @@ class Pivot:
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
             if pivot is self:
                 said = ask.said(run.signature for run in first)
-                made.append(Exhibit(stem, tuple(tables_of(scores)), said, partial(self.draw, scores, first), keep))
+                draw, words = partial(self.draw, scores, first), in_words.of_tables(scores)
+                made.append(Exhibit(stem, tuple(tables_of(scores)), said, draw, keep, words=words))
             elif found:
                 tables = tables_of([one.without_empty_rows() for one in scores])
                 said = f"{len({run.signature for run in first})} runs in {stem}"
@@ -134,7 +135,10 @@ class Pivot:
             ours, shown = [*ours, *results], [*shown, *found]
         backbone = backbone_name(group[0])
         scale = backbone if backbone in self.paper else next(iter(self.paper), "")  # the paper's backbone to show beside it
-        everything = [*ours, *(quoted_results(group, columns, scale, self.paper[scale]) if scale else ())]
+        quoted = quoted_results(group, columns, scale, self.paper[scale]) if scale else []
+        if ask.overrides:  # a part of the table, of which the paper may have no value
+            quoted = [result for result in quoted if result.cells]
+        everything = [*ours, *quoted]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
         has = {key for result in everything for key in result.cells}

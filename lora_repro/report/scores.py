@@ -14,6 +14,7 @@ from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.statistics import (
     Difference,
     Mean,
+    Pair,
     check_same_origin,
     difference,
     holm,
@@ -21,7 +22,7 @@ from lora_repro.report.statistics import (
     score,
     summarise,
 )
-from lora_repro.results import Run, Store, grouped, runs
+from lora_repro.results import OWN, Run, Store, grouped, runs
 
 Seeds = dict[int, Run]
 
@@ -84,14 +85,28 @@ def measured_results(
         others = placed[single[-1].key if reference in alike else column.key].get(reference, {})
         for row in rows_of(group):
             if column in compared and row.compare and row.name != reference and (pairs := paired(here[row.name], others)):
-                found = difference([(pairs, column.scored)], column.metric.scale)
-                parts[row.name].append(Result(row.name, row.label, "", {}, differences={column.key: found} if found else {}))
+                found, why = _interval(pairs, column, store)
+                differences = {column.key: found} if found else {}
+                parts[row.name].append(Result(row.name, row.label, "", {}, differences=differences, notes=why))
     results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
     if len(single) < len(columns):
         scored = [(placed[column.key], column.scored) for column in single]
         last = "" if columns[-1] not in compared else reference
         results = [_with_average(result, columns[-1], scored, last) for result in results]
     return _named(_corrected(results), group)
+
+
+def _interval(pairs: Sequence[Pair], column: Column, store: Store) -> tuple[Difference | None, tuple[str, ...]]:
+    """The difference of paired runs in a column, and a note if there is none because answers of this checkout lack what it needs.
+
+    Raises UserError if published ones do.
+    """
+    try:
+        return difference([(pairs, column.scored)], column.metric.scale), ()
+    except UserError as error:
+        if store.source != OWN:
+            raise
+        return None, (f"no interval: {error}",)
 
 
 def _named(results: Sequence[Result], group: Sequence[Cell]) -> list[Result]:

@@ -14,22 +14,26 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lora_repro import cli
 from lora_repro.cells import unique
-from lora_repro.config import rates
+from lora_repro.config import paths, rates
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT, checkout_root
+from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.transaction import Change
-from lora_repro.report import report_json
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging
+from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import comma_separated, latex, markdown
-from lora_repro.report.terminal import terminal
+from lora_repro.report.terminal import paragraph, terminal
 from lora_repro.report.views.costs import Costs
 from lora_repro.results import Store, own, published, runs_folder
+
+if TYPE_CHECKING:
+    from lora_repro.report.report_json import Answer
 
 RENDERED = {"tables": (".md", ".csv", ".tex"), "figures": (".svg", ".png")}
 
@@ -40,8 +44,15 @@ def names(folder: Path = CONF.parent / "experiments") -> list[str]:
 
 
 def declaration(name: str) -> Declaration:
-    """TABLE of experiments/<name>.py. Raises UserError if there is no such file."""
+    """TABLE of experiments/<name>.py; for an experiment of the user's own folder, the scores by task.
+
+    Raises UserError if there is neither.
+    """
     if name not in names():
+        if paths.own() and (Path(paths.own()) / "experiment" / f"{name}.yaml").is_file():
+            rows = paths.choices(f"row/{name}")
+            first = "full" if "full" in rows else next(iter(rows), "")
+            return Pivot(name, {}, by="task", reference=first, reference_label="full FT" if first == "full" else first)
         near = difflib.get_close_matches(name, names(), 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
         raise UserError(f"no experiments/{name}.py; {said}")
@@ -56,7 +67,9 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     if not profiles:
         cli.say("nothing is published under results/ yet")
         return
-    told: dict[tuple[str, str], report_json.Answer | None] = {}
+    from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
+
+    told: dict[tuple[str, str], Answer | None] = {}
     with rates.published_only(), manifest.changing(results) as change:
         for profile in profiles:
             store = published(results / profile)
@@ -65,8 +78,10 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         report_json.update_report(change, told, anew=set(names()) <= set(chosen))
 
 
-def _render(name: str, store: Store, change: Change, root: Path) -> report_json.Answer | None:
+def _render(name: str, store: Store, change: Change, root: Path) -> Answer | None:
     """Render what one experiment shows of a profile; returns its part of report.json, None if it shows nothing."""
+    from lora_repro.report import report_json
+
     folder = store.folder
     ask, shown = ReportRequest(name, folder.name), declaration(name)
     kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
@@ -80,13 +95,18 @@ def _render(name: str, store: Store, change: Change, root: Path) -> report_json.
     return report_json.experiment_entry(shown, ask, store, kept) if kept else None
 
 
-def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
-    """Print this checkout's results beside the published ones and the paper's; write this checkout's own tables under runs/."""
+def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[str] = ()) -> None:
+    """Print this checkout's results beside the published ones and the paper's; write this checkout's own tables under runs/.
+
+    rows: those to print, if not all; what is written holds all.
+    """
     profile, extra = profile_of(overrides)
+    extra = [item for item in extra if item != f"row/{name}={EVERY}"]
     ask, shown = ReportRequest(name, profile, tuple(extra)), declaration(name)
     folder = runs_folder(ask.cells, root, profile)
     ours = own(folder)
-    exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
+    asked = ReportRequest(name, profile, (*extra, f"row/{name}={','.join(rows)}")) if rows else ask
+    exhibits = shown.exhibits(asked, [ours, published(root / "results" / profile)])
     if not exhibits:
         if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
             cli.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
@@ -103,6 +123,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
+        if exhibit.words:
+            print("\n".join(paragraph(line) for line in exhibit.words) + "\n")
     said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
     cli.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
 

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 from lora_repro.report.table import REPRODUCE, Table
 
+WIDTH = 80  # of a pipe or a file, unless COLUMNS says otherwise
 PROSE = 120  # most characters in a line of text
 GAP = "  "
+INTERVAL = "[95 %]"  # how the title of a column of differences ends
 Lines = list[list[str]]
 
 
 def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None) -> str:
-    """Aligned columns no wider than `width` (default: the terminal), with the text wrapped. A pipe or a file takes any width.
+    """Aligned columns no wider than `width` (default: the terminal; `WIDTH` in a pipe), with the text wrapped.
 
     A table that does not fit is narrowed in this order:
 
@@ -22,8 +24,13 @@ def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None)
     2. the `minor` columns are left out, and a line names them and the file `whole` that has them;
     3. the remaining columns continue below.
     """
-    width = width or shutil.get_terminal_size((10**6, 24)).columns
+    width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     return "\n\n".join(_one(table, whole, width) for table in tables) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """`text` wrapped to the terminal, or to `WIDTH` in a pipe."""
+    return textwrap.fill(text, min(shutil.get_terminal_size((WIDTH, 24)).columns, PROSE), subsequent_indent="  ")
 
 
 def _one(table: Table, whole: str, width: int) -> str:
@@ -47,6 +54,23 @@ def _one(table: Table, whole: str, width: int) -> str:
         where = f"the whole table: {whole}" if whole else f"COLUMNS={needed} shows it"
         below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(gone)}; {where}", prose))
     return "\n".join([*above, "", "\n\n".join(panels), "", *below])
+
+
+def first_panel(table: Table, width: int, least: Sequence[int] = ()) -> tuple[list[str], list[str], list[int]]:
+    """(header, rows, widths of the columns) of as many of a table's columns as fit `width`: a label above its sources, then
+    values. Differences and `minor` columns are left out. least: the columns' widths in an earlier part of the same table.
+    """
+    lines: Lines = [list(table.header), *map(list, table.rows)]
+    kept = [i for i, title in enumerate(table.header) if title not in table.minor and not title.endswith(INTERVAL)]
+    lines = _nested([[row[i] for i in kept] for row in lines])
+    sides = "".join(table.sides[i] for i in kept)[1:]
+    widths = _widths(lines)
+    widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
+    chosen = [0]
+    while len(chosen) < len(widths) and sum(widths[: len(chosen) + 1]) + len(GAP) * len(chosen) <= width:
+        chosen.append(len(chosen))
+    header, rule, *rows = _aligned(lines, sides, widths, chosen).split("\n")
+    return [header, rule], rows, widths
 
 
 def _nested(lines: Lines) -> Lines:

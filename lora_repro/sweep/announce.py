@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_repro import cli
-from lora_repro.cells import cells, unique
+from lora_repro.cells import Cell
 from lora_repro.config.compose import CONF
+from lora_repro.config.paths import choices
 from lora_repro.records import manifest, record
 from lora_repro.sweep.bisect import recorded, search_note
+from lora_repro.sweep.run_summary import generated
+
+GENERATED = (
+    "the data are generated: they show what a method costs here, that every step works, and whether your numbers are those that "
+    "are published; they do not show which method is best, and no score compares with the paper's"
+)
 
 
 def published_records(profile: str) -> dict[str, dict[str, Any]]:
@@ -18,32 +26,35 @@ def published_records(profile: str) -> dict[str, dict[str, Any]]:
     return record.load_records(results / profile / "records")
 
 
-def published_seconds(profile: str) -> dict[str, float]:
-    """signature -> wall time of every published run of a profile."""
-    return {name: found["measured"]["wall_seconds"] for name, found in published_records(profile).items()}
+def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
+    """Print how many of an experiment's runs are missing and about how long they take. Silent for a grid of one's own.
 
-
-def announce(arguments: list[str]) -> None:
-    """Print how many runs of an experiment are missing and about how long they take. Silent for anything else.
-
-    The estimate sums `wall_seconds` of the published records with the same signatures, so it holds for a similar machine. A run
-    that is not published counts as of unknown length. Raises UserError if the configuration does not compose.
+    known: signature -> published record. The estimate sums their `wall_seconds`, so it holds for a similar machine. A run that is
+    not published counts as of unknown length.
     """
-    named = any(item.startswith("experiment=") for item in arguments)
-    if not named or any(item.startswith("-") for item in arguments):
-        return
-    found = unique(cells(arguments))
-    if not found:
-        return
     table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
-    published = published_seconds(profile)
+    if not table:
+        return
     missing = sorted(cell.signature for cell in found if recorded(cell) is None)
-    known = [published[name] for name in missing if name in published]
+    seconds = [known[name]["measured"]["wall_seconds"] for name in missing if name in known]
     if profile == "smoke":
         cli.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
-    text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"
-    if known:
-        text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine that published them"
-    if unknown := len(missing) - len(known):
+    elif any(map(generated, found)):
+        cli.say(GENERATED)
+    many, here = len(found), len(found) - len(missing)
+    text = f"{table} at profile {profile}: {many} run{'s' * (many != 1)}{f', {here} already here' if here else ''}"
+    if seconds:
+        which = "" if len(seconds) == many else f"{len(seconds)} of them "
+        text += f"; {which}took {sum(seconds) / 60:.0f} min, one after another, on the machine that published them"
+    if seconds and (unknown := len(missing) - len(seconds)):
         text += f"; {unknown} of unknown duration"
     cli.say("; ".join(filter(None, [text, search_note(found)])))
+    if others := others_of(table, found, arguments):
+        cli.say(f"rows that {profile} leaves out: {', '.join(others)}; to run them, too, add the word all (make: ARGS=all)")
+
+
+def others_of(table: str, found: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
+    """The rows of a table that are not among these cells, if the experiment's profile, not the command line, left them out."""
+    named = any(item.startswith(f"row/{table}=") for item in arguments)
+    here = {cell.row.name for cell in found}
+    return [] if named else [row for row in choices(f"row/{table}") if row not in here]

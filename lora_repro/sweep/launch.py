@@ -9,33 +9,36 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import cli
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
-from lora_repro.config.compose import compose, hydra_program, job_overrides, resolved, unswept
+from lora_repro.config.compose import build, compose, hydra_program, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import record
 from lora_repro.records.run_folder import LOCK, RECORD
-from lora_repro.report import show
+from lora_repro.report import grid_table, show
+from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped
 from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
-from lora_repro.sweep.announce import announce, published_seconds
+from lora_repro.sweep.announce import announce, others_of, published_records
 from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.grid import ranking_key
+from lora_repro.sweep.progress import Progress, growing_table
 from lora_repro.sweep.run_summary import measured, summary_line
 from lora_repro.sweep.time_left import Pace
 
 EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
 _met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
-_pace: Pace | None = None  # of this process's sweep
-FIRST = ("lora", "full")  # rows that run first: every table compares these
+_progress: Progress | None = None  # of this process's sweep
 
 
 def wants_sweep(arguments: Sequence[str], hydra_node: DictConfig) -> bool:
@@ -58,6 +61,8 @@ def job(config: DictConfig) -> None:
         if found := record.find(cell.folder, cell.asked):
             tidy(cell.folder)
             print(summary_line(found, cell, again=True), flush=True)
+            if _progress:
+                _progress.ended(cell)
             return
         parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
@@ -71,12 +76,14 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
     if supervise.stopping():
         return
     launch = cell.asked["launch"]
+    if _progress:
+        _progress.began(cell)
     try:
         with supervise.stoppable():
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
             code = supervise.start("lora_repro.run", overrides, cell.folder, *how)
-        if _pace and (told := _pace.ended(cell, failed=bool(code))):
-            cli.say(told)
+        if _progress:
+            _progress.ended(cell, failed=bool(code))
     except UserError as error:
         cli.report_error(error)
 
@@ -92,25 +99,62 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
         ray_launcher.use()
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
         return _search(arguments, hydra_node)
-    announce(list(arguments))
     global _met
     _met = set()
     wanted = unique(cells(arguments))
     if not wanted:
         raise UserError("nothing to run: no row has these seeds")
-    if rows := in_order(wanted):
-        sys.argv.append(rows)  # Hydra reads it
-        wanted = unique(cells([*arguments, rows]))
+    if own := _own_task(hydra_node, arguments, wanted):
+        sys.argv.append(own)  # Hydra reads it
+    check_shown(wanted)
+    known = published_records(wanted[0].asked["profile_name"])
+    announce(wanted, known, arguments)
     missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
     preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
     rule = bisect.rule_among(wanted)
-    beside = _pace_and_share(hydra_node, wanted, missing, rule)
+    beside = _share(hydra_node, wanted, missing, rule)
+    if rows := in_order(wanted, known, rising=launcher.endswith("BasicLauncher") and beside == 1):
+        sys.argv.append(rows)  # Hydra reads it
+        wanted = unique(cells([*arguments, rows]))  # in that order
+        missing = [cell for cell in wanted if cell.signature in {one.signature for one in missing}]
+    global _progress
+    _progress = None
+    if launcher.endswith("BasicLauncher") and not rule:
+        _progress = Progress(Pace(missing, known, beside), growing_table(arguments, wanted) if shows else None)
     launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
         wanted = [cell for cell in wanted if bisect.begun(cell)]
     return _report(arguments, wanted, left, stopped, shows)
+
+
+def _own_task(hydra_node: DictConfig, arguments: Sequence[str], wanted: Sequence[Cell]) -> str:
+    """`task=mine` for an experiment that chose a task of its own: Hydra would sweep those of its family in its place."""
+    family = (hydra_node.sweeper.get("params") or {}).get("task")
+    if family is None or any(item.startswith("task=") for item in arguments):
+        return ""
+    tasks = {item for cell in wanted for item in cell.overrides if item.startswith("task=")}
+    return tasks.pop() if len(tasks) == 1 and tasks != {f"task={family}"} else ""
+
+
+def check_shown(wanted: Sequence[Cell]) -> None:
+    """Raise UserError if the experiment's table could not show these runs, before they are made.
+
+    It needs a declaration, and a table by metric a task that measures what it compares.
+    """
+    table = wanted[0].asked["row"]["table"]
+    shown = show.declaration(table) if table else None
+    if not isinstance(shown, Pivot) or shown.by != "metric":
+        return
+    compared = shown.metrics[0].key
+    for cell in {one.task: one for one in wanted}.values():
+        measured = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
+        if compared not in {*(measured[0] or ()), *measured[1], "dev_loss"}:
+            raise UserError(
+                f"the table of {table} compares {compared}, which task {cell.task} does not measure (it measures "
+                f"{', '.join(measured[1])}): leave experiment= out, as in -m method=lora,full task={cell.task}"
+            )
 
 
 def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool, shows: bool = True) -> int:
@@ -121,7 +165,14 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
     name = wanted[0].asked["row"]["table"] if wanted else None
     if shows and name and left != 130 and any(not status.code for status in statuses):
         print()
-        show.show(name, [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
+        told = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
+        rows = dict.fromkeys(cell.row.name for cell in wanted)
+        show.show(name, told, rows=[*rows] if others_of(name, wanted, arguments) else ())
+    elif shows and not name and left != 130 and sum(not status.code for status in statuses) > 1:
+        try:
+            print(f"\n{grid_table.show(wanted)}", flush=True)
+        except UserError as error:  # such as runs of different data
+            cli.say(f"no table of means: {error}")
     lacking = exit_code(statuses)
     if left == 130:
         return left
@@ -136,23 +187,16 @@ def check_launch(hydra_node: DictConfig) -> None:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
 
 
-def _pace_and_share(
-    hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisect.Rule | None
-) -> int:
-    """Set the forecast of the time left and the threads of a run; returns how many runs this process starts at a time."""
-    global _pace
-    _pace = None
+def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisect.Rule | None) -> int:
+    """Set the threads of a run; returns how many runs this process starts at a time."""
     launcher, beside = str(hydra_node.launcher._target_), 1
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
-    if launcher.endswith("BasicLauncher"):
-        if not rule and len(missing) > 2:
-            _pace = Pace(missing, published_seconds(missing[0].asked["profile_name"]))
-        if (beside := parallel.at_once(missing)) > 1:
-            share_cores(beside)
-            threads = os.environ["OMP_NUM_THREADS"]
-            cli.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
+    if launcher.endswith("BasicLauncher") and (beside := parallel.at_once(missing)) > 1:
+        share_cores(beside)
+        threads = os.environ["OMP_NUM_THREADS"]
+        cli.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
     return beside
 
 
@@ -170,14 +214,24 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     return left, stopped
 
 
-def in_order(wanted: Sequence[Cell]) -> str:
-    """The rows as an override, LoRA and full fine-tuning first, then the table's order; empty for fewer than two rows."""
-    chosen: dict[str, tuple[bool, int]] = {}
+def in_order(wanted: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], rising: bool = False) -> str:
+    """The rows as an override, by their published times; empty for fewer than two rows.
+
+    The shortest comes first, so that something is seen soon, then from the longest to the shortest, so that none goes on alone at
+    the end; if `rising`, as for one run at a time, from the shortest to the longest. Rows whose time is not known come last, in
+    the table's order. known: signature -> published record.
+    """
+    seconds: dict[str, float] = {}
+    order: dict[str, int] = {}
     for cell in wanted:
         row = next((item for item in cell.overrides if item.startswith("row/")), None)
         if row is not None:
-            chosen[row] = (cell.row.name not in FIRST, cell.row.order)
-    rows = sorted(chosen, key=lambda row: (*chosen[row], row))
+            took = known[cell.signature]["measured"]["wall_seconds"] if cell.signature in known else 0.0
+            seconds[row], order[row] = max(took, seconds.get(row, 0.0)), cell.row.order
+    timed = sorted((row for row in seconds if seconds[row]), key=lambda row: (seconds[row], row))
+    if not rising:
+        timed = [*timed[:1], *reversed(timed[1:])]
+    rows = [*timed, *sorted((row for row in seconds if not seconds[row]), key=lambda row: (order[row], row))]
     return f"{rows[0].partition('=')[0]}={','.join(row.partition('=')[2] for row in rows)}" if len(rows) > 1 else ""
 
 
@@ -190,7 +244,7 @@ def exit_code(statuses: Sequence[Status]) -> int:
 def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -> int:
     """Let Hydra run the sweep, `beside` runs at a time, each by `work`; returns the exit code."""
     try:
-        with parallel.side_by_side(beside):
+        with _progress.shown() if _progress and beside > 1 else nullcontext(), parallel.side_by_side(beside):
             hydra_program(work)
     except KeyboardInterrupt:
         return 130
@@ -289,7 +343,7 @@ class Status:
             seconds = f"{found['measured']['wall_seconds']:.0f}"
             return cls(cell, found["status"], 0, measured(found, cell), seconds, tries + 1)
         if not why:
-            return cls(cell, "missing", 1)
+            return cls(cell, "not started", 1)
         code = failed["exit"]
         status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
         return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)

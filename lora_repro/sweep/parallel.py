@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf
 from lora_repro import cli
 from lora_repro.cells import Cell
 from lora_repro.costs.forecast import memory
-from lora_repro.errors import UserError
+from lora_repro.errors import Terminated, UserError
 from lora_repro.sweep import gpus, supervise
 from lora_repro.train.ranks import Ranks
 
@@ -79,8 +80,8 @@ def side_by_side(runs: int) -> Iterator[None]:
             _pool.shutdown()
             for run in _begun:
                 run.result()  # raises the run's exception
-        except KeyboardInterrupt:
-            supervise.stop()
+        except KeyboardInterrupt as error:
+            supervise.stop(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
             raise
         finally:
             _pool = None

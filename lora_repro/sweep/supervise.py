@@ -25,7 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lora_repro.errors import Busy, UserError
+from lora_repro import cli
+from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
 from lora_repro.records.disk import read_sealed, sealed, write_json
 from lora_repro.records.run_folder import ATTEMPTS
@@ -33,7 +34,7 @@ from lora_repro.sweep.gpus import own_gpu
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run
 APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is killed, as by Ray: runs then leave the group
-MARK = "LORA_REPRO_STOP"  # path of a file that appears when a sweep of several processes on one machine is to stop
+MARK = cli.MARK
 # Modules that the server imports, by name since run imports this module. joblib registers the start method that its workers pass
 # on. The others are imported by a run, some of them lazily; a name that no longer exists only costs time.
 PRELOADED = [
@@ -80,12 +81,17 @@ def stopping() -> bool:
 def _note_signal(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
     if MARK in os.environ:
-        Path(os.environ[MARK]).touch()
+        Path(os.environ[MARK]).write_text(_reason())
 
 
-def stop() -> None:
-    """Make the runs of this process's sweep stop in order, as on SIGTERM."""
-    _note_signal(signal.SIGTERM, None)
+def _reason() -> str:
+    """What stopped this process or its sweep."""
+    return cli.CTRL_C if signal.SIGINT in _signals or cli.interrupted() else "SIGTERM"
+
+
+def stop(number: int = signal.SIGTERM) -> None:
+    """Make the runs of this process's sweep stop in order, as on SIGTERM. `number`: the signal that they name as the reason."""
+    _note_signal(number, None)
 
 
 @contextmanager
@@ -160,7 +166,7 @@ def start(
             code = _decided(folder, before, code)
         if code == -signal.SIGTERM or (code and stopping()):
             if attempts(folder)["attempts"] == before:  # the run could not record it itself
-                note(folder, STOPPED, "stopped by SIGTERM")
+                note(folder, STOPPED, f"stopped by {cli.CTRL_C if code == 130 else _reason()}")
             return STOPPED
         if code in ANSWERS:
             break
@@ -204,7 +210,9 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
                 process.terminate()
                 told = True
             wait([process.sentinel], timeout=1)
-    except BaseException:  # Ctrl-C, or the launcher cancels its job: the run writes its checkpoint first
+    except BaseException as error:  # Ctrl-C, or the launcher cancels its job: the run writes its checkpoint first
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, Terminated):
+            stop(signal.SIGINT)
         if process.pid is not None:
             process.terminate()
             process.join()

@@ -234,8 +234,8 @@ class Losses:
             state.tokens, state.seconds = state.tokens + int(tokens_of_all), time.monotonic() - self.started
             state.saw(step, value, self.total)
             self.note(step, {"train_loss": value, **values, "tokens": state.tokens})
-            dev_loss = f"{state.dev_losses[-1][1]:.3f}" if state.dev_losses else "-"
-            self.bar.set_postfix(loss=f"{value:.3f}", dev=dev_loss, refresh=False)
+            dev = {"dev": f"{state.dev_losses[-1][1]:.3f}"} if state.dev_losses else {}
+            self.bar.set_postfix(loss=f"{value:.3f}", **dev, refresh=False)
         self.unread.clear()
         return 0
 

@@ -1,0 +1,74 @@
+"""A table that grows while a sweep runs: a row's scores beside the published and the paper's as soon as its last run ended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lora_repro.cells import Cell
+from lora_repro.config.compose import profile_of
+from lora_repro.config.paths import ROOT
+from lora_repro.errors import UserError
+from lora_repro.records.run_folder import RECORD
+from lora_repro.report.exhibit import ReportRequest
+from lora_repro.report.pivot import Pivot
+from lora_repro.report.show import declaration
+from lora_repro.report.table import Table
+from lora_repro.report.terminal import WIDTH, first_panel
+from lora_repro.results import Store, own, published, runs_folder
+
+
+class Growing:
+    """The rows of `wanted`, each printed once. pivot: what the experiment declares. ask: the sweep's request for a table."""
+
+    def __init__(self, pivot: Pivot, ask: ReportRequest, wanted: Sequence[Cell], root: Path = ROOT) -> None:
+        self.ask, self.wanted, self.root = ask, wanted, root
+        # Differences from the reference come last, with the whole table: they need both rows, and seconds.
+        self.pivot = replace(pivot, reference="", each={})
+        self.printed: set[str] = set()
+        self.theirs: Store | None = None
+        self.widths: list[int] = []
+
+    @classmethod
+    def of(cls, table: str, arguments: Sequence[str], wanted: Sequence[Cell]) -> Growing | None:
+        """For `python -m lora_repro.run <arguments>`, whose runs are `wanted`; None if the experiment shows no scores by row."""
+        shown = declaration(table)
+        if not isinstance(shown, Pivot):
+            return None
+        profile, extra = profile_of([item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
+        chosen = [item for item in extra if not item.startswith(f"row/{table}=")]
+        rows = ",".join(dict.fromkeys(cell.row.name for cell in wanted))
+        return cls(shown, ReportRequest(table, profile, (*chosen, f"row/{table}={rows}")), wanted)
+
+    def ended(self, cell: Cell) -> list[str]:
+        """The lines of the row of `cell`, the first time below the table's header; none while a run of the row has no record.
+
+        Raises UserError as the table does.
+        """
+        name = cell.row.name
+        if name in self.printed or not all((one.folder / RECORD).is_file() for one in self.wanted if one.row.name == name):
+            return []
+        self.printed.add(name)
+        if self.theirs is None:
+            self.theirs = published(self.root / "results" / self.ask.profile)
+        ours = own(runs_folder(self.ask.cells, self.root, self.ask.profile))
+        first = not self.widths
+        if first:  # as wide as all published rows need, so that the columns of all rows are aligned
+            *_, self.widths = first_panel(self._table(self.ask.cells, ours), self._width())
+        row = [one for one in self.ask.cells if one.row.name == name]
+        header, lines, _ = first_panel(self._table(row, ours), self._width(), self.widths)
+        return [*(header if first else []), *lines]
+
+    def _table(self, cells: Sequence[Cell], ours: Store) -> Table:
+        """The table of these cells by the experiment's first metric. Raises UserError if there are several."""
+        assert self.theirs is not None
+        scored = self.pivot.scores(self.ask, cells, [ours, self.theirs])
+        tables = [one.table() for one in scored if one.score == self.pivot.metrics[0].label]
+        if len(tables) != 1:
+            raise UserError(f"{self.ask.name} has a table for each backbone or task")
+        return tables[0]
+
+    def _width(self) -> int:
+        return shutil.get_terminal_size((WIDTH, 24)).columns
