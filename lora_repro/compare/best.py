@@ -33,7 +33,9 @@ def leave(answer: Answer, words: Sequence[str], data: Mapping[str, str], target:
             return None
     card = (target / CARD).read_text(encoding="utf-8").partition("\n## Comparison\n")[0].rstrip()
     hashes = "\n".join(f"- {split}: `{digest}`" for split, digest in data.items())
-    said = "\n\n".join(["## Comparison", " ".join(words), markdown([table(answer)]), "The data files (sha256):", hashes])
+    said = "\n\n".join(
+        ["## Comparison", " ".join(words), markdown([table(answer)]), "The data files (sha256):", hashes]
+    )
     write_text(target / CARD, f"{card}\n\n{said}\n")
     return target
 
