@@ -12,7 +12,7 @@ A run that has a record is not repeated; an unfinished one resumes from its chec
 
 from __future__ import annotations
 
-from lora_repro import cli
+from lora_repro import cli, console
 from lora_repro.records.run_folder import CHECKPOINTS, METRICS
 
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
@@ -176,7 +176,7 @@ def measure(
 
     splits = read(task, config.paths.data)
     if splits.said and ranks.first and not supervise.in_sweep():  # each run of a sweep would say the same
-        cli.say(splits.said)
+        console.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
     met = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
     model: Adapted | None = None
@@ -356,10 +356,10 @@ def job(config: DictConfig) -> None:
             print(summary_line(found, cell, before), flush=True)
     except UserError as error:
         supervise.record_failure(error)
-        sys.exit(cli.report_error(error))
+        sys.exit(console.report_error(error))
 
 
-@cli.command
+@console.command
 def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
     if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
@@ -376,7 +376,7 @@ def started(arguments: Sequence[str]) -> int:
         check_writable(Path(plain["paths"]["runs"]))
         check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
         if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
-            cli.say(said)
+            console.say(said)
         if many:
             return sweep(arguments, config.hydra)
     hydra_program(job)

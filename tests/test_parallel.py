@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run
+from lora_repro import console, run
 from lora_repro.cells import Cell, cells
 from lora_repro.sweep import parallel, supervise
 
@@ -79,7 +79,7 @@ def test_the_runs_of_a_sweep_are_side_by_side(
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         meeting.wait()
-        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[cli.TOGETHER]))
+        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[console.TOGETHER]))
         supervise.note(folder, 2, "rank 99 exceeds 32")
         return 2
 
@@ -91,7 +91,7 @@ def test_the_runs_of_a_sweep_are_side_by_side(
     said = capsys.readouterr().out
     assert left.value.code == 2 and "2 runs at a time, 1 thread(s) each" in said and said.count("rank 99 exceeds") == 4
     assert {folder for folder, *_ in seen} == {cell.folder for cell in cells(words)}
-    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and cli.TOGETHER not in os.environ
+    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and console.TOGETHER not in os.environ
 
 
 def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +136,9 @@ def test_what_a_run_raises_is_raised_at_the_end() -> None:
 
 
 def test_bars_that_share_a_terminal_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(cli.TOGETHER, "1")
+    monkeypatch.setenv(console.TOGETHER, "1")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    with cli.bar(3, "lora e2e seed 0", "step") as bar:
+    with console.bar(3, "lora e2e seed 0", "step") as bar:
         bar.update(3)
     said = capsys.readouterr().err
     assert "\r" not in said and all(line.startswith("lora e2e seed 0:") for line in said.splitlines()) and said.endswith("\n")

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.nf4 import Nf4Matrix
@@ -209,7 +209,7 @@ def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-@cli.command
+@console.command
 def main(overrides: list[str]) -> int:
     """The command line above; returns the exit status."""
     print(json.dumps(footprint(resolved(compose(overrides)))))

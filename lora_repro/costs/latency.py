@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
@@ -196,9 +196,9 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
     return path
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    cli.warn_ignored_tracker(arguments, "measurements")
+    console.warn_ignored_tracker(arguments, "measurements")
     print(f"wrote {measure(arguments)}")
     return 0

@@ -30,7 +30,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import availability
 from lora_repro.cells import Cell, cells, varying_axes, with_starts
 from lora_repro.config import rates
@@ -258,7 +258,7 @@ def size(n: float) -> str:
     raise AssertionError
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = [item for item in arguments if not item.startswith(HARDWARE)]
@@ -270,5 +270,5 @@ def main(arguments: Sequence[str]) -> int:
     print(aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else table(made))
     print("\n".join(["", *totals(made, chosen)]))
     if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
-        cli.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
+        console.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
     return 0

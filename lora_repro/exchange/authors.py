@@ -30,7 +30,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import subset
@@ -44,7 +44,7 @@ from lora_repro.train.ranks import Ranks
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("authors", __doc__)
+    made = console.parser("authors", __doc__)
     made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (with --back: our safetensors)")
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run: task.source=hub")
     way = made.add_mutually_exclusive_group()
@@ -177,7 +177,7 @@ def convert(source: str, target: Path, back: bool) -> str:
     return f"{len(tensors)} tensors, {sum(map(torch.numel, tensors.values())):,} values written to {target}"
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_intermixed_args(arguments)

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import weights
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
@@ -34,7 +34,7 @@ FORMATS = ("peft", "merged")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("export", __doc__)
+    made = console.parser("export", __doc__)
     made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
@@ -57,7 +57,7 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     if dequantise:
         require(form == "merged", "--dequantise needs --format merged: an adapter does not contain the base's weights")
         require(bool(asked_of(found).get("quantise")), "this run's weights are already floats: leave out --dequantise")
-        cli.say(dequantise_model(found.backbone.model))
+        console.say(dequantise_model(found.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -105,7 +105,7 @@ def dequantise_model(model: nn.Module) -> str:
     )
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
     given = parser().parse_args(arguments)

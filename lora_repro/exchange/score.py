@@ -23,7 +23,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.errors import UserError
 
 TASKS = ("e2e",)
@@ -78,7 +78,7 @@ def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[s
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("score", __doc__)
+    made = console.parser("score", __doc__)
     made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files, or the folder of a checkpoint")
     made.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
     made.add_argument("--predictions", metavar="FILE", help="one output per line")
@@ -104,7 +104,7 @@ def score_checkpoint(
     amounts = model.config.data
     splits = model.task.load(data)
     if {name: splits.hashes.get(name) for name in model.hashes} != model.hashes:
-        cli.warn("these are not the data that the run was scored on: the scores do not compare with the run's")
+        console.warn("these are not the data that the run was scored on: the scores do not compare with the run's")
     test = subset(splits.test, amounts.n_test, amounts.subset_seed)
     return model.task.score(model.answer(test), test).values, len(test)
 
@@ -143,8 +143,8 @@ def _run(arguments: argparse.Namespace) -> str:
     )
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """Print the scores; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    print(_run(parser().parse_args(cli.options(arguments, SETTINGS))))
+    print(_run(parser().parse_args(console.options(arguments, SETTINGS))))
     return 0

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records.disk import SEAL, regular, sealed, sha256, write_json, write_text
@@ -274,7 +274,7 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
     if resolved is not None:
         check_same_config(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
-            cli.warn(f"{folder / name} has changed since the run wrote it: running it again")
+            console.warn(f"{folder / name} has changed since the run wrote it: running it again")
             return None
     return record if record["status"] in DONE else None
 

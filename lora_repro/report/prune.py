@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell, with_starts
 from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
@@ -37,18 +37,18 @@ def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("prune", __doc__)
+    made = console.parser("prune", __doc__)
     made.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     made.add_argument("--delete", action="store_true", help="delete the listed files")
     return made
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     given = parser().parse_args(arguments)
-    profile = cli.named_profile(given.profile)
+    profile = console.named_profile(given.profile)
     folder = root / "results" / profile
     if not folder.is_dir():
         raise UserError(f"nothing is published at profile {profile}: there is no {folder}")

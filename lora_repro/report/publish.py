@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell
 from lora_repro.config import rates
 from lora_repro.config.hydra_errors import empty_profile_message
@@ -39,15 +39,15 @@ NUMBERS = tuple(
 PUBLISHED, REPLACED, ALREADY = "published", "replaced", "published already"
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Publish one profile; returns the exit status."""
-    parser = cli.parser("publish", __doc__)
+    parser = console.parser("publish", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
     given = parser.parse_args(arguments)
-    profile = cli.named_profile(given.profile)
+    profile = console.named_profile(given.profile)
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
     checkout_root("publishing")
@@ -85,7 +85,7 @@ def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force
     outcome = {}
     for path in paths:
         outcome[path.stem] = _publish_search(change, path, runs.name, path.stem in settings, force)
-        cli.say(f"trials/{path.stem}: {outcome[path.stem]}")
+        console.say(f"trials/{path.stem}: {outcome[path.stem]}")
     return outcome
 
 
@@ -134,7 +134,7 @@ def publish(
         reason = unasked or refusal(record, runs / signature)
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, change, runs, force)
         row = record.get("row") or {}
-        cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
+        console.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
     return outcome
 
 

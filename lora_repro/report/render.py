@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.report import show
 from lora_repro.report.claims import command as claims
@@ -18,10 +18,10 @@ from lora_repro.report.page import command as pages
 
 
 def parser() -> argparse.ArgumentParser:
-    return cli.parser("render", __doc__)
+    return console.parser("render", __doc__)
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)

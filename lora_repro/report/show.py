@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import unique
 from lora_repro.config import rates
 from lora_repro.config.compose import profile_of
@@ -54,7 +54,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     results = root / "results"
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")})
     if not profiles:
-        cli.say("nothing is published under results/ yet")
+        console.say("nothing is published under results/ yet")
         return
     told: dict[tuple[str, str], report_json.Answer | None] = {}
     with rates.published_only(), manifest.changing(results) as change:
@@ -73,7 +73,7 @@ def _render(name: str, store: Store, change: Change, root: Path) -> report_json.
     wrote: list[Path] = []
     for exhibit in kept:
         files = [change.place(path) for path in write(exhibit, change.staged / folder.name)]
-        cli.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
+        console.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
         wrote += files
     for path in _stale(folder, name, wrote):
         change.remove(path)
@@ -89,7 +89,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     exhibits = shown.exhibits(ask, [ours, published(root / "results" / profile)])
     if not exhibits:
         if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
-            cli.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
+            console.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
             return
         measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
         how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
@@ -104,7 +104,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT) -> None:
     for exhibit in exhibits:
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
     said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
-    cli.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
+    console.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
 
 
 def write(exhibit: Exhibit, folder: Path) -> list[Path]:
@@ -142,14 +142,14 @@ def _short(path: Path, root: Path) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("table", __doc__)
+    made = console.parser("table", __doc__)
     made.add_argument("--published", action="store_true", help="re-render everything under results/")
     made.add_argument("name", nargs="?", help="an experiment: a file of experiments/ without .py; with --published, default: all")
     made.add_argument("overrides", nargs="*", help="profile=mini (default), other overrides of run")
     return made
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
     given = parser().parse_args(arguments)

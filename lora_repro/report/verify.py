@@ -35,7 +35,7 @@ from pathlib import Path
 
 from scipy.special import stdtrit
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell, unique
 from lora_repro.config import rates
 from lora_repro.config.compose import profile_of
@@ -66,7 +66,7 @@ from lora_repro.results import (
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
 LEAST = 3  # the fewest differences of other rows that give a spread over machines
 STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2, UNSCORED: 2}
-COLOUR = {REPRODUCED: cli.GREEN, DIFFERS: cli.RED}
+COLOUR = {REPRODUCED: console.GREEN, DIFFERS: console.RED}
 Values = dict[int, float]
 
 
@@ -235,20 +235,20 @@ def check_published(results: Path) -> int:
     """Print what is wrong with the published files, and how many there are; returns the exit status."""
     found = integrity.check_everything(results)
     for fault in found.faults:
-        print(cli.paint("wrong:", cli.RED), fault)
+        print(console.paint("wrong:", console.RED), fault)
     counts = f"{found.files} files and {found.records} records under {results}"
     print(f"{counts}: {f'{len(found.faults)} faults' if found.faults else 'all are what was published'}")
     return int(bool(found.faults))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("verify", __doc__)
+    made = console.parser("verify", __doc__)
     made.add_argument("--all", action="store_true", help="check everything that is published, without comparing runs")
     made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
     return made
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
@@ -263,6 +263,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     others = [item for item in given if not item.startswith("experiment=")]
     found = [one for name in named or show.names() for one in verify(name, others, root)]
     counts = Counter(found)
-    told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
+    shown = [verdict for verdict in STATUS if counts[verdict]]
+    told = [console.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, console.YELLOW)) for verdict in shown]
     print(", ".join(told) or "nothing to compare: none of the runs asked for is published")
     return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import cells, unique
 from lora_repro.config.compose import CONF
 from lora_repro.records import manifest, record
@@ -40,10 +40,10 @@ def announce(arguments: list[str]) -> None:
     missing = sorted(cell.signature for cell in found if recorded(cell) is None)
     known = [published[name] for name in missing if name in published]
     if profile == "smoke":
-        cli.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
+        console.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
     text = f"{table} at profile {profile}: {len(found)} run{'s' * (len(found) != 1)}, {len(found) - len(missing)} already here"
     if known:
         text += f"; {len(known)} of the others took {sum(known) / 60:.0f} min on the machine that published them"
     if unknown := len(missing) - len(known):
         text += f"; {unknown} of unknown duration"
-    cli.say("; ".join(filter(None, [text, search_note(found)])))
+    console.say("; ".join(filter(None, [text, search_note(found)])))

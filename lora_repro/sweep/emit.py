@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import paths
 from lora_repro.errors import UserError
@@ -101,13 +101,13 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("sweep", __doc__)
+    made = console.parser("sweep", __doc__)
     made.add_argument("--emit", choices=FORMS, default="lines", help="lines (default), slurm-array, sky or wandb")
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the sweep: experiment=e2e, or method=lora,full seed=0,1")
     return made
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args([item for item in arguments if item not in ("-m", "--multirun")])

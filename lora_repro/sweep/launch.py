@@ -17,7 +17,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.config.compose import compose, hydra_program, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
@@ -61,7 +61,7 @@ def job(config: DictConfig) -> None:
             return
         parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
-        cli.report_error(error)
+        console.report_error(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
 
@@ -76,9 +76,9 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
             code = supervise.start("lora_repro.run", overrides, cell.folder, *how)
         if _pace and (told := _pace.ended(cell, failed=bool(code))):
-            cli.say(told)
+            console.say(told)
     except UserError as error:
-        cli.report_error(error)
+        console.report_error(error)
 
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig) -> int:
@@ -148,7 +148,7 @@ def _pace_and_share(
         if (beside := parallel.at_once(missing)) > 1:
             share_cores(beside)
             threads = os.environ["OMP_NUM_THREADS"]
-            cli.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
+            console.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
     return beside
 
 
@@ -191,7 +191,7 @@ def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -
     except KeyboardInterrupt:
         return 130
     except BrokenExecutor:
-        cli.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
+        console.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
         return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1

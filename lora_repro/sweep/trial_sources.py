@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.compose import resolved_with_starts, starts_of
 from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
@@ -36,7 +36,7 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         asked = resolved_with_starts(start, words)
         folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
         if record.find(folder, asked) is None:
-            cli.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
+            console.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
                 code = supervise.start("lora_repro.run", list(words), folder, *how)

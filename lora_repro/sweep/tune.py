@@ -39,7 +39,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import rates
 from lora_repro.config.compose import build, compose
@@ -217,12 +217,13 @@ def searches(arguments: Sequence[str]) -> list[Search]:
 
 def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     """Run every search of a command line that has not ended, and print each when it ends; returns those searches."""
-    cli.warn_ignored_tracker(arguments, "trials")
+    console.warn_ignored_tracker(arguments, "trials")
     wanted = searches(arguments)
     if provenance.code()["dirty"]:
-        cli.say("this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out")
+        said = "this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out"
+        console.say(said)
     waiting = [search for search in wanted if not search.ended()]
-    cli.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
+    console.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
     ended = []
     while waiting:
         busy = []
@@ -232,7 +233,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
                     ended.append((search, search.run()))
                     print(told(*ended[-1]), flush=True)
                     if rates.published_trials(search.profile, search.name):
-                        cli.say("  runs keep the published rate of this setting until publish adds the search to it")
+                        console.say("  runs keep the published rate of this setting until publish adds the search to it")
             except Busy:
                 busy.append(search)
         if len(busy) == len(waiting):
@@ -252,7 +253,7 @@ def told(search: Search, found: Mapping[str, Any]) -> str:
     return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(shown)}"
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     tune(arguments)
     return 0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
@@ -194,14 +194,14 @@ def workspace(found: Artefacts, profile: str) -> dict[str, Any]:
     }
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    parser = cli.parser("dashboard", __doc__)
+    parser = console.parser("dashboard", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON (or DRY_RUN=1)")
     given = parser.parse_args(arguments)
-    profile = cli.named_profile(given.profile)
+    profile = console.named_profile(given.profile)
     found = find(root, profile)
     spec = workspace(found, profile)
     if given.dry_run or os.environ.get("DRY_RUN", "") not in ("", "0"):
