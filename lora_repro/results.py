@@ -19,10 +19,11 @@ import pandas
 
 from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.paths import ROOT
+from lora_repro.config.signature import check_same_config
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.disk import SEAL
-from lora_repro.records.record import check_same_config, defect, load_records
+from lora_repro.records.record import defect, load_records
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 
 PUBLISHED, OWN = "published", "this checkout"

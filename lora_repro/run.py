@@ -13,6 +13,7 @@ A run that has a record is not repeated; an unfinished one resumes from its chec
 from __future__ import annotations
 
 from lora_repro import cli, console
+from lora_repro.config import signature
 from lora_repro.records.run_folder import CHECKPOINTS, METRICS
 
 cli.apply_options_early(__name__)  # --help does not wait for the imports below
@@ -92,7 +93,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     asked = resolved_with_starts(config, overrides)
     if not asked["row"]["table"]:
         asked["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
-    name = record.signature(asked)
+    name = signature.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
     if found := ranks.led(lambda: record.find(folder, asked)):
@@ -225,7 +226,7 @@ def measure(
         "signature": name,
         # Only training can collapse: an untuned backbone may give every input the same answer.
         "status": judge(trained.status, outputs) if trained else "finished",
-        "asked": record.identity(asked),
+        "asked": signature.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
         "where": {

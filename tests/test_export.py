@@ -15,6 +15,7 @@ from peft_models import logits, smoke_run
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
+from lora_repro.config.signature import signature
 from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import card, export, merged
@@ -23,7 +24,6 @@ from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_or
 from lora_repro.exchange.restore import restore
 from lora_repro.objectives.classification import Classification, features_of, logits_of
 from lora_repro.records.disk import sealed
-from lora_repro.records.record import signature
 from lora_repro.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 

@@ -17,6 +17,7 @@ from planted import note, noted
 from experiments import glue, glue_dagger, low_data
 from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
+from lora_repro.config import signature
 from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
 from lora_repro.config.paths import ROOT, choices
 from lora_repro.errors import UserError
@@ -149,7 +150,7 @@ def test_below_the_paper_s_scale_the_dagger_rows_of_lora_s_size_are_the_glue_tab
         for row, other in pairs.items():
             one, two = (resolved(compose([f"experiment={table}", f"row/{table}={name}", f"profile={profile}", f"task={task}"]))
                         for table, name in (("glue_dagger", row), ("glue", other)))  # fmt: skip
-            assert record.signature(one) == record.signature(two), (row, profile)
+            assert signature.signature(one) == signature.signature(two), (row, profile)
 
 
 def test_dagger_adapters_are_the_authors_own() -> None:
@@ -270,7 +271,7 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     config = compose([*overrides, "starts=[{task:similarity}]"])
     found = run.run(config, [*overrides, "starts=[{task:similarity}]"])
     source = compose([*overrides[:-1], "task=similarity"])
-    name = record.signature(resolved(source))
+    name = signature.signature(resolved(source))
     assert found["measured"]["started_from"] == [name]
     assert record.read(tmp_path / "smoke" / name / "record.json")["asked"]["task"]["name"] == "similarity"
     before = run.run(source)["where"]["finished_at"]
@@ -286,7 +287,7 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     found = run.run(compose(cell), cell)
     source = found["asked"]["starts_from"]
     assert len(source) == 1 and found["measured"]["started_from"] == source
-    assert record.signature(found["asked"]) == found["signature"]
+    assert signature.signature(found["asked"]) == found["signature"]
     # All who name a run agree on its name: the sweep, the table, the command that a report prints.
     (named,) = cells.cells(cell)
     assert named.folder.name == found["signature"]
@@ -305,7 +306,7 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     compose_module.compose_cached.cache_clear()
     monkeypatch.setattr(compose_module, "compose", changed)
     again = resolved_with_starts(plain(cell), cell)
-    assert again["starts_from"] != source and record.signature(again) != found["signature"]
+    assert again["starts_from"] != source and signature.signature(again) != found["signature"]
     compose_module.compose_cached.cache_clear()
 
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import refused
 from planted import note
 
+from lora_repro.config import signature
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
 from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
@@ -229,7 +230,7 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:
     (cell,) = declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"])
-    found = {"signature": cell.signature, "asked": record.identity(cell.asked)}
+    found = {"signature": cell.signature, "asked": signature.identity(cell.asked)}
     assert runs([cell], Store("published", RESULTS / "mini", {cell.signature: found}))
     for group, key, value in (("train", "lr", 9), ("task", "source", "folder"), ("", "seed", 7)):
         changed = json.loads(json.dumps(found))

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from lora_repro import run
 from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.backbone.weights import read
+from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
@@ -167,7 +168,7 @@ def test_a_probe_names_another_run_and_none_leaves_the_old_name() -> None:
     plain = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini"]))
     assert "probe" not in plain
     probing = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini", "probe=updates"]))
-    assert record.signature(plain) != record.signature(probing)
+    assert signature.signature(plain) != signature.signature(probing)
 
 
 def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(

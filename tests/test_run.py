@@ -20,6 +20,7 @@ from forked import forked
 from omegaconf import DictConfig
 
 from lora_repro import run, stages
+from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
@@ -293,7 +294,7 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("quick_scores")
 def test_a_second_starter_is_busy(tmp_path: Path) -> None:
     cell = config(tmp_path)
-    name = record.signature(resolved(cell))  # type: ignore[arg-type]
+    name = signature.signature(resolved(cell))  # type: ignore[arg-type]
     with record.lock(tmp_path / "smoke" / name), pytest.raises(Busy):
         run.run(cell)
 

@@ -27,23 +27,22 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, environment, file_hashes, own_model, paths, rates, task_resolver
+from lora_repro.config import blocks, environment, file_hashes, paths, resolvers, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name, is_trusted, not_trusted
+from lora_repro.config.signature import signature
 from lora_repro.config.validation import check_node, check_root
 from lora_repro.errors import UserError
-from lora_repro.records.record import signature
 from lora_repro.signals import deferred
 
 # At import, since a launcher's worker composes and resolves too.
 blocks.use()
 environment.use()
-rates.use()
-own_model.use()
 file_hashes.use()
+resolvers.use()
 
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package")
 QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")  # Hydra answers them and runs nothing

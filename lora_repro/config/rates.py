@@ -18,6 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import signature
 from lora_repro.config.paths import CONF, ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
@@ -30,17 +31,12 @@ AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed,
 _view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
 
 
-def use() -> None:
-    """Register `${searched:...}` with OmegaConf, in this process."""
-    OmegaConf.register_new_resolver("searched", _searched, replace=True)
-
-
 def setting_signature(asked: dict[str, Any]) -> str:
     """16 hex digits that name a setting. `asked`: a resolved configuration, whatever its rate."""
     kept = {key: value for key, value in asked.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
         kept[group] = {name: value for name, value in asked[group].items() if name != key}
-    return record.signature({**kept, "starts_from": asked.get("starts")})
+    return signature.signature({**kept, "starts_from": asked.get("starts")})
 
 
 @contextmanager
@@ -138,13 +134,18 @@ def first_guess(config: DictConfig) -> float | None:
     return float(named.group(1)) if named else None
 
 
-def _searched(first: float, *, _root_: DictConfig) -> float:
-    profile, runs = str(_root_.profile_name), str(_root_.paths.runs)
+def searched(first: float, parent: DictConfig) -> float:
+    """`${searched:...}` (conf/resolvers.yaml): the rate that trials chose for the configuration around `parent`, else `first`.
+
+    Raises UserError as `load_trials` does.
+    """
+    root = parent._get_root()
+    profile, runs = str(root.profile_name), str(root.paths.runs)
     if not _any_trials(profile, runs):
         return float(first)
-    starts = OmegaConf.select(_root_, "starts")
+    starts = OmegaConf.select(root, "starts")
     asked: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
-    for key, node in _root_.items_ex(resolve=False):
+    for key, node in root.items_ex(resolve=False):
         if key == "train":
             asked[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:

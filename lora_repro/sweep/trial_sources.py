@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import console
+from lora_repro.config import signature
 from lora_repro.config.compose import resolved_with_starts, starts_of
 from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import record
@@ -34,7 +35,7 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             start = start.copy()
             OmegaConf.update(start, "task.held_out", n)
         asked = resolved_with_starts(start, words)
-        folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
+        folder = Path(str(start.paths.runs)) / str(start.profile_name) / signature.signature(asked)
         if record.find(folder, asked) is None:
             console.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
