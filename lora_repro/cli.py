@@ -25,7 +25,7 @@ from lora_repro import console, errors
 from lora_repro.config import paths
 
 VERBS = {
-    "run": "lora_repro.run",
+    "run": "lora_repro.commands.run",
     "table": "lora_repro.report.show",
     "runs": "lora_repro.report.list_runs",
     "verify": "lora_repro.report.verify",
@@ -89,23 +89,6 @@ def _main(arguments: Sequence[str]) -> int:
         return 0
     sys.argv[1:] = rest  # Hydra reads it
     return int(import_module(VERBS[verb]).main(rest))
-
-
-def apply_options_early(name: str) -> None:
-    """For `python -m lora_repro.run`, which bypasses `main`: if `name` is `__main__`, apply the options of every command and
-    answer --help before that module's other imports, which take seconds.
-    """
-    if name != "__main__":
-        return
-    install_signal_handlers()
-    print_anywhere()
-    try:
-        sys.argv[1:] = apply_common_options(sys.argv[1:])
-    except errors.UserError as error:
-        sys.exit(console.report_error(error))
-    if HELP & set(sys.argv[1:]):
-        print(fitted(help_of(VERBS["run"])))
-        sys.exit(0)
 
 
 def print_anywhere() -> None:

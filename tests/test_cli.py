@@ -121,22 +121,18 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
-    text = cli.help_of("lora_repro.run")
+    text = cli.help_of(cli.VERBS["run"])
     for name in ("e2e", "adapter_drop", "paper", "roberta_large", "stsb", "wandb"):
         assert name in text.split()
     assert "mini_decoder" not in text and max(map(len, text.splitlines())) < 130
 
 
 @pytest.mark.parametrize("level", ["quiet", "verbose"])
-def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
+def test_the_options_of_every_command_are_taken_out_and_the_rest_left(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(console.VARIABLE, "")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    monkeypatch.setattr(cli, "install_signal_handlers", lambda: None)  # the handlers of this process stay its own
-    cli.apply_options_early("lora_repro.run")  # imported, not started
-    assert f"--{level}" in sys.argv
-    cli.apply_options_early("__main__")
-    assert sys.argv == ["run.py", "seed=1"] and os.environ[console.VARIABLE] == level
+    assert cli.apply_common_options([f"--{level}", "seed=1"]) == ["seed=1"]
+    assert os.environ[console.VARIABLE] == level
     assert (console.quiet(), console.verbose()) == (level == "quiet", level == "verbose")
     assert os.environ.pop("TQDM_DISABLE", None) == ("1" if level == "quiet" else None)
 
@@ -260,7 +256,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         compose(["method=mine"])
     assert cli.apply_common_options(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
     config = compose(["method=mine"])
-    assert config.method.name == "mine" and "mine" in cli.help_of("lora_repro.run").split()
+    assert config.method.name == "mine" and "mine" in cli.help_of(cli.VERBS["run"]).split()
     with pytest.raises(UserError, match="if it is yours: --trust fractions"):
         build(config.method)
     assert cli.apply_common_options(["--trust=fractions"]) == []

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import console, run
+from lora_repro import console
 from lora_repro.cells import Cell, cells
+from lora_repro.commands import run
+from lora_repro.records import attempts
 from lora_repro.sweep import parallel, supervise
 
 GIB = 2**30
@@ -22,10 +24,10 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(supervise, "_signals", [])
-    monkeypatch.delenv(supervise.MARK, raising=False)
+    monkeypatch.delenv(attempts.MARK, raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     yield
-    os.environ.pop(supervise.MARK, None)
+    os.environ.pop(attempts.MARK, None)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_the_runs_of_a_sweep_are_side_by_side(
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         meeting.wait()
         seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[console.TOGETHER]))
-        supervise.note(folder, 2, "rank 99 exceeds 32")
+        attempts.note(folder, 2, "rank 99 exceeds 32")
         return 2
 
     monkeypatch.setattr(supervise, "start", start)

@@ -12,7 +12,7 @@ import torch
 from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.backbone.weights import read
 from lora_repro.config import signature
@@ -180,7 +180,7 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     )
     assert shared < all_of_delta
     overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.rank=4", f"paths.runs={tmp_path}/runs"]
-    found = run.run(compose(overrides), overrides)
+    found = one_run.run(compose(overrides), overrides)
     assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
     cells = declared_cells("subspace", "smoke")
     (one,) = probed_runs(runs(cells, own(tmp_path / "runs" / "smoke")))

@@ -23,7 +23,7 @@ SLOW = """
 import signal, sys, time
 from lora_repro import cli, console
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
-cli.apply_options_early("__main__")
+cli.install_signal_handlers()
 print("importing", flush=True)
 {stage}
 """

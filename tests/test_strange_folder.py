@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run
+from lora_repro import cli
+from lora_repro.commands import run
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, job_overrides, resolved, sweep_jobs
 from lora_repro.costs import plan

@@ -14,7 +14,7 @@ import pytest
 from conftest import refused
 from faults import at_every_write
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.config import paths, rates
 from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.costs import latency
@@ -459,7 +459,7 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
 
     def start(module: str, words: list[str], folder: Path, *rest: int) -> int:
         started.append(f"{module} {folder}")
-        run.run(compose(words), words)
+        one_run.run(compose(words), words)
         return 0
 
     def adapted(spec: Any, method: Any, seed: int, device: Any, starts: list[Path]) -> Any:

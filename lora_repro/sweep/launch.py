@@ -21,7 +21,7 @@ from lora_repro import console
 from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.config.compose import compose, hydra_program, job_overrides, resolved, unswept
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import record
+from lora_repro.records import attempts, record
 from lora_repro.records.run_folder import LOCK, RECORD
 from lora_repro.report import show
 from lora_repro.results import grouped
@@ -156,7 +156,7 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     """(exit code, whether it was stopped) of a sweep whose runs a signal to this process stops, too."""
     launcher = str(hydra_node.launcher._target_)
     mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
-    os.environ[supervise.MARK] = str(mark)
+    os.environ[attempts.MARK] = str(mark)
     if "joblib" in launcher or launcher == ray_launcher.NAME:
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
     with supervise.stoppable():
@@ -270,7 +270,7 @@ class Status:
     @classmethod
     def of(cls, cell: Cell) -> Status:
         """The status read from the run's folder."""
-        failed = supervise.attempts(cell.folder)
+        failed = attempts.attempts(cell.folder)
         tries, why = failed["attempts"], failed.get("why", "")
         try:
             found = record.find(cell.folder, cell.asked)

@@ -11,7 +11,7 @@ from lora_repro import console
 from lora_repro.config import signature
 from lora_repro.config.compose import resolved_with_starts, starts_of
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import record
+from lora_repro.records import attempts, record
 from lora_repro.sweep import supervise
 
 
@@ -45,7 +45,7 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
         made = record.find(folder, asked)
         if made is None or made["status"] != "finished":
-            why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")
+            why = made["status"] if made else attempts.attempts(folder).get("why", "it did not start")
             raise UserError(f"a trial of {config.row.name} needs the run {folder}, which is not finished: {why}")
         folders.append(str(folder))
     changed = config.copy()
