@@ -26,27 +26,27 @@ from lora_repro.config import paths
 
 VERBS = {
     "run": "lora_repro.commands.run",
-    "table": "lora_repro.report.show",
+    "table": "lora_repro.commands.table",
     "runs": "lora_repro.report.list_runs",
-    "verify": "lora_repro.report.verify",
-    "plan": "lora_repro.costs.plan",
-    "sweep": "lora_repro.sweep.emit",
+    "verify": "lora_repro.commands.verify",
+    "plan": "lora_repro.commands.plan",
+    "sweep": "lora_repro.commands.sweep",
     "doctor": "lora_repro.doctor.command",
-    "tune": "lora_repro.sweep.tune",
-    "publish": "lora_repro.report.publish",
-    "prune": "lora_repro.report.prune",
+    "tune": "lora_repro.commands.tune",
+    "publish": "lora_repro.commands.publish",
+    "prune": "lora_repro.commands.prune",
     "claims": "lora_repro.report.claims.command",
     "report": "lora_repro.report.page.command",
     "render": "lora_repro.report.render",
     "fetch": "lora_repro.sources.command",
     "generate": "lora_repro.exchange.generate",
-    "score": "lora_repro.exchange.score",
-    "export": "lora_repro.exchange.export",
+    "score": "lora_repro.commands.score",
+    "export": "lora_repro.commands.export",
     "subspace": "lora_repro.analysis.subspace",
-    "authors": "lora_repro.exchange.authors",
-    "latency": "lora_repro.costs.latency",
-    "footprint": "lora_repro.costs.footprint",
-    "dashboard": "lora_repro.tracking.dashboard",
+    "authors": "lora_repro.commands.authors",
+    "latency": "lora_repro.commands.latency",
+    "footprint": "lora_repro.commands.footprint",
+    "dashboard": "lora_repro.commands.dashboard",
 }
 OPTIONS = {
     "--quiet": "print results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
@@ -58,6 +58,8 @@ KEPT = {"--config-dir": paths.OWN, "-cd": paths.OWN, "--trust": paths.TRUSTED}  
 GROUPS = ("experiment", "profile", "recipe", "method", "task", "backbone", "tracker")
 HELP = {"-h", "--help"}
 COMPLETION = {"-sc", "--shell-completion"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`lora-repro <arguments>`: answer --help, or import the verb's module and run it. Returns the exit code."""
     if arguments is None:  # a process of its own

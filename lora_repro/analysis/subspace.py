@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from lora_repro import console
-from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.lora_files import read
 from lora_repro.analysis.probed_run import NAMES
-from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular_product, svd
+from lora_repro.analysis.spectra import Array, Factors, effective_rank, similarity, singular_product, svd
 from lora_repro.errors import UserError
 from lora_repro.records import manifest, record
 from lora_repro.records.disk import sha256

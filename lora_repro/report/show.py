@@ -1,15 +1,7 @@
-"""Print an experiment's tables, or render all published tables and figures again.
-
-    python -m lora_repro table e2e profile=laptop     this checkout's runs beside the published ones and the paper's
-    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} and report.json from the records
-
-The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows only those runs.
-It reads records and the files beside them, trains nothing and needs no network.
-"""
+"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/table.py`)."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import importlib
 from collections.abc import Sequence
@@ -19,7 +11,7 @@ from lora_repro import console
 from lora_repro.cells import unique
 from lora_repro.config import rates
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT, checkout_root
+from lora_repro.config.paths import CONF, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.transaction import Change
@@ -139,28 +131,3 @@ def _wrote(paths: Sequence[Path], root: Path) -> str:
 
 def _short(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def parser() -> argparse.ArgumentParser:
-    made = console.parser("table", __doc__)
-    made.add_argument("--published", action="store_true", help="re-render everything under results/")
-    made.add_argument("name", nargs="?", help="an experiment: a file of experiments/ without .py; with --published, default: all")
-    made.add_argument("overrides", nargs="*", help="profile=mini (default), other overrides of run")
-    return made
-
-
-@console.command
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    given = parser().parse_args(arguments)
-    name = given.name and given.name.removeprefix("experiment=")  # as the other commands spell it
-    if given.published and given.overrides:
-        raise UserError("--published takes no overrides: it renders what is published as it is")
-    if given.published:
-        checkout_root("rendering what is published")
-        render_published([name] if name else names(), root)
-    elif name:
-        show(name, given.overrides, root)
-    else:
-        raise UserError(f"which experiment? {', '.join(names())}")
-    return 0

@@ -1,34 +1,9 @@
-"""Compare this checkout's finished runs with the published ones, cell by cell: reproduced, differs, or not run.
-
-    python -m lora_repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
-    python -m lora_repro verify                                every experiment that is published at mini
-    python -m lora_repro verify --all                          is everything in results/ what was published?
-
-A cell is reproduced if it differs from the published one by no more than the spread allows:
-
-    over seeds     Student's interval of a difference of means, the standard deviation over seeds pooled over a task's rows
-    over machines  if narrower: the differences of other rows between the same seeds here and published, three at least
-
-Both are at 5 % for the whole table, by Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last
-printed digit is undecided: it needs another seed.
-
-Only scores are compared, not spectra or norms of updates, latencies or memory. An experiment without scores (subspace, delta_w,
-latency) is reported as not compared.
-
---all compares no runs: it checks the hash of every published file, that no file lacks one, every record's own hash, its name and
-files, and computes its scores again from its predictions. Its exit status is 0 if all of that holds, else 1, with a line for each
-fault.
-
-Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run, undecided or not compared, or nothing is
-published. `make verify` exits with 2 in both failing cases, since make has one status for a command that failed.
-"""
+"""Finished runs compared with published ones, cell by cell; `commands/verify.py` says by which rule."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +12,9 @@ from scipy.special import stdtrit
 
 from lora_repro import console
 from lora_repro.cells import Cell, unique
-from lora_repro.config import rates
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import ROOT, checkout_root
+from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
-from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
@@ -239,31 +212,3 @@ def check_published(results: Path) -> int:
     counts = f"{found.files} files and {found.records} records under {results}"
     print(f"{counts}: {f'{len(found.faults)} faults' if found.faults else 'all are what was published'}")
     return int(bool(found.faults))
-
-
-def parser() -> argparse.ArgumentParser:
-    made = console.parser("verify", __doc__)
-    made.add_argument("--all", action="store_true", help="check everything that is published, without comparing runs")
-    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
-    return made
-
-
-@console.command
-@rates.published_only()
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    options = parser().parse_args(arguments)
-    given = options.settings
-    checkout_root("comparing with what is published")
-    if options.all:
-        if given:
-            raise UserError(f"--all takes no settings: leave out {given[0]}")
-        return check_published(root / "results")
-    named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
-    others = [item for item in given if not item.startswith("experiment=")]
-    found = [one for name in named or show.names() for one in verify(name, others, root)]
-    counts = Counter(found)
-    shown = [verdict for verdict in STATUS if counts[verdict]]
-    told = [console.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, console.YELLOW)) for verdict in shown]
-    print(", ".join(told) or "nothing to compare: none of the runs asked for is published")
-    return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)

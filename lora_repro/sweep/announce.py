@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from lora_repro import console
+from lora_repro import console, results
 from lora_repro.cells import cells, unique
-from lora_repro.config.compose import CONF
-from lora_repro.records import manifest, record
 from lora_repro.sweep.bisect import recorded, search_note
-
-
-def published_records(profile: str) -> dict[str, dict[str, Any]]:
-    """signature -> the published record of a run of a profile."""
-    results = CONF.parent / "results"
-    manifest.check(results, [f"{profile}/records"])
-    return record.load_records(results / profile / "records")
 
 
 def published_seconds(profile: str) -> dict[str, float]:
     """signature -> wall time of every published run of a profile."""
-    return {name: found["measured"]["wall_seconds"] for name, found in published_records(profile).items()}
+    return {name: found["measured"]["wall_seconds"] for name, found in results.published_records(profile).items()}
 
 
 def announce(arguments: list[str]) -> None:
