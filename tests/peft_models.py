@@ -73,7 +73,7 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     import pytest
 
     from lora_repro.config.compose import compose
-    from lora_repro.run import run
+    from lora_repro.one_run import run
     from lora_repro.tasks.base import Example, Scores
     from lora_repro.tasks.e2e.task import E2E
 

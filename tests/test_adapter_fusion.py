@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.cells import Cell, Row, cells, with_starts
 from lora_repro.config.compose import CONF, compose
 from lora_repro.data import Encoded, collate
@@ -150,7 +150,7 @@ def test_what_cannot_be_fused_is_refused() -> None:
         Combined(methods=(Lora(rank=2), method)).apply(tiny_backbone("bert"))
     with pytest.raises(UserError, match="has 0 of them"):
         overrides = ["method=adapter_fusion", "method.sources=[rte]", "task=sentiment", "profile=smoke"]
-        run.run(compose(overrides), overrides)
+        one_run.run(compose(overrides), overrides)
 
 
 def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
 
 def test_a_run_end_to_end_keeps_the_adapters_and_tells_the_shares(tmp_path: Path) -> None:
     overrides = ["experiment=fusion", "row/fusion=fusion", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}"]
-    made = run.run(compose(overrides), overrides)
+    made = one_run.run(compose(overrides), overrides)
     shares = made["measured"]["fusion"]
     assert list(shares) == ["sentiment", "entailment"] and len(made["measured"]["started_from"]) == 2
     assert all(abs(a + b - 1) < 1e-5 for a, b in zip(*shares.values(), strict=True))

@@ -13,8 +13,10 @@ from test_own_data import REVIEWS, objects, write_csv, write_lines
 
 from lora_repro import api
 from lora_repro.cells import cells
-from lora_repro.compare import budget, command
-from lora_repro.compare.command import compare, requested
+from lora_repro.commands import compare as command
+from lora_repro.commands.compare import requested
+from lora_repro.compare import budget
+from lora_repro.compare.compare import compare, said_if_changed
 from lora_repro.compare.declare import declare, factors
 from lora_repro.compare.request import LABELS, METHODS, TEXTS, Request
 from lora_repro.config import paths, rates
@@ -264,7 +266,7 @@ def test_a_comparison_from_files_to_answer(
     assert list(again["accuracy"]) == pytest.approx([row.mean.mean for row in found.rows])
     capsys.readouterr()
     write_csv(folder / "train.csv", REVIEWS[::-1], "text", "label")
-    command.said_if_changed(asked(*words))
+    said_if_changed(asked(*words))
     assert "train file has changed" in capsys.readouterr().err
 
 

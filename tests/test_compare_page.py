@@ -17,13 +17,13 @@ from planted import seal
 from test_page import Seen
 
 from lora_repro.cells import Cell, Row
+from lora_repro.commands.compare import requested
 from lora_repro.compare import answer as answering
 from lora_repro.compare import page as pages
 from lora_repro.compare import pictures
 from lora_repro.compare.advice import advice
 from lora_repro.compare.answer import Answer, answer
 from lora_repro.compare.budget import Plan
-from lora_repro.compare.command import requested
 from lora_repro.compare.declare import Guess
 from lora_repro.compare.disagreements import SHOWN, disagreements
 from lora_repro.compare.page import command, page

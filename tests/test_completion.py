@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import text_row, tiny_backbone
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose
 from lora_repro.data import Encoded, collate
@@ -67,7 +67,7 @@ def test_a_run_on_texts_that_are_too_long_is_one_line(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
     asked += ["backbone=random_gpt2", "method.prefix=450"]
     with pytest.raises(UserError, match=r"and 450 of prelayer, but this backbone has \d+ positions: lower data.max_length"):
-        run.run(compose(asked))
+        one_run.run(compose(asked))
 
 
 def test_padding_to_any_length_changes_nothing() -> None:

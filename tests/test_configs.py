@@ -17,9 +17,10 @@ from lora_repro.config.compose import CONF, build, compose, starts_of
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import fields
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
 from lora_repro.records.disk import write_json
-from lora_repro.records.record import SCHEMA, read, signature
+from lora_repro.records.record import SCHEMA, read
 from lora_repro.sweep import grid
 
 ROWS = choices("row/e2e")

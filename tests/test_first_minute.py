@@ -14,9 +14,9 @@ from lora_repro import cli
 from lora_repro.cells import cell_of, cells
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
+from lora_repro.records import attempts
 from lora_repro.report import list_runs
 from lora_repro.results import declared_cells
-from lora_repro.sweep import supervise
 from lora_repro.sweep.announce import others_of
 from lora_repro.sweep.launch import in_order
 from lora_repro.sweep.run_summary import duration, summary_line
@@ -122,7 +122,7 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "mini" / "cccc").mkdir()
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
     (tmp_path / "mini" / "ffff").mkdir()
-    supervise.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
+    attempts.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
     whole = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
     for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
         (tmp_path / "mini" / name).mkdir()

@@ -11,6 +11,7 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.cells import Cell
+from lora_repro.commands import latency as latency_command
 from lora_repro.costs import footprint, latency, measures
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.costs.timing import slowdown
@@ -173,6 +174,6 @@ def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extra = ["backbone=random_gpt2", f"paths.runs={tmp_path}", "device=cpu"]
-    assert latency.main([*arguments, *extra]) == 2
+    assert latency_command.main([*arguments, *extra]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run, stages
+from lora_repro import console, one_run, stages
 from lora_repro.config.compose import build, compose
 from lora_repro.tasks import _official
 from lora_repro.tasks.glue.files import rows_sha256
@@ -59,7 +59,7 @@ def test_altered_files_are_told_in_a_line_and_in_the_caption(
     split: str, text: str, cola: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(cli, "warn", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     before = stages.read(cola, str(tmp_path))
     assert before.caption == "CoLA (GLUE, local files)" and not before.others and not said
     (tmp_path / "CoLA" / f"{split}.tsv").write_text(text)
@@ -89,7 +89,7 @@ def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(cli, "warn", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     task = type(build(compose(["task=sentiment"]).task))
     load = task.load
 
@@ -99,13 +99,13 @@ def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded
         return replace(found, train=[*twice, *found.train])
 
     monkeypatch.setattr(task, "load", leaking)
-    learn = run.learn
+    learn = one_run.learn
 
     def told_by_now(*given: Any) -> Any:
         assert any("3 of the training rows have an input that is a test input" in line for line in said)
         return learn(*given)
 
-    monkeypatch.setattr(run, "learn", told_by_now)
+    monkeypatch.setattr(one_run, "learn", told_by_now)
     words = ["task=sentiment", "backbone=random_bert", "method=lora", "profile=smoke", f"paths.runs={tmp_path}"]
-    found = run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
+    found = one_run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
     assert found["where"]["data"]["train_rows_in_test"] == 3

@@ -22,8 +22,8 @@ from planted import note
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.config.override import override_value
+from lora_repro.config.signature import identity, signature
 from lora_repro.records.disk import SEAL
-from lora_repro.records.record import identity, signature
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
 from lora_repro.report.page.build import _with_starts, page

@@ -12,9 +12,10 @@ import torch
 from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.backbone.weights import read
+from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
@@ -167,7 +168,7 @@ def test_a_probe_names_another_run_and_none_leaves_the_old_name() -> None:
     plain = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini"]))
     assert "probe" not in plain
     probing = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini", "probe=updates"]))
-    assert record.signature(plain) != record.signature(probing)
+    assert signature.signature(plain) != signature.signature(probing)
 
 
 def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
@@ -179,7 +180,7 @@ def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     )
     assert shared < all_of_delta
     overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.rank=4", f"paths.runs={tmp_path}/runs"]
-    found = run.run(compose(overrides), overrides)
+    found = one_run.run(compose(overrides), overrides)
     assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
     cells = declared_cells("subspace", "smoke")
     (one,) = probed_runs(runs(cells, own(tmp_path / "runs" / "smoke")))

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from lora_repro.analysis import subspace
 from lora_repro.analysis.intruders import counts
-from lora_repro.analysis.lora_files import Factors, read
+from lora_repro.analysis.lora_files import read
 from lora_repro.analysis.probed_run import ProbedRun, scaling_of
-from lora_repro.analysis.spectra import Array
+from lora_repro.analysis.spectra import Array, Factors
 from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
 from lora_repro.methods.lora import Lora

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from lora_repro import run
+from lora_repro import one_run
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose, resolved
@@ -188,7 +188,7 @@ def test_a_paged_optimizer_without_bitsandbytes_is_one_line_before_anything_is_r
     with pytest.raises(NotAvailable):
         preflight.check([resolved(compose(asked))])
     with pytest.raises(NotAvailable):
-        run.run(compose(asked), asked)
+        one_run.run(compose(asked), asked)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -1,12 +1,4 @@
-"""Measure what each method costs: time of a forward pass and a training step, training memory, disk.
-
-    python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
-
-One process holds the plain model and one model per method, and times their forward passes in interleaved rounds
-(`timing.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a
-fresh process per method (`footprint`). A finished measurement of the same settings on the same device is not repeated. Speed
-does not depend on the values of weights, so a hub model is built from its shape with random weights.
-"""
+"""What each method costs: time of a forward pass and a training step, training memory, disk (`commands/latency.py`)."""
 
 from __future__ import annotations
 
@@ -20,7 +12,6 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.cells import Cell
@@ -194,11 +185,3 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
                       "wall_seconds": round(time.monotonic() - started)},
         })  # fmt: skip
     return path
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
-    cli.warn_ignored_tracker(arguments, "measurements")
-    print(f"wrote {measure(arguments)}")
-    return 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.doctor import checks
 from lora_repro.doctor.checks import Finding
 from lora_repro.errors import UserError
@@ -24,7 +24,7 @@ from lora_repro.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SYMBOLS = {"ready": ("✓", "ok", cli.GREEN), "missing": ("✗", "NO", cli.RED), "note": ("–", "--", cli.YELLOW)}
+SYMBOLS = {"ready": ("✓", "ok", console.GREEN), "missing": ("✗", "NO", console.RED), "note": ("–", "--", console.YELLOW)}
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,17 @@ def shown(finding: Finding) -> str:
         symbol = f"{plain:<2}"
     text = finding.what.encode(encoding, "replace").decode(encoding)
     mend = "" if finding.ok or not finding.mend else f"\n    {finding.mend}"
-    return f"{cli.paint(symbol, colour)} {text}{mend}"
+    return f"{console.paint(symbol, colour)} {text}{mend}"
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     missing = 0
     for finding in run_checks(list(arguments)):
         missing += finding.kind == "missing"
-        if finding.kind == "missing" or not cli.quiet():
+        if finding.kind == "missing" or not console.quiet():
             print(shown(finding), flush=True)
     what = f"{missing} thing{'s' if missing > 1 else ''} missing; the fix is below each" if missing else "ready"
-    cli.say(what)
+    console.say(what)
     return 1 if missing else 0

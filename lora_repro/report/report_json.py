@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
@@ -95,7 +95,7 @@ def update_report(
     except UserError as error:
         if not anew:
             raise
-        cli.warn(f"{error}; its tables are written anew, its claims by make claims")
+        console.warn(f"{error}; its tables are written anew, its claims by make claims")
         found = {"tables": {}, "claims": []}
     for (profile, experiment), answer in (tables or {}).items():
         if answer is None:

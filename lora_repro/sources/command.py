@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 
@@ -30,10 +30,10 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """Fetch everything named. Returns 0, or after one `error:` line the exit code of the first mistake."""
-    parser = cli.parser("fetch", __doc__)
+    parser = console.parser("fetch", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a file of conf/source or conf/backbone, without .yaml")
     names = parser.parse_args(arguments).names
     if not sys.stderr.isatty():  # no progress bars in a log; tqdm reads this when transformers imports it

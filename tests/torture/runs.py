@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lora_repro import cli, run
+from lora_repro import cli
+from lora_repro.commands import run
 from lora_repro.records import record
 from lora_repro.records.disk import sha256
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.records import manifest
@@ -21,10 +21,10 @@ from lora_repro.report.claims import ledger
 
 
 def parser() -> argparse.ArgumentParser:
-    return cli.parser("claims", __doc__)
+    return console.parser("claims", __doc__)
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
