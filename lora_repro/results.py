@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import pandas
 
-from lora_repro.cells import Cell, cells, unique
 from lora_repro.config.compose import CONF
 from lora_repro.config.paths import ROOT
 from lora_repro.config.signature import check_same_config
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL
+from lora_repro.planning.cells import Cell, cells, unique
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import SEAL
 from lora_repro.records.record import defect, load_records
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 

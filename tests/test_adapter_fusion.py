@@ -10,8 +10,6 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import one_run
-from lora_repro.cells import Cell, Row, cells, with_starts
 from lora_repro.config.compose import CONF, compose
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
@@ -22,6 +20,7 @@ from lora_repro.methods.base import Shape
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
+from lora_repro.planning.cells import Cell, Row, cells, with_starts
 from lora_repro.report.captions import data_of_tasks
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import ReportRequest
@@ -29,6 +28,7 @@ from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.views.fusion import Fusion, draw, shares
 from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs
+from lora_repro.run import run as one_run
 
 IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
 

@@ -107,16 +107,16 @@ def test_no_module_imports_itself_through_others() -> None:
 
 
 def test_only_programs_see_every_stage() -> None:
-    importers = {name for name in NAMES if f"{LIBRARY}.one_run" in own(name)}
+    importers = {name for name in NAMES if f"{LIBRARY}.run.run" in own(name)}
     assert importers == {f"{LIBRARY}.commands.run"}
 
 
 # What a stage may not reach, even through others: each one receives the previous stage's value and nothing else.
 UNSEEN = {
-    "backbone": "methods objectives tasks data train decode records.record config.compose report results tracking stages",
-    "data": "methods objectives tasks train decode records.record config.compose report results tracking metrics backbone stages",
-    "objectives": "methods tasks train records.record config.compose report results tracking metrics backbone stages",
-    "train": "methods objectives tasks decode records.record config.compose report results tracking metrics stages",
+    "backbone": "methods objectives tasks data train decode records.record config.compose report results tracking run",
+    "data": "methods objectives tasks train decode records.record config.compose report results tracking metrics backbone run",
+    "objectives": "methods tasks train records.record config.compose report results tracking metrics backbone run",
+    "train": "methods objectives tasks decode records.record config.compose report results tracking metrics run",
     "decode": "methods objectives tasks data train records.record config.compose report results tracking metrics backbone",
     "records": "methods tasks data train decode config.compose report results tracking metrics backbone",
     "report": "methods objectives tasks data train decode tracking backbone",
@@ -124,7 +124,7 @@ UNSEEN = {
     "tracking": "methods tasks data train decode config.compose report results metrics backbone",
     "tasks": "methods objectives data train decode records.record config.compose report results tracking backbone",
     "metrics": "methods tasks data train decode records.record config.compose report results tracking backbone",
-    "methods": "objectives tasks data train decode records.record config.compose report results tracking metrics backbone stages",
+    "methods": "objectives tasks data train decode records.record config.compose report results tracking metrics backbone run",
 }
 
 
@@ -140,7 +140,7 @@ def test_no_stage_reaches_back(stage: str) -> None:
 
 
 def test_experiments_and_reports_read_records_and_train_nothing() -> None:
-    hidden = within_any("run one_run methods tasks data train decode backbone tracking")
+    hidden = within_any("run methods tasks data train decode backbone tracking")
     declared = [name for name in NAMES if name.startswith("experiments.")]
     assert declared
     for name in [*declared, *within_any("results report")]:

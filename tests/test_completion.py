@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import text_row, tiny_backbone
 
-from lora_repro import one_run
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose
 from lora_repro.data import Encoded, collate
@@ -20,7 +19,8 @@ from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.objectives import completion
 from lora_repro.objectives.completion import Completion, summed_loss
-from lora_repro.stages import check_room
+from lora_repro.run import run
+from lora_repro.run.stages import check_room
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.samsum.task import SAMSum
 
@@ -67,7 +67,7 @@ def test_a_run_on_texts_that_are_too_long_is_one_line(tmp_path: Path) -> None:
     asked = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
     asked += ["backbone=random_gpt2", "method.prefix=450"]
     with pytest.raises(UserError, match=r"and 450 of prelayer, but this backbone has \d+ positions: lower data.max_length"):
-        one_run.run(compose(asked))
+        run.run(compose(asked))
 
 
 def test_padding_to_any_length_changes_nothing() -> None:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from lora_repro.cells import cell_of, cells, unique
 from lora_repro.commands import sweep as sweep_command
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import cell_of, cells, unique
 from lora_repro.sweep import emit
 
 GRID = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]

@@ -23,9 +23,9 @@ from lora_repro.exchange import card, export, merged
 from lora_repro.exchange.card import settings
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_origin
 from lora_repro.exchange.restore import restore
+from lora_repro.files import sealed
 from lora_repro.objectives.classification import Classification, features_of, logits_of
-from lora_repro.records.disk import sealed
-from lora_repro.stages import backbone_of, objective_of
+from lora_repro.run.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 
 TEXT = ["experiment=e2e", "row/e2e=lora", "backbone=random_gpt2"]

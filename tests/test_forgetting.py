@@ -12,9 +12,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import one_run
 from lora_repro.analysis.forgetting import PASSAGES, general_loss
-from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
@@ -22,10 +20,12 @@ from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.claims.epoch_choice import EpochChoice, inflation
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.forgetting import ForgetsLess
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
+from lora_repro.run import run
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -70,7 +70,7 @@ def test_a_classifier_writes_no_text_and_has_none() -> None:
 
 @pytest.mark.parametrize("row", ["lora", "untuned", "prelayer_key_value"])
 def test_a_run_on_texts_has_it_before_and_after(row: str, tmp_path: Path) -> None:
-    found = one_run.run(compose(["experiment=e2e", f"row/e2e={row}", "profile=smoke", f"paths.runs={tmp_path}"]))
+    found = run.run(compose(["experiment=e2e", f"row/e2e={row}", "profile=smoke", f"paths.runs={tmp_path}"]))
     before, after = (found["measured"]["general_loss"][key] for key in ("before", "after"))
     assert before == pytest.approx(math.log(257), rel=0.2)  # a random model's, over bytes
     assert (after == before) is (row == "untuned")
@@ -214,7 +214,7 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
 
 def test_the_halves_of_the_held_out_rows_are_scored_at_every_look(tmp_path: Path) -> None:
     given = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
-    measured = one_run.run(compose(given))["measured"]
+    measured = run.run(compose(given))["measured"]
     assert [step for step, *_ in measured["dev_halves"]] == [step for step, _ in measured["dev_scores"]]
     for (_, even, odd), (_, whole) in zip(measured["dev_halves"], measured["dev_scores"], strict=True):
         assert (even + odd) / 2 == pytest.approx(whole)  # accuracy of as many rows each

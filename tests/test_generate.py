@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from peft_models import smoke_run
 
+from lora_repro.commands import generate
 from lora_repro.commands import score as score_command
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
-from lora_repro.exchange import export, generate, score
+from lora_repro.exchange import export, score
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.e2e.task import E2E

@@ -15,23 +15,24 @@ from omegaconf import DictConfig, OmegaConf
 from planted import note, noted
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import cells, one_run
 from lora_repro.config import compose as compose_module
 from lora_repro.config import signature
 from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
 from lora_repro.config.paths import ROOT, choices
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sealed, write_text
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
+from lora_repro.planning import cells
+from lora_repro.planning.rerun_command import command
 from lora_repro.records import record
-from lora_repro.records.disk import SEAL, sealed, write_text
 from lora_repro.report import show
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.rerun_command import command
 from lora_repro.results import Store, backbone_name, declared_cells
-from lora_repro.stages import backbone_of, objective_of, trained_tensors
+from lora_repro.run import run
+from lora_repro.run.stages import backbone_of, objective_of, trained_tensors
 
 TABLES: dict[str, Pivot] = {"glue": glue.TABLE, "glue_dagger": glue_dagger.TABLE, "low_data": low_data.TABLE}
 PROFILES = ["smoke", "mini", "laptop", "paper"]
@@ -207,7 +208,7 @@ ENTAILED = [("entailment", row) for row in GLUE_ROWS]
 
 @pytest.mark.parametrize("task, row", [*ENTAILED, ("similarity", "lora"), ("similarity", "linear_probe")])
 def test_every_row_runs_and_counts_its_head_apart(tmp_path: Path, task: str, row: str) -> None:
-    found = one_run.run(smoke(tmp_path, f"task={task}", row=row))
+    found = run.run(smoke(tmp_path, f"task={task}", row=row))
     head = 33 if task == "similarity" else 66  # 32 d + 1 a output
     assert found["measured"]["parameters"]["head"] == head
     assert (found["measured"]["parameters"]["method"] == 0) == (row == "linear_probe")
@@ -221,13 +222,13 @@ def test_every_row_runs_and_counts_its_head_apart(tmp_path: Path, task: str, row
     [("random_gpt2", "lora"), ("random_gpt2", "adapter_drop"), ("random_llama", "adapter_h"), ("random_llama", "prelayer")],
 )
 def test_a_decoder_classifies_too(tmp_path: Path, backbone: str, row: str) -> None:
-    found = one_run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", row=row))
+    found = run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", row=row))
     assert found["measured"]["parameters"]["head"] == 64 and "accuracy" in found["measured"]["scores"]
 
 
 def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="writes no text"):
-        one_run.run(compose(["task=e2e", "profile=smoke", "backbone=random_bert", f"paths.runs={tmp_path}"]))
+        run.run(compose(["task=e2e", "profile=smoke", "backbone=random_bert", f"paths.runs={tmp_path}"]))
     with pytest.raises(UserError, match="one number"):
         config = smoke(tmp_path, "task=similarity", "backbone.n_labels=2")
         backbone_of(config)
@@ -236,26 +237,26 @@ def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -
 
 
 def test_a_constant_answer_is_a_collapsed_run(tmp_path: Path) -> None:
-    found = one_run.run(smoke(tmp_path, "task=sentiment", "train.lr=1e-12"))
+    found = run.run(smoke(tmp_path, "task=sentiment", "train.lr=1e-12"))
     assert found["status"] == "collapsed"
 
 
 def test_rows_that_were_cut_are_counted(tmp_path: Path) -> None:
-    measured = one_run.run(smoke(tmp_path, "task=sentiment", "data.max_length=4"))["measured"]  # a byte is a token
+    measured = run.run(smoke(tmp_path, "task=sentiment", "data.max_length=4"))["measured"]  # a byte is a token
     assert (measured["rows_cut"], measured["test_rows_cut"]) == (16 + 8, 8)
-    assert "test_rows_cut" not in one_run.run(smoke(tmp_path, "task=sentiment"))["measured"]
+    assert "test_rows_cut" not in run.run(smoke(tmp_path, "task=sentiment"))["measured"]
 
 
 def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
     base = ("task=similarity", "train.eval_every=1", "train.epochs=6", "train.lr=3e-2")
-    by_score = one_run.run(smoke(tmp_path, *base, "train.select_by=score"))
+    by_score = run.run(smoke(tmp_path, *base, "train.select_by=score"))
     text = (tmp_path / "smoke" / by_score["signature"] / "metrics.jsonl").read_text()
     logged = [json.loads(line) for line in text.splitlines()]
     scores = {line["step"]: line["dev_score"] for line in logged if "dev_score" in line}
     best = by_score["measured"]["best_step"]
     assert best == max(scores, key=lambda step: (scores[step], step))  # of equal ones the later
     assert dict(by_score["measured"]["dev_scores"]) == scores and by_score["measured"]["dev_score"] == scores[best]
-    by_loss = one_run.run(smoke(tmp_path, *base, "train.select_by=loss"))
+    by_loss = run.run(smoke(tmp_path, *base, "train.select_by=loss"))
     losses = dict(by_loss["measured"]["dev_losses"])
     assert by_loss["measured"]["best_step"] == min(losses, key=lambda step: (losses[step], -step))
 
@@ -269,22 +270,22 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     overrides = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "train.lr=1e-2"]
     overrides.append("task=entailment")
     config = compose([*overrides, "starts=[{task:similarity}]"])
-    found = one_run.run(config, [*overrides, "starts=[{task:similarity}]"])
+    found = run.run(config, [*overrides, "starts=[{task:similarity}]"])
     source = compose([*overrides[:-1], "task=similarity"])
     name = signature.signature(resolved(source))
     assert found["measured"]["started_from"] == [name]
     assert record.read(tmp_path / "smoke" / name / "record.json")["asked"]["task"]["name"] == "similarity"
-    before = one_run.run(source)["where"]["finished_at"]
-    again = one_run.run(compose([*overrides, "starts=[{task:similarity}]", "seed=0"]), overrides)
-    assert again == found and one_run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
-    plain = one_run.run(compose(overrides), overrides)
+    before = run.run(source)["where"]["finished_at"]
+    again = run.run(compose([*overrides, "starts=[{task:similarity}]", "seed=0"]), overrides)
+    assert again == found and run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
+    plain = run.run(compose(overrides), overrides)
     assert plain["signature"] != found["signature"] and "started_from" not in plain["measured"]
 
 
 def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "task=entailment"]
     cell += ["starts=[{task:similarity}]", "seed=1"]
-    found = one_run.run(compose(cell), cell)
+    found = run.run(compose(cell), cell)
     source = found["asked"]["starts_from"]
     assert len(source) == 1 and found["measured"]["started_from"] == source
     assert signature.signature(found["asked"]) == found["signature"]
@@ -312,7 +313,7 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
     run_folder = tmp_path / "source"
-    found = one_run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
+    found = run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
     run_folder = tmp_path / "runs" / "smoke" / found["signature"]
     kept = trained_tensors(run_folder)
     torch.manual_seed(1)

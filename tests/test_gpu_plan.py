@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_repro.cells import cells
 from lora_repro.commands import plan as plan_command
 from lora_repro.costs import gpu_plan, plan
 from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.hardware import _known, card
+from lora_repro.planning.cells import cells
 
 ASKED = ["experiment=e2e", "row/e2e=lora,full", "profile=paper", "backbone=gpt2_medium", "seed=0,1,2"]
 OUTLINE = Outline(24, 12 * 1024**2, 1024, 18432, 1024, 51463168, 50257, 355_000_000, 393216, 0, 393216, 0, 24, False)

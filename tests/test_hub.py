@@ -12,10 +12,10 @@ import torch
 from conftest import refused
 from local_hub import Fault, LocalHub, served
 
-from lora_repro import one_run
 from lora_repro.backbone import availability
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.run import run
 from lora_repro.sources import hub as module
 from lora_repro.tasks.e2e import original
 
@@ -164,6 +164,6 @@ def test_a_run_at_the_paper_s_scale_from_first_download_to_record(hub: LocalHub,
     small = ["train.steps=1", "data.n_train=2", "data.n_dev=2", "train.batch_size=2", "data.max_length=64", "device=cpu"]
     overrides = ["profile=paper", "method=lora", *glue, *small, f"paths.runs={tmp_path}/runs"]
     config = compose(overrides)
-    found = one_run.run(config, overrides)
+    found = run.run(config, overrides)
     assert found["status"] in ("finished", "collapsed")
     assert found["where"]["backbone"]["sha256"].startswith("FacebookAI/roberta-base@")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro.cells import Cell
 from lora_repro.commands import latency as latency_command
 from lora_repro.costs import footprint, latency, measures
 from lora_repro.costs.latency_settings import Bench
@@ -22,6 +21,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.untuned import Untuned
 from lora_repro.methods.update import unmerge, updates
+from lora_repro.planning.cells import Cell
 
 BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
 COPY, MERGED = (Bench(5, 0, [1], [8], 1, 8, 2, 100, copy=True, merged=merged) for merged in (False, True))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lora_repro.cells import Cell, Row
 from lora_repro.commands.table import main
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import exhibit
 from lora_repro.report.figures import learning
 from lora_repro.report.page.figures import belonging

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.cells import cells
+from lora_repro.planning.cells import cells
 from lora_repro.results import published_records
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ from planted import note
 from lora_repro.commands import verify as verify_command
 from lora_repro.config import signature
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.report import integrity, report_json
 from lora_repro.report.rescoring import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs

@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import one_run
-from lora_repro.cells import cells, with_starts
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import Shape
-from lora_repro.stages import trained_tensors
+from lora_repro.planning.cells import cells, with_starts
+from lora_repro.run import run
+from lora_repro.run.stages import trained_tensors
 from lora_repro.tasks.glue.mixture import Mixture, drawn
 
 ASKED = ["task=mixture", "profile=smoke"]
@@ -98,7 +98,7 @@ def test_one_adapter_of_all_tasks_stays_as_it_is_under_a_new_head(tmp_path: Path
         ("adapter_p", "mixture"), ("multi_task", "sentiment"), ("multi_task", "entailment"),
     ]  # fmt: skip
     overrides = [*asked, "task=entailment"]
-    made = one_run.run(compose(overrides), overrides)
+    made = run.run(compose(overrides), overrides)
     start, own = (trained_tensors(folder) for folder in (found[0].folder, tmp_path / "smoke" / made["signature"]))
     adapters = {name for name in start if ".adapter." in name}
     assert adapters and all(torch.equal(own[name], start[name]) for name in adapters)

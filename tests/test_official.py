@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro import console, one_run, stages
+from lora_repro import console
 from lora_repro.config.compose import build, compose
+from lora_repro.run import run, stages
 from lora_repro.tasks import _official
 from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.mixture import Mixture
@@ -99,13 +100,13 @@ def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded
         return replace(found, train=[*twice, *found.train])
 
     monkeypatch.setattr(task, "load", leaking)
-    learn = one_run.learn
+    learn = run.learn
 
     def told_by_now(*given: Any) -> Any:
         assert any("3 of the training rows have an input that is a test input" in line for line in said)
         return learn(*given)
 
-    monkeypatch.setattr(one_run, "learn", told_by_now)
+    monkeypatch.setattr(run, "learn", told_by_now)
     words = ["task=sentiment", "backbone=random_bert", "method=lora", "profile=smoke", f"paths.runs={tmp_path}"]
-    found = one_run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
+    found = run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
     assert found["where"]["data"]["train_rows_in_test"] == 3

@@ -29,7 +29,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.objectives.base import Objective
 from lora_repro.objectives.classification import Classification
 from lora_repro.objectives.completion import Completion, encode_prompt
-from lora_repro.one_run import run
+from lora_repro.run.run import run
 from lora_repro.sources import hub as hub_module
 from lora_repro.tasks.base import Example
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lora_repro import console
-from lora_repro.cells import Cell, cells
 from lora_repro.commands import run
+from lora_repro.planning.cells import Cell, cells
 from lora_repro.records import attempts
 from lora_repro.sweep import parallel, supervise
 

@@ -11,12 +11,12 @@ import pytest
 from conftest import plant_record
 from planted import note
 
-from lora_repro.cells import cells
 from lora_repro.commands import plan as plan_command
 from lora_repro.config.paths import CONF
 from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.planning.cells import cells
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 

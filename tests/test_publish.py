@@ -14,11 +14,10 @@ from planted import LINE, left, note, run, seal
 from lora_repro.commands import prune as prune_command
 from lora_repro.commands import publish as publish_command
 from lora_repro.commands.publish import main
-from lora_repro.config import rates
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL, sealed, write_json
+from lora_repro.files import SEAL, sealed, write_json
+from lora_repro.records import manifest, rates
 from lora_repro.report import prune, show
 from lora_repro.report import publish as module
 from lora_repro.report.publish import NUMBERS, TEXTS

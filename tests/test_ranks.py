@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_repro import one_run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.run import run
 from lora_repro.train.loop import TrainConfig, check_ranks
 from lora_repro.train.ranks import Ranks
 
@@ -74,7 +74,7 @@ def ranked(rank: int, folder: Path, port: int) -> subprocess.CompletedProcess[st
 
 
 def test_two_ranks_train_the_weights_of_one_process_and_one_of_them_writes(tmp_path: Path) -> None:
-    single = one_run.run(compose([*CELL, f"paths.runs={tmp_path / 'one'}"]))
+    single = run.run(compose([*CELL, f"paths.runs={tmp_path / 'one'}"]))
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(ranked, (0, 1), (tmp_path, tmp_path), (free_port(),) * 2))
     for rank, rows in ((0, 3), (1, 2)):

@@ -13,14 +13,14 @@ import torch
 from conftest import tiny_backbone
 from torch import nn
 
-from lora_repro import one_run, stages
 from lora_repro.config.compose import compose
 from lora_repro.data import Rows
+from lora_repro.files import remove_temporaries
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import record, run_folder
-from lora_repro.records.disk import remove_temporaries
-from lora_repro.stages import adapt
+from lora_repro.run import run, stages
+from lora_repro.run.stages import adapt
 from lora_repro.sweep import launch
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig
@@ -88,10 +88,10 @@ def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repea
     small = ["profile=smoke", "method=bitfit", "task=sentiment", "train.steps=1", "tracker=none", f"paths.runs={tmp_path}"]
     for most, there in (("1", True), ("1e-9", False)):
         overrides = [*small, f"seed={int(there)}", f"launch.keep_gb={most}"]
-        found = one_run.run(compose(overrides), overrides)
+        found = run.run(compose(overrides), overrides)
         adapter = tmp_path / "smoke" / found["signature"] / run_folder.ADAPTER
         assert adapter.is_file() is there and (run_folder.ADAPTER in found["files"]) is there
-        assert one_run.run(compose(overrides), overrides) == found
+        assert run.run(compose(overrides), overrides) == found
 
 
 def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_up(

@@ -19,14 +19,15 @@ from conftest import tiny_backbone
 from forked import forked
 from omegaconf import DictConfig
 
-from lora_repro import one_run, stages
 from lora_repro.commands import run
 from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
+from lora_repro.files import sealed, write_json
 from lora_repro.records import provenance, record, run_folder
-from lora_repro.records.disk import sealed, write_json
+from lora_repro.run import run as one_run
+from lora_repro.run import stages
 from lora_repro.sweep import preflight
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
@@ -111,7 +112,7 @@ def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monk
         patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             one_run.run(config(tmp_path / "cut"))
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a: pytest.fail("trained again"))
     resumed = one_run.run(config(tmp_path / "cut"))
     name = whole["signature"]
     assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
@@ -134,7 +135,7 @@ def test_a_run_does_not_go_on_with_other_data(
     monkeypatch.setattr(E2E, "load", lambda *a: replace(load(*a), hashes={"rows/test": "other"}))
     trained, answered = [], []
     answer = one_run.answer
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
     monkeypatch.setattr(one_run, "answer", lambda *a: answered.append(1) or answer(*a))
     found = one_run.run(config(tmp_path, row=row))
     assert (len(trained), len(answered)) == (row == "lora", 1)
@@ -165,7 +166,7 @@ def test_a_run_goes_on_with_its_backbone_s_files_alone(
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02'))
     trained: list[int] = []
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
     found = one_run.run(config(tmp_path / "runs", *mine))
     assert trained == [1] and "begins anew" in capsys.readouterr().err
     assert found["where"]["backbone"]["files_sha256"] != found["where"]["backbone"]["sha256"]
@@ -174,7 +175,7 @@ def test_a_run_goes_on_with_its_backbone_s_files_alone(
 
 
 def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a: (_ for _ in ()).throw(UserError("no compiler")))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a: (_ for _ in ()).throw(UserError("no compiler")))
     with pytest.raises(UserError, match="no compiler"):
         one_run.run(config(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()

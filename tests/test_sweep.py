@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
-from lora_repro import console, one_run
-from lora_repro.cells import Cell, Row, cell_of
-from lora_repro.cells import cells as listed
+from lora_repro import bisection, console
 from lora_repro.commands import run
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
+from lora_repro.planning.cells import Cell, Row, cell_of
+from lora_repro.planning.cells import cells as listed
 from lora_repro.records import attempts, record
-from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
+from lora_repro.run import run as one_run
 from lora_repro.sweep import launch as sweep
+from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -133,7 +134,7 @@ def test_a_record_that_was_refused_or_whose_files_are_damaged_is_no_run_that_is_
     changed = replace(done, asked={**done.asked, "train": {**done.asked["train"], "weight_decay": 0.5}})
     refused = sweep.Status.of(changed)
     assert (refused.status, refused.code) == ("failed", 2) and "train.weight_decay" in refused.why
-    assert bisect.recorded(changed) is None and bisect.recorded(done) is not None
+    assert bisection.recorded(changed) is None and bisection.recorded(done) is not None
     (done.folder / "predictions.jsonl").write_text("{}\n")
     attempts.note(done.folder, -9, "was killed by SIGKILL")
     failed = sweep.Status.of(done)

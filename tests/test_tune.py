@@ -14,16 +14,16 @@ import pytest
 from conftest import refused
 from faults import at_every_write
 
-from lora_repro import one_run
 from lora_repro.commands import latency as latency_command
 from lora_repro.commands import tune as tune_command
-from lora_repro.config import paths, rates
+from lora_repro.config import paths
 from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.data import subset
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import SEAL, write_json
-from lora_repro.stages import encode
+from lora_repro.files import SEAL, write_json
+from lora_repro.records import manifest, provenance, rates, record
+from lora_repro.run import run
+from lora_repro.run.stages import encode
 from lora_repro.sweep import grid, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
@@ -460,7 +460,7 @@ def test_a_trial_starts_from_the_runs_that_its_run_does(elsewhere: Path, monkeyp
 
     def start(module: str, words: list[str], folder: Path, *rest: int) -> int:
         started.append(f"{module} {folder}")
-        one_run.run(compose(words), words)
+        run.run(compose(words), words)
         return 0
 
     def adapted(spec: Any, method: Any, seed: int, device: Any, starts: list[Path]) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro.cells import Cell, Row
 from lora_repro.commands import verify as verify_command
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_json
+from lora_repro.files import write_json
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import verify
 from lora_repro.report.statistics import Metric
 from lora_repro.report.verify import (

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from conftest import text_row, tiny_backbone
 from torch import nn
 
-from lora_repro import one_run, stages
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import DataConfig, Encoded, Rows, collate, epoch_order, subset, training_batches
 from lora_repro.errors import Preempted
+from lora_repro.files import sealed
 from lora_repro.methods._subspace import Moved
 from lora_repro.methods.adapter_h import AdaptedOutput, AdapterH
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -33,8 +33,8 @@ from lora_repro.methods.pissa import Pissa
 from lora_repro.methods.update import updates
 from lora_repro.methods.vera import Vera
 from lora_repro.objectives.completion import Completion
-from lora_repro.records.disk import sealed
-from lora_repro.stages import objective_of
+from lora_repro.run import run, stages
+from lora_repro.run.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
 from lora_repro.train import loop
 from lora_repro.train.loop import TrainConfig, train
@@ -182,11 +182,11 @@ def test_a_few_shot_run_shows_training_examples_before_each_input(tmp_path: Path
         prompts.extend(rows)
         return rows, cut
 
-    monkeypatch.setattr(one_run, "answer", answered)
+    monkeypatch.setattr(run, "answer", answered)
     monkeypatch.setattr(Completion, "ask", asked)
     few = ["profile=smoke", "task=wikisql", "method=untuned", "data.shots=2", "data.max_length=2048", "data.n_test=1", "seed=3"]
     config = compose([*few, f"paths.runs={tmp_path}"])
-    one_run.run(config)
+    run.run(config)
     splits = build(config.task).load(None)
     assert [[one.key for one in each] for each in shown] == [[one.key for one in subset(splits.train, 2, 3)]]
     text = stages.backbone_of(config).load().tokenizer.decode(prompts[0].ids)

@@ -30,7 +30,7 @@ from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 
 MANIFEST = "manifest.json"
 

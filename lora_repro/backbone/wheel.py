@@ -14,7 +14,7 @@ from typing import Any
 
 from lora_repro.console import say
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lora_repro import console
-from lora_repro.cells import cells, with_starts
 from lora_repro.costs import gpu_plan, plan
 from lora_repro.costs.hardware import card
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import cells, with_starts
 
 HARDWARE = "hardware="
 

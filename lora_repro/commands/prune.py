@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import console
-from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
+from lora_repro.records import manifest, rates
 from lora_repro.report import prune
 
 

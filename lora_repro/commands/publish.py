@@ -13,13 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lora_repro import console
-from lora_repro.cells import Cell
-from lora_repro.config import rates
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
+from lora_repro.planning.cells import Cell
+from lora_repro.records import manifest, rates
 from lora_repro.records.record import read
 from lora_repro.report import publish, show
 from lora_repro.report.prune import requested_runs

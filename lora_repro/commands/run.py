@@ -21,8 +21,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import console, one_run
-from lora_repro.cells import cell_of, row_has_seed
+from lora_repro import console
 from lora_repro.config.compose import (
     QUESTIONS,
     check_options,
@@ -33,7 +32,9 @@ from lora_repro.config.compose import (
     unswept,
 )
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import cell_of, row_has_seed
 from lora_repro.records import attempts, record
+from lora_repro.run import run
 from lora_repro.sweep import gpus, preflight
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line
@@ -49,7 +50,7 @@ def job(config: DictConfig) -> None:
             raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
         cell = cell_of(config, job_overrides())
         before = record.find(cell.folder, cell.asked) is not None
-        found = one_run.run(config, job_overrides())
+        found = run.run(config, job_overrides())
         if Ranks.here(config.device).first:
             print(summary_line(found, cell, before), flush=True)
     except UserError as error:

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from lora_repro import console
-from lora_repro.cells import cells, with_starts
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import cells, with_starts
 from lora_repro.records import record
 from lora_repro.sweep import emit
 

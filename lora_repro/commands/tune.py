@@ -19,7 +19,7 @@ One rule for every method and task:
                first seed, which are made if they are missing
 
 Each search is saved with its trials in <paths.runs>/<profile>/trials/<setting>.json, where later runs find the rate unless one is
-published for the setting (`lora_repro.config.rates`); `publish` brings the searches of declared rows to results/. A stopped
+published for the setting (`lora_repro.records.rates`); `publish` brings the searches of declared rows to results/. A stopped
 search resumes from its trials, an ended one that stopped at chance (its best score no higher than above) goes on from them;
 several processes can share the work of one command, and of one search. A setting may be searched at several lengths, to see
 whether shorter trials choose the same rate; runs use the longest search, of equally long ones the one with more seeds.

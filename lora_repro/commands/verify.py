@@ -31,9 +31,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import console
-from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
+from lora_repro.records import rates
 from lora_repro.report import show, verify
 
 

@@ -13,12 +13,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lora_repro import console
-from lora_repro.cells import Cell
 from lora_repro.compare import budget
 from lora_repro.compare.request import Request
 from lora_repro.config import paths
 from lora_repro.config.compose import read_again
-from lora_repro.records.disk import write_json, write_text
+from lora_repro.files import write_json, write_text
+from lora_repro.planning.cells import Cell
 from lora_repro.results import own
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.nf4 import Nf4Matrix
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.cells import Cell
 from lora_repro.config.compose import build
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 from lora_repro.objectives.completion import summed_loss
+from lora_repro.planning.cells import Cell
 from lora_repro.records import provenance
 from lora_repro.records.run_folder import ADAPTER
 from lora_repro.train import checkpoint

@@ -14,7 +14,6 @@ import torch
 
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
-from lora_repro.cells import Cell
 from lora_repro.config.compose import build, profile_of
 from lora_repro.costs import footprint, measures
 from lora_repro.costs.footprint import bench_device, shaped
@@ -22,10 +21,11 @@ from lora_repro.costs.latency_settings import Bench
 from lora_repro.costs.measures import BUSY, FULL, PLAIN
 from lora_repro.costs.timing import interleaved, slowdown
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
+from lora_repro.planning.cells import Cell
 from lora_repro.records import provenance, record
-from lora_repro.records.disk import write_json
 from lora_repro.results import backbone_name, grouped
 
 NAME = "latency"

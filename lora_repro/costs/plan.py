@@ -15,19 +15,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.backbone import availability
-from lora_repro.cells import Cell, varying_axes
-from lora_repro.config import rates
+from lora_repro.bisection import recorded, search_note
 from lora_repro.config.compose import build
 from lora_repro.costs import detectable
 from lora_repro.costs.forecast import Forecast, data_of, forecast
 from lora_repro.costs.hardware import Card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, varying_axes
+from lora_repro.records import rates
 from lora_repro.records.provenance import device_name
 from lora_repro.records.run_folder import CHECKPOINTS, FACTS
 from lora_repro.results import published_records
-from lora_repro.stages import backbone_of
-from lora_repro.sweep.bisect import recorded, search_note
+from lora_repro.run.stages import backbone_of
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 

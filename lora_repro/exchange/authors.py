@@ -31,7 +31,7 @@ from lora_repro.errors import UserError
 from lora_repro.exchange.load_tensors import check_fit, fill, same_names
 from lora_repro.methods.base import Trainable, require
 from lora_repro.methods.update import updates
-from lora_repro.stages import answer, backbone_of, label_of, objective_of
+from lora_repro.run.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.train.checkpoint import save_tensors
 from lora_repro.train.ranks import Ranks
 

@@ -15,9 +15,9 @@ from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.card import card
 from lora_repro.exchange.open_checkpoint import ORIGIN
 from lora_repro.exchange.restore import Restored, restore
+from lora_repro.files import sealed, sha256, write_json, write_text
 from lora_repro.methods.base import require
-from lora_repro.records.disk import sealed, sha256, write_json, write_text
-from lora_repro.report.rerun_command import command
+from lora_repro.planning.rerun_command import command
 
 FORMATS = ("peft", "merged")
 

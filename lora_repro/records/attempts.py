@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_repro import console
 from lora_repro.errors import Busy, UserError
-from lora_repro.records.disk import read_sealed, sealed, write_json
+from lora_repro.files import read_sealed, sealed, write_json
 from lora_repro.records.run_folder import ATTEMPTS
 
 SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from lora_repro import console
 from lora_repro.config import signature
 from lora_repro.errors import Busy, UserError
-from lora_repro.records.disk import SEAL, regular, sealed, sha256, write_json, write_text
+from lora_repro.files import SEAL, regular, sealed, sha256, write_json, write_text
 from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from lora_repro.cells import Cell, with_starts
-from lora_repro.config import rates
-from lora_repro.records import manifest
+from lora_repro.planning.cells import Cell, with_starts
+from lora_repro.records import manifest, rates
 from lora_repro.report import show
 from lora_repro.results import declared_cells
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import console
-from lora_repro.cells import Cell
-from lora_repro.config import rates
 from lora_repro.errors import UserError
-from lora_repro.records.disk import SEAL, write_json, write_text
+from lora_repro.files import SEAL, write_json, write_text
+from lora_repro.planning.cells import Cell
+from lora_repro.records import rates
 from lora_repro.records.record import defect, load_predictions, load_records, read
 from lora_repro.records.run_folder import METRICS, PREDICTIONS, RECORD, UPDATES
 from lora_repro.records.transaction import Change

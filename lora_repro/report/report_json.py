@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import console
-from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
+from lora_repro.planning.cells import Cell
 from lora_repro.records import manifest
-from lora_repro.records.disk import write_json
 from lora_repro.records.transaction import Change
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike

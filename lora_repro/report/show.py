@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_repro import console
-from lora_repro.cells import unique
-from lora_repro.config import paths, rates
+from lora_repro.config import paths
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
+from lora_repro.planning.cells import unique
+from lora_repro.records import manifest, rates
 from lora_repro.records.transaction import Change
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging

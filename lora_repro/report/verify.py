@@ -11,11 +11,11 @@ from pathlib import Path
 from scipy.special import stdtrit
 
 from lora_repro import console
-from lora_repro.cells import Cell, unique
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
 from lora_repro.metrics.bootstrap import LEVEL
+from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine

@@ -21,8 +21,8 @@ from filelock import FileLock
 from lora_repro import console
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
-from lora_repro.records.disk import replacing, write_json, write_text
-from lora_repro.records.disk import sha256 as file_sha256
+from lora_repro.files import replacing, write_json, write_text
+from lora_repro.files import sha256 as file_sha256
 from lora_repro.sources.download import retrieve
 
 RECEIPTS = ".fetched"  # folder of <data set>.json, what was fetched: {file: sha256}

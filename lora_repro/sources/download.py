@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lora_repro import console
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256 as file_sha256
+from lora_repro.files import sha256 as file_sha256
 from lora_repro.sources.hub import BUSY, PAUSE, TRIES
 
 TIMEOUT, PIECE = 30, 1 << 16

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_repro import console
-from lora_repro.cells import Cell
+from lora_repro.bisection import recorded, search_note
 from lora_repro.config.paths import choices
-from lora_repro.sweep.bisect import recorded, search_note
+from lora_repro.planning.cells import Cell
 from lora_repro.sweep.run_summary import generated
 
 GENERATED = (

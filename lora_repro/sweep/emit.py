@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from lora_repro.cells import Cell
 from lora_repro.config import paths
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 
 FORMS = ("lines", "slurm-array", "sky", "wandb")
 ACTIVATE = "export PATH=$PWD/.venv/bin:$PATH"
@@ -83,6 +83,6 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
     fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
     name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
     command = ["${env}", *program(), *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
-    sweep = {"program": "lora_repro/run.py", "method": "grid", "metric": name,
+    sweep = {"program": "lora_repro/run/__main__.py", "method": "grid", "metric": name,
              "parameters": {key: {"values": listed} for key, listed in values.items()}, "command": command}  # fmt: skip
     return yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True).rstrip("\n")

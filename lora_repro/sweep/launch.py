@@ -19,8 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import console
-from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
+from lora_repro import bisection, console
 from lora_repro.config.compose import (
     build,
     check_options,
@@ -31,14 +30,15 @@ from lora_repro.config.compose import (
     unswept,
 )
 from lora_repro.errors import Busy, UserError
+from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.records import attempts, record
 from lora_repro.records.run_folder import LOCK, RECORD
 from lora_repro.report import grid_table, show
 from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
-from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
+from lora_repro.run.cleanup import tidy
+from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.announce import announce, others_of
-from lora_repro.sweep.cleanup import tidy
 from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Progress, growing_table
 from lora_repro.sweep.run_summary import measured, summary_line
@@ -119,7 +119,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     announce(wanted, known, arguments)
     missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
     preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
-    rule = bisect.rule_among(wanted)
+    rule = bisection.rule_among(wanted)
     beside = _share(hydra_node, wanted, missing, rule)
     if rows := in_order(wanted, known, rising=launcher.endswith("BasicLauncher") and beside == 1):
         sys.argv.append(rows)  # Hydra reads it
@@ -133,7 +133,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
-        wanted = [cell for cell in wanted if bisect.begun(cell)]
+        wanted = [cell for cell in wanted if bisection.begun(cell)]
     return _report(arguments, wanted, left, stopped, shows)
 
 
@@ -207,7 +207,7 @@ def check_launch(hydra_node: DictConfig) -> None:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
 
 
-def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisect.Rule | None) -> int:
+def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisection.Rule | None) -> int:
     """Set the threads of a run; returns how many runs this process starts at a time."""
     launcher, beside = str(hydra_node.launcher._target_), 1
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
@@ -314,11 +314,11 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     return left or (supervise.STOPPED if stopped else 0)
 
 
-def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, beside: int = 1) -> int:
+def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisection.Rule, beside: int = 1) -> int:
     """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
-    for due in bisect.rounds(wanted, rule):
+    for due in bisection.rounds(wanted, rule):
         commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
         for each in commands:
             sys.argv[1:] = [*how, *each[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in each)}"]

@@ -18,9 +18,9 @@ import psutil
 from omegaconf import OmegaConf
 
 from lora_repro import console
-from lora_repro.cells import Cell
 from lora_repro.costs.forecast import memory
 from lora_repro.errors import Terminated, UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.sweep import gpus, supervise
 from lora_repro.train.ranks import Ranks
 

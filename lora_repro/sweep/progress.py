@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lora_repro import console
-from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.report.growing import Growing
 from lora_repro.sweep.time_left import Pace
 

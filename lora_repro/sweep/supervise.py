@@ -33,7 +33,7 @@ APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is k
 # Modules that the server imports. joblib registers the start method that its workers pass on. The others are imported by a run,
 # some of them lazily; a name that no longer exists only costs time.
 PRELOADED = [
-    *("lora_repro.sweep.fork_server", "joblib", "lora_repro.sweep.launch", "lora_repro.one_run"),
+    *("lora_repro.sweep.fork_server", "joblib", "lora_repro.sweep.launch", "lora_repro.run.run"),
     *("lora_repro.metrics.glue", "lora_repro.metrics.nlg", "torch._dynamo", "transformers.tokenization_utils_tokenizers"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]

@@ -15,14 +15,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lora_repro import console
-from lora_repro.cells import Cell, cells, with_starts
-from lora_repro.config import rates
 from lora_repro.config.compose import build, compose
 from lora_repro.data import dev_subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import provenance, record
-from lora_repro.records.disk import sealed, write_json
-from lora_repro.stages import read
+from lora_repro.files import sealed, write_json
+from lora_repro.planning.cells import Cell, cells, with_starts
+from lora_repro.records import provenance, rates, record
+from lora_repro.run.stages import read
 from lora_repro.sweep.grid import FACTOR, FIRST, best_place, edge, mean_ranking_key, next_place
 from lora_repro.sweep.trial import TRIAL, Trial, trial, trial_config
 from lora_repro.sweep.trial_sources import resolve_starts

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from lora_repro import console
 from lora_repro.errors import Preempted
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 
 EVERY = 1.0  # seconds between two measurements of speed
 Plain = str | int | float | bool

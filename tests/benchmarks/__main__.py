@@ -22,8 +22,8 @@ import torch
 from lora_repro import console
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
+from lora_repro.files import write_json, write_text
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json, write_text
 from lora_repro.train.ranks import Ranks
 from tests import benchmarks
 from tests.benchmarks import _table

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_repro import console
-from lora_repro.doctor import checks
-from lora_repro.doctor.checks import Finding
 from lora_repro.errors import UserError
+from lora_repro.sweep import health
+from lora_repro.sweep.health import Finding
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,9 +55,9 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
     """What all experiments, a named one, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
-    from lora_repro.cells import cells
     from lora_repro.config.compose import profile_of
     from lora_repro.config.paths import choices
+    from lora_repro.planning.cells import cells
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
@@ -87,21 +87,21 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
 def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:
     """Run every check in turn and yield each finding at once. Raises UserError for what does not compose."""
     # If one of these fails, all later checks would fail for the same reason.
-    for check in (checks.python, checks.packages):
+    for check in (health.python, health.packages):
         yield (found := check())
         if not found.ok:
             return
     wanted = find_requirements(overrides)
-    yield checks.device(wanted.profile)
-    yield from checks.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
-    yield checks.meteor(wanted.texts)
-    yield (reached := checks.hub(wanted.hub))
-    yield from (checks.backbone(config, reached.ok) for config in wanted.backbones)
-    read = [checks.data(config, reached.ok) for config in wanted.tasks]
+    yield health.device(wanted.profile)
+    yield from health.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
+    yield health.meteor(wanted.texts)
+    yield (reached := health.hub(wanted.hub))
+    yield from (health.backbone(config, reached.ok) for config in wanted.backbones)
+    read = [health.data(config, reached.ok) for config in wanted.tasks]
     enough = not wanted.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
-    yield checks.tracker()
-    yield checks.commit()
+    yield health.tracker()
+    yield health.commit()
 
 
 def shown(finding: Finding) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import console
+from lora_repro.commands import claims
+from lora_repro.commands import report as pages
 from lora_repro.commands import table as table_command
 from lora_repro.config.paths import ROOT, checkout_root
-from lora_repro.report.claims import command as claims
-from lora_repro.report.page import command as pages
 
 
 def parser() -> argparse.ArgumentParser:

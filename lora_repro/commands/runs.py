@@ -20,7 +20,7 @@ from typing import Any
 from lora_repro import console
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
-from lora_repro.records.disk import read_sealed
+from lora_repro.files import read_sealed
 from lora_repro.records.record import defect, main_metric, read_run
 from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, PREDICTIONS, RECORD, UPDATES
 

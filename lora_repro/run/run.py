@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 
 from lora_repro import console
 from lora_repro.analysis.forgetting import general_loss
-from lora_repro.cells import own_title
 from lora_repro.config import signature
 from lora_repro.config.compose import (
     build,
@@ -27,13 +26,15 @@ from lora_repro.config.compose import (
 )
 from lora_repro.data import DataConfig, subset
 from lora_repro.errors import Busy, UserError
+from lora_repro.files import remove_temporaries as sweep_temporaries
+from lora_repro.files import why_it_ended
 from lora_repro.metrics import jvm
 from lora_repro.objectives.base import Objective
+from lora_repro.planning.cells import own_title
 from lora_repro.records import attempts, provenance, record
-from lora_repro.records.disk import remove_temporaries as sweep_temporaries
-from lora_repro.records.disk import why_it_ended
 from lora_repro.records.run_folder import CHECKPOINTS, METRICS
-from lora_repro.stages import (
+from lora_repro.run.cleanup import tidy
+from lora_repro.run.stages import (
     Adapted,
     Answers,
     adapt,
@@ -48,7 +49,6 @@ from lora_repro.stages import (
     read,
     settle,
 )
-from lora_repro.sweep.cleanup import tidy
 from lora_repro.tasks.base import AbstractTask, Example, Scores
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files

@@ -23,8 +23,8 @@ from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
+from lora_repro.files import write_text
 from lora_repro.methods.base import require
-from lora_repro.records.disk import write_text
 from lora_repro.tasks.base import Example
 
 DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")

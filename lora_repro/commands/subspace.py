@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from lora_repro import console
-from lora_repro.analysis.lora_files import read
 from lora_repro.analysis.probed_run import NAMES
 from lora_repro.analysis.spectra import Array, Factors, effective_rank, similarity, singular_product, svd
 from lora_repro.errors import UserError
+from lora_repro.exchange.lora_files import read
+from lora_repro.files import sha256
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import sha256
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel

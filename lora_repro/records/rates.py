@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro.config import compose, signature
 from lora_repro.config.paths import CONF, ROOT
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import SEAL
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it

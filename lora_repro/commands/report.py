@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import console
-from lora_repro.config import rates
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.records import manifest, rates
 from lora_repro.report.page.build import page
 
 

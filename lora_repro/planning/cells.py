@@ -14,13 +14,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro.config import file_hashes, rates, signature
+from lora_repro.config import file_hashes, signature
 from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs, unresolved
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_root
 from lora_repro.errors import UserError
-from lora_repro.records import record
+from lora_repro.records import rates, record
 
 OWN_FILES = ("task.train=", "task.dev=", "task.test=")  # where the user's files lie
 SHOWN = ("task", "method")  # axes that a table of runs has a column for

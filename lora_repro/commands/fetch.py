@@ -23,7 +23,8 @@ from lora_repro.errors import UserError
 
 def overview() -> str:
     """Every name that can be fetched, with where it comes from."""
-    from lora_repro.sources import data, models
+    from lora_repro.backbone import catalogue as models
+    from lora_repro.sources import data
 
     lines = [f"  {name:<20}{source.title}; {source.licence}" for name, source in data.known().items()]
     lines += [f"  {name:<20}backbone, from {origin}" for name, origin in models.known().items()]
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     if not names:
         print(overview())
         return 0
-    from lora_repro.sources import data, models
+    from lora_repro.backbone import catalogue as models
+    from lora_repro.sources import data
 
     sources, backbones = data.known(), models.known()
     if unknown := [name for name in names if name not in sources and name not in backbones]:

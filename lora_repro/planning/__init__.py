@@ -1,0 +1,1 @@
+"""Which runs a command line or an experiment asks for, and the command that makes a recorded one again."""
