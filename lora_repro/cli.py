@@ -24,31 +24,8 @@ from types import FrameType, TracebackType
 from lora_repro import console, errors
 from lora_repro.config import paths
 
-VERBS = {
-    "run": "lora_repro.commands.run",
-    "compare": "lora_repro.commands.compare",
-    "table": "lora_repro.commands.table",
-    "runs": "lora_repro.commands.runs",
-    "verify": "lora_repro.commands.verify",
-    "plan": "lora_repro.commands.plan",
-    "sweep": "lora_repro.commands.sweep",
-    "doctor": "lora_repro.commands.doctor",
-    "tune": "lora_repro.commands.tune",
-    "publish": "lora_repro.commands.publish",
-    "prune": "lora_repro.commands.prune",
-    "claims": "lora_repro.commands.claims",
-    "report": "lora_repro.commands.report",
-    "render": "lora_repro.commands.render",
-    "fetch": "lora_repro.commands.fetch",
-    "generate": "lora_repro.commands.generate",
-    "score": "lora_repro.commands.score",
-    "export": "lora_repro.commands.export",
-    "subspace": "lora_repro.commands.subspace",
-    "authors": "lora_repro.commands.authors",
-    "latency": "lora_repro.commands.latency",
-    "footprint": "lora_repro.commands.footprint",
-    "dashboard": "lora_repro.commands.dashboard",
-}
+COMMANDS = sorted(path.stem for path in (paths.LIBRARY / "commands").glob("[!_]*.py"))
+VERBS = {verb: f"lora_repro.commands.{verb}" for verb in sorted(COMMANDS, key=lambda verb: verb != "run")}  # `run` first
 OPTIONS = {
     "--quiet": "print results and errors only: no progress bars, no notes (or LORA_REPRO_VERBOSITY=quiet)",
     "--verbose": "print an error's traceback and the libraries' own warnings (or LORA_REPRO_VERBOSITY=verbose)",
