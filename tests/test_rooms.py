@@ -39,9 +39,9 @@ def module_of(name: str, known: Iterable[str]) -> str | None:
 def named(tree: ast.AST, known: Iterable[str]) -> Iterator[str]:
     """The modules that strings of a module name."""
     for node in live_nodes(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
-            if found := module_of(node.value, known):
-                yield found
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if DOTTED.fullmatch(text) and (found := module_of(text, known)):
+            yield found
 
 
 def arrows(modules: Mapping[str, ast.AST]) -> dict[str, dict[str, str]]:

@@ -126,26 +126,6 @@ def test_a_run_says_what_stopped_its_sweep(
     assert supervise.stopping()
 
 
-PRELOADED_TOO = """
-import pathlib, sys
-from lora_repro.sweep import supervise
-if __name__ == "__main__" and sys.argv[-1] != "hydra.mode=RUN":
-    supervise.PRELOADED = ["lora_repro.sweep.fork_server", "packaged.program"]
-    sys.exit(supervise.start("packaged.program", [], pathlib.Path(sys.argv[1]), 1))
-elif __name__ == "__main__":
-    print("ran")
-"""
-
-
-def test_a_module_that_was_imported_already_is_run_without_a_word(program: Path, tmp_path: Path) -> None:
-    (tmp_path / "packaged").mkdir()
-    (tmp_path / "packaged" / "__init__.py").touch()
-    (tmp_path / "packaged" / "program.py").write_text(PRELOADED_TOO)
-    command = [sys.executable, "-m", "packaged.program", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
-
-
 def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = supervise.mark_of(tmp_path / "not" / "there")
     monkeypatch.setenv(console.MARK, str(mark))
@@ -176,23 +156,22 @@ def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pyt
 
 RANK = HEAD + """
 from pathlib import Path
-from lora_repro.records import record
+from lora_repro.records import attempts
 from lora_repro.errors import Busy, UserError
-from lora_repro.sweep import supervise
-supervise.record_failure({error})
+attempts.record_failure({error})
 sys.exit(2)
 """
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "attempts"), [('UserError("rank 99 exceeds 32")', 2, 1), ('Busy("elsewhere")', 1, 2)]
+    ("error", "code", "tries"), [('UserError("rank 99 exceeds 32")', 2, 1), ('Busy("elsewhere")', 1, 2)]
 )
 def test_a_run_of_two_processes_is_tried_again_only_if_it_did_not_decide_so(
-    program: Path, tmp_path: Path, error: str, code: int, attempts: int
+    program: Path, tmp_path: Path, error: str, code: int, tries: int
 ) -> None:
     program.write_text(RANK.format(error=error))
     assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == code
-    assert attempts.attempts(tmp_path / "run")["attempts"] == attempts
+    assert attempts.attempts(tmp_path / "run")["attempts"] == tries
 
 
 def test_a_run_of_two_processes_that_another_one_is_at_is_left_to_it(program: Path, tmp_path: Path) -> None:

@@ -2,5 +2,5 @@
 
 Import `metrics.Metrics`; a configuration names a tracker.
 To add a tracker, write a class whose `start` gives a `metrics.Mirror`, and a yaml in conf/tracker.
-Never let a mirror end or slow a run (`background`), nor show it secrets (`redaction`).
+Never let a mirror end or slow a run (`background`), nor show it more than `redaction` lets through.
 """
