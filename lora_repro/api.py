@@ -18,7 +18,8 @@ from torch import nn
 
 from lora_repro.analysis import spectra
 from lora_repro.backbone.addressed import AddressedModel
-from lora_repro.compare import command
+from lora_repro.compare.compare import compare as compared
+from lora_repro.compare.compare import folder_of
 from lora_repro.compare.request import SEEDS, Request, seconds
 from lora_repro.data import Encoded
 from lora_repro.decode.beam import BeamSearch
@@ -101,7 +102,7 @@ def compare(
     request = Request(
         str(model),
         files,
-        command.folder_of(str(train), None if to is None else str(to)),
+        folder_of(str(train), None if to is None else str(to)),
         revision,
         dict(columns or {}),
         tuple(methods),
@@ -112,5 +113,5 @@ def compare(
         seconds=seconds(budget) if budget else None,
         overrides=tuple(settings),
     )
-    found = command.compare(request)
+    found = compared(request)
     return pandas.DataFrame() if found is None else found.frame()

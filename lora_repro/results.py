@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 
 import pandas
 
-from lora_repro.cells import Cell, cells, unique
+from lora_repro.config.compose import CONF
 from lora_repro.config.paths import ROOT
+from lora_repro.config.signature import check_same_config
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL
-from lora_repro.records.record import check_same_config, defect, load_records
+from lora_repro.files import SEAL
+from lora_repro.planning.cells import Cell, cells, unique
+from lora_repro.records import manifest, record
+from lora_repro.records.record import defect, load_records
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 
 PUBLISHED, OWN = "published", "this checkout"
@@ -212,3 +214,10 @@ def place(cell: Cell, *without: str) -> Hashable:
 def by_place(declared: Sequence[Cell], *without: str) -> list[list[Cell]]:
     """The cells grouped by their coordinates on all axes except `without`."""
     return grouped(declared, lambda cell: place(cell, *without))
+
+
+def published_records(profile: str) -> dict[str, dict[str, Any]]:
+    """signature -> the published record of a run of a profile."""
+    results = CONF.parent / "results"
+    manifest.check(results, [f"{profile}/records"])
+    return record.load_records(results / profile / "records")

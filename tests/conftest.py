@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro import cells
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.config import compose, rates
+from lora_repro.config import compose
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
-from lora_repro.records.disk import sealed, sha256, write_json
+from lora_repro.files import sealed, sha256, write_json
+from lora_repro.planning import cells
+from lora_repro.records import rates
 from lora_repro.records.run_folder import PREDICTIONS, RECORD
 from lora_repro.tasks import _official
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from lora_repro.config.compose import CONF, compose
 from lora_repro.errors import UserError
-from lora_repro.run import run
+from lora_repro.run.run import run
 
 PLACES = [
     ("random_gpt2", "e2e"),

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.files import sealed, sha256, write_json
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.records import record
-from lora_repro.records.disk import sealed, sha256, write_json
 
 DEBERTA = SHAPES["deberta-v2"]
 TEXT = ["gpt2", "llama"]
@@ -73,7 +73,7 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     import pytest
 
     from lora_repro.config.compose import compose
-    from lora_repro.run import run
+    from lora_repro.run.run import run
     from lora_repro.tasks.base import Example, Scores
     from lora_repro.tasks.e2e.task import E2E
 

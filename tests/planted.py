@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lora_repro.files import SEAL, sealed, sha256, write_json
 from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL, sealed, sha256, write_json
 from lora_repro.results import Store, published
 
 BESIDE = {"predictions.jsonl": ("predictions", "jsonl"), "updates.safetensors": ("updates", "safetensors")}

@@ -11,10 +11,10 @@ import pytest
 from conftest import plant_record
 from planted import noted
 
-from lora_repro.cells import Cell
 from lora_repro.config.compose import build, compose
 from lora_repro.config.paths import choices
 from lora_repro.methods.base import AbstractMethod, Shape
+from lora_repro.planning.cells import Cell
 from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.columns import Column
@@ -27,7 +27,7 @@ from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Metric
 from lora_repro.report.table import markdown
 from lora_repro.results import declared_cells
-from lora_repro.stages import backbone_of
+from lora_repro.run.stages import backbone_of
 from lora_repro.sweep import tune
 
 TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]

@@ -10,8 +10,6 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import run
-from lora_repro.cells import Cell, Row, cells, with_starts
 from lora_repro.config.compose import CONF, compose
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
@@ -22,6 +20,7 @@ from lora_repro.methods.base import Shape
 from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
+from lora_repro.planning.cells import Cell, Row, cells, with_starts
 from lora_repro.report.captions import data_of_tasks
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import ReportRequest
@@ -29,6 +28,7 @@ from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.views.fusion import Fusion, draw, shares
 from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs
+from lora_repro.run import run as one_run
 
 IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_fused_is_refused() -> None:
         Combined(methods=(Lora(rank=2), method)).apply(tiny_backbone("bert"))
     with pytest.raises(UserError, match="has 0 of them"):
         overrides = ["method=adapter_fusion", "method.sources=[rte]", "task=sentiment", "profile=smoke"]
-        run.run(compose(overrides), overrides)
+        one_run.run(compose(overrides), overrides)
 
 
 def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
 
 def test_a_run_end_to_end_keeps_the_adapters_and_tells_the_shares(tmp_path: Path) -> None:
     overrides = ["experiment=fusion", "row/fusion=fusion", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}"]
-    made = run.run(compose(overrides), overrides)
+    made = one_run.run(compose(overrides), overrides)
     shares = made["measured"]["fusion"]
     assert list(shares) == ["sentiment", "entailment"] and len(made["measured"]["started_from"]) == 2
     assert all(abs(a + b - 1) < 1e-5 for a, b in zip(*shares.values(), strict=True))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_repro.analysis.lora_files import read
 from lora_repro.analysis.spectra import (
     Array,
     chance,
@@ -21,6 +20,7 @@ from lora_repro.analysis.spectra import (
     singular_product,
     svd,
 )
+from lora_repro.exchange.lora_files import read
 
 RNG = np.random.default_rng(0)
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.commands import authors as authors_command
 from lora_repro.errors import UserError
 from lora_repro.exchange import authors
 from lora_repro.methods.base import Trainable
@@ -281,7 +282,7 @@ def mnli(folder: Path) -> str:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = authors.main([str(argument) for argument in arguments])
+    code = authors_command.main([str(argument) for argument in arguments])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 

@@ -22,7 +22,7 @@ from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.backbone.wheel import Wheel
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 from lora_repro.report.captions import DRAWN
 
 

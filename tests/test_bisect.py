@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro.cells import Cell, Row, unique
+from lora_repro import bisection
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, Row, unique
 from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.claims.dimension import Dimension, DimensionBySize
@@ -19,9 +20,8 @@ from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.table import Number
 from lora_repro.report.views.dimension import Dimensions, two_digits
 from lora_repro.results import OWN, PUBLISHED, Store, declared_cells
-from lora_repro.sweep import bisect
 
-RULE = bisect.Rule("row.d", ["full", "full_untrained"], 0.9)
+RULE = bisection.Rule("row.d", ["full", "full_untrained"], 0.9)
 VALUES = [2**k for k in range(2, 15)]
 BISECT = {"axis": "row.d", "references": ["full", "full_untrained"], "share": 0.9}
 
@@ -57,7 +57,7 @@ def search(scores: dict[str, Any], seeds: range = range(2)) -> tuple[list[list[i
     found = declared(seeds)
     records: dict[Path, Any] = dict.fromkeys(one.folder for one in found)
     rounds = []
-    while todo := bisect.due(found, RULE, records):
+    while todo := bisection.due(found, RULE, records):
         rounds.append(sorted({one.axes["row.d"] for one in todo if one.row.name == "did"}))
         records |= {one.folder: result(one, scores) for one in todo}
         assert len(rounds) < 20
@@ -71,7 +71,7 @@ def steep(at: int) -> Any:
 def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
     rounds, records = search({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)})
     assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
-    (did, untrained) = bisect.bisections(declared(), RULE)
+    (did, untrained) = bisection.bisections(declared(), RULE)
     assert did.bracket(records) == (256, 512) and untrained.bracket(records) == (4096, 8192)
     assert sum(record is not None for record in records.values()) <= len(records) / 2
 
@@ -80,16 +80,16 @@ def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
 def test_an_end_may_be_the_answer(at: int, expected: tuple[int | None, int | None]) -> None:
     rounds, records = search({"full": 0.8, "full_untrained": 0.8, "did": steep(at), "did_untrained": steep(64)})
     assert [value for values in rounds for value in values] == [4, 16384]
-    assert bisect.bisections(declared(), RULE)[0].bracket(records) == expected
+    assert bisection.bisections(declared(), RULE)[0].bracket(records) == expected
 
 
 def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -> None:
     twin = {"full_untrained": 0.5, "did_untrained": steep(64)}
     _, records = search({"full": 0.5, "did": lambda d, seed: (1.0 if seed else 0.4) if d >= 256 else 0.2, **twin})
     first, second = (cell("did", seed, 256) for seed in range(2))
-    (did, _) = bisect.bisections(declared(), RULE)
+    (did, _) = bisection.bisections(declared(), RULE)
     assert did.enough(256, records) is True  # 0.7 of 0.5
-    assert bisect.bisections(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
+    assert bisection.bisections(declared(range(1)), RULE)[0].enough(256, records) is False  # the first seed alone: 0.4
     assert did.enough(256, records | {second.folder: None}) is None  # not yet, whatever the first says
     assert did.enough(256, records | {first.folder: result(first, {"did": None})}) is False
 
@@ -97,7 +97,7 @@ def test_the_mean_over_all_seeds_decides_and_a_diverged_one_never_reaches_it() -
 def test_a_collapsed_run_counts_in_the_mean_as_in_tables() -> None:
     """A constant prediction has no correlation: its score is the worst, 0, and the other seeds may still suffice."""
     _, records = search({"full": 0.7, "full_untrained": 0.5, "did": 1.0, "did_untrained": 0.2}, range(3))
-    did = bisect.bisections(declared(range(3)), RULE)[0]
+    did = bisection.bisections(declared(range(3)), RULE)[0]
     lost = cell("did", 2, 16384)
     collapsed = result(lost, {"did": None}) | {"status": "collapsed"}
     assert did.enough(16384, records | {lost.folder: collapsed}) is True  # 0.67 of 0.7
@@ -108,7 +108,7 @@ def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
     assert RULE.share * 0.8 > 0.72
     twin = {"full_untrained": 0.8, "did_untrained": 0.8}
     _, records = search({"full": 0.8, "did": lambda d, seed: 0.72 if d >= 256 else 0.4, **twin})
-    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (128, 256)
+    assert bisection.bisections(declared(), RULE)[0].bracket(records) == (128, 256)
 
 
 def test_a_reference_that_diverged_draws_no_line() -> None:
@@ -117,7 +117,7 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
     scores = {"full": lambda d, seed: None if seed else 0.88, "did": steep(300), **twin}
     rounds, records = search(scores)
     assert [value for values in rounds for value in values] == [4, 16384]
-    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (None, None)
+    assert bisection.bisections(declared(), RULE)[0].bracket(records) == (None, None)
     (did,) = find_searches(declared(), store(scores))  # nothing says whether the twin could reach a line
     assert did.line is None and did.bracket() == (None, None) and did.by_seed[0] == (4, 16384)
     assert did.reference is not None and did.reference.mean == pytest.approx(44)  # the worst score counts
@@ -155,15 +155,15 @@ def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: py
     _, whole = search(scores)
     for lost, asked in (("did_512", [["did_512_0", "did_512_1"]]), ("did_16384", [])):  # neighbours need no ends
         known = {folder: record for folder, record in whole.items() if record and lost not in folder.name}
-        monkeypatch.setattr(bisect.record, "find", lambda folder, asked, known=known: known.get(folder))
-        assert [sorted({one.folder.name for one in todo}) for todo in bisect.rounds(declared(), RULE)] == asked
+        monkeypatch.setattr(bisection.record, "find", lambda folder, asked, known=known: known.get(folder))
+        assert [sorted({one.folder.name for one in todo}) for todo in bisection.rounds(declared(), RULE)] == asked
 
 
 def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls_short(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     scores = {"full": 0.88, "full_untrained": 0.79, "did": steep(300), "did_untrained": steep(5000)}
-    first = bisect.due(declared(), RULE, dict.fromkeys(one.folder for one in declared()))
+    first = bisection.due(declared(), RULE, dict.fromkeys(one.folder for one in declared()))
     assert {one.row.name for one in first} == {"full", "full_untrained", "did"}
     _, records = search(scores)
     assert not any(record and folder.name.startswith("did_untrained") for folder, record in records.items())
@@ -184,24 +184,24 @@ def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls
 
 def test_a_search_needs_its_reference() -> None:
     with pytest.raises(UserError, match="compares with row full: add that row"):
-        bisect.bisections([one for one in declared() if one.row.name != "full"], RULE)
+        bisection.bisections([one for one in declared() if one.row.name != "full"], RULE)
 
 
 def test_one_value_is_an_ordinary_run_which_needs_no_reference() -> None:
     """The command of one cell in the experiment's own header."""
     asked = ["row/intrinsic_dimension=did", "row.d=16", "seed=0"]
-    assert bisect.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", asked))) is None
+    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", asked))) is None
     alone = [*asked[:1], "row.d=4,16", "seed=0"]
-    assert bisect.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", alone))) is not None
-    assert bisect.rule_among([]) is None
+    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", alone))) is not None
+    assert bisection.rule_among([]) is None
 
 
 def test_a_run_that_another_process_makes_has_begun(tmp_path: Path) -> None:
     """A sweep that met it is not done: it is to be started again later."""
     found = replace(declared()[0], folder=tmp_path / "run")
-    assert not bisect.begun(found)
+    assert not bisection.begun(found)
     with record.lock(found.folder):
-        assert bisect.begun(found)
+        assert bisection.begun(found)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0, 1.01])
@@ -494,9 +494,9 @@ def test_a_twin_is_held_to_the_pretrained_models_line() -> None:
 
 def test_every_size_of_model_is_searched_beside_its_twin() -> None:
     cells = unique(declared_cells("intrinsic_dimension_sizes", "smoke", ["seed=0", "backbone=random_bert,minilm_l3"]))
-    rule = bisect.rule_of(cells[0].asked)
+    rule = bisection.rule_of(cells[0].asked)
     assert rule is not None
-    found = bisect.bisections(cells, rule)
+    found = bisection.bisections(cells, rule)
     assert len(found) == 4  # of two backbones
     for search in found:
         (one,), (said,), (own,) = search.values[16], search.reference, search.whole
@@ -508,15 +508,15 @@ def test_every_size_of_model_is_searched_beside_its_twin() -> None:
 
 def test_what_is_said_before_it_starts() -> None:
     said = "each row runs at most 6 of the 13 values of row.d (binary search)"
-    assert bisect.search_note(declared()) == said
-    assert bisect.search_note([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
+    assert bisection.search_note(declared()) == said
+    assert bisection.search_note([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
 
 
 def test_a_value_that_suffices_below_one_that_does_not_is_no_answer() -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did_untrained": 0.4}
     bumpy = {**scores, "did": lambda d, seed: 0.8 if d == 256 or d >= 2048 else 0.4}
     records = {one.folder: result(one, bumpy) for one in declared()}
-    assert bisect.bisections(declared(), RULE)[0].bracket(records) == (1024, 2048)
+    assert bisection.bisections(declared(), RULE)[0].bracket(records) == (1024, 2048)
 
 
 def test_a_task_that_was_not_run_leaves_a_claim_on_d90_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from lora_repro.costs import arithmetic, calibrate
 from lora_repro.costs.forecast import forecast
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.workload import workload
-from lora_repro.stages import backbone_of
+from lora_repro.run.stages import backbone_of
 
 CPU = torch.device("cpu")
 

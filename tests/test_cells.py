@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.cells import cells, unique, varying_axes, with_starts
 from lora_repro.config.compose import CONF, compose, resolved, resolved_with_starts
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
-from lora_repro.records.record import signature
+from lora_repro.planning.cells import cells, unique, varying_axes, with_starts
 from lora_repro.results import ROOT, declared_cells, frame, runs_folder
 
 

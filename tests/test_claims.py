@@ -22,14 +22,15 @@ from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
 from lora_repro.analysis.spectra import random_basis
-from lora_repro.cells import Cell, Row
+from lora_repro.commands import claims as command
 from lora_repro.config.compose import CONF
 from lora_repro.config.paths import choices
 from lora_repro.errors import UserError
+from lora_repro.files import write_json, write_text
 from lora_repro.metrics.bootstrap import InputVariance
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
-from lora_repro.records.disk import write_json, write_text
-from lora_repro.report.claims import command, ledger
+from lora_repro.report.claims import ledger
 from lora_repro.report.claims.all_of import AllOf
 from lora_repro.report.claims.arithmetic import (
     CheckpointRatio,
@@ -214,7 +215,7 @@ def test_arithmetic_is_what_a_hand_computes() -> None:
 
 
 def test_the_library_part_knows_no_torch() -> None:
-    code = "import sys; from lora_repro.report.claims import command, ledger; ledger.load(); sys.exit('torch' in sys.modules)"
+    code = "import sys, lora_repro.commands.claims; lora_repro.commands.claims.ledger.load(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -874,7 +875,7 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     searches: dict[str, Any] = {f"b-{task}": {"chosen": 1e-3, "edge": None} for task in "xyz"}
     searches |= {f"a-{task}": {"chosen": rate, "edge": None} for task, rate in zip("xyz", chosen, strict=True)}
     searches["a-z"]["edge"] = edge
-    monkeypatch.setattr("lora_repro.config.rates.setting_signature", lambda asked: asked["key"])
+    monkeypatch.setattr("lora_repro.records.rates.setting_signature", lambda asked: asked["key"])
     monkeypatch.setattr(Cell, "search", property(lambda cell: searches.get(cell.asked["key"])))
     cells = []
     for row, task in itertools.product("abc", "xyz"):
@@ -911,7 +912,7 @@ def test_quotients_that_are_alike_are_no_surer_than_the_grid() -> None:
 
 def test_every_rank_enters_one_setting_and_another_alpha_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {1: 1e-3, 4: 3e-3, 64: 9e-3}
-    monkeypatch.setattr("lora_repro.config.rates.setting_signature", lambda asked: asked["key"])
+    monkeypatch.setattr("lora_repro.records.rates.setting_signature", lambda asked: asked["key"])
     monkeypatch.setattr(Cell, "search", property(lambda cell: {"chosen": chosen[cell.axes["row.rank"]], "edge": None}))
     cells = []
     for task, rank in itertools.product("xyz", chosen):
@@ -930,7 +931,7 @@ def test_every_rank_enters_one_setting_and_another_alpha_is_left_out(tmp_path: P
 
 
 def test_rates_of_runs_that_still_rise_give_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_repro.config.rates.setting_signature", lambda asked: "s")
+    monkeypatch.setattr("lora_repro.records.rates.setting_signature", lambda asked: "s")
     monkeypatch.setattr(Cell, "search", property(lambda cell: {"chosen": 1e-3 if cell.row.name == "a" else 1e-2, "edge": None}))
     right: Any = {(row, task, None, seed): 100 for row in "ab" for task in "xyz" for seed in range(2)}
     evidence = evidence_of(tmp_path, right, tasks=("x", "y", "z"))

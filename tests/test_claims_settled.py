@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_claims import evidence_of
 
-from lora_repro.records import record
+from lora_repro.config import signature
 from lora_repro.report.claims import settled
 from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.reading import INCONCLUSIVE, REPLICATED
@@ -118,7 +118,7 @@ def test_every_published_cell_of_sts_b_with_a_lost_seed_is_held_back() -> None:
     cells: dict[str, list[dict[str, Any]]] = {}
     for one in store.records.values():
         if one["asked"]["task"]["name"] == "stsb" and one["measured"].get("steps"):
-            key = record.signature({**one["asked"], "seed": 0})
+            key = signature.signature({**one["asked"], "seed": 0})
             cells.setdefault(key, []).append(one)
     for runs in cells.values():
         scores = [one["measured"]["scores"].get("pearson") or 0.0 for one in runs if one["status"] != "diverged"]

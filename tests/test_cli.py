@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cli, errors
+from lora_repro import cli, console, errors
 from lora_repro.config import hydra_errors, paths
 from lora_repro.config.compose import build, compose, target
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
@@ -94,7 +94,7 @@ def test_the_front_door_lists_every_command_and_says_what_was_meant() -> None:
 
 def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def fails(how: BaseException) -> int:
-        @cli.command
+        @console.command
         def main(arguments: list[str]) -> int:
             raise how
 
@@ -121,50 +121,46 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
-    text = cli.help_of("lora_repro.run")
+    text = cli.help_of(cli.VERBS["run"])
     for name in ("e2e", "adapter_drop", "paper", "roberta_large", "stsb", "wandb"):
         assert name in text.split()
     assert "mini_decoder" not in text and max(map(len, text.splitlines())) < 130
 
 
 @pytest.mark.parametrize("level", ["quiet", "verbose"])
-def test_begin_takes_its_options_out_and_leaves_the_rest(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["run.py", f"--{level}", "seed=1"])
-    monkeypatch.setenv(cli.VARIABLE, "")
+def test_the_options_of_every_command_are_taken_out_and_the_rest_left(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(console.VARIABLE, "")
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    monkeypatch.setattr(cli, "install_signal_handlers", lambda: None)  # the handlers of this process stay its own
-    cli.apply_options_early("lora_repro.run")  # imported, not started
-    assert f"--{level}" in sys.argv
-    cli.apply_options_early("__main__")
-    assert sys.argv == ["run.py", "seed=1"] and os.environ[cli.VARIABLE] == level
-    assert (cli.quiet(), cli.verbose()) == (level == "quiet", level == "verbose")
+    assert cli.apply_common_options([f"--{level}", "seed=1"]) == ["seed=1"]
+    assert os.environ[console.VARIABLE] == level
+    assert (console.quiet(), console.verbose()) == (level == "quiet", level == "verbose")
     assert os.environ.pop("TQDM_DISABLE", None) == ("1" if level == "quiet" else None)
 
 
 def test_quiet_leaves_notes_out_and_verbose_adds_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(cli.VARIABLE, "quiet")
-    cli.say("a note")
+    monkeypatch.setenv(console.VARIABLE, "quiet")
+    console.say("a note")
     assert capsys.readouterr().out == ""
-    monkeypatch.setenv(cli.VARIABLE, "verbose")
-    cli.say("a note")
+    monkeypatch.setenv(console.VARIABLE, "verbose")
+    console.say("a note")
     assert capsys.readouterr().out == "a note\n"
     try:
         raise Busy("elsewhere")
     except Busy as error:
-        assert cli.report_error(error) == 75
+        assert console.report_error(error) == 75
         assert "Traceback" in (said := capsys.readouterr().err) and said.endswith("error: elsewhere\n")
-        monkeypatch.delenv(cli.VARIABLE)
-        assert cli.report_error(error) == 75
+        monkeypatch.delenv(console.VARIABLE)
+        assert console.report_error(error) == 75
     assert capsys.readouterr().err == "error: elsewhere\n"
 
 
 def test_a_tracker_that_has_no_effect_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(cli.VARIABLE, raising=False)
-    cli.warn_ignored_tracker(["seed=1", "tracker=none"], "trials")
+    monkeypatch.delenv(console.VARIABLE, raising=False)
+    console.warn_ignored_tracker(["seed=1", "tracker=none"], "trials")
     assert capsys.readouterr().out == ""
-    cli.warn_ignored_tracker(["seed=1", "tracker=wandb"], "trials")
+    console.warn_ignored_tracker(["seed=1", "tracker=wandb"], "trials")
     assert capsys.readouterr().out == "tracker= has no effect here: trials are not mirrored, only runs\n"
 
 
@@ -189,13 +185,13 @@ def test_colours_on_terminals_only(
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert cli.paint("x", cli.RED, stream) == ("\033[31mx\033[0m" if coloured else "x")
+    assert console.paint("x", console.RED, stream) == ("\033[31mx\033[0m" if coloured else "x")
 
 
 def test_the_settings_of_a_run_stand_for_options() -> None:
     keys = {"paths.data": "--data", "task": "--task"}
     given = ["name[a=b]", "task=e2e", "paths.data='/some where'", "x=1", "task=", "--data", "y"]
-    assert cli.options(given, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
+    assert console.options(given, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
 
 
 def test_an_unknown_option_of_a_parser_is_refused() -> None:
@@ -260,7 +256,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         compose(["method=mine"])
     assert cli.apply_common_options(["--config-dir", str(tmp_path), "method=mine"]) == ["method=mine"]
     config = compose(["method=mine"])
-    assert config.method.name == "mine" and "mine" in cli.help_of("lora_repro.run").split()
+    assert config.method.name == "mine" and "mine" in cli.help_of(cli.VERBS["run"]).split()
     with pytest.raises(UserError, match="if it is yours: --trust fractions"):
         build(config.method)
     assert cli.apply_common_options(["--trust=fractions"]) == []
@@ -293,9 +289,9 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
 @pytest.mark.parametrize("said", ["mini", "profile=", "seed=mini", "profile=../runs", "profile=mini/records", "profile=.."])
 def test_a_command_on_a_profile_takes_a_name_and_no_folder(said: str) -> None:
     """`prune profile=.. --delete` would look for what nothing asks for beside results/."""
-    assert cli.named_profile("profile=mini") == "mini"
+    assert console.named_profile("profile=mini") == "mini"
     with pytest.raises(UserError, match=f"^'{re.escape(said)}': write profile=mini$"):
-        cli.named_profile(said)
+        console.named_profile(said)
 
 
 def test_options_and_settings_are_one_grammar() -> None:

@@ -12,14 +12,17 @@ from conftest import refused
 from test_own_data import REVIEWS, objects, write_csv, write_lines
 
 from lora_repro import api
-from lora_repro.cells import cells
-from lora_repro.compare import budget, command
-from lora_repro.compare.command import compare, requested
+from lora_repro.commands import compare as command
+from lora_repro.commands.compare import requested
+from lora_repro.compare import budget
+from lora_repro.compare.compare import compare, said_if_changed
 from lora_repro.compare.declare import declare, factors
 from lora_repro.compare.request import LABELS, METHODS, TEXTS, Request
-from lora_repro.config import paths, rates
+from lora_repro.config import paths
 from lora_repro.config.compose import compose
 from lora_repro.costs.plan import Line
+from lora_repro.planning.cells import cells
+from lora_repro.records import rates
 
 SMOKE = ("profile=smoke", "task.held_out=10", "data.n_train=null", "data.n_dev=null", "data.n_test=null")
 TEXT = [(f"name : Inn {n}", f"Inn {n} serves food.") for n in range(40)]
@@ -267,7 +270,7 @@ def test_a_comparison_from_files_to_answer(
     assert list(again["accuracy"]) == pytest.approx([row.mean.mean for row in found.rows])
     capsys.readouterr()
     write_csv(folder / "train.csv", REVIEWS[::-1], "text", "label")
-    command.said_if_changed(asked(*words))
+    said_if_changed(asked(*words))
     assert "train file has changed" in capsys.readouterr().err
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from planted import seal
 
-from lora_repro.cells import Cell, Row
 from lora_repro.compare import answer as answering
 from lora_repro.compare.advice import advice, table
 from lora_repro.compare.answer import Answer, answer
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.table import markdown
 from lora_repro.results import OWN, Store
 

@@ -16,20 +16,20 @@ import pytest
 from planted import seal
 from test_page import Seen
 
-from lora_repro.cells import Cell, Row
+from lora_repro.commands.compare import requested
 from lora_repro.compare import answer as answering
 from lora_repro.compare import page as pages
 from lora_repro.compare import pictures
 from lora_repro.compare.advice import advice
 from lora_repro.compare.answer import Answer, answer
 from lora_repro.compare.budget import Plan
-from lora_repro.compare.command import requested
 from lora_repro.compare.declare import Guess
 from lora_repro.compare.disagreements import SHOWN, disagreements
 from lora_repro.compare.page import command, page
 from lora_repro.compare.request import Request
-from lora_repro.config import rates
-from lora_repro.records.disk import sealed, write_json
+from lora_repro.files import sealed, write_json
+from lora_repro.planning.cells import Cell, Row
+from lora_repro.records import rates
 from lora_repro.report.figures import points
 from lora_repro.report.figures.points import Panel, Point, undominated
 from lora_repro.results import OWN, Store

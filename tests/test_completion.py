@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import text_row, tiny_backbone
 
-from lora_repro import run
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose
 from lora_repro.data import Encoded, collate
@@ -20,7 +19,8 @@ from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.objectives import completion
 from lora_repro.objectives.completion import Completion, summed_loss
-from lora_repro.stages import check_room
+from lora_repro.run import run
+from lora_repro.run.stages import check_room
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.samsum.task import SAMSum
 

@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 from planted import note
 
-from lora_repro import cells
 from lora_repro.config import compose as composing
-from lora_repro.config import compose_cache, paths, rates
+from lora_repro.config import compose_cache, paths
 from lora_repro.errors import UserError
-from lora_repro.records import record
-from lora_repro.records.disk import write_json
+from lora_repro.files import write_json
+from lora_repro.planning import cells
+from lora_repro.records import rates, record
 
 ASKED = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=sst2", "row.rank=4", "seed=3"]
 

@@ -12,14 +12,15 @@ from transformers import AutoConfig
 
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.config import rates
 from lora_repro.config.compose import CONF, build, compose, starts_of
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import fields
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_json
-from lora_repro.records.record import SCHEMA, read, signature
+from lora_repro.files import write_json
+from lora_repro.records import rates
+from lora_repro.records.record import SCHEMA, read
 from lora_repro.sweep import grid
 
 ROWS = choices("row/e2e")

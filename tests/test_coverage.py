@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.records.disk import sealed
+from lora_repro.files import sealed
 from lora_repro.report import coverage, show
 from lora_repro.results import declared_cells
 

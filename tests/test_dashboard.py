@@ -11,6 +11,7 @@ import pytest
 from conftest import plant_record
 from planted import note
 
+from lora_repro.commands import dashboard as dashboard_command
 from lora_repro.errors import UserError
 from lora_repro.tracking import dashboard
 
@@ -114,7 +115,7 @@ def test_a_dry_run_prints_the_workspace_and_needs_no_key(
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("DRY_RUN", "1" if by == "variable" else "0")
-    assert dashboard.main(["profile=mini", *(["--dry-run"] if by == "flag" else [])], root) == 0
+    assert dashboard_command.main(["profile=mini", *(["--dry-run"] if by == "flag" else [])], root) == 0
     spec = json.loads(capsys.readouterr().out)
     assert spec == dashboard.workspace(find(root), "mini")
     assert spec["filter"] == {"profile_name": "mini"}
@@ -126,9 +127,9 @@ def test_without_a_key_it_says_what_is_missing(
     for name in ("WANDB_MODE", "DRY_RUN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("lora_repro.tracking.wandb_board.key_known", lambda: False)
-    assert dashboard.main(["profile=mini"], root) == 3
+    assert dashboard_command.main(["profile=mini"], root) == 3
     assert capsys.readouterr().err.startswith("error: no W&B key: set WANDB_API_KEY")
-    assert dashboard.main(["mini"], root) == dashboard.main(["profile=../x"], root) == 2
+    assert dashboard_command.main(["mini"], root) == dashboard_command.main(["profile=../x"], root) == 2
 
 
 @pytest.mark.parametrize(("profile", "table", "score"), [("mini", "e2e", "bleu"), ("laptop", "which_weights", "pearson")])

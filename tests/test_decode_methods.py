@@ -9,7 +9,7 @@ import torch
 from lora_repro.config.compose import build, compose
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.objectives.completion import encode_prompt
-from lora_repro.stages import adapt, backbone_of
+from lora_repro.run.stages import adapt, backbone_of
 
 METHODS = {
     "lora": ["method.targets=[query,key,value,output,mlp]"],

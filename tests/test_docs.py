@@ -13,7 +13,7 @@ import pytest
 from forked import forked
 from planted import note
 
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 from lora_repro.report import readme
 
 ROOT = Path(__file__).resolve().parents[1]

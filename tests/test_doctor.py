@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.doctor import checks
-from lora_repro.doctor import command as doctor
-from lora_repro.doctor.checks import Finding
+from lora_repro.commands import doctor
+from lora_repro.sweep import health
+from lora_repro.sweep.health import Finding
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Java, no network, no checksums of half a gigabyte."""
-    monkeypatch.setattr(checks, "meteor", lambda texts: Finding(True, "METEOR", needed=texts))
-    monkeypatch.setattr(checks, "hub", lambda needed: Finding(False, "hub", "connect", needed))
-    monkeypatch.setattr(checks, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
+    monkeypatch.setattr(health, "meteor", lambda texts: Finding(True, "METEOR", needed=texts))
+    monkeypatch.setattr(health, "hub", lambda needed: Finding(False, "hub", "connect", needed))
+    monkeypatch.setattr(health, "backbone", lambda config, reachable: Finding(True, f"backbone {config.backbone.name}"))
 
 
 def test_the_needs_of_a_profile_are_those_of_its_experiments() -> None:
@@ -45,7 +45,7 @@ def test_a_grid_of_one_s_own_needs_what_it_names_and_no_experiment() -> None:
 def test_a_row_that_needs_more_than_the_first_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     (wanted,) = doctor.find_requirements(["profile=mini", "experiment=qlora_glue"]).backbones
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    found = checks.backbone(wanted, False)
+    found = health.backbone(wanted, False)
     assert not found.ok and "quantise=nf4 needs bitsandbytes" in found.what and found.mend.endswith("-e '.[qlora]'")
 
 
@@ -78,7 +78,7 @@ def test_no_command_fetches_what_fetch_does_not_have(tmp_path: Path, capsys: pyt
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     only, needed = {"rte"}, doctor.find_requirements(["profile=laptop"])
     monkeypatch.setattr(doctor, "find_requirements", lambda overrides: needed)
-    monkeypatch.setattr(checks, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
+    monkeypatch.setattr(health, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
     some = [finding for finding in doctor.run_checks(["profile=laptop"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in some} == {"ready", "note"}
     only.clear()
@@ -87,7 +87,7 @@ def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.Mo
 
 
 def test_a_broken_installation_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
+    monkeypatch.setattr(health, "packages", lambda: Finding(False, "packages: torch missing", "make setup"))
     monkeypatch.setattr(doctor, "find_requirements", lambda overrides: pytest.fail("went on"))
     assert [finding.ok for finding in doctor.run_checks([])] == [True, False]
 
@@ -123,7 +123,7 @@ def test_the_hub_s_cache_is_measured_each_blob_once(tmp_path: Path, monkeypatch:
     (blobs / "b").write_bytes(b"x" * 150_000_000)
     (snapshot / "model.safetensors").symlink_to(blobs / "b")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    (*_, found) = checks.disk("laptop", tmp_path)
+    (*_, found) = health.disk("laptop", tmp_path)
     assert found.ok and found.what.endswith(f"free in {tmp_path}/hub, 0.2 GB used") and "HF_HOME" in found.mend
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
-    assert len([*checks.disk("laptop", tmp_path)]) == 2 and len([*checks.disk("paper", tmp_path)]) == 3
+    assert len([*health.disk("laptop", tmp_path)]) == 2 and len([*health.disk("paper", tmp_path)]) == 3

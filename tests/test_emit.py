@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from lora_repro.cells import cell_of, cells, unique
+from lora_repro.commands import sweep as sweep_command
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import cell_of, cells, unique
 from lora_repro.sweep import emit
 
 GRID = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert emit.main(list(arguments)) == 0
+    assert sweep_command.main(list(arguments)) == 0
     return capsys.readouterr().out
 
 
@@ -66,7 +67,7 @@ def test_a_sweep_of_w_and_b_is_the_grid_of_an_experiment(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("form", emit.FORMS)
 def test_seeds_that_no_row_has_are_nothing_to_run(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert emit.main(["--emit", form, "profile=smoke", "task=sentiment", "method=lora", "seed=9999"]) == 2
+    assert sweep_command.main(["--emit", form, "profile=smoke", "task=sentiment", "method=lora", "seed=9999"]) == 2
     assert "nothing to run: no row has these seeds" in capsys.readouterr().err
 
 

@@ -13,18 +13,19 @@ import pytest
 import torch
 from peft_models import logits, smoke_run
 
+from lora_repro.commands import export as export_command
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
+from lora_repro.config.signature import signature
 from lora_repro.data import collate
 from lora_repro.errors import UserError
 from lora_repro.exchange import card, export, merged
 from lora_repro.exchange.card import settings
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_origin
 from lora_repro.exchange.restore import restore
+from lora_repro.files import sealed
 from lora_repro.objectives.classification import Classification, features_of, logits_of
-from lora_repro.records.disk import sealed
-from lora_repro.records.record import signature
-from lora_repro.stages import backbone_of, objective_of
+from lora_repro.run.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 
 TEXT = ["experiment=e2e", "row/e2e=lora", "backbone=random_gpt2"]
@@ -173,7 +174,7 @@ def test_the_card_s_code_computes_our_logits(runs: dict[str, Path], name: str, f
 
 
 def mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert export.main(arguments) == 2
+    assert export_command.main(arguments) == 2
     printed, said = capsys.readouterr()
     assert not printed and said.startswith("error: ") and said.count("\n") == 1
     return said
@@ -181,7 +182,7 @@ def mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(tmp_path / "deep" / "out")
-    assert export.main([str(runs["text"]), "--to", target]) == 0
+    assert export_command.main([str(runs["text"]), "--to", target]) == 0
     assert "adapter_model.safetensors" in capsys.readouterr().out
     assert "is not empty" in mistake([str(runs["text"]), "--to", target], capsys)
     assert "infix=0" not in mistake([str(tmp_path), "--to", str(tmp_path / "x")], capsys)

@@ -11,12 +11,12 @@ import pytest
 from conftest import plant_record
 
 from lora_repro import cli
-from lora_repro.cells import cell_of, cells
+from lora_repro.commands import runs
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
-from lora_repro.report import list_runs
+from lora_repro.planning.cells import cell_of, cells
+from lora_repro.records import attempts
 from lora_repro.results import declared_cells
-from lora_repro.sweep import supervise
 from lora_repro.sweep.announce import others_of
 from lora_repro.sweep.launch import in_order
 from lora_repro.sweep.run_summary import duration, summary_line
@@ -122,17 +122,17 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "mini" / "cccc").mkdir()
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
     (tmp_path / "mini" / "ffff").mkdir()
-    supervise.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
+    attempts.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
     whole = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
     for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
         (tmp_path / "mini" / name).mkdir()
         (tmp_path / "mini" / name / "record.json").write_text(text)
-    assert list_runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
+    assert runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
     header, broken, odd, old, new, *begun = capsys.readouterr().out.splitlines()
     (killed,) = [line for line in begun if "unfinished: was killed by SIGKILL" in line]
     (open_,) = [line for line in begun if line != killed]
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
     assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken and "cannot be read" in odd
-    assert [list_runs.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
-    assert list_runs.main([f"paths.runs={tmp_path / 'none'}"]) == 2
+    assert [runs.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
+    assert runs.main([f"paths.runs={tmp_path / 'none'}"]) == 2

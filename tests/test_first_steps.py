@@ -18,7 +18,7 @@ from lora_repro.config.compose import build, compose
 from lora_repro.data import Rows
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.objectives.completion import Completion
-from lora_repro.stages import backbone_of, objective_of
+from lora_repro.run.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
 from lora_repro.train.loop import TrainConfig, train
 

@@ -12,9 +12,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import run
 from lora_repro.analysis.forgetting import PASSAGES, general_loss
-from lora_repro.cells import Cell, Row
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod
@@ -22,10 +20,12 @@ from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.claims.epoch_choice import EpochChoice, inflation
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.forgetting import ForgetsLess
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
+from lora_repro.run import run
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from peft_models import smoke_run
 
+from lora_repro.commands import generate
+from lora_repro.commands import score as score_command
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
-from lora_repro.exchange import export, generate, score
+from lora_repro.exchange import export, score
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.e2e.task import E2E
@@ -174,10 +176,10 @@ def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest
     recorded = json.loads((run / "record.json").read_text())["measured"]["scores"]
     merged = export.export(run, tmp_path / "merged", "merged")
     for folder in (run, merged):
-        assert score.main([str(folder), "--json"]) == 0
+        assert score_command.main([str(folder), "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == pytest.approx(recorded, abs=1e-6)
-    assert score.main(["e2e", "--predictions", "x"]) == 2 and "needs --references" in capsys.readouterr().err
-    assert score.main([str(tmp_path)]) == 2 and "is not a checkpoint" in capsys.readouterr().err
+    assert score_command.main(["e2e", "--predictions", "x"]) == 2 and "needs --references" in capsys.readouterr().err
+    assert score_command.main([str(tmp_path)]) == 2 and "is not a checkpoint" in capsys.readouterr().err
 
 
 def test_its_decoding_options_are_those_of_the_beam_search() -> None:

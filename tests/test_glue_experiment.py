@@ -15,22 +15,24 @@ from omegaconf import DictConfig, OmegaConf
 from planted import note, noted
 
 from experiments import glue, glue_dagger, low_data
-from lora_repro import cells, run
 from lora_repro.config import compose as compose_module
+from lora_repro.config import signature
 from lora_repro.config.compose import CONF, build, compose, resolved, resolved_with_starts, sweep_jobs
 from lora_repro.config.paths import ROOT, choices
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sealed, write_text
 from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.methods.lora import Lora
+from lora_repro.planning import cells
+from lora_repro.planning.rerun_command import command
 from lora_repro.records import record
-from lora_repro.records.disk import SEAL, sealed, write_text
 from lora_repro.report import show
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.rerun_command import command
 from lora_repro.results import Store, backbone_name, declared_cells
-from lora_repro.stages import backbone_of, objective_of, trained_tensors
+from lora_repro.run import run
+from lora_repro.run.stages import backbone_of, objective_of, trained_tensors
 
 TABLES: dict[str, Pivot] = {"glue": glue.TABLE, "glue_dagger": glue_dagger.TABLE, "low_data": low_data.TABLE}
 PROFILES = ["smoke", "mini", "laptop", "paper"]
@@ -149,7 +151,7 @@ def test_below_the_paper_s_scale_the_dagger_rows_of_lora_s_size_are_the_glue_tab
         for row, other in pairs.items():
             one, two = (resolved(compose([f"experiment={table}", f"row/{table}={name}", f"profile={profile}", f"task={task}"]))
                         for table, name in (("glue_dagger", row), ("glue", other)))  # fmt: skip
-            assert record.signature(one) == record.signature(two), (row, profile)
+            assert signature.signature(one) == signature.signature(two), (row, profile)
 
 
 def test_dagger_adapters_are_the_authors_own() -> None:
@@ -270,7 +272,7 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     config = compose([*overrides, "starts=[{task:similarity}]"])
     found = run.run(config, [*overrides, "starts=[{task:similarity}]"])
     source = compose([*overrides[:-1], "task=similarity"])
-    name = record.signature(resolved(source))
+    name = signature.signature(resolved(source))
     assert found["measured"]["started_from"] == [name]
     assert record.read(tmp_path / "smoke" / name / "record.json")["asked"]["task"]["name"] == "similarity"
     before = run.run(source)["where"]["finished_at"]
@@ -286,7 +288,7 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     found = run.run(compose(cell), cell)
     source = found["asked"]["starts_from"]
     assert len(source) == 1 and found["measured"]["started_from"] == source
-    assert record.signature(found["asked"]) == found["signature"]
+    assert signature.signature(found["asked"]) == found["signature"]
     # All who name a run agree on its name: the sweep, the table, the command that a report prints.
     (named,) = cells.cells(cell)
     assert named.folder.name == found["signature"]
@@ -305,7 +307,7 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     compose_module.compose_cached.cache_clear()
     monkeypatch.setattr(compose_module, "compose", changed)
     again = resolved_with_starts(plain(cell), cell)
-    assert again["starts_from"] != source and record.signature(again) != found["signature"]
+    assert again["starts_from"] != source and signature.signature(again) != found["signature"]
     compose_module.compose_cached.cache_clear()
 
 

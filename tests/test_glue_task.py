@@ -17,8 +17,8 @@ from bootstrap_interval import paired_bootstrap
 from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build, compose, resolved
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
-from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example, Splits, example_key
 from lora_repro.tasks.glue import files as glue_files
 from lora_repro.tasks.glue.task import Glue

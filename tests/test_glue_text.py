@@ -12,8 +12,8 @@ import pytest
 from bootstrap_interval import paired_bootstrap
 
 from lora_repro.config.compose import build, compose, resolved
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
-from lora_repro.records.record import signature
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue

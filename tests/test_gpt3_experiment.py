@@ -12,16 +12,16 @@ from conftest import plant_record
 from planted import noted
 
 from experiments.gpt3 import SAMSUM, TABLE
-from lora_repro.cells import Cell, cells
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.config.paths import choices
 from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
+from lora_repro.planning.cells import Cell, cells
 from lora_repro.records import record
 from lora_repro.report import report_json, show, truncation_notes
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.results import Run, declared_cells
-from lora_repro.stages import backbone_of
+from lora_repro.run.stages import backbone_of
 from lora_repro.tasks.wikisql.task import WikiSQL
 
 ROWS = choices("row/gpt3")

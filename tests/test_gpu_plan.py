@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_repro.cells import cells
+from lora_repro.commands import plan as plan_command
 from lora_repro.costs import gpu_plan, plan
 from lora_repro.costs.arithmetic import Outline, Work
 from lora_repro.costs.hardware import _known, card
+from lora_repro.planning.cells import cells
 
 ASKED = ["experiment=e2e", "row/e2e=lora,full", "profile=paper", "backbone=gpt2_medium", "seed=0,1,2"]
 OUTLINE = Outline(24, 12 * 1024**2, 1024, 18432, 1024, 51463168, 50257, 355_000_000, 393216, 0, 393216, 0, 24, False)
@@ -55,7 +56,7 @@ def test_every_card_has_its_figures_and_faster_ones_cost_fewer_hours() -> None:
 
 
 def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert plan.main(["hardware=a100", *ASKED, f"paths.runs={tmp_path}"]) == 0
+    assert plan_command.main(["hardware=a100", *ASKED, f"paths.runs={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     (lora,) = [line.split() for line in shown.splitlines() if line.startswith("lora ")]
     (full,) = [line.split() for line in shown.splitlines() if line.startswith("full ")]
@@ -77,7 +78,7 @@ def test_what_does_not_fit_the_card_is_said() -> None:
 
 
 def test_an_unknown_card_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan.main(["hardware=a10", *ASKED]) == 2
+    assert plan_command.main(["hardware=a10", *ASKED]) == 2
     said = capsys.readouterr().err
     assert "did you mean a100?" in said and said.count("\n") == 1
 

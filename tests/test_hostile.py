@@ -13,17 +13,16 @@ import torch
 from conftest import tiny_backbone
 from safetensors.torch import save_file
 
-from lora_repro.analysis import subspace
-from lora_repro.analysis.lora_files import read
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.commands import runs, subspace
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_folder
 from lora_repro.exchange.load_tensors import read_tensors
+from lora_repro.exchange.lora_files import read
 from lora_repro.exchange.open_checkpoint import ORIGIN, read_origin
 from lora_repro.exchange.peft_lora import patterned
+from lora_repro.files import SEAL, sealed
 from lora_repro.records import record
-from lora_repro.records.disk import SEAL, sealed
-from lora_repro.report import list_runs
 
 PUBLISHED = next((Path(__file__).resolve().parents[1] / "results").glob("*/records/*.json"))
 MODULE = "base_model.model.transformer.h.0.attn.c_attn"
@@ -204,7 +203,7 @@ def test_a_pipe_in_a_run_s_folder_is_not_waited_for(tmp_path: Path) -> None:
     one_line(lambda: record.read(pipe), "is not a file")
     one_line(lambda: record.find(pipe.parent), "is not a file")
     one_line(lambda: record.load_predictions(pipe), "is not a file")
-    assert [line[1][4] for line in list_runs.lines(tmp_path)] == ["its record cannot be read, or was altered"]
+    assert [line[1][4] for line in runs.lines(tmp_path)] == ["its record cannot be read, or was altered"]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("elsewhere"))], ids=["pipe", "link"])

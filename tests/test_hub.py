@@ -12,10 +12,10 @@ import torch
 from conftest import refused
 from local_hub import Fault, LocalHub, served
 
-from lora_repro import run
 from lora_repro.backbone import availability
 from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
+from lora_repro.run import run
 from lora_repro.sources import hub as module
 from lora_repro.tasks.e2e import original
 

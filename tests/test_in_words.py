@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lora_repro.cells import cells
+from lora_repro.planning.cells import cells
 from lora_repro.report import grid_table
 from lora_repro.report.columns import Column
 from lora_repro.report.in_words import sentences

@@ -22,7 +22,7 @@ from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.methods.untuned import Untuned
 from lora_repro.objectives.classification import Classification, Labeller
 from lora_repro.objectives.completion import Completion, encode_prompt, likeliest
-from lora_repro.stages import answer
+from lora_repro.run.stages import answer
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.text import GlueText
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro.cells import Cell
+from lora_repro.commands import latency as latency_command
 from lora_repro.costs import footprint, latency, measures
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.costs.timing import slowdown
@@ -21,6 +21,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.untuned import Untuned
 from lora_repro.methods.update import unmerge, updates
+from lora_repro.planning.cells import Cell
 
 BENCH = Bench(5, 0, [1], [8], 1, 8, 2, 100)
 COPY, MERGED = (Bench(5, 0, [1], [8], 1, 8, 2, 100, copy=True, merged=merged) for merged in (False, True))
@@ -173,6 +174,6 @@ def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extra = ["backbone=random_gpt2", f"paths.runs={tmp_path}", "device=cpu"]
-    assert latency.main([*arguments, *extra]) == 2
+    assert latency_command.main([*arguments, *extra]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1

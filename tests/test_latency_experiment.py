@@ -13,11 +13,11 @@ from latency_measure import measurement
 from omegaconf import OmegaConf
 from planted import note
 
+from lora_repro.commands.table import main
 from lora_repro.config.compose import build
 from lora_repro.costs import measures
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.methods._bottleneck import bottleneck_size
-from lora_repro.report.show import main
 from lora_repro.results import backbone_name, declared_cells, grouped
 
 ROWS = [

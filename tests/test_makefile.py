@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.cells import cells
-from lora_repro.sweep.announce import published_records
+from lora_repro.planning.cells import cells
+from lora_repro.results import published_records
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")

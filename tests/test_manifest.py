@@ -13,10 +13,12 @@ import pytest
 from conftest import refused
 from planted import note
 
+from lora_repro.commands import verify as verify_command
+from lora_repro.config import signature
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import SEAL, sealed, sha256, write_json, write_text
-from lora_repro.report import integrity, report_json, verify
+from lora_repro.report import integrity, report_json
 from lora_repro.report.rescoring import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
@@ -30,7 +32,7 @@ def test_the_manifest_has_one_hash_a_file() -> None:
 
 
 def test_verify_all_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify.main(["--all"]) == 0
+    assert verify_command.main(["--all"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert "all are what was published" in line
 
@@ -129,10 +131,10 @@ def damaged_everywhere(results: Path) -> list[str]:
 
 def test_verify_all_has_a_line_for_each_fault(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = damaged_everywhere(results)
-    assert verify.main(["--all"], results.parent) == 1
+    assert verify_command.main(["--all"], results.parent) == 1
     *lines, last = capsys.readouterr().out.splitlines()
     assert all(sum(said in line for line in lines) >= 1 for said in wanted) and f"{len(lines)} faults" in last
-    assert verify.main(["--all", "profile=mini"], results.parent) == 2
+    assert verify_command.main(["--all", "profile=mini"], results.parent) == 2
 
 
 @pytest.mark.parametrize("change", [
@@ -229,7 +231,7 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:
     (cell,) = declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"])
-    found = {"signature": cell.signature, "asked": record.identity(cell.asked)}
+    found = {"signature": cell.signature, "asked": signature.identity(cell.asked)}
     assert runs([cell], Store("published", RESULTS / "mini", {cell.signature: found}))
     for group, key, value in (("train", "lr", 9), ("task", "source", "folder"), ("", "seed", 7)):
         changed = json.loads(json.dumps(found))

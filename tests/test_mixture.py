@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import tiny_backbone
 
-from lora_repro import run
-from lora_repro.cells import cells, with_starts
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import Shape
-from lora_repro.stages import trained_tensors
+from lora_repro.planning.cells import cells, with_starts
+from lora_repro.run import run
+from lora_repro.run.stages import trained_tensors
 from lora_repro.tasks.glue.mixture import Mixture, drawn
 
 ASKED = ["task=mixture", "profile=smoke"]

@@ -20,7 +20,6 @@ from lora_repro.backbone import nf4, weights
 from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.cells import cells
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import NotAvailable, UserError
@@ -47,6 +46,7 @@ from lora_repro.methods.segments import Segments
 from lora_repro.methods.top_layers import TopLayers
 from lora_repro.methods.update import merge, strip, updates
 from lora_repro.methods.vera import Vera
+from lora_repro.planning.cells import cells
 
 HERE = importlib.util.find_spec("bitsandbytes") is not None
 installed = pytest.mark.skipif(not HERE, reason="bitsandbytes is not installed: pip install -e '.[qlora]'")

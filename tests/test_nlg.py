@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.score import read_pair
+from lora_repro.files import sha256
 from lora_repro.metrics import bleu, coco, jars, jvm, nlg
-from lora_repro.records.disk import sha256
 
 CASE = Path(__file__).parent / "scorer_case"
 # What tuetschek/e2e-metrics 1b9c4d8 (measure_scores.py -p) gives: BLEU, NIST, METEOR, ROUGE-L, CIDEr.

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run, stages
+from lora_repro import console
 from lora_repro.config.compose import build, compose
+from lora_repro.run import run, stages
 from lora_repro.tasks import _official
 from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.mixture import Mixture
@@ -59,7 +60,7 @@ def test_altered_files_are_told_in_a_line_and_in_the_caption(
     split: str, text: str, cola: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(cli, "warn", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     before = stages.read(cola, str(tmp_path))
     assert before.caption == "CoLA (GLUE, local files)" and not before.others and not said
     (tmp_path / "CoLA" / f"{split}.tsv").write_text(text)
@@ -89,7 +90,7 @@ def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(cli, "warn", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     task = type(build(compose(["task=sentiment"]).task))
     load = task.load
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from lora_repro import cells as planned
-from lora_repro.cells import cells
 from lora_repro.config import compose, paths
 from lora_repro.errors import UserError
+from lora_repro.planning import cells as planned
+from lora_repro.planning.cells import cells
 from lora_repro.report import show
 from lora_repro.report.pivot import Pivot
 from lora_repro.sweep.launch import check_shown

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.detect import describe
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config import signature
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import NotAvailable
@@ -28,8 +29,7 @@ from lora_repro.methods.lora import Lora
 from lora_repro.objectives.base import Objective
 from lora_repro.objectives.classification import Classification
 from lora_repro.objectives.completion import Completion, encode_prompt
-from lora_repro.records import record
-from lora_repro.run import run
+from lora_repro.run.run import run
 from lora_repro.sources import hub as hub_module
 from lora_repro.tasks.base import Example
 
@@ -130,7 +130,7 @@ def own(folder: object, *more: str) -> list[str]:
 
 
 def name_of(asked: list[str]) -> str:
-    return record.signature(resolved(compose(asked)))
+    return signature.signature(resolved(compose(asked)))
 
 
 def test_a_run_is_named_by_the_folder_s_content(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 from conftest import refused, tiny_backbone
 from test_own_data import CHAT, REVIEWS, objects, write_csv, write_lines
 
-from lora_repro import cells
 from lora_repro.config import paths
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.forecast import data_of
@@ -23,14 +22,15 @@ from lora_repro.exchange.score import score_checkpoint
 from lora_repro.metrics import chrf
 from lora_repro.metrics.bootstrap import METRICS, columns
 from lora_repro.objectives.chat import Chat
+from lora_repro.planning import cells
+from lora_repro.planning.rerun_command import command
 from lora_repro.records import record
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import PREDICTIONS
-from lora_repro.report.rerun_command import command
 from lora_repro.report.rescoring import score_mismatch
 from lora_repro.report.statistics import difference, paired
 from lora_repro.results import long, own, runs
-from lora_repro.run import run
+from lora_repro.run.run import run
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.own.classes import OwnLabels
 from lora_repro.tasks.own.task import OWN_SCORE

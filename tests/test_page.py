@@ -19,21 +19,21 @@ import pytest
 from conftest import plant_record
 from planted import note
 
+from lora_repro.commands.report import main
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.config.override import override_value
-from lora_repro.records.disk import SEAL
-from lora_repro.records.record import identity, signature
+from lora_repro.config.signature import identity, signature
+from lora_repro.files import SEAL
+from lora_repro.planning.rerun_command import command
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
 from lora_repro.report.page.build import _with_starts, page
-from lora_repro.report.page.command import main
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, embed_figure
 from lora_repro.report.page.markdown import pieces
 from lora_repro.report.page.summary import headline
-from lora_repro.report.rerun_command import command
 from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]

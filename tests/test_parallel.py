@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run
-from lora_repro.cells import Cell, cells
+from lora_repro import console
+from lora_repro.commands import run
+from lora_repro.planning.cells import Cell, cells
+from lora_repro.records import attempts
 from lora_repro.sweep import parallel, supervise
 
 GIB = 2**30
@@ -22,10 +24,10 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(supervise, "_signals", [])
-    monkeypatch.delenv(supervise.MARK, raising=False)
+    monkeypatch.delenv(console.MARK, raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     yield
-    os.environ.pop(supervise.MARK, None)
+    os.environ.pop(console.MARK, None)
 
 
 @pytest.fixture
@@ -79,8 +81,8 @@ def test_the_runs_of_a_sweep_are_side_by_side(
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         meeting.wait()
-        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[cli.TOGETHER]))
-        supervise.note(folder, 2, "rank 99 exceeds 32")
+        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[console.TOGETHER]))
+        attempts.note(folder, 2, "rank 99 exceeds 32")
         return 2
 
     monkeypatch.setattr(supervise, "start", start)
@@ -91,7 +93,7 @@ def test_the_runs_of_a_sweep_are_side_by_side(
     said = capsys.readouterr().out
     assert left.value.code == 2 and "2 runs at a time, 1 thread(s) each" in said and said.count("rank 99 exceeds") == 4
     assert {folder for folder, *_ in seen} == {cell.folder for cell in cells(words)}
-    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and cli.TOGETHER not in os.environ
+    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and console.TOGETHER not in os.environ
 
 
 def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +143,7 @@ def test_runs_that_share_a_terminal_have_no_bars_of_their_own(
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     for shared in (False, True):
         if shared:
-            monkeypatch.setenv(cli.TOGETHER, "1")
-        with cli.bar(3, "lora e2e seed 0", "step") as bar:
+            monkeypatch.setenv(console.TOGETHER, "1")
+        with console.bar(3, "lora e2e seed 0", "step") as bar:
             bar.update(3)
         assert bool(capsys.readouterr().err) is not shared

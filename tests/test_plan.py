@@ -11,11 +11,12 @@ import pytest
 from conftest import plant_record
 from planted import note
 
-from lora_repro.cells import cells
+from lora_repro.commands import plan as plan_command
 from lora_repro.config.paths import CONF
 from lora_repro.costs import calibrate, detectable, plan
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.planning.cells import cells
 
 SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 
@@ -35,7 +36,7 @@ def record(folder: Path, signature: str, status: str = "finished", **changes: An
 def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*SMOKE, f"paths.runs={tmp_path}/runs"]
     found = {cell.row.name: cell.folder for cell in cells(arguments)}
-    assert plan.main(arguments) == 0
+    assert plan_command.main(arguments) == 0
     shown = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.startswith(("lora ", "full "))}
@@ -46,7 +47,7 @@ def test_a_line_a_run_with_what_is_here_and_nothing_written(tmp_path: Path, caps
 
     record(found["lora"], found["lora"].name)
     (found["full"] / "checkpoints").mkdir(parents=True)
-    assert plan.main(arguments) == 0
+    assert plan_command.main(arguments) == 0
     shown = capsys.readouterr().out
     assert " yes " in shown and " begun " in shown and "2 runs, 1 here already" in shown and "to run: 1," in shown
 
@@ -75,7 +76,7 @@ def test_the_paper_s_scale_is_planned_without_weights_or_data(
     # A block of this size would take seconds to time.
     monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
     asked = ["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium", "seed=0"]
-    assert plan.main(asked) == 0
+    assert plan_command.main(asked) == 0
     shown = capsys.readouterr().out
     assert "393,216" in shown and "*" in shown
     assert "gpt2_medium (hub openai-community/gpt2-medium, about 1.4 GB as float32)" in shown
@@ -87,7 +88,7 @@ def test_the_paper_s_scale_is_planned_without_weights_or_data(
 @pytest.mark.parametrize("experiment", ["fusion", "intrinsic_dimension", "rivals"])
 def test_what_has_no_single_task_or_moves_every_weight_is_planned(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
     # A mixture of tasks has the data of its members; a parametrised weight computes on the meta device, too.
-    assert plan.main([f"experiment={experiment}", "profile=smoke"]) == 0
+    assert plan_command.main([f"experiment={experiment}", "profile=smoke"]) == 0
     assert "to run:" in capsys.readouterr().out
 
 
@@ -118,9 +119,9 @@ def test_on_a_narrow_terminal_what_is_the_same_for_all_is_said_once(monkeypatch:
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan.main(["experiment=e2e", "row/e2e=lroa"]) == 2
+    assert plan_command.main(["experiment=e2e", "row/e2e=lroa"]) == 2
     assert "lroa" in (said := capsys.readouterr().err) and said.count("\n") == 1
-    assert plan.main(["experiment=latency", "profile=smoke"]) == 2
+    assert plan_command.main(["experiment=latency", "profile=smoke"]) == 2
     assert "trains nothing" in capsys.readouterr().err
     with pytest.raises(UserError, match="no such folder"):
         plan.plan_runs(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))

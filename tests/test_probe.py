@@ -12,22 +12,23 @@ import torch
 from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
-from lora_repro import run
 from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.backbone.weights import read
+from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import UserError
+from lora_repro.files import sealed, write_json
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import sealed, write_json
 from lora_repro.records.run_folder import UPDATES
 from lora_repro.report.publish import publish
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import declared_cells, own, published, runs
+from lora_repro.run import run
 from lora_repro.train import resume_files
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
@@ -167,7 +168,7 @@ def test_a_probe_names_another_run_and_none_leaves_the_old_name() -> None:
     plain = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini"]))
     assert "probe" not in plain
     probing = resolved(compose(["experiment=e2e", "row/e2e=lora", "profile=mini", "probe=updates"]))
-    assert record.signature(plain) != record.signature(probing)
+    assert signature.signature(plain) != signature.signature(probing)
 
 
 def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(

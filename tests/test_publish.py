@@ -11,21 +11,24 @@ import pytest
 from conftest import refused
 from planted import LINE, left, note, run, seal
 
-from lora_repro.config import rates
+from lora_repro.commands import prune as prune_command
+from lora_repro.commands import publish as publish_command
+from lora_repro.commands.publish import main
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL, sealed, write_json
+from lora_repro.files import SEAL, sealed, write_json
+from lora_repro.records import manifest, rates
 from lora_repro.report import prune, show
 from lora_repro.report import publish as module
-from lora_repro.report.publish import NUMBERS, TEXTS, main
+from lora_repro.report.publish import NUMBERS, TEXTS
 from lora_repro.results import declared_cells
 
 
 @pytest.fixture
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments that ask for the runs `s` and `t`."""
-    monkeypatch.setattr(module, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in ("s", "t")])
+    asked = [SimpleNamespace(signature=name) for name in ("s", "t")]
+    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: asked)
 
 
 def publish(runs: Path, results: Path, *given: Any) -> dict[str, str]:
@@ -308,7 +311,7 @@ def row(unsearched: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def cells(profile: str) -> list[Any]:
         return declared_cells("e2e", profile, ["row/e2e=lora", "seed=0"])
 
-    monkeypatch.setattr(module, "requested_runs", cells)
+    monkeypatch.setattr(publish_command, "requested_runs", cells)
     monkeypatch.setattr(show, "names", lambda: [])
     return lambda: cells("mini")[0]
 
@@ -401,14 +404,14 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     note(results)
     for options, count in (([], 9), (["--delete"], 5), ([], 5)):
         before = (results / manifest.NAME).stat().st_mtime_ns
-        assert prune.main(["profile=smoke", *options], tmp_path) == 0
+        assert prune_command.main(["profile=smoke", *options], tmp_path) == 0
         assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
         said = capsys.readouterr().out.splitlines()
         assert len(left(results)) == count
         assert sorted(said[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
-    assert prune.main(["profile=none"], tmp_path) == 2 and prune.main(["none"], tmp_path) == 2
+    assert prune_command.main(["profile=none"], tmp_path) == 2 and prune_command.main(["none"], tmp_path) == 2
 
 
 @pytest.mark.parametrize("profile", ["mini", "laptop"])

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_repro import run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
+from lora_repro.run import run
 from lora_repro.train.loop import TrainConfig, check_ranks
 from lora_repro.train.ranks import Ranks
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora_repro.config import paths
+from lora_repro.config import paths, signature
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import provenance, record
@@ -49,12 +49,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
      "train.recompute"],
 )  # fmt: skip
 def test_what_cannot_change_a_result_does_not_change_the_signature(path: str) -> None:
-    assert record.signature(changed(path, "other")) == record.signature(ASKED)
+    assert signature.signature(changed(path, "other")) == signature.signature(ASKED)
 
 
 @pytest.mark.parametrize("path", ["seed", "train.lr", "decode.beam", "backbone.name", "method.rank", "method.dropout"])
 def test_everything_else_does(path: str) -> None:
-    assert record.signature(changed(path, 3)) != record.signature(ASKED)
+    assert signature.signature(changed(path, 3)) != signature.signature(ASKED)
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_everything_else_does(path: str) -> None:
 def test_an_option_at_its_default_and_a_class_that_moved_rename_nothing(
     path: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = record.defaults
-    monkeypatch.setattr(record, "defaults", lambda target: usual(target.replace("elsewhere", "methods.lora")))
-    assert record.signature(changed(path, value)) == record.signature(ASKED)
+    usual = signature.defaults
+    monkeypatch.setattr(signature, "defaults", lambda target: usual(target.replace("elsewhere", "methods.lora")))
+    assert signature.signature(changed(path, value)) == signature.signature(ASKED)
 
 
 @pytest.mark.parametrize(("path", "value"), [("train.warmup", None), ("train.compile", 0)])  # by default 500 and false
 def test_what_only_resembles_a_default_is_not_that_default(path: str, value: object) -> None:
-    assert record.signature(changed(path, value)) != record.signature(ASKED)
+    assert signature.signature(changed(path, value)) != signature.signature(ASKED)
 
 
 def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
-    record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": record.identity(ASKED)}, [])
+    record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": signature.identity(ASKED)}, [])
     assert record.find(tmp_path, ASKED) is not None
     assert record.find(tmp_path, changed("train.new_option", 7)) is not None  # the record is older than the option
     with pytest.raises(UserError, match=r"s was made with train.warmup=500, .* now has train.warmup=100"):
@@ -103,7 +103,7 @@ def test_every_published_record_is_named_by_what_it_asked() -> None:
     assert RECORDS
     for path in RECORDS:
         found = record.read(path)
-        assert record.signature(found["asked"]) == found["signature"] == path.stem
+        assert signature.signature(found["asked"]) == found["signature"] == path.stem
 
 
 def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_path: Path) -> None:

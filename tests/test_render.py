@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lora_repro.report import render, show
-from lora_repro.report.claims import command as claims
-from lora_repro.report.page import command as pages
+from lora_repro.commands import claims, render
+from lora_repro.commands import report as pages
+from lora_repro.report import show
 
 
 def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from conftest import plant_record
 from planted import noted
 
 from experiments import latency
-from lora_repro.cells import Cell, Row
+from lora_repro.files import write_text
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import manifest
-from lora_repro.records.disk import write_text
 from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Exhibit, ReportRequest

@@ -13,14 +13,14 @@ import torch
 from conftest import tiny_backbone
 from torch import nn
 
-from lora_repro import run, stages
 from lora_repro.config.compose import compose
 from lora_repro.data import Rows
+from lora_repro.files import remove_temporaries
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import record, run_folder
-from lora_repro.records.disk import remove_temporaries
-from lora_repro.stages import adapt
+from lora_repro.run import run, stages
+from lora_repro.run.stages import adapt
 from lora_repro.sweep import launch
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig

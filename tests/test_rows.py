@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cells as planned_runs
-from lora_repro.cells import Cell, cells
 from lora_repro.config import paper_values, paths
 from lora_repro.config.compose import CONF, compose
 from lora_repro.config.paths import choices
 from lora_repro.errors import UserError
+from lora_repro.planning import cells as planned_runs
+from lora_repro.planning.cells import Cell, cells
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.views import delta_w, latency

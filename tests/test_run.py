@@ -19,12 +19,16 @@ from conftest import tiny_backbone
 from forked import forked
 from omegaconf import DictConfig
 
-from lora_repro import run, stages
+from lora_repro.commands import run
+from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import subset
 from lora_repro.errors import Busy, UserError
+from lora_repro.files import sealed, write_json
 from lora_repro.records import provenance, record, run_folder
-from lora_repro.records.disk import sealed, write_json
+from lora_repro.run import run as one_run
+from lora_repro.run import stages
+from lora_repro.sweep import preflight
 from lora_repro.tasks.base import Example, Scores
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.tracking.background import unfinished
@@ -52,7 +56,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run.run(config(tmp_path))
+    found = one_run.run(config(tmp_path))
     assert found["status"] in ("finished", "collapsed") and found["schema"] == 1
     measured, where = found["measured"], found["where"]
     assert measured["parameters"]["method"] == 2 * 4 * ((32 + 32) + (32 + 16)) and measured["parameters"]["head"] == 0
@@ -72,8 +76,8 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
         "record.json",
     ]
     before = files(folder)
-    monkeypatch.setattr(run, "measure", lambda *a: pytest.fail("measured again"))
-    assert run.run(config(tmp_path)) == found and files(folder) == before
+    monkeypatch.setattr(one_run, "measure", lambda *a: pytest.fail("measured again"))
+    assert one_run.run(config(tmp_path)) == found and files(folder) == before
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -95,7 +99,7 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     ],
 )
 def test_every_row_runs_and_so_do_both_decoder_families(tmp_path: Path, backbone: str, row: str) -> None:
-    found = run.run(config(tmp_path, f"backbone={backbone}", row=row))
+    found = one_run.run(config(tmp_path, f"backbone={backbone}", row=row))
     assert found["row"]["name"] == row and found["measured"]["scores"]["bleu"] == 0.5
     counts = found["measured"]["parameters"]
     assert (counts["method"] + counts["head"] > 0) == (row not in ("untuned", "human"))
@@ -103,13 +107,13 @@ def test_every_row_runs_and_so_do_both_decoder_families(tmp_path: Path, backbone
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run.run(config(tmp_path / "whole"))
+    whole = one_run.run(config(tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run.run(config(tmp_path / "cut"))
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a: pytest.fail("trained again"))
-    resumed = run.run(config(tmp_path / "cut"))
+            one_run.run(config(tmp_path / "cut"))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a: pytest.fail("trained again"))
+    resumed = one_run.run(config(tmp_path / "cut"))
     name = whole["signature"]
     assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
     assert (tmp_path / "cut/smoke" / name / "predictions.jsonl").read_bytes() == (
@@ -126,14 +130,14 @@ def test_a_run_does_not_go_on_with_other_data(
     with monkeypatch.context() as patch:
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
-            run.run(config(tmp_path, row=row))
+            one_run.run(config(tmp_path, row=row))
     load = E2E.load
     monkeypatch.setattr(E2E, "load", lambda *a: replace(load(*a), hashes={"rows/test": "other"}))
     trained, answered = [], []
-    answer = run.answer
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
-    monkeypatch.setattr(run, "answer", lambda *a: answered.append(1) or answer(*a))
-    found = run.run(config(tmp_path, row=row))
+    answer = one_run.answer
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    monkeypatch.setattr(one_run, "answer", lambda *a: answered.append(1) or answer(*a))
+    found = one_run.run(config(tmp_path, row=row))
     assert (len(trained), len(answered)) == (row == "lora", 1)
     assert found["where"]["data"]["hashes"] == {"rows/test": "other"}
     assert "the data or the backbone changed since this run began, so it begins anew" in capsys.readouterr().err
@@ -153,7 +157,7 @@ def test_a_run_goes_on_with_its_backbone_s_files_alone(
     with monkeypatch.context() as patch:
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
-            run.run(config(tmp_path / "runs", *mine))
+            one_run.run(config(tmp_path / "runs", *mine))
     (noted,) = (tmp_path / "runs").glob(f"smoke/*/{run_folder.INPUTS}")
     inputs = {key: value for key, value in json.loads(noted.read_text())["inputs"].items() if key != "backbone_files"}
     shutil.copytree(tmp_path / "runs", tmp_path / "old")
@@ -162,25 +166,25 @@ def test_a_run_goes_on_with_its_backbone_s_files_alone(
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02'))
     trained: list[int] = []
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
-    found = run.run(config(tmp_path / "runs", *mine))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
+    found = one_run.run(config(tmp_path / "runs", *mine))
     assert trained == [1] and "begins anew" in capsys.readouterr().err
     assert found["where"]["backbone"]["files_sha256"] != found["where"]["backbone"]["sha256"]
-    run.run(config(tmp_path / "old", *mine))
+    one_run.run(config(tmp_path / "old", *mine))
     assert trained == [1] and "begins anew" not in capsys.readouterr().err
 
 
 def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_repro.stages.train", lambda *a: (_ for _ in ()).throw(UserError("no compiler")))
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a: (_ for _ in ()).throw(UserError("no compiler")))
     with pytest.raises(UserError, match="no compiler"):
-        run.run(config(tmp_path / "runs"))
+        one_run.run(config(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_cannot_be_asked_is_refused_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "learn", lambda *a: pytest.fail("it trained"))
+    monkeypatch.setattr(one_run, "learn", lambda *a: pytest.fail("it trained"))
     with pytest.raises(UserError, match="new ones, but this backbone has 512 positions"):
-        run.run(config(tmp_path, "backbone=random_gpt2", "decode.max_new_tokens=500"))
+        one_run.run(config(tmp_path, "backbone=random_gpt2", "decode.max_new_tokens=500"))
 
 
 def test_products_are_as_coarse_from_the_first_as_the_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,10 +193,10 @@ def test_products_are_as_coarse_from_the_first_as_the_record_says(tmp_path: Path
     def stopped(*given: object) -> None:
         raise UserError("TF32 is on")
 
-    monkeypatch.setattr(run, "allow_tf32", stopped)
-    monkeypatch.setattr(run, "adapt", lambda *a: pytest.fail("the backbone was used"))
+    monkeypatch.setattr(one_run, "allow_tf32", stopped)
+    monkeypatch.setattr(one_run, "adapt", lambda *a: pytest.fail("the backbone was used"))
     with pytest.raises(UserError, match="TF32 is on"):
-        run.run(config(tmp_path))
+        one_run.run(config(tmp_path))
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -202,9 +206,9 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     def forbidden(*words: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/shared/cache/x")
 
-    monkeypatch.setattr(run, "read", forbidden)
+    monkeypatch.setattr(one_run, "read", forbidden)
     with pytest.raises(UserError, match=r"^cannot use /shared/cache/x: Permission denied; give access"):
-        run.run(config(tmp_path))
+        one_run.run(config(tmp_path))
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -214,21 +218,21 @@ def test_a_run_resumed_after_its_training_answers_in_the_same_batches(
     """Recomputing decides the batching; it was switched on by the training alone."""
     asked = config(tmp_path, "train.recompute=true")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run.run(asked)
-    assert run.run(asked)["where"]["batching"] == "padded"
+            one_run.run(asked)
+    assert one_run.run(asked)["where"]["batching"] == "padded"
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run.run(config(tmp_path / "whole"))
+    whole = one_run.run(config(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
-            run.run(config(tmp_path / "cut"))
-    monkeypatch.setattr(run, "answer", lambda *a: pytest.fail("decoded again"))
-    resumed = run.run(config(tmp_path / "cut"))
+            one_run.run(config(tmp_path / "cut"))
+    monkeypatch.setattr(one_run, "answer", lambda *a: pytest.fail("decoded again"))
+    resumed = one_run.run(config(tmp_path / "cut"))
     name = whole["signature"]
     same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
     assert same[0].read_bytes() == same[1].read_bytes()
@@ -242,11 +246,11 @@ def test_a_run_that_goes_on_under_other_code_says_so(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "_IMPORTED", {"git_sha": "a" * 40, "dirty": True})
         patch.setattr(provenance, "peak_memory_mb", lambda device: 123456)
-        patch.setattr(run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run.run(config(tmp_path))
+            one_run.run(config(tmp_path))
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
-    found = run.run(config(tmp_path))
+    found = one_run.run(config(tmp_path))
     assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True)
     assert found["measured"]["peak_memory_mb"] == 123456
     assert "code" not in found["measured"]
@@ -260,16 +264,16 @@ def test_answers_of_other_code_are_said_so(row: str, tmp_path: Path, monkeypatch
         patch.setattr(provenance, "_IMPORTED", {"git_sha": "a" * 40, "dirty": True})
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
-            run.run(config(tmp_path, row=row))
+            one_run.run(config(tmp_path, row=row))
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
-    monkeypatch.setattr(run, "answer", lambda *a: pytest.fail("decoded again"))
-    found = run.run(config(tmp_path, row=row))
+    monkeypatch.setattr(one_run, "answer", lambda *a: pytest.fail("decoded again"))
+    found = one_run.run(config(tmp_path, row=row))
     assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True) and "code" not in found["measured"]
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
-    found = run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
+    found = one_run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
     assert found["status"] == "diverged" and "scores" not in found["measured"]
 
 
@@ -277,8 +281,8 @@ def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> No
 def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
-    plain = run.run(config(tmp_path / "plain", "train.epochs=4"))
-    tracked = run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
+    plain = one_run.run(config(tmp_path / "plain", "train.epochs=4"))
+    tracked = one_run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
     assert all(mirror.join(300) for mirror in list(unfinished))
     name = plain["signature"]
     assert tracked["signature"] == name
@@ -293,14 +297,14 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("quick_scores")
 def test_a_second_starter_is_busy(tmp_path: Path) -> None:
     cell = config(tmp_path)
-    name = record.signature(resolved(cell))  # type: ignore[arg-type]
+    name = signature.signature(resolved(cell))  # type: ignore[arg-type]
     with record.lock(tmp_path / "smoke" / name), pytest.raises(Busy):
-        run.run(cell)
+        one_run.run(cell)
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = run.run(config(tmp_path))
+    earlier = one_run.run(config(tmp_path))
     before = files(tmp_path / "smoke" / earlier["signature"])
 
     def full(*arguments: Any) -> None:
@@ -308,7 +312,7 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
 
     monkeypatch.setattr(record, "save", full)
     with pytest.raises(UserError, match="No space left on device; free some space"):
-        run.run(config(tmp_path, "seed=1"))
+        one_run.run(config(tmp_path, "seed=1"))
     assert files(tmp_path / "smoke" / earlier["signature"]) == before
 
     def no_memory(*arguments: Any) -> None:
@@ -316,14 +320,14 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
 
     monkeypatch.setattr(record, "save", no_memory)
     with pytest.raises(UserError, match=r"ended: .*Cannot allocate memory: 'java'; run the same command again to resume"):
-        run.run(config(tmp_path, "seed=2"))
+        one_run.run(config(tmp_path, "seed=2"))
 
     def forbidden(*arguments: Any) -> None:
         raise OSError(13, "Permission denied")
 
     monkeypatch.setattr(record, "save", forbidden)
     with pytest.raises(UserError, match=r"Permission denied; choose another folder with paths.runs=/path$"):
-        run.run(config(tmp_path, "seed=2"))
+        one_run.run(config(tmp_path, "seed=2"))
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
@@ -405,15 +409,15 @@ def test_what_a_method_needs_and_has_not_is_one_line_and_leaves_no_run(
 def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, one_thread: None) -> None:
     """kill -9 in the middle of training, then the same run again: the same weights to the bit."""
     overrides = ["train.epochs=10", "train.checkpoint_every=3"]
-    run.run(config(tmp_path / "whole", *overrides))
-    process = multiprocessing.get_context("fork").Process(target=run.run, args=(config(tmp_path / "cut", *overrides),))
+    one_run.run(config(tmp_path / "whole", *overrides))
+    process = multiprocessing.get_context("fork").Process(target=one_run.run, args=(config(tmp_path / "cut", *overrides),))
     process.start()
     while not list((tmp_path / "cut").glob("smoke/*/checkpoints/step_*")) and process.is_alive():
         time.sleep(0.01)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL and not list((tmp_path / "cut").glob("smoke/*/record.json"))
-    run.run(config(tmp_path / "cut", *overrides))
+    one_run.run(config(tmp_path / "cut", *overrides))
     for file in ("adapter.safetensors", "predictions.jsonl"):
         (whole,), (cut,) = ((tmp_path / name).glob(f"smoke/*/{file}") for name in ("whole", "cut"))
         assert whole.read_bytes() == cut.read_bytes()
@@ -424,8 +428,8 @@ def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, o
 def test_a_place_that_cannot_be_written_is_named_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write in .*; choose another folder"):
-        run.check_writable(tmp_path / "file" / "runs")
-    run.check_writable(tmp_path / "new")
+        preflight.check_writable(tmp_path / "file" / "runs")
+    preflight.check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -452,7 +456,7 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
     ],
 )
 def test_one_answer_to_everything_is_a_collapse(status: str, outputs: list[str], expected: str) -> None:
-    assert run.judge(status, outputs) == expected
+    assert one_run.judge(status, outputs) == expected
 
 
 def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,20 +472,20 @@ def test_beside_its_score_stands_what_training_rows_and_one_answer_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered: list[list[str]] = []
-    real = run.answer
+    real = one_run.answer
 
     def answer(*settings: Any) -> Any:
         examples = settings[6]
         answered.append([example.key for example in examples])
         return real(*settings)
 
-    monkeypatch.setattr(run, "answer", answer)
+    monkeypatch.setattr(one_run, "answer", answer)
     asked = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]
     # Whatever the table: another may show the gap of the same run.
     config = compose([*asked, "data.n_test=7", "data.n_train_scored=9"])
-    measured = run.run(config)["measured"]
+    measured = one_run.run(config)["measured"]
     assert set(measured["train_scores"]) == set(measured["scores"]) == set(measured["one_answer_scores"])
-    splits, data = run.read(run.build(config.task), None), run.build(config.data)
+    splits, data = one_run.read(one_run.build(config.task), None), one_run.build(config.data)
     trained_on = subset(splits.train, data.n_train, data.subset_seed)
     some = [example for example in trained_on if example.key in answered[1]]
     assert len(some) == measured["train_scored"] == 9 and some != trained_on[:9]  # a sample: files may be sorted
@@ -489,4 +493,4 @@ def test_beside_its_score_stands_what_training_rows_and_one_answer_score(
     asked_of_test = [example.references[0] for example in subset(splits.test, data.n_test, data.subset_seed)]
     usual = max(set(seen), key=seen.count)
     assert measured["one_answer_scores"]["accuracy"] == pytest.approx(asked_of_test.count(usual) / len(asked_of_test))
-    assert "one_answer_scores" not in run.run(compose([*asked, "seed=1", "data.n_train_scored=0"]))["measured"]
+    assert "one_answer_scores" not in one_run.run(compose([*asked, "seed=1", "data.n_train_scored=0"]))["measured"]

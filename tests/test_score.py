@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from lora_repro.commands.score import main
 from lora_repro.errors import NotAvailable
 from lora_repro.exchange import open_checkpoint
-from lora_repro.exchange.score import main, read_groups, read_lines, read_pair, score_checkpoint
+from lora_repro.exchange.score import read_groups, read_lines, read_pair, score_checkpoint
 from lora_repro.metrics import jvm, nlg
 
 ROOT = Path(__file__).parents[1]

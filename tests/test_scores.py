@@ -18,10 +18,10 @@ from conftest import plant_record
 from planted import noted
 from test_bootstrap import runs as drawn
 
-from lora_repro.cells import Cell, Row
-from lora_repro.config import rates
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import Draws, paired_draws
+from lora_repro.planning.cells import Cell, Row
+from lora_repro.records import rates
 from lora_repro.records.record import save
 from lora_repro.report import rate_notes, statistics
 from lora_repro.report.columns import Column

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_repro import run
+from lora_repro.commands import run
 from lora_repro.config.compose import CONF, build, compose, resolved, target
 from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config import compose
 from lora_repro.config.blocks import FileConfigSource
 from lora_repro.errors import Terminated, UserError
@@ -21,15 +21,15 @@ from lora_repro.signals import deferred
 
 SLOW = """
 import signal, sys, time
-from lora_repro import cli
+from lora_repro import cli, console
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
-cli.apply_options_early("__main__")
+cli.install_signal_handlers()
 print("importing", flush=True)
 {stage}
 """
 STAGES = {
     "imports": "time.sleep(60)",
-    "anything": "sys.exit(cli.command(lambda arguments: time.sleep(60))([]))",
+    "anything": "sys.exit(console.command(lambda arguments: time.sleep(60))([]))",
 }
 
 
@@ -52,7 +52,7 @@ def test_sigterm_inside_a_command_is_75(capsys: pytest.CaptureFixture[str]) -> N
     def stopped(arguments: list[str]) -> int:
         raise Terminated
 
-    assert cli.command(stopped)([]) == 75
+    assert console.command(stopped)([]) == 75
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from local_hub import Fault, LocalHub
 
+from lora_repro.backbone import catalogue
+from lora_repro.commands import fetch
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.sources import command, data, download, models
+from lora_repro.sources import data, download
 from lora_repro.tasks import _files
 from lora_repro.tasks.e2e import files as e2e_files
 from lora_repro.tasks.glue import files as glue_files
@@ -158,13 +160,13 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
 
 
 def test_names_are_listed_and_misspelt_ones_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main([]) == 0
+    assert fetch.main([]) == 0
     said = capsys.readouterr().out
     assert "CC BY-SA 4.0" in said and re.search(r"gpt2_medium +backbone, from the model hub", said)
-    assert "random_gpt2" not in models.known()
-    assert command.main(["gleu"]) == 2
+    assert "random_gpt2" not in catalogue.known()
+    assert fetch.main(["gleu"]) == 2
     assert capsys.readouterr().err == "error: cannot fetch 'gleu': no such data or backbone; did you mean glue?\n"
-    assert command.main(["deberta_v2_xxlarge"]) == 2 and "has no pinned revision" in capsys.readouterr().err
+    assert fetch.main(["deberta_v2_xxlarge"]) == 2 and "has no pinned revision" in capsys.readouterr().err
 
 
 def test_the_page_of_the_data_names_every_source_at_its_commit() -> None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from lora_repro import cli, run
+from lora_repro import cli
+from lora_repro.commands import plan as plan_command
+from lora_repro.commands import run
+from lora_repro.commands import sweep as sweep_command
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, job_overrides, resolved, sweep_jobs
-from lora_repro.costs import plan
 from lora_repro.errors import UserError
-from lora_repro.sweep import emit
 
 SECRET, FOLDER = "verysecretkey0123456789", "some_folder_0123456789"
 HEAD = "# @package _global_\n"
@@ -174,14 +175,14 @@ READS = [
 @pytest.mark.parametrize("text", READS)
 def test_no_value_but_a_path_reads_the_environment(text: str, folder: Path, refused: Refused) -> None:
     write(folder, HEAD + text)
-    for main in (run.started, plan.main) if "hydra" not in text else (run.started,):
+    for main in (run.started, plan_command.main) if "hydra" not in text else (run.started,):
         said = refused(main, *ASKED)
         assert any(f"error: {key}" in said for key in [line.partition(":")[0] for line in text.splitlines()])
 
 
 def test_what_a_sweep_prints_holds_no_key(folder: Path, refused: Refused) -> None:
     write(folder, HEAD + "backbone: {label: '${oc.env:WANDB_API_KEY}'}")
-    assert "backbone.label" in refused(emit.main, *ASKED, "seed=0,1")
+    assert "backbone.label" in refused(sweep_command.main, *ASKED, "seed=0,1")
 
 
 def test_a_path_may_read_the_environment_and_stays_unread_in_the_words_of_a_job(folder: Path) -> None:

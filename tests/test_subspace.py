@@ -16,14 +16,14 @@ from conftest import refused, tiny_backbone
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from lora_repro.analysis import subspace
 from lora_repro.analysis.intruders import counts
-from lora_repro.analysis.lora_files import Factors, read
 from lora_repro.analysis.probed_run import ProbedRun, scaling_of
-from lora_repro.analysis.spectra import Array
-from lora_repro.cells import Cell, Row
+from lora_repro.analysis.spectra import Array, Factors
+from lora_repro.commands import subspace
 from lora_repro.errors import UserError
+from lora_repro.exchange.lora_files import read
 from lora_repro.methods.lora import Lora
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import amplification

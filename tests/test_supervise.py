@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import record
+from lora_repro.records import attempts, record
 from lora_repro.sweep import supervise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     monkeypatch.setattr(supervise, "_signals", [])
     monkeypatch.setattr(supervise, "PRELOADED", ENOUGH)
-    monkeypatch.delenv(supervise.MARK, raising=False)
+    monkeypatch.delenv(console.MARK, raising=False)
     return tmp_path / "program.py"
 
 
@@ -55,7 +55,7 @@ def test_a_killed_run_is_tried_again_with_the_same_overrides(
     program.write_text(HEAD + "if starts == 1: os.kill(os.getpid(), signal.SIGKILL)\n")
     assert supervise.start("program", ["method=lora", "a='b c'"], tmp_path / "run", tries=2) == 0
     assert starts(program) == ["method=lora a='b c' hydra.mode=RUN"] * 2
-    assert supervise.attempts(tmp_path / "run") == {"attempts": 1, "exit": -9, "why": "was killed by SIGKILL"}
+    assert attempts.attempts(tmp_path / "run") == {"attempts": 1, "exit": -9, "why": "was killed by SIGKILL"}
     assert "was killed by SIGKILL; trying again" in capsys.readouterr().err
 
 
@@ -63,25 +63,25 @@ def test_a_killed_run_is_tried_again_with_the_same_overrides(
 def test_a_run_that_always_fails_is_given_up_at_the_cap(program: Path, tmp_path: Path, ending: str, code: int) -> None:
     program.write_text(HEAD + ending + "\n")
     assert supervise.start("program", [], tmp_path / "run", tries=3) == code
-    assert len(starts(program)) == 3 and supervise.attempts(tmp_path / "run")["attempts"] == 3
+    assert len(starts(program)) == 3 and attempts.attempts(tmp_path / "run")["attempts"] == 3
 
 
 @pytest.mark.parametrize("code", [2, 3, 75, 130])
 def test_what_a_run_decides_is_not_tried_again(program: Path, tmp_path: Path, code: int) -> None:
     program.write_text(HEAD + f"sys.exit({code})\n")
     assert supervise.start("program", [], tmp_path / "run", tries=3) == code
-    assert len(starts(program)) == 1 and supervise.attempts(tmp_path / "run")["attempts"] == 0
+    assert len(starts(program)) == 1 and attempts.attempts(tmp_path / "run")["attempts"] == 0
 
 
 def test_the_reason_of_a_run_is_kept_but_not_that_another_process_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervise.record_failure(UserError("not supervised"))
-    monkeypatch.setenv(supervise.SUPERVISED, str(tmp_path))
-    supervise.record_failure(Busy("elsewhere"))
-    assert supervise.attempts(tmp_path) == {"attempts": 0}
-    supervise.record_failure(UserError("rank 99 exceeds 32"))
-    assert supervise.attempts(tmp_path) == {"attempts": 1, "exit": 2, "why": "rank 99 exceeds 32"}
+    attempts.record_failure(UserError("not supervised"))
+    monkeypatch.setenv(attempts.SUPERVISED, str(tmp_path))
+    attempts.record_failure(Busy("elsewhere"))
+    assert attempts.attempts(tmp_path) == {"attempts": 0}
+    attempts.record_failure(UserError("rank 99 exceeds 32"))
+    assert attempts.attempts(tmp_path) == {"attempts": 1, "exit": 2, "why": "rank 99 exceeds 32"}
 
 
 OBEDIENT = """
@@ -95,7 +95,7 @@ def test_a_stop_reaches_the_run_as_sigterm_and_no_try_follows(
 ) -> None:
     program.write_text(OBEDIENT + HEAD + "time.sleep(600)\n")
     mark = supervise.mark_of(tmp_path)
-    monkeypatch.setenv(supervise.MARK, str(mark))
+    monkeypatch.setenv(console.MARK, str(mark))
 
     def stop() -> None:
         while not (tmp_path / "starts").exists():
@@ -107,7 +107,7 @@ def test_a_stop_reaches_the_run_as_sigterm_and_no_try_follows(
     assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
     assert time.monotonic() - before < 500
     assert (tmp_path / "starts.told").exists() and len(starts(program)) == 1
-    assert supervise.attempts(tmp_path / "run")["exit"] == 75
+    assert attempts.attempts(tmp_path / "run")["exit"] == 75
     # Told before it has begun, a run does not begin.
     assert supervise.start("program", [], tmp_path / "run", tries=3) == 75
     assert len(starts(program)) == 1
@@ -119,36 +119,16 @@ def test_a_run_says_what_stopped_its_sweep(
 ) -> None:
     """A sweep stops its runs by SIGTERM, whatever stopped it: they said SIGTERM where Ctrl-C was pressed."""
     monkeypatch.setattr(supervise, "_signals", [])
-    monkeypatch.setenv(supervise.MARK, str(supervise.mark_of(tmp_path)))
-    assert not cli.interrupted()
+    monkeypatch.setenv(console.MARK, str(supervise.mark_of(tmp_path)))
+    assert not console.interrupted()
     supervise.stop(number)
-    assert cli.report_interrupt(Terminated()) == 75 and f"stopped by {said};" in capsys.readouterr().err
+    assert console.report_interrupt(Terminated()) == 75 and f"stopped by {said};" in capsys.readouterr().err
     assert supervise.stopping()
-
-
-PRELOADED_TOO = """
-import pathlib, sys
-from lora_repro.sweep import supervise
-if __name__ == "__main__" and sys.argv[-1] != "hydra.mode=RUN":
-    supervise.PRELOADED = ["lora_repro.sweep.fork_server", "packaged.program"]
-    sys.exit(supervise.start("packaged.program", [], pathlib.Path(sys.argv[1]), 1))
-elif __name__ == "__main__":
-    print("ran")
-"""
-
-
-def test_a_module_that_was_imported_already_is_run_without_a_word(program: Path, tmp_path: Path) -> None:
-    (tmp_path / "packaged").mkdir()
-    (tmp_path / "packaged" / "__init__.py").touch()
-    (tmp_path / "packaged" / "program.py").write_text(PRELOADED_TOO)
-    command = [sys.executable, "-m", "packaged.program", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = supervise.mark_of(tmp_path / "not" / "there")
-    monkeypatch.setenv(supervise.MARK, str(mark))
+    monkeypatch.setenv(console.MARK, str(mark))
     before = signal.getsignal(signal.SIGTERM)
     with supervise.stoppable():
         assert not supervise.stopping()
@@ -162,9 +142,9 @@ def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(supervise, "_signals", [])
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    monkeypatch.setenv(supervise.MARK, str(tmp_path / f"stop-{ended.pid}"))
+    monkeypatch.setenv(console.MARK, str(tmp_path / f"stop-{ended.pid}"))
     assert supervise.stopping()
-    monkeypatch.setenv(supervise.MARK, str(supervise.mark_of(tmp_path)))
+    monkeypatch.setenv(console.MARK, str(supervise.mark_of(tmp_path)))
     assert not supervise.stopping()
 
     def anothers(pid: int, number: int) -> None:
@@ -176,30 +156,29 @@ def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pyt
 
 RANK = HEAD + """
 from pathlib import Path
-from lora_repro.records import record
+from lora_repro.records import attempts
 from lora_repro.errors import Busy, UserError
-from lora_repro.sweep import supervise
-supervise.record_failure({error})
+attempts.record_failure({error})
 sys.exit(2)
 """
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "attempts"), [('UserError("rank 99 exceeds 32")', 2, 1), ('Busy("elsewhere")', 1, 2)]
+    ("error", "code", "tries"), [('UserError("rank 99 exceeds 32")', 2, 1), ('Busy("elsewhere")', 1, 2)]
 )
 def test_a_run_of_two_processes_is_tried_again_only_if_it_did_not_decide_so(
-    program: Path, tmp_path: Path, error: str, code: int, attempts: int
+    program: Path, tmp_path: Path, error: str, code: int, tries: int
 ) -> None:
     program.write_text(RANK.format(error=error))
     assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == code
-    assert supervise.attempts(tmp_path / "run")["attempts"] == attempts
+    assert attempts.attempts(tmp_path / "run")["attempts"] == tries
 
 
 def test_a_run_of_two_processes_that_another_one_is_at_is_left_to_it(program: Path, tmp_path: Path) -> None:
     program.write_text(RANK.format(error='Busy("elsewhere")'))
     with record.lock(tmp_path / "run"):
         assert supervise.start("program", [], tmp_path / "run", tries=2, processes=2) == 75
-    assert supervise.attempts(tmp_path / "run")["attempts"] == 0
+    assert attempts.attempts(tmp_path / "run")["attempts"] == 0
 
 
 ORPHAN = """

@@ -18,14 +18,16 @@ from typing import Any
 
 import pytest
 
-from lora_repro import run
-from lora_repro.cells import Cell, Row, cell_of
-from lora_repro.cells import cells as listed
+from lora_repro import bisection, console
+from lora_repro.commands import run
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import record
-from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
+from lora_repro.planning.cells import Cell, Row, cell_of
+from lora_repro.planning.cells import cells as listed
+from lora_repro.records import attempts, record
+from lora_repro.run import run as one_run
 from lora_repro.sweep import launch as sweep
+from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,19 +92,19 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     config = compose(overrides)
     done = cell_of(config, overrides)
-    run.run(config)
-    supervise.note(done.folder, -9, "was killed by SIGKILL")
+    one_run.run(config)
+    attempts.note(done.folder, -9, "was killed by SIGKILL")
 
     def cell(name: str) -> Cell:
         return replace(done, row=Row(name, name, 1, 1, True, {}, {}), folder=tmp_path / name)
 
-    supervise.note(tmp_path / "wrong", 2, "rank 99 exceeds 32")
-    supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
-    supervise.note(tmp_path / "killed", -9, "was killed by SIGKILL")
-    supervise.note(tmp_path / "stopped", 75, "stopped at step 3 of 9")
-    supervise.note(tmp_path / "interrupted", 130, "stopped at step 3 of 9")  # by Ctrl-C
+    attempts.note(tmp_path / "wrong", 2, "rank 99 exceeds 32")
+    attempts.note(tmp_path / "killed", -9, "was killed by SIGKILL")
+    attempts.note(tmp_path / "killed", -9, "was killed by SIGKILL")
+    attempts.note(tmp_path / "stopped", 75, "stopped at step 3 of 9")
+    attempts.note(tmp_path / "interrupted", 130, "stopped at step 3 of 9")  # by Ctrl-C
     assert (sweep.Status.of(cell("interrupted")).status, sweep.Status.of(cell("interrupted")).code) == ("stopped", 130)
-    supervise.note(tmp_path / "crashed", 255, "crashed with exit code 255")
+    attempts.note(tmp_path / "crashed", 255, "crashed with exit code 255")
     assert sweep.Status.of(cell("crashed")).code == 1  # of a sweep no status that is not documented
     with record.lock(tmp_path / "running"):
         cells = [cell(name) for name in ("wrong", "killed", "stopped", "running", "missing")]
@@ -127,14 +129,14 @@ def test_a_record_that_was_refused_or_whose_files_are_damaged_is_no_run_that_is_
     """What refuses to repeat a run, or fails at repeating it, must not find it done when it ends."""
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     done = cell_of(compose(overrides), overrides)
-    run.run(compose(overrides))
+    one_run.run(compose(overrides))
     assert sweep.Status.of(done).code == 0
     changed = replace(done, asked={**done.asked, "train": {**done.asked["train"], "weight_decay": 0.5}})
     refused = sweep.Status.of(changed)
     assert (refused.status, refused.code) == ("failed", 2) and "train.weight_decay" in refused.why
-    assert bisect.recorded(changed) is None and bisect.recorded(done) is not None
+    assert bisection.recorded(changed) is None and bisection.recorded(done) is not None
     (done.folder / "predictions.jsonl").write_text("{}\n")
-    supervise.note(done.folder, -9, "was killed by SIGKILL")
+    attempts.note(done.folder, -9, "was killed by SIGKILL")
     failed = sweep.Status.of(done)
     assert (failed.status, failed.code, failed.why) == ("failed", 1, "was killed by SIGKILL")
 
@@ -143,7 +145,7 @@ def test_a_run_that_another_sweep_ends_while_one_looks_is_done(tmp_path: Path, m
     """No record, then no lock: it was written in between, and the run is not missing (met by torture)."""
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     done = cell_of(compose(overrides), overrides)
-    run.run(compose(overrides))
+    one_run.run(compose(overrides))
     find, looked = record.find, []
 
     def late(folder: Path, *asked: Any) -> dict[str, Any] | None:
@@ -180,7 +182,7 @@ def test_a_server_killed_before_it_forked_is_a_crash_of_the_run(
     context = SimpleNamespace(Process=Process, set_forkserver_preload=lambda names: None)
     monkeypatch.setattr(supervise.multiprocessing, "get_context", lambda name: context)
     assert supervise.start("lora_repro.run", [], tmp_path, tries) == code
-    assert supervise.attempts(tmp_path)["attempts"] == 1 and len(begun) == tries
+    assert attempts.attempts(tmp_path)["attempts"] == 1 and len(begun) == tries
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -190,9 +192,9 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         try:
-            run.run(compose(list(overrides)), overrides)
+            one_run.run(compose(list(overrides)), overrides)
         except UserError as error:
-            supervise.note(folder, error.exit_code, str(error))
+            attempts.note(folder, error.exit_code, str(error))
             return error.exit_code
         return 0
 
@@ -205,9 +207,9 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     monkeypatch.setattr(supervise, "start", start)
     monkeypatch.setattr(parallel, "at_once", lambda missing: 1)
     monkeypatch.setattr(supervise, "_signals", [])
-    monkeypatch.delenv(supervise.MARK, raising=False)
+    monkeypatch.delenv(console.MARK, raising=False)
     yield command  # type: ignore[misc]
-    os.environ.pop(supervise.MARK, None)
+    os.environ.pop(console.MARK, None)
 
 
 def test_a_sweep_repeats_nothing_and_ends_with_its_table(
@@ -282,7 +284,7 @@ def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         started.append(folder)
         os.kill(os.getpid(), signal.SIGTERM)
-        supervise.note(folder, 75, "stopped at step 1 of 4")
+        attempts.note(folder, 75, "stopped at step 1 of 4")
         return 75
 
     monkeypatch.setattr(supervise, "start", start)
@@ -534,7 +536,7 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "was killed by SIGKILL; trying again" in err
-    assert supervise.attempts(lora.folder)["attempts"] == 1 and supervise.attempts(other.folder)["attempts"] == 0
+    assert attempts.attempts(lora.folder)["attempts"] == 1 and attempts.attempts(other.folder)["attempts"] == 0
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     found = record.read(lora.folder / "record.json")
     threads = int(found["where"]["device"].rsplit(" ", 2)[1])
@@ -557,9 +559,9 @@ def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; trying again" in err
-    found = supervise.attempts(lora.folder)
+    found = attempts.attempts(lora.folder)
     assert found["attempts"] == 1 and "stopped at step" in found["why"], found
-    assert supervise.attempts(other.folder)["attempts"] == 0
+    assert attempts.attempts(other.folder)["attempts"] == 0
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     device = record.read(lora.folder / "record.json")["where"]["device"]
     assert int(device.rsplit(" ", 2)[1]) == 1
@@ -583,7 +585,7 @@ def test_a_job_that_its_cluster_takes_back_goes_on_from_its_checkpoint(tmp_path:
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "1 of 1 runs are done" in out
-    assert "stopped at step" in supervise.attempts(cell.folder)["why"]
+    assert "stopped at step" in attempts.attempts(cell.folder)["why"]
     assert steps(cell.folder) == list(range(1, 161))
     logs = "".join(path.read_text() for path in tmp_path.glob(".hydra/.submitit/*/*_log.*"))
     assert "Requeued job" in logs
@@ -600,9 +602,9 @@ def test_a_source_that_another_process_trains_is_waited_for(
             raise found
         return found
 
-    monkeypatch.setattr(run, "run", answer)
-    monkeypatch.setattr(run, "WAIT_SECONDS", 0.0)
-    assert run.awaited(compose(["profile=smoke"]), [], "mnli") == {"status": "finished"}
+    monkeypatch.setattr(one_run, "run", answer)
+    monkeypatch.setattr(one_run, "WAIT_SECONDS", 0.0)
+    assert one_run.awaited(compose(["profile=smoke"]), [], "mnli") == {"status": "finished"}
     assert capsys.readouterr().err.count("waiting for the mnli run") == 1
 
 

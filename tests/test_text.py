@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_repro.commands.generate import read_inputs
 from lora_repro.errors import UserError
-from lora_repro.exchange.generate import read_inputs
 from lora_repro.records import record
 from lora_repro.tasks.e2e.files import read_file
 from lora_repro.tracking.metrics import Metrics

@@ -22,12 +22,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from lora_repro import run
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import compose, resolved
 from lora_repro.data import Encoded, Rows, collate
 from lora_repro.errors import NotAvailable, Preempted, UserError
+from lora_repro.files import sealed
 from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import Trainable, named
 from lora_repro.methods.bitfit import BitFit
@@ -40,7 +40,7 @@ from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.vera import Vera
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
-from lora_repro.records.disk import sealed
+from lora_repro.run import run
 from lora_repro.sweep import preflight
 from lora_repro.train import loop, optimizer, progress
 from lora_repro.train.loop import TrainConfig, learning_rate, silent, train

@@ -17,10 +17,11 @@ from conftest import refused
 from faults import at_every_write
 from planted import left, note, run, seal
 
+from lora_repro.commands import prune as prune_command
+from lora_repro.commands import publish as publish_command
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, transaction
 from lora_repro.report import prune, show
-from lora_repro.report import publish as publishing
 from lora_repro.results import published
 
 FULL = [False, True]
@@ -35,11 +36,11 @@ def state(results: Path) -> dict[str, bytes]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
     """A checkout with the run `s` published, and a changed `s` and a new `t` in runs/; no experiment is rendered."""
     names = ("s", "t")
-    monkeypatch.setattr(publishing, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in names])
+    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: [SimpleNamespace(signature=name) for name in names])
     monkeypatch.setattr(show, "names", lambda: [])
     root = tmp_path / "root"
     run(root)
-    assert publishing.main(["profile=mini"], root) == 0
+    assert publish_command.main(["profile=mini"], root) == 0
     for name in names:
         (run(root, name, scores={"bleu": 0.6}) / "updates.safetensors").write_bytes(b"arrays")
         seal(root / "runs" / "mini" / name)
@@ -63,14 +64,14 @@ def test_publish_interrupted_at_any_write_can_be_repeated(root: Path, full: bool
         else:
             assert {found["measured"]["scores"]["bleu"] for found in records.values()} == {0.6}
 
-    job = partial(publishing.main, ["profile=mini", "--force"], root)
+    job = partial(publish_command.main, ["profile=mini", "--force"], root)
     assert at_every_write(job, root, full, lambda: state(results), after) > 20
     assert seen == {1, 2}
 
 
 @pytest.mark.parametrize("full", FULL, ids=IDS)
 def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
-    assert publishing.main(["profile=mini", "--force"], root) == 0
+    assert publish_command.main(["profile=mini", "--force"], root) == 0
     wanted: Any = SimpleNamespace(signature="s", asked={})
     monkeypatch.setattr(prune, "requested_runs", lambda profile: [wanted])
     monkeypatch.setattr(prune.rates, "setting_signature", lambda asked: "none")
@@ -81,7 +82,7 @@ def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch:
         whole = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
         assert whole in ({"s"}, {"s", "t"}) and whole <= kept
 
-    job = partial(prune.main, ["profile=mini", "--delete"], root)
+    job = partial(prune_command.main, ["profile=mini", "--delete"], root)
     assert at_every_write(job, root, full, lambda: state(root / "results"), after) > 5
 
 

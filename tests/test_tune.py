@@ -14,15 +14,16 @@ import pytest
 from conftest import refused
 from faults import at_every_write
 
-from lora_repro import run
-from lora_repro.config import paths, rates
+from lora_repro.commands import latency as latency_command
+from lora_repro.commands import tune as tune_command
+from lora_repro.config import paths
 from lora_repro.config.compose import build, compose, resolved, starts_of
-from lora_repro.costs import latency
 from lora_repro.data import subset
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import SEAL, write_json
-from lora_repro.stages import encode
+from lora_repro.files import SEAL, write_json
+from lora_repro.records import manifest, provenance, rates, record
+from lora_repro.run import run
+from lora_repro.run.stages import encode
 from lora_repro.sweep import grid, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
@@ -401,7 +402,7 @@ def test_tune_interrupted_at_any_write_can_be_repeated(elsewhere: Path, monkeypa
     def look() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in root.rglob("*.json")}
 
-    assert at_every_write(lambda: tune.main(command), root, full, look) > 10
+    assert at_every_write(lambda: tune_command.main(command), root, full, look) > 10
 
 
 def test_what_another_process_has_saved_meanwhile_is_not_saved_again(
@@ -559,5 +560,5 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
 def test_a_tracker_is_not_ignored_in_silence(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError):
         tune.tune(["profile=huge", "tracker=wandb"])
-    assert latency.main(["profile=huge", "tracker=wandb"]) == 2
+    assert latency_command.main(["profile=huge", "tracker=wandb"]) == 2
     assert [line.split()[5] for line in capsys.readouterr().out.splitlines()] == ["trials", "measurements"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lora_repro.cells import Cell, Row
+from lora_repro.commands import verify as verify_command
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_json
+from lora_repro.files import write_json
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import verify
 from lora_repro.report.statistics import Metric
 from lora_repro.report.verify import (
@@ -172,17 +173,17 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, SPREAD))
     monkeypatch.setattr(verify, "own", lambda folder: store(OWN, ours, kernels="B"))
-    assert verify.main(["experiment=glue", "profile=mini"]) == status
+    assert verify_command.main(["experiment=glue", "profile=mini"]) == status
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == said and "glue, profile mini" in printed
     assert "Published on A, fp32; here B, fp32" in printed and "71.0 ± 1.4" in printed
     monkeypatch.setenv("COLUMNS", "80")
-    verify.main(["experiment=glue"])
+    verify_command.main(["experiment=glue"])
     printed = capsys.readouterr().out
     assert "Score" in printed.partition("---")[0]  # which of a cell's scores a line is about
     assert max(map(len, printed.splitlines())) <= 80
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
-    assert verify.main(["experiment=glue"]) == 2 and "nothing to compare: " in capsys.readouterr().out
+    assert verify_command.main(["experiment=glue"]) == 2 and "nothing to compare: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -201,7 +202,7 @@ def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
     monkeypatch.setattr(verify, "runs_folder", lambda declared, root, profile: tmp_path)
     monkeypatch.setattr(verify, "published", lambda folder: silent)
     monkeypatch.setattr(verify, "own", lambda folder: Store(OWN, tmp_path, silent.records))
-    assert verify.main(["experiment=glue", "profile=mini"]) == 2
+    assert verify_command.main(["experiment=glue", "profile=mini"]) == 2
     printed = capsys.readouterr().out
     assert printed.startswith("glue: not compared, it has no scores")
     assert printed.splitlines()[-1] == "1 not compared"

@@ -27,15 +27,15 @@ import yaml
 from conftest import text_row, tiny_backbone
 
 from lora_repro.backbone.model import Backbone
-from lora_repro.cells import cells
 from lora_repro.data import Encoded, collate, subset
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.metrics import bleu, glue
 from lora_repro.objectives.classification import Classification
+from lora_repro.planning.cells import cells
 from lora_repro.report.claims.epoch_choice import inflation
 from lora_repro.report.claims.reading import student
 from lora_repro.results import frame
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.tasks.e2e.task import E2E
 
 ROOT = Path(__file__).resolve().parents[1]

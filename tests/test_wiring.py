@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from conftest import text_row, tiny_backbone
 from torch import nn
 
-from lora_repro import run, stages
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import DataConfig, Encoded, Rows, collate, epoch_order, subset, training_batches
 from lora_repro.errors import Preempted
+from lora_repro.files import sealed
 from lora_repro.methods._subspace import Moved
 from lora_repro.methods.adapter_h import AdaptedOutput, AdapterH
 from lora_repro.methods.base import AbstractMethod, Trainable
@@ -33,8 +33,8 @@ from lora_repro.methods.pissa import Pissa
 from lora_repro.methods.update import updates
 from lora_repro.methods.vera import Vera
 from lora_repro.objectives.completion import Completion
-from lora_repro.records.disk import sealed
-from lora_repro.stages import objective_of
+from lora_repro.run import run, stages
+from lora_repro.run.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
 from lora_repro.train import loop
 from lora_repro.train.loop import TrainConfig, train

@@ -15,7 +15,7 @@ from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
 from lora_repro.results import declared_cells
-from lora_repro.stages import backbone_of
+from lora_repro.run.stages import backbone_of
 from lora_repro.tasks.base import Example, Splits
 
 SMOKE = ["experiment=e2e", "row/e2e=lora", "profile=smoke"]

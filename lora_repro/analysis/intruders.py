@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lora_repro.analysis.lora_files import Factors
 from lora_repro.analysis.probe import to_numpy
 from lora_repro.analysis.probed_run import NAMES
-from lora_repro.analysis.spectra import intruders, svd
+from lora_repro.analysis.spectra import Factors, intruders, svd
 from lora_repro.backbone import availability, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose

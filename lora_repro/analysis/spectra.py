@@ -6,6 +6,8 @@ disagree, the shapes decide: right singular vectors of A, (d_in, r), and phi = 1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,3 +77,22 @@ def effective_rank(singular_values: Array) -> float:
         return 0.0
     p = energy[energy > 0] / energy.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One update D = scaling * B A: A (r, d_in), B (d_out, r)."""
+
+    A: Array
+    B: Array
+    scaling: float
+
+    @property
+    def update(self) -> Array:
+        return self.scaling * (self.B.astype(np.float64) @ self.A.astype(np.float64))
+
+    @property
+    def largest_norm(self) -> float:
+        """An upper bound of ||D||_F, infinite if it overflows: |scaling| ||B||_F ||A||_F."""
+        norms = [float(np.linalg.norm(factor.astype(np.float64))) for factor in (self.A, self.B)]
+        return abs(self.scaling) * norms[0] * norms[1]

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import DictConfig
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 
@@ -22,6 +23,20 @@ from lora_repro.errors import UserError
 from lora_repro.sources import hub
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def own(key: str, parent: DictConfig) -> Any:
+    """`${own:KEY}` (conf/resolvers.yaml): a field of the model that `path` of the backbone's node `parent` names.
+
+    Raises UserError without a path, for a hub model that is not pinned, and as `describe` does.
+    """
+    path, revision = parent.get("path"), parent.get("revision")
+    if not path:
+        raise UserError("backbone=own needs a model: backbone.path=/a/folder, or backbone.path=HUB_ID backbone.revision=COMMIT")
+    found = describe(str(path), revision)
+    if found.revision != revision:
+        raise UserError(f"{path} is a hub model: pin it by backbone.revision={found.revision}")
+    return getattr(found, key)
 
 
 class Frame(NamedTuple):

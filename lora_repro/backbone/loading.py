@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lora_repro.cli import say
+from lora_repro.console import say
 from lora_repro.errors import NotAvailable, UserError
 
 if TYPE_CHECKING:

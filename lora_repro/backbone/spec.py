@@ -29,8 +29,8 @@ from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, whe
 from lora_repro.backbone.files import folder_sha256
 from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
-from lora_repro.cli import verbose
 from lora_repro.config.validation import check
+from lora_repro.console import verbose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sources import hub
 

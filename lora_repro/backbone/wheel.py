@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cli import say
+from lora_repro.console import say
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 
 
 @dataclass(frozen=True)

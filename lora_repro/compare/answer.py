@@ -23,12 +23,12 @@ import pandas
 from omegaconf import OmegaConf
 from scipy.special import ndtri, stdtrit
 
-from lora_repro.cells import Cell
 from lora_repro.compare.declare import FULL, Guess
 from lora_repro.compare.request import UNTUNED
 from lora_repro.config.compose import build
 from lora_repro.data import subset
 from lora_repro.metrics.bootstrap import LEVEL, METRICS, InputVariance, paired_draws
+from lora_repro.planning.cells import Cell
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import ADAPTER
 from lora_repro.report.claims.settled import unsettled

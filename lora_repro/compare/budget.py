@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from lora_repro.cells import Cell, cells, unique
 from lora_repro.compare.declare import FULL
 from lora_repro.compare.request import TEXTS, Request
 from lora_repro.costs.plan import Line, clock, plan_runs, size
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, cells, unique
 
 TRIALS = 4  # of an ordinary search
 FEWEST = 2  # seeds: with one there is no spread

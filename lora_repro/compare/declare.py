@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from lora_repro.compare.request import LABELS, TABLES, Request, Variant
-from lora_repro.config import rates
 from lora_repro.config.compose import compose, read_again
 from lora_repro.costs.meta_model import shape_of
 from lora_repro.errors import UserError
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.records import rates
 
 WIDE, SHARE = (
     768,

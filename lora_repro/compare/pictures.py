@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from lora_repro.compare.answer import Answer, Row
-from lora_repro.config.rates import stopped
+from lora_repro.records.rates import stopped
 from lora_repro.report.figures import curves, points
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.method_styles import style_of

@@ -12,19 +12,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lora_repro.cli import VERBS
 from lora_repro.config.compose import hydra_program  # imports Hydra but not torch: must be fast
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Answer `-sc install=SHELL`, `uninstall=SHELL` and a shell's `query=SHELL` (line in COMP_LINE). Returns the exit code."""
+def main(arguments: Sequence[str], verbs: Sequence[str]) -> int:
+    """Answer `-sc install=SHELL`, `uninstall=SHELL` and a shell's `query=SHELL` (line in COMP_LINE); returns the exit code.
+
+    verbs: what may follow the program's name.
+    """
     asked = list(arguments)
     line = os.environ.get("COMP_LINE", "")
     if asked and asked[0].startswith("query="):
         program, *words = line.split(" ")
         typed = words[0] if words else ""
         if len(words) < 2:
-            print(" ".join(verb for verb in VERBS if verb.startswith(typed)))
+            print(" ".join(verb for verb in verbs if verb.startswith(typed)))
             return 0
         # Hydra does not know words between the verb and the settings, such as a table's name.
         settings = [word for word in words[1:-1] if "=" in word]

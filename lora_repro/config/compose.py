@@ -28,26 +28,26 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, environment, file_hashes, own_model, paths, rates, task_resolver
+from lora_repro.config import blocks, environment, file_hashes, paths, resolvers, task_resolver
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name, is_trusted, not_trusted
+from lora_repro.config.signature import signature
 from lora_repro.config.validation import check_node, check_root
 from lora_repro.errors import UserError
-from lora_repro.records.record import signature
 from lora_repro.signals import deferred
 
 # At import, since a launcher's worker composes and resolves too.
 blocks.use()
 environment.use()
-rates.use()
-own_model.use()
 file_hashes.use()
+resolvers.use()
 
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-p", "--package")
 QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")  # Hydra answers them and runs nothing
+_readings = 0
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
@@ -132,9 +132,15 @@ def read_again() -> None:
     """Forget every file that was read and every configuration that was composed: to be called when files of the user's own
     folder, or which folder it is, have changed within this process.
     """
+    global _readings
     for remembered in (_hydra, _chosen, _axes, compose_cached):
         remembered.cache_clear()
-    rates.changed()
+    _readings += 1
+
+
+def readings() -> int:
+    """How often `read_again` was called: what was computed from configurations holds while this stays the same."""
+    return _readings
 
 
 class _ReadOnce:

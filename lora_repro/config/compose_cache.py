@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.paths import CACHE, CONF
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 
 
 def load_or_make(asked: Sequence[str], make: Callable[[], Any]) -> Any:

@@ -1,6 +1,6 @@
 """What a component's constructor takes and with which defaults, read from the source of its class without importing it.
 
-A run is named by what differs from these defaults (`record.signature`), and looking up runs must not import torch. A default is
+A run is named by what differs from these defaults (`signature`), and looking up runs must not import torch. A default is
 therefore a literal, or `field(default_factory=dict)`; anything else counts as no default.
 """
 

@@ -1,9 +1,4 @@
-"""Measure the training memory and the file sizes of one method, in a fresh process.
-
-    python -m lora_repro footprint experiment=latency row/latency=lora backbone=gpt2_small     prints one JSON line
-
-The process must be fresh: one that held another model before would report that model's peak.
-"""
+"""The training memory and the file sizes of one method, measured in a fresh process (`commands/footprint.py`)."""
 
 from __future__ import annotations
 
@@ -21,18 +16,17 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.nf4 import Nf4Matrix
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.cells import Cell
-from lora_repro.config.compose import build, compose, resolved
+from lora_repro.config.compose import build
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable
 from lora_repro.objectives.completion import summed_loss
+from lora_repro.planning.cells import Cell
 from lora_repro.records import provenance
 from lora_repro.records.run_folder import ADAPTER
 from lora_repro.train import checkpoint
@@ -207,10 +201,3 @@ def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         for cell in cells
         if "gpt3_175b" in cell.row.paper
     ]
-
-
-@cli.command
-def main(overrides: list[str]) -> int:
-    """The command line above; returns the exit status."""
-    print(json.dumps(footprint(resolved(compose(overrides)))))
-    return 0

@@ -15,7 +15,7 @@ from lora_repro.costs.hardware import Card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
-from lora_repro.stages import backbone_of
+from lora_repro.run.stages import backbone_of
 from lora_repro.tasks.base import Splits
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks

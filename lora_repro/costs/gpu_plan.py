@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lora_repro.cells import varying_axes
+from lora_repro.planning.cells import varying_axes
 
 if TYPE_CHECKING:
     from lora_repro.costs.plan import Line

@@ -1,12 +1,4 @@
-"""Measure what each method costs: time of a forward pass and a training step, training memory, disk.
-
-    python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
-
-One process holds the plain model and one model per method, and times their forward passes in interleaved rounds
-(`timing.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a
-fresh process per method (`footprint`). A finished measurement of the same settings on the same device is not repeated. Speed
-does not depend on the values of weights, so a hub model is built from its shape with random weights.
-"""
+"""What each method costs: time of a forward pass and a training step, training memory, disk (`commands/latency.py`)."""
 
 from __future__ import annotations
 
@@ -20,10 +12,8 @@ from typing import Any
 
 import torch
 
-from lora_repro import cli
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
-from lora_repro.cells import Cell
 from lora_repro.config.compose import build, profile_of
 from lora_repro.costs import footprint, measures
 from lora_repro.costs.footprint import bench_device, shaped
@@ -31,10 +21,11 @@ from lora_repro.costs.latency_settings import Bench
 from lora_repro.costs.measures import BUSY, FULL, PLAIN
 from lora_repro.costs.timing import interleaved, slowdown
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
 from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, updates
+from lora_repro.planning.cells import Cell
 from lora_repro.records import provenance, record
-from lora_repro.records.disk import write_json
 from lora_repro.results import backbone_name, grouped
 
 NAME = "latency"
@@ -194,11 +185,3 @@ def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Pat
                       "wall_seconds": round(time.monotonic() - started)},
         })  # fmt: skip
     return path
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
-    cli.warn_ignored_tracker(arguments, "measurements")
-    print(f"wrote {measure(arguments)}")
-    return 0

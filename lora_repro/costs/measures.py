@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell
-from lora_repro.records.record import digest, read
+from lora_repro.config.signature import digest
+from lora_repro.planning.cells import Cell
+from lora_repro.records.record import read
 from lora_repro.results import backbone_name, declared_cells, grouped
 
 PLAIN, FULL = "plain", "full"  # the rows of the model without a method, and of full fine-tuning

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.config.compose import CONF, build
@@ -18,6 +19,14 @@ from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
 
 _known: dict[str, dict[str, Any]] = {}
+
+
+def parity(parent: DictConfig) -> DictConfig:
+    """`${parity:}` (conf/resolvers.yaml): the sizes for the backbone whose node `parent` is."""
+    rest = OmegaConf.masked_copy(parent, [str(key) for key in parent if key != "sizes"])
+    rest._set_parent(parent._get_parent())  # its values may refer to others of the configuration
+    values: Any = OmegaConf.to_container(rest, resolve=True)
+    return OmegaConf.create(sizes(values))
 
 
 def sizes(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,6 @@
-"""Estimate what a command would run and cost; nothing is trained, downloaded or written.
+"""What runs would cost: a line per run, and sentences on all that are missing (`commands/plan.py` explains the columns).
 
-    make plan EXPERIMENT=e2e PROFILE=paper
-    python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
-    python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
-    python -m lora_repro plan -m method=lora,full seed=0,1
-    make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for another GPU: a100, h100, 4090, t4
-
-One line per run:
-
-    here      yes, begun (it has a checkpoint) or no
-    trained   the number of trained parameters
-    tokens    training tokens with padding, counted in the data; with *: estimated from documented mean lengths
-    FLOPs     operations of the whole run
-    time      published: what the published run took on a device of the same name with as many threads;
-              estimated: the operations over this machine's speed, measured now on a block of the model
-    memory    estimated peak; published CPU records have 0.5 to 1.9 times the estimate
-
-With `hardware=` a line is a row with all its seeds, in GPU-hours (lora_repro/costs/hardware.py).
+Nothing is trained, downloaded or written.
 """
 
 from __future__ import annotations
@@ -30,28 +14,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
 from lora_repro.backbone import availability
-from lora_repro.cells import Cell, cells, varying_axes, with_starts
-from lora_repro.config import rates
+from lora_repro.bisection import recorded, search_note
 from lora_repro.config.compose import build
-from lora_repro.costs import detectable, gpu_plan
+from lora_repro.costs import detectable
 from lora_repro.costs.forecast import Forecast, data_of, forecast
-from lora_repro.costs.hardware import Card, card
+from lora_repro.costs.hardware import Card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, varying_axes
+from lora_repro.records import rates
 from lora_repro.records.provenance import device_name
 from lora_repro.records.run_folder import CHECKPOINTS, FACTS
-from lora_repro.stages import backbone_of
-from lora_repro.sweep.announce import published_records
-from lora_repro.sweep.bisect import recorded, search_note
+from lora_repro.results import published_records
+from lora_repro.run.stages import backbone_of
 from lora_repro.tasks.base import Splits
 from lora_repro.train.ranks import Ranks
 
 HEADER = ["row", "task", "seed", "backbone", "here", "trained", "tokens", "FLOPs", "time", "", "memory"]
 SIDES = "<<><<>>>><>"
 WORDS = ("task", "seed", "backbone", "here", "")  # on a narrow terminal these columns are printed once if all lines agree
-HARDWARE = "hardware="
 
 
 @dataclass(frozen=True)
@@ -256,19 +238,3 @@ def size(n: float) -> str:
             return f"{n:.{1 if unit == 'GB' and n < 100 else 0}f} {unit}"
         n /= 1000
     raise AssertionError
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
-    given = [item for item in arguments if not item.startswith(HARDWARE)]
-    named = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
-    chosen = card(named[-1]) if named else None
-    made = plan_runs(with_starts(cells(given)), chosen)
-    if not made:
-        raise UserError("nothing to plan: its rows have no such seed")
-    print(aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else table(made))
-    print("\n".join(["", *totals(made, chosen)]))
-    if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
-        cli.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
-    return 0

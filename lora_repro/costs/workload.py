@@ -17,7 +17,7 @@ from lora_repro.costs.arithmetic import Work
 from lora_repro.costs.meta_model import MetaModel
 from lora_repro.data import Encoded, epoch_order, subset
 from lora_repro.errors import UserError
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.tasks.base import Example, Splits
 
 SAMPLE = 512

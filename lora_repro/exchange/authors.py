@@ -1,8 +1,4 @@
-"""Score or convert the RoBERTa-base MNLI adapter that the LoRA authors released.
-
-    python -m lora_repro authors roberta_base_lora_mnli.bin paths.data=/data/glue    its accuracy on MNLI
-    python -m lora_repro authors roberta_base_lora_mnli.bin --convert adapter.safetensors
-    python -m lora_repro authors adapter.safetensors --back again.bin
+"""Reads, scores and converts the RoBERTa-base MNLI adapter that the LoRA authors released (`commands/authors.py`).
 
 Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames tensors and changes no
 value:
@@ -18,19 +14,16 @@ alpha: it is 16 (their roberta_base_mnli.sh), so with r = 8 the scaling is 2. Th
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_repro import cli
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import subset
@@ -38,20 +31,9 @@ from lora_repro.errors import UserError
 from lora_repro.exchange.load_tensors import check_fit, fill, same_names
 from lora_repro.methods.base import Trainable, require
 from lora_repro.methods.update import updates
-from lora_repro.stages import answer, backbone_of, label_of, objective_of
+from lora_repro.run.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.train.checkpoint import save_tensors
 from lora_repro.train.ranks import Ranks
-
-
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("authors", __doc__)
-    made.add_argument("adapter", metavar="ADAPTER", help="the authors' .bin (with --back: our safetensors)")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run: task.source=hub")
-    way = made.add_mutually_exclusive_group()
-    way.add_argument("--convert", type=Path, metavar="OUT", help="write it to OUT under our names instead")
-    way.add_argument("--back", type=Path, metavar="OUT", help="write our adapter to OUT under the authors' names")
-    return made
-
 
 ALPHA = 16
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -175,15 +157,3 @@ def convert(source: str, target: Path, back: bool) -> str:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from None
     return f"{len(tensors)} tensors, {sum(map(torch.numel, tensors.values())):,} values written to {target}"
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_intermixed_args(arguments)
-    target, more = given.convert or given.back, " ".join(given.overrides)
-    require(bool(given.adapter), "no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin")
-    require(not (target and more), f"a conversion takes no settings: leave out {more}")
-    adapter, back = given.adapter, given.back is not None
-    print(convert(adapter, target, back) if target else evaluate(adapter, given.overrides))
-    return 0

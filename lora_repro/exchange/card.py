@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.exchange import snippets
-from lora_repro.report.rerun_command import Command, trust
+from lora_repro.planning.rerun_command import Command, trust
 
 if TYPE_CHECKING:
     from lora_repro.exchange.restore import Restored

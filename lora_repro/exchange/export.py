@@ -1,45 +1,25 @@
-"""Export a trained run as a peft adapter or a plain transformers checkpoint, with a model card.
-
-    python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
-    python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
-    ... --format merged --dequantise                                            a run over 4-bit weights, as floats
-
-Both compute the run's logits, in float32. The folder also gets a model card (README.md: base model, settings, data, scores,
-training command) and lora_repro.json, so `generate` and `score` need nothing else: it holds the run's record and the sha256 of
-every file but the card, which they check.
-"""
+"""A trained run as a peft adapter or a plain transformers checkpoint, with a model card (`commands/export.py`)."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import weights
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.card import card
 from lora_repro.exchange.open_checkpoint import ORIGIN
 from lora_repro.exchange.restore import Restored, restore
+from lora_repro.files import sealed, sha256, write_json, write_text
 from lora_repro.methods.base import require
-from lora_repro.records.disk import sealed, sha256, write_json, write_text
-from lora_repro.report.rerun_command import command
+from lora_repro.planning.rerun_command import command
 
 FORMATS = ("peft", "merged")
-
-
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("export", __doc__)
-    made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
-    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
-    made.add_argument("--format", choices=FORMATS, default="peft", help="default: peft")
-    made.add_argument("--dequantise", action="store_true", help="turn a run's 4-bit weights into floats, then merge")
-    return made
 
 
 def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False) -> Path:
@@ -57,7 +37,7 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     if dequantise:
         require(form == "merged", "--dequantise needs --format merged: an adapter does not contain the base's weights")
         require(bool(asked_of(found).get("quantise")), "this run's weights are already floats: leave out --dequantise")
-        cli.say(dequantise_model(found.backbone.model))
+        console.say(dequantise_model(found.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -103,12 +83,3 @@ def dequantise_model(model: nn.Module) -> str:
         f"dequantised {matrices} matrices: the model takes {weights.stored_bytes(model) / 2**20:,.1f} MiB instead of "
         f"{before / 2**20:,.1f}; it answers as the run did, but quantising it again would also round the update"
     )
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_args(arguments)
-    target = export(given.run, given.to, given.format, given.dequantise)
-    print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
-    return 0

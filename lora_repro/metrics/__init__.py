@@ -7,4 +7,7 @@
 - sql: logical form and execution accuracy of WikiSQL.
 - glue: accuracy, F1, Matthews, Pearson and Spearman.
 - bootstrap: paired bootstrap intervals from per-input statistics.
+
+To add a metric, write a module with a function of outputs and references; the task that it scores calls it.
+Never change a number of a published metric: `verify --all` scores results/ again.
 """

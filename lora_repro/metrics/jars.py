@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256
+from lora_repro.files import sha256
 
 METEOR, PTB, PARAPHRASES = "meteor/meteor-1.5.jar", "tokenizer/stanford-corenlp-3.4.1.jar", "meteor/data/paraphrase-en.gz"
 HASHES = {

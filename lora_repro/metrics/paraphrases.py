@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_repro.config.paths import cache_folder
-from lora_repro.records.disk import replacing, sha256
+from lora_repro.files import replacing, sha256
 
 Index = dict[str, NDArray[np.generic]]
 

@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 
 from lora_repro.config import paths
-from lora_repro.records.disk import replacing
+from lora_repro.files import replacing
 
 LARGE = 20_000  # texts; fewer are tokenised faster than they are read from disk
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from lora_repro.errors import UserError
+from lora_repro.files import sha256, write_text
 from lora_repro.records import transaction
-from lora_repro.records.disk import sha256, write_text
 from lora_repro.records.transaction import Change
 
 NAME = "manifest.sha256"

@@ -1,18 +1,12 @@
-"""One JSON record per run: what was asked, what was measured, where. Its name is a hash of what was asked, so it is found again.
+"""One JSON record per run: what was asked, what was measured, where. Its name is the run's signature (`config/signature.py`).
 
-A run's name, its signature, covers
-- every component of the resolved configuration (a root node with a `_target_`) except the tracker: the name of its class and the
-  values that differ from its constructor's defaults (null counts as absent unless the default is something else);
-- the seed, and the runs that it starts from.
-
-So neither a new option with a default nor a class that moves renames a run. The record keeps the whole of what was asked, and is
-refused if it disagrees with what is asked today: after a default has changed, no old run is adopted.
+The record keeps the whole of what was asked, and is refused if it disagrees with what is asked today: after a default has
+changed, no old run is adopted.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -24,33 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lora_repro import cli
-from lora_repro.config.schema import class_name, defaults
+from lora_repro import console
+from lora_repro.config import signature
 from lora_repro.errors import Busy, UserError
-from lora_repro.records.disk import SEAL, regular, sealed, sha256, write_json, write_text
+from lora_repro.files import SEAL, regular, sealed, sha256, write_json, write_text
 from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1
-# Components and fields that cannot change a result: display names, checks and places of files, settings that only trade memory
-# for speed, additional measurements.
-MIRRORS = ("tracker",)
-EXCLUDED = (
-    "backbone.label",
-    "backbone.sizes",
-    "backbone.packages",
-    "backbone.files",
-    "train.micro_batch_size",
-    "train.eval_batch_size",
-    "train.checkpoint_every",
-    "train.recompute",
-    "data.n_train_scored",
-    "decode.batch_size",
-    "task.scale",
-    "task.train",  # files of the user's: `task.sha256` holds what stands in them
-    "task.dev",
-    "task.test",
-    "task.whole",
-)
 # The top-level entries of a record with their types, and the keys inside them on which readers rely.
 KINDS: dict[str, type] = {"signature": str, "status": str, "asked": dict, "row": dict, "measured": dict, "where": dict}
 PARTS = {
@@ -63,71 +37,6 @@ PARTS = {
 FILES = (ADAPTER, PREDICTIONS, UPDATES, METRICS)
 # A run with one of these statuses is not repeated: it would end the same way. A failed attempt leaves no record.
 DONE = ("finished", "diverged", "collapsed")
-
-
-def identity(resolved: dict[str, Any]) -> dict[str, Any]:
-    """What a record keeps of a resolved configuration: components without `EXCLUDED`, the seed, what the run starts from."""
-    kept = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
-    for group, node in resolved.items():
-        if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
-            kept[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
-    return kept
-
-
-def signature(resolved: dict[str, Any]) -> str:
-    """The run's name: 16 hex digits. Raises UserError if a component's class does not exist."""
-    return digest(named(resolved))
-
-
-def named(resolved: dict[str, Any]) -> dict[str, Any]:
-    """The value of which the signature is a digest; it holds `seed` and `starts_from` unchanged. Raises what `signature` does."""
-    kept = identity(resolved)
-    kept.pop("starts", None)  # `starts_from` has their signatures
-    return {key: _named(value) for key, value in kept.items()}
-
-
-def digest(value: Any) -> str:
-    """16 hex digits of a JSON value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _named(node: Any) -> Any:
-    """The canonical form that is hashed: a component as its class and what differs from its defaults, whole floats as ints."""
-    if isinstance(node, dict):
-        usual = {key: _named(value) for key, value in defaults(node["_target_"]).items()} if "_target_" in node else {}
-        values = {key: _named(value) for key, value in node.items() if key != "_target_"}
-        kept = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
-        return {"_target_": class_name(node["_target_"]), **kept} if "_target_" in node else kept
-    if isinstance(node, list | tuple):
-        return [_named(item) for item in node]
-    return int(node) if isinstance(node, float) and node.is_integer() else node
-
-
-def _same(value: Any, other: Any) -> bool:
-    """Whether two values are written the same in JSON: 1 is not true."""
-    if type(value) is type(other) and isinstance(value, str | int | None):
-        return bool(value == other)
-    return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def check_same_config(record: dict[str, Any], resolved: dict[str, Any]) -> None:
-    """Raise UserError if a record's configuration differs from today's of the same name, on any key that both have."""
-    if differing := _differing(record["asked"], identity(resolved), ""):
-        key, was, now = differing[0]
-        raise UserError(
-            f"record {record['signature']} was made with {key}={was!r}, but that run now has {key}={now!r} "
-            "(has a default changed?); delete the record to run again"
-        )
-
-
-def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]]:
-    if isinstance(recorded, dict) and isinstance(today, dict):
-        shared = [name for name in recorded if name in today]
-        return [pair for name in shared for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
-    if key.endswith("._target_"):
-        recorded, today = class_name(recorded), class_name(today)
-    return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]
 
 
 def main_metric(asked: Mapping[str, Any]) -> str:
@@ -272,9 +181,9 @@ def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any]
         if key not in record:
             raise UserError(f"record {path} has no {key}; delete it to run again")
     if resolved is not None:
-        check_same_config(record, resolved)
+        signature.check_same_config(record, resolved)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
-            cli.warn(f"{folder / name} has changed since the run wrote it: running it again")
+            console.warn(f"{folder / name} has changed since the run wrote it: running it again")
             return None
     return record if record["status"] in DONE else None
 

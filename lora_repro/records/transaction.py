@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from lora_repro.errors import Busy, UserError
-from lora_repro.records.disk import sha256, sync, write_json
+from lora_repro.files import sha256, sync, write_json
 
 LOCK, STAGED, JOURNAL = ".manifest.lock", ".pending", ".pending.json"
 WAIT_SECONDS = 60.0  # for a command that writes: longer than its files take to move, not as long as all tables take to render

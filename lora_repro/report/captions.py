@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_repro.cells import Cell
+from lora_repro.planning.cells import Cell
 from lora_repro.report.columns import task_label
 from lora_repro.results import grouped
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_repro.cells import Cell
 from lora_repro.config.paths import choices
+from lora_repro.planning.cells import Cell
 from lora_repro.report.statistics import Metric
 
 AVERAGE, ANY = "average", "any"  # special values of a column: the mean over tasks; rows that have no value on the axis

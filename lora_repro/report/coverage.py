@@ -15,8 +15,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lora_repro.cells import Cell, unique
 from lora_repro.config.paths import CONF
+from lora_repro.planning.cells import Cell, unique
 from lora_repro.records import record
 from lora_repro.report import show
 from lora_repro.report.table import EMPTY

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell, unique
+from lora_repro import bisection
 from lora_repro.metrics.bootstrap import counted_score
+from lora_repro.planning.cells import Cell, unique
 from lora_repro.report.statistics import Mean, is_generated, summarise
 from lora_repro.results import Store
-from lora_repro.sweep import bisect
 
 Records = dict[Path, Mapping[str, Any] | None]
 
@@ -23,7 +23,7 @@ class DimensionSearch:
     A twin whose full training falls short has no sizes.
     """
 
-    search: bisect.Bisection
+    search: bisection.Bisection
     records: Records
     cell: Cell
 
@@ -121,14 +121,14 @@ def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearc
     """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
     every = unique(declared)
     cells = [cell for cell in every if cell.signature in store.records]
-    rule = bisect.rule_of(declared[0].asked)
+    rule = bisection.rule_of(declared[0].asked)
     if rule is None or not cells:
         return []
     records: Records = {cell.folder: store.record(cell) for cell in cells}
     beside = [cell for cell in cells if cell.row.name in rule.references]
-    swept = [cell for cell in every if cell.row.name not in rule.references and bisect.referenced(cell, cells, rule)]
+    swept = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
     found = []
-    for search in bisect.bisections([*beside, *swept], rule):
+    for search in bisection.bisections([*beside, *swept], rule):
         first = next(iter(search.values.values()))[0]
         ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
         made = replace(search, values={value: group for value, group in ran.items() if group})

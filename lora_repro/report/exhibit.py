@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from lora_repro.cells import Cell, cells, data_hint
+from lora_repro.planning.cells import Cell, cells, data_hint
 from lora_repro.report.table import Table
 from lora_repro.results import Store, declared_cells
 

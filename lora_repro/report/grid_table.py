@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import SHOWN, Cell, own_title
+from lora_repro.planning.cells import SHOWN, Cell, own_title
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.in_words import of_tables
 from lora_repro.report.pivot import Pivot

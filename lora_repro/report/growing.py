@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lora_repro.cells import Cell
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot

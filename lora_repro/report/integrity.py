@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sha256
 from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL, sha256
-from lora_repro.records.record import load_predictions, read, signature
+from lora_repro.records.record import load_predictions, read
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 from lora_repro.report.rescoring import score_mismatch
 

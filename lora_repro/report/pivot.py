@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lora_repro.cells import Cell
 from lora_repro.config import paths
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.report import captions, in_words, rate_notes, truncation_notes
 from lora_repro.report.columns import (
     Column,

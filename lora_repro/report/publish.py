@@ -1,32 +1,19 @@
-"""Copy this checkout's finished, clean records and rate searches to results/<profile>/, then render every published table.
-
-    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces what is published and differs)
-
-It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
-a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.
-"""
+"""Copies finished, clean records and rate searches to results/<profile>/ (`commands/publish.py`), or says why it does not."""
 
 import json
 import math
-import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
-from lora_repro.cells import Cell
-from lora_repro.config import rates
-from lora_repro.config.hydra_errors import empty_profile_message
-from lora_repro.config.paths import ROOT, checkout_root
-from lora_repro.costs import measures
+from lora_repro import console
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import SEAL, write_json, write_text
+from lora_repro.files import SEAL, write_json, write_text
+from lora_repro.planning.cells import Cell
+from lora_repro.records import rates
 from lora_repro.records.record import defect, load_predictions, load_records, read
 from lora_repro.records.run_folder import METRICS, PREDICTIONS, RECORD, UPDATES
 from lora_repro.records.transaction import Change
-from lora_repro.report import show
-from lora_repro.report.prune import requested_runs
 from lora_repro.report.rescoring import score_mismatch
 
 # The fields that a published prediction may have. Any other could hold the data's own texts, which are not ours to publish.
@@ -39,42 +26,6 @@ NUMBERS = tuple(
 PUBLISHED, REPLACED, ALREADY = "published", "replaced", "published already"
 
 
-@cli.command
-@rates.published_only()
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """Publish one profile; returns the exit status."""
-    parser = cli.parser("publish", __doc__)
-    parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
-    parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
-    given = parser.parse_args(arguments)
-    profile = cli.named_profile(given.profile)
-    if profile == "smoke":
-        raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
-    checkout_root("publishing")
-    force = given.force or os.environ.get("FORCE", "") not in ("", "0")
-    results = root / "results"
-    manifest.check_evidence(results / profile)
-    if not (runs := root / "runs" / profile).is_dir():
-        raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
-    with manifest.changing(results) as change:
-        declared = requested_runs(profile)
-        searched = publish_searches(change, runs, declared, force)
-        if {PUBLISHED, REPLACED} & set(searched.values()):
-            with rates.published_only(change.staged):  # the runs are those at the rates that are published with them
-                declared = requested_runs(profile)
-        publish(change, runs, force, _wanted(declared, runs), bool(searched))
-    show.render_published(show.names(), root)
-    return 0
-
-
-def _wanted(declared: Iterable[Cell], runs: Path) -> set[str]:
-    """The signatures of the runs and measurements that experiments ask for."""
-    wanted = {cell.signature for cell in declared}
-    for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
-        wanted.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
-    return wanted
-
-
 def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force: bool) -> dict[str, str]:
     """Add this checkout's rate searches of declared rows to the published ones.
 
@@ -85,7 +36,7 @@ def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force
     outcome = {}
     for path in paths:
         outcome[path.stem] = _publish_search(change, path, runs.name, path.stem in settings, force)
-        cli.say(f"trials/{path.stem}: {outcome[path.stem]}")
+        console.say(f"trials/{path.stem}: {outcome[path.stem]}")
     return outcome
 
 
@@ -134,7 +85,7 @@ def publish(
         reason = unasked or refusal(record, runs / signature)
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, change, runs, force)
         row = record.get("row") or {}
-        cli.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
+        console.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
     return outcome
 
 

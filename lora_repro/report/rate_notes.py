@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro.cells import Cell
-from lora_repro.config import rates
+from lora_repro.planning.cells import Cell
+from lora_repro.records import rates
 from lora_repro.report.columns import place_label
 
 CHANCE = "No learning rate tried rose above a constant prediction's score on held-out rows, so the one chosen is best by noise"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 from lora_repro.report import report_json
 from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, REPLICATED
 

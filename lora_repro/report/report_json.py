@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
-from lora_repro.cells import Cell
+from lora_repro import console
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
+from lora_repro.planning.cells import Cell
 from lora_repro.records import manifest
-from lora_repro.records.disk import write_json
 from lora_repro.records.transaction import Change
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
@@ -95,7 +95,7 @@ def update_report(
     except UserError as error:
         if not anew:
             raise
-        cli.warn(f"{error}; its tables are written anew, its claims by make claims")
+        console.warn(f"{error}; its tables are written anew, its claims by make claims")
         found = {"tables": {}, "claims": []}
     for (profile, experiment), answer in (tables or {}).items():
         if answer is None:

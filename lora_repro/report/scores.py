@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lora_repro.cells import Cell, Row
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.statistics import (
     Difference,

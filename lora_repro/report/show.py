@@ -1,28 +1,20 @@
-"""Print an experiment's tables, or render all published tables and figures again.
-
-    python -m lora_repro table e2e profile=laptop     this checkout's runs beside the published ones and the paper's
-    python -m lora_repro table --published [NAME]     re-render results/*/{tables,figures} and report.json from the records
-
-The first form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3) and shows only those runs.
-It reads records and the files beside them, trains nothing and needs no network.
-"""
+"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/table.py`)."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_repro import cli
-from lora_repro.cells import unique
-from lora_repro.config import paths, rates
+from lora_repro import console
+from lora_repro.config import paths
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT, checkout_root
+from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
+from lora_repro.planning.cells import unique
+from lora_repro.records import manifest, rates
 from lora_repro.records.transaction import Change
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
 from lora_repro.report.page.figures import belonging
@@ -65,7 +57,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     results = root / "results"
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")})
     if not profiles:
-        cli.say("nothing is published under results/ yet")
+        console.say("nothing is published under results/ yet")
         return
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
@@ -88,7 +80,7 @@ def _render(name: str, store: Store, change: Change, root: Path) -> Answer | Non
     wrote: list[Path] = []
     for exhibit in kept:
         files = [change.place(path) for path in write(exhibit, change.staged / folder.name)]
-        cli.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
+        console.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
         wrote += files
     for path in _stale(folder, name, wrote):
         change.remove(path)
@@ -109,7 +101,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
     exhibits = shown.exhibits(asked, [ours, published(root / "results" / profile)])
     if not exhibits:
         if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
-            cli.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
+            console.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
             return
         measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
         how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
@@ -126,7 +118,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
         if exhibit.words:
             print("\n".join(paragraph(line) for line in exhibit.words) + "\n")
     said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
-    cli.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
+    console.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
 
 
 def write(exhibit: Exhibit, folder: Path) -> list[Path]:
@@ -161,28 +153,3 @@ def _wrote(paths: Sequence[Path], root: Path) -> str:
 
 def _short(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("table", __doc__)
-    made.add_argument("--published", action="store_true", help="re-render everything under results/")
-    made.add_argument("name", nargs="?", help="an experiment: a file of experiments/ without .py; with --published, default: all")
-    made.add_argument("overrides", nargs="*", help="profile=mini (default), other overrides of run")
-    return made
-
-
-@cli.command
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    given = parser().parse_args(arguments)
-    name = given.name and given.name.removeprefix("experiment=")  # as the other commands spell it
-    if given.published and given.overrides:
-        raise UserError("--published takes no overrides: it renders what is published as it is")
-    if given.published:
-        checkout_root("rendering what is published")
-        render_published([name] if name else names(), root)
-    elif name:
-        show(name, given.overrides, root)
-    else:
-        raise UserError(f"which experiment? {', '.join(names())}")
-    return 0

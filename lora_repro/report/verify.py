@@ -1,48 +1,21 @@
-"""Compare this checkout's finished runs with the published ones, cell by cell: reproduced, differs, or not run.
-
-    python -m lora_repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
-    python -m lora_repro verify                                every experiment that is published at mini
-    python -m lora_repro verify --all                          is everything in results/ what was published?
-
-A cell is reproduced if it differs from the published one by no more than the spread allows:
-
-    over seeds     Student's interval of a difference of means, the standard deviation over seeds pooled over a task's rows
-    over machines  if narrower: the differences of other rows between the same seeds here and published, three at least
-
-Both are at 5 % for the whole table, by Bonferroni. Where no row has two seeds, a cell that is off by more than half of its last
-printed digit is undecided: it needs another seed.
-
-Only scores are compared, not spectra or norms of updates, latencies or memory. An experiment without scores (subspace, delta_w,
-latency) is reported as not compared.
-
---all compares no runs: it checks the hash of every published file, that no file lacks one, every record's own hash, its name and
-files, and computes its scores again from its predictions. Its exit status is 0 if all of that holds, else 1, with a line for each
-fault.
-
-Exit status: 0 all are reproduced; 1 one differs; 2 none differs, but one is not run, undecided or not compared, or nothing is
-published. `make verify` exits with 2 in both failing cases, since make has one status for a command that failed.
-"""
+"""Finished runs compared with published ones, cell by cell; `commands/verify.py` says by which rule."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scipy.special import stdtrit
 
-from lora_repro import cli
-from lora_repro.cells import Cell, unique
-from lora_repro.config import rates
+from lora_repro import console
 from lora_repro.config.compose import profile_of
-from lora_repro.config.paths import ROOT, checkout_root
+from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
-from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL
+from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
@@ -66,7 +39,7 @@ from lora_repro.results import (
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
 LEAST = 3  # the fewest differences of other rows that give a spread over machines
 STATUS = {REPRODUCED: 0, DIFFERS: 1, NOT_RUN: 2, UNDECIDED: 2, UNSCORED: 2}
-COLOUR = {REPRODUCED: cli.GREEN, DIFFERS: cli.RED}
+COLOUR = {REPRODUCED: console.GREEN, DIFFERS: console.RED}
 Values = dict[int, float]
 
 
@@ -235,34 +208,7 @@ def check_published(results: Path) -> int:
     """Print what is wrong with the published files, and how many there are; returns the exit status."""
     found = integrity.check_everything(results)
     for fault in found.faults:
-        print(cli.paint("wrong:", cli.RED), fault)
+        print(console.paint("wrong:", console.RED), fault)
     counts = f"{found.files} files and {found.records} records under {results}"
     print(f"{counts}: {f'{len(found.faults)} faults' if found.faults else 'all are what was published'}")
     return int(bool(found.faults))
-
-
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("verify", __doc__)
-    made.add_argument("--all", action="store_true", help="check everything that is published, without comparing runs")
-    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
-    return made
-
-
-@cli.command
-@rates.published_only()
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    options = parser().parse_args(arguments)
-    given = options.settings
-    checkout_root("comparing with what is published")
-    if options.all:
-        if given:
-            raise UserError(f"--all takes no settings: leave out {given[0]}")
-        return check_published(root / "results")
-    named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
-    others = [item for item in given if not item.startswith("experiment=")]
-    found = [one for name in named or show.names() for one in verify(name, others, root)]
-    counts = Counter(found)
-    told = [cli.paint(f"{counts[verdict]} {verdict}", COLOUR.get(verdict, cli.YELLOW)) for verdict in STATUS if counts[verdict]]
-    print(", ".join(told) or "nothing to compare: none of the runs asked for is published")
-    return 1 if counts[DIFFERS] else max((STATUS[verdict] for verdict in counts), default=2)

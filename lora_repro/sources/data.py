@@ -18,11 +18,11 @@ from typing import IO, Any
 import yaml
 from filelock import FileLock
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
-from lora_repro.records.disk import replacing, write_json, write_text
-from lora_repro.records.disk import sha256 as file_sha256
+from lora_repro.files import replacing, write_json, write_text
+from lora_repro.files import sha256 as file_sha256
 from lora_repro.sources.download import retrieve
 
 RECEIPTS = ".fetched"  # folder of <data set>.json, what was fetched: {file: sha256}
@@ -62,7 +62,7 @@ def _fetch(source: Source, folder: Path) -> None:
     got = _received(receipt)
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
     wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
-    cli.say(f"{source.name}: {source.title}; licence: {source.licence}")
+    console.say(f"{source.name}: {source.title}; licence: {source.licence}")
     archives: dict[str, Path] = {}
     for path, about in wanted.items():
         target = folder / path
@@ -79,7 +79,7 @@ def _fetch(source: Source, folder: Path) -> None:
         archive.unlink()
     if source.name == "glue":
         split_mrpc(folder / "MRPC")
-    cli.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
+    console.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
 
 
 def _received(receipt: Path) -> dict[str, str]:

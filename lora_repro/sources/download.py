@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.records.disk import sha256 as file_sha256
+from lora_repro.files import sha256 as file_sha256
 from lora_repro.sources.hub import BUSY, PAUSE, TRIES
 
 TIMEOUT, PIECE = 30, 1 << 16
@@ -66,7 +66,7 @@ def _go_on(url: str, part: Path) -> None:
         done = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         whole = done + int(length) if length else 0
-        with cli.bar(whole or 1, url.rpartition("/")[2], "B", done, unit_scale=True) as bar:
+        with console.bar(whole or 1, url.rpartition("/")[2], "B", done, unit_scale=True) as bar:
             while piece := answer.read(PIECE):
                 file.write(piece)
                 bar.update(len(piece))

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro import cli
-from lora_repro.cells import Cell
-from lora_repro.config.compose import CONF
+from lora_repro import console
+from lora_repro.bisection import recorded, search_note
 from lora_repro.config.paths import choices
-from lora_repro.records import manifest, record
-from lora_repro.sweep.bisect import recorded, search_note
+from lora_repro.planning.cells import Cell
 from lora_repro.sweep.run_summary import generated
 
 GENERATED = (
     "the data are generated: they show what a method costs here, that every step works, and whether your numbers are those that "
     "are published; they do not show which method is best, and no score compares with the paper's"
 )
-
-
-def published_records(profile: str) -> dict[str, dict[str, Any]]:
-    """signature -> the published record of a run of a profile."""
-    results = CONF.parent / "results"
-    manifest.check(results, [f"{profile}/records"])
-    return record.load_records(results / profile / "records")
 
 
 def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
@@ -38,9 +29,9 @@ def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], argu
     missing = sorted(cell.signature for cell in found if recorded(cell) is None)
     seconds = [known[name]["measured"]["wall_seconds"] for name in missing if name in known]
     if profile == "smoke":
-        cli.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
+        console.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
     elif any(map(generated, found)):
-        cli.say(GENERATED)
+        console.say(GENERATED)
     many, here = len(found), len(found) - len(missing)
     text = f"{table} at profile {profile}: {many} run{'s' * (many != 1)}{f', {here} already here' if here else ''}"
     if seconds:
@@ -48,9 +39,9 @@ def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], argu
         text += f"; {which}took {sum(seconds) / 60:.0f} min, one after another, on the machine that published them"
     if seconds and (unknown := len(missing) - len(seconds)):
         text += f"; {unknown} of unknown duration"
-    cli.say("; ".join(filter(None, [text, search_note(found)])))
+    console.say("; ".join(filter(None, [text, search_note(found)])))
     if others := others_of(table, found, arguments):
-        cli.say(f"rows that {profile} leaves out: {', '.join(others)}; to run them, too, add the word all (make: ARGS=all)")
+        console.say(f"rows that {profile} leaves out: {', '.join(others)}; to run them, too, add the word all (make: ARGS=all)")
 
 
 def others_of(table: str, found: Sequence[Cell], arguments: Sequence[str]) -> list[str]:

@@ -1,17 +1,7 @@
-"""Print the runs of a sweep as commands for another scheduler; nothing is run. Each command resumes its run or does nothing.
-
-    python -m lora_repro sweep experiment=e2e profile=paper                              for xargs, GNU parallel, dstack
-    python -m lora_repro sweep --emit slurm-array experiment=e2e profile=paper > job.sh  sbatch job.sh
-    python -m lora_repro sweep --emit sky experiment=e2e profile=paper > job.yaml        sky launch job.yaml
-    python -m lora_repro sweep --emit wandb experiment=e2e profile=paper > sweep.yaml    wandb sweep sweep.yaml
-
-Runs that others start from come first; a run already recorded in paths.runs is left out. A W&B sweep is a grid: it has only the
-seeds that every row has, recorded or not. It can be edited into a search (method: bayes) over any key.
-"""
+"""The runs of a sweep as commands for another scheduler (`commands/sweep.py`). Each command resumes its run or does nothing."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import shlex
 import sys
@@ -19,11 +9,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from lora_repro import cli
-from lora_repro.cells import Cell, cells, with_starts
 from lora_repro.config import paths
 from lora_repro.errors import UserError
-from lora_repro.records import record
+from lora_repro.planning.cells import Cell
 
 FORMS = ("lines", "slurm-array", "sky", "wandb")
 ACTIVATE = "export PATH=$PWD/.venv/bin:$PATH"
@@ -95,33 +83,6 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
     fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
     name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
     command = ["${env}", *program(), *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
-    sweep = {"program": "lora_repro/run.py", "method": "grid", "metric": name,
+    sweep = {"program": "lora_repro/run/__main__.py", "method": "grid", "metric": name,
              "parameters": {key: {"values": listed} for key, listed in values.items()}, "command": command}  # fmt: skip
     return yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True).rstrip("\n")
-
-
-def parser() -> argparse.ArgumentParser:
-    made = cli.parser("sweep", __doc__)
-    made.add_argument("--emit", choices=FORMS, default="lines", help="lines (default), slurm-array, sky or wandb")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the sweep: experiment=e2e, or method=lora,full seed=0,1")
-    return made
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    """The command line above; returns the exit status."""
-    given = parser().parse_args([item for item in arguments if item not in ("-m", "--multirun")])
-    asked = cells(given.overrides)
-    if not asked:
-        raise UserError("nothing to run: no row has these seeds")
-    if given.emit == "wandb":
-        print(wandb_sweep(asked))
-        return 0
-    found = with_starts(asked)
-    missing = [cell for cell in found if record.find(cell.folder, cell.asked) is None]
-    if not missing:
-        print(f"nothing to run: all {len(found)} runs are recorded", file=sys.stderr)
-        return 0
-    commands = list(map(line, missing))
-    print({"lines": "\n".join, "slurm-array": slurm_array, "sky": sky}[given.emit](commands))
-    return 0

@@ -6,8 +6,5 @@ it unblocks them (`supervise._run`) is then delivered, not lost.
 """
 
 import signal
-import warnings
 
-# A run is `python -m lora_repro.run`. That module is already imported here, about which runpy would warn at every run.
-warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning, "runpy")
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})

@@ -19,18 +19,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
-from lora_repro.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
-from lora_repro.config.compose import build, compose, hydra_program, job_overrides, resolved, unswept
+from lora_repro import bisection, console
+from lora_repro.config.compose import (
+    build,
+    check_options,
+    compose,
+    hydra_program,
+    job_overrides,
+    resolved,
+    unswept,
+)
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import record
+from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
+from lora_repro.records import attempts, record
 from lora_repro.records.run_folder import LOCK, RECORD
 from lora_repro.report import grid_table, show
 from lora_repro.report.pivot import Pivot
-from lora_repro.results import grouped
-from lora_repro.sweep import bisect, parallel, preflight, ray_launcher, supervise
-from lora_repro.sweep.announce import announce, others_of, published_records
-from lora_repro.sweep.cleanup import tidy
+from lora_repro.results import grouped, published_records
+from lora_repro.run.cleanup import tidy
+from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
+from lora_repro.sweep.announce import announce, others_of
 from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Progress, growing_table
 from lora_repro.sweep.run_summary import measured, summary_line
@@ -66,7 +74,7 @@ def job(config: DictConfig) -> None:
             return
         parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
-        cli.report_error(error)
+        console.report_error(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
 
@@ -85,7 +93,7 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
         if _progress:
             _progress.ended(cell, failed=bool(code))
     except UserError as error:
-        cli.report_error(error)
+        console.report_error(error)
 
 
 def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) -> int:
@@ -111,7 +119,7 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     announce(wanted, known, arguments)
     missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
     preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
-    rule = bisect.rule_among(wanted)
+    rule = bisection.rule_among(wanted)
     beside = _share(hydra_node, wanted, missing, rule)
     if rows := in_order(wanted, known, rising=launcher.endswith("BasicLauncher") and beside == 1):
         sys.argv.append(rows)  # Hydra reads it
@@ -125,8 +133,20 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
-        wanted = [cell for cell in wanted if bisect.begun(cell)]
+        wanted = [cell for cell in wanted if bisection.begun(cell)]
     return _report(arguments, wanted, left, stopped, shows)
+
+
+def swept(arguments: Sequence[str]) -> int:
+    """Sweep an experiment within another program, without its table at the end; returns the exit code. Raises UserError."""
+    check_options(arguments)
+    config = compose(unswept(arguments)[0], hydra_node=True)
+    preflight.check_writable(Path(str(config.paths.runs)))
+    before, sys.argv[1:] = sys.argv[1:], [*arguments]  # Hydra reads them
+    try:
+        return sweep(arguments, config.hydra, shows=False)
+    finally:
+        sys.argv[1:] = before
 
 
 def _own_task(hydra_node: DictConfig, arguments: Sequence[str], wanted: Sequence[Cell]) -> str:
@@ -172,7 +192,7 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
         try:
             print(f"\n{grid_table.show(wanted)}", flush=True)
         except UserError as error:  # such as runs of different data
-            cli.say(f"no table of means: {error}")
+            console.say(f"no table of means: {error}")
     lacking = exit_code(statuses)
     if left == 130:
         return left
@@ -187,7 +207,7 @@ def check_launch(hydra_node: DictConfig) -> None:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
 
 
-def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisect.Rule | None) -> int:
+def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisection.Rule | None) -> int:
     """Set the threads of a run; returns how many runs this process starts at a time."""
     launcher, beside = str(hydra_node.launcher._target_), 1
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
@@ -196,7 +216,7 @@ def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cel
     if launcher.endswith("BasicLauncher") and (beside := parallel.at_once(missing)) > 1:
         share_cores(beside)
         threads = os.environ["OMP_NUM_THREADS"]
-        cli.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
+        console.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
     return beside
 
 
@@ -204,7 +224,7 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     """(exit code, whether it was stopped) of a sweep whose runs a signal to this process stops, too."""
     launcher = str(hydra_node.launcher._target_)
     mark = supervise.mark_of(Path(str(hydra_node.sweep.dir)).absolute())
-    os.environ[supervise.MARK] = str(mark)
+    os.environ[console.MARK] = str(mark)
     if "joblib" in launcher or launcher == ray_launcher.NAME:
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
     with supervise.stoppable():
@@ -249,7 +269,7 @@ def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -
     except KeyboardInterrupt:
         return 130
     except BrokenExecutor:
-        cli.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
+        console.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
         return 1
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
@@ -294,11 +314,11 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     return left or (supervise.STOPPED if stopped else 0)
 
 
-def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisect.Rule, beside: int = 1) -> int:
+def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisection.Rule, beside: int = 1) -> int:
     """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
-    for due in bisect.rounds(wanted, rule):
+    for due in bisection.rounds(wanted, rule):
         commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
         for each in commands:
             sys.argv[1:] = [*how, *each[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in each)}"]
@@ -328,7 +348,7 @@ class Status:
     @classmethod
     def of(cls, cell: Cell) -> Status:
         """The status read from the run's folder."""
-        failed = supervise.attempts(cell.folder)
+        failed = attempts.attempts(cell.folder)
         tries, why = failed["attempts"], failed.get("why", "")
         try:
             found = record.find(cell.folder, cell.asked)

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 import psutil
 from omegaconf import OmegaConf
 
-from lora_repro import cli
-from lora_repro.cells import Cell
+from lora_repro import console
 from lora_repro.costs.forecast import memory
 from lora_repro.errors import Terminated, UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.sweep import gpus, supervise
 from lora_repro.train.ranks import Ranks
 
@@ -73,7 +73,7 @@ def side_by_side(runs: int) -> Iterator[None]:
     if runs < 2:
         yield
         return
-    os.environ[cli.TOGETHER] = "1"
+    os.environ[console.TOGETHER] = "1"
     with ThreadPoolExecutor(runs) as _pool:
         try:
             yield
@@ -86,7 +86,7 @@ def side_by_side(runs: int) -> Iterator[None]:
         finally:
             _pool = None
             _begun.clear()
-            os.environ.pop(cli.TOGETHER)
+            os.environ.pop(console.TOGETHER)
 
 
 def submit(start: Callable[[], object]) -> None:

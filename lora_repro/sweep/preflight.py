@@ -1,15 +1,30 @@
-"""Checks before the first run of a sweep: missing data files, backbones and packages. Fetches missing wheels."""
+"""Checks before the first run: a folder to write in, missing data files, backbones and packages. Fetches missing wheels."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.config.compose import build, target
+from lora_repro.errors import UserError
 
 if TYPE_CHECKING:
     from lora_repro.backbone.spec import BackboneSpec
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError unless files can be created in `folder`; Hydra would show a traceback."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
+        ) from error
 
 
 def check(missing: Sequence[dict[str, Any]]) -> None:

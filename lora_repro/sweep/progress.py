@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lora_repro import cli
-from lora_repro.cells import Cell
+from lora_repro import console
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.report.growing import Growing
 from lora_repro.sweep.time_left import Pace
 
@@ -31,10 +31,10 @@ class Progress:
         """Print the row that is complete with this run, if one is, and how much is left. Call it for a recorded run, too."""
         with self.lock:  # so that the header comes before the first row
             told = self.pace.ended(cell, failed)
-            if not failed and not cli.quiet() and (lines := self._row(cell)):
+            if not failed and not console.quiet() and (lines := self._row(cell)):
                 print("\n".join(["", *lines, ""]), flush=True)
             if told:
-                cli.say(told)
+                console.say(told)
 
     def _row(self, cell: Cell) -> list[str]:
         try:
@@ -48,7 +48,7 @@ class Progress:
         """Show the runs at work on one line of a terminal, or every half minute in a log. For runs side by side, whose own bars
         would overwrite each other.
         """
-        if cli.quiet():
+        if console.quiet():
             yield
             return
         over = threading.Event()
@@ -62,7 +62,7 @@ class Progress:
 
     def _show(self, over: threading.Event) -> None:
         alone = sys.stderr.isatty()
-        while not over.wait(1.0 if alone else cli.LOGGED):
+        while not over.wait(1.0 if alone else console.LOGGED):
             if line := self.line(shutil.get_terminal_size().columns - 1):
                 with self.lock:
                     # Back at its first column, so that whatever is printed next replaces it.

@@ -26,6 +26,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from lora_repro import console
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sweep import parallel, supervise
 
@@ -89,7 +90,7 @@ class RayLauncher(Launcher):
 
     def _given(self) -> dict[str, Any]:
         """The arguments that all tasks share."""
-        named = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != supervise.MARK}
+        named = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != console.MARK}
         return {
             "context": self.context,
             "function": self.function,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell, chosen_settings
+from lora_repro.planning.cells import Cell, chosen_settings
 
 
 def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str:

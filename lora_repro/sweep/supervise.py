@@ -23,26 +23,20 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from lora_repro import cli
-from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import record
-from lora_repro.records.disk import read_sealed, sealed, write_json
-from lora_repro.records.run_folder import ATTEMPTS
+from lora_repro import console
+from lora_repro.errors import Busy, Terminated
+from lora_repro.records import attempts, record
 from lora_repro.sweep.gpus import own_gpu
 
-SUPERVISED = "LORA_REPRO_SUPERVISED"  # the folder of a supervised run
 APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is killed, as by Ray: runs then leave the group
-MARK = cli.MARK
-# Modules that the server imports, by name since run imports this module. joblib registers the start method that its workers pass
-# on. The others are imported by a run, some of them lazily; a name that no longer exists only costs time.
+# Modules that the server imports. joblib registers the start method that its workers pass on. The others are imported by a run,
+# some of them lazily; a name that no longer exists only costs time.
 PRELOADED = [
-    *("lora_repro.sweep.fork_server", "joblib", "lora_repro.run", "lora_repro.metrics.glue", "lora_repro.metrics.nlg"),
-    *("torch._dynamo", "transformers.tokenization_utils_tokenizers"),
+    *("lora_repro.sweep.fork_server", "joblib", "lora_repro.sweep.launch", "lora_repro.run.run"),
+    *("lora_repro.metrics.glue", "lora_repro.metrics.nlg", "torch._dynamo", "transformers.tokenization_utils_tokenizers"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]
-ATTEMPT = "LORA_REPRO_ATTEMPT"  # the number of the try, counted from 1
 STOPPED = 75  # exit code: again later
 ANSWERS = (0, 2, 3, STOPPED, 130)  # exit codes of a run that ended by its own decision and is not tried again
 
@@ -59,18 +53,13 @@ def mark_of(folder: Path) -> Path:
     return mark
 
 
-def in_sweep() -> bool:
-    """Whether this process runs one of several runs."""
-    return MARK in os.environ
-
-
 def stopping() -> bool:
     """Whether this process or its sweep was told to stop, or the sweep's process is gone (joblib's workers outlive it)."""
     if _signals:
         return True
-    if MARK not in os.environ:
+    if console.MARK not in os.environ:
         return False
-    mark = Path(os.environ[MARK])
+    mark = Path(os.environ[console.MARK])
     try:
         os.kill(int(mark.name.removeprefix("stop-")), 0)
     except (ProcessLookupError, PermissionError):  # the process id is free, or another user's by now
@@ -80,13 +69,13 @@ def stopping() -> bool:
 
 def _note_signal(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
-    if MARK in os.environ:
-        Path(os.environ[MARK]).write_text(_reason())
+    if console.MARK in os.environ:
+        Path(os.environ[console.MARK]).write_text(_reason())
 
 
 def _reason() -> str:
     """What stopped this process or its sweep."""
-    return cli.CTRL_C if signal.SIGINT in _signals or cli.interrupted() else "SIGTERM"
+    return console.CTRL_C if signal.SIGINT in _signals or console.interrupted() else "SIGTERM"
 
 
 def stop(number: int = signal.SIGTERM) -> None:
@@ -127,17 +116,6 @@ def _let_go(folder: Path) -> None:
             time.sleep(1)
 
 
-def attempts(folder: Path) -> dict[str, Any]:
-    """A run's failed tries: their number `attempts`, and the last one's `exit` and `why`."""
-    return read_sealed(folder / ATTEMPTS) or {"attempts": 0}
-
-
-def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
-    """Record that a try (the next one, or that of `number`) ended without a record."""
-    tries = number or attempts(folder)["attempts"] + 1
-    write_json(folder / ATTEMPTS, sealed({"attempts": tries, "exit": code, "why": why}))
-
-
 def start(
     module: str,
     overrides: Sequence[str],
@@ -155,31 +133,32 @@ def start(
     code = 0
     _let_go(folder)
     for left in reversed(range(max(1, tries))):
-        before = attempts(folder)["attempts"]
+        before = attempts.attempts(folder)["attempts"]
         card: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device, stopping) if processes == 1 else nullcontext({})
         try:
             with card as chosen:
-                code = _once(module, arguments, {**os.environ, **chosen, SUPERVISED: str(folder), ATTEMPT: str(before + 1)})
+                own = {attempts.SUPERVISED: str(folder), attempts.ATTEMPT: str(before + 1)}
+                code = _once(module, arguments, {**os.environ, **chosen, **own})
         except Busy:  # stopped while it waited for a card
             return STOPPED
         if processes > 1:
             code = _decided(folder, before, code)
         if code == -signal.SIGTERM or (code and stopping()):
-            if attempts(folder)["attempts"] == before:  # the run could not record it itself
-                note(folder, STOPPED, f"stopped by {cli.CTRL_C if code == 130 else _reason()}")
+            if attempts.attempts(folder)["attempts"] == before:  # the run could not record it itself
+                attempts.note(folder, STOPPED, f"stopped by {console.CTRL_C if code == 130 else _reason()}")
             return STOPPED
         if code in ANSWERS:
             break
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
-        note(folder, code, ended)
+        attempts.note(folder, code, ended)
         print(f"run {folder.name} {ended}; {'trying again' if left else 'giving up'}", file=sys.stderr, flush=True)
     return code
 
 
 def _decided(folder: Path, before: int, code: int) -> int:
     """The exit code of a run of several processes: torchrun itself exits with 1, whatever its ranks exit with."""
-    if code and attempts(folder)["attempts"] > before:
-        return int(attempts(folder)["exit"])
+    if code and attempts.attempts(folder)["attempts"] > before:
+        return int(attempts.attempts(folder)["exit"])
     try:
         with record.lock(folder):
             pass
@@ -246,12 +225,3 @@ def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing skips them, and a scorer's Java process would be left behind
-
-
-def record_failure(error: UserError) -> None:
-    """In a supervised run: record why it ends without a record.
-
-    Any rank may do so: torchrun ends all ranks when any of them exits.
-    """
-    if SUPERVISED in os.environ and not isinstance(error, Busy):
-        note(Path(os.environ[SUPERVISED]), error.exit_code, str(error), int(os.environ.get(ATTEMPT, "0")) or None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from lora_repro.cells import Cell
+from lora_repro.planning.cells import Cell
 from lora_repro.records.run_folder import METRICS
 from lora_repro.sweep.run_summary import duration
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import signature
 from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
 from lora_repro.records import provenance, record
-from lora_repro.records.disk import write_json
 from lora_repro.records.run_folder import ADAPTER, METRICS
-from lora_repro.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
+from lora_repro.run.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
 from lora_repro.train.progress import Trained
@@ -54,7 +55,7 @@ def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictCo
     asked = resolved(config)
     # Decoding is not part of a trial.
     first = {"starts_from": [Path(start).name for start in starts]} if starts else {}
-    name = record.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
+    name = signature.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 

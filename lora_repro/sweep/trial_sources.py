@@ -7,10 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
+from lora_repro import console
+from lora_repro.config import signature
 from lora_repro.config.compose import resolved_with_starts, starts_of
 from lora_repro.errors import Busy, Terminated, UserError
-from lora_repro.records import record
+from lora_repro.records import attempts, record
 from lora_repro.sweep import supervise
 
 
@@ -34,9 +35,9 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             start = start.copy()
             OmegaConf.update(start, "task.held_out", n)
         asked = resolved_with_starts(start, words)
-        folder = Path(str(start.paths.runs)) / str(start.profile_name) / record.signature(asked)
+        folder = Path(str(start.paths.runs)) / str(start.profile_name) / signature.signature(asked)
         if record.find(folder, asked) is None:
-            cli.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
+            console.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
                 code = supervise.start("lora_repro.run", list(words), folder, *how)
@@ -44,7 +45,7 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
         made = record.find(folder, asked)
         if made is None or made["status"] != "finished":
-            why = made["status"] if made else supervise.attempts(folder).get("why", "it did not start")
+            why = made["status"] if made else attempts.attempts(folder).get("why", "it did not start")
             raise UserError(f"a trial of {config.row.name} needs the run {folder}, which is not finished: {why}")
         folders.append(str(folder))
     changed = config.copy()

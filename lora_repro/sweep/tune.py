@@ -1,29 +1,4 @@
-"""Choose the learning rate of every row of an experiment by trials on held-out rows.
-
-    python -m lora_repro tune experiment=e2e profile=laptop paths.data=/data/e2e                   every row
-    python -m lora_repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
-
-One rule for every method and task:
-
-    grid       factor 3 around the row's first guess, at least three rates, at most `tune.most` (7); it grows on the side of
-               the best rate until worse rates lie on both sides, and on both in turn while the best score is at most 1/√n
-               above a constant prediction's (n held-out rows)
-    trial      the run itself without decoding, with a seed that no table reports (`tune.seed`), for `tune.length` of the
-               run's length; with `tune.seeds` above 1 the mean over that many seeds decides, since some settings learn on
-               some seeds only
-    criterion  the one that selects the run's checkpoint: on a sentence task the held-out score, ties by the held-out loss;
-               on a text task the held-out loss
-    data       never test data; GLUE at the paper's scale reports its dev rows, so a trial there holds out `tune.held_out`
-               training rows, which the run itself trains on
-    starts     if a run starts from others, their rates are chosen first; its trials start from the runs of the table's
-               first seed, which are made if they are missing
-
-Each search is saved with its trials in <paths.runs>/<profile>/trials/<setting>.json, where later runs find the rate unless one is
-published for the setting (`lora_repro.config.rates`); `publish` brings the searches of declared rows to results/. A stopped
-search resumes from its trials, an ended one that stopped at chance (its best score no higher than above) goes on from them;
-several processes can share the work of one command, and of one search. A setting may be searched at several lengths, to see
-whether shorter trials choose the same rate; runs use the longest search, of equally long ones the one with more seeds.
-"""
+"""Searches of learning rates by trials on held-out rows; `commands/tune.py` says by which rule."""
 
 from __future__ import annotations
 
@@ -39,15 +14,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro import cli
-from lora_repro.cells import Cell, cells, with_starts
-from lora_repro.config import rates
+from lora_repro import console
 from lora_repro.config.compose import build, compose
 from lora_repro.data import dev_subset
 from lora_repro.errors import Busy, UserError
-from lora_repro.records import provenance, record
-from lora_repro.records.disk import sealed, write_json
-from lora_repro.stages import read
+from lora_repro.files import sealed, write_json
+from lora_repro.planning.cells import Cell, cells, with_starts
+from lora_repro.records import provenance, rates, record
+from lora_repro.run.stages import read
 from lora_repro.sweep.grid import FACTOR, FIRST, best_place, edge, mean_ranking_key, next_place
 from lora_repro.sweep.trial import TRIAL, Trial, trial, trial_config
 from lora_repro.sweep.trial_sources import resolve_starts
@@ -218,12 +192,13 @@ def searches(arguments: Sequence[str]) -> list[Search]:
 
 def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     """Run every search of a command line that has not ended, and print each when it ends; returns those searches."""
-    cli.warn_ignored_tracker(arguments, "trials")
+    console.warn_ignored_tracker(arguments, "trials")
     wanted = searches(arguments)
     if provenance.code()["dirty"]:
-        cli.say("this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out")
+        said = "this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out"
+        console.say(said)
     waiting = [search for search in wanted if not search.ended()]
-    cli.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
+    console.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
     ended = []
     while waiting:
         busy = []
@@ -233,7 +208,7 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
                     ended.append((search, search.run()))
                     print(told(*ended[-1]), flush=True)
                     if rates.published_trials(search.profile, search.name):
-                        cli.say("  runs keep the published rate of this setting until publish adds the search to it")
+                        console.say("  runs keep the published rate of this setting until publish adds the search to it")
             except Busy:
                 busy.append(search)
         if len(busy) == len(waiting):
@@ -251,9 +226,3 @@ def told(search: Search, found: Mapping[str, Any]) -> str:
     side = f" (at the {found['edge']} edge)" if found["edge"] else ""
     title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
     return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(shown)}"
-
-
-@cli.command
-def main(arguments: Sequence[str]) -> int:
-    tune(arguments)
-    return 0

@@ -1,26 +1,14 @@
-"""Build a W&B workspace from a profile's tables, figures and runs.
-
-    python -m lora_repro dashboard profile=mini             upload tables and figures as one run, save the workspace
-    python -m lora_repro dashboard profile=mini --dry-run   print the workspace instead (or DRY_RUN=1); needs no key
-    WANDB_MODE=offline python -m lora_repro dashboard       keep the run here for `wandb sync`; needs no key
-
-It takes this checkout's tables and figures (runs/<profile>); of those that are missing there, the published ones
-(results/<profile>). Panels are made from these files, so a new table or figure needs no change here.
-"""
+"""A W&B workspace from a profile's tables, figures and runs (`commands/dashboard.py`). Panels are made from the files found."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
 from lora_repro.config.hydra_errors import empty_profile_message
-from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 from lora_repro.records.record import load_records
@@ -192,26 +180,3 @@ def workspace(found: Artefacts, profile: str) -> dict[str, Any]:
         "group_by": ["row.table", "row.label"],
         "sections": sections(found),
     }
-
-
-@cli.command
-def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status."""
-    parser = cli.parser("dashboard", __doc__)
-    parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
-    parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON (or DRY_RUN=1)")
-    given = parser.parse_args(arguments)
-    profile = cli.named_profile(given.profile)
-    found = find(root, profile)
-    spec = workspace(found, profile)
-    if given.dry_run or os.environ.get("DRY_RUN", "") not in ("", "0"):
-        print(json.dumps(spec, indent=1, ensure_ascii=False))
-    else:
-        from lora_repro.tracking.wandb_board import save
-
-        tables = {f"tables/{stem}": rows(path) for stem, path in found.tables.items()}
-        if verdicts := claims(root, profile):
-            tables[CLAIMS] = verdicts
-        figures = {f"figures/{stem}": path for stem, path in found.figures.items()}
-        print(f"saved: {save(spec, tables, figures, root / 'runs' / profile)}")
-    return 0

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.errors import Preempted
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 
 EVERY = 1.0  # seconds between two measurements of speed
 Plain = str | int | float | bool
@@ -85,7 +85,7 @@ class Metrics:
         *lines, _ = self.path.read_text(encoding="utf-8", errors="replace").split("\n")  # the last: empty, or cut by a kill
         steps = list(map(_step, lines))
         if None in steps:
-            cli.warn(f"{self.path} is damaged: dropping {steps.count(None)} unreadable lines")
+            console.warn(f"{self.path} is damaged: dropping {steps.count(None)} unreadable lines")
         kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number < step]
         write_text(self.path, "".join(line + "\n" for line in kept))
 

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lora_repro.records.disk import read_sealed, replacing, sealed, sha256, sync, write_json
+from lora_repro.files import read_sealed, replacing, sealed, sha256, sync, write_json
 
 KEPT = 2
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import nn
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import nf4
 from lora_repro.config.validation import Range, check
 from lora_repro.data import Encoded, Rows, collate, training_batches
@@ -166,7 +166,7 @@ def train(
         if state.scaler:
             scaler.load_state_dict(state.scaler)
         note = log if ranks.first else silent
-        bar = cli.bar(total, label, "step", done, **({} if ranks.first else {"disable": True}))
+        bar = console.bar(total, label, "step", done, **({} if ranks.first else {"disable": True}))
         losses = Losses(state, total, ranks, note, bar)
         batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
         with bar:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lora_repro.errors import UserError
+from lora_repro.files import read_sealed, sha256
 from lora_repro.records import provenance
-from lora_repro.records.disk import read_sealed, sha256
 from lora_repro.train import checkpoint
 from lora_repro.train.optimizer import restore, state_of
 

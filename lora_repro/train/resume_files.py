@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from lora_repro.files import damaged, read_sealed, remove_temporaries, sealed, sha256, write_json
 from lora_repro.records import provenance
-from lora_repro.records.disk import damaged, read_sealed, remove_temporaries, sealed, sha256, write_json
 from lora_repro.records.run_folder import ADAPTER, ANSWERS, CHECKPOINTS, FACTS, INPUTS, LOCK, OBSERVED
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained

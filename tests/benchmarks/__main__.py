@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
+from lora_repro.files import write_json, write_text
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import write_json, write_text
 from lora_repro.train.ranks import Ranks
 from tests import benchmarks
 from tests.benchmarks import _table
@@ -41,7 +41,7 @@ def _measured(results: Path, new: Path) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
@@ -56,12 +56,12 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
     for name, pair in modules.items():
         if name in lacking:
-            cli.say(f"{name}: left out, it needs a GPU and torch finds none here")
+            console.say(f"{name}: left out, it needs a GPU and torch finds none here")
             continue
         where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)
         for row in found["rows"]:
-            cli.say("  ".join(filter(None, _table.Row(**row).cells())))
+            console.say("  ".join(filter(None, _table.Row(**row).cells())))
         with manifest.changing(results) as change:
             path = change.staged / "bench" / f"{name}.json"
             write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})

@@ -24,7 +24,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision, round_frozen
 from lora_repro.train.ranks import Ranks
 from tests.benchmarks._arms import copied, medians, turns, within

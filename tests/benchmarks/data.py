@@ -16,7 +16,7 @@ from typing import Any
 
 from lora_repro.config import paths
 from lora_repro.config.compose import build, compose
-from lora_repro.stages import encode, objective_of, read
+from lora_repro.run.stages import encode, objective_of, read
 from tests.benchmarks._table import Row, told
 
 AGAIN = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_repro.config.compose import build, compose
 from lora_repro.data import epoch_order
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.train.ranks import Ranks
 from tests.benchmarks._arms import copied, medians, ours, turns, within
 from tests.benchmarks._table import Row, told

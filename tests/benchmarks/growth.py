@@ -18,7 +18,7 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.data import Encoded
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from tests.benchmarks._arms import copied, ours, turns
 from tests.benchmarks._table import Row, told
 from tests.benchmarks.pages import reading

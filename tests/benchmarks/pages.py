@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.config.paths import ROOT
+from lora_repro.files import sealed, write_json
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import sealed, write_json
 from lora_repro.results import published
 from tests.benchmarks._processes import seconds
 from tests.benchmarks._table import Row, told

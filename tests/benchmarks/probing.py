@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from lora_repro.config.compose import build, compose
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.train.precision import autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
 from tests.benchmarks._arms import clock_of, copied, medians, ours, parts, shown, turns, within

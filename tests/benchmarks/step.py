@@ -27,7 +27,7 @@ from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.stages import objective_of
+from lora_repro.run.stages import objective_of
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks
@@ -43,6 +43,7 @@ CASES = {  # name -> (backbone, backbone whose tokenizer is used, task at mini, 
     "GPT-2 small's shape": (GPT2, "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
 }
+
 
 def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -> Step:
     """The same for peft's LoRA under transformers' Trainer, with the Trainer's own loss.

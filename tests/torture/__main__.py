@@ -26,8 +26,8 @@ from lora_repro.config.schema import fields
 from lora_repro.config.validation import COMPONENTS
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
+from lora_repro.files import sealed, write_json, write_text
 from lora_repro.records import manifest, provenance, record
-from lora_repro.records.disk import sealed, write_json, write_text
 from lora_repro.results import own
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine

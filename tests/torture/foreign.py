@@ -19,14 +19,14 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from lora_repro.analysis.lora_files import read
-from lora_repro.analysis.subspace import spectra_table
 from lora_repro.backbone.fetch import write_manifest
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.backbone.wheel import Wheel
+from lora_repro.commands import runs as list_runs
+from lora_repro.commands.subspace import spectra_table
 from lora_repro.errors import UserError
+from lora_repro.exchange.lora_files import read
 from lora_repro.exchange.restore import restore
-from lora_repro.report import list_runs
 from lora_repro.report.terminal import terminal
 from lora_repro.tasks import _files
 from lora_repro.tasks.samsum.task import SAMSum

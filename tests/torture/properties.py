@@ -11,11 +11,11 @@ from safetensors.torch import load, save
 from lora_repro.backbone import weights
 from lora_repro.config.compose import build, compose, resolved_with_starts
 from lora_repro.config.paths import choices
+from lora_repro.config.signature import signature
 from lora_repro.data import Encoded, collate
 from lora_repro.errors import UserError
 from lora_repro.methods.update import merge, unmerge, updates
-from lora_repro.records.record import signature
-from lora_repro.stages import backbone_of, objective_of
+from lora_repro.run.stages import backbone_of, objective_of
 from tests.torture.runs import Bench
 
 DECODED = ("e2e", "sentiment")

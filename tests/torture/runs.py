@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lora_repro import cli, run
+from lora_repro import cli
+from lora_repro.commands import run
+from lora_repro.files import sha256
 from lora_repro.records import record
-from lora_repro.records.disk import sha256
 
 SETTINGS = ["profile=smoke", "train.lr=1e-2", "train.checkpoint_every=1", "train.eval_every=2", "device=cpu"]
 JOBS = [

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.cells import Cell
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, InputVariance, detectable
+from lora_repro.planning.cells import Cell
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.levels import Levels

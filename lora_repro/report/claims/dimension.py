@@ -1,4 +1,4 @@
-"""Claims on d90, the fewest random directions that reach a share of full fine-tuning's score (`sweep.bisect`)."""
+"""Claims on d90, the fewest random directions that reach a share of full fine-tuning's score (`bisection`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
-from lora_repro.cells import Cell
+from lora_repro.planning.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Doubt, Reading, Region, inside, judge

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.analysis.probed_run import ProbedRun
-from lora_repro.cells import Cell
 from lora_repro.costs import measures
+from lora_repro.planning.cells import Cell
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import Run, Store, declared_cells, published, runs
 

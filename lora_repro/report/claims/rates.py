@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from lora_repro.cells import Cell
-from lora_repro.config import rates
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
+from lora_repro.records import rates
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence

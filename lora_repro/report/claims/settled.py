@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lora_repro.cells import Cell
+from lora_repro.planning.cells import Cell
 from lora_repro.records.record import main_metric
 from lora_repro.report.claims.reading import Doubt
 from lora_repro.report.table import signed

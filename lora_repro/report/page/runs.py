@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.cells import Cell
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
+from lora_repro.planning.rerun_command import Command, command, command_of
 from lora_repro.report.html import code
-from lora_repro.report.rerun_command import Command, command, command_of
 from lora_repro.report.table import Table
 from lora_repro.report.views.latency import command as latency_command
 from lora_repro.results import declared_cells

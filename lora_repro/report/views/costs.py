@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell
 from lora_repro.costs import measures
 from lora_repro.costs.arithmetic import limit
+from lora_repro.planning.cells import Cell
 from lora_repro.records.record import read
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.table import Table

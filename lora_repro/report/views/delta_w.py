@@ -16,8 +16,8 @@ from lora_repro.analysis.probed_run import (
     random_factors,
     update_factors,
 )
-from lora_repro.cells import Cell
 from lora_repro.config.paper_values import check_columns
+from lora_repro.planning.cells import Cell
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.scores import rows_of
 from lora_repro.report.statistics import summarise

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_repro.cells import Cell
+from lora_repro.planning.cells import Cell
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches

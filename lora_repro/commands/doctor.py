@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_repro import cli
-from lora_repro.doctor import checks
-from lora_repro.doctor.checks import Finding
+from lora_repro import console
 from lora_repro.errors import UserError
+from lora_repro.sweep import health
+from lora_repro.sweep.health import Finding
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SYMBOLS = {"ready": ("✓", "ok", cli.GREEN), "missing": ("✗", "NO", cli.RED), "note": ("–", "--", cli.YELLOW)}
+SYMBOLS = {"ready": ("✓", "ok", console.GREEN), "missing": ("✗", "NO", console.RED), "note": ("–", "--", console.YELLOW)}
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
     """What all experiments, a named one, or a grid need at a profile. Raises UserError if that does not compose."""
     from omegaconf import OmegaConf
 
-    from lora_repro.cells import cells
     from lora_repro.config.compose import profile_of
     from lora_repro.config.paths import choices
+    from lora_repro.planning.cells import cells
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
@@ -87,21 +87,21 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
 def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:
     """Run every check in turn and yield each finding at once. Raises UserError for what does not compose."""
     # If one of these fails, all later checks would fail for the same reason.
-    for check in (checks.python, checks.packages):
+    for check in (health.python, health.packages):
         yield (found := check())
         if not found.ok:
             return
     wanted = find_requirements(overrides)
-    yield checks.device(wanted.profile)
-    yield from checks.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
-    yield checks.meteor(wanted.texts)
-    yield (reached := checks.hub(wanted.hub))
-    yield from (checks.backbone(config, reached.ok) for config in wanted.backbones)
-    read = [checks.data(config, reached.ok) for config in wanted.tasks]
+    yield health.device(wanted.profile)
+    yield from health.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
+    yield health.meteor(wanted.texts)
+    yield (reached := health.hub(wanted.hub))
+    yield from (health.backbone(config, reached.ok) for config in wanted.backbones)
+    read = [health.data(config, reached.ok) for config in wanted.tasks]
     enough = not wanted.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
-    yield checks.tracker()
-    yield checks.commit()
+    yield health.tracker()
+    yield health.commit()
 
 
 def shown(finding: Finding) -> str:
@@ -114,17 +114,17 @@ def shown(finding: Finding) -> str:
         symbol = f"{plain:<2}"
     text = finding.what.encode(encoding, "replace").decode(encoding)
     mend = "" if finding.ok or not finding.mend else f"\n    {finding.mend}"
-    return f"{cli.paint(symbol, colour)} {text}{mend}"
+    return f"{console.paint(symbol, colour)} {text}{mend}"
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     missing = 0
     for finding in run_checks(list(arguments)):
         missing += finding.kind == "missing"
-        if finding.kind == "missing" or not cli.quiet():
+        if finding.kind == "missing" or not console.quiet():
             print(shown(finding), flush=True)
     what = f"{missing} thing{'s' if missing > 1 else ''} missing; the fix is below each" if missing else "ready"
-    cli.say(what)
+    console.say(what)
     return 1 if missing else 0

@@ -10,20 +10,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
+from lora_repro import console
+from lora_repro.commands import claims
+from lora_repro.commands import report as pages
+from lora_repro.commands import table as table_command
 from lora_repro.config.paths import ROOT, checkout_root
-from lora_repro.report import show
-from lora_repro.report.claims import command as claims
-from lora_repro.report.page import command as pages
 
 
 def parser() -> argparse.ArgumentParser:
-    return cli.parser("render", __doc__)
+    return console.parser("render", __doc__)
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
     parser().parse_args(arguments)
     checkout_root("rendering everything published")
-    return max(show.main(["--published"], root), claims.main([], root), pages.main([], root))
+    return max(table_command.main(["--published"], root), claims.main([], root), pages.main([], root))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.backbone import fetch as wheels
 from lora_repro.errors import UserError
 from lora_repro.sources import hub
@@ -23,5 +23,5 @@ def fetch(name: str) -> None:
         return
     if not spec.get("revision"):
         raise UserError(f"backbone {name} has no pinned revision: conf/backbone/{name}.yaml says why, and what to do")
-    cli.say(f"{name}: {spec['hub_id']} at {spec['revision'][:8]} from the model hub")
-    cli.say(f"{name}: in {hub.model(spec['hub_id'], spec['revision'])}")
+    console.say(f"{name}: {spec['hub_id']} at {spec['revision'][:8]} from the model hub")
+    console.say(f"{name}: in {hub.model(spec['hub_id'], spec['revision'])}")

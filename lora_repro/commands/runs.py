@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.hydra_errors import empty_profile_message
 from lora_repro.errors import UserError
-from lora_repro.records.disk import read_sealed
+from lora_repro.files import read_sealed
 from lora_repro.records.record import defect, main_metric, read_run
 from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, PREDICTIONS, RECORD, UPDATES
 
@@ -81,16 +81,16 @@ def table(found: Sequence[Line]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("runs", __doc__)
+    made = console.parser("runs", __doc__)
     made.add_argument("--profile", metavar="NAME", help="profile=NAME: only runs of this profile")
     made.add_argument("--runs", metavar="DIR", default="runs", help="paths.runs=DIR: the folder with the runs (default: runs)")
     return made
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    given = parser().parse_args(cli.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
+    given = parser().parse_args(console.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
     folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
     found = [line for folder in folders for line in lines(folder)]
     if not found:

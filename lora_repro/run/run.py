@@ -1,58 +1,40 @@
-"""Train, decode, score and record: one run, every row of a table, or a grid.
-
-    python -m lora_repro.run method=lora seed=1                     one run at the default profile
-    python -m lora_repro.run experiment=e2e                         every row of a table
-    python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
-    python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
-    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
-    eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
+"""The straight line of one run: load, apply, encode, train, answer, score, record. Read it first.
 
 A run that has a record is not repeated; an unfinished one resumes from its checkpoint.
 """
 
 from __future__ import annotations
 
-from lora_repro import cli
-from lora_repro.records.run_folder import CHECKPOINTS, METRICS
-
-cli.apply_options_early(__name__)  # --help does not wait for the imports below
-
-import atexit
-import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from lora_repro import console
 from lora_repro.analysis.forgetting import general_loss
-from lora_repro.cells import cell_of, own_title, row_has_seed
+from lora_repro.config import signature
 from lora_repro.config.compose import (
-    QUESTIONS,
     build,
-    check_options,
-    compose,
-    hydra_program,
-    job_overrides,
-    resolved,
     resolved_with_starts,
     starts_of,
-    unswept,
 )
 from lora_repro.data import DataConfig, subset
 from lora_repro.errors import Busy, UserError
+from lora_repro.files import remove_temporaries as sweep_temporaries
+from lora_repro.files import why_it_ended
 from lora_repro.metrics import jvm
 from lora_repro.objectives.base import Objective
-from lora_repro.records import provenance, record
-from lora_repro.records.disk import remove_temporaries as sweep_temporaries
-from lora_repro.records.disk import why_it_ended
-from lora_repro.stages import (
+from lora_repro.planning.cells import own_title
+from lora_repro.records import attempts, provenance, record
+from lora_repro.records.run_folder import CHECKPOINTS, METRICS
+from lora_repro.run.cleanup import tidy
+from lora_repro.run.stages import (
     Adapted,
     Answers,
     adapt,
@@ -67,12 +49,7 @@ from lora_repro.stages import (
     read,
     settle,
 )
-from lora_repro.sweep import gpus, supervise
-from lora_repro.sweep.cleanup import tidy
-from lora_repro.sweep.launch import sweep, wants_sweep
-from lora_repro.sweep.run_summary import summary_line
 from lora_repro.tasks.base import AbstractTask, Example, Scores
-from lora_repro.tracking import background
 from lora_repro.tracking.metrics import Metrics
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig
@@ -92,7 +69,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     asked = resolved_with_starts(config, overrides)
     if not asked["row"]["table"]:
         asked["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
-    name = record.signature(asked)
+    name = signature.signature(asked)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
     if found := ranks.led(lambda: record.find(folder, asked)):
@@ -175,8 +152,8 @@ def measure(
     provenance.reset_peak_memory(ranks.device)
 
     splits = read(task, config.paths.data)
-    if splits.said and ranks.first and not supervise.in_sweep():  # each run of a sweep would say the same
-        cli.say(splits.said)
+    if splits.said and ranks.first and not attempts.in_sweep():  # each run of a sweep would say the same
+        console.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
     met = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
     model: Adapted | None = None
@@ -225,7 +202,7 @@ def measure(
         "signature": name,
         # Only training can collapse: an untuned backbone may give every input the same answer.
         "status": judge(trained.status, outputs, spec.source == "random") if trained else "finished",
-        "asked": record.identity(asked),
+        "asked": signature.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
         "measured": measured,
         "where": {
@@ -333,82 +310,3 @@ def from_model(model: Adapted | None, settings: TrainConfig, objective: Objectiv
         "batch_sizes": {"eval": settings.eval_batch_size, "decode": objective.decoding.batch_size},
         "backbone": model.backbone.recorded,
     }
-
-
-def check_writable(folder: Path) -> None:
-    """Raise UserError unless files can be created in `folder`; Hydra would show a traceback."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x" * 4096)
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {folder}: {error.strerror}; choose another folder with paths.runs=/path"
-        ) from error
-
-
-
-def job(config: DictConfig) -> None:
-    """The one run that a command line asks for. A mistake becomes one line and an exit code."""
-    try:
-        if not row_has_seed(config):
-            name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
-            raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
-        cell = cell_of(config, job_overrides())
-        before = record.find(cell.folder, cell.asked) is not None
-        found = run(config, job_overrides())
-        if Ranks.here(config.device).first:
-            print(summary_line(found, cell, before), flush=True)
-    except UserError as error:
-        supervise.record_failure(error)
-        sys.exit(cli.report_error(error))
-
-
-@cli.command
-def started(arguments: Sequence[str]) -> int:
-    """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
-    if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
-        # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
-        check_options(arguments)
-        fixed, several = unswept(arguments)
-        config = compose(fixed, hydra_node=True)
-        plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-        if "bench" in config:
-            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
-        many = wants_sweep(arguments, config.hydra)
-        if several and not many:
-            raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
-        check_writable(Path(plain["paths"]["runs"]))
-        check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
-        if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
-            cli.say(said)
-        if many:
-            return sweep(arguments, config.hydra)
-    hydra_program(job)
-    return 0
-
-
-def swept(arguments: Sequence[str]) -> int:
-    """Sweep an experiment within another program, without its table at the end; returns the exit code. Raises UserError."""
-    check_options(arguments)
-    config = compose(unswept(arguments)[0], hydra_node=True)
-    check_writable(Path(str(config.paths.runs)))
-    before, sys.argv[1:] = sys.argv[1:], [*arguments]  # Hydra reads them
-    try:
-        return sweep(arguments, config.hydra, shows=False)
-    finally:
-        sys.argv[1:] = before
-
-
-@background.awaited()
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command line above. Leaves by SystemExit: `background.awaited`, which waits for mirrors, needs the exit code."""
-    try:
-        sys.exit(started(arguments))
-    finally:
-        # Registered last, so called before the libraries' exit hooks: there a second SIGTERM would end in a traceback.
-        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
-
-
-if __name__ == "__main__":
-    main()

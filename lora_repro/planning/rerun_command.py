@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora_repro.cells import Cell, cell_of, cells, data_hint
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, sweep_jobs
 from lora_repro.config.override import override_value
 from lora_repro.config.schema import defaults
+from lora_repro.config.signature import identity
 from lora_repro.errors import UserError
-from lora_repro.records.record import identity
+from lora_repro.planning.cells import Cell, cell_of, cells, data_hint
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
 PROGRAM = "python -m lora_repro.run"

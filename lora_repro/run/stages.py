@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
@@ -136,7 +136,7 @@ def read(task: AbstractTask, folder: str | None) -> Splits:
     """
     splits = task.load(folder)
     if splits.others:
-        cli.warn(f"{task.name}: not the official {' and '.join(splits.others)}: the scores compare with no published one")
+        console.warn(f"{task.name}: not the official {' and '.join(splits.others)}: the scores compare with no published one")
     return splits
 
 
@@ -145,7 +145,7 @@ def met_in_test(task: AbstractTask, train: Sequence[Example], test: Sequence[Exa
     asked = {example.key for example in test}
     if not (met := sum(example.key in asked for example in train)):
         return {}
-    cli.warn(f"{task.name}: {met:,} of the training rows have an input that is a test input, too")
+    console.warn(f"{task.name}: {met:,} of the training rows have an input that is a test input, too")
     return {"train_rows_in_test": met}
 
 
@@ -261,6 +261,6 @@ def answer(
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = prompts(backbone, method, objective, max_length, examples, shots)
     seen = method.watch(backbone)
-    with cli.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
+    with console.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
     return Answers(outputs, round(time.monotonic() - started, 1), calls, cut, seen())

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 
 SEAL = "sha256"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -105,7 +105,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 def damaged(path: Path, error: object) -> None:
     """Say on stderr that a file of an unfinished run is damaged and that its content will be computed again."""
     why = " ".join(str(error).split())[:100] or type(error).__name__
-    cli.warn(f"{path} is damaged ({why}); it will be made again")
+    console.warn(f"{path} is damaged ({why}); it will be made again")
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint
+from lora_repro.files import write_text
 from lora_repro.methods.base import require
-from lora_repro.records.disk import write_text
 from lora_repro.tasks.base import Example
 
 DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")
@@ -37,7 +37,7 @@ SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=\S*")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("generate", __doc__)
+    made = console.parser("generate", __doc__)
     made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a run, an adapter or a model")
     made.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more inputs")
     made.add_argument("--file", metavar="FILE", help="more inputs, one per line; - is stdin")
@@ -94,10 +94,10 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
     return "\n".join(lines)
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_intermixed_args(cli.options(arguments, SETTINGS))
+    given = parser().parse_intermixed_args(console.options(arguments, SETTINGS))
     texts = read_inputs(given.inputs, given.file)
     require(not (given.to and given.to.is_dir()), f"--to {given.to} is a folder: name a file in it")
     model = opened(given.checkpoint, given)

@@ -11,12 +11,12 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lora_repro.analysis import spectra
 from lora_repro.analysis.probed_run import scaling_of
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError, printable
@@ -37,26 +37,7 @@ LAYERS, LARGEST = 10_000, 1e30  # more layers or a larger update than any traine
 PLAIN = 2.0  # alpha / r of the authors' released RoBERTa-base adapter, 16 / 8
 
 
-@dataclass(frozen=True)
-class Factors:
-    """One update D = scaling * B A: A (r, d_in), B (d_out, r)."""
-
-    A: Array
-    B: Array
-    scaling: float
-
-    @property
-    def update(self) -> Array:
-        return self.scaling * (self.B.astype(np.float64) @ self.A.astype(np.float64))
-
-    @property
-    def largest_norm(self) -> float:
-        """An upper bound of ||D||_F, infinite if it overflows: |scaling| ||B||_F ||A||_F."""
-        norms = [float(np.linalg.norm(factor.astype(np.float64))) for factor in (self.A, self.B)]
-        return abs(self.scaling) * norms[0] * norms[1]
-
-
-def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Factors]:
+def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], spectra.Factors]:
     """(kind, layer) -> factors of a run folder, an adapter file, a peft folder or an authors' .bin; kind as in KINDS or a path.
 
     scaling: alpha / r of a .bin, which does not hold it; None: that of the released RoBERTa-base adapter. Raises UserError if the
@@ -83,7 +64,7 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], Fact
             shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
             raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) must be finite, (r, d_in) and (d_out, r)")
     made = {
-        place: Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
+        place: spectra.Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
         for place, pair in sorted(halves.items())
     }
     for (kind, layer), factors in made.items():

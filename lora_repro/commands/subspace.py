@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_repro import cli
-from lora_repro.analysis.lora_files import Factors, read
+from lora_repro import console
 from lora_repro.analysis.probed_run import NAMES
-from lora_repro.analysis.spectra import Array, effective_rank, similarity, singular_product, svd
+from lora_repro.analysis.spectra import Array, Factors, effective_rank, similarity, singular_product, svd
 from lora_repro.errors import UserError
+from lora_repro.exchange.lora_files import read
+from lora_repro.files import sha256
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import sha256
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.figures.heatmap import Heatmap, save
 from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
@@ -31,7 +31,7 @@ from lora_repro.report.terminal import terminal
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("subspace", __doc__)
+    made = console.parser("subspace", __doc__)
     made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
     made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which does not hold it (RoBERTa base: 2)")
     made.add_argument("--base", metavar="BACKBONE", help="its base model (conf/backbone), to count intruder dimensions")
@@ -191,7 +191,7 @@ def _top_share(values: Array) -> str:
     return f"{np.mean(squares[:, 0] / np.nansum(squares, axis=1)):.0%}".replace("%", " %") if len(squares) else "—"
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(arguments)

@@ -11,20 +11,19 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
-from lora_repro.config import rates
+from lora_repro import console
 from lora_repro.config.paths import ROOT, checkout_root
-from lora_repro.records import manifest
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.records import manifest, rates
 from lora_repro.report import coverage, readme, report_json
 from lora_repro.report.claims import ledger
 
 
 def parser() -> argparse.ArgumentParser:
-    return cli.parser("claims", __doc__)
+    return console.parser("claims", __doc__)
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""

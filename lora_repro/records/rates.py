@@ -18,22 +18,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import compose, signature
 from lora_repro.config.paths import CONF, ROOT
 from lora_repro.errors import UserError
+from lora_repro.files import SEAL
 from lora_repro.records import manifest, record
-from lora_repro.records.disk import SEAL
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
-_changes = 0  # that this process has made to what runs are told by: searches, configurations
+_searches = 0  # that this process has saved
 _view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
-
-
-def use() -> None:
-    """Register `${searched:...}` with OmegaConf, in this process."""
-    OmegaConf.register_new_resolver("searched", _searched, replace=True)
 
 
 def setting_signature(asked: dict[str, Any]) -> str:
@@ -41,7 +37,7 @@ def setting_signature(asked: dict[str, Any]) -> str:
     kept = {key: value for key, value in asked.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
         kept[group] = {name: value for name, value in asked[group].items() if name != key}
-    return record.signature({**kept, "starts_from": asked.get("starts")})
+    return signature.signature({**kept, "starts_from": asked.get("starts")})
 
 
 @contextmanager
@@ -59,16 +55,16 @@ def published_only(*before: Path) -> Iterator[None]:
 
 
 def view() -> object:
-    """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how
-    many changes by this process.
+    """What tells apart rates that were looked up at different times: where, in which state of what is published, after how many
+    searches of this process, and by which reading of the configuration.
     """
-    return _view, manifest.stamp(RESULTS), _changes
+    return _view, manifest.stamp(RESULTS), _searches, compose.readings()
 
 
 def changed() -> None:
-    """To be called when this process has saved a search, or changed a configuration: rates are then looked up again."""
-    global _changes
-    _changes += 1
+    """To be called when this process has saved a search: rates are then looked up again."""
+    global _searches
+    _searches += 1
 
 
 def trials_path(profile: str, name: str) -> Path:
@@ -147,13 +143,18 @@ def first_guess(config: DictConfig) -> float | None:
     return float(named.group(1)) if named else None
 
 
-def _searched(first: float, *, _root_: DictConfig) -> float:
-    profile, runs = str(_root_.profile_name), str(_root_.paths.runs)
+def searched(first: float, parent: DictConfig) -> float:
+    """`${searched:...}` (conf/resolvers.yaml): the rate that trials chose for the configuration around `parent`, else `first`.
+
+    Raises UserError as `load_trials` does.
+    """
+    root = parent._get_root()
+    profile, runs = str(root.profile_name), str(root.paths.runs)
     if not _any_trials(profile, runs):
         return float(first)
-    starts = OmegaConf.select(_root_, "starts")
+    starts = OmegaConf.select(root, "starts")
     asked: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
-    for key, node in _root_.items_ex(resolve=False):
+    for key, node in root.items_ex(resolve=False):
         if key == "train":
             asked[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:

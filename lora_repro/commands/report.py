@@ -10,27 +10,26 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_repro import cli
-from lora_repro.config import rates
+from lora_repro import console
 from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
-from lora_repro.records import manifest
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
+from lora_repro.records import manifest, rates
 from lora_repro.report.page.build import page
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("report", __doc__)
+    made = console.parser("report", __doc__)
     made.add_argument("profile", nargs="?", help="profile=mini; default: every published profile")
     made.add_argument("--data", help="or paths.data=DIR: the real data, to show their texts on a page under runs/")
     return made
 
 
-@cli.command
+@console.command
 @rates.published_only()
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status."""
-    given = parser().parse_args(cli.options(arguments, {"paths.data": "--data"}))
+    given = parser().parse_args(console.options(arguments, {"paths.data": "--data"}))
     checkout_root("a page of published results")
     for profile in _profiles(given.profile, root):
         # The data's own texts never enter results/.
@@ -48,7 +47,7 @@ def _profiles(given: str | None, root: Path) -> list[str]:
         if not published:
             raise UserError("nothing is published under results/ yet; see make publish")
         return published
-    profile = cli.named_profile(given)
+    profile = console.named_profile(given)
     if profile not in published:
         raise UserError(f"no records under results/{profile}; published: {', '.join(published) or 'none'}")
     return [profile]

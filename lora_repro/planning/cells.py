@@ -14,13 +14,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lora_repro.config import file_hashes, rates
+from lora_repro.config import file_hashes, signature
 from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs, unresolved
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_root
 from lora_repro.errors import UserError
-from lora_repro.records import record
+from lora_repro.records import rates, record
 
 OWN_FILES = ("task.train=", "task.dev=", "task.test=")  # where the user's files lie
 SHOWN = ("task", "method")  # axes that a table of runs has a column for
@@ -205,14 +205,14 @@ class _Run:
     @cached_property
     def named(self) -> dict[str, Any]:
         """What the signatures of its cells have in common."""
-        return record.named(self.asked)
+        return signature.named(self.asked)
 
     def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
         starts = tuple(start.cell(seed if other is None else other, {}) for start, other in self.starts)
         own: dict[str, Any] = {"seed": seed}
         if starts:
             own["starts_from"] = [start.signature for start in starts]
-        asked, name = {**self.asked, **own}, record.digest({**self.named, **own})
+        asked, name = {**self.asked, **own}, signature.digest({**self.named, **own})
         folder = Path(asked["paths"]["runs"]) / asked["profile_name"] / name
         return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
 

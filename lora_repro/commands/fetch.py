@@ -16,24 +16,25 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lora_repro import cli
+from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.errors import UserError
 
 
 def overview() -> str:
     """Every name that can be fetched, with where it comes from."""
-    from lora_repro.sources import data, models
+    from lora_repro.backbone import catalogue as models
+    from lora_repro.sources import data
 
     lines = [f"  {name:<20}{source.title}; {source.licence}" for name, source in data.known().items()]
     lines += [f"  {name:<20}backbone, from {origin}" for name, origin in models.known().items()]
     return "\n".join(lines)
 
 
-@cli.command
+@console.command
 def main(arguments: Sequence[str]) -> int:
     """Fetch everything named. Returns 0, or after one `error:` line the exit code of the first mistake."""
-    parser = cli.parser("fetch", __doc__)
+    parser = console.parser("fetch", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a file of conf/source or conf/backbone, without .yaml")
     names = parser.parse_args(arguments).names
     if not sys.stderr.isatty():  # no progress bars in a log; tqdm reads this when transformers imports it
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     if not names:
         print(overview())
         return 0
-    from lora_repro.sources import data, models
+    from lora_repro.backbone import catalogue as models
+    from lora_repro.sources import data
 
     sources, backbones = data.known(), models.known()
     if unknown := [name for name in names if name not in sources and name not in backbones]:

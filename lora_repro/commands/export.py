@@ -1,0 +1,37 @@
+"""Export a trained run as a peft adapter or a plain transformers checkpoint, with a model card.
+
+    python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
+    python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
+    ... --format merged --dequantise                                            a run over 4-bit weights, as floats
+
+Both compute the run's logits, in float32. The folder also gets a model card (README.md: base model, settings, data, scores,
+training command) and lora_repro.json, so `generate` and `score` need nothing else: it holds the run's record and the sha256 of
+every file but the card, which they check.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_repro import console
+from lora_repro.exchange import export
+
+
+def parser() -> argparse.ArgumentParser:
+    made = console.parser("export", __doc__)
+    made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    made.add_argument("--format", choices=export.FORMATS, default="peft", help="default: peft")
+    made.add_argument("--dequantise", action="store_true", help="turn a run's 4-bit weights into floats, then merge")
+    return made
+
+
+@console.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    given = parser().parse_args(arguments)
+    target = export.export(given.run, given.to, given.format, given.dequantise)
+    print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
+    return 0

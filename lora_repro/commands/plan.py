@@ -1,0 +1,48 @@
+"""Estimate what a command would run and cost; nothing is trained, downloaded or written.
+
+    make plan EXPERIMENT=e2e PROFILE=paper
+    python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
+    python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
+    python -m lora_repro plan -m method=lora,full seed=0,1
+    make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for another GPU: a100, h100, 4090, t4
+
+One line per run:
+
+    here      yes, begun (it has a checkpoint) or no
+    trained   the number of trained parameters
+    tokens    training tokens with padding, counted in the data; with *: estimated from documented mean lengths
+    FLOPs     operations of the whole run
+    time      published: what the published run took on a device of the same name with as many threads;
+              estimated: the operations over this machine's speed, measured now on a block of the model
+    memory    estimated peak; published CPU records have 0.5 to 1.9 times the estimate
+
+With `hardware=` a line is a row with all its seeds, in GPU-hours (lora_repro/costs/hardware.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_repro import console
+from lora_repro.costs import gpu_plan, plan
+from lora_repro.costs.hardware import card
+from lora_repro.errors import UserError
+from lora_repro.planning.cells import cells, with_starts
+
+HARDWARE = "hardware="
+
+
+@console.command
+def main(arguments: Sequence[str]) -> int:
+    """The command line above; returns the exit status."""
+    given = [item for item in arguments if not item.startswith(HARDWARE)]
+    named = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
+    chosen = card(named[-1]) if named else None
+    made = plan.plan_runs(with_starts(cells(given)), chosen)
+    if not made:
+        raise UserError("nothing to plan: its rows have no such seed")
+    print(plan.aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else plan.table(made))
+    print("\n".join(["", *plan.totals(made, chosen)]))
+    if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
+        console.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
+    return 0

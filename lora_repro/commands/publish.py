@@ -1,0 +1,60 @@
+"""Copy this checkout's finished, clean records and rate searches to results/<profile>/, then render every published table.
+
+    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces what is published and differs)
+
+It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
+a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lora_repro import console
+from lora_repro.config.hydra_errors import empty_profile_message
+from lora_repro.config.paths import ROOT, checkout_root
+from lora_repro.costs import measures
+from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
+from lora_repro.records import manifest, rates
+from lora_repro.records.record import read
+from lora_repro.report import publish, show
+from lora_repro.report.prune import requested_runs
+
+
+@console.command
+@rates.published_only()
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """Publish one profile; returns the exit status."""
+    parser = console.parser("publish", __doc__)
+    parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
+    parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
+    given = parser.parse_args(arguments)
+    profile = console.named_profile(given.profile)
+    if profile == "smoke":
+        raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
+    checkout_root("publishing")
+    force = given.force or os.environ.get("FORCE", "") not in ("", "0")
+    results = root / "results"
+    manifest.check_evidence(results / profile)
+    if not (runs := root / "runs" / profile).is_dir():
+        raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
+    with manifest.changing(results) as change:
+        declared = requested_runs(profile)
+        searched = publish.publish_searches(change, runs, declared, force)
+        if {publish.PUBLISHED, publish.REPLACED} & set(searched.values()):
+            with rates.published_only(change.staged):  # the runs are those at the rates that are published with them
+                declared = requested_runs(profile)
+        publish.publish(change, runs, force, _wanted(declared, runs), bool(searched))
+    show.render_published(show.names(), root)
+    return 0
+
+
+def _wanted(declared: Iterable[Cell], runs: Path) -> set[str]:
+    """The signatures of the runs and measurements that experiments ask for."""
+    wanted = {cell.signature for cell in declared}
+    for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
+        wanted.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
+    return wanted

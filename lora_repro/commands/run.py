@@ -1,0 +1,92 @@
+"""Train, decode, score and record: one run, every row of a table, or a grid.
+
+    python -m lora_repro.run method=lora seed=1                     one run at the default profile
+    python -m lora_repro.run experiment=e2e                         every row of a table
+    python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
+    python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
+    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
+    eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
+
+A run that has a record is not repeated; an unfinished one resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from omegaconf import DictConfig, OmegaConf
+
+from lora_repro import console
+from lora_repro.config.compose import (
+    QUESTIONS,
+    check_options,
+    compose,
+    hydra_program,
+    job_overrides,
+    resolved,
+    unswept,
+)
+from lora_repro.errors import UserError
+from lora_repro.planning.cells import cell_of, row_has_seed
+from lora_repro.records import attempts, record
+from lora_repro.run import run
+from lora_repro.sweep import gpus, preflight
+from lora_repro.sweep.launch import sweep, wants_sweep
+from lora_repro.sweep.run_summary import summary_line
+from lora_repro.tracking import background
+from lora_repro.train.ranks import Ranks
+
+
+def job(config: DictConfig) -> None:
+    """The one run that a command line asks for. A mistake becomes one line and an exit code."""
+    try:
+        if not row_has_seed(config):
+            name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
+            raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
+        cell = cell_of(config, job_overrides())
+        before = record.find(cell.folder, cell.asked) is not None
+        found = run.run(config, job_overrides())
+        if Ranks.here(config.device).first:
+            print(summary_line(found, cell, before), flush=True)
+    except UserError as error:
+        attempts.record_failure(error)
+        sys.exit(console.report_error(error))
+
+
+@console.command
+def started(arguments: Sequence[str]) -> int:
+    """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
+    if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
+        # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
+        check_options(arguments)
+        fixed, several = unswept(arguments)
+        config = compose(fixed, hydra_node=True)
+        plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+        if "bench" in config:
+            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
+        many = wants_sweep(arguments, config.hydra)
+        if several and not many:
+            raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
+        preflight.check_writable(Path(plain["paths"]["runs"]))
+        preflight.check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
+        if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
+            console.say(said)
+        if many:
+            return sweep(arguments, config.hydra)
+    hydra_program(job)
+    return 0
+
+
+@background.awaited()
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command line above. Leaves by SystemExit: `background.awaited`, which waits for mirrors, needs the exit code."""
+    try:
+        sys.exit(started(arguments))
+    finally:
+        # Registered last, so called before the libraries' exit hooks: there a second SIGTERM would end in a traceback.
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)

@@ -1,1 +1,0 @@
-"""Whether this machine is ready: the checks, and the command that shows them."""
