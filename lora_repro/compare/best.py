@@ -12,7 +12,7 @@ from lora_repro.compare.answer import Answer
 from lora_repro.errors import UserError
 from lora_repro.exchange.export import export
 from lora_repro.exchange.open_checkpoint import ORIGIN
-from lora_repro.records.disk import write_text
+from lora_repro.files import write_text
 from lora_repro.report.table import markdown
 
 CARD = "README.md"
