@@ -20,6 +20,7 @@ from lora_repro.errors import UserError
 from lora_repro.records import manifest
 
 FENCE = re.compile(r"^```(\w+) (?:(?:file|add)=(\S+)|run)$", re.M)
+FIGURE = re.compile(r"!\[([^\]]*)\]\(\.\./(results/[^)]+)\)")
 LINK = re.compile(r"\[([^\]]*)\]\(((?!#|https?:)[^)]+)\)")
 RESULTS = "results"
 PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its page
@@ -27,7 +28,8 @@ PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its pag
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """The page with plain fences, and with results/, which is not in docs/, where it is on the site."""
-    markdown = re.sub(r"\]\(\.\./results/(README|claims)\.md\)", lambda found: f"](results/{PAGES[found[1]]}.md)", markdown)
+    markdown = FIGURE.sub(r'<img src="\2" alt="\1">', markdown)
+    markdown = re.sub(r"\]\(\.\./results/(README|claims)\.md(?=[)#])", lambda found: f"](results/{PAGES[found[1]]}.md", markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./(results/[^)]+)\)", r'<a href="\2">\1</a>', markdown)
     return FENCE.sub(lambda found: (f"`{found[2]}`\n\n" if found[2] else "") + f"```{found[1]}", markdown)
 

@@ -58,6 +58,7 @@ def test_results_and_claims_are_on_the_site_and_all_links_lead_somewhere(project
         links = {html.unescape(link) for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text)}
         gone = sorted(link for link in links if not (page.parent / link).exists())
         assert not gone and links, (page, gone[:5])
+        assert "!<a " not in text, f"{page.name} has a link where a figure should be"
     index = pages[0].read_text(encoding="utf-8")
     assert all(f'href="{page.parent.name}/report.html"' in index for page in pages[2:]) and "_beside_paper.svg" in index
 
