@@ -123,7 +123,9 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
 def _all_rows(arguments: Sequence[str]) -> list[str]:
     """The arguments with `all` spelled out: every row of the named experiment, also those that its profile leaves out."""
     table = next((item.removeprefix("experiment=") for item in arguments if item.startswith("experiment=")), "")
-    return [f"row/{table}={paths.EVERY}" if table and item == "all" else item for item in arguments]
+    before = ["", *arguments]  # `--cfg all` is Hydra's
+    return [f"row/{table}={paths.EVERY}" if table and item == "all" and not last.startswith("-") else item
+            for last, item in zip(before, arguments, strict=False)]  # fmt: skip
 
 
 def install_signal_handlers() -> None:

@@ -18,7 +18,7 @@ from lora_repro.report import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-EXAMPLES = sorted((ROOT / "docs").glob("adding-*.md"))
+EXAMPLES = [*sorted((ROOT / "docs").glob("adding-*.md")), ROOT / "docs" / "your-data.md"]
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.M | re.S)
 
 

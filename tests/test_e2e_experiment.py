@@ -100,6 +100,7 @@ def fill(
 def composed(cells: list[Cell], monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     """The same cells, so that each test need not compose the tree again."""
     monkeypatch.setattr(exhibit, "declared_cells", lambda name, profile, extra=(): cells)
+    monkeypatch.setenv("COLUMNS", "400")  # a line for each source
     return cells
 
 

@@ -263,8 +263,9 @@ def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, ca
 
 
 def test_intruders_are_counted_in_the_base_s_weights_where_they_are_at_hand(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # a sentence on one line
     run = ours(tmp_path / "run")
     assert subspace.main([str(run), "--base", "random_llama", "--to", str(tmp_path / "out")]) == 0
     backbone = tiny_backbone("llama")  # conf/backbone/random_llama.yaml is of this shape and seed
