@@ -254,6 +254,9 @@ def test_a_comparison_from_files_to_answer(
     )
     assert written["advice"] and all(line in said for line in written["advice"])
     assert written["data"]["test_rows"] == 8  # task.max_test at smoke
+    if found.best.name == "lora":  # peft has no linear probe
+        assert "## Comparison" in (place / "best" / "README.md").read_text(encoding="utf-8")
+        assert (place / "best" / "adapter_config.json").is_file()
     text = "".join(path.read_text(encoding="utf-8") for path in place.glob("comparison.*"))
     assert "It was" not in text and "dish" not in text
     for path in place.rglob("predictions.jsonl"):

@@ -40,8 +40,14 @@ EVIL = '"><script>alert(1)</script>'
 FILE = "<script>alert(2).csv"  # a slash is no part of a name
 MARKS = ("zebra", "giraffe", "okapi")  # in every input, and the two classes
 LABELS = {"full": "Full fine-tuning", "lora": f"LoRA {EVIL}", "bitfit": "BitFit $x$"}
-STEPS = {"steps": 30, "train_seconds": 3.0, "peak_memory_mb": 500, "train_losses": [[step, 0.7 - step / 50] for step in range(1, 31)],
-         "dev_scores": [[10, 0.8], [20, 0.85], [30, 0.85]], "dev_losses": [[10, 0.5], [20, 0.4], [30, 0.4]]}  # fmt: skip
+STEPS = {
+    "steps": 30,
+    "train_seconds": 3.0,
+    "peak_memory_mb": 500,
+    "train_losses": [[step, 0.7 - step / 50] for step in range(1, 31)],
+    "dev_scores": [[10, 0.8], [20, 0.85], [30, 0.85]],
+    "dev_losses": [[10, 0.5], [20, 0.4], [30, 0.4]],
+}
 COUNTS = {"full": 40_000, "lora": 2_000, "bitfit": 700, "untuned": 0}
 
 
@@ -130,14 +136,15 @@ def plant_search(runs: Path, asked: dict[str, Any], trials: Sequence[tuple[float
     told = [{"lr": lr, "dev_score": value if by == "score" else None, "dev_loss": None if value is None else 1 - value}
             for lr, value in trials]  # fmt: skip
     one = {"length": 1.0, "seed": 1000, "by": by, "chosen": 3e-3, "edge": "high", "trials": told}
-    kept = {"schema": 1, "setting": rates.setting_signature(asked), "chosen": 3e-3, "edge": "high", "length": 1.0, "searches": [one]}
-    path = rates.own_path(runs, "laptop", kept["setting"])
+    setting = rates.setting_signature(asked)
+    kept = {"schema": 1, "setting": setting, "chosen": 3e-3, "edge": "high", "length": 1.0, "searches": [one]}
+    path = rates.own_path(runs, "laptop", setting)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, sealed(kept))
 
 
 def line(row: Any, right: bool, metric: str, with_texts: bool) -> dict[str, Any]:
-    """What a run keeps of a test row: of a class also its name, which is the user's; of texts the outputs only if asked for."""
+    """What a run keeps of a test row: of a class also its name, which is the user's; an output's text only if asked for."""
     texts = {"input": row.input, "references": [row.answer]} if with_texts else {}
     if metric == "accuracy":
         output = row.answer if right else next(one for one in MARKS[1:] if one != row.answer)
@@ -323,7 +330,8 @@ def test_its_command_asks_for_the_same_comparison(tmp_path: Path) -> None:
     words = shlex.split(command(asked, found))
     assert words[:2] == ["lora-repro", "compare"]
     again, _ = requested(words[2:])
-    for name in ("model", "files", "columns", "methods", "ranks", "targets", "seeds", "metric", "revision", "with_texts", "overrides"):
+    kept = "model files columns methods ranks targets seeds metric revision with_texts overrides".split()
+    for name in kept:
         assert getattr(again, name) == getattr(asked, name), name
     shorter = command(asked.shorter(without=("lora_r8",)), found)
     assert shorter.startswith("lora-repro run --config-dir") and f"experiment={asked.name}" in shorter

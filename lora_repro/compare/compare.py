@@ -179,7 +179,11 @@ def write(request: Request, found: Answer, words: Sequence[str], plan: budget.Pl
 
     write_text(place(f"{STEM}.html"), page(request, found, words, plan))
     folder = found.best.median_run.cell.folder
+    from lora_repro.compare.best import leave
+
+    adapter = leave(found, words, request.data.sha256, place("best"))
     lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", f"the best method's median seed: {folder}",
-             f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR",
+             *([f"  as a peft adapter, with a card: {adapter}"] if adapter else []),
+             f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR --format merged",
              f"  again or further: lora-repro run --config-dir {request.configs} {' '.join(arguments_of(request))}"]  # fmt: skip
     print("\n" + "\n".join(lines), flush=True)

@@ -118,7 +118,11 @@ def _places(keys: Sequence[str], request: Request) -> list[str]:
 
 
 def _texts(number: int, place: str, rows: Sequence[Row]) -> Texts | None:
-    lines = {row.label: load_predictions(row.median_run.predictions)[number] for row in rows if row.median_run.trained}
+    lines = {
+        row.label: load_predictions(row.median_run.predictions)[number]
+        for row in rows
+        if row.median_run.trained
+    }
     asked = next((line for line in lines.values() if "input" in line), None)
     if asked is None:
         return None

@@ -39,7 +39,11 @@ def page(request: Request, answer: Answer, words: Sequence[str], plan: Plan) -> 
         trade_offs=pictures.trade_offs(answer),
         learning=pictures.learning(answer, len(request.data.parts.dev)),
         searches=pictures.searches(answer),
-        distances=[f"{one.row.label}: {one.chosen:.2g}, {one.distance}" for one in map(pictures.tried, answer.rows) if one],
+        distances=[
+            f"{one.row.label}: {one.chosen:.2g}, {one.distance}"
+            for one in map(pictures.tried, answer.rows)
+            if one
+        ],
         disagreements=disagreements(answer, request),
         with_texts=request.with_texts,
         facts=dict(_facts(request, answer)),
@@ -57,8 +61,19 @@ def command(request: Request, answer: Answer) -> str:
     If rows were given up, it is that of the written configuration, which has the others alone.
     """
     if request.without:
-        profile = [] if any(item.startswith("profile=") for item in request.overrides) else [f"profile={request.profile}"]
-        words = ["run", "--config-dir", str(request.configs), f"experiment={request.name}", *profile, *request.overrides]
+        profile = (
+            []
+            if any(item.startswith("profile=") for item in request.overrides)
+            else [f"profile={request.profile}"]
+        )
+        words = [
+            "run",
+            "--config-dir",
+            str(request.configs),
+            f"experiment={request.name}",
+            *profile,
+            *request.overrides,
+        ]
         return shlex.join(["lora-repro", *words])
     options: dict[str, str | None] = {
         "--model": request.model,
@@ -92,13 +107,18 @@ def _facts(request: Request, answer: Answer) -> Iterator[tuple[str, str]]:
     records = [one.record for row in answer.rows for one in row.runs.values()]
     yield "Device", _all(record["where"].get("device") for record in records)
     yield "Precision", _all(record["where"].get("precision") for record in records)
-    yield "Commit", _all(
-        f"{record['where'].get('git_sha') or 'unknown'}{' with uncommitted changes' * bool(record['where'].get('dirty'))}"
-        for record in records
+    yield (
+        "Commit",
+        _all(
+            f"{record['where'].get('git_sha') or 'unknown'}{' with uncommitted changes' * bool(record['where'].get('dirty'))}"
+            for record in records
+        ),
     )
     if versions := where.get("versions"):
         yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    if days := sorted(str(record["where"]["finished_at"])[:10] for record in records if record["where"].get("finished_at")):
+    if days := sorted(
+        str(record["where"]["finished_at"])[:10] for record in records if record["where"].get("finished_at")
+    ):
         yield "Run on", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 

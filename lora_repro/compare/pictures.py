@@ -79,7 +79,9 @@ def _trade_off(answer: Answer, cost: Cost) -> EmbeddedFigure | None:
     notes = ["Joined: the methods that no other one beats in both, by their means alone."]
     notes += [f"Not drawn, since not measured: {plain(', '.join(missing))}."] if missing else []
     title, caption = _finding(plain(answer.metric), undominated(drawn), cost), " ".join(notes)
-    return _embedded(cost.stem, lambda stem: points.save([panel], plain(answer.metric), stem, title, caption, WIDE))
+    return _embedded(
+        cost.stem, lambda stem: points.save([panel], plain(answer.metric), stem, title, caption, WIDE)
+    )
 
 
 def _point(row: Row, x: float) -> Point:
@@ -99,7 +101,10 @@ def learning(answer: Answer, held_out: int) -> list[EmbeddedFigure]:
     held_out: how many rows they are measured on.
     """
     found = []
-    for key, what, scale in (("dev_scores", _held_out_score(answer.rows[0]), 100.0), ("dev_losses", "loss", 1.0)):
+    for key, what, scale in (
+        ("dev_scores", _held_out_score(answer.rows[0]), 100.0),
+        ("dev_losses", "loss", 1.0),
+    ):
         runs = {row.name: row.median_run.record["measured"].get(key) or () for row in answer.row_trained}
         drawn = [row for row in answer.row_trained if _spots(runs[row.name], scale)]
         if not drawn:
@@ -121,7 +126,9 @@ def learning(answer: Answer, held_out: int) -> list[EmbeddedFigure]:
         title = plain(_last_change(answer, runs, what, scale))
         caption = f"On {held_out:,} held-out rows, of each method the seed with the median test score."
         found.append(
-            _embedded(key, lambda stem, p=plot, t=title, c=caption: curves.save([p], stem, title=t, caption=c))
+            _embedded(
+                key, lambda stem, p=plot, t=title, c=caption: curves.save([p], stem, title=t, caption=c)
+            )
         )
     return found
 
@@ -167,7 +174,9 @@ class Tried:
         factor = self.chosen / self.first
         if 0.99 < factor < 1.01:
             return "its first guess"
-        return f"{factor:.2g} times its first guess" if factor > 1 else f"1/{1 / factor:.2g} of its first guess"
+        return (
+            f"{factor:.2g} times its first guess" if factor > 1 else f"1/{1 / factor:.2g} of its first guess"
+        )
 
 
 def tried(row: Row) -> Tried | None:
@@ -187,14 +196,18 @@ def tried(row: Row) -> Tried | None:
         rate: None if None in each else statistics.fmean(value for value in each if value is not None)
         for rate, each in values.items()
     }
-    return Tried(row, by, means, row.rate, first, last.get("edge") or "", stopped(last), last.get("learnt", True))
+    return Tried(
+        row, by, means, row.rate, first, last.get("edge") or "", stopped(last), last.get("learnt", True)
+    )
 
 
 def searches(answer: Answer) -> list[EmbeddedFigure]:
     """The held-out score or loss of every rate tried, a picture for each method, all on one scale."""
     found = [one for row in answer.row_trained if (one := tried(row))]
     values = [value for one in found for value in one.rates.values() if value is not None]
-    return [_embedded("rate", lambda stem, one=one: write(lambda: _search(one, values), stem)) for one in found]  # type: ignore[misc]
+    return [
+        _embedded("rate", lambda stem, one=one: write(lambda: _search(one, values), stem)) for one in found
+    ]  # type: ignore[misc]
 
 
 def _search(one: Tried, values: Sequence[float]) -> Figure:

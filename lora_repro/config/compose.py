@@ -194,7 +194,8 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
 
     def make() -> Any:
         config = hydra_compose("config", overrides=list(fixed), return_hydra_config=True)
-        params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True) if config.hydra.sweeper.get("params") else {}
+        given = config.hydra.sweeper.get("params")
+        params: Any = OmegaConf.to_container(given, resolve=True) if given else {}
         if own := own_task(str(config.hydra.runtime.choices.get("task")), params.get("task")):
             params["task"] = own
         return params

@@ -110,7 +110,7 @@ def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, widt
 def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     axis.set_title(to_mathtext(wrapped(panel.title, _width(axis) - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=panel.xlabel, ylabel=ylabel)
-    axis.set_xscale(panel.scale)  # type: ignore[arg-type]
+    axis.set_xscale(panel.scale)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     drawn = [point for point in panel.points if point.x > 0]
     if drawn:
