@@ -248,6 +248,10 @@ def calls(name: str) -> Iterator[ast.Call]:
     return (node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call))
 
 
+# The user's own score file, which is run only if --trust names it.
+RUNS_CODE = {("lora_repro.tasks.own.task", "exec")}
+
+
 def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
     for name in NAMES:
         assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & IMPORTS[name], name
@@ -258,7 +262,8 @@ def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
             assert keywords.get("trust_remote_code", "False") == "False", f"{name}:{call.lineno}"
             if ast.unparse(call.func) == "torch.load":
                 assert keywords.get("weights_only") == "True", f"{name}:{call.lineno}: torch.load(weights_only=True)"
-            assert ast.unparse(call.func) not in ("eval", "exec", "os.system"), f"{name}:{call.lineno}"
+            if (name, ast.unparse(call.func)) not in RUNS_CODE:
+                assert ast.unparse(call.func) not in ("eval", "exec", "os.system"), f"{name}:{call.lineno}"
             assert keywords.get("shell", "False") == "False", f"{name}:{call.lineno}: a shell"
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert "trust_remote_code" not in path.read_text(encoding="utf-8"), path

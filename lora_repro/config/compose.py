@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -30,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import blocks, environment, file_hashes, paths, resolvers, task_resolver
 from lora_repro.config.compose_cache import load_or_make
+from lora_repro.config.families import own_task
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
@@ -196,38 +196,12 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
         config = hydra_compose("config", overrides=list(fixed), return_hydra_config=True)
         given = config.hydra.sweeper.get("params")
         params: Any = OmegaConf.to_container(given, resolve=True) if given else {}
-        if own := _own_task(str(config.hydra.runtime.choices.get("task")), params.get("task")):
+        if own := own_task(str(config.hydra.runtime.choices.get("task")), params.get("task")):
             params["task"] = own
         return params
 
     params = cached_values(("axes", *fixed), make)
     return {str(key): value for key, value in params.items() if value is not None}
-
-
-def _own_task(chosen: str, swept: str | None) -> str:
-    """The task that an experiment chose, where its family's tasks would silently replace it; empty where they stand for it.
-
-    A profile's tasks stand for those of another profile's: at mini generated tasks stand for GLUE's. They do not stand for a task
-    that no profile sweeps, such as one of the user's own. swept: the tasks swept, as the yaml spells them.
-    """
-    families = [block for path in sorted((CONF / "profile").glob("*.yaml")) for block in _families(path).values()]
-    lists = [tasks for block in families if (tasks := _swept_tasks(block))]
-    if swept not in lists or any(chosen in tasks.split(",") for tasks in lists):
-        return ""
-    return chosen
-
-
-@cache
-def _families(path: Path) -> dict[str, Any]:
-    """What a profile sets for each family of tasks."""
-    found: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    return dict(found.get("families") or {})
-
-
-def _swept_tasks(block: Mapping[str, Any]) -> str | None:
-    """The tasks that a profile sweeps for a family; None if it sweeps none."""
-    value = ((block.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
-    return value.get("task")
 
 
 def hydra_program(job: Callable[[DictConfig], Any]) -> None:

@@ -15,7 +15,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lora_repro.config import file_hashes, signature
-from lora_repro.config.compose import cached_values, compose, resolved, starts_of, sweep_jobs, unresolved
+from lora_repro.config.compose import (
+    cached_values,
+    compose,
+    readings,
+    resolved,
+    starts_of,
+    sweep_jobs,
+    unresolved,
+)
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import class_name
 from lora_repro.config.validation import check_root
@@ -117,7 +125,7 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
         if every_seed and command in seen:
             continue
         seen.add(command)
-        run = _run(command, rates.view())
+        run = _run(command, _view())
         first = run.asked["seed"] if seed is None else seed
         seeds = range(run.row.seeds) if every_seed else [whole(first)]
         axes = {key.lstrip("+"): run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
@@ -177,7 +185,7 @@ def chosen_settings(cell: Cell) -> list[str]:
 
     def lacks(item: str) -> bool:
         rest = tuple(word for word in cell.overrides if word != item and not word.startswith("seed="))
-        return item.startswith("row.") and _run(rest, rates.view()).at(item.partition("=")[0], (item,)) is None
+        return item.startswith("row.") and _run(rest, _view()).at(item.partition("=")[0], (item,)) is None
 
     return [item for item in asked_otherwise(cell.overrides) if not lacks(item)]
 
@@ -225,9 +233,14 @@ class _Run:
         return chosen if isinstance(value, dict) else value
 
 
+def _view() -> object:
+    """What tells apart runs that one command line asked for at different times: by which rates and which configuration."""
+    return rates.view(), readings()
+
+
 @cache
 def _run(command: tuple[str, ...], view: object) -> _Run:
-    """The run of a command line; its rate is that of today's trials. view: `rates.view()`."""
+    """The run of a command line; its rate is that of today's trials. view: `_view()`."""
 
     def plain() -> dict[str, Any]:
         return _plain(compose(list(command)), command)
@@ -259,7 +272,7 @@ def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
     name, label = row["name"], row["label"]
     printed = (row.get("paper") or {}, row.get("reruns") or {})
     declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
-    starts = tuple((_run(tuple(words), rates.view()), seed) for words, seed in plain["starts"])
+    starts = tuple((_run(tuple(words), _view()), seed) for words, seed in plain["starts"])
     return _Run(command, declared, asked, starts, guess)
 
 

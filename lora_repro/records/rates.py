@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.config import compose, signature
+from lora_repro.config import signature
 from lora_repro.config.paths import CONF, ROOT
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL
@@ -55,10 +55,10 @@ def published_only(*before: Path) -> Iterator[None]:
 
 
 def view() -> object:
-    """What tells apart rates that were looked up at different times: where, in which state of what is published, after how many
-    searches of this process, and by which reading of the configuration.
+    """What tells apart rates that were looked up at different times: where, in which state of what is published, and after how
+    many searches of this process.
     """
-    return _view, manifest.stamp(RESULTS), _searches, compose.readings()
+    return _view, manifest.stamp(RESULTS), _searches
 
 
 def changed() -> None:
