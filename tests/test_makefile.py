@@ -79,8 +79,9 @@ def test_the_first_command_is_one_task_with_seeds() -> None:
 @pytest.mark.parametrize(("ends", "status", "said"), [(130, -signal.SIGINT, ""), (3, 2, "Error 3"), (0, 0, "")])
 def test_ctrl_c_ends_make_without_a_line_of_its_own(ends: int, status: int, said: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    wait = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass\n" if ends == 130 else ""
-    program.write_text(f"import sys, time\nprint('begun', flush=True)\n{wait}sys.exit({ends})\n")
+    wait = "try:\n    print('begun', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass\n"
+    wait = wait if ends == 130 else "print('begun', flush=True)\n"
+    program.write_text(f"import sys, time\n{wait}sys.exit({ends})\n")
     rule = f"said:\n\t@$(STOPPABLE) {sys.executable} {program} $(UNLESS_STOPPED)\n"
     command = ["make", "-f", "Makefile", "-f", "-", "said"]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdin=-1, stdout=-1, stderr=-1, start_new_session=True) as done:

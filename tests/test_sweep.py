@@ -443,7 +443,7 @@ def test_a_job_that_every_worker_dies_of_is_given_up_and_the_others_are_kept(
     ray = Ray(bitfit=99)
     assert on_ray(ray, "launch.tries=3", "hydra.launcher.address=auto", "hydra.launcher.num_gpus=0.5") == 1
     said = capsys.readouterr()
-    assert "2 of 4 runs are done" in said.out and said.out.count("missing") == 2
+    assert "2 of 4 runs are done" in said.out and said.out.count("not started") == 2
     assert said.err.count("trying again") == 4 and said.err.count("giving up") == 2
     assert "error: a worker of this sweep was killed; run the same command again to resume" in said.err
     assert ray.begun == {"address": "auto", "logging_level": "ERROR"} and ray.asked["num_gpus"] == 0.5
