@@ -185,7 +185,7 @@ def fitted(text: str, width: int | None = None) -> str:
         elif len(line) > width < 2 * column:  # a command and what it does
             lines.append(line[:column].rstrip())
             column, line = 8, " " * 8 + line[column:]
-        whole = len(line) <= width or line.lstrip().startswith(("python -m ", "make "))
+        whole = len(line) <= width or line.startswith("    lora-repro ") or line.lstrip().startswith(("python -m ", "make "))
         lines += [line] if whole else textwrap.wrap(line, width, subsequent_indent=" " * column, break_on_hyphens=False)
         begun = column if on or not whole else -1
     return "\n".join(lines)

@@ -3,6 +3,8 @@
     python -m lora_repro authors roberta_base_lora_mnli.bin paths.data=/data/glue    its accuracy on MNLI
     python -m lora_repro authors roberta_base_lora_mnli.bin --convert adapter.safetensors
     python -m lora_repro authors adapter.safetensors --back again.bin
+
+The first needs MNLI and RoBERTa base; the others convert the file, to our names and back.
 """
 
 from __future__ import annotations
