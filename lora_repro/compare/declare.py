@@ -143,11 +143,8 @@ def _rows(request: Request, guesses: Mapping[str, Guess]) -> str:
             block["train"] = {"lr": f"${{searched:{found.rate:g}}}"}
         row: dict[str, Any] = {"order": 10 * place, "seeds": request.seeds, "paper": None}
         if variant.name != variant.method or not variant.table:
-            row["label"] = ", ".join(
-                filter(
-                    None, [variant.method, variant.rank and f"rank {variant.rank}", " ".join(variant.targets)]
-                )
-            )
+            rank = f"rank {variant.rank}" if variant.rank else ""
+            row["label"] = ", ".join(filter(None, [variant.method, rank, " ".join(variant.targets)]))
         values[variant.name] = {**block, "row": row}
     head = "The methods compared. A rate of ${searched:X} is the one that `tune` found for it, before that X."
     return _yaml(head, values, packaged=True)

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,7 @@ def learning(answer: Answer, held_out: int) -> list[EmbeddedFigure]:
                     spreadless=True)  # fmt: skip
         title = plain(_last_change(answer, runs, what, scale))
         caption = f"On {held_out:,} held-out rows, of each method the seed with the median test score."
-        found.append(
-            _embedded(
-                key, lambda stem, p=plot, t=title, c=caption: curves.save([p], stem, title=t, caption=c)
-            )
-        )
+        found.append(_embedded(key, partial(curves.save, [plot], title=title, caption=caption)))
     return found
 
 
@@ -205,9 +202,7 @@ def searches(answer: Answer) -> list[EmbeddedFigure]:
     """The held-out score or loss of every rate tried, a picture for each method, all on one scale."""
     found = [one for row in answer.row_trained if (one := tried(row))]
     values = [value for one in found for value in one.rates.values() if value is not None]
-    return [
-        _embedded("rate", lambda stem, one=one: write(lambda: _search(one, values), stem)) for one in found
-    ]  # type: ignore[misc]
+    return [_embedded("rate", partial(write, partial(_search, one, values))) for one in found]
 
 
 def _search(one: Tried, values: Sequence[float]) -> Figure:

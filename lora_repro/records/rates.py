@@ -148,7 +148,7 @@ def searched(first: float, parent: DictConfig) -> float:
 
     Raises UserError as `load_trials` does.
     """
-    root = parent._get_root()
+    root: Any = parent._get_root()
     profile, runs = str(root.profile_name), str(root.paths.runs)
     if not _any_trials(profile, runs):
         return float(first)
