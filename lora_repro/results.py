@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 import pandas
 
-from lora_repro.config.compose import CONF
-from lora_repro.config.paths import ROOT
+from lora_repro.config.paths import CONF, INSTALLED, ROOT
 from lora_repro.config.signature import check_same_config
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL
@@ -217,7 +216,9 @@ def by_place(declared: Sequence[Cell], *without: str) -> list[list[Cell]]:
 
 
 def published_records(profile: str) -> dict[str, dict[str, Any]]:
-    """signature -> the published record of a run of a profile."""
+    """signature -> the published record of a run of a profile; none in an installed package, which brings searches alone."""
     results = CONF.parent / "results"
+    if INSTALLED and not (results / profile / "records").is_dir():
+        return {}
     manifest.check(results, [f"{profile}/records"])
     return record.load_records(results / profile / "records")

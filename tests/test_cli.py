@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro import cli, console, errors
+from lora_repro import cli, console, errors, results
 from lora_repro.config import hydra_errors, paths
 from lora_repro.config.compose import build, compose, target
 from lora_repro.errors import Busy, NotAvailable, Preempted, UserError
@@ -284,6 +284,18 @@ def test_the_wheel_carries_what_lies_beside_the_package() -> None:
     assert wheel["force-include"] == {"conf": "lora_repro/conf", "experiments": "lora_repro/experiments", **trials}
     assert project["project"]["scripts"] == {"lora-repro": "lora_repro.cli:main"}
     assert not paths.INSTALLED and paths.CONF == ROOT / "conf" and paths.ROOT == ROOT
+
+
+def test_an_installed_package_has_searches_and_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its manifest names what a checkout has beside them: that is missing there by design, in a checkout it is damage."""
+    monkeypatch.setattr(results, "CONF", tmp_path / "conf")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "manifest.sha256").write_text(f"{'0' * 64}  mini/records/0123456789abcdef.json\n")
+    monkeypatch.setattr(results, "INSTALLED", True)
+    assert results.published_records("mini") == {}
+    monkeypatch.setattr(results, "INSTALLED", False)
+    with pytest.raises(UserError, match="missing"):
+        results.published_records("mini")
 
 
 @pytest.mark.parametrize("said", ["mini", "profile=", "seed=mini", "profile=../runs", "profile=mini/records", "profile=.."])

@@ -241,7 +241,7 @@ def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[st
         if len(values) == len(each):
             scores[name] = summarise(values)
     early = unsettled(cell.row.label, [run.record for run in each])
-    doubt = cell.rate_doubt or (early.note if early else "")
+    doubt = f"{cell.row.label}: {cell.rate_doubt}" if cell.rate_doubt else early.note if early else ""
     return Row(
         cell.row.name,
         cell.row.label,
