@@ -77,7 +77,7 @@ def test_the_tests_of_this_file_meet_every_check() -> None:
     own = [name for name, item in vars(health).items() if inspect.isfunction(item) and item.__module__ == health.__name__]
     names = [name for name in own if not name.startswith("_")]
     text = Path(__file__).read_text(encoding="utf-8")
-    assert len(names) >= 10 and all(f"checks.{name}(" in text for name in names)
+    assert len(names) >= 10 and all(f"health.{name}(" in text for name in names)
 
 
 def test_an_old_python_is_mended_by_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from lora_repro.commands import claims, render
+from lora_repro.commands import claims, render, table
 from lora_repro.commands import report as pages
-from lora_repro.report import show
 
 
 def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -18,8 +17,8 @@ def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.Monk
     def stands_for(name: str, status: int) -> Any:
         return lambda given, root: done.append((name, given, root)) or status
 
-    for module, status in ((show, 0), (claims, 2), (pages, 0)):
+    for module, status in ((table, 0), (claims, 2), (pages, 0)):
         monkeypatch.setattr(module, "main", stands_for(module.__name__.removeprefix("lora_repro."), status))
     assert render.main([], tmp_path) == 2
-    names = [("report.show", ["--published"]), ("report.claims.command", []), ("report.page.command", [])]
+    names = [("commands.table", ["--published"]), ("commands.claims", []), ("commands.report", [])]
     assert done == [(*each, tmp_path) for each in names]
