@@ -21,8 +21,7 @@ from lora_repro import console
 from lora_repro.compare.compare import compare, folder_of
 from lora_repro.compare.request import SEEDS, Request, counts, names, seconds
 from lora_repro.errors import UserError
-
-COLUMNS = ("text", "text_pair", "label", "prompt", "completion", "messages")
+from lora_repro.tasks.own.columns import ROLES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,8 +89,8 @@ def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
             f"{bad[0]}: compare sets this itself, by --model, --train, --test, --methods, --seeds and --to"
         )
     pairs = [item.partition("=")[::2] for item in names("--columns", given.columns)] if given.columns else []
-    if bad := [role for role, column in pairs if role not in COLUMNS or not column]:
-        raise UserError(f"--columns {bad[0]}: write ROLE=NAME with a role of {', '.join(COLUMNS)}")
+    if bad := [role for role, column in pairs if role not in ROLES or not column]:
+        raise UserError(f"--columns {bad[0]}: write ROLE=NAME with a role of {', '.join(ROLES)}")
     targets = tuple(names("--targets", item) for item in given.targets or ())
     request = Request(
         given.model,

@@ -50,9 +50,7 @@ def advice(answer: Answer) -> list[str]:
             )
         elif not nearest.doubt and not best.doubt and (decides := decided_by(answer, best, nearest)):
             gap = best.mean.mean - nearest.mean.mean
-            said.append(
-                f"The difference of {gap:.1f} from {nearest.label} would be decided by {decides}, if it stays as it is."
-            )
+            said.append(f"If the difference of {gap:.1f} from {nearest.label} stays as it is, {decides}.")
     return [*said, *about_ranks(answer), *doubts(answer)]
 
 
@@ -76,7 +74,7 @@ def about_ranks(answer: Answer) -> list[str]:
                 said.append(
                     f"Rank {least} is the smallest that is not shown to be worse than rank {top}, {gap:.1f} points above it."
                 )
-    return [*said, *([known_ranks()] if said else [])]
+    return [*said, *filter(None, [known_ranks() if said else ""])]
 
 
 @cache

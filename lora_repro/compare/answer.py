@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas
 from omegaconf import OmegaConf
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from lora_repro.compare.declare import FULL, Guess
 from lora_repro.compare.request import UNTUNED
@@ -31,6 +30,8 @@ from lora_repro.metrics.bootstrap import LEVEL, METRICS, InputVariance, paired_d
 from lora_repro.planning.cells import Cell
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import ADAPTER
+from lora_repro.report.claims.outlook import outlook
+from lora_repro.report.claims.reading import Region
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import score_label
 from lora_repro.report.statistics import (
@@ -49,7 +50,6 @@ from lora_repro.report.statistics import (
 )
 from lora_repro.results import Run, Store, grouped, runs
 
-MOST = 100  # seeds; beyond these a number is no plan
 CONSTANT = "constant"
 
 
@@ -305,25 +305,23 @@ def from_constant(
 
 
 def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
-    """What would decide the difference of two rows if it stays as it is: so many seeds, so many test rows, or neither."""
+    """What would decide the difference of two rows if it stays as it is; empty where that cannot be told.
+
+    So many seeds (`claims.outlook`), or so many test rows where seeds alone would not: their part of the interval's half width,
+    1.96 sqrt(shared), falls with the square root of their number, and has to be less than the difference.
+    """
     found, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)
     if found is None or not found.mean:
         return ""
-    drawn = resampled([run for pair in both for run in pair], ours.cell.score, 0)
-    variance = InputVariance.of(drawn.each)
-    by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(max(variance.shared, 0.0)) * 100
-    gain, n = abs(found.mean), answer.test_rows
-    each = [100 * ((score(a, ours.cell.score) or 0.0) - (score(b, ours.cell.score) or 0.0)) for a, b in both]
-    rows = math.ceil(n * (by_rows / gain) ** 2 * 1.1 / 100) * 100 if by_rows else n
-    if by_rows >= gain:
-        return f"about {rows:,} test rows (there are {n:,}): more seeds alone would not"
-    if len(each) < 2:
-        return "two more seeds at least, since one seed has no spread"
-    deviation = statistics.stdev(each)
-    for k in range(len(each) + 1, MOST + 1):
-        if math.hypot(float(stdtrit(k - 1, 1 - LEVEL / 2)) * deviation / math.sqrt(k), by_rows) < gain:
-            return f"about {k} seeds like these"
-    return f"only more than {MOST} seeds like these"
+    shared, own = InputVariance.of(resampled([run for pair in both for run in pair], ours.cell.score, 0).each)
+    inputs = InputVariance(100**2 * shared, 100**2 * own)
+    by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(inputs.shared)
+    if by_rows >= abs(found.mean):
+        rows = math.ceil(answer.test_rows * (by_rows / found.mean) ** 2 / 100) * 100
+        return f"more than {rows:,} test rows like these {answer.test_rows:,} would decide it, and no number of seeds alone"
+    sign = math.copysign(100, found.mean)
+    each = [sign * ((score(a, ours.cell.score) or 0.0) - (score(b, ours.cell.score) or 0.0)) for a, b in both]
+    return outlook(Region(floor=0), each, inputs, LEVEL, len(each) + 1)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -57,6 +58,10 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
             return None
         searched(request, plan)
         chosen = seeds_left(request, plan, began)
+        if chosen < request.seeds:
+            gone = f"{request.seeds - chosen} more seeds, since the search took longer than was forecast"
+            print(f"given up for the budget: {gone}")
+            plan = replace(plan, given_up=(*plan.given_up, gone))
         from lora_repro.sweep.launch import swept
 
         print(flush=True)
@@ -124,7 +129,7 @@ def searched(request: Request, plan: budget.Plan) -> None:
 
 
 def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
-    """How many seeds fit into what is left of the budget, by the time that the trials took; says if these are fewer."""
+    """How many seeds fit into what is left of the budget, by the time that the trials took."""
     if request.seconds is None:
         return request.seeds
     took: Mapping[str, float] = {
@@ -134,12 +139,7 @@ def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
     }
     rows = [budget.Cost(row.name, 0.0, row.run * took[row.name] / row.trial if row.trial and row.name in took else row.run)
             for row in plan.costs]  # fmt: skip
-    fitting = budget.seeds_that_fit(request, rows, request.seconds - (time.monotonic() - began))
-    if fitting < request.seeds:
-        print(
-            f"given up for the budget: {request.seeds - fitting} more seeds, since the search took longer than was forecast"
-        )
-    return fitting
+    return budget.seeds_that_fit(request, rows, request.seconds - (time.monotonic() - began))
 
 
 def answered(request: Request, guesses: Mapping[str, Guess], plan: budget.Plan) -> Answer | None:
