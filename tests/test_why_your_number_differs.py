@@ -28,14 +28,12 @@ from conftest import text_row, tiny_backbone
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Encoded, collate, subset
-from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.metrics import bleu, glue
 from lora_repro.objectives.classification import Classification
 from lora_repro.planning.cells import cells
 from lora_repro.report.claims.epoch_choice import inflation
 from lora_repro.report.claims.reading import student
 from lora_repro.results import frame
-from lora_repro.run.stages import objective_of
 from lora_repro.tasks.e2e.task import E2E
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -367,18 +365,3 @@ def test_padding_moves_no_logit_and_padding_without_a_mask_does() -> None:
     packed, longest, far, unmasked = (logits(how, Classification(("no", "yes")), backbone, rows, to) for how, to in WAYS)
     assert max(float((packed - other).abs().max()) for other in (longest, far)) < 1e-5
     assert float((packed - unmasked).abs().max()) > 1e-2
-
-
-@pytest.mark.skipif(not {"SST2_RUN", "GLUE_DATA"} <= {*os.environ}, reason="set SST2_RUN to the run's folder, and GLUE_DATA")
-def test_padding_on_the_run_of_the_page() -> None:
-    opened = open_checkpoint(Path(os.environ["SST2_RUN"]))
-    objective, backbone = objective_of(opened.config), opened.backbone
-    backbone.model.eval()
-    examples = opened.task.load(os.environ["GLUE_DATA"]).test
-    rows, _ = objective.ask(examples, backbone, (0, 0), 256)
-    packed, longest, far, unmasked = (logits(how, objective, backbone, rows, to) for how, to in WAYS)
-    assert max(float((packed - other).abs().max()) for other in (longest, far)) < 2e-6
-    assert objective._texts(longest) == objective._texts(far) == objective._texts(packed)
-    gold = [example.target for example in examples]
-    right, wrong = (printed(100 * glue.accuracy(objective._texts(found), gold)) for found in (packed, unmasked))
-    assert f"from {right} to {wrong}" in section("Padding")
