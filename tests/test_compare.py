@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from conftest import refused
 from test_own_data import REVIEWS, objects, write_csv, write_lines
 
-from lora_repro import api
+from lora_repro import api, console
 from lora_repro.commands import compare as command
 from lora_repro.commands.compare import requested
 from lora_repro.compare import budget
@@ -242,7 +243,10 @@ def test_a_comparison_from_files_to_answer(
         "train.epochs=1",
         "launch.together=1",
     ]
+    kept = [console.MARK, console.TOGETHER, console.VARIABLE, "OMP_NUM_THREADS", "TQDM_DISABLE"]
+    environment = [*map(os.environ.get, kept)]
     found = compare(asked(*words))
+    assert [*map(os.environ.get, kept)] == environment  # what silences its runs must not silence those that follow
     said = capsys.readouterr().out
     assert found is not None and [row.name for row in found.rows] == ["lora", "linear_probe"]
     assert "test rows also stand in train" in said and "LEAK" in said

@@ -18,11 +18,19 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 
 
+OUTER = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PROFILE", "DATA", "ARGS")
+
+
+@pytest.fixture(autouse=True)
+def no_outer_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside `make test` the outer make's variables, flags and depth would leak into that of a test."""
+    for name in OUTER:
+        monkeypatch.delenv(name, raising=False)
+
+
 def make(*arguments: str, folder: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    # Inside `make test` the outer make's variables and flags would leak into this one.
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "PROFILE", "DATA", "ARGS")}
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, text=True, check=False)
 
 
 def commands(*arguments: str) -> list[str]:

@@ -143,10 +143,14 @@ def swept(arguments: Sequence[str]) -> int:
     config = compose(unswept(arguments)[0], hydra_node=True)
     preflight.check_writable(Path(str(config.paths.runs)))
     before, sys.argv[1:] = sys.argv[1:], [*arguments]  # Hydra reads them
+    environment = dict(os.environ)
     try:
         return sweep(arguments, config.hydra, shows=False)
     finally:
         sys.argv[1:] = before
+        for name in {*os.environ} - {*environment}:
+            del os.environ[name]  # what it set for its runs would silence and slow those that follow in this program
+        os.environ.update(environment)
 
 
 def _own_task(hydra_node: DictConfig, arguments: Sequence[str], wanted: Sequence[Cell]) -> str:
